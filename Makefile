@@ -1,0 +1,70 @@
+# The two commands: `make up` and `make test`. Everything else is cargo and `picopay`.
+
+# cargo may be installed and not on the PATH, as in a fresh CI machine.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+
+# `make up PROFILE=dev` builds faster and runs slower.
+PROFILE ?= release
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+BIN := $(TARGET)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
+
+# What comes after `picopay up`: make up ARGS="--fresh --shards 4"
+ARGS ?=
+
+.PHONY: help up test smoke bench bench-full bench-pure bench-bins setup check bins
+
+help:
+	@echo 'make up      start a cluster on this machine, with a user to charge (http://127.0.0.1:8080)'
+	@echo '             ARGS="--fresh --shards 4" passes options; PICOPAY_GATEWAY__LISTEN=127.0.0.1:8081 moves it'
+	@echo 'make test    format, lints, documentation, every test'
+	@echo 'make smoke   a handful of requests to the cluster of "make up", each checked'
+	@echo 'make bench   measure it on this machine, in five minutes: target/bench/report.html (make bench-full: half an hour)'
+	@echo 'make bench-pure  only what needs no cluster: parse, decide, format, hash'
+	@echo 'make setup   install what is missing: PostgreSQL, Redis (make up and make test do it too)'
+
+# `exec`: signals reach the cluster itself, which then ends in order.
+up: setup
+	@cargo build --locked --profile $(PROFILE) --bin picopay --bin picopay-node --bin picopay-gateway
+	@exec $(BIN)/picopay up $(ARGS)
+
+test: setup check bins
+	@if cargo nextest --version > /dev/null 2>&1; then \
+	    cargo nextest run --locked --workspace; \
+	else \
+	    cargo test --locked --workspace --lib --bins --tests --examples; \
+	fi
+	cargo test --locked --workspace --doc
+
+# What needs no cluster.
+check:
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps
+
+# Tests start these as processes.
+bins:
+	cargo build --locked --workspace --bins
+
+# Against a gateway that runs: `make up` in another terminal, or ARGS="--gateway http://…".
+smoke:
+	@cargo build --locked --profile $(PROFILE) --bin picopay-loadtest
+	@exec $(BIN)/picopay-loadtest smoke $(ARGS)
+
+# A cluster of its own, in a temporary folder; make bench ARGS="--out some/folder".
+BENCH = $(BIN)/picopay-loadtest bench --note commit=$(shell git describe --always --dirty 2> /dev/null || echo unknown)
+
+bench: bench-bins
+	@exec $(BENCH) $(ARGS)
+
+bench-full: bench-bins
+	@exec $(BENCH) --full $(ARGS)
+
+# The parts that wait for nobody, without a cluster.
+bench-pure:
+	cargo bench --locked --workspace --bench pure
+
+bench-bins: setup
+	@cargo build --locked --profile $(PROFILE) --workspace --bins
+
+setup:
+	@deploy/setup.sh

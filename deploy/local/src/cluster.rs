@@ -1,0 +1,492 @@
+//! A whole cluster: started, handed out in parts, and ended.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::future::{join_all, try_join_all};
+use http::Method;
+use picopay_shared::node_status::{NodeStatus, STATUS_PATH};
+use picopay_shared::slot::SLOT_COUNT;
+use tokio_postgres::Client;
+
+use crate::config_files::cluster_toml;
+use crate::folder::{Folder, write};
+use crate::guardian::Guardian;
+use crate::ports::Ports;
+use crate::postgres::Ground;
+use crate::process::{Process, start_on_free_port};
+use crate::secrets::Secrets;
+use crate::services::{CLUSTER_FILE, prepare_gateway, prepare_init, reachable};
+use crate::shard::LocalShard;
+use crate::spec::ClusterSpec;
+use crate::{LocalError, database_user, http_call, programs, redis};
+
+/// From processes that run to a cluster that serves: migrations, slots, connections, the gateway's first look at
+/// all shards. Some hundred milliseconds; this is for a machine that is busy with other tests.
+const READY_WAIT: Duration = Duration::from_mins(1);
+
+/// How often to ask whether it serves: often enough not to be noticed in a test's time.
+const READY_POLL: Duration = Duration::from_millis(20);
+
+/// How often other ports are tried when a program outside of the cluster was quicker.
+const PORT_TRIES: usize = 3;
+
+/// A running cluster. [`LocalCluster::stop`] ends it in order; to drop it ends it at once. Either way a temporary
+/// folder is removed.
+#[derive(Debug)]
+pub struct LocalCluster {
+    spec: ClusterSpec,
+    shards: Vec<LocalShard>,
+    redis: Option<(Process, u16)>,
+    gateway: Option<(Process, SocketAddr)>,
+    ground: Ground,
+    /// Last: its lock goes when everything else has gone.
+    folder: Folder,
+}
+
+impl LocalCluster {
+    /// Starts a cluster and waits until it serves.
+    ///
+    /// # Errors
+    /// [`LocalError`], with what is missing on the machine or the end of the log of the process that did not come
+    /// up. Whatever was started by then is ended.
+    pub async fn start(spec: ClusterSpec) -> Result<Self, LocalError> {
+        let mut cluster = Self::start_databases(spec).await?;
+        cluster.start_services().await?;
+        Ok(cluster)
+    }
+
+    /// Starts PostgreSQL and Redis only, without any schema: for tests of what stands directly on them.
+    pub async fn start_databases(spec: ClusterSpec) -> Result<Self, LocalError> {
+        if spec.shards == 0 {
+            return Err(LocalError::Unfit("a cluster has at least one shard".to_owned()));
+        }
+        let user = database_user::find()?;
+        let folder = Folder::open(&spec.data, user.as_ref()).await?;
+        // After the folder: a second instance on it is better told so than that its port is busy.
+        if let Some(listen) = spec.gateway_listen.filter(|_| spec.has_gateway) {
+            refuse_busy_port(listen)?;
+        }
+        let guardian = Arc::new(Guardian::start(folder.root(), folder.lock_for_guardian()?)?);
+        if folder.is_temporary() {
+            guardian.remove_at_end(folder.root())?;
+        }
+        let ground = Ground {
+            programs: programs_for(&folder)?,
+            user,
+            guardian,
+            secrets: Secrets::read_or_make(&folder)?,
+            ports: Ports::default(),
+        };
+        // From here on, to return early drops it, and so ends what was started.
+        let mut cluster = Self { spec, shards: Vec::new(), redis: None, gateway: None, ground, folder };
+        cluster.check_layout()?;
+        let Self { spec, ground, folder, .. } = &cluster;
+        let shards =
+            (0..spec.shards).map(|position| LocalShard::start_databases(folder, ground, spec, position));
+        let (shards, redis) = tokio::try_join!(try_join_all(shards), cluster.start_redis())?;
+        cluster.shards = shards;
+        cluster.redis = redis;
+        Ok(cluster)
+    }
+
+    /// The `position`th shard, from 0.
+    pub fn shard(&self, position: usize) -> &LocalShard {
+        &self.shards[position]
+    }
+
+    /// All shards.
+    pub fn shards(&self) -> &[LocalShard] {
+        &self.shards
+    }
+
+    /// The Redis.
+    pub fn redis(&self) -> Process {
+        self.redis.as_ref().expect("this cluster was started without a Redis").0.clone()
+    }
+
+    /// `redis://127.0.0.1:port`.
+    pub fn redis_url(&self) -> String {
+        let (_, port) = self.redis.as_ref().expect("this cluster was started without a Redis");
+        format!("redis://127.0.0.1:{port}")
+    }
+
+    /// The gateway.
+    pub fn gateway(&self) -> Process {
+        self.gateway.as_ref().expect("this cluster was started without a gateway").0.clone()
+    }
+
+    /// `http://127.0.0.1:port`.
+    pub fn gateway_url(&self) -> String {
+        let (_, listen) = self.gateway.as_ref().expect("this cluster was started without a gateway");
+        format!("http://{}", reachable(*listen))
+    }
+
+    /// The first key that the gateway accepts.
+    pub fn api_key(&self) -> &str {
+        self.spec.api_keys.first().map_or("", |key| &key.key)
+    }
+
+    /// `cluster.toml`.
+    pub fn cluster_file(&self) -> PathBuf {
+        self.folder.file(CLUSTER_FILE)
+    }
+
+    /// What gateways show to nodes.
+    pub fn internal_secret(&self) -> &str {
+        &self.ground.secrets.internal
+    }
+
+    /// The cluster's folder: configuration, logs, secrets.
+    pub fn folder(&self) -> &Path {
+        self.folder.root()
+    }
+
+    /// What the person who started it should know of where its data is.
+    pub fn note(&self) -> Option<&str> {
+        self.folder.note.as_deref()
+    }
+
+    /// The base URL of a shard's `number`th node.
+    pub fn node_url(&self, shard: usize, number: usize) -> String {
+        self.shards[shard].node_url(number)
+    }
+
+    /// A connection to a shard's primary, as the services' role.
+    pub async fn connect_primary(&self, shard: usize) -> Result<Client, LocalError> {
+        self.shards[shard].connect_primary().await
+    }
+
+    /// A connection to a shard's replica, as the services' role.
+    pub async fn connect_replica(&self, shard: usize) -> Result<Client, LocalError> {
+        self.shards[shard].connect_replica().await
+    }
+
+    /// A connection to a shard's primary, as PostgreSQL's superuser.
+    pub async fn connect_as_superuser(&self, shard: usize) -> Result<Client, LocalError> {
+        self.shards[shard].connect_as_superuser().await
+    }
+
+    /// Starts one more node process for a shard, and waits until it is ready. Gateways do not know of it:
+    /// `cluster.toml` stays as it is. It is the shard's last [`LocalShard::node`].
+    pub async fn add_node(&self, shard: usize) -> Result<Process, LocalError> {
+        let shard = &self.shards[shard];
+        for _ in 0..PORT_TRIES {
+            let port = self.ground.ports.take()?;
+            let number = shard.node_count();
+            match shard.start_node(&self.folder, &self.ground, &self.spec, number + 1, port).await {
+                Ok(process) => {
+                    self.wait_for_node(shard, number).await?;
+                    return Ok(process);
+                }
+                Err(LocalError::PortTaken { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(LocalError::Unfit(format!("every port tried for a node of {} was taken", shard.name())))
+    }
+
+    /// Waits until every node takes writes and the gateway serves: after parts were killed and started again.
+    pub async fn wait_until_ready(&self) -> Result<(), LocalError> {
+        for shard in &self.shards {
+            for number in 0..shard.node_count() {
+                self.wait_for_node(shard, number).await?;
+            }
+        }
+        self.wait_for_gateway().await
+    }
+
+    /// `GET` on the gateway, with the API key.
+    pub async fn get(&self, path: &str) -> Result<http_call::Answer, http_call::CallError> {
+        self.call(Method::GET, path, &[], "").await
+    }
+
+    /// `POST` on the gateway, with the API key and an idempotency key, if there is one.
+    pub async fn post(
+        &self,
+        path: &str,
+        idempotency_key: Option<&str>,
+        body: &serde_json::Value,
+    ) -> Result<http_call::Answer, http_call::CallError> {
+        let headers: Vec<_> = idempotency_key.map(|key| ("idempotency-key", key)).into_iter().collect();
+        self.call(Method::POST, path, &headers, &body.to_string()).await
+    }
+
+    /// Every process of the cluster, in the order in which they end.
+    pub fn processes(&self) -> Vec<Process> {
+        let mut all: Vec<Process> = self.gateway.iter().map(|(process, _)| process.clone()).collect();
+        all.extend(self.shards.iter().flat_map(LocalShard::processes));
+        all.extend(self.redis.iter().map(|(process, _)| process.clone()));
+        all
+    }
+
+    /// Ends everything in order: first who accepts requests, last who keeps their results. A temporary folder is
+    /// removed.
+    pub async fn stop(self) {
+        if let Some((gateway, _)) = &self.gateway {
+            report(gateway.stop().await);
+        }
+        let nodes = self.shards.iter().flat_map(LocalShard::node_processes);
+        join_all(nodes.map(|node| async move { report(node.stop().await) })).await;
+        join_all(self.shards.iter().map(|shard| self.stop_databases(shard))).await;
+        if let Some((redis, _)) = &self.redis {
+            report(redis.stop().await);
+        }
+        let guardian = Arc::clone(&self.ground.guardian);
+        // It waits for `rm`; and it cannot panic.
+        let _ = tokio::task::spawn_blocking(move || guardian.finish()).await;
+    }
+
+    async fn stop_databases(&self, shard: &LocalShard) {
+        if self.folder.is_temporary() {
+            // Nobody will read this data again: no last checkpoint.
+            let (primary, replica) = (shard.primary(), shard.replica());
+            let both = tokio::join!(primary.stop_without_keeping(), replica.stop_without_keeping());
+            report(both.0);
+            report(both.1);
+        } else {
+            // The primary first: it sends the last of its log to the replica before it ends.
+            report(shard.primary().stop().await);
+            report(shard.replica().stop().await);
+        }
+    }
+
+    async fn start_redis(&self) -> Result<Option<(Process, u16)>, LocalError> {
+        if !self.spec.has_redis {
+            return Ok(None);
+        }
+        let prepare = |port| redis::prepare(&self.folder, &self.ground.guardian, port);
+        start_on_free_port(&self.ground.ports, prepare).await.map(Some)
+    }
+
+    /// Nodes and slots at the same time: a node that finds no slots yet says that it is not ready, and waits.
+    async fn start_services(&mut self) -> Result<(), LocalError> {
+        let node_ports = self.describe_cluster()?;
+        tokio::try_join!(self.start_nodes(node_ports), self.deal_out_slots())?;
+        if self.spec.has_gateway {
+            self.gateway = Some(self.start_gateway().await?);
+        }
+        self.wait_until_ready().await
+    }
+
+    /// Writes `cluster.toml` with new ports for the nodes, and gives those back, by shard.
+    fn describe_cluster(&self) -> Result<Vec<Vec<u16>>, LocalError> {
+        let (mut ports, mut entries) = (Vec::new(), Vec::new());
+        for shard in &self.shards {
+            let taken = (0..self.spec.nodes_per_shard).map(|_| self.ground.ports.take());
+            let taken = taken.collect::<Result<Vec<_>, _>>()?;
+            entries.push(shard.entry(&taken));
+            ports.push(taken);
+        }
+        let redis_port = self.redis.as_ref().map(|(_, port)| *port);
+        let text = cluster_toml(&entries, redis_port, self.spec.durability);
+        // In one step: somebody may be reading it.
+        let (next, file) = (self.folder.file("cluster.toml.next"), self.cluster_file());
+        write(&next, &text)?;
+        std::fs::rename(&next, &file).map_err(LocalError::system(format!("write {}", file.display())))?;
+        Ok(ports)
+    }
+
+    /// `cluster.toml` names the nodes' ports before the nodes have them. When one is lost to another program, all
+    /// take new ones.
+    async fn start_nodes(&self, mut ports: Vec<Vec<u16>>) -> Result<(), LocalError> {
+        for _ in 0..PORT_TRIES {
+            let starts = self.shards.iter().zip(&ports).flat_map(|(shard, ports)| {
+                let start = move |(position, &port): (usize, &u16)| {
+                    shard.start_node(&self.folder, &self.ground, &self.spec, position + 1, port)
+                };
+                ports.iter().enumerate().map(start)
+            });
+            match try_join_all(starts).await {
+                Ok(_) => return Ok(()),
+                Err(LocalError::PortTaken { .. }) => {}
+                Err(error) => return Err(error),
+            }
+            for shard in &self.shards {
+                shard.dismiss_nodes().await?;
+            }
+            ports = self.describe_cluster()?;
+        }
+        Err(LocalError::Unfit("every port tried for the nodes was taken".to_owned()))
+    }
+
+    /// Once in the life of a cluster.
+    async fn deal_out_slots(&self) -> Result<(), LocalError> {
+        let mark = self.folder.file("initialised");
+        if mark.is_file() {
+            return Ok(());
+        }
+        let init = prepare_init(&self.folder, &self.ground.guardian)?;
+        init.spawn()?;
+        if let Err(error) = init.wait_until_done().await {
+            // It refuses a second time; the first may have been interrupted just before the mark was written.
+            if self.owned_slots().await.ok() != Some(i64::from(SLOT_COUNT)) {
+                return Err(error);
+            }
+        }
+        write(&mark, "")
+    }
+
+    async fn owned_slots(&self) -> Result<i64, LocalError> {
+        let mut sum = 0;
+        for shard in &self.shards {
+            let client = shard.connect_primary().await?;
+            let row = client.query_one("SELECT count(*) FROM slot_owner WHERE state = 'owned'", &[]).await;
+            sum += row.map_err(LocalError::postgres("count the slots"))?.get::<_, i64>(0);
+        }
+        Ok(sum)
+    }
+
+    async fn start_gateway(&self) -> Result<(Process, SocketAddr), LocalError> {
+        let prepare = |listen| prepare_gateway(&self.folder, &self.ground.guardian, &self.spec, listen);
+        if let Some(listen) = self.spec.gateway_listen {
+            let gateway = prepare(listen)?;
+            return match gateway.start().await {
+                Ok(()) => Ok((gateway, listen)),
+                Err(LocalError::PortTaken { .. }) => {
+                    Err(LocalError::PortBusy { address: listen.to_string() })
+                }
+                Err(error) => Err(error),
+            };
+        }
+        let on_loopback = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let (gateway, port) =
+            start_on_free_port(&self.ground.ports, |port| prepare(on_loopback(port))).await?;
+        Ok((gateway, on_loopback(port)))
+    }
+
+    async fn wait_for_node(&self, shard: &LocalShard, number: usize) -> Result<(), LocalError> {
+        let (node, url) = (shard.node(number), format!("{}{STATUS_PATH}", shard.node_url(number)));
+        let authorization = format!("Bearer {}", self.internal_secret());
+        wait_for_service(&node, async || {
+            let asked = http_call::call(Method::GET, &url, &[("authorization", &authorization)], "").await;
+            let answer = asked.map_err(|error| error.to_string())?;
+            match serde_json::from_str::<NodeStatus>(&answer.body) {
+                Ok(status) if status.is_ready => Ok(()),
+                Ok(status) => Err(status.not_ready_reason.unwrap_or_else(|| "it gives no reason".to_owned())),
+                Err(_) => Err(format!("{url} answered {}", answer.status)),
+            }
+        })
+        .await
+    }
+
+    async fn wait_for_gateway(&self) -> Result<(), LocalError> {
+        let Some((gateway, _)) = &self.gateway else { return Ok(()) };
+        let url = format!("{}/readyz", self.gateway_url());
+        wait_for_service(gateway, async || match http_call::get(&url).await {
+            Ok(answer) if says_all_ready(&answer) => Ok(()),
+            Ok(answer) => Err(format!("/readyz answered {}: {}", answer.status, answer.body)),
+            Err(error) => Err(error.to_string()),
+        })
+        .await
+    }
+
+    async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Result<http_call::Answer, http_call::CallError> {
+        let mut all = vec![("x-api-key", self.api_key())];
+        all.extend(headers);
+        http_call::call(method, &format!("{}{path}", self.gateway_url()), &all, body).await
+    }
+
+    /// Databases are made for a number of shards; to start fewer would hide users, to start more would move none.
+    fn check_layout(&self) -> Result<(), LocalError> {
+        let wanted = self.spec.shards;
+        match self.folder.shards_made() {
+            None => self.folder.write_layout(wanted),
+            Some(made) if made == wanted => Ok(()),
+            Some(made) => Err(LocalError::Unfit(format!(
+                "{} holds a cluster of {made} shards, and {wanted} are asked for. Start it with --shards {made}, or \
+                 begin anew with --fresh",
+                self.folder().display()
+            ))),
+        }
+    }
+}
+
+impl Drop for LocalCluster {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.show_logs();
+        }
+        self.ground.guardian.finish();
+        // The guardian ended them; their parent takes note, or they would stay as zombies.
+        for process in self.processes() {
+            process.is_running();
+        }
+    }
+}
+
+impl LocalCluster {
+    /// A test that failed is the one whose temporary folder is about to be removed.
+    fn show_logs(&self) {
+        for process in self.processes() {
+            let state = process.died().map_or("running".to_owned(), |status| format!("ended: {status}"));
+            eprintln!("--- {} ({state})\n{}", process.name(), process.log_tail(SHOWN_LINES));
+        }
+    }
+}
+
+/// Enough to see what a service complained about, for eight processes on one screen or two.
+const SHOWN_LINES: usize = 12;
+
+/// Waits until a check passes, as long as the process lives.
+async fn wait_for_service(
+    process: &Process,
+    check: impl AsyncFn() -> Result<(), String>,
+) -> Result<(), LocalError> {
+    let started = Instant::now();
+    loop {
+        let reason = match check().await {
+            Ok(()) => return Ok(()),
+            Err(reason) => reason,
+        };
+        if let Some(status) = process.died() {
+            return Err(process.ended(status));
+        }
+        if started.elapsed() >= READY_WAIT {
+            return Err(process.not_ready(READY_WAIT, &reason));
+        }
+        tokio::time::sleep(READY_POLL).await;
+    }
+}
+
+/// `/readyz` is content with one shard; somebody who starts a cluster wants them all.
+fn says_all_ready(answer: &http_call::Answer) -> bool {
+    let body = answer.json();
+    let shards = body["shards"].as_array();
+    answer.status == 200 && shards.is_some_and(|shards| shards.iter().all(|shard| shard["is_ready"] == true))
+}
+
+/// Before anything is started: to find out at the end costs seconds.
+fn refuse_busy_port(listen: SocketAddr) -> Result<(), LocalError> {
+    match TcpListener::bind(listen) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
+            Err(LocalError::PortBusy { address: listen.to_string() })
+        }
+        Err(error) => Err(LocalError::system(format!("listen on {listen}"))(error)),
+    }
+}
+
+/// Databases are only read by the major version that made them.
+fn programs_for(folder: &Folder) -> Result<programs::Postgres, LocalError> {
+    let version = std::fs::read_to_string(folder.shard("shard-1").join("primary/PG_VERSION"));
+    match version.ok().and_then(|text| text.trim().parse().ok()) {
+        Some(major) => programs::find_postgres_of(major),
+        None => programs::find_postgres(),
+    }
+}
+
+/// While ending, a failure is told, and the rest is ended all the same.
+fn report(result: Result<(), LocalError>) {
+    if let Err(error) = result {
+        tracing::warn!(%error, "could not end a process in order");
+    }
+}

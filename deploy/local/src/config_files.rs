@@ -1,0 +1,96 @@
+//! The configuration files of one cluster, as an operator would write them.
+
+use std::fmt::Write as _;
+
+use picopay_shared::cluster::Durability;
+use sha2::{Digest as _, Sha256};
+
+use crate::postgres::{DATABASE, ROLE};
+use crate::secrets::{INTERNAL_FILE, PICOPAY_FILE};
+use crate::spec::ApiKey;
+
+/// What `cluster.toml` says of one shard.
+pub(crate) struct ShardEntry {
+    pub name: String,
+    pub nodes: Vec<String>,
+    pub primary_port: u16,
+    pub replica_port: u16,
+}
+
+/// `cluster.toml`.
+pub(crate) fn cluster_toml(shards: &[ShardEntry], redis_port: Option<u16>, durability: Durability) -> String {
+    let mut text = format!("{HEADER}internal_secret_file = {INTERNAL_FILE:?}\n");
+    let durability = match durability {
+        Durability::Replicated => "replicated",
+        Durability::Local => "local",
+    };
+    for shard in shards {
+        let server = |port| format!("host=127.0.0.1 port={port} dbname={DATABASE} user={ROLE}");
+        let (name, nodes) = (&shard.name, &shard.nodes);
+        let (primary, replica) = (server(shard.primary_port), server(shard.replica_port));
+        let _ = write!(
+            text,
+            "\n[[shards]]\nname = {name:?}\nnodes = {nodes:?}\nprimary = {primary:?}\nreplicas = [{replica:?}]\n\
+             password_file = {PICOPAY_FILE:?}\ndurability = {durability:?}\n"
+        );
+        if let Some(port) = redis_port {
+            let _ = writeln!(text, "redis = \"redis://127.0.0.1:{port}\"");
+        }
+    }
+    text
+}
+
+/// `node.toml`.
+pub(crate) fn node_toml(shard: &str, port: u16, more: &str) -> String {
+    format!("{HEADER}shard = {shard:?}\nlisten = \"127.0.0.1:{port}\"\n{more}")
+}
+
+/// `gateway.toml`. The keys come last: whatever `more` opens, `[[keys]]` closes.
+pub(crate) fn gateway_toml(listen: &str, keys: &[ApiKey], more: &str) -> String {
+    let mut text = format!("{HEADER}listen = {listen:?}\n{more}\n");
+    for key in keys {
+        let (name, digest, scopes) = (&key.name, hex::encode(Sha256::digest(&key.key)), &key.scopes);
+        let _ =
+            write!(text, "\n[[keys]]\nname = {name:?}\ndigest = \"sha256:{digest}\"\nscopes = {scopes:?}\n");
+    }
+    text
+}
+
+const HEADER: &str = "# Written at every start by picopay-local; changes here are lost.\n";
+
+#[cfg(test)]
+mod tests {
+    use picopay_shared::cluster::Cluster;
+
+    use super::*;
+
+    #[test]
+    fn the_cluster_file_is_one_that_every_component_reads() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("secrets")).unwrap();
+        std::fs::write(folder.path().join(INTERNAL_FILE), "internal\n").unwrap();
+        std::fs::write(folder.path().join(PICOPAY_FILE), "password\n").unwrap();
+        let entry = |name: &str, port: u16| ShardEntry {
+            name: name.to_owned(),
+            nodes: vec![format!("http://127.0.0.1:{port}")],
+            primary_port: port + 1,
+            replica_port: port + 2,
+        };
+        let text = cluster_toml(
+            &[entry("shard-1", 10_100), entry("shard-2", 10_200)],
+            Some(10_300),
+            Durability::Local,
+        );
+        let file = folder.path().join("cluster.toml");
+        std::fs::write(&file, text).unwrap();
+        let cluster = Cluster::load(&file).unwrap();
+        let shard = cluster.shard("shard-2").unwrap();
+        assert_eq!(shard.nodes, ["http://127.0.0.1:10200"]);
+        assert_eq!(shard.primary, "host=127.0.0.1 port=10201 dbname=picopay user=picopay");
+        assert_eq!(shard.replicas, ["host=127.0.0.1 port=10202 dbname=picopay user=picopay"]);
+        assert_eq!(shard.redis.as_deref(), Some("redis://127.0.0.1:10300"));
+        assert_eq!(shard.durability, Durability::Local);
+        assert_eq!(shard.password.as_ref().unwrap().expose(), "password");
+        assert_eq!(cluster.internal_secret.expose(), "internal");
+    }
+}

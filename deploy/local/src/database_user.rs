@@ -1,0 +1,78 @@
+//! Whom PostgreSQL runs as: it refuses to run as root, so as root it runs as somebody else.
+
+use std::ffi::OsStr;
+use std::os::unix::fs::chown;
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use nix::unistd::{User, geteuid};
+
+use crate::LocalError;
+
+/// Who PostgreSQL runs as when this process is root. The first is made by its packages; the second is on every
+/// system, and owns nothing that a database could damage.
+const CANDIDATES: [&str; 2] = ["postgres", "nobody"];
+
+/// A user who is not root.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DatabaseUser {
+    /// The name in the user database.
+    pub name: String,
+    uid: u32,
+    gid: u32,
+}
+
+/// The user that PostgreSQL has to run as; `None` when that is the user of this process.
+pub fn find() -> Result<Option<DatabaseUser>, LocalError> {
+    if !geteuid().is_root() {
+        return Ok(None);
+    }
+    let known = CANDIDATES.iter().find_map(|name| User::from_name(name).ok().flatten());
+    let user = known.ok_or_else(|| {
+        let names = CANDIDATES.join(" nor ");
+        LocalError::Unfit(format!("PostgreSQL does not run as root, and there is neither a user {names}"))
+    })?;
+    Ok(Some(DatabaseUser { name: user.name, uid: user.uid.as_raw(), gid: user.gid.as_raw() }))
+}
+
+impl DatabaseUser {
+    /// Makes `command` run as this user.
+    pub(crate) fn apply_to(&self, command: &mut Command) {
+        // The standard library drops root's other groups along with the user id.
+        command.uid(self.uid).gid(self.gid);
+    }
+
+    /// Gives a file or folder to this user.
+    pub(crate) fn give(&self, path: &Path) -> Result<(), LocalError> {
+        chown(path, Some(self.uid), Some(self.gid)).map_err(LocalError::system(format!(
+            "give {} to user {}",
+            path.display(),
+            self.name
+        )))
+    }
+
+    /// Whether a file or folder with this owner is this user's.
+    pub(crate) fn is(&self, uid: u32) -> bool {
+        self.uid == uid
+    }
+
+    /// Whether this user can reach a folder: every folder on the way lets it pass.
+    pub fn can_reach(&self, folder: &Path) -> bool {
+        self.succeeds("cd \"$1\"", folder.as_os_str())
+    }
+
+    /// Whether this process may run anything at all as this user. Some containers do not allow it.
+    pub fn can_run(&self) -> bool {
+        self.succeeds("true", OsStr::new(""))
+    }
+
+    /// Asked of a shell that runs as this user: mode bits alone would miss access lists and mount options.
+    fn succeeds(&self, script: &str, argument: &OsStr) -> bool {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", script, "sh"]).arg(argument).current_dir("/");
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        self.apply_to(&mut command);
+        command.status().is_ok_and(|status| status.success())
+    }
+}

@@ -1,0 +1,114 @@
+//! One HTTP request at a time: enough to see whether a service is there and to try it out.
+//!
+//! Every call opens a connection of its own, so that what a test sees is never the state of a pool.
+
+use std::fmt;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, Uri};
+use http_body_util::{BodyExt as _, Full};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+/// Longer than the longest deadline of a request inside the cluster, so that the cluster's own answer arrives.
+const CALL_WAIT: Duration = Duration::from_secs(20);
+
+/// What came back.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// The status code.
+    pub status: u16,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body, as text.
+    pub body: String,
+}
+
+impl Answer {
+    /// A header's value, if it is there and text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    /// The body as JSON; null when it is none.
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.body).unwrap_or_default()
+    }
+}
+
+/// Why no answer came.
+#[derive(Debug)]
+pub struct CallError(String);
+
+impl fmt::Display for CallError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for CallError {}
+
+impl CallError {
+    fn because(error: &(impl std::error::Error + ?Sized)) -> Self {
+        Self(error.source().map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}")))
+    }
+}
+
+/// `GET url`.
+pub async fn get(url: &str) -> Result<Answer, CallError> {
+    call(Method::GET, url, &[], "").await
+}
+
+/// Any request: a body is sent as JSON.
+pub async fn call(
+    method: Method,
+    url: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> Result<Answer, CallError> {
+    let asked = tokio::time::timeout(CALL_WAIT, call_at_once(method, url, headers, body)).await;
+    asked.unwrap_or_else(|_| Err(CallError(format!("no answer from {url} in {} s", CALL_WAIT.as_secs()))))
+}
+
+async fn call_at_once(
+    method: Method,
+    url: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> Result<Answer, CallError> {
+    let uri: Uri = url.parse().map_err(|error| CallError(format!("{url}: {error}")))?;
+    let authority = uri.authority().ok_or_else(|| CallError(format!("{url} names no host")))?;
+    let path = uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+    let mut request = Request::builder().method(method).uri(path).header("host", authority.as_str());
+    request = request.header("connection", "close");
+    if !body.is_empty() {
+        request = request.header("content-type", "application/json");
+    }
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let request = request
+        .body(Full::new(Bytes::copy_from_slice(body.as_bytes())))
+        .map_err(|error| CallError::because(&error))?;
+
+    let place = (authority.host().trim_matches(['[', ']']), authority.port_u16().unwrap_or(80));
+    let stream = TcpStream::connect(place).await.map_err(|error| CallError::because(&error))?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(|error| CallError::because(&error))?;
+    let driver = tokio::spawn(connection);
+    let answer = async {
+        let response = sender.send_request(request).await?;
+        let (parts, body) = response.into_parts();
+        let body = body.collect().await?.to_bytes();
+        Ok::<_, hyper::Error>(Answer {
+            status: parts.status.as_u16(),
+            headers: parts.headers,
+            body: String::from_utf8_lossy(&body).into_owned(),
+        })
+    };
+    let answer = answer.await.map_err(|error| CallError::because(&error));
+    driver.abort();
+    answer
+}

@@ -1,0 +1,57 @@
+//! A whole PicoPay cluster on one machine, of real processes: for each shard a PostgreSQL primary, a streaming
+//! replica and its nodes, one Redis for all of them, and a gateway.
+//!
+//! `picopay up`, the tests and the load test start clusters with it, and so can anything that wants to kill,
+//! freeze and restart their parts. Nothing here is a stand-in: what runs is what runs in production, only the
+//! network between the parts is the loopback.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use picopay_local::{ClusterSpec, LocalCluster};
+//!
+//! let cluster = LocalCluster::start(ClusterSpec::default()).await?;
+//! cluster.shard(0).primary().kill().await?; // SIGKILL: the machine lost its power
+//! cluster.shard(0).primary().start().await?; // the same data, the same port
+//! cluster.stop().await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! However the owner of a cluster ends, even by `kill -9`, the cluster ends with it: see `guardian.rs`.
+
+mod spec;
+pub use spec::{ApiKey, ClusterSpec, Data};
+
+mod cluster;
+pub use cluster::LocalCluster;
+
+mod shard;
+pub use shard::LocalShard;
+
+mod error;
+pub use error::LocalError;
+
+mod process;
+pub use process::Process;
+
+mod guardian;
+
+mod postgres;
+
+mod redis;
+
+mod services;
+
+mod config_files;
+
+mod secrets;
+
+mod folder;
+
+mod ports;
+
+pub mod programs;
+
+pub mod database_user;
+
+pub mod http_call;

@@ -1,0 +1,86 @@
+//! Free ports, for clusters that start side by side all the time.
+//!
+//! To ask the system for any free port would not do: it hands out the ephemeral range, where the next outgoing
+//! connection can take the port again before the process that wants it has started, or while it is restarted.
+//! So ports come from below that range, in blocks, and a cluster reserves a block by listening on its first port:
+//! the kernel lets nobody else do that, and gives the block back when the owner dies.
+
+use std::net::{Ipv4Addr, TcpListener};
+use std::sync::{Mutex, PoisonError};
+
+use rand::Rng as _;
+
+use crate::LocalError;
+
+/// Above the well-known services that start to crowd below it.
+const FIRST: u16 = 10_000;
+
+/// Below the ephemeral ranges of Linux (32768) and of macOS (49152).
+const LAST: u16 = 32_000;
+
+/// A cluster of four shards takes one block; a bigger one takes a second.
+const BLOCK_SIZE: u16 = 20;
+
+/// Blocks tried before giving up. Half of all would have to be taken for ten tries in a thousand to fail.
+const TRIES: usize = 200;
+
+/// The free ports that this cluster has reserved.
+#[derive(Debug, Default)]
+pub(crate) struct Ports(Mutex<Reserved>);
+
+#[derive(Debug, Default)]
+struct Reserved {
+    /// Held open, never accepted from: whoever has it has the block.
+    gates: Vec<TcpListener>,
+    /// Not handed out yet.
+    left: Vec<u16>,
+}
+
+impl Ports {
+    /// A port that nobody listens on, and that no other local cluster will take.
+    pub(crate) fn take(&self) -> Result<u16, LocalError> {
+        let mut reserved = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for _ in 0..TRIES {
+            match reserved.left.pop() {
+                Some(port) if is_free(port) => return Ok(port),
+                Some(_) => {}
+                None => reserved.take_block(),
+            }
+        }
+        Err(LocalError::Unfit(format!("no free port found between {FIRST} and {LAST}")))
+    }
+}
+
+impl Reserved {
+    fn take_block(&mut self) {
+        let block = rand::rng().random_range(0..(LAST - FIRST) / BLOCK_SIZE);
+        let gate = FIRST + block * BLOCK_SIZE;
+        if let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, gate)) {
+            self.gates.push(listener);
+            self.left.extend((gate + 1..gate + BLOCK_SIZE).rev());
+        }
+    }
+}
+
+/// Whether a process could listen on this port of the loopback now.
+fn is_free(port: u16) -> bool {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn two_clusters_never_share_a_port() {
+        let (one, other) = (Ports::default(), Ports::default());
+        let mut taken = HashSet::new();
+        for _ in 0..60 {
+            assert!(taken.insert(one.take().unwrap()));
+            assert!(taken.insert(other.take().unwrap()));
+        }
+        assert!(taken.iter().all(|port| (FIRST..LAST).contains(port)));
+    }
+}

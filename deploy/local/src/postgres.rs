@@ -1,0 +1,372 @@
+//! The PostgreSQL servers of a shard: made with `initdb` and `pg_basebackup`, run in the foreground as children
+//! of this process.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio_postgres::{Client, Config, NoTls};
+
+use crate::database_user::DatabaseUser;
+use crate::folder::{make_private, remove, write, write_private};
+use crate::guardian::Guardian;
+use crate::process::{Kind, Process, Recipe, plain_environment};
+use crate::programs::Postgres;
+use crate::secrets::Secrets;
+use crate::{LocalError, ports};
+
+/// The database that the services use.
+pub(crate) const DATABASE: &str = "picopay";
+
+/// The role that the services use. It owns the database and is no superuser.
+pub(crate) const ROLE: &str = "picopay";
+
+/// A server on the loopback answers a connection in milliseconds; a frozen one never does.
+const CONNECT_WAIT: Duration = Duration::from_secs(5);
+
+/// A replica connects within `wal_retrieve_retry_interval`, and may then have to catch up with some minutes of
+/// load from before a crash.
+const STREAMING_WAIT: Duration = Duration::from_mins(1);
+
+/// What every server here runs with. `postgresql.conf` holds nothing else, so that a cluster is the same with every
+/// packaging of PostgreSQL.
+const SETTINGS: &str = "\
+# Written at every start by picopay-local; changes here are lost. ALTER SYSTEM goes over it.
+
+# The loopback only, and no socket: the path of one ends at 107 bytes, and test folders are long.
+listen_addresses = '127.0.0.1'
+unix_socket_directories = ''
+
+# Two nodes for each shard with their pools, a test's own connections and an operator's, with room.
+max_connections = 100
+
+# Modest: a machine runs several of these servers, and a test's data is small.
+shared_buffers = 128MB
+
+# An acknowledged charge is on disk. Also here: a speed that was measured without it would be no measurement.
+fsync = on
+full_page_writes = on
+
+# Replicas follow by streaming, and answer queries while they do.
+wal_level = replica
+max_wal_senders = 10
+hot_standby = on
+# The replica tells which rows it still reads, or the primary's clean-up would cancel its queries.
+hot_standby_feedback = on
+# A replica looks for its primary again after this time. The default of 5 s would hold up every commit for that
+# long whenever a primary was restarted.
+wal_retrieve_retry_interval = 200ms
+# A replica that was away for some minutes of load still finds what it missed.
+wal_keep_size = 512MB
+
+# No checkpoint, and none of its full page images, in the middle of a short run.
+max_wal_size = 2GB
+checkpoint_timeout = 15min
+
+# Shared memory that is a file in the data folder goes away with it, even after SIGKILL; and containers often
+# have only 64 MB in /dev/shm.
+dynamic_shared_memory_type = mmap
+
+# To standard error, which the parent has put into a file.
+logging_collector = off
+log_line_prefix = '%m [%p] %q%a '
+log_timezone = 'UTC'
+timezone = 'UTC'
+datestyle = 'iso, mdy'
+lc_messages = 'C'
+";
+
+/// What all servers of a cluster have in common.
+#[derive(Debug)]
+pub(crate) struct Ground {
+    pub programs: Postgres,
+    pub user: Option<DatabaseUser>,
+    pub guardian: Arc<Guardian>,
+    pub secrets: Secrets,
+    pub ports: ports::Ports,
+}
+
+/// One PostgreSQL server.
+#[derive(Debug)]
+pub(crate) struct Server {
+    pub process: Process,
+    pub port: u16,
+}
+
+/// Makes an empty database cluster in `data`.
+pub(crate) async fn initdb(ground: &Ground, name: &str, data: &Path, log: PathBuf) -> Result<(), LocalError> {
+    let folder = data.parent().expect("a data folder stands in its shard's folder");
+    remove(folder)?;
+    make_private(folder)?;
+    // Not on the command line, where every user of the machine could read it.
+    let password = folder.join("password");
+    write_private(&password, &format!("{}\n", ground.secrets.superuser))?;
+    if let Some(user) = &ground.user {
+        user.give(folder)?;
+        user.give(&password)?;
+    }
+    let arguments = [
+        "--pgdata".into(),
+        data.into(),
+        "--username=postgres".into(),
+        "--pwfile".into(),
+        password.clone().into(),
+        "--auth=scram-sha-256".into(),
+        "--encoding=UTF8".into(),
+        // Bytewise order: the same on every system, and the fastest.
+        "--locale=C".into(),
+        // See `Stage::Making`.
+        "--no-sync".into(),
+        "--no-instructions".into(),
+    ];
+    let tool = ground.tool(&format!("initdb of {name}"), "initdb", arguments.to_vec(), log);
+    tool.spawn()?;
+    tool.wait_until_done().await?;
+    remove(&password)
+}
+
+/// Copies a running primary into `data`, as a replica is made everywhere.
+pub(crate) async fn base_backup(
+    ground: &Ground,
+    name: &str,
+    primary_port: u16,
+    data: &Path,
+    log: PathBuf,
+) -> Result<(), LocalError> {
+    remove(data)?;
+    let arguments = [
+        "--pgdata".into(),
+        data.into(),
+        "--host=127.0.0.1".into(),
+        format!("--port={primary_port}").into(),
+        "--username=replicator".into(),
+        "--no-password".into(),
+        // Without it the copy waits for the next checkpoint, minutes away.
+        "--checkpoint=fast".into(),
+        "--wal-method=stream".into(),
+        "--no-sync".into(),
+    ];
+    let mut recipe =
+        ground.recipe(&format!("pg_basebackup of {name}"), "pg_basebackup", arguments.to_vec(), log);
+    recipe.environment.insert("PGPASSWORD".into(), ground.secrets.replicator.clone().into());
+    let tool = Process::new(recipe, Arc::clone(&ground.guardian));
+    tool.spawn()?;
+    tool.wait_until_done().await
+}
+
+/// What a server's `postgresql.conf` says besides [`SETTINGS`].
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Blueprint<'a> {
+    /// Its name in messages, logs and process lists.
+    pub name: &'a str,
+    pub data: &'a Path,
+    pub role: Role<'a>,
+    pub stage: Stage,
+    /// The caller's settings, over all others.
+    pub settings: &'a [(String, String)],
+}
+
+/// Which of the two a server is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Role<'a> {
+    /// Takes writes; waits for the standby of this name, if there is one, before it acknowledges them.
+    Primary { synchronous_standby: Option<&'a str> },
+    /// Follows the primary on this port.
+    Replica { primary_port: u16 },
+}
+
+/// Whether anything worth keeping is in a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// Nothing yet: it does not wait for the disk. To do so for the thousand files of a new server and of its copy
+    /// takes two seconds, most of the start of a cluster. The system writes them within half a minute; only if the
+    /// whole machine stops in that time must a kept cluster be made again.
+    Making,
+    /// It runs as it should.
+    Serving,
+}
+
+/// A server on this port with its configuration written, not started yet.
+pub(crate) fn prepare(
+    ground: &Ground,
+    blueprint: Blueprint<'_>,
+    port: u16,
+    log: PathBuf,
+) -> Result<Process, LocalError> {
+    configure(ground, blueprint, port)?;
+    drop_stale_lock(blueprint.data)?;
+    let arguments = vec!["-D".into(), blueprint.data.into()];
+    let mut recipe = ground.recipe(blueprint.name, "postgres", arguments, log);
+    recipe.kind = Kind::Postgres { data: blueprint.data.to_owned() };
+    Ok(Process::new(recipe, Arc::clone(&ground.guardian)))
+}
+
+/// The role and the database of the services, and the role of the replicas.
+pub(crate) async fn create_roles(ground: &Ground, port: u16) -> Result<(), LocalError> {
+    let client = connect(port, "postgres", &ground.secrets.superuser, "postgres").await?;
+    let Secrets { picopay, replicator, .. } = &ground.secrets;
+    let doing = || LocalError::postgres("create the roles and the database");
+    // The standby that commits wait for does not exist yet. Passwords cannot be parameters of these statements;
+    // they are hexadecimal digits, made by this crate.
+    let roles = format!(
+        "SET synchronous_commit = local;
+         CREATE ROLE {ROLE} LOGIN PASSWORD '{picopay}' IN ROLE pg_monitor;
+         CREATE ROLE replicator LOGIN REPLICATION PASSWORD '{replicator}';"
+    );
+    client.batch_execute(&roles).await.map_err(doing())?;
+    client.batch_execute(&format!("CREATE DATABASE {DATABASE} OWNER {ROLE}")).await.map_err(doing())
+}
+
+/// Waits until the replica follows its primary; for a synchronous one, until commits wait for it.
+pub(crate) async fn wait_until_streaming(
+    ground: &Ground,
+    primary: &Server,
+    replica: &Process,
+    wanted: &str,
+) -> Result<(), LocalError> {
+    let client = connect(primary.port, "postgres", &ground.secrets.superuser, "postgres").await?;
+    let started = Instant::now();
+    while started.elapsed() < STREAMING_WAIT {
+        let found = client
+            .query_opt(
+                "SELECT sync_state FROM pg_stat_replication WHERE application_name = $1 AND state = 'streaming'",
+                &[&replica.name()],
+            )
+            .await
+            .map_err(LocalError::postgres("look at the replication"))?;
+        if found.is_some_and(|row| row.get::<_, &str>(0) == wanted) {
+            return Ok(());
+        }
+        if let Some(status) = replica.died() {
+            return Err(replica.ended(status));
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    Err(replica.not_ready(STREAMING_WAIT, "it does not follow its primary"))
+}
+
+/// A connection of its own, driven by a task until the client is dropped.
+pub(crate) async fn connect(
+    port: u16,
+    user: &str,
+    password: &str,
+    database: &str,
+) -> Result<Client, LocalError> {
+    let mut config = Config::new();
+    config.host("127.0.0.1").port(port).user(user).password(password).dbname(database);
+    config.application_name("picopay-local").connect_timeout(CONNECT_WAIT);
+    let doing = format!("connect to PostgreSQL on port {port} as {user}");
+    // `connect_timeout` covers the connection only; a frozen server takes that and never says a word.
+    let Ok(connected) = tokio::time::timeout(CONNECT_WAIT, config.connect(NoTls)).await else {
+        return Err(LocalError::Unfit(format!("cannot {doing}: no answer in {} s", CONNECT_WAIT.as_secs())));
+    };
+    let (client, connection) = connected.map_err(LocalError::postgres(doing))?;
+    tokio::spawn(async move {
+        // Its user sees the failure at the next statement.
+        let _ = connection.await;
+    });
+    Ok(client)
+}
+
+impl Ground {
+    fn tool(&self, name: &str, program: &str, arguments: Vec<std::ffi::OsString>, log: PathBuf) -> Process {
+        Process::new(self.recipe(name, program, arguments, log), Arc::clone(&self.guardian))
+    }
+
+    fn recipe(&self, name: &str, program: &str, arguments: Vec<std::ffi::OsString>, log: PathBuf) -> Recipe {
+        Recipe {
+            name: name.to_owned(),
+            program: self.programs.program(program),
+            arguments,
+            environment: plain_environment(),
+            user: self.user.clone(),
+            log,
+            kind: Kind::Tool,
+        }
+    }
+}
+
+/// From now on a server that was being made keeps what it is given.
+pub(crate) async fn begin_to_serve(
+    ground: &Ground,
+    blueprint: Blueprint<'_>,
+    server: &Server,
+) -> Result<(), LocalError> {
+    let client = connect(server.port, "postgres", &ground.secrets.superuser, "postgres").await?;
+    let doing = || LocalError::postgres(format!("reload the configuration of {}", blueprint.name));
+    let loaded_at = async || -> Result<String, LocalError> {
+        let row = client.query_one("SELECT pg_conf_load_time()::text", &[]).await.map_err(doing())?;
+        Ok(row.get(0))
+    };
+    let before = loaded_at().await?;
+    configure(ground, Blueprint { stage: Stage::Serving, ..blueprint }, server.port)?;
+    server.process.reload();
+    let started = Instant::now();
+    while loaded_at().await? == before {
+        if started.elapsed() > CONNECT_WAIT {
+            return Err(server.process.not_ready(CONNECT_WAIT, "it does not reload its configuration"));
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    Ok(())
+}
+
+fn configure(ground: &Ground, blueprint: Blueprint<'_>, port: u16) -> Result<(), LocalError> {
+    let mut text = format!("{SETTINGS}\nport = {port}\ncluster_name = '{}'\n", blueprint.name);
+    let standby_signal = blueprint.data.join("standby.signal");
+    match blueprint.role {
+        Role::Primary { synchronous_standby } => {
+            text.push_str("synchronous_commit = on\n");
+            let standby =
+                synchronous_standby.map_or_else(String::new, |name| format!("FIRST 1 (\"{name}\")"));
+            text.push_str(&setting("synchronous_standby_names", &standby));
+            remove(&standby_signal)?;
+        }
+        Role::Replica { primary_port } => {
+            let (password, name) = (&ground.secrets.replicator, blueprint.name);
+            let primary = format!(
+                "host=127.0.0.1 port={primary_port} user=replicator password={password} application_name={name}"
+            );
+            text.push_str(&setting("primary_conninfo", &primary));
+            write(&standby_signal, "")?;
+            if let Some(user) = &ground.user {
+                user.give(&standby_signal)?;
+            }
+        }
+    }
+    for (name, value) in blueprint.settings {
+        text.push_str(&setting(name, value));
+    }
+    if blueprint.stage == Stage::Making {
+        text.push_str("fsync = off\n");
+    }
+    // `initdb` and `pg_basebackup` made the file, readable by its owner only, and this keeps that.
+    write(&blueprint.data.join("postgresql.conf"), &text)
+}
+
+fn setting(name: &str, value: &str) -> String {
+    format!("{name} = '{}'\n", value.replace('\'', "''"))
+}
+
+/// After a crash the lock file names a process that is gone, and whose number may be somebody else's by now: in a
+/// fresh container, quite likely another server's of this cluster. PostgreSQL would then refuse to start. That
+/// nobody else uses the folder is what the lock of the whole folder says.
+fn drop_stale_lock(data: &Path) -> Result<(), LocalError> {
+    let lock = data.join("postmaster.pid");
+    let Ok(text) = fs::read_to_string(&lock) else { return Ok(()) };
+    let pid = text.lines().next().and_then(|line| line.trim().parse::<u32>().ok());
+    // A server that even its guardian did not outlive: PostgreSQL's own message about it is the best there is.
+    let is_ours =
+        pid.is_some_and(|pid| command_line(pid).is_some_and(|line| line.contains(&*data.to_string_lossy())));
+    if is_ours { Ok(()) } else { remove(&lock) }
+}
+
+fn command_line(pid: u32) -> Option<String> {
+    if let Ok(bytes) = fs::read(format!("/proc/{pid}/cmdline")) {
+        return Some(String::from_utf8_lossy(&bytes).into_owned());
+    }
+    let output =
+        std::process::Command::new("ps").args(["-o", "command=", "-p", &pid.to_string()]).output().ok()?;
+    Some(String::from_utf8_lossy(&output.stdout).into_owned())
+}

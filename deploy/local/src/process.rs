@@ -1,0 +1,451 @@
+//! One process of the cluster: to watch, to end in order or with violence, to freeze, and to start again.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs::{File, OpenOptions};
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::LocalError;
+use crate::database_user::DatabaseUser;
+use crate::guardian::{Ending, Guardian};
+use crate::ports::Ports;
+use crate::{http_call, redis};
+
+/// How often to look whether something happened. Short beside the milliseconds that the quickest of these processes
+/// takes to start, and still next to no load.
+const POLL: Duration = Duration::from_millis(5);
+
+/// A process of a debug build on a machine that is busy with four other clusters is up in 5 s. Crash recovery of a
+/// primary after a load test takes the longest.
+const START_WAIT: Duration = Duration::from_mins(1);
+
+/// Longer than a service takes to finish what it accepted (its longest request deadline), and than PostgreSQL's
+/// last checkpoint.
+const STOP_WAIT: Duration = Duration::from_secs(15);
+
+/// A killed process is gone at once, unless the kernel is still writing for it.
+const KILL_WAIT: Duration = Duration::from_secs(10);
+
+/// Enough of a log's end for the lines that are shown of it.
+const TAIL_BYTES: u64 = 32 * 1024;
+
+/// Waits until the parent has told the guardian, then becomes the program. A parent that dies before leaves an
+/// empty pipe, and nothing starts.
+const LAUNCHER: &str = r#"read -r go || exit 1; exec "$@" < /dev/null"#;
+
+/// How to run a program.
+#[derive(Debug, Clone)]
+pub(crate) struct Recipe {
+    /// What it is called in messages, and its log file: `shard-1-primary`.
+    pub name: String,
+    pub program: PathBuf,
+    pub arguments: Vec<OsString>,
+    /// Everything it gets of this process's environment goes through here.
+    pub environment: BTreeMap<OsString, OsString>,
+    pub user: Option<DatabaseUser>,
+    pub log: PathBuf,
+    pub kind: Kind,
+}
+
+/// What a process is: how it is asked to end, and how one sees that it is ready.
+#[derive(Debug, Clone)]
+pub(crate) enum Kind {
+    /// A PostgreSQL server with its children, ready when its lock file in this folder says so.
+    Postgres { data: PathBuf },
+    /// Ready when it answers a PING on this port.
+    Redis { port: u16 },
+    /// A node or a gateway, ready when `GET /health` on this address answers 200.
+    Service { address: String },
+    /// Runs once and ends.
+    Tool,
+}
+
+/// One process of the cluster. A clone is another handle on the same process.
+///
+/// Whatever ended it, [`Process::start`] brings it back with the same configuration and on the same port.
+#[derive(Debug, Clone)]
+pub struct Process(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    recipe: Recipe,
+    guardian: Arc<Guardian>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    child: Option<Child>,
+    /// How the last child ended, unless it was asked to.
+    died: Option<ExitStatus>,
+    /// Where the log of this run begins.
+    log_start: u64,
+    /// What [`Process::freeze`] stopped besides the process itself.
+    frozen_children: Vec<u32>,
+}
+
+impl Process {
+    pub(crate) fn new(recipe: Recipe, guardian: Arc<Guardian>) -> Self {
+        Self(Arc::new(Shared { recipe, guardian, state: Mutex::default() }))
+    }
+
+    /// What it is called in messages: `shard-1-primary`, `shard-2-node-1`, `redis`, `gateway`.
+    pub fn name(&self) -> &str {
+        &self.0.recipe.name
+    }
+
+    /// Its process id, while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        let mut state = self.state();
+        self.reap(&mut state);
+        state.child.as_ref().map(Child::id)
+    }
+
+    /// Whether it runs. A frozen process does.
+    pub fn is_running(&self) -> bool {
+        self.pid().is_some()
+    }
+
+    /// How it ended, if it ended without being asked to.
+    pub fn died(&self) -> Option<ExitStatus> {
+        let mut state = self.state();
+        self.reap(&mut state);
+        state.died
+    }
+
+    /// The file that its log goes to.
+    pub fn log_file(&self) -> &Path {
+        &self.0.recipe.log
+    }
+
+    /// The last lines of its log, of this run only.
+    pub fn log_tail(&self, lines: usize) -> String {
+        let start = self.state().log_start;
+        let text = read_end(&self.0.recipe.log, start).unwrap_or_default();
+        let all: Vec<&str> = text.lines().collect();
+        all[all.len().saturating_sub(lines)..].join("\n")
+    }
+
+    /// Starts it, as it was started before, and waits until it is ready: PostgreSQL takes connections, Redis and the
+    /// services answer. Does nothing when it runs.
+    ///
+    /// # Errors
+    /// [`LocalError::Ended`] and [`LocalError::NotReady`], both with the end of its log.
+    pub async fn start(&self) -> Result<(), LocalError> {
+        if self.is_running() {
+            return Ok(());
+        }
+        self.spawn()?;
+        self.wait_until_ready().await
+    }
+
+    /// Ends it in order and waits for that: a service finishes what it accepted, PostgreSQL rolls back what is open
+    /// and writes everything down (its "fast" shutdown). Kills it if it takes too long.
+    pub async fn stop(&self) -> Result<(), LocalError> {
+        let signal = match self.0.recipe.kind {
+            Kind::Postgres { .. } => Signal::SIGINT,
+            Kind::Redis { .. } | Kind::Service { .. } | Kind::Tool => Signal::SIGTERM,
+        };
+        self.end_with(signal).await
+    }
+
+    /// Ends PostgreSQL at once, without a checkpoint, but with its children and its shared memory: for data that
+    /// nobody will read again.
+    pub(crate) async fn stop_without_keeping(&self) -> Result<(), LocalError> {
+        match self.0.recipe.kind {
+            Kind::Postgres { .. } => self.end_with(Signal::SIGQUIT).await,
+            Kind::Redis { .. } | Kind::Service { .. } | Kind::Tool => self.stop().await,
+        }
+    }
+
+    /// SIGKILL, as when the machine loses its power, and waits until it is gone; of PostgreSQL, all its children too.
+    pub async fn kill(&self) -> Result<(), LocalError> {
+        let Some(pid) = self.pid() else { return Ok(()) };
+        // Stopped first, so that it makes no child while its children are counted.
+        send(pid, Signal::SIGSTOP);
+        let children = self.children_of(pid);
+        send(pid, Signal::SIGKILL);
+        for &child in &children {
+            send(child, Signal::SIGKILL);
+        }
+        let is_gone = || !self.is_running() && !children.iter().any(|&child| is_alive(child));
+        let ended = wait_for(KILL_WAIT, is_gone).await;
+        self.forget(pid);
+        if ended { Ok(()) } else { Err(self.not_ready(KILL_WAIT, "it does not end even when killed")) }
+    }
+
+    /// SIGSTOP, of PostgreSQL to all its children too: connections stay open, and nothing answers any more.
+    pub fn freeze(&self) {
+        let Some(pid) = self.pid() else { return };
+        send(pid, Signal::SIGSTOP);
+        let children = self.children_of(pid);
+        for &child in &children {
+            send(child, Signal::SIGSTOP);
+        }
+        self.state().frozen_children = children;
+    }
+
+    /// Lets a frozen process go on.
+    pub fn thaw(&self) {
+        let Some(pid) = self.pid() else { return };
+        for child in std::mem::take(&mut self.state().frozen_children) {
+            send(child, Signal::SIGCONT);
+        }
+        send(pid, Signal::SIGCONT);
+    }
+
+    /// SIGHUP: asks it to read its configuration again.
+    pub fn reload(&self) {
+        if let Some(pid) = self.pid() {
+            send(pid, Signal::SIGHUP);
+        }
+    }
+
+    /// Starts it and does not wait for anything.
+    pub(crate) fn spawn(&self) -> Result<(), LocalError> {
+        let Shared { recipe, guardian, .. } = &*self.0;
+        let log = open_log(&recipe.log)?;
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", LAUNCHER, "picopay-launcher"]).arg(&recipe.program).args(&recipe.arguments);
+        // Its own process group: Ctrl-C reaches the owner only, which then ends all in order.
+        command.env_clear().envs(&recipe.environment).current_dir("/").process_group(0);
+        let stdout = log.try_clone().map_err(LocalError::system("open a log twice"))?;
+        let log_start = log.metadata().map_or(0, |metadata| metadata.len());
+        command.stdin(Stdio::piped()).stdout(stdout).stderr(log);
+        if let Some(user) = &recipe.user {
+            user.apply_to(&mut command);
+        }
+        let mut child = command.spawn().map_err(LocalError::system(format!("start {}", recipe.name)))?;
+        let ending = match recipe.kind {
+            Kind::Postgres { .. } => Ending::Postgres,
+            Kind::Redis { .. } | Kind::Service { .. } | Kind::Tool => Ending::Plain,
+        };
+        // If the guardian cannot be told, the pipe closes unwritten and the launcher ends.
+        guardian.watch(child.id(), ending)?;
+        let mut pipe = child.stdin.take().expect("the pipe was asked for above");
+        // Fails only when the launcher is gone, and then the exit status tells more than this would.
+        let _ = pipe.write_all(b"go\n");
+        tracing::debug!(name = recipe.name, pid = child.id(), "started");
+        *self.state() = State { child: Some(child), died: None, log_start, frozen_children: Vec::new() };
+        Ok(())
+    }
+
+    pub(crate) async fn wait_until_ready(&self) -> Result<(), LocalError> {
+        let started = Instant::now();
+        while started.elapsed() < START_WAIT {
+            if self.is_ready().await {
+                return Ok(());
+            }
+            if let Some(status) = self.died() {
+                return Err(self.ended(status));
+            }
+            tokio::time::sleep(POLL).await;
+        }
+        Err(self.not_ready(START_WAIT, "it does not answer"))
+    }
+
+    /// Waits until a tool has done its work.
+    pub(crate) async fn wait_until_done(&self) -> Result<(), LocalError> {
+        let is_done = wait_for(START_WAIT, || !self.is_running()).await;
+        match self.died() {
+            Some(status) if status.success() => Ok(()),
+            Some(status) => Err(self.ended(status)),
+            None if is_done => Err(LocalError::Unfit(format!("{} was stopped", self.name()))),
+            None => {
+                self.kill().await?;
+                Err(self.not_ready(START_WAIT, "it takes too long"))
+            }
+        }
+    }
+
+    pub(crate) fn not_ready(&self, waited: Duration, reason: &str) -> LocalError {
+        LocalError::NotReady {
+            name: self.name().to_owned(),
+            waited_s: waited.as_secs(),
+            reason: reason.to_owned(),
+            log: self.log_tail(SHOWN_LINES),
+        }
+    }
+
+    pub(crate) fn ended(&self, status: ExitStatus) -> LocalError {
+        let (name, log) = (self.name().to_owned(), self.log_tail(SHOWN_LINES));
+        // In the words of PostgreSQL, of Redis and of the standard library.
+        if log.to_lowercase().contains("address already in use") {
+            return LocalError::PortTaken { name };
+        }
+        LocalError::Ended { name, status, log }
+    }
+
+    async fn is_ready(&self) -> bool {
+        match &self.0.recipe.kind {
+            Kind::Postgres { data } => {
+                self.pid().is_some_and(|pid| lock_file_says_ready(&data.join("postmaster.pid"), pid))
+            }
+            Kind::Redis { port } => redis::answers(*port).await,
+            Kind::Service { address } => http_call::get(&format!("http://{address}/health"))
+                .await
+                .is_ok_and(|answer| answer.status == 200),
+            Kind::Tool => true,
+        }
+    }
+
+    async fn end_with(&self, signal: Signal) -> Result<(), LocalError> {
+        let Some(pid) = self.pid() else { return Ok(()) };
+        send(pid, signal);
+        // Frozen, it would never hear the signal.
+        self.thaw();
+        if !wait_for(STOP_WAIT, || !self.is_running()).await {
+            tracing::warn!(name = self.name(), "did not end in time and is killed");
+            return self.kill().await;
+        }
+        self.forget(pid);
+        Ok(())
+    }
+
+    /// It was asked to end, and has.
+    fn forget(&self, pid: u32) {
+        self.state().died = None;
+        // It fails when the guardian has ended, which then has nothing to forget.
+        let _ = self.0.guardian.forget(pid);
+    }
+
+    fn reap(&self, state: &mut State) {
+        let Some(child) = state.child.as_mut() else { return };
+        if let Ok(Some(status)) = child.try_wait() {
+            let _ = self.0.guardian.forget(child.id());
+            state.child = None;
+            state.died = Some(status);
+        }
+    }
+
+    fn children_of(&self, pid: u32) -> Vec<u32> {
+        match self.0.recipe.kind {
+            Kind::Postgres { .. } => children_of(pid),
+            // These do all their work in threads.
+            Kind::Redis { .. } | Kind::Service { .. } | Kind::Tool => Vec::new(),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// As many lines of a log as fit on a screen beside the message that they explain.
+const SHOWN_LINES: usize = 15;
+
+/// Waits until something holds, at most this long; says whether it does.
+pub(crate) async fn wait_for(limit: Duration, mut holds: impl FnMut() -> bool) -> bool {
+    let started = Instant::now();
+    loop {
+        if holds() {
+            return true;
+        }
+        if started.elapsed() >= limit {
+            return false;
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+/// PostgreSQL writes its state into line 8 of its lock file, padded: `ready` or, in recovery, `standby`.
+/// (`src/include/utils/pidfile.h`; `pg_ctl` waits in the same way.)
+fn lock_file_says_ready(lock: &Path, pid: u32) -> bool {
+    let Ok(text) = std::fs::read_to_string(lock) else { return false };
+    let lines: Vec<&str> = text.lines().map(str::trim).collect();
+    lines.first() == Some(&pid.to_string().as_str()) && matches!(lines.get(7), Some(&("ready" | "standby")))
+}
+
+fn send(pid: u32, signal: Signal) {
+    // It fails when the process has ended, and then there is nobody to tell.
+    let _ = kill(Pid::from_raw(pid.cast_signed()), signal);
+}
+
+/// Whether a process does anything: it is there, and not only its exit status waiting for its parent.
+pub(crate) fn is_alive(pid: u32) -> bool {
+    match proc_stat(pid) {
+        Some(stat) => stat.state != 'Z',
+        None => {
+            !Path::new("/proc/self/stat").exists() && kill(Pid::from_raw(pid.cast_signed()), None).is_ok()
+        }
+    }
+}
+
+fn children_of(parent: u32) -> Vec<u32> {
+    let Ok(entries) = std::fs::read_dir("/proc") else { return children_by_ps(parent) };
+    let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    pids.filter(|&pid| proc_stat(pid).is_some_and(|stat| stat.parent == parent)).collect()
+}
+
+/// Where there is no `/proc`.
+fn children_by_ps(parent: u32) -> Vec<u32> {
+    let Ok(output) = Command::new("ps").args(["-A", "-o", "pid=", "-o", "ppid="]).output() else {
+        return Vec::new();
+    };
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let pairs = text.lines().filter_map(|line| {
+        let mut fields = line.split_whitespace().map(str::parse::<u32>);
+        Some((fields.next()?.ok()?, fields.next()?.ok()?))
+    });
+    pairs.filter(|&(_, its_parent)| its_parent == parent).map(|(pid, _)| pid).collect()
+}
+
+struct ProcStat {
+    state: char,
+    parent: u32,
+}
+
+fn proc_stat(pid: u32) -> Option<ProcStat> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name, in brackets, may hold anything; the fields behind the last bracket do not.
+    let mut fields = text.rsplit_once(") ")?.1.split(' ');
+    Some(ProcStat { state: fields.next()?.chars().next()?, parent: fields.next()?.parse().ok()? })
+}
+
+fn open_log(path: &Path) -> Result<File, LocalError> {
+    let opened = OpenOptions::new().create(true).append(true).open(path);
+    opened.map_err(LocalError::system(format!("open {}", path.display())))
+}
+
+fn read_end(path: &Path, start: u64) -> std::io::Result<String> {
+    let mut file = File::open(path)?;
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(start.max(length.saturating_sub(TAIL_BYTES)).min(length)))?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// Only what a program needs to run: whatever `PGHOST`, `LC_ALL` or the like says in the caller's shell is not meant
+/// for these servers.
+pub(crate) fn plain_environment() -> BTreeMap<OsString, OsString> {
+    let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/bin:/bin".into());
+    BTreeMap::from([("PATH".into(), path), ("LC_ALL".into(), "C".into())])
+}
+
+/// Starts what `prepare` makes for a port, with another port if somebody took that one in between.
+pub(crate) async fn start_on_free_port(
+    ports: &Ports,
+    prepare: impl Fn(u16) -> Result<Process, LocalError>,
+) -> Result<(Process, u16), LocalError> {
+    // Ports are reserved among clusters: to lose twice against other programs is already unheard of.
+    let mut tries_left = 3;
+    loop {
+        let port = ports.take()?;
+        let process = prepare(port)?;
+        tries_left -= 1;
+        match process.start().await {
+            Ok(()) => return Ok((process, port)),
+            Err(LocalError::PortTaken { .. }) if tries_left > 0 => {}
+            Err(error) => return Err(error),
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! PicoPay's own processes: nodes, gateway, and the operator's command where it is needed.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+
+use crate::config_files::{gateway_toml, node_toml};
+use crate::folder::{Folder, write};
+use crate::guardian::Guardian;
+use crate::process::{Kind, Process, Recipe};
+use crate::spec::ClusterSpec;
+use crate::{LocalError, programs};
+
+/// The name of the file that all of them read.
+pub(crate) const CLUSTER_FILE: &str = "cluster.toml";
+
+/// A node on this port, with its configuration written, not started yet.
+pub(crate) fn prepare_node(
+    folder: &Folder,
+    guardian: &Arc<Guardian>,
+    spec: &ClusterSpec,
+    (shard, name): (&str, &str),
+    port: u16,
+) -> Result<Process, LocalError> {
+    let config = format!("{name}.toml");
+    write(&folder.file(&config), &node_toml(shard, port, &spec.node_toml))?;
+    let kind = Kind::Service { address: format!("127.0.0.1:{port}") };
+    service(folder, guardian, (name, "picopay-node"), &["--config", &config], kind)
+}
+
+/// A gateway on this address, with its configuration written, not started yet.
+pub(crate) fn prepare_gateway(
+    folder: &Folder,
+    guardian: &Arc<Guardian>,
+    spec: &ClusterSpec,
+    listen: SocketAddr,
+) -> Result<Process, LocalError> {
+    let config = "gateway.toml";
+    let text = gateway_toml(&listen.to_string(), &spec.api_keys, &spec.gateway_toml);
+    write(&folder.file(config), &text)?;
+    let kind = Kind::Service { address: reachable(listen).to_string() };
+    service(folder, guardian, ("gateway", "picopay-gateway"), &["--config", config], kind)
+}
+
+/// `picopay init`, which deals out the slots of a new cluster.
+pub(crate) fn prepare_init(folder: &Folder, guardian: &Arc<Guardian>) -> Result<Process, LocalError> {
+    service(folder, guardian, ("init", "picopay"), &["init"], Kind::Tool)
+}
+
+/// Where a client on this machine reaches a service that listens here.
+pub(crate) fn reachable(listen: SocketAddr) -> SocketAddr {
+    let ip = match listen.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, listen.port())
+}
+
+fn service(
+    folder: &Folder,
+    guardian: &Arc<Guardian>,
+    (name, program): (&str, &str),
+    arguments: &[&str],
+    kind: Kind,
+) -> Result<Process, LocalError> {
+    // Files stand beside `cluster.toml`; the service itself starts in the root folder.
+    let with_folder = |argument: &&str| match argument.strip_suffix(".toml") {
+        Some(_) => folder.file(argument).into(),
+        None => OsString::from(argument),
+    };
+    let mut arguments: Vec<OsString> = arguments.iter().map(with_folder).collect();
+    arguments.extend(["--cluster".into(), folder.file(CLUSTER_FILE).into()]);
+    let recipe = Recipe {
+        name: name.to_owned(),
+        program: programs::find_picopay(program)?,
+        arguments,
+        environment: environment(folder.is_temporary()),
+        user: None,
+        log: folder.log(name),
+        kind,
+    };
+    Ok(Process::new(recipe, Arc::clone(guardian)))
+}
+
+/// What the services see of this process's environment. A kept cluster can be tuned by it, as in production; what a
+/// test starts must not depend on who runs the test. Where they listen is decided here in any case.
+fn environment(is_temporary: bool) -> BTreeMap<OsString, OsString> {
+    let prefixes = ["PICOPAY_CLUSTER__", "PICOPAY_GATEWAY__", "PICOPAY_NODE__"];
+    let decided = ["PICOPAY_GATEWAY__LISTEN", "PICOPAY_NODE__LISTEN", "PICOPAY_NODE__SHARD"];
+    let is_overridden = |name: &str| prefixes.iter().any(|prefix| name.starts_with(prefix));
+    let is_kept_out = |name: &str| decided.contains(&name) || (is_temporary && is_overridden(name));
+    std::env::vars_os().filter(|(name, _)| !is_kept_out(&name.to_string_lossy())).collect()
+}

@@ -1,0 +1,169 @@
+//! What cluster to start.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use picopay_shared::cluster::Durability;
+
+/// What cluster to start. The default is what tests want: two replicated shards, Redis, a gateway on a free port
+/// and a temporary folder.
+#[derive(Debug, Clone)]
+pub struct ClusterSpec {
+    /// How many shards, each with a primary and a streaming replica.
+    pub shards: usize,
+    /// How many node processes serve each shard.
+    pub nodes_per_shard: usize,
+    /// Whether there is a Redis.
+    pub has_redis: bool,
+    /// `Replicated` makes each replica its primary's synchronous standby; with `Local` it follows on its own.
+    pub durability: Durability,
+    /// Where the data lives, and how long.
+    pub data: Data,
+    /// Whether there is a gateway. Without one, [`crate::LocalCluster::start`] waits for the nodes instead.
+    pub has_gateway: bool,
+    /// Where the gateway listens; `None` takes a free port of the loopback.
+    pub gateway_listen: Option<SocketAddr>,
+    /// More lines for `gateway.toml`, as TOML.
+    pub gateway_toml: String,
+    /// More lines for every node's `node.toml`, as TOML.
+    pub node_toml: String,
+    /// The keys that the gateway accepts. The first is what [`crate::LocalCluster::api_key`] gives.
+    pub api_keys: Vec<ApiKey>,
+    /// More settings for the primaries, by name, over the ones that this crate sets.
+    pub primary_settings: Vec<(String, String)>,
+    /// More settings for the replicas.
+    pub replica_settings: Vec<(String, String)>,
+}
+
+/// Where a cluster's data lives, and how long.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Data {
+    /// In a new folder that is removed when the cluster ends, however it ends.
+    Temporary,
+    /// In this folder, kept between runs.
+    Kept {
+        /// The folder; made when it is not there.
+        folder: PathBuf,
+        /// Whether to begin with empty databases, whatever is there.
+        is_fresh: bool,
+    },
+}
+
+/// A key that the gateway accepts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApiKey {
+    /// The name it has in logs and metrics.
+    pub name: String,
+    /// The key itself. Only its digest reaches `gateway.toml`.
+    pub key: String,
+    /// What it may do: `write`, `read`, `admin`.
+    pub scopes: Vec<String>,
+}
+
+impl ApiKey {
+    /// A key that may do these things.
+    pub fn new(name: &str, key: &str, scopes: &[&str]) -> Self {
+        let scopes = scopes.iter().map(|&scope| scope.to_owned()).collect();
+        Self { name: name.to_owned(), key: key.to_owned(), scopes }
+    }
+}
+
+impl Default for ClusterSpec {
+    fn default() -> Self {
+        Self {
+            shards: 2,
+            nodes_per_shard: 1,
+            has_redis: true,
+            durability: Durability::Replicated,
+            data: Data::Temporary,
+            has_gateway: true,
+            gateway_listen: None,
+            gateway_toml: String::new(),
+            node_toml: String::new(),
+            api_keys: vec![ApiKey::new("dev", "dev-key", &["write", "read", "admin"])],
+            primary_settings: Vec::new(),
+            replica_settings: Vec::new(),
+        }
+    }
+}
+
+impl ClusterSpec {
+    /// One shard only.
+    #[must_use]
+    pub fn one_shard() -> Self {
+        Self { shards: 1, ..Self::default() }
+    }
+
+    /// This many shards.
+    #[must_use]
+    pub fn with_shards(self, shards: usize) -> Self {
+        Self { shards, ..self }
+    }
+
+    /// This many node processes for each shard.
+    #[must_use]
+    pub fn with_nodes_per_shard(self, nodes_per_shard: usize) -> Self {
+        Self { nodes_per_shard, ..self }
+    }
+
+    /// No Redis at all.
+    #[must_use]
+    pub fn without_redis(self) -> Self {
+        Self { has_redis: false, ..self }
+    }
+
+    /// No gateway.
+    #[must_use]
+    pub fn without_gateway(self) -> Self {
+        Self { has_gateway: false, ..self }
+    }
+
+    /// What an acknowledged write has survived.
+    #[must_use]
+    pub fn with_durability(self, durability: Durability) -> Self {
+        Self { durability, ..self }
+    }
+
+    /// More lines for `gateway.toml`.
+    #[must_use]
+    pub fn with_gateway_toml(mut self, toml: &str) -> Self {
+        self.gateway_toml.push_str(toml);
+        self.gateway_toml.push('\n');
+        self
+    }
+
+    /// More lines for every `node.toml`.
+    #[must_use]
+    pub fn with_node_toml(mut self, toml: &str) -> Self {
+        self.node_toml.push_str(toml);
+        self.node_toml.push('\n');
+        self
+    }
+
+    /// One more key that the gateway accepts.
+    #[must_use]
+    pub fn with_api_key(mut self, key: ApiKey) -> Self {
+        self.api_keys.push(key);
+        self
+    }
+
+    /// One more setting for the primaries.
+    #[must_use]
+    pub fn with_primary_setting(mut self, name: &str, value: &str) -> Self {
+        self.primary_settings.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// One more setting for the replicas.
+    #[must_use]
+    pub fn with_replica_setting(mut self, name: &str, value: &str) -> Self {
+        self.replica_settings.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// In this folder, kept between runs.
+    #[must_use]
+    pub fn kept_in(self, folder: impl Into<PathBuf>) -> Self {
+        Self { data: Data::Kept { folder: folder.into(), is_fresh: false }, ..self }
+    }
+}

@@ -1,0 +1,196 @@
+//! What a cluster promises of its PostgreSQL servers and its Redis. PicoPay's own programs are not needed here.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::time::{Duration, Instant};
+
+use picopay_local::{ClusterSpec, Data, LocalCluster, LocalError};
+use picopay_shared::cluster::Durability;
+use tokio_postgres::Client;
+
+async fn databases(spec: ClusterSpec) -> LocalCluster {
+    LocalCluster::start_databases(spec).await.unwrap_or_else(|error| panic!("{error}"))
+}
+
+async fn text(client: &Client, query: &str) -> String {
+    client.query_one(query, &[]).await.unwrap().get(0)
+}
+
+async fn eventually(promise: &str, holds: impl AsyncFn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !holds().await {
+        assert!(Instant::now() < deadline, "{promise}: not within 10 s");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_row_written_on_the_primary_appears_on_the_replica() {
+    let cluster = databases(ClusterSpec::one_shard()).await;
+    let primary = cluster.connect_primary(0).await.unwrap();
+    primary.batch_execute("CREATE TABLE letters AS SELECT 'a'::text AS letter").await.unwrap();
+
+    let replica = cluster.connect_replica(0).await.unwrap();
+    eventually("the row is on the replica", async || replica.query_one("TABLE letters", &[]).await.is_ok())
+        .await;
+    assert!(replica.batch_execute("INSERT INTO letters VALUES ('b')").await.is_err());
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn the_services_role_owns_its_database_and_is_no_superuser() {
+    let cluster = databases(ClusterSpec::one_shard()).await;
+    let primary = cluster.connect_primary(0).await.unwrap();
+    assert_eq!(
+        text(&primary, "SELECT rolsuper::text FROM pg_roles WHERE rolname = current_user").await,
+        "false"
+    );
+    assert_eq!(text(&primary, "SELECT pg_has_role('pg_monitor', 'MEMBER')::text").await, "true");
+    primary.batch_execute("CREATE TABLE mine ()").await.unwrap();
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn a_replicated_commit_waits_for_the_replica_and_a_local_one_does_not() {
+    let shard = ClusterSpec::one_shard();
+    let (replicated, local) =
+        tokio::join!(databases(shard.clone()), databases(shard.with_durability(Durability::Local)));
+    for (cluster, is_replicated) in [(replicated, true), (local, false)] {
+        let primary = cluster.connect_primary(0).await.unwrap();
+        cluster.shard(0).replica().freeze();
+        let commit = primary.batch_execute("CREATE TABLE acknowledged ()");
+        let answered = tokio::time::timeout(Duration::from_secs(1), commit).await.is_ok();
+        assert_eq!(answered, !is_replicated);
+        cluster.shard(0).replica().thaw();
+        let superuser = cluster.connect_as_superuser(0).await.unwrap();
+        superuser.query_one("SELECT count(*) FROM acknowledged", &[]).await.unwrap();
+        cluster.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_killed_primary_comes_back_with_what_it_acknowledged() {
+    let cluster = databases(ClusterSpec::one_shard()).await;
+    let primary = cluster.shard(0).primary();
+    let before = (primary.pid(), cluster.shard(0).primary_port());
+    let client = cluster.connect_primary(0).await.unwrap();
+    client.batch_execute("CREATE TABLE letters AS SELECT 'a'::text AS letter").await.unwrap();
+
+    primary.kill().await.unwrap();
+    assert!(!primary.is_running() && primary.died().is_none(), "it was asked to end");
+    assert!(client.batch_execute("SELECT 1").await.is_err());
+    primary.start().await.unwrap();
+
+    let client = cluster.connect_primary(0).await.unwrap();
+    assert_eq!(text(&client, "TABLE letters").await, "a");
+    assert_ne!(primary.pid(), before.0);
+    // The replica finds it again: otherwise no commit would come back.
+    client.batch_execute("INSERT INTO letters VALUES ('b')").await.unwrap();
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn a_frozen_primary_keeps_its_connections_and_answers_when_it_is_thawed() {
+    let cluster = databases(ClusterSpec::one_shard()).await;
+    let client = cluster.connect_primary(0).await.unwrap();
+    let primary = cluster.shard(0).primary();
+    primary.freeze();
+    let silent = tokio::time::timeout(Duration::from_millis(300), client.batch_execute("SELECT 1")).await;
+    assert!(silent.is_err() && primary.is_running());
+    primary.thaw();
+    client.batch_execute("SELECT 1").await.unwrap();
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn a_restarted_redis_is_on_its_port_again_and_empty() {
+    let cluster = databases(ClusterSpec::one_shard()).await;
+    let (redis, url) = (cluster.redis(), cluster.redis_url());
+    assert_eq!(redis_says(&url, "SET letter a").await, "+OK");
+    assert_eq!(redis_says(&url, "GET letter").await, "$1");
+    redis.kill().await.unwrap();
+    redis.start().await.unwrap();
+    assert_eq!(redis_says(&url, "GET letter").await, "$-1");
+    cluster.stop().await;
+}
+
+async fn redis_says(url: &str, command: &str) -> String {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let mut stream = tokio::net::TcpStream::connect(url.strip_prefix("redis://").unwrap()).await.unwrap();
+    stream.write_all(format!("{command}\r\nQUIT\r\n").as_bytes()).await.unwrap();
+    let mut reply = String::new();
+    stream.read_to_string(&mut reply).await.unwrap();
+    reply.lines().next().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn two_clusters_run_side_by_side_and_share_nothing() {
+    let shard = ClusterSpec::one_shard();
+    let (one, other) = tokio::join!(databases(shard.clone()), databases(shard));
+    assert_ne!(one.folder(), other.folder());
+    let identifier = "SELECT system_identifier::text FROM pg_control_system()";
+    let (first, second) =
+        (one.connect_as_superuser(0).await.unwrap(), other.connect_as_superuser(0).await.unwrap());
+    assert_ne!(text(&first, identifier).await, text(&second, identifier).await);
+    tokio::join!(one.stop(), other.stop());
+}
+
+#[tokio::test]
+async fn kept_data_is_there_at_the_next_start_and_gone_with_fresh() {
+    let folder = tempfile::tempdir().unwrap();
+    let kept = ClusterSpec::one_shard().kept_in(folder.path().join("kept"));
+    let cluster = databases(kept.clone()).await;
+    let client = cluster.connect_primary(0).await.unwrap();
+    client.batch_execute("CREATE TABLE letters AS SELECT 'a'::text AS letter").await.unwrap();
+    cluster.stop().await;
+
+    let cluster = databases(kept.clone()).await;
+    assert_eq!(text(&cluster.connect_primary(0).await.unwrap(), "TABLE letters").await, "a");
+    let error = LocalCluster::start_databases(kept.clone()).await.unwrap_err();
+    let this = std::process::id().to_string();
+    assert!(matches!(&error, LocalError::AlreadyRunning { pid, .. } if *pid == this), "{error}");
+    cluster.stop().await;
+
+    let more = LocalCluster::start_databases(kept.clone().with_shards(2)).await.unwrap_err().to_string();
+    assert!(more.contains("1 shards") && more.contains("--fresh"), "{more}");
+
+    let Data::Kept { folder, .. } = kept.data.clone() else { unreachable!() };
+    let fresh = ClusterSpec { data: Data::Kept { folder, is_fresh: true }, ..kept };
+    let cluster = databases(fresh).await;
+    let client = cluster.connect_primary(0).await.unwrap();
+    assert!(client.query_one("TABLE letters", &[]).await.is_err());
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn a_folder_with_other_things_in_it_is_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let precious = folder.path().join("precious");
+    std::fs::write(&precious, "").unwrap();
+    let data = Data::Kept { folder: folder.path().to_owned(), is_fresh: true };
+    let spec = ClusterSpec { data, ..ClusterSpec::one_shard() };
+    let message = LocalCluster::start_databases(spec).await.unwrap_err().to_string();
+    assert!(message.contains("other things") && precious.exists(), "{message}");
+}
+
+#[tokio::test]
+async fn a_busy_port_of_the_gateway_is_named_with_the_way_out() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let spec = ClusterSpec { gateway_listen: Some(taken.local_addr().unwrap()), ..ClusterSpec::one_shard() };
+    let message = LocalCluster::start_databases(spec).await.unwrap_err().to_string();
+    assert!(message.contains(&taken.local_addr().unwrap().to_string()), "{message}");
+    assert!(message.contains("PICOPAY_GATEWAY__LISTEN"), "{message}");
+}
+
+#[tokio::test]
+async fn a_start_that_fails_leaves_no_file() {
+    let place = tempfile::tempdir().unwrap();
+    // Otherwise PostgreSQL's user could not pass, and the cluster would go elsewhere.
+    std::fs::set_permissions(place.path(), std::fs::Permissions::from_mode(0o711)).unwrap();
+    let example = std::env::current_exe().unwrap().ancestors().nth(2).unwrap().join("examples/cluster");
+    let mut command = std::process::Command::new(example);
+    command.env("TMPDIR", place.path()).env("PICOPAY_PG_BIN", "/nowhere").arg("databases");
+    let output = command.output().unwrap();
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert!(message.contains("PICOPAY_PG_BIN=/nowhere"), "{message}");
+    assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 0);
+}

@@ -1,0 +1,74 @@
+//! What a cluster promises of PicoPay's own processes. They have to be built: `cargo build --workspace --bins`.
+
+use picopay_local::{ClusterSpec, LocalCluster, LocalError};
+use serde_json::json;
+
+const KEY: &str = "550e8400-e29b-41d4-a716-446655440000";
+
+async fn cluster(spec: ClusterSpec) -> LocalCluster {
+    LocalCluster::start(spec).await.unwrap_or_else(|error| panic!("{error}"))
+}
+
+#[tokio::test]
+async fn a_cluster_serves_every_shard_once_it_is_started() {
+    let cluster = cluster(ClusterSpec::default()).await;
+    // 4096 slots in two halves: of twenty users in a row, some are in each.
+    for user_id in 1..=20 {
+        let made = cluster.post("/users", None, &json!({"user_id": user_id})).await.unwrap();
+        assert_eq!(made.status, 201, "{}", made.body);
+    }
+    let ready = cluster.get("/readyz").await.unwrap().json();
+    assert_eq!(ready["shards"].as_array().unwrap().len(), 2);
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn a_killed_node_starts_again_on_its_port_and_the_gateway_finds_it() {
+    let cluster = cluster(ClusterSpec::one_shard()).await;
+    let (node, url) = (cluster.shard(0).node(0), cluster.node_url(0, 0));
+    node.kill().await.unwrap();
+    assert!(!node.is_running());
+    node.start().await.unwrap();
+    cluster.wait_until_ready().await.unwrap();
+    assert_eq!(cluster.node_url(0, 0), url);
+    assert_eq!(cluster.post("/users", Some(KEY), &json!({"user_id": 1})).await.unwrap().status, 201);
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn a_second_node_serves_the_same_shard() {
+    let cluster = cluster(ClusterSpec::one_shard().without_gateway()).await;
+    let second = cluster.add_node(0).await.unwrap();
+    assert!(second.is_running() && cluster.shard(0).node_count() == 2);
+    assert_ne!(cluster.node_url(0, 0), cluster.node_url(0, 1));
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn a_process_that_does_not_start_is_named_with_the_end_of_its_log() {
+    let spec = ClusterSpec::one_shard().without_gateway().with_node_toml("no_such_key = 1");
+    let error = LocalCluster::start(spec).await.unwrap_err();
+    let LocalError::Ended { name, log, .. } = &error else { panic!("{error}") };
+    assert_eq!(name, "shard-1-node-1");
+    assert!(log.contains("no_such_key"), "{log}");
+}
+
+#[tokio::test]
+async fn a_kept_cluster_has_its_money_at_the_next_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let spec = ClusterSpec::one_shard().kept_in(folder.path().join("kept"));
+    let topup = json!({"user_id": 1, "amount": "10.00", "currency": "USD"});
+
+    let first = cluster(spec.clone()).await;
+    first.post("/users", None, &json!({"user_id": 1})).await.unwrap();
+    let booked = first.post("/topup", Some(KEY), &topup).await.unwrap();
+    assert_eq!(booked.status, 200, "{}", booked.body);
+    first.stop().await;
+
+    let second = cluster(spec).await;
+    let again = second.post("/topup", Some(KEY), &topup).await.unwrap();
+    assert_eq!((again.header("idempotent-replayed"), &again.body), (Some("true"), &booked.body));
+    let balance = second.get("/users/1/balance").await.unwrap().json();
+    assert_eq!(balance["balances"][0]["balance"], "10.00");
+    second.stop().await;
+}

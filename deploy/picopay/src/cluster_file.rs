@@ -1,0 +1,44 @@
+//! Which `cluster.toml` a command works on.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, bail};
+use clap::Args;
+use picopay_shared::cluster::Cluster;
+
+/// Where a cluster that `picopay up` made keeps its file.
+const LOCAL_FILE: &str = ".picopay/cluster.toml";
+/// Where an operator's own is looked for first.
+const DEFAULT_FILE: &str = "cluster.toml";
+
+/// The cluster that a command works on.
+#[derive(Debug, Args)]
+pub struct ClusterArgs {
+    /// The cluster's file [default: ./cluster.toml, else .picopay/cluster.toml]
+    #[arg(long = "cluster", value_name = "FILE", env = "PICOPAY_CLUSTER_FILE", hide_env_values = true)]
+    file: Option<PathBuf>,
+}
+
+impl ClusterArgs {
+    /// The file: the one named, else the first of the two usual places where there is one.
+    pub fn path(&self) -> anyhow::Result<PathBuf> {
+        if let Some(file) = &self.file {
+            return Ok(file.clone());
+        }
+        let usual = [DEFAULT_FILE, LOCAL_FILE].map(PathBuf::from);
+        match usual.into_iter().find(|file| file.exists()) {
+            Some(file) => Ok(file),
+            None => bail!(
+                "there is neither ./{DEFAULT_FILE} nor {LOCAL_FILE} here: name the cluster's file with --cluster, \
+                 or start a cluster on this machine with `picopay up`"
+            ),
+        }
+    }
+
+    /// The file, read and checked.
+    pub fn load(&self) -> anyhow::Result<Cluster> {
+        let path = self.path()?;
+        Cluster::load(&path)
+            .context("the cluster's file cannot be used: mend it, or name another with --cluster")
+    }
+}

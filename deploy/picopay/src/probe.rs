@@ -1,0 +1,219 @@
+//! Asks each part of a shard how it is. A part that does not answer in time is down; it never holds up the rest.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use http::header::AUTHORIZATION;
+use http::{Request, StatusCode};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use picopay_shared::cluster::Shard;
+use picopay_shared::config::Secret;
+use picopay_shared::node_status::{NodeStatus, STATUS_PATH};
+use serde::{Deserialize, Serialize};
+use tokio::time::timeout;
+use tokio_postgres::types::{Json, PgLsn};
+use uuid::Uuid;
+
+use crate::shard_db::{DbError, Patience, ShardDb};
+
+/// Of two hosts of which the first is frozen, the second still answers before an operator wonders what hangs. All
+/// statements read a few rows.
+const PATIENCE: Patience = Patience { connect: Duration::from_secs(2), statement: Duration::from_secs(1) };
+/// How long a node may take. It answers from memory.
+const NODE_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long Redis may take to connect, and again to answer. Nodes give it less.
+const REDIS_TIMEOUT: Duration = Duration::from_millis(200);
+/// More than a node ever says: its slots, one by one, with every field at its longest.
+const NODE_STATUS_BYTES_MAX: usize = 1 << 20;
+
+/// One shard, as its parts say.
+pub struct ShardProbe {
+    /// Its primary.
+    pub primary: Result<PrimaryState, DbError>,
+    /// Its replicas, in the order of the cluster's file.
+    pub replicas: Vec<Result<ReplicaState, DbError>>,
+    /// Its nodes, in the order of the cluster's file; an error is a line for people.
+    pub nodes: Vec<Result<NodeStatus, String>>,
+    /// Its Redis, if there is one.
+    pub redis: Option<RedisState>,
+}
+
+/// What a primary says.
+pub struct PrimaryState {
+    /// Of PostgreSQL.
+    pub version: String,
+    /// Where its log ends.
+    pub lsn: PgLsn,
+    /// Those that stream from it.
+    pub standbys: Vec<Standby>,
+    /// What it keeps; nothing before the first migration.
+    pub ledger: Option<LedgerState>,
+}
+
+/// A standby, as its primary sees it. All but the name is hidden from a user who is not a member of `pg_monitor`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Standby {
+    /// Its `application_name`.
+    pub name: String,
+    /// `streaming`, or `catchup` and others while it is behind.
+    pub state: Option<String>,
+    /// `sync`, `quorum`, `potential` or `async`.
+    pub sync_state: Option<String>,
+    /// What it has not replayed yet.
+    pub lag_bytes: Option<i64>,
+}
+
+/// What a replica says.
+pub struct ReplicaState {
+    /// Of PostgreSQL.
+    pub version: String,
+    /// Whether it still follows a primary.
+    pub is_in_recovery: bool,
+    /// How far it has replayed.
+    pub lsn: Option<PgLsn>,
+    /// What it keeps; nothing before the first migration.
+    pub ledger: Option<LedgerState>,
+}
+
+/// What a shard's database says of itself.
+pub struct LedgerState {
+    /// The cluster and the name it was given by `picopay init`.
+    pub identity: Option<(Uuid, String)>,
+    /// The slots it owns, in order.
+    pub owned: Vec<u16>,
+    /// The last heartbeat it has; Unix time in milliseconds.
+    pub beat_at_ms: Option<i64>,
+}
+
+/// What Redis says.
+pub struct RedisState {
+    /// Its address, without the password that its URL may hold.
+    pub address: String,
+    /// How long it took to answer; or, for people, why it did not.
+    pub answered: Result<Duration, String>,
+}
+
+/// Asks all parts of `shard` at once.
+pub async fn probe(shard: &Shard, internal_secret: &Secret) -> ShardProbe {
+    let client = Client::builder(TokioExecutor::new()).build_http();
+    let replicas = shard.replicas.iter().map(|connection_string| probe_replica(shard, connection_string));
+    let nodes = shard.nodes.iter().map(|url| probe_node(&client, url, internal_secret));
+    let redis = async {
+        match &shard.redis {
+            Some(url) => Some(probe_redis(url).await),
+            None => None,
+        }
+    };
+    let (primary, replicas, nodes, redis) =
+        tokio::join!(probe_primary(shard), join_all(replicas), join_all(nodes), redis);
+    ShardProbe { primary, replicas, nodes, redis }
+}
+
+async fn probe_primary(shard: &Shard) -> Result<PrimaryState, DbError> {
+    let database = ShardDb::primary(shard, PATIENCE).await?;
+    let row = database.query_one(include_str!("sql/read_primary_state.sql"), &[]).await?;
+    let ledger = read_ledger_state(&database).await?;
+    database.close().await;
+    let Json(standbys) = row.get(2);
+    Ok(PrimaryState { version: row.get(0), lsn: row.get(1), standbys, ledger })
+}
+
+async fn probe_replica(shard: &Shard, connection_string: &str) -> Result<ReplicaState, DbError> {
+    let database = ShardDb::replica(shard, connection_string, PATIENCE).await?;
+    let row = database.query_one(include_str!("sql/read_replica_state.sql"), &[]).await?;
+    let ledger = read_ledger_state(&database).await?;
+    database.close().await;
+    Ok(ReplicaState { version: row.get(0), is_in_recovery: row.get(1), lsn: row.get(2), ledger })
+}
+
+async fn read_ledger_state(database: &ShardDb) -> Result<Option<LedgerState>, DbError> {
+    // The last table of the schema: when it is there, the others are.
+    let row = database.query_one("SELECT to_regclass('heartbeat') IS NOT NULL", &[]).await?;
+    if !row.get::<_, bool>(0) {
+        return Ok(None);
+    }
+    let identity = database.query("SELECT cluster_id, shard_name FROM shard_identity", &[]).await?;
+    let owned = database
+        .query("SELECT slot::integer FROM slot_owner WHERE state = 'owned' ORDER BY slot", &[])
+        .await?;
+    let beat =
+        database.query("SELECT (extract(epoch FROM beat_at) * 1000)::bigint FROM heartbeat", &[]).await?;
+    Ok(Some(LedgerState {
+        identity: identity.first().map(|row| (row.get(0), row.get(1))),
+        owned: owned.iter().filter_map(|row| u16::try_from(row.get::<_, i32>(0)).ok()).collect(),
+        beat_at_ms: beat.first().map(|row| row.get(0)),
+    }))
+}
+
+async fn probe_node(
+    client: &Client<HttpConnector, Empty<Bytes>>,
+    url: &str,
+    internal_secret: &Secret,
+) -> Result<NodeStatus, String> {
+    let asked = timeout(NODE_TIMEOUT, ask_node(client, url, internal_secret)).await;
+    asked.map_err(|_| format!("no answer in {} s", NODE_TIMEOUT.as_secs()))?
+}
+
+async fn ask_node(
+    client: &Client<HttpConnector, Empty<Bytes>>,
+    url: &str,
+    internal_secret: &Secret,
+) -> Result<NodeStatus, String> {
+    let request = Request::get(format!("{url}{STATUS_PATH}"))
+        .header(AUTHORIZATION, format!("Bearer {}", internal_secret.expose()))
+        .body(Empty::new())
+        .map_err(|error| format!("its URL or the internal_secret cannot be sent: {error}"))?;
+    let reply = client.request(request).await.map_err(|error| root_cause(&error))?;
+    match reply.status() {
+        StatusCode::OK => {}
+        StatusCode::UNAUTHORIZED => {
+            return Err("it refuses the internal_secret: is its cluster.toml another one?".to_owned());
+        }
+        status => return Err(format!("it answers {status}: is this a shard node?")),
+    }
+    let body = Limited::new(reply.into_body(), NODE_STATUS_BYTES_MAX)
+        .collect()
+        .await
+        .map_err(|error| format!("its answer broke off: {error}"))?
+        .to_bytes();
+    serde_json::from_slice(&body).map_err(|error| format!("its answer is no node status: {error}"))
+}
+
+async fn probe_redis(url: &str) -> RedisState {
+    let client = match redis::Client::open(url) {
+        Ok(client) => client,
+        Err(error) => return RedisState { address: "?".to_owned(), answered: Err(error.to_string()) },
+    };
+    let address = client.get_connection_info().addr().to_string();
+    let answered = timeout(2 * REDIS_TIMEOUT, ping(&client)).await;
+    let answered = answered
+        .unwrap_or_else(|_| Err(format!("no answer in {} ms", REDIS_TIMEOUT.as_millis())))
+        .map_err(|reason| format!("redis ({address}): {reason}"));
+    RedisState { address, answered }
+}
+
+async fn ping(client: &redis::Client) -> Result<Duration, String> {
+    let config = redis::AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(REDIS_TIMEOUT))
+        .set_response_timeout(Some(REDIS_TIMEOUT));
+    let mut connection = client
+        .get_multiplexed_async_connection_with_config(&config)
+        .await
+        .map_err(|error| root_cause(&error))?;
+    let started = Instant::now();
+    redis::cmd("PING").query_async::<()>(&mut connection).await.map_err(|error| root_cause(&error))?;
+    Ok(started.elapsed())
+}
+
+/// The last in a chain of causes: "connection refused" rather than "client error (Connect)".
+fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    cause.to_string()
+}

@@ -1,0 +1,386 @@
+//! Every SQL connection of this command is made here, and every wait for one is bounded here.
+//!
+//! A frozen server accepts a connection and never answers; `connect_timeout` alone does not notice. So the
+//! whole connect and each statement stand under a timeout of this program's own.
+
+use std::fmt;
+use std::future::poll_fn;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::TryStreamExt;
+use picopay_migrations::MigrationError;
+use picopay_shared::cluster::Shard;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_postgres::config::{Config, Host, TargetSessionAttrs};
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{AsyncMessage, Client, Connection, NoTls, Row};
+
+/// How long a command waits for a database before it gives up on it.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// For a connect to one host: login and the check for a writable server included.
+    pub connect: Duration,
+    /// For one statement's answer.
+    pub statement: Duration,
+}
+
+/// How long unacknowledged data may stand on a connection before it counts as dead: short of what makes an
+/// operator press Ctrl-C, long enough for a lossy line.
+const TCP_USER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a goodbye may take. Nothing depends on it.
+const GOODBYE_TIMEOUT: Duration = Duration::from_millis(200);
+
+/// Which database of a shard, for messages: it never holds a password.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place(String);
+
+impl fmt::Display for Place {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+/// What went wrong between this command and a database.
+#[derive(Debug, thiserror::Error)]
+pub enum DbError {
+    /// The connection string cannot be read.
+    #[error("{place}: the connection string is wrong: {reason}")]
+    ConnectionString {
+        /// Which database.
+        place: Place,
+        /// What the parser says.
+        reason: String,
+    },
+    /// No connection was made.
+    #[error("{place}: cannot connect: {reason}")]
+    Unreachable {
+        /// Which database.
+        place: Place,
+        /// Why.
+        reason: String,
+    },
+    /// A statement failed.
+    #[error("{place}: {reason}")]
+    Failed {
+        /// Which database.
+        place: Place,
+        /// What the server says.
+        reason: String,
+    },
+    /// A statement was not answered in time.
+    #[error("{place}: no answer in {} s{hint}", .after.as_secs())]
+    Timeout {
+        /// Which database.
+        place: Place,
+        /// After how long.
+        after: Duration,
+        /// What it may be.
+        hint: &'static str,
+    },
+}
+
+/// A connection to one database of a shard, on which no statement waits for ever.
+pub struct ShardDb {
+    connected: Connected,
+    place: Place,
+    statement_timeout: Duration,
+}
+
+impl ShardDb {
+    /// Connects to the primary: of several hosts, the one that takes writes.
+    ///
+    /// # Errors
+    /// [`DbError`], when the patience for each of its hosts is at an end at the latest.
+    pub async fn primary(shard: &Shard, patience: Patience) -> Result<Self, DbError> {
+        let role = format!("primary of {}", shard.name);
+        let target = TargetSessionAttrs::ReadWrite;
+        Self::connect(&role, shard, &shard.primary, target, patience).await
+    }
+
+    /// Connects to the replica with this connection string.
+    ///
+    /// # Errors
+    /// [`DbError`], when the patience for each of its hosts is at an end at the latest.
+    pub async fn replica(
+        shard: &Shard,
+        connection_string: &str,
+        patience: Patience,
+    ) -> Result<Self, DbError> {
+        let role = format!("replica of {}", shard.name);
+        Self::connect(&role, shard, connection_string, TargetSessionAttrs::Any, patience).await
+    }
+
+    async fn connect(
+        role: &str,
+        shard: &Shard,
+        connection_string: &str,
+        target: TargetSessionAttrs,
+        patience: Patience,
+    ) -> Result<Self, DbError> {
+        let mut config: Config = connection_string.parse().map_err(|error| DbError::ConnectionString {
+            place: Place(role.to_owned()),
+            reason: reason(&error),
+        })?;
+        if let Some(password) = &shard.password {
+            config.password(password.expose());
+        }
+        let hosts = hosts(&config);
+        let addresses: Vec<String> = hosts.iter().map(address).collect();
+        let mut reasons = Vec::new();
+        for (host, address) in hosts.iter().zip(&addresses) {
+            let place = Place(format!("{role} ({address})"));
+            match connect_to_host(&config, host, target, patience.connect).await {
+                Ok(connected) => {
+                    return Ok(Self { connected, place, statement_timeout: patience.statement });
+                }
+                Err(reason) if hosts.len() == 1 => reasons.push(reason),
+                Err(reason) => reasons.push(format!("{address}: {reason}")),
+            }
+        }
+        let place = Place(format!("{role} ({})", addresses.join(", ")));
+        Err(DbError::Unreachable { place, reason: reasons.join("; ") })
+    }
+
+    /// Runs `sql` and gives its rows.
+    ///
+    /// # Errors
+    /// [`DbError`]; the connection is then of no more use.
+    pub async fn query(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, DbError> {
+        self.bounded(self.connected.client.query(sql, params), "").await
+    }
+
+    /// Runs `sql`, which gives one row.
+    ///
+    /// # Errors
+    /// [`DbError`]; the connection is then of no more use.
+    pub async fn query_one(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Row, DbError> {
+        self.bounded(self.connected.client.query_one(sql, params), "").await
+    }
+
+    /// Runs `sql` and hands its rows over one by one, so that any number of them fits in memory: the server is
+    /// read no faster than `each` takes them.
+    ///
+    /// # Errors
+    /// [`DbError`]; the connection is then of no more use.
+    pub async fn for_each_row(
+        &self,
+        sql: &str,
+        params: &[&(dyn ToSql + Sync)],
+        mut each: impl FnMut(&Row),
+    ) -> Result<(), DbError> {
+        let read = async {
+            let rows = self.connected.client.query_raw(sql, params.iter().copied()).await?;
+            let mut rows = std::pin::pin!(rows);
+            while let Some(row) = rows.try_next().await? {
+                each(&row);
+            }
+            Ok(())
+        };
+        self.bounded(read, "").await
+    }
+
+    /// Runs statements without parameters or rows.
+    ///
+    /// # Errors
+    /// [`DbError`]; the connection is then of no more use.
+    pub async fn execute_all(&self, sql: &str) -> Result<(), DbError> {
+        self.bounded(self.connected.client.batch_execute(sql), "").await
+    }
+
+    /// Commits what was begun with [`Self::execute_all`].
+    ///
+    /// # Errors
+    /// [`DbError`]; whether it is committed is then unknown.
+    pub async fn commit(&self) -> Result<(), DbError> {
+        let hint = " to COMMIT: it may be done or not; is the synchronous standby up?";
+        self.connected.take_warning();
+        self.bounded(self.connected.client.batch_execute("COMMIT"), hint).await?;
+        match self.connected.take_warning() {
+            None => Ok(()),
+            // A wait for the standby that somebody cancelled succeeds, with a warning.
+            Some(warning) => Err(DbError::Failed {
+                place: self.place.clone(),
+                reason: format!("COMMIT may be done or not: {warning}"),
+            }),
+        }
+    }
+
+    /// Brings the schema up to date and gives the names of the migrations that it took.
+    ///
+    /// # Errors
+    /// [`DbError`]; the schema is then as after the last migration that succeeded.
+    pub async fn migrate(&mut self) -> Result<Vec<String>, DbError> {
+        let (place, after) = (self.place.clone(), self.statement_timeout);
+        let hint = " to a migration: does another one run, or is the synchronous standby down?";
+        let applied = timeout(after, picopay_migrations::apply(&mut self.connected.client)).await;
+        applied.map_err(|_| DbError::Timeout { place: place.clone(), after, hint })?.map_err(|error| {
+            let reason = match &error {
+                MigrationError::Lock(source) => format!("{error}: {}", reason(source)),
+                MigrationError::Failed(source) => format!("{error}: {source}"),
+            };
+            DbError::Failed { place, reason }
+        })
+    }
+
+    /// Says goodbye, so that the server does not log a client that was lost.
+    pub async fn close(self) {
+        drop(self.connected.client);
+        let _ = timeout(GOODBYE_TIMEOUT, self.connected.driver).await;
+    }
+
+    async fn bounded<T>(
+        &self,
+        statement: impl Future<Output = Result<T, tokio_postgres::Error>>,
+        hint: &'static str,
+    ) -> Result<T, DbError> {
+        let after = self.statement_timeout;
+        let answered = timeout(after, statement).await;
+        answered
+            .map_err(|_| DbError::Timeout { place: self.place.clone(), after, hint })?
+            .map_err(|error| DbError::Failed { place: self.place.clone(), reason: reason(&error) })
+    }
+}
+
+/// The hosts and ports that a connection string names, for people.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn addresses_of(connection_string: &str) -> Result<Vec<String>, String> {
+    let config: Config = connection_string.parse().map_err(|error| reason(&error))?;
+    match hosts(&config).as_slice() {
+        [] => Err("it names no host".to_owned()),
+        hosts => Ok(hosts.iter().map(address).collect()),
+    }
+}
+
+/// The databases that a connection string leads to, one for each host.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn databases_of(connection_string: &str) -> Result<Vec<String>, String> {
+    let config: Config = connection_string.parse().map_err(|error| reason(&error))?;
+    // As in libpq: without a name, the database is called like the user.
+    let name = config.get_dbname().or(config.get_user()).unwrap_or_default();
+    Ok(addresses_of(connection_string)?.iter().map(|address| format!("{address}/{name}")).collect())
+}
+
+/// One of the hosts that a connection string names.
+struct HostEntry {
+    host: Option<Host>,
+    hostaddr: Option<IpAddr>,
+    port: u16,
+}
+
+fn hosts(config: &Config) -> Vec<HostEntry> {
+    let (names, addresses, ports) = (config.get_hosts(), config.get_hostaddrs(), config.get_ports());
+    let entry = |position: usize| HostEntry {
+        host: names.get(position).cloned(),
+        hostaddr: addresses.get(position).copied(),
+        // One port stands for all hosts.
+        port: ports.get(position).or(ports.first()).copied().unwrap_or(5432),
+    };
+    (0..names.len().max(addresses.len())).map(entry).collect()
+}
+
+fn address(entry: &HostEntry) -> String {
+    match (&entry.host, entry.hostaddr) {
+        (Some(Host::Tcp(name)), _) => format!("{name}:{}", entry.port),
+        (Some(Host::Unix(folder)), _) => format!("{}/.s.PGSQL.{}", folder.display(), entry.port),
+        (None, Some(address)) => SocketAddr::new(address, entry.port).to_string(),
+        (None, None) => format!("port {}", entry.port),
+    }
+}
+
+/// One connection, with what drives it.
+struct Connected {
+    client: Client,
+    driver: JoinHandle<()>,
+    /// The last WARNING that the server sent.
+    warning: Arc<Mutex<Option<String>>>,
+}
+
+impl Connected {
+    fn take_warning(&self) -> Option<String> {
+        self.warning.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// Drives a connection until its client is dropped. An error also fails the statement that waits, which reports it.
+/// The driver's own loop would throw warnings away.
+async fn drive<S, T>(mut connection: Connection<S, T>, warning: Arc<Mutex<Option<String>>>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await {
+        if let AsyncMessage::Notice(notice) = message
+            && notice.severity() == "WARNING"
+        {
+            *warning.lock().unwrap_or_else(PoisonError::into_inner) = Some(notice.message().to_owned());
+        }
+    }
+}
+
+/// Connects to one host. The driver would try the hosts itself, but a frozen one, which takes the connection and
+/// never answers the login, would keep it from the next.
+async fn connect_to_host(
+    config: &Config,
+    entry: &HostEntry,
+    target: TargetSessionAttrs,
+    patience: Duration,
+) -> Result<Connected, String> {
+    let mut one = Config::new();
+    match &entry.host {
+        Some(Host::Tcp(name)) => one.host(name),
+        Some(Host::Unix(folder)) => one.host_path(folder),
+        None => &mut one,
+    };
+    if let Some(address) = entry.hostaddr {
+        one.hostaddr(address);
+    }
+    if let Some(user) = config.get_user() {
+        one.user(user);
+    }
+    if let Some(password) = config.get_password() {
+        one.password(password);
+    }
+    if let Some(name) = config.get_dbname() {
+        one.dbname(name);
+    }
+    if let Some(options) = config.get_options() {
+        one.options(options);
+    }
+    one.port(entry.port)
+        .ssl_mode(config.get_ssl_mode())
+        .channel_binding(config.get_channel_binding())
+        .application_name("picopay")
+        .connect_timeout(patience)
+        .tcp_user_timeout(TCP_USER_TIMEOUT)
+        .target_session_attrs(target);
+    let (client, connection) = timeout(patience, one.connect(NoTls))
+        .await
+        .map_err(|_| format!("no answer in {} s", patience.as_secs()))?
+        .map_err(|error| reason(&error))?;
+    let warning = Arc::new(Mutex::new(None));
+    let driver = tokio::spawn(drive(connection, Arc::clone(&warning)));
+    Ok(Connected { client, driver, warning })
+}
+
+/// What the server said, or what the network did. The error's own text is only its class ("db error").
+fn reason(error: &tokio_postgres::Error) -> String {
+    if let Some(said) = error.as_db_error() {
+        return match said.detail() {
+            Some(detail) => format!("{} ({detail}) [{}]", said.message(), said.code().code()),
+            None => format!("{} [{}]", said.message(), said.code().code()),
+        };
+    }
+    match std::error::Error::source(error) {
+        Some(source) => source.to_string(),
+        None => error.to_string(),
+    }
+}

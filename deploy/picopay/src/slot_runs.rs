@@ -1,0 +1,84 @@
+//! Sets of slots, written as the runs that they form.
+
+use std::fmt;
+
+use serde::Serialize;
+
+/// Runs that a text names before it only counts the rest: what fits a table's column.
+const RUNS_SHOWN_MAX: usize = 3;
+
+/// A run of slots, without a gap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Run {
+    /// The first.
+    pub first: u16,
+    /// The last, included.
+    pub last: u16,
+}
+
+/// Slots, in order, as runs.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct SlotRuns(Vec<Run>);
+
+impl SlotRuns {
+    /// How many slots there are.
+    pub fn count(&self) -> usize {
+        self.0.iter().map(|run| usize::from(run.last - run.first) + 1).sum()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl FromIterator<u16> for SlotRuns {
+    /// From slots in rising order.
+    fn from_iter<I: IntoIterator<Item = u16>>(slots: I) -> Self {
+        let mut runs: Vec<Run> = Vec::new();
+        for slot in slots {
+            match runs.last_mut() {
+                Some(run) if slot == run.last + 1 => run.last = slot,
+                _ => runs.push(Run { first: slot, last: slot }),
+            }
+        }
+        Self(runs)
+    }
+}
+
+impl fmt::Display for SlotRuns {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (position, run) in self.0.iter().take(RUNS_SHOWN_MAX).enumerate() {
+            let comma = if position == 0 { "" } else { ", " };
+            if run.first == run.last {
+                write!(formatter, "{comma}{}", run.first)?;
+            } else {
+                write!(formatter, "{comma}{}–{}", run.first, run.last)?;
+            }
+        }
+        match self.0.len().saturating_sub(RUNS_SHOWN_MAX) {
+            0 => Ok(()),
+            more => write!(formatter, " and {more} more runs"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_are_written_as_the_runs_they_form() {
+        for (slots, text) in [
+            (vec![], ""),
+            (vec![7], "7"),
+            (vec![0, 1, 2], "0–2"),
+            (vec![0, 1, 3, 5, 6], "0–1, 3, 5–6"),
+            (vec![0, 2, 4, 6, 8], "0, 2, 4 and 2 more runs"),
+        ] {
+            let runs: SlotRuns = slots.iter().copied().collect();
+            assert_eq!((runs.to_string().as_str(), runs.count()), (text, slots.len()));
+        }
+    }
+}

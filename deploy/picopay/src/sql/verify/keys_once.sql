@@ -1,0 +1,16 @@
+-- One transaction per user and key. Across shards it follows from two other checks: a user's rows are in the one
+-- slot that their id hashes to, and no slot is owned twice or has rows where it is not owned.
+SELECT 'key' AS check_name,
+       'transactions' AS table_name,
+       json_build_object('slot', slot, 'user_id', user_id, 'idempotency_key', idempotency_key) AS key,
+       '1 transaction' AS expected,
+       found::text || ' transactions' AS found,
+       count(*) OVER () AS wrong
+FROM (
+    SELECT slot, user_id, idempotency_key, count(*) AS found
+    FROM transactions
+    GROUP BY slot, user_id, idempotency_key
+    HAVING count(*) > 1
+) repeated
+ORDER BY slot, user_id, idempotency_key
+LIMIT 20

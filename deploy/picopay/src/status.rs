@@ -1,0 +1,159 @@
+//! How the cluster is, on one screen: each shard's slots, databases, nodes and Redis.
+//!
+//! Made for the worst hour: whatever is down is shown as down, the rest is shown all the same, and the answer
+//! comes within seconds. Under the table stands, in words, everything that is not as it should be.
+
+mod judgement;
+mod screen;
+
+use std::process::ExitCode;
+
+use clap::Args;
+use futures_util::future::join_all;
+use picopay_shared::node_status::CacheState;
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::cluster_file::ClusterArgs;
+use crate::output::OutputArgs;
+use crate::probe::{self, Standby};
+use crate::slot_runs::SlotRuns;
+
+/// From here on a replica's lag is a problem: gateways stop reading from it (their default `max_replica_lag`).
+const REPLICA_LAG_MS_MAX: u64 = 2_000;
+
+/// Show how the cluster is.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    #[command(flatten)]
+    cluster: ClusterArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+/// What `status` prints. With `--output json` these are the names of the fields; they stay.
+#[derive(Debug, Serialize)]
+pub struct StatusReport {
+    /// Whether there is no problem. The exit code is 0 then, and 1 otherwise.
+    pub is_well: bool,
+    /// All slots of the cluster.
+    pub slots: SlotSummary,
+    /// In the order of the cluster's file.
+    pub shards: Vec<ShardStatus>,
+    /// What is not as it should be, a sentence each.
+    pub problems: Vec<String>,
+    /// What could not be seen, a sentence each.
+    pub notes: Vec<String>,
+}
+
+/// All slots of the cluster.
+#[derive(Debug, Serialize)]
+pub struct SlotSummary {
+    /// 4096.
+    pub total: u16,
+    /// Owned by exactly one shard.
+    pub owned_once: usize,
+    /// Owned by no shard that answers.
+    pub owned_by_nobody: SlotRuns,
+    /// Owned by more than one.
+    pub owned_twice: SlotRuns,
+}
+
+/// One shard.
+#[derive(Debug, Serialize)]
+pub struct ShardStatus {
+    /// Its name.
+    pub shard: String,
+    /// `replicated` or `local`, as the cluster's file says.
+    pub durability: &'static str,
+    /// The cluster that its database was made for; null before `picopay init`.
+    pub cluster_id: Option<Uuid>,
+    /// The slots it owns; null when none of its databases answers.
+    pub slots: Option<OwnedSlots>,
+    /// Its primary.
+    pub primary: PrimaryStatus,
+    /// Its replicas.
+    pub replicas: Vec<ReplicaStatus>,
+    /// Its nodes.
+    pub nodes: Vec<NodeLine>,
+    /// Its Redis; null when it has none.
+    pub redis: Option<RedisLine>,
+}
+
+/// The slots that a shard's database says it owns.
+#[derive(Debug, Serialize)]
+pub struct OwnedSlots {
+    /// How many.
+    pub count: usize,
+    /// Which.
+    pub runs: SlotRuns,
+    /// `primary`, or `replica` when only that answers.
+    pub source: &'static str,
+}
+
+/// A primary.
+#[derive(Debug, Serialize)]
+pub struct PrimaryStatus {
+    /// Whether it answers and takes writes.
+    pub is_up: bool,
+    /// Of PostgreSQL.
+    pub version: Option<String>,
+    /// Those that stream from it.
+    pub standbys: Vec<Standby>,
+    /// Why it is not up.
+    pub error: Option<String>,
+}
+
+/// A replica.
+#[derive(Debug, Serialize)]
+pub struct ReplicaStatus {
+    /// Whether it answers.
+    pub is_up: bool,
+    /// Of PostgreSQL.
+    pub version: Option<String>,
+    /// Whether it still follows a primary.
+    pub is_in_recovery: Option<bool>,
+    /// How much older its last heartbeat is than the primary's; null when either is unknown.
+    pub lag_ms: Option<u64>,
+    /// How much of the primary's log it has not replayed; null when either is unknown.
+    pub lag_bytes: Option<u64>,
+    /// Why it is not up.
+    pub error: Option<String>,
+}
+
+/// A node.
+#[derive(Debug, Serialize)]
+pub struct NodeLine {
+    /// Its base URL.
+    pub url: String,
+    /// Whether it answers.
+    pub is_up: bool,
+    /// Whether it takes writes.
+    pub is_ready: bool,
+    /// Its use of Redis: `up`, `skipped` or `off`; null when it does not answer.
+    pub cache: Option<CacheState>,
+    /// Why it does not answer, or is not ready.
+    pub reason: Option<String>,
+}
+
+/// Redis.
+#[derive(Debug, Serialize)]
+pub struct RedisLine {
+    /// Host and port.
+    pub address: String,
+    /// Whether it answers.
+    pub is_up: bool,
+    /// How long its answer took.
+    pub latency_us: Option<u64>,
+    /// Why it is not up.
+    pub error: Option<String>,
+}
+
+/// Runs `picopay status`.
+pub async fn run(args: StatusArgs) -> anyhow::Result<ExitCode> {
+    let cluster = args.cluster.load()?;
+    let probes = cluster.shards.iter().map(|shard| probe::probe(shard, &cluster.internal_secret));
+    let report = judgement::judge(&cluster.shards, &join_all(probes).await);
+    args.output.print(&report, screen::screen);
+    Ok(if report.is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

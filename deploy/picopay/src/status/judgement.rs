@@ -1,0 +1,261 @@
+//! What is well and what is not, from what the parts of the shards said.
+
+use std::collections::BTreeMap;
+
+use picopay_shared::cluster::{Durability, Shard};
+use picopay_shared::slot::SLOT_COUNT;
+use uuid::Uuid;
+
+use super::{
+    NodeLine, OwnedSlots, PrimaryStatus, REPLICA_LAG_MS_MAX, RedisLine, ReplicaStatus, ShardStatus,
+    SlotSummary, StatusReport,
+};
+use crate::output::seconds;
+use crate::probe::{LedgerState, PrimaryState, ReplicaState, ShardProbe, Standby};
+use crate::slot_runs::SlotRuns;
+
+/// What is wrong, in words, collected while the report is made.
+#[derive(Default)]
+struct Remarks {
+    problems: Vec<String>,
+    notes: Vec<String>,
+}
+
+/// Makes the report of what the shards' parts said.
+pub fn judge(shards: &[Shard], probes: &[ShardProbe]) -> StatusReport {
+    let mut remarks = Remarks::default();
+    let lines: Vec<ShardStatus> =
+        shards.iter().zip(probes).map(|(shard, probe)| judge_shard(shard, probe, &mut remarks)).collect();
+    let ids: BTreeMap<Uuid, &str> =
+        lines.iter().filter_map(|line| Some((line.cluster_id?, line.shard.as_str()))).collect();
+    if ids.len() > 1 {
+        let list: Vec<String> = ids.iter().map(|(id, shard)| format!("{shard} is of {id}")).collect();
+        remarks.problems.push(format!(
+            "the shards are of different clusters ({}): check the connection strings",
+            list.join(", ")
+        ));
+    }
+    let slots = summarise_slots(shards, probes, &mut remarks);
+    StatusReport {
+        is_well: remarks.problems.is_empty(),
+        slots,
+        shards: lines,
+        problems: remarks.problems,
+        notes: remarks.notes,
+    }
+}
+
+fn judge_shard(shard: &Shard, probe: &ShardProbe, remarks: &mut Remarks) -> ShardStatus {
+    let primary = probe.primary.as_ref();
+    let (ledger, _) = known_ledger(probe).unzip();
+    if let Ok(state) = primary {
+        judge_identity(shard, state, remarks);
+        judge_standbys(shard, state, remarks);
+    }
+    let replicas = shard.replicas.iter().zip(&probe.replicas);
+    ShardStatus {
+        shard: shard.name.clone(),
+        durability: match shard.durability {
+            Durability::Replicated => "replicated",
+            Durability::Local => "local",
+        },
+        cluster_id: ledger.and_then(|ledger| ledger.identity.as_ref()).map(|(id, _)| *id),
+        slots: known_ledger(probe).map(|(ledger, source)| OwnedSlots {
+            count: ledger.owned.len(),
+            runs: ledger.owned.iter().copied().collect(),
+            source,
+        }),
+        primary: match primary {
+            Ok(state) => PrimaryStatus {
+                is_up: true,
+                version: Some(state.version.clone()),
+                standbys: state.standbys.clone(),
+                error: None,
+            },
+            Err(error) => {
+                remarks.problems.push(error.to_string());
+                PrimaryStatus {
+                    is_up: false,
+                    version: None,
+                    standbys: Vec::new(),
+                    error: Some(error.to_string()),
+                }
+            }
+        },
+        replicas: replicas.map(|(_, replica)| judge_replica(shard, primary.ok(), replica, remarks)).collect(),
+        nodes: judge_nodes(shard, probe, remarks),
+        redis: probe.redis.as_ref().map(|redis| {
+            if let Err(reason) = &redis.answered {
+                remarks.problems.push(format!("{}: {reason}; charges go on without it", shard.name));
+            }
+            let latency = redis.answered.as_ref().ok();
+            RedisLine {
+                address: redis.address.clone(),
+                is_up: latency.is_some(),
+                latency_us: latency.map(|time| u64::try_from(time.as_micros()).unwrap_or(u64::MAX)),
+                error: redis.answered.as_ref().err().cloned(),
+            }
+        }),
+    }
+}
+
+/// What is known of the shard's slots: from the primary, else from a replica, which may be behind.
+fn known_ledger(probe: &ShardProbe) -> Option<(&LedgerState, &'static str)> {
+    if let Ok(primary) = &probe.primary {
+        return primary.ledger.as_ref().map(|ledger| (ledger, "primary"));
+    }
+    let mut replicas = probe.replicas.iter().flatten();
+    replicas.find_map(|replica| replica.ledger.as_ref()).map(|ledger| (ledger, "replica"))
+}
+
+fn judge_identity(shard: &Shard, primary: &PrimaryState, remarks: &mut Remarks) {
+    match primary.ledger.as_ref().and_then(|ledger| ledger.identity.as_ref()) {
+        None => remarks.problems.push(format!("{}: not initialised: run `picopay init`", shard.name)),
+        Some((_, name)) if *name != shard.name => remarks.problems.push(format!(
+            "{}: its primary's database says that it is {name:?}: check the connection strings",
+            shard.name
+        )),
+        Some(_) => {}
+    }
+}
+
+fn judge_standbys(shard: &Shard, primary: &PrimaryState, remarks: &mut Remarks) {
+    if shard.durability == Durability::Local {
+        return;
+    }
+    if !primary.standbys.is_empty() && primary.standbys.iter().all(|standby| standby.sync_state.is_none()) {
+        remarks.notes.push(format!(
+            "{}: the user of its connection string may not see the state of standbys: GRANT pg_monitor to it",
+            shard.name
+        ));
+    } else if !primary.standbys.iter().any(is_synchronous) {
+        remarks.problems.push(format!(
+            "{}: no synchronous standby is streaming, so no charge is acknowledged until one is back",
+            shard.name
+        ));
+    }
+}
+
+/// Whether acknowledged writes wait for this standby.
+pub fn is_synchronous(standby: &Standby) -> bool {
+    standby.state.as_deref() == Some("streaming")
+        && matches!(standby.sync_state.as_deref(), Some("sync" | "quorum"))
+}
+
+fn judge_replica(
+    shard: &Shard,
+    primary: Option<&PrimaryState>,
+    replica: &Result<ReplicaState, impl std::fmt::Display>,
+    remarks: &mut Remarks,
+) -> ReplicaStatus {
+    let state = match replica {
+        Ok(state) => state,
+        Err(error) => {
+            remarks.problems.push(error.to_string());
+            return ReplicaStatus {
+                is_up: false,
+                version: None,
+                is_in_recovery: None,
+                lag_ms: None,
+                lag_bytes: None,
+                error: Some(error.to_string()),
+            };
+        }
+    };
+    if !state.is_in_recovery {
+        remarks.problems.push(format!(
+            "{}: a server that its file lists as a replica takes writes: it follows no primary",
+            shard.name
+        ));
+    }
+    let beat = |ledger: &Option<LedgerState>| ledger.as_ref().and_then(|ledger| ledger.beat_at_ms);
+    // Both heartbeats were stamped by one clock, the primary's, so their difference is true on any machine.
+    let lag_ms = primary
+        .and_then(|primary| Some(beat(&primary.ledger)? - beat(&state.ledger)?))
+        .map(|lag| u64::try_from(lag).unwrap_or(0));
+    let lag_bytes = primary
+        .and_then(|primary| Some(u64::from(primary.lsn).saturating_sub(u64::from(state.lsn?))))
+        .filter(|_| state.is_in_recovery);
+    if let Some(lag) = lag_ms.filter(|lag| *lag > REPLICA_LAG_MS_MAX) {
+        remarks.problems.push(format!("{}: a replica is {} behind", shard.name, seconds(lag)));
+    }
+    ReplicaStatus {
+        is_up: true,
+        version: Some(state.version.clone()),
+        is_in_recovery: Some(state.is_in_recovery),
+        lag_ms,
+        lag_bytes,
+        error: None,
+    }
+}
+
+fn judge_nodes(shard: &Shard, probe: &ShardProbe, remarks: &mut Remarks) -> Vec<NodeLine> {
+    let lines = shard.nodes.iter().zip(&probe.nodes).map(|(url, node)| match node {
+        Err(reason) => NodeLine {
+            url: url.clone(),
+            is_up: false,
+            is_ready: false,
+            cache: None,
+            reason: Some(reason.clone()),
+        },
+        Ok(status) => {
+            let serves_other = status.shard != shard.name;
+            let other = format!("it serves {}: check its node.toml and the cluster's file", status.shard);
+            NodeLine {
+                url: url.clone(),
+                is_up: true,
+                is_ready: status.is_ready && !serves_other,
+                cache: Some(status.cache),
+                reason: if serves_other { Some(other) } else { status.not_ready_reason.clone() },
+            }
+        }
+    });
+    let lines: Vec<NodeLine> = lines.collect();
+    for line in lines.iter().filter(|line| !line.is_ready) {
+        let reason = line.reason.as_deref().unwrap_or("it does not say why");
+        let state = if line.is_up { "not ready" } else { "down" };
+        remarks.problems.push(format!("node of {} ({}): {state}: {reason}", shard.name, line.url));
+    }
+    lines
+}
+
+fn summarise_slots(shards: &[Shard], probes: &[ShardProbe], remarks: &mut Remarks) -> SlotSummary {
+    let mut owners: Vec<Vec<&str>> = vec![Vec::new(); usize::from(SLOT_COUNT)];
+    let mut silent = Vec::new();
+    for (shard, probe) in shards.iter().zip(probes) {
+        let Some((ledger, _)) = known_ledger(probe) else {
+            silent.push(shard.name.as_str());
+            continue;
+        };
+        for slot in &ledger.owned {
+            if let Some(owners) = owners.get_mut(usize::from(*slot)) {
+                owners.push(&shard.name);
+            }
+        }
+    }
+    let slots_with = |wanted: fn(usize) -> bool| -> SlotRuns {
+        (0..SLOT_COUNT).filter(|slot| wanted(owners[usize::from(*slot)].len())).collect()
+    };
+    let (owned_by_nobody, owned_twice) = (slots_with(|owners| owners == 0), slots_with(|owners| owners > 1));
+    if !owned_by_nobody.is_empty() {
+        let perhaps = if silent.is_empty() {
+            String::new()
+        } else {
+            format!("; {} may own them but cannot say", silent.join(", "))
+        };
+        let (count, them) = (owned_by_nobody.count(), &owned_by_nobody);
+        remarks.problems.push(format!("{count} slots are owned by no shard that answers ({them}){perhaps}"));
+    }
+    if !owned_twice.is_empty() {
+        remarks.problems.push(format!(
+            "{} slots are owned by more than one shard ({owned_twice}): stop their nodes, then find out why",
+            owned_twice.count()
+        ));
+    }
+    SlotSummary {
+        total: SLOT_COUNT,
+        owned_once: usize::from(SLOT_COUNT) - owned_by_nobody.count() - owned_twice.count(),
+        owned_by_nobody,
+        owned_twice,
+    }
+}

@@ -1,0 +1,216 @@
+//! `picopay up`: a whole cluster on this machine, in the foreground, with a user to charge.
+//!
+//! The cluster itself is `picopay-local`'s; here is what a person sees of it.
+
+use std::collections::HashSet;
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anstyle::{AnsiColor, Effects, Style};
+use anyhow::{Context as _, bail};
+use picopay_local::http_call::Answer;
+use picopay_local::{ClusterSpec, Data, LocalCluster};
+use serde_json::json;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use uuid::Uuid;
+
+use crate::output::print;
+
+/// More shards than this do not fit on one machine: each is two PostgreSQL servers.
+const SHARDS_MAX: u16 = 64;
+
+/// Where the other commands look for a cluster too.
+const DATA: &str = ".picopay";
+
+/// How often to look whether a process has died: soon enough for a person who watches.
+const WATCH_INTERVAL: Duration = Duration::from_millis(200);
+
+/// Always the same, so that a second start on kept data replays the first top-up and adds nothing.
+const DEMO_TOPUP_KEY: &str = "00000000-0000-4000-8000-000000000001";
+
+/// As much of a log as explains most ends.
+const SHOWN_LINES: usize = 15;
+
+const BOLD: Style = Style::new().effects(Effects::BOLD);
+const DIM: Style = Style::new().effects(Effects::DIMMED);
+const RED: Style = AnsiColor::Red.on_default().effects(Effects::BOLD);
+
+/// What `picopay up` takes.
+#[derive(Debug, clap::Args)]
+pub struct UpArgs {
+    /// How many shards, each with its own PostgreSQL primary and replica
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=i64::from(SHARDS_MAX)))]
+    shards: u16,
+    /// Where the cluster's data is kept between runs
+    #[arg(long, value_name = "FOLDER", default_value = DATA)]
+    data: PathBuf,
+    /// Begin with empty databases, whatever is there
+    #[arg(long)]
+    fresh: bool,
+    /// Where the gateway listens
+    #[arg(long, value_name = "ADDRESS", env = "PICOPAY_GATEWAY__LISTEN", default_value = "127.0.0.1:8080")]
+    listen: SocketAddr,
+    /// Do not make the demo user
+    #[arg(long)]
+    no_demo: bool,
+}
+
+/// Runs a cluster until Ctrl-C or SIGTERM.
+pub async fn run(args: UpArgs) -> anyhow::Result<ExitCode> {
+    let mut stop = StopSignals::listen()?;
+    let started = Instant::now();
+    let spec = spec(&args);
+    let shards = args.shards;
+    print(&format!("Starting {shards} {}: PostgreSQL, Redis, nodes, gateway …", plural(shards, "shard")));
+    let cluster = tokio::select! {
+        started = LocalCluster::start(spec) => started?,
+        () = stop.wait() => {
+            // What was started by then has just been dropped, and ended with that.
+            print("Stopped before it was up.");
+            return Ok(ExitCode::SUCCESS);
+        }
+    };
+    if !args.no_demo {
+        make_demo_user(&cluster).await?;
+    }
+    print(&welcome(&cluster, &args, started.elapsed()));
+
+    watch(&cluster, &mut stop).await;
+    print("\nStopping: gateway, nodes, PostgreSQL, Redis …");
+    tokio::select! {
+        () = cluster.stop() => print("Stopped. The data is kept for the next start."),
+        () = stop.wait() => print("Stopped at once."),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn spec(args: &UpArgs) -> ClusterSpec {
+    ClusterSpec {
+        shards: usize::from(args.shards),
+        data: Data::Kept { folder: args.data.clone(), is_fresh: args.fresh },
+        gateway_listen: Some(args.listen),
+        ..ClusterSpec::default()
+    }
+}
+
+/// User 1 with 1000.00 USD, through the gateway as anybody would do it.
+async fn make_demo_user(cluster: &LocalCluster) -> anyhow::Result<()> {
+    let failed = "the demo user could not be made (--no-demo goes without)";
+    let made = cluster.post("/users", None, &json!({"user_id": 1})).await.context(failed)?;
+    expect_success(&made).context(failed)?;
+    let topup = json!({"user_id": 1, "amount": "1000.00", "currency": "USD"});
+    let topped_up = cluster.post("/topup", Some(DEMO_TOPUP_KEY), &topup).await.context(failed)?;
+    expect_success(&topped_up).context(failed)
+}
+
+fn expect_success(answer: &Answer) -> anyhow::Result<()> {
+    if !(200..300).contains(&answer.status) {
+        bail!("the gateway answered {}: {}", answer.status, answer.body);
+    }
+    Ok(())
+}
+
+/// Until a signal comes. A process that dies is reported, and the rest goes on: that is what a cluster is for.
+async fn watch(cluster: &LocalCluster, stop: &mut StopSignals) {
+    let mut reported = HashSet::new();
+    loop {
+        tokio::select! {
+            () = stop.wait() => return,
+            () = tokio::time::sleep(WATCH_INTERVAL) => {}
+        }
+        for process in cluster.processes() {
+            let Some(status) = process.died() else { continue };
+            if reported.insert(process.name().to_owned()) {
+                let (name, log) = (process.name(), process.log_tail(SHOWN_LINES));
+                let file = process.log_file().display();
+                print(&format!(
+                    "\n{RED}{name} died ({status}).{RED:#} The rest goes on; Ctrl-C stops it. The end of {file}:\n{log}"
+                ));
+            }
+        }
+    }
+}
+
+fn welcome(cluster: &LocalCluster, args: &UpArgs, took: Duration) -> String {
+    let (url, key) = (cluster.gateway_url(), cluster.api_key());
+    let mut text = String::new();
+    let mut say = |line: &str| {
+        let _ = writeln!(text, "{line}");
+    };
+    say(&format!("Ready in {:.1} s.\n", took.as_secs_f64()));
+    say(&format!("  gateway   {BOLD}{url}{BOLD:#}   (the API to read and try: {url}/docs)"));
+    say(&format!("  API key   {BOLD}{key}{BOLD:#}"));
+    say(&format!("  status    {}", status_command(cluster, args)));
+    if let Some(note) = cluster.note() {
+        say(&format!("  note      {note}"));
+    }
+    if !args.no_demo {
+        let header = format!("-H 'X-API-Key: {key}'");
+        let once = Uuid::new_v4();
+        say("\nUser 1 was given 1000.00 USD. Charge 50.00 of it:\n");
+        say(&format!(
+            "  curl -iw '\\n' {url}/charge {header} \\\n    -H 'Content-Type: application/json' -H 'Idempotency-Key: {once}' \\\n    \
+             -d '{{\"user_id\": 1, \"amount\": \"50.00\", \"currency\": \"USD\"}}'"
+        ));
+        say(
+            "\nThe same line again gets the same answer, marked Idempotent-Replayed: true, and charges nothing.",
+        );
+        say("The balance, and what happened to it:\n");
+        say(&format!("  curl -w '\\n' {header} {url}/users/1/balance"));
+        say(&format!("  curl -w '\\n' {header} '{url}/transactions?user_id=1'"));
+    }
+    let _ = write!(text, "\n{DIM}Ctrl-C stops all of it.{DIM:#}");
+    text
+}
+
+/// How to look at the cluster from another terminal in the same folder.
+fn status_command(cluster: &LocalCluster, args: &UpArgs) -> String {
+    let here = std::env::current_dir().unwrap_or_default();
+    let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("picopay"));
+    let program = program.strip_prefix(&here).unwrap_or(&program);
+    let mut command = format!("{} status", shell_quoted(&program.to_string_lossy()));
+    if args.data != Path::new(DATA) {
+        let file = cluster.cluster_file();
+        let _ = write!(command, " --cluster {}", shell_quoted(&file.to_string_lossy()));
+    }
+    command
+}
+
+/// A path as a shell takes it.
+fn shell_quoted(text: &str) -> String {
+    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "/._-+@".contains(letter);
+    if text.chars().all(is_plain) { text.to_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
+}
+
+fn plural(count: u16, noun: &str) -> String {
+    if count == 1 { noun.to_owned() } else { format!("{noun}s") }
+}
+
+/// The signals that end a program in the foreground.
+struct StopSignals {
+    interrupt: Signal,
+    terminate: Signal,
+    /// The terminal was closed.
+    hang_up: Signal,
+}
+
+impl StopSignals {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+            _ = self.hang_up.recv() => {}
+        }
+    }
+}

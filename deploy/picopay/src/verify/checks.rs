@@ -1,0 +1,114 @@
+//! The checks, and those of them that are one SQL statement over one shard.
+
+use std::collections::BTreeMap;
+
+use picopay_shared::money::Currency;
+use picopay_shared::slot::{SLOT_COUNT, SLOT_HASH};
+use serde_json::{Map, Value, json};
+use tokio_postgres::types::Json;
+
+use super::books::ShardTotals;
+use super::findings::{CheckResult, Finding, Findings, key};
+use super::snapshot::Snapshot;
+
+/// Each check's name and what holds when it finds nothing.
+pub const PROMISES: [(&str, &str); 11] = [
+    ("balance", "every balance is the sum of its postings"),
+    ("balance_after", "every balance_after follows from the one before"),
+    ("books", "per currency the books add up to zero"),
+    ("refund", "refunds stay within their charge, and their totals agree"),
+    ("key", "a user's idempotency key has one transaction"),
+    ("owned", "rows are only in slots that their shard owns"),
+    ("slot", "slots, tags and ids are what the user's id hashes to"),
+    ("user", "every row has its user"),
+    ("value", "no value is one that PicoPay does not write"),
+    ("identity", "every database is the shard that it is taken for"),
+    ("slot_owner", "every slot is owned by one shard"),
+];
+
+/// Of `--acks` only.
+const ACKS: (&str, &str) = ("acks", "every acknowledged write is in the ledger as it was acknowledged");
+
+/// Statements that give rows of (check_name, table_name, key, expected, found, wrong).
+const SHARD_CHECKS: [&str; 4] = [
+    include_str!("../sql/verify/balances_equal_postings.sql"),
+    include_str!("../sql/verify/balance_after_chains.sql"),
+    include_str!("../sql/verify/refunds_within_charges.sql"),
+    include_str!("../sql/verify/keys_once.sql"),
+];
+
+/// The same, with the currencies in use and their decimals as parameters.
+const SHARD_ROW_CHECKS: [&str; 2] =
+    [include_str!("../sql/verify/transaction_rows.sql"), include_str!("../sql/verify/other_rows.sql")];
+
+/// Runs every check of one shard that is one SQL statement.
+pub async fn run_sql(
+    snapshot: &Snapshot,
+    totals: &[ShardTotals],
+    findings: &mut Findings,
+) -> anyhow::Result<()> {
+    for sql in SHARD_CHECKS {
+        collect(snapshot, findings, &snapshot.database.query(sql, &[]).await?);
+    }
+    let currencies = totals.iter().filter_map(|total| Currency::parse(&total.currency).ok());
+    let (codes, decimals): (Vec<&str>, Vec<i32>) = currencies
+        .map(|currency| (currency.code(), i32::try_from(currency.scale()).expect("at most four decimals")))
+        .unzip();
+    for sql in SHARD_ROW_CHECKS {
+        collect(snapshot, findings, &snapshot.database.query(sql, &[&codes, &decimals]).await?);
+    }
+    Ok(())
+}
+
+fn collect(snapshot: &Snapshot, findings: &mut Findings, rows: &[tokio_postgres::Row]) {
+    let mut by_check: BTreeMap<&str, (u64, Vec<Finding>)> = BTreeMap::new();
+    for row in rows {
+        let Json(key): Json<Map<String, Value>> = row.get("key");
+        let wrong = u64::try_from(row.get::<_, i64>("wrong")).expect("a count");
+        let found = by_check.entry(row.get("check_name")).or_default();
+        found.0 = wrong;
+        found.1.push(Finding {
+            shard: snapshot.shard.clone(),
+            table: row.get("table_name"),
+            key,
+            expected: row.get("expected"),
+            found: row.get("found"),
+        });
+    }
+    for (check, (wrong, rows)) in by_check {
+        findings.add_counted(check, wrong, rows);
+    }
+}
+
+/// Whether each database is the shard that the cluster's file takes it for, all of one cluster.
+pub fn check_identities(snapshots: &[Snapshot], findings: &mut Findings) {
+    let cluster_id = snapshots.iter().find_map(|snapshot| Some(snapshot.identity.as_ref()?.cluster_id));
+    for snapshot in snapshots {
+        let mut expect = |column: &str, expected: String, found: String| {
+            if expected != found {
+                findings.add("identity", || Finding {
+                    shard: snapshot.shard.clone(),
+                    table: "shard_identity".to_owned(),
+                    key: key([("column", json!(column))]),
+                    expected,
+                    found,
+                });
+            }
+        };
+        let Some(identity) = &snapshot.identity else {
+            expect("shard_name", snapshot.shard.clone(), "no row: run `picopay init`".to_owned());
+            continue;
+        };
+        expect("shard_name", snapshot.shard.clone(), identity.shard_name.clone());
+        expect("slot_count", SLOT_COUNT.to_string(), identity.slot_count.to_string());
+        expect("slot_hash", SLOT_HASH.to_owned(), identity.slot_hash.clone());
+        let first = cluster_id.unwrap_or(identity.cluster_id);
+        expect("cluster_id", first.to_string(), identity.cluster_id.to_string());
+    }
+}
+
+/// All checks in their order, with what each found.
+pub fn results(mut findings: Findings, with_acks: bool) -> Vec<CheckResult> {
+    let promises = PROMISES.into_iter().chain(with_acks.then_some(ACKS));
+    promises.map(|(check, promise)| findings.take(check, promise)).collect()
+}

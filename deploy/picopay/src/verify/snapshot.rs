@@ -1,0 +1,104 @@
+//! One shard's primary at one moment.
+
+use std::time::Duration;
+
+use anyhow::bail;
+use picopay_shared::cluster::Shard;
+use uuid::Uuid;
+
+use crate::shard_db::{Patience, ShardDb};
+
+/// An hour for one check of one shard: the slowest reads every transaction, about a million per second and core. What
+/// takes longer is a server that has stopped answering.
+const PATIENCE: Patience = Patience { connect: Duration::from_secs(10), statement: Duration::from_hours(1) };
+
+/// READ ONLY, so that no mistake of this command can change money. `work_mem`: the sums of a hundred thousand users and
+/// currencies fit and more spill to disk, which costs little; charges need the memory more. `jit`: compiling costs more
+/// than it saves on these statements.
+const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
+                     SET LOCAL work_mem = '64MB';
+                     SET LOCAL jit = off;
+                     SET LOCAL statement_timeout = '1h'";
+
+/// A shard's primary, and a database transaction on it that sees one moment.
+pub struct Snapshot {
+    /// The shard's name in the cluster's file.
+    pub shard: String,
+    /// In the transaction, until it is dropped.
+    pub database: ShardDb,
+    /// Who it says it is; nothing before `picopay init`.
+    pub identity: Option<Identity>,
+    /// The slots it has to do with, in order.
+    pub owners: Vec<OwnerRow>,
+}
+
+/// A row of `shard_identity`.
+pub struct Identity {
+    /// The cluster.
+    pub cluster_id: Uuid,
+    /// The shard.
+    pub shard_name: String,
+    /// Slots of the cluster.
+    pub slot_count: i32,
+    /// How users become slots.
+    pub slot_hash: String,
+}
+
+/// A row of `slot_owner`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnerRow {
+    /// The slot.
+    pub slot: u16,
+    /// Whether this shard may write it.
+    pub is_owned: bool,
+    /// Who this shard believes owns it.
+    pub owner: String,
+    /// Grows each time the slot changes hands.
+    pub epoch: i64,
+}
+
+impl Snapshot {
+    /// Connects to the primary of `shard` and fixes the moment.
+    pub async fn take(shard: &Shard) -> anyhow::Result<Self> {
+        let database = ShardDb::primary(shard, PATIENCE).await?;
+        database.execute_all(BEGIN).await?;
+        // The first statement that reads fixes what all later ones see.
+        let has_schema = database.query_one("SELECT to_regclass('heartbeat') IS NOT NULL", &[]).await?;
+        if !has_schema.get::<_, bool>(0) {
+            bail!("{} has no schema yet: run `picopay init`", shard.name);
+        }
+        let identity = database
+            .query("SELECT cluster_id, shard_name, slot_count, slot_hash FROM shard_identity", &[])
+            .await?
+            .first()
+            .map(|row| Identity {
+                cluster_id: row.get(0),
+                shard_name: row.get(1),
+                slot_count: row.get(2),
+                slot_hash: row.get(3),
+            });
+        let owners = read_owners(&database).await?;
+        Ok(Self { shard: shard.name.clone(), database, identity, owners })
+    }
+
+    /// Ends the transaction and the connection.
+    pub async fn close(self) -> anyhow::Result<()> {
+        self.database.execute_all("ROLLBACK").await?;
+        self.database.close().await;
+        Ok(())
+    }
+}
+
+/// What a shard says of slots, as of now or as of the transaction that `database` is in.
+pub async fn read_owners(database: &ShardDb) -> anyhow::Result<Vec<OwnerRow>> {
+    let rows = database
+        .query("SELECT slot::integer, state = 'owned', owner, epoch FROM slot_owner ORDER BY slot", &[])
+        .await?;
+    let row = |row: &tokio_postgres::Row| OwnerRow {
+        slot: u16::try_from(row.get::<_, i32>(0)).expect("the column is checked to be below 4096"),
+        is_owned: row.get(1),
+        owner: row.get(2),
+        epoch: row.get(3),
+    };
+    Ok(rows.iter().map(row).collect())
+}

@@ -1,0 +1,206 @@
+//! Slots are dealt out once, whatever interrupts or repeats it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use picopay_local::{ClusterSpec, LocalCluster};
+use picopay_shared::slot::FENCE_LOCK;
+use serde_json::Value;
+use tokio_postgres::Client;
+
+use crate::command::{Said, picopay, run};
+
+/// Two shards' databases with nothing in them.
+struct Bare {
+    cluster: LocalCluster,
+    clients: Vec<Client>,
+    file: PathBuf,
+}
+
+impl Bare {
+    async fn start() -> Self {
+        let cluster = LocalCluster::start_databases(ClusterSpec::default().without_redis()).await.unwrap();
+        let mut clients = Vec::new();
+        for shard in cluster.shards() {
+            clients.push(shard.connect_as_superuser().await.unwrap());
+        }
+        let bare = Self { file: cluster.folder().join("operator.toml"), cluster, clients };
+        bare.describe([0, 1]);
+        bare
+    }
+
+    /// Writes the cluster's file: shard-1 and shard-2 in the databases of these shards.
+    fn describe(&self, databases: [usize; 2]) {
+        let shard = |(position, database): (usize, usize)| {
+            let port = self.cluster.shard(database).primary_port();
+            format!(
+                "[[shards]]\nname = \"shard-{}\"\nnodes = [\"http://127.0.0.1:{}\"]\n\
+                 primary = \"host=127.0.0.1 port={port} dbname=picopay user=picopay\"\npassword_file = \"secrets/picopay\"\n",
+                position + 1,
+                position + 1,
+            )
+        };
+        let shards: String = databases.into_iter().enumerate().map(shard).collect();
+        std::fs::write(&self.file, format!("internal_secret = \"x\"\n{shards}")).unwrap();
+    }
+
+    /// Empties both databases.
+    async fn wipe(&self) {
+        for client in &self.clients {
+            client
+                .batch_execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public AUTHORIZATION picopay")
+                .await
+                .unwrap();
+        }
+    }
+
+    async fn init(&self) -> Said {
+        run(picopay(&self.file, ["init", "--output", "json"])).await
+    }
+
+    /// Identity and slots of each database.
+    async fn deals(&self) -> Vec<String> {
+        let mut deals = Vec::new();
+        for client in &self.clients {
+            let sql = "SELECT coalesce((SELECT shard_name || ' of ' || cluster_id FROM shard_identity), 'nobody')
+                       || concat(' ', min(slot), '-', max(slot), ' ', count(*), ' ', min(owner), max(owner), max(epoch))
+                       FROM slot_owner WHERE state = 'owned'";
+            deals.push(client.query_one(sql, &[]).await.unwrap().get(0));
+        }
+        deals
+    }
+
+    /// Asserts that both databases hold their halves of the cluster that `said` names.
+    async fn assert_dealt(&self, said: &Said) {
+        let json = said.json();
+        let id = json["cluster_id"].as_str().unwrap();
+        let expected = [
+            format!("shard-1 of {id} 0-2047 2048 shard-1shard-11"),
+            format!("shard-2 of {id} 2048-4095 2048 shard-2shard-21"),
+        ];
+        assert_eq!(self.deals().await, expected);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn slots_are_dealt_out_once_and_an_interrupted_deal_is_finished() {
+    let bare = Bare::start().await;
+    slots_are_dealt_out_once(&bare).await;
+    what_is_no_interrupted_deal_is_refused(&bare).await;
+    a_killed_deal_is_finished_with_the_same_id(&bare).await;
+    of_two_at_once_one_deals_and_the_other_refuses(&bare).await;
+    two_shards_in_one_database_are_refused(&bare).await;
+    a_deal_that_the_standby_may_not_have_is_no_success(&bare).await;
+}
+
+async fn slots_are_dealt_out_once(bare: &Bare) {
+    let said = bare.init().await.success();
+    bare.assert_dealt(&said).await;
+    let before: Vec<Value> = said.json()["shards"].as_array().unwrap().clone();
+    assert!(before.iter().all(|shard| shard["was_dealt_before"] == false));
+    bare.init().await.failure("initialised already");
+    bare.assert_dealt(&said).await;
+}
+
+async fn what_is_no_interrupted_deal_is_refused(bare: &Bare) {
+    let empty = "DELETE FROM slot_owner; DELETE FROM shard_identity";
+    for (shard, change, needle) in [
+        (0, empty, "lost or swapped"),
+        (1, "UPDATE slot_owner SET epoch = 2 WHERE slot = 3000", "no new cluster"),
+        (
+            1,
+            "UPDATE slot_owner SET state = 'released', owner = 'shard-1' WHERE slot = 3000",
+            "no new cluster",
+        ),
+        (1, "DELETE FROM slot_owner WHERE slot = 3000", "no new cluster"),
+        (1, "UPDATE shard_identity SET shard_name = 'shard-9'", "\"shard-9\""),
+        (1, "UPDATE shard_identity SET cluster_id = gen_random_uuid()", "different clusters"),
+        (1, "DELETE FROM shard_identity", "no identity"),
+    ] {
+        bare.wipe().await;
+        bare.init().await.success();
+        bare.clients[shard].batch_execute(change).await.unwrap();
+        let before = bare.deals().await;
+        bare.init().await.failure(needle);
+        assert_eq!(bare.deals().await, before, "{change}");
+    }
+
+    bare.wipe().await;
+    let said = bare.init().await.success();
+    let user = "INSERT INTO users (slot, user_id, tag) VALUES (579, 2, 633937646)";
+    bare.clients[0].batch_execute(user).await.unwrap();
+    bare.clients[1].batch_execute(empty).await.unwrap();
+    bare.init().await.failure("--even-with-users");
+    let finished =
+        run(picopay(&bare.file, ["init", "--even-with-users", "--output", "json"])).await.success();
+    assert_eq!(finished.json()["cluster_id"], said.json()["cluster_id"]);
+}
+
+async fn a_killed_deal_is_finished_with_the_same_id(bare: &Bare) {
+    bare.wipe().await;
+    run(picopay(&bare.file, ["migrate"])).await.success();
+    // Whoever holds the fence of the second shard keeps the deal from going beyond the first.
+    bare.clients[1].execute("SELECT pg_advisory_lock($1)", &[&FENCE_LOCK]).await.unwrap();
+    let mut killed = picopay(&bare.file, ["init"]).spawn().unwrap();
+    let first = "SELECT cluster_id::text FROM shard_identity";
+    let id: String = loop {
+        if let Some(row) = bare.clients[0].query_opt(first, &[]).await.unwrap() {
+            break row.get(0);
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    };
+    killed.kill().await.unwrap();
+    bare.clients[1].execute("SELECT pg_advisory_unlock($1)", &[&FENCE_LOCK]).await.unwrap();
+
+    let finished = loop {
+        let said = bare.init().await;
+        // The killed one's connection may outlive it by a moment.
+        if !said.err.contains("another `picopay init`") {
+            break said.success();
+        }
+    };
+    assert_eq!(finished.json()["cluster_id"], id.as_str());
+    assert_eq!(finished.json()["shards"][0]["was_dealt_before"], true);
+    assert_eq!(finished.json()["shards"][1]["was_dealt_before"], false);
+    bare.assert_dealt(&finished).await;
+}
+
+/// Interleavings: both find nothing and each deals one shard under an id of its own; or the second finds the first
+/// half done and takes it for interrupted.
+async fn of_two_at_once_one_deals_and_the_other_refuses(bare: &Bare) {
+    for _ in 0..5 {
+        bare.wipe().await;
+        let (one, other) = tokio::join!(bare.init(), bare.init());
+        let (dealt, refused) = if one.code == Some(0) { (one, other) } else { (other, one) };
+        let dealt = dealt.success();
+        assert_eq!(refused.code, Some(1), "{refused:?}");
+        let is_told = ["another `picopay init`", "initialised already"];
+        assert!(is_told.iter().any(|reason| refused.err.contains(reason)), "{refused:?}");
+        bare.assert_dealt(&dealt).await;
+    }
+}
+
+async fn two_shards_in_one_database_are_refused(bare: &Bare) {
+    bare.wipe().await;
+    bare.describe([1, 1]);
+    bare.init().await.failure("one and the same database");
+    bare.describe([0, 1]);
+}
+
+/// Postgres answers a COMMIT whose wait for the standby was cancelled with success and a warning.
+async fn a_deal_that_the_standby_may_not_have_is_no_success(bare: &Bare) {
+    bare.wipe().await;
+    run(picopay(&bare.file, ["migrate"])).await.success();
+    bare.cluster.shard(0).replica().freeze();
+    let cancel = async {
+        let sql = "SELECT pg_cancel_backend(pid) FROM pg_stat_activity
+                   WHERE application_name = 'picopay' AND wait_event = 'SyncRep'";
+        while bare.clients[0].query(sql, &[]).await.unwrap().is_empty() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let (said, ()) = tokio::join!(bare.init(), cancel);
+    bare.cluster.shard(0).replica().thaw();
+    said.failure("may be done or not");
+    bare.init().await.success();
+}

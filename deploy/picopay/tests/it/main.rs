@@ -1,0 +1,9 @@
+//! What the operator's command promises, tried as an operator would: the program itself, on real clusters.
+
+mod command;
+
+mod config;
+mod init;
+mod keys;
+mod status;
+mod verify;

@@ -1,0 +1,165 @@
+//! Whatever is down is shown as down, the rest is shown all the same, and the answer comes soon.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use picopay_local::{ClusterSpec, LocalCluster};
+use serde_json::Value;
+
+use crate::command::{Said, picopay, run};
+
+/// With every part of a cluster frozen: two seconds for a connect, one for each of a few statements, and room for
+/// a machine that is busy with other tests.
+const ANSWER_MAX: Duration = Duration::from_secs(15);
+
+/// How long parts may take to come back, and a replica to catch up.
+const RECOVERY_MAX: Duration = Duration::from_secs(30);
+
+async fn status(file: &Path) -> Said {
+    run(picopay(file, ["status", "--output", "json"])).await
+}
+
+/// Waits until all is well: after a start the first heartbeats are on their way.
+async fn all_well(file: &Path) -> Value {
+    let started = Instant::now();
+    loop {
+        let said = status(file).await;
+        if said.code == Some(0) {
+            return said.json();
+        }
+        assert!(started.elapsed() < RECOVERY_MAX, "{said:?}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// Status after something went down: exit code 1 and a problem that contains each needle.
+async fn not_well(file: &Path, needles: &[&str]) -> Value {
+    let started = Instant::now();
+    let said = status(file).await;
+    assert!(started.elapsed() < ANSWER_MAX, "{:?}", started.elapsed());
+    assert_eq!(said.code, Some(1), "{said:?}");
+    let report = said.json();
+    assert_eq!(report["is_well"], false);
+    let problems: Vec<_> = report["problems"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    let problems = problems.join("\n");
+    for needle in needles {
+        assert!(problems.contains(needle), "{needle:?} in {problems}");
+    }
+    report
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_down_is_named_and_the_rest_is_shown() {
+    let cluster = LocalCluster::start(ClusterSpec::default()).await.unwrap();
+    let file = cluster.cluster_file();
+
+    let report = all_well(&file).await;
+    assert_eq!(report["slots"]["owned_once"], 4096);
+    let shard = &report["shards"][0];
+    assert_eq!(shard["slots"]["count"], 2048);
+    assert_eq!(shard["primary"]["standbys"][0]["sync_state"], "sync");
+    assert_eq!(shard["nodes"][0]["is_ready"], true);
+    assert_eq!(shard["redis"]["is_up"], true);
+    assert!(shard["replicas"][0]["lag_ms"].as_u64().unwrap() <= 2_000);
+    assert!(shard["replicas"][0]["lag_bytes"].is_u64());
+    let table = run(picopay(&file, ["status"])).await.success();
+    assert!(table.out.contains("All is well.") && !table.out.contains('\u{1b}'), "{}", table.out);
+
+    cluster.redis().kill().await.unwrap();
+    cluster.shard(1).node(0).kill().await.unwrap();
+    let report = not_well(&file, &["redis", "node of shard-2"]).await;
+    assert_eq!(report["shards"][0]["redis"]["is_up"], false);
+    assert_eq!(report["shards"][1]["nodes"][0]["is_up"], false);
+    assert_eq!(report["shards"][1]["primary"]["is_up"], true);
+
+    cluster.shard(0).replica().kill().await.unwrap();
+    let report = not_well(&file, &["replica of shard-1", "no synchronous standby"]).await;
+    assert_eq!(report["shards"][0]["replicas"][0]["is_up"], false);
+
+    cluster.shard(1).primary().freeze();
+    let report = not_well(&file, &["primary of shard-2"]).await;
+    assert_eq!(report["shards"][1]["slots"]["source"], "replica");
+    assert_eq!(report["slots"]["owned_once"], 4096);
+
+    cluster.shard(1).replica().freeze();
+    cluster.shard(0).primary().freeze();
+    cluster.shard(0).node(0).freeze();
+    let report = not_well(&file, &["4096 slots are owned by no shard that answers", "cannot say"]).await;
+    assert_eq!(report["shards"][1]["slots"], Value::Null);
+
+    for shard in cluster.shards() {
+        shard.primary().thaw();
+    }
+    cluster.shard(1).replica().thaw();
+    cluster.shard(0).node(0).thaw();
+    cluster.redis().start().await.unwrap();
+    cluster.shard(0).replica().start().await.unwrap();
+    cluster.shard(1).node(0).start().await.unwrap();
+    all_well(&file).await;
+
+    slots_and_identities_are_judged(&cluster, &file).await;
+    cluster.stop().await;
+}
+
+async fn slots_and_identities_are_judged(cluster: &LocalCluster, file: &Path) {
+    let client = cluster.connect_as_superuser(0).await.unwrap();
+    for (change, back, needle) in [
+        (
+            "DELETE FROM slot_owner WHERE slot BETWEEN 3 AND 5",
+            "INSERT INTO slot_owner SELECT n, 'owned', 'shard-1', 1 FROM generate_series(3, 5) n",
+            "3 slots are owned by no shard that answers (3–5)",
+        ),
+        (
+            "INSERT INTO slot_owner VALUES (4000, 'owned', 'shard-1', 9)",
+            "DELETE FROM slot_owner WHERE slot = 4000",
+            "1 slots are owned by more than one shard (4000)",
+        ),
+        (
+            "UPDATE shard_identity SET cluster_id = gen_random_uuid()",
+            "UPDATE shard_identity SET cluster_id = '00000000-0000-0000-0000-000000000000'",
+            "different clusters",
+        ),
+        (
+            "UPDATE shard_identity SET shard_name = 'shard-2'",
+            "UPDATE shard_identity SET shard_name = 'shard-1'",
+            "says that it is \"shard-2\"",
+        ),
+    ] {
+        client.batch_execute(change).await.unwrap();
+        not_well(file, &[needle]).await;
+        client.batch_execute(back).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn before_init_status_says_what_to_do() {
+    let cluster = LocalCluster::start_databases(ClusterSpec::one_shard().without_redis()).await.unwrap();
+    let file = cluster.folder().join("operator.toml");
+    let port = cluster.shard(0).primary_port();
+    let text = format!(
+        "internal_secret = \"x\"\n[[shards]]\nname = \"shard-1\"\nnodes = [\"http://127.0.0.1:1\"]\n\
+         primary = \"host=127.0.0.1 port={port} dbname=picopay user=picopay\"\npassword_file = \"secrets/picopay\"\n"
+    );
+    std::fs::write(&file, text).unwrap();
+    not_well(&file, &["run `picopay init`"]).await;
+    run(picopay(&file, ["verify"])).await.failure("run `picopay init`");
+
+    let migrated = run(picopay(&file, ["migrate", "--output", "json"])).await.success().json();
+    assert_eq!(migrated["shards"][0]["applied"][0], "V1__ledger");
+    let again =
+        run(picopay(&file, ["migrate", "--shard", "shard-1", "--output", "json"])).await.success().json();
+    assert_eq!(again["shards"][0]["applied"].as_array().unwrap().len(), 0);
+    run(picopay(&file, ["migrate", "--shard", "shard-9"])).await.failure("names shard-1");
+    not_well(&file, &["run `picopay init`"]).await;
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn a_missing_cluster_file_is_named_with_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = crate::command::bare_picopay(["status"]);
+    command.current_dir(folder.path());
+    run(command).await.failure("--cluster");
+    let missing = folder.path().join("nowhere.toml");
+    run(picopay(&missing, ["status"])).await.failure("nowhere.toml");
+}

@@ -1,0 +1,184 @@
+//! What `picopay up` promises the person in front of it. The services have to be built: `cargo build --workspace --bins`.
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use http::Method;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use picopay_local::http_call::{Answer, call};
+
+/// A `picopay up` in a process of its own.
+struct Up {
+    child: Child,
+    stdout: BufReader<ChildStdout>,
+    welcome: String,
+    url: String,
+}
+
+/// A folder for it, and an address that is free.
+struct Place {
+    folder: tempfile::TempDir,
+    listen: String,
+}
+
+impl Place {
+    fn new() -> Self {
+        // Above the ports that local clusters take, below the ones that outgoing connections get.
+        let is_free = |listen: &String| TcpListener::bind(listen).is_ok();
+        let random = || format!("127.0.0.1:{}", rand::random_range(32_001..32_768));
+        let listen = std::iter::repeat_with(random).find(is_free).unwrap();
+        Self { folder: tempfile::tempdir().unwrap(), listen }
+    }
+
+    fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_picopay"));
+        command.args(["up", "--shards", "1", "--data"]).arg(self.data());
+        command.env("PICOPAY_GATEWAY__LISTEN", &self.listen).stdin(Stdio::null());
+        command
+    }
+
+    fn up(&self) -> Up {
+        let mut child = self.command().stdout(Stdio::piped()).spawn().unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let mut welcome = String::new();
+        while !welcome.contains("Ctrl-C") {
+            assert_ne!(stdout.read_line(&mut welcome).unwrap(), 0, "it ended: {welcome}");
+        }
+        Up { child, stdout, welcome, url: format!("http://{}", self.listen) }
+    }
+
+    fn up_fails(&self) -> String {
+        let Output { status, stderr, .. } = self.command().output().unwrap();
+        assert_eq!(status.code(), Some(1));
+        String::from_utf8(stderr).unwrap()
+    }
+}
+
+impl Up {
+    async fn ask(&self, method: Method, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+        let mut all = vec![("x-api-key", "dev-key")];
+        all.extend(headers);
+        call(method, &format!("{}{path}", self.url), &all, body).await.unwrap()
+    }
+
+    async fn balance(&self) -> String {
+        let answer = self.ask(Method::GET, "/users/1/balance?currency=USD", &[], "").await;
+        answer.json()["balance"].as_str().unwrap_or_else(|| panic!("{}", answer.body)).to_owned()
+    }
+
+    /// What it still says, and how it ends.
+    fn end_with(mut self, signal: Signal) -> (String, ExitStatus) {
+        send(self.child.id(), signal);
+        let mut rest = String::new();
+        self.stdout.read_to_string(&mut rest).unwrap();
+        (rest, self.child.wait().unwrap())
+    }
+}
+
+/// The processes whose command line names this folder. Redis' does not; it ends with the others.
+fn processes_of(folder: &Path) -> Vec<(u32, String)> {
+    let folder = folder.canonicalize().unwrap().to_string_lossy().into_owned();
+    let names_it = |(_, line): &(u32, String)| line.contains(&folder);
+    process_table().into_iter().filter(names_it).collect()
+}
+
+/// From `/proc`, since small images have no `ps`, or from `ps`, where there is no `/proc`.
+fn process_table() -> Vec<(u32, String)> {
+    if let Ok(entries) = std::fs::read_dir("/proc") {
+        let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+        let line = |pid: u32| Some((pid, std::fs::read(format!("/proc/{pid}/cmdline")).ok()?));
+        let text = |(pid, bytes): (u32, Vec<u8>)| (pid, String::from_utf8_lossy(&bytes).replace('\0', " "));
+        return pids.filter_map(line).map(text).collect();
+    }
+    let output = Command::new("ps").args(["-A", "-ww", "-o", "pid=,command="]).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let pairs = text.lines().filter_map(|line| line.trim().split_once(' '));
+    pairs.map(|(pid, line)| (pid.parse().unwrap(), line.to_owned())).collect()
+}
+
+fn send(pid: u32, signal: Signal) {
+    kill(Pid::from_raw(pid.cast_signed()), signal).unwrap();
+}
+
+#[tokio::test]
+async fn the_printed_charge_goes_through_and_its_repeat_is_a_replay() {
+    let place = Place::new();
+    let up = place.up();
+    let quoted: Vec<&str> = up.welcome.split('\'').collect();
+    let key = quoted.iter().find_map(|text| text.strip_prefix("Idempotency-Key: ")).unwrap();
+    let body = quoted.iter().find(|text| text.starts_with('{')).unwrap();
+    for replayed in [None, Some("true")] {
+        let charged = up.ask(Method::POST, "/charge", &[("idempotency-key", key)], body).await;
+        assert_eq!(
+            (charged.status, charged.header("idempotent-replayed")),
+            (200, replayed),
+            "{}",
+            charged.body
+        );
+    }
+    assert_eq!(up.balance().await, "950.00");
+    let (said, status) = up.end_with(Signal::SIGINT);
+    assert!(status.success() && said.contains("Stopped"), "{said}");
+    assert_eq!(processes_of(&place.data()), []);
+}
+
+#[tokio::test]
+async fn a_second_start_on_kept_data_does_not_top_up_again() {
+    let place = Place::new();
+    let first = place.up();
+    assert_eq!(first.balance().await, "1000.00");
+    let message = place.up_fails();
+    assert!(message.contains("another PicoPay cluster") && message.contains(&first.child.id().to_string()));
+    assert!(first.end_with(Signal::SIGTERM).1.success());
+
+    let second = place.up();
+    assert_eq!(second.balance().await, "1000.00");
+    second.end_with(Signal::SIGTERM);
+}
+
+#[tokio::test]
+async fn killed_it_leaves_no_process_and_the_next_start_finds_the_money() {
+    let place = Place::new();
+    let killed = place.up();
+    assert!(processes_of(&place.data()).len() >= 5);
+    killed.end_with(Signal::SIGKILL);
+    // At once, while what it left is still being ended: the next start waits for that.
+    let next = place.up();
+    assert_eq!(next.balance().await, "1000.00");
+    next.end_with(Signal::SIGKILL);
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !processes_of(&place.data()).is_empty() {
+        assert!(Instant::now() < deadline, "{:?}", processes_of(&place.data()));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_process_that_dies_is_named_and_the_rest_goes_on() {
+    let place = Place::new();
+    let mut up = place.up();
+    let node = processes_of(&place.data()).into_iter().find(|(_, line)| line.contains("shard-1-node-1.toml"));
+    send(node.unwrap().0, Signal::SIGKILL);
+    let mut said = String::new();
+    while !said.contains("shard-1-node-1 died") {
+        assert_ne!(up.stdout.read_line(&mut said).unwrap(), 0, "{said}");
+    }
+    assert_eq!(up.ask(Method::GET, "/health", &[], "").await.status, 200);
+    assert!(up.end_with(Signal::SIGINT).1.success());
+}
+
+#[test]
+fn a_busy_port_is_named_with_the_way_out() {
+    let place = Place::new();
+    let _busy = TcpListener::bind(&place.listen).unwrap();
+    let message = place.up_fails();
+    assert!(message.contains(&place.listen) && message.contains("PICOPAY_GATEWAY__LISTEN"), "{message}");
+}

@@ -1,0 +1,145 @@
+#!/bin/sh
+# Installs what a local PicoPay cluster needs and this machine lacks: PostgreSQL 15 or newer, Redis, a C compiler
+# and make. Says nothing and changes nothing when all is there. `picopay doctor` tells more.
+#
+# Debian and Ubuntu: apt-get, as root or by sudo. macOS: Homebrew. Elsewhere it says what to install.
+# It leaves no service running: PicoPay starts its own servers, on ports of its own.
+set -eu
+
+postgres_min=15
+
+has() { command -v "$1" > /dev/null 2>&1; }
+say() { printf 'setup: %s\n' "$*" >&2; }
+
+# The same places in which picopay itself looks (deploy/local/src/programs.rs).
+has_postgres() {
+    for folder in "${PICOPAY_PG_BIN:-}" "$(pg_config --bindir 2> /dev/null || true)" \
+        /usr/lib/postgresql/*/bin /opt/homebrew/opt/postgresql*/bin /usr/local/opt/postgresql*/bin /usr/pgsql-*/bin \
+        "$(dirname "$(command -v initdb 2> /dev/null || echo /nowhere/initdb)")"; do
+        [ -x "$folder/initdb" ] && [ -x "$folder/postgres" ] && [ -x "$folder/pg_basebackup" ] || continue
+        major=$("$folder/postgres" --version | sed 's/.*(PostgreSQL) //; s/[^0-9].*//')
+        [ "${major:-0}" -ge "$postgres_min" ] && return 0
+    done
+    return 1
+}
+
+has_redis() {
+    has redis-server || has valkey-server || [ -x /usr/bin/redis-server ] || [ -x /opt/homebrew/bin/redis-server ]
+}
+
+missing=''
+has_postgres || missing="$missing postgres"
+has_redis || missing="$missing redis"
+has cc || missing="$missing cc"
+has make || missing="$missing make"
+
+if ! has cargo && [ ! -x "${HOME:-/root}/.cargo/bin/cargo" ]; then
+    say 'there is no Rust toolchain. https://rustup.rs tells how to install one; then run this again.'
+    exit 1
+fi
+[ -n "$missing" ] || exit 0
+
+is_missing() { case " $missing " in *" $1 "*) true ;; *) false ;; esac; }
+
+as_root() {
+    if [ "$(id -u)" -eq 0 ]; then
+        "$@"
+    elif [ -t 0 ]; then
+        sudo "$@"
+    else
+        # Nobody is there to type a password.
+        sudo -n "$@"
+    fi
+}
+
+install_with_apt() {
+    if [ "$(id -u)" -ne 0 ] && ! has sudo; then
+        say "missing:$missing. Run as root: apt-get install postgresql redis-server build-essential"
+        exit 1
+    fi
+    say "installing what is missing:$missing"
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq update
+    keep_services_down
+    trap let_services_up EXIT
+    is_missing postgres && offer_new_postgres
+    packages=''
+    is_missing postgres && packages="$packages postgresql"
+    is_missing redis && packages="$packages redis-server"
+    is_missing cc && packages="$packages gcc libc6-dev"
+    is_missing make && packages="$packages make"
+    # shellcheck disable=SC2086
+    apt_install $packages
+    let_services_up
+    trap - EXIT
+    # They are not started now; with systemd they would be at the next boot.
+    if [ -d /run/systemd/system ]; then
+        is_missing postgres && as_root systemctl disable --quiet postgresql || true
+        is_missing redis && as_root systemctl disable --quiet redis-server || true
+    fi
+}
+
+apt_install() {
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends "$@" > /dev/null
+}
+
+# Ubuntu 22.04 and Debian 11 bring an older PostgreSQL. PostgreSQL's own package archive, which the packages of the
+# distribution know how to add, has a newer one.
+offer_new_postgres() {
+    candidate=$(apt-cache policy postgresql | sed -n 's/^ *Candidate: *\([0-9]*\).*/\1/p')
+    [ "${candidate:-0}" -lt "$postgres_min" ] || return 0
+    say "this system brings PostgreSQL ${candidate:-?}: adding PostgreSQL's own archive, apt.postgresql.org"
+    apt_install postgresql-common ca-certificates
+    as_root /usr/share/postgresql-common/pgdg/apt.postgresql.org.sh -y > /dev/null
+}
+
+policy=/usr/sbin/policy-rc.d
+no_cluster=/etc/postgresql-common/createcluster.d/picopay-setup.conf
+made_policy=''
+
+# Debian asks this program before it starts a service, and PostgreSQL's packages look here before they make a server.
+keep_services_down() {
+    if [ ! -e "$policy" ]; then
+        printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" > /dev/null
+        as_root chmod 755 "$policy"
+        made_policy=yes
+    fi
+    as_root mkdir -p "$(dirname "$no_cluster")"
+    echo 'create_main_cluster = false' | as_root tee "$no_cluster" > /dev/null
+}
+
+let_services_up() {
+    [ -z "$made_policy" ] || as_root rm -f "$policy"
+    as_root rm -f "$no_cluster"
+}
+
+install_with_homebrew() {
+    say "installing what is missing:$missing"
+    is_missing postgres && brew install --quiet postgresql@17
+    is_missing redis && brew install --quiet redis
+    if is_missing cc || is_missing make; then
+        say 'the compiler and make come with: xcode-select --install'
+        exit 1
+    fi
+}
+
+if has apt-get; then
+    install_with_apt
+elif has brew; then
+    install_with_homebrew
+else
+    say "missing:$missing. Install PostgreSQL $postgres_min or newer (the server), redis-server, a C compiler and make:"
+    if has dnf; then
+        say '  dnf install postgresql-server redis gcc make'
+    elif has pacman; then
+        say '  pacman -S postgresql redis gcc make'
+    elif has apk; then
+        say '  apk add postgresql17 redis build-base'
+    elif has zypper; then
+        say '  zypper install postgresql-server redis gcc make'
+    fi
+    say 'and if they are in a place of their own, name it: PICOPAY_PG_BIN=/path/to/postgresql/bin'
+    exit 1
+fi
+
+has_postgres || { say "PostgreSQL $postgres_min or newer is still missing"; exit 1; }
+has_redis || { say 'redis-server is still missing'; exit 1; }

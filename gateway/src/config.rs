@@ -1,0 +1,436 @@
+//! `gateway.toml`: where the gateway listens, who may call it, and every number with its reason.
+//!
+//! Where the shards are stands in `cluster.toml`. Which shard owns which slot stands nowhere but in the shards.
+
+use std::collections::HashSet;
+use std::num::NonZeroU32;
+use std::path::Path;
+use std::time::Duration;
+
+use picopay_shared::command::WRITE_BATCH_MAX;
+use picopay_shared::config::{self, ConfigError, human_duration};
+use serde::Deserialize;
+
+use crate::auth::Scope;
+
+/// The environment variables that go over `gateway.toml`: `PICOPAY_GATEWAY__LISTEN`, for example.
+pub const ENV_PREFIX: &str = "PICOPAY_GATEWAY__";
+
+/// `gateway.toml`, checked.
+#[derive(Debug, Clone)]
+pub struct GatewayConfig {
+    /// `address:port`.
+    pub listen: String,
+    /// What clients reach the gateway by, without a slash at its end; the `type` of every problem starts with it.
+    pub public_url: String,
+    /// Who may call. At least one.
+    pub keys: Vec<ApiKey>,
+    /// Connections from clients.
+    pub server: ServerConfig,
+    /// Calls to shard nodes.
+    pub shard_client: ShardClientConfig,
+}
+
+/// One caller. The key itself is known to nobody here, only its digest.
+#[derive(Clone)]
+pub struct ApiKey {
+    /// What the log calls it.
+    pub name: String,
+    /// SHA-256 of the key: 256 random bits need no slow hash.
+    pub digest: [u8; 32],
+    /// What it may do.
+    pub scopes: Vec<Scope>,
+    /// How often it may call; `None` is as often as it can.
+    pub rate: Option<Rate>,
+}
+
+impl std::fmt::Debug for ApiKey {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("ApiKey")
+            .field("name", &self.name)
+            .field("scopes", &self.scopes)
+            .field("rate", &self.rate)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How often a key may call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    /// Requests a second, on average.
+    pub per_second: NonZeroU32,
+    /// Requests at once after a pause. As many as a second allows, unless the file says otherwise.
+    pub burst: NonZeroU32,
+}
+
+/// Connections from clients: how many, and how slow they may be.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ServerConfig {
+    /// Connections at once; one more is accepted and closed, so that its client tries another gateway at once
+    /// rather than wait in a queue that nobody sees. An idle one costs about 20 kB.
+    pub connections_max: usize,
+    /// From the first byte of a request's head to its last. A client on a bad line sends a head in well under a
+    /// second; only one that means to hold the connection takes longer.
+    #[serde(with = "human_duration")]
+    pub header_read_timeout: Duration,
+    /// From the head of a request to the end of its body, which has at most 64 KiB: 10 s is 6.4 kB/s.
+    #[serde(with = "human_duration")]
+    pub body_read_timeout: Duration,
+    /// How long a connection may be kept without a request. Above the 60 s that load balancers keep theirs, so that
+    /// they close first and never send into a connection that is just being closed.
+    #[serde(with = "human_duration")]
+    pub idle_timeout: Duration,
+    /// How long a stopping gateway waits for the requests it accepted. Above `request_timeout`, below the 30 s after
+    /// which supervisors kill.
+    #[serde(with = "human_duration")]
+    pub shutdown_timeout: Duration,
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        Self {
+            connections_max: 10_000,
+            header_read_timeout: Duration::from_secs(5),
+            body_read_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(75),
+            shutdown_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Calls to shard nodes: how many at once, and how long they may take.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ShardClientConfig {
+    /// How long a request may take in all, its retry and its way through the queue included. Most clients give up
+    /// after 10 s or more, so they still read the answer that says what to do.
+    #[serde(with = "human_duration")]
+    pub request_timeout: Duration,
+    /// How long a shard node may take before the outcome counts as unknown. Stays below `request_timeout`, so that
+    /// there is time for one more try. Too short turns slow commits into retries; too long ties up the gateway
+    /// during a failover.
+    #[serde(with = "human_duration")]
+    pub call_timeout: Duration,
+    /// How long a TCP connect to a node may take. Nodes are in the same network: a lost SYN is sent again after 1 s
+    /// only, and by then the next node has answered.
+    #[serde(with = "human_duration")]
+    pub connect_timeout: Duration,
+    /// How long a kept connection to a node may be idle. A node keeps its side longer, so that a request never meets
+    /// a connection that is just being closed.
+    #[serde(with = "human_duration")]
+    pub node_idle_timeout: Duration,
+    /// Lanes per shard, best a multiple of the nodes' own: commands are spread over them by the same hash of the
+    /// user as in the node, so that a batch is one lane's and does not wait for the slowest of several.
+    pub lanes: usize,
+    /// Batches per lane that are on their way at once: one in the node's database transaction, the next one waiting for
+    /// it. More only makes them smaller.
+    pub pipes: usize,
+    /// Commands in one batch. A COMMIT costs the same for one and for hundreds; beyond 256 the rows themselves cost, and
+    /// the first one waits for the last.
+    pub batch_max: usize,
+    /// Commands that wait in one lane: about half a second of a shard at its best. What comes on top would only wait
+    /// for its own timeout, so it is refused at once.
+    pub queue_max: usize,
+    /// Reads per shard at once, so that a slow shard's readers do not fill the gateway.
+    pub reads_max: usize,
+    /// How often each shard is asked for its slots, its health and its replica's lag.
+    #[serde(with = "human_duration")]
+    pub poll_interval: Duration,
+    /// How long it may take to answer that. A shard that takes longer is not ready for anything else either.
+    #[serde(with = "human_duration")]
+    pub poll_timeout: Duration,
+}
+
+impl Default for ShardClientConfig {
+    fn default() -> Self {
+        Self {
+            request_timeout: Duration::from_secs(5),
+            call_timeout: Duration::from_secs(2),
+            connect_timeout: Duration::from_millis(500),
+            node_idle_timeout: Duration::from_secs(20),
+            lanes: 1,
+            pipes: 2,
+            batch_max: 256,
+            queue_max: 8_192,
+            reads_max: 256,
+            poll_interval: Duration::from_secs(1),
+            poll_timeout: Duration::from_secs(1),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct GatewayFile {
+    #[serde(default = "default_listen")]
+    listen: String,
+    public_url: Option<String>,
+    #[serde(default)]
+    keys: Vec<KeyEntry>,
+    #[serde(default)]
+    server: ServerConfig,
+    #[serde(default)]
+    shard_client: ShardClientConfig,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KeyEntry {
+    name: String,
+    digest: String,
+    scopes: Vec<String>,
+    rate_per_second: Option<u32>,
+    burst: Option<u32>,
+}
+
+/// Only this machine: a gateway that the whole network reaches is a decision.
+fn default_listen() -> String {
+    "127.0.0.1:8080".to_owned()
+}
+
+impl GatewayConfig {
+    /// Reads and checks `gateway.toml`.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with every problem found, not only the first.
+    pub fn load(file: &Path) -> Result<Self, ConfigError> {
+        let read: GatewayFile = config::load(file, ENV_PREFIX)?;
+        let mut problems = Problems { file, found: Vec::new() };
+        let port = read.listen.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
+        problems.expect(port.is_some(), || {
+            format!("listen: {:?} is no address:port, for example \"127.0.0.1:8080\"", read.listen)
+        });
+        let public_url = read.public_url.unwrap_or_else(|| format!("http://{}", read.listen));
+        let is_url = public_url.starts_with("http://") || public_url.starts_with("https://");
+        problems.expect(is_url, || format!("public_url: {public_url:?} must start with http:// or https://"));
+        let keys = check_keys(read.keys, &mut problems);
+        check_server(&read.server, &mut problems);
+        check_shard_client(&read.shard_client, &mut problems);
+        if !problems.found.is_empty() {
+            return Err(ConfigError::Invalid(problems.found));
+        }
+        let public_url = public_url.trim_end_matches('/').to_owned();
+        Ok(Self {
+            listen: read.listen,
+            public_url,
+            keys,
+            server: read.server,
+            shard_client: read.shard_client,
+        })
+    }
+}
+
+fn check_keys(entries: Vec<KeyEntry>, problems: &mut Problems<'_>) -> Vec<ApiKey> {
+    problems.expect(!entries.is_empty(), || {
+        "there is no [[keys]] entry, so nobody could call; make one with `picopay keys create`".to_owned()
+    });
+    let (mut names, mut digests) = (HashSet::new(), HashSet::new());
+    let mut keys = Vec::new();
+    for (position, entry) in entries.into_iter().enumerate() {
+        let place = format!("keys[{position}] ({})", entry.name);
+        problems.expect(!entry.name.is_empty(), || format!("{place}: name is empty"));
+        problems.expect(names.insert(entry.name.clone()), || format!("{place}: another key has this name"));
+        let digest = parse_digest(&entry.digest);
+        problems.expect(digest.is_some(), || {
+            format!("{place}: digest must look like \"sha256:\" and 64 hexadecimal digits")
+        });
+        let digest = digest.unwrap_or_default();
+        problems
+            .expect(digests.insert(digest), || format!("{place}: another entry has this digest: keep one"));
+        problems.expect(!entry.scopes.is_empty(), || {
+            format!("{place}: scopes is empty; it takes \"write\", \"read\" and \"admin\"")
+        });
+        let mut scopes = Vec::new();
+        for word in &entry.scopes {
+            match Scope::parse(word) {
+                Some(scope) => scopes.push(scope),
+                None => problems.add(&format!(
+                    "{place}: {word:?} is no scope; there are \"write\", \"read\" and \"admin\""
+                )),
+            }
+        }
+        let rate = check_rate(&place, entry.rate_per_second, entry.burst, problems);
+        keys.push(ApiKey { name: entry.name, digest, scopes, rate });
+    }
+    keys
+}
+
+fn parse_digest(text: &str) -> Option<[u8; 32]> {
+    let mut digest = [0; 32];
+    hex::decode_to_slice(text.strip_prefix("sha256:")?, &mut digest).ok()?;
+    Some(digest)
+}
+
+fn check_rate(
+    place: &str,
+    per_second: Option<u32>,
+    burst: Option<u32>,
+    problems: &mut Problems<'_>,
+) -> Option<Rate> {
+    let Some(per_second) = per_second else {
+        problems.expect(burst.is_none(), || format!("{place}: burst means nothing without rate_per_second"));
+        return None;
+    };
+    let rate = NonZeroU32::new(per_second).zip(NonZeroU32::new(burst.unwrap_or(per_second)));
+    problems.expect(rate.is_some(), || format!("{place}: rate_per_second and burst are at least 1"));
+    rate.map(|(per_second, burst)| Rate { per_second, burst })
+}
+
+fn check_server(server: &ServerConfig, problems: &mut Problems<'_>) {
+    problems.expect(server.connections_max > 0, || "server.connections_max must be at least 1".to_owned());
+    for (name, duration) in [
+        ("header_read_timeout", server.header_read_timeout),
+        ("body_read_timeout", server.body_read_timeout),
+        ("idle_timeout", server.idle_timeout),
+        ("shutdown_timeout", server.shutdown_timeout),
+    ] {
+        problems.expect(!duration.is_zero(), || format!("server.{name} must be more than 0"));
+    }
+}
+
+fn check_shard_client(client: &ShardClientConfig, problems: &mut Problems<'_>) {
+    for (name, number) in [
+        ("lanes", client.lanes),
+        ("pipes", client.pipes),
+        ("batch_max", client.batch_max),
+        ("queue_max", client.queue_max),
+        ("reads_max", client.reads_max),
+    ] {
+        problems.expect(number > 0, || format!("shard_client.{name} must be at least 1"));
+    }
+    problems.expect(client.batch_max <= WRITE_BATCH_MAX, || {
+        format!("shard_client.batch_max is {}, but a node takes at most {WRITE_BATCH_MAX}", client.batch_max)
+    });
+    for (name, duration) in [
+        ("connect_timeout", client.connect_timeout),
+        ("call_timeout", client.call_timeout),
+        ("node_idle_timeout", client.node_idle_timeout),
+        ("poll_interval", client.poll_interval),
+        ("poll_timeout", client.poll_timeout),
+    ] {
+        problems.expect(!duration.is_zero(), || format!("shard_client.{name} must be more than 0"));
+    }
+    problems.expect(client.call_timeout < client.request_timeout, || {
+        "shard_client.call_timeout must be below request_timeout, or there is no time for a retry".to_owned()
+    });
+    problems.expect(client.connect_timeout < client.call_timeout, || {
+        "shard_client.connect_timeout must be below call_timeout, or no second node is ever tried".to_owned()
+    });
+}
+
+/// Everything wrong with the file, so that an operator mends it in one go.
+struct Problems<'a> {
+    file: &'a Path,
+    found: Vec<String>,
+}
+
+impl Problems<'_> {
+    fn add(&mut self, text: &str) {
+        self.found.push(format!("{}: {text}", self.file.display()));
+    }
+
+    fn expect(&mut self, is_right: bool, text: impl FnOnce() -> String) {
+        if !is_right {
+            self.add(&text());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str) -> Result<GatewayConfig, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("gateway.toml");
+        std::fs::write(&file, text).unwrap();
+        GatewayConfig::load(&file).map_err(|error| error.to_string())
+    }
+
+    fn key(extra: &str) -> String {
+        format!(
+            "[[keys]]\nname = \"dev\"\ndigest = \"sha256:{}\"\nscopes = [\"write\"]\n{extra}",
+            "ab".repeat(32)
+        )
+    }
+
+    #[test]
+    fn a_file_with_one_key_is_enough() {
+        let config = load(&key("")).unwrap();
+        assert_eq!(
+            (config.listen.as_str(), config.public_url.as_str()),
+            ("127.0.0.1:8080", "http://127.0.0.1:8080")
+        );
+        assert_eq!(config.keys[0].digest, [0xab; 32]);
+        assert_eq!(config.keys[0].rate, None);
+    }
+
+    #[test]
+    fn numbers_and_addresses_can_be_set() {
+        let config = load(&format!(
+            "listen = \"0.0.0.0:9\"\npublic_url = \"https://pay.example/\"\n[shard_client]\npipes = 2\ncall_timeout = \"1s\"\n{}",
+            key("rate_per_second = 10")
+        ))
+        .unwrap();
+        assert_eq!(config.public_url, "https://pay.example");
+        assert_eq!(
+            (config.shard_client.pipes, config.shard_client.call_timeout),
+            (2, Duration::from_secs(1))
+        );
+        assert_eq!(config.shard_client.queue_max, 8_192);
+        let ten = NonZeroU32::new(10).unwrap();
+        assert_eq!(config.keys[0].rate, Some(Rate { per_second: ten, burst: ten }));
+    }
+
+    #[test]
+    fn every_problem_is_named_at_once() {
+        let message = load(
+            r#"
+            listen = "here"
+            public_url = "ftp://x"
+            [server]
+            connections_max = 0
+            [shard_client]
+            batch_max = 1000
+            call_timeout = "9s"
+            [[keys]]
+            name = "a"
+            digest = "md5:1"
+            scopes = ["everything"]
+            rate_per_second = 0
+            [[keys]]
+            name = "a"
+            digest = "sha256:zz"
+            scopes = []
+            burst = 3
+            "#,
+        )
+        .unwrap_err();
+        for needle in [
+            "listen",
+            "public_url",
+            "connections_max",
+            "at most 512",
+            "call_timeout must be below",
+            "digest must look like",
+            "\"everything\" is no scope",
+            "at least 1",
+            "another key has this name",
+            "scopes is empty",
+            "burst means nothing",
+        ] {
+            assert!(message.contains(needle), "{needle} in {message}");
+        }
+        assert!(load("").unwrap_err().contains("[[keys]]"));
+    }
+
+    #[test]
+    fn unknown_fields_are_refused_by_name() {
+        for text in ["prot = 1", "[server]\nheader_timeout = \"1s\"", "[shard_client]\nretries = 3"] {
+            let message = load(&format!("{text}\n{}", key(""))).unwrap_err();
+            assert!(message.contains("gateway.toml"), "{message}");
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! `/docs`: a page to read the specification and to try it. Everything it loads comes from this gateway.
+
+use std::sync::Arc;
+
+use axum::http::{HeaderName, HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use utoipa_swagger_ui::Config;
+
+use crate::parameters::PathParameters;
+use crate::problem::Problem;
+
+/// Swagger UI looks for its files and the specification beside the page, so that it also works behind a prefix.
+const PAGE: &str = include_str!("docs/page.html");
+const START: &str = include_str!("docs/start.js");
+
+/// The browser itself refuses to load anything from elsewhere. Swagger UI sets inline styles and shows images as data.
+const POLICY: &str =
+    "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'";
+
+/// The page.
+pub async fn get_docs() -> Response {
+    let policy = (HeaderName::from_static("content-security-policy"), HeaderValue::from_static(POLICY));
+    ([html(), policy], PAGE).into_response()
+}
+
+/// What the page loads.
+pub async fn get_docs_file(path: PathParameters) -> Result<Response, Problem> {
+    let name = path.get("file").unwrap_or_default();
+    if name == "start.js" {
+        return Ok(
+            ([(header::CONTENT_TYPE, HeaderValue::from_static("text/javascript"))], START).into_response()
+        );
+    }
+    // The library's own page would ask for the specification elsewhere.
+    let is_asset = ["swagger-ui.css", "swagger-ui-bundle.js", "favicon-32x32.png"].contains(&name);
+    let file = utoipa_swagger_ui::serve(name, Arc::new(Config::from("openapi.json"))).ok().flatten();
+    let file = file.filter(|_| is_asset).ok_or_else(Problem::not_found)?;
+    let media_type = HeaderValue::from_str(&file.content_type).map_err(|_| Problem::internal())?;
+    // Files change with the gateway's version only; an hour spares a reader the megabyte.
+    let cache = (header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=3600"));
+    Ok(([(header::CONTENT_TYPE, media_type), cache], file.bytes.into_owned()).into_response())
+}
+
+fn html() -> (HeaderName, HeaderValue) {
+    (header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_loads_nothing_from_elsewhere() {
+        for text in [PAGE, START] {
+            assert!(!text.contains("//") || text.contains("// "), "{text}");
+            assert!(!text.contains("http:") && !text.contains("https:"), "{text}");
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! `/health`, `/readyz` and `/metrics`: for supervisors, load balancers and Prometheus. No key is needed.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::gateway::Gateway;
+use crate::openapi::NotReadyProblems;
+use crate::problem::Problem;
+use crate::shard_client::ShardView;
+use crate::write_request::json;
+
+/// The answer to `/health`.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Health)]
+pub struct HealthBody {
+    #[schema(example = "alive")]
+    status: &'static str,
+}
+
+/// The answer to `/readyz`.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Readiness)]
+pub struct ReadinessBody {
+    #[schema(example = "ready")]
+    status: &'static str,
+    shards: Vec<ShardView>,
+}
+
+/// Whether the process lives
+///
+/// Says nothing of shards: restarting a gateway mends none of them.
+#[utoipa::path(
+    get, path = "/health", tag = "operation", security(()),
+    responses((status = 200, description = "It lives.", body = HealthBody)),
+)]
+pub async fn get_health() -> Response {
+    json(StatusCode::OK, &HealthBody { status: "alive" })
+}
+
+/// Whether at least one shard can serve
+///
+/// Ready with one shard of many: the users of the others hear at once that theirs is unavailable.
+#[utoipa::path(
+    get, path = "/readyz", tag = "operation", security(()),
+    responses((status = 200, description = "At least one shard can serve.", body = ReadinessBody), NotReadyProblems),
+)]
+pub async fn get_readyz(State(gateway): State<Arc<Gateway>>) -> Result<Response, Problem> {
+    let shards = gateway.shards.views();
+    if shards.iter().any(|shard| shard.is_ready) {
+        return Ok(json(StatusCode::OK, &ReadinessBody { status: "ready", shards }));
+    }
+    Err(Problem::not_ready(serde_json::to_value(shards).expect("texts and numbers always serialize")))
+}
+
+/// Metrics for Prometheus
+#[utoipa::path(
+    get, path = "/metrics", tag = "operation", security(()),
+    responses((status = 200, description = "In Prometheus' text format.", body = String, content_type = "text/plain")),
+)]
+pub async fn get_metrics(State(gateway): State<Arc<Gateway>>) -> Response {
+    // Looking brings the shards' gauges up to date.
+    let _ = gateway.shards.views();
+    let text_format = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    ([(header::CONTENT_TYPE, text_format)], gateway.metrics.render()).into_response()
+}

@@ -1,0 +1,65 @@
+//! The stateless HTTP gateway of PicoPay: parse, authenticate, find the shard, translate.
+//!
+//! It decides nothing about money and keeps nothing that a restart could lose. Follow a charge: [`routes`] → [`charge`]
+//! → [`write_request`] → [`payment`] → [`shard_client`] (by the hint of [`slot_map`]) → [`transaction_body`] or
+//! [`problem`] → [`front_door`].
+
+pub mod config;
+
+pub mod server;
+
+pub mod gateway;
+
+pub mod routes;
+
+pub mod front_door;
+
+pub mod request_id;
+
+pub mod auth;
+
+pub mod users;
+
+pub mod topup;
+
+pub mod charge;
+
+pub mod refund;
+
+pub mod write_request;
+
+pub mod payment;
+
+pub mod fields;
+
+pub mod metadata;
+
+pub mod balance;
+
+pub mod transactions;
+
+pub mod cursor;
+
+pub mod parameters;
+
+pub mod read_answer;
+
+pub mod transaction_body;
+
+pub mod slot_map;
+
+pub mod shard_client;
+
+pub mod problem;
+
+pub mod problem_pages;
+
+pub mod health;
+
+pub mod metrics;
+
+pub mod openapi;
+
+pub mod docs;
+
+pub use routes::router;

@@ -1,0 +1,76 @@
+//! `picopay-gateway`: configuration, logging, serve.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use picopay_gateway::config::GatewayConfig;
+use picopay_gateway::gateway::Gateway;
+use picopay_gateway::{router, server};
+use picopay_shared::cluster::Cluster;
+use picopay_shared::telemetry;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+/// Many small allocations of short life on a few threads: what mimalloc is made for.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// The HTTP gateway of PicoPay.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    /// Where the shards are.
+    #[arg(long, default_value = "cluster.toml")]
+    cluster: PathBuf,
+    /// How this gateway runs. PICOPAY_GATEWAY__… in the environment goes over it.
+    #[arg(long, default_value = "gateway.toml")]
+    config: PathBuf,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    telemetry::start();
+    match run(arguments).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // For the person who started it, not for the log.
+            eprintln!("picopay-gateway: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(arguments: Arguments) -> anyhow::Result<()> {
+    let cluster = Cluster::load(&arguments.cluster)?;
+    let config = GatewayConfig::load(&arguments.config)?;
+    server::allow_many_connections();
+    let listener = server::bind(&config.listen).await?;
+    let stop = stop_on_signal()?;
+    let gateway = Gateway::start(&cluster, config);
+    // Heard before the first request is, so that it need not wait for the map. Nobody needs to answer.
+    gateway.shards.ask_all().await;
+    info!(listen = gateway.config.listen, public_url = gateway.config.public_url, "serving");
+    server::serve(listener, router(&gateway), &gateway.config.server, &gateway.metrics, stop).await;
+    // Commands whose clients hung up are still on their way.
+    let _ = tokio::time::timeout(gateway.config.shard_client.request_timeout, gateway.shards.close()).await;
+    info!("stopped");
+    Ok(())
+}
+
+/// Cancelled by SIGTERM, which supervisors send, and by Ctrl-C.
+fn stop_on_signal() -> anyhow::Result<CancellationToken> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let stop = CancellationToken::new();
+    let stopping = stop.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        stopping.cancel();
+    });
+    Ok(stop)
+}

@@ -1,0 +1,369 @@
+//! The specification, made from the handlers themselves, and `GET /openapi.json`.
+//!
+//! Errors come from the table in `problem.rs`: each operation names its codes, and every code brings its example.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::{HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use picopay_shared::money::{Currency, Money};
+use utoipa::openapi::example::ExampleBuilder;
+use utoipa::openapi::path::Operation;
+use utoipa::openapi::schema::{Object, ObjectBuilder, SchemaFormat, Type};
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::{ContentBuilder, Header, HeaderBuilder, Ref, RefOr, ResponseBuilder};
+use utoipa::{IntoParams, IntoResponses, Modify, OpenApi, ToSchema};
+
+use crate::auth::Scope;
+use crate::gateway::Gateway;
+use crate::problem::{Code, FieldError, MEDIA_TYPE, Problem};
+use crate::shard_client::ShardError;
+use crate::{balance, charge, health, refund, topup, transactions, users};
+
+/// An id like those that the gateway makes, for examples.
+const EXAMPLE_REQUEST_ID: &str = "0b9f6a3e-6a0f-4c8e-9f55-1d2b3c4d5e6f";
+
+/// The specification.
+#[derive(Debug, OpenApi)]
+#[openapi(
+    info(
+        title = "PicoPay",
+        description = "Charges stored-value balances exactly once.\n\nEvery write takes an `Idempotency-Key`: the same key \
+with the same request gets the first answer again, and nothing happens twice. Every error is an RFC 9457 problem; its `instance` is \
+`urn:request:` and the id of the request, its `code` is for programs to compare. All paths are served under `/v1` and at the root.",
+        license(name = "Apache-2.0", identifier = "Apache-2.0"),
+    ),
+    servers((url = "/v1", description = "This gateway.")),
+    security(("api_key" = []), ("bearer" = [])),
+    tags(
+        (name = "money", description = "Operations on a user's balance."),
+        (name = "users", description = "Who can have a balance, and what it is."),
+        (name = "transactions", description = "The immutable record of every operation."),
+        (name = "operation", description = "For supervisors and load balancers."),
+    ),
+    paths(
+        charge::post_charge, topup::post_topup, refund::post_refund,
+        users::post_users, balance::get_balance,
+        transactions::get_transactions, transactions::get_transaction,
+        health::get_health, health::get_readyz, health::get_metrics,
+    ),
+    components(schemas(ProblemSchema)),
+    modifiers(&Finish),
+)]
+pub struct Specification;
+
+/// The headers of a write.
+#[derive(Debug, IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "the documentation is made of its fields")]
+pub struct WriteHeaders {
+    /// A UUID that stands for this operation: retry with the same one. Without it the gateway makes one and returns it.
+    #[param(rename = "Idempotency-Key", format = "uuid", nullable = false)]
+    idempotency_key: Option<String>,
+    /// 1 to 128 visible ASCII characters that find the request in logs; made here when it is left out.
+    #[param(rename = "X-Request-Id", nullable = false)]
+    x_request_id: Option<String>,
+    /// W3C trace context, passed on.
+    #[param(nullable = false)]
+    traceparent: Option<String>,
+}
+
+/// The headers of a read.
+#[derive(Debug, IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "the documentation is made of its fields")]
+pub struct ReadHeaders {
+    /// 1 to 128 visible ASCII characters that find the request in logs; made here when it is left out.
+    #[param(rename = "X-Request-Id", nullable = false)]
+    x_request_id: Option<String>,
+}
+
+/// An RFC 9457 problem.
+#[derive(Debug, ToSchema)]
+#[schema(as = Problem)]
+#[expect(dead_code, reason = "the documentation is made of its fields")]
+pub struct ProblemSchema {
+    /// A page that says what it means.
+    #[schema(format = "uri")]
+    r#type: String,
+    /// The same for every problem of this type.
+    title: String,
+    status: u16,
+    /// What is wrong this time.
+    detail: String,
+    /// `urn:request:` and the id of the request; in a replayed refusal, of the request that was refused first.
+    instance: String,
+    /// The last part of `type`.
+    code: String,
+    /// Of `invalid-request`: everything that is wrong.
+    #[schema(nullable = false)]
+    errors: Option<Vec<FieldError>>,
+    /// Of `insufficient-balance`: what the user had.
+    #[schema(nullable = false)]
+    balance: Option<String>,
+    /// Of `insufficient-balance`: what the charge needed.
+    #[schema(nullable = false)]
+    required: Option<String>,
+    /// Of `insufficient-balance`.
+    #[schema(nullable = false)]
+    currency: Option<String>,
+    /// Of `idempotency-key-reused`: the fields that differ.
+    #[schema(nullable = false)]
+    differs: Option<Vec<String>>,
+    /// Of a refused refund: what can still be refunded.
+    #[schema(nullable = false)]
+    remaining: Option<String>,
+    /// Of `forbidden`: the scope that the key lacks.
+    #[schema(nullable = false)]
+    scope: Option<String>,
+    /// Of 503: the shard concerned, when it is known.
+    #[schema(nullable = false)]
+    shard: Option<String>,
+}
+
+macro_rules! problem_sets {
+    ($($(#[$doc:meta])* $name:ident = $($code:ident)+;)+) => {$(
+        $(#[$doc])*
+        #[derive(Debug)]
+        pub struct $name;
+
+        impl IntoResponses for $name {
+            fn responses() -> BTreeMap<String, RefOr<utoipa::openapi::Response>> {
+                problem_responses(&[$(Code::$code),+])
+            }
+        }
+    )+};
+}
+
+problem_sets! {
+    /// Of `POST /charge`.
+    PaymentProblems = InvalidRequest InvalidIdempotencyKey Unauthorized InsufficientBalance Forbidden UserNotFound
+        TooLarge UnsupportedMediaType IdempotencyKeyReused RateLimited Internal ShardUnavailable Overloaded SlotMoving OutcomeUnknown;
+    /// Of `POST /topup`.
+    TopUpProblems = InvalidRequest InvalidIdempotencyKey Unauthorized Forbidden UserNotFound
+        TooLarge UnsupportedMediaType IdempotencyKeyReused RateLimited Internal ShardUnavailable Overloaded SlotMoving OutcomeUnknown;
+    /// Of `POST /refund`.
+    RefundProblems = InvalidRequest InvalidIdempotencyKey Unauthorized Forbidden TransactionNotFound
+        TooLarge UnsupportedMediaType IdempotencyKeyReused RefundExceedsCharge NotRefundable RateLimited Internal ShardUnavailable
+        Overloaded SlotMoving OutcomeUnknown;
+    /// Of `POST /users`.
+    CreateUserProblems = InvalidRequest InvalidIdempotencyKey Unauthorized Forbidden TooLarge UnsupportedMediaType
+        RateLimited Internal ShardUnavailable Overloaded SlotMoving OutcomeUnknown;
+    /// Of `GET /users/{user_id}/balance`.
+    BalanceProblems = InvalidRequest Unauthorized Forbidden UserNotFound RateLimited Internal ShardUnavailable Overloaded SlotMoving;
+    /// Of `GET /transactions`.
+    HistoryProblems = InvalidRequest Unauthorized Forbidden UserNotFound RateLimited Internal ShardUnavailable Overloaded SlotMoving;
+    /// Of `GET /transactions/{id}`.
+    LookupProblems = InvalidRequest Unauthorized Forbidden TransactionNotFound RateLimited Internal ShardUnavailable Overloaded
+        SlotMoving;
+    /// Of `GET /readyz`.
+    NotReadyProblems = ShardUnavailable;
+}
+
+/// One response per status, with an example for each code.
+fn problem_responses(codes: &[Code]) -> BTreeMap<String, RefOr<utoipa::openapi::Response>> {
+    let mut by_status: BTreeMap<String, Vec<Code>> = BTreeMap::new();
+    for code in codes {
+        by_status.entry(code.status().as_u16().to_string()).or_default().push(*code);
+    }
+    let respond = |(status, codes): (String, Vec<Code>)| {
+        let mut content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem")));
+        let mut description = Vec::new();
+        for code in codes {
+            description.push(format!("`{}`: {}", code.suffix(), code.meaning()));
+            let example = ExampleBuilder::new().summary(code.title()).value(Some(example(code)));
+            content = content.examples_from_iter([(code.suffix(), RefOr::T(example.build()))]);
+        }
+        let mut response =
+            ResponseBuilder::new().description(description.join("\n\n")).content(MEDIA_TYPE, content.build());
+        if matches!(status.as_str(), "429" | "503") {
+            response = response.header("Retry-After", header_of(Type::Integer, "Whole seconds to wait."));
+        }
+        if status == "401" {
+            response = response.header("WWW-Authenticate", header_of(Type::String, "`Bearer`."));
+        }
+        (status, RefOr::T(response.build()))
+    };
+    by_status.into_iter().map(respond).collect()
+}
+
+/// What the problem looks like, written by the same code as the real one.
+fn example(code: Code) -> serde_json::Value {
+    let usd = |text| Money::parse(text, Currency::parse("USD").expect("in ISO 4217")).expect("an amount");
+    let shard = || Some("shard-1".to_owned());
+    let soon = Duration::from_secs(1);
+    let problem = match code {
+        Code::InvalidRequest => Problem::invalid_request(vec![
+            FieldError::in_field("amount", "USD takes at most 2 decimals"),
+            FieldError::in_field(
+                "note",
+                "unknown field; there are user_id, amount, currency, reference, metadata",
+            ),
+        ]),
+        Code::InvalidIdempotencyKey => Problem::invalid_idempotency_key("the header is sent twice"),
+        Code::Unauthorized => Problem::key_missing(),
+        Code::Forbidden => Problem::scope_missing(Scope::Write),
+        Code::InsufficientBalance => Problem::insufficient_balance(usd("7.50"), usd("50.00")),
+        Code::UserNotFound => Problem::user_not_found(),
+        Code::TransactionNotFound => Problem::transaction_not_found(),
+        Code::NotFound => Problem::not_found(),
+        Code::MethodNotAllowed => Problem::method_not_allowed(),
+        Code::TooLarge => Problem::too_large(),
+        Code::UnsupportedMediaType => Problem::unsupported_media_type(),
+        Code::IdempotencyKeyReused => Problem::key_reused(vec!["amount".to_owned()]),
+        Code::RefundExceedsCharge => Problem::refund_exceeds_charge(usd("3.00")),
+        Code::NotRefundable => Problem::not_refundable(usd("1").currency()),
+        Code::RateLimited => Problem::rate_limited(soon),
+        Code::Internal => Problem::internal(),
+        Code::ShardUnavailable => ShardError::Unavailable { shard: shard(), retry_after: soon }.into(),
+        Code::Overloaded => ShardError::Overloaded { shard: "shard-1".to_owned(), retry_after: soon }.into(),
+        Code::SlotMoving => ShardError::SlotMoving { shard: shard(), retry_after: soon }.into(),
+        Code::OutcomeUnknown => ShardError::OutcomeUnknown.into(),
+    };
+    serde_json::from_slice(&problem.body(EXAMPLE_REQUEST_ID, "")).expect("a problem is JSON")
+}
+
+fn header_of(kind: Type, description: &str) -> Header {
+    let schema: Object = ObjectBuilder::new().schema_type(kind).build();
+    HeaderBuilder::new().schema(Some(schema)).description(Some(description)).build()
+}
+
+/// What all operations have, said once: the schemes of the key, and the headers of every answer.
+struct Finish;
+
+impl Modify for Finish {
+    fn modify(&self, specification: &mut utoipa::openapi::OpenApi) {
+        let components = specification.components.get_or_insert_default();
+        let key = ApiKeyValue::with_description("X-API-Key", "The API key.");
+        components.add_security_scheme("api_key", SecurityScheme::ApiKey(ApiKey::Header(key)));
+        let bearer =
+            HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some("The API key.")).build();
+        components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
+        for path in specification.paths.paths.values_mut() {
+            if let Some(operation) = &mut path.post {
+                add_headers(
+                    operation,
+                    &[
+                        ("Idempotency-Key", "The key in use, sent by the client or made by the gateway."),
+                        ("Idempotent-Replayed", "`true` when this answer was given before."),
+                    ],
+                );
+            }
+            if let Some(operation) = &mut path.get {
+                let is_read =
+                    operation.tags.iter().flatten().any(|tag| tag == "users" || tag == "transactions");
+                if is_read {
+                    add_headers(
+                        operation,
+                        &[
+                            ("PicoPay-Source", "Where the answer came from: `primary` or `replica`."),
+                            ("PicoPay-Lag-Ms", "How far the replica was behind, in milliseconds."),
+                        ],
+                    );
+                }
+            }
+            for operation in [&mut path.get, &mut path.post].into_iter().flatten() {
+                add_headers(operation, &[("X-Request-Id", "The id of the request, taken over or made.")]);
+            }
+        }
+    }
+}
+
+fn add_headers(operation: &mut Operation, headers: &[(&str, &str)]) {
+    for (status, response) in &mut operation.responses.responses {
+        let RefOr::T(response) = response else { continue };
+        for (name, description) in headers {
+            // The source is told with what was found; keys and ids with everything.
+            if name.starts_with("PicoPay") && status != "200" {
+                continue;
+            }
+            let mut header = header_of(Type::String, description);
+            if *name == "Idempotency-Key" {
+                let uuid = SchemaFormat::Custom("uuid".to_owned());
+                let schema = ObjectBuilder::new().schema_type(Type::String).format(Some(uuid)).build();
+                header.schema = Some(schema.into());
+            }
+            response.headers.insert((*name).to_owned(), header.into());
+        }
+    }
+}
+
+/// `GET /openapi.json`.
+pub async fn get_openapi(State(gateway): State<Arc<Gateway>>) -> Response {
+    static TEXT: LazyLock<String> =
+        LazyLock::new(|| Specification::openapi().to_pretty_json().expect("a specification is JSON"));
+    // The examples' `type` is written without the address, which only the configuration knows.
+    let text = TEXT.replace("\"/problems/", &format!("\"{}/problems/", gateway.config.public_url));
+    let json = HeaderValue::from_static("application/json");
+    ([(header::CONTENT_TYPE, json)], Bytes::from(text)).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn specification() -> serde_json::Value {
+        serde_json::to_value(Specification::openapi()).unwrap()
+    }
+
+    #[test]
+    fn the_specification_names_every_route_of_the_contract() {
+        let specification = specification();
+        assert!(specification["openapi"].as_str().unwrap().starts_with("3.1"));
+        for (method, path) in [
+            ("post", "/users"),
+            ("post", "/topup"),
+            ("post", "/charge"),
+            ("post", "/refund"),
+            ("get", "/users/{user_id}/balance"),
+            ("get", "/transactions"),
+            ("get", "/transactions/{id}"),
+            ("get", "/health"),
+            ("get", "/readyz"),
+            ("get", "/metrics"),
+        ] {
+            let operation = &specification["paths"][path][method];
+            assert!(operation["summary"].is_string(), "{method} {path}");
+            let header = &operation["responses"]["200"]["headers"]["X-Request-Id"];
+            assert!(header.is_object(), "{method} {path}: {operation:#}");
+        }
+    }
+
+    #[test]
+    fn every_error_of_an_operation_has_an_example_that_names_its_code() {
+        let specification = specification();
+        let responses = &specification["paths"]["/charge"]["post"]["responses"];
+        for (status, suffix) in [
+            ("400", "invalid-request"),
+            ("400", "invalid-idempotency-key"),
+            ("402", "insufficient-balance"),
+            ("422", "idempotency-key-reused"),
+            ("503", "slot-moving"),
+            ("504", "outcome-unknown"),
+        ] {
+            let example = &responses[status]["content"][MEDIA_TYPE]["examples"][suffix]["value"];
+            assert_eq!(example["code"], suffix, "{status}");
+        }
+        assert!(responses["503"]["headers"]["Retry-After"].is_object());
+    }
+
+    #[test]
+    fn the_documented_fields_are_those_that_are_read() {
+        let specification = specification();
+        let names = |schema: &str| -> Vec<String> {
+            let properties = &specification["components"]["schemas"][schema]["properties"];
+            properties.as_object().unwrap_or_else(|| panic!("{schema}")).keys().cloned().collect()
+        };
+        // Sorted, as serde_json keeps them.
+        assert_eq!(names("Payment"), ["amount", "currency", "metadata", "reference", "user_id"]);
+        assert_eq!(names("Refund"), ["amount", "transaction_id"]);
+        assert_eq!(names("User"), ["user_id"]);
+        for schema in ["Transaction", "WriteAnswer", "Page", "LookupAnswer", "Problem", "BalanceAnswer"] {
+            assert!(specification["components"]["schemas"][schema].is_object(), "{schema}");
+        }
+    }
+}

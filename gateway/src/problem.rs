@@ -1,0 +1,603 @@
+//! Every error that a client reads: RFC 9457 problem details and public status codes, and nowhere else.
+//!
+//! A [`Problem`] travels as a value until `front_door.rs` writes it down, because only there the request's id is
+//! known. Nothing inside the system leaks into it: no SQL, host, path or backtrace.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use picopay_shared::command::{Refusal, Transaction};
+use picopay_shared::money::{Currency, Money};
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
+use uuid::Uuid;
+
+use crate::auth::Scope;
+use crate::shard_client::ShardError;
+
+/// The media type of every error.
+pub const MEDIA_TYPE: &str = "application/problem+json";
+
+/// `Idempotent-Replayed: true` on an answer that was given before.
+pub static IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+/// The key in use, sent by the client or made by the gateway.
+pub static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// The kinds of problem, by their suffix in the contract.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each is the contract's own suffix, and `meaning` says what it is")]
+pub enum Code {
+    InvalidRequest,
+    InvalidIdempotencyKey,
+    Unauthorized,
+    InsufficientBalance,
+    Forbidden,
+    UserNotFound,
+    TransactionNotFound,
+    NotFound,
+    MethodNotAllowed,
+    TooLarge,
+    UnsupportedMediaType,
+    IdempotencyKeyReused,
+    RefundExceedsCharge,
+    NotRefundable,
+    RateLimited,
+    Internal,
+    ShardUnavailable,
+    Overloaded,
+    SlotMoving,
+    OutcomeUnknown,
+}
+
+impl Code {
+    /// All of them, by status.
+    pub const ALL: [Self; 20] = [
+        Self::InvalidRequest,
+        Self::InvalidIdempotencyKey,
+        Self::Unauthorized,
+        Self::InsufficientBalance,
+        Self::Forbidden,
+        Self::UserNotFound,
+        Self::TransactionNotFound,
+        Self::NotFound,
+        Self::MethodNotAllowed,
+        Self::TooLarge,
+        Self::UnsupportedMediaType,
+        Self::IdempotencyKeyReused,
+        Self::RefundExceedsCharge,
+        Self::NotRefundable,
+        Self::RateLimited,
+        Self::Internal,
+        Self::ShardUnavailable,
+        Self::Overloaded,
+        Self::SlotMoving,
+        Self::OutcomeUnknown,
+    ];
+
+    /// The end of `type`, and `code` as it stands.
+    pub fn suffix(self) -> &'static str {
+        self.facts().1
+    }
+
+    /// The status.
+    pub fn status(self) -> StatusCode {
+        StatusCode::from_u16(self.facts().0).expect("the table below holds statuses only")
+    }
+
+    /// The constant `title`.
+    pub fn title(self) -> &'static str {
+        self.facts().2
+    }
+
+    /// What it means and what to do, for its page.
+    pub fn meaning(self) -> &'static str {
+        self.facts().3
+    }
+
+    /// The code with this suffix.
+    pub fn parse(suffix: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|code| code.suffix() == suffix)
+    }
+
+    #[rustfmt::skip] // One line per problem, so that the table reads as one.
+    fn facts(self) -> (u16, &'static str, &'static str, &'static str) {
+        match self {
+            Self::InvalidRequest => (400, "invalid-request", "The request is not valid", "Something in the request does not follow the API. `errors` names every place and says what would be right. Nothing was recorded under the idempotency key."),
+            Self::InvalidIdempotencyKey => (400, "invalid-idempotency-key", "The idempotency key is not valid", "The header Idempotency-Key was sent and is not one UUID. Send one UUID with hyphens, bare or in double quotes, or leave the header out."),
+            Self::Unauthorized => (401, "unauthorized", "An API key is needed", "Send the API key as X-API-Key or as Authorization: Bearer."),
+            Self::InsufficientBalance => (402, "insufficient-balance", "The balance is too low", "The user's balance in this currency is less than the charge. The refusal is recorded: the same key gets the same answer for ever. After a top-up, try again with a new key."),
+            Self::Forbidden => (403, "forbidden", "The API key may not do this", "The API key is known but lacks the scope that this call needs. Use another key, or have the scope added."),
+            Self::UserNotFound => (404, "user-not-found", "There is no such user", "Make the user with POST /users first. Nothing was recorded under the idempotency key."),
+            Self::TransactionNotFound => (404, "transaction-not-found", "There is no such transaction", "No completed transaction has this id."),
+            Self::NotFound => (404, "not-found", "There is nothing here", "The path is not part of the API. /docs lists all that is."),
+            Self::MethodNotAllowed => (405, "method-not-allowed", "The path does not take this method", "The header Allow names the methods that it takes."),
+            Self::TooLarge => (413, "too-large", "The body is too large", "A body has at most 64 KiB."),
+            Self::UnsupportedMediaType => (415, "unsupported-media-type", "The body must be JSON", "Send the header Content-Type: application/json."),
+            Self::IdempotencyKeyReused => (422, "idempotency-key-reused", "The idempotency key was used for another request", "The key was used before with other values; `differs` names them. Nothing happened now. A new request needs a new key."),
+            Self::RefundExceedsCharge => (422, "refund-exceeds-charge", "The refund is more than what remains of the charge", "Together with earlier refunds this would give back more than was charged. `remaining` says how much still can be. The refusal is recorded: another attempt needs a new key."),
+            Self::NotRefundable => (422, "not-refundable", "The transaction cannot be refunded", "Only charges can be refunded, and only while something remains of them. The refusal is recorded under the key."),
+            Self::RateLimited => (429, "rate-limited", "Too many requests", "The API key has used up its rate. Wait as long as Retry-After says; nothing happened."),
+            Self::Internal => (500, "internal", "Something is wrong on our side", "A bug. The request id finds it in the log. Retrying with the same idempotency key is safe."),
+            Self::ShardUnavailable => (503, "shard-unavailable", "The user's shard cannot be reached", "Nothing happened. Retry with the same idempotency key after Retry-After seconds. Users of other shards are not affected."),
+            Self::Overloaded => (503, "overloaded", "Too much is waiting", "Nothing happened. Retry with the same idempotency key after Retry-After seconds, and slow down if you can."),
+            Self::SlotMoving => (503, "slot-moving", "The user is moving to another shard", "Nothing happened. This takes a moment only: retry with the same idempotency key after Retry-After seconds."),
+            Self::OutcomeUnknown => (504, "outcome-unknown", "It is not known whether this was done", "The answer was lost. It was done once or not at all: retry with the same idempotency key to find out, never with a new one."),
+        }
+    }
+}
+
+/// One thing that is wrong with a request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct FieldError {
+    /// What would be right.
+    #[schema(example = "USD takes at most 2 decimals")]
+    pub detail: String,
+    /// Where.
+    #[serde(flatten)]
+    #[schema(inline)]
+    pub place: Place,
+}
+
+/// Where something is wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Place {
+    /// In the body: a JSON pointer (RFC 6901), empty for the body as a whole.
+    #[schema(example = "/amount")]
+    Pointer(String),
+    /// In the path or the query: the parameter's name.
+    Parameter(String),
+}
+
+impl FieldError {
+    /// An error in a top-level field of the body, whose name may be anything a client wrote.
+    pub fn in_field(name: &str, detail: impl Into<String>) -> Self {
+        let pointer = format!("/{}", escape_pointer(name));
+        Self { detail: detail.into(), place: Place::Pointer(pointer) }
+    }
+
+    /// An error in the body as a whole.
+    pub fn in_body(detail: impl Into<String>) -> Self {
+        Self { detail: detail.into(), place: Place::Pointer(String::new()) }
+    }
+
+    /// An error in a parameter of the path or the query.
+    pub fn in_parameter(name: &str, detail: impl Into<String>) -> Self {
+        Self { detail: detail.into(), place: Place::Parameter(name.to_owned()) }
+    }
+}
+
+/// A name as one step of a JSON pointer (RFC 6901, section 3).
+pub fn escape_pointer(name: &str) -> String {
+    name.replace('~', "~0").replace('/', "~1")
+}
+
+/// What a client reads when its request did not do what it asked. Small, because it stands in every `Result`.
+#[derive(Debug, Clone)]
+pub struct Problem(Box<Parts>);
+
+#[derive(Debug, Clone)]
+struct Parts {
+    code: Code,
+    detail: Cow<'static, str>,
+    extension: Extension,
+    retry_after: Option<Duration>,
+    idempotency_key: Option<Uuid>,
+    /// The request that was refused first, when the problem is a recorded answer.
+    recorded_request_id: Option<String>,
+    is_replayed: bool,
+    closes_connection: bool,
+}
+
+/// The members that a problem has on top of those of RFC 9457.
+#[derive(Debug, Clone, PartialEq)]
+enum Extension {
+    None,
+    Errors(Vec<FieldError>),
+    Balance { balance: Money, required: Money },
+    Differs(Vec<String>),
+    Remaining(Money),
+    Scope(Scope),
+    Shard(String),
+    Shards(serde_json::Value),
+}
+
+impl Problem {
+    fn new(code: Code, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self(Box::new(Parts {
+            code,
+            detail: detail.into(),
+            extension: Extension::None,
+            retry_after: None,
+            idempotency_key: None,
+            recorded_request_id: None,
+            is_replayed: false,
+            closes_connection: false,
+        }))
+    }
+
+    fn with(mut self, extension: Extension) -> Self {
+        self.0.extension = extension;
+        self
+    }
+
+    fn retry_after(mut self, wait: Duration) -> Self {
+        self.0.retry_after = Some(wait);
+        self
+    }
+
+    /// Says which idempotency key is in use.
+    #[must_use]
+    pub fn with_key(mut self, key: Uuid) -> Self {
+        self.0.idempotency_key = Some(key);
+        self
+    }
+
+    /// Everything wrong with a request at once.
+    pub fn invalid_request(errors: Vec<FieldError>) -> Self {
+        let detail = match errors.as_slice() {
+            [only] => Cow::Owned(only.detail.clone()),
+            all => Cow::Owned(format!("{} things are wrong, see errors", all.len())),
+        };
+        Self::new(Code::InvalidRequest, detail).with(Extension::Errors(errors))
+    }
+
+    /// The body did not come. What still may come would be read as the next request, so the connection ends.
+    pub fn body_too_slow() -> Self {
+        let mut problem = Self::invalid_request(vec![FieldError::in_body("the body did not arrive in time")]);
+        problem.0.closes_connection = true;
+        problem
+    }
+
+    /// `Idempotency-Key` is not one UUID.
+    pub fn invalid_idempotency_key(detail: &'static str) -> Self {
+        Self::new(Code::InvalidIdempotencyKey, detail)
+    }
+
+    /// No API key was shown.
+    pub fn key_missing() -> Self {
+        Self::new(Code::Unauthorized, "send the API key as X-API-Key or as Authorization: Bearer")
+    }
+
+    /// The API key shown is none of ours.
+    pub fn key_unknown() -> Self {
+        Self::new(Code::Unauthorized, "the API key is not known")
+    }
+
+    /// The API key lacks a scope.
+    pub fn scope_missing(scope: Scope) -> Self {
+        let detail = format!("the API key lacks the scope {:?}", scope.as_str());
+        Self::new(Code::Forbidden, detail).with(Extension::Scope(scope))
+    }
+
+    /// The API key called too often.
+    pub fn rate_limited(wait: Duration) -> Self {
+        Self::new(Code::RateLimited, "the API key has used up its rate").retry_after(wait)
+    }
+
+    /// No such path.
+    pub fn not_found() -> Self {
+        Self::new(Code::NotFound, "the path is not part of the API, see /docs")
+    }
+
+    /// The path does not take the method.
+    pub fn method_not_allowed() -> Self {
+        Self::new(Code::MethodNotAllowed, "the header Allow names the methods that this path takes")
+    }
+
+    /// The body passes the limit. Whatever of it was not read would be taken for the next request.
+    pub fn too_large() -> Self {
+        let mut problem = Self::new(Code::TooLarge, "a body has at most 64 KiB (65536 bytes)");
+        problem.0.closes_connection = true;
+        problem
+    }
+
+    /// The body is not declared as JSON.
+    pub fn unsupported_media_type() -> Self {
+        Self::new(Code::UnsupportedMediaType, "send the header Content-Type: application/json")
+    }
+
+    /// No such user.
+    pub fn user_not_found() -> Self {
+        Self::new(Code::UserNotFound, "make the user with POST /users first")
+    }
+
+    /// No such transaction.
+    pub fn transaction_not_found() -> Self {
+        Self::new(Code::TransactionNotFound, "no completed transaction has this id")
+    }
+
+    /// The key stands for another request.
+    pub fn key_reused(differs: Vec<String>) -> Self {
+        let detail = format!(
+            "the key was used before with another {}; a new request needs a new key",
+            differs.join(", another ")
+        );
+        Self::new(Code::IdempotencyKeyReused, detail).with(Extension::Differs(differs))
+    }
+
+    /// A bug of ours.
+    pub fn internal() -> Self {
+        Self::new(Code::Internal, "the request id finds this in the log")
+    }
+
+    /// No shard can serve.
+    pub fn not_ready(shards: serde_json::Value) -> Self {
+        Self::new(Code::ShardUnavailable, "no shard can serve")
+            .with(Extension::Shards(shards))
+            .retry_after(Duration::from_secs(1))
+    }
+
+    /// A recorded refusal. All of it comes from the record, so that it reads the same each time.
+    pub fn refused(
+        record: &Transaction,
+        refusal: Refusal,
+        recorded_request_id: &str,
+        is_replayed: bool,
+    ) -> Self {
+        let mut problem = match refusal {
+            Refusal::InsufficientBalance => Self::insufficient_balance(record.balance_after, record.money),
+            Refusal::RefundExceedsCharge { remaining } => Self::refund_exceeds_charge(remaining),
+            Refusal::NotRefundable => Self::not_refundable(record.money.currency()),
+        };
+        problem.0.recorded_request_id = Some(recorded_request_id.to_owned());
+        problem.0.is_replayed = is_replayed;
+        problem
+    }
+
+    /// The balance is less than the charge.
+    pub fn insufficient_balance(balance: Money, required: Money) -> Self {
+        let currency = required.currency();
+        let detail = format!("the balance is {balance} {currency}, the charge {required} {currency}");
+        Self::new(Code::InsufficientBalance, detail).with(Extension::Balance { balance, required })
+    }
+
+    /// More than what remains of the charge.
+    pub fn refund_exceeds_charge(remaining: Money) -> Self {
+        let detail = format!("of this charge {remaining} {} can still be refunded", remaining.currency());
+        Self::new(Code::RefundExceedsCharge, detail).with(Extension::Remaining(remaining))
+    }
+
+    /// No charge, or nothing remains of it.
+    pub fn not_refundable(currency: Currency) -> Self {
+        Self::new(Code::NotRefundable, "only charges of which something remains can be refunded")
+            .with(Extension::Remaining(Money::zero(currency)))
+    }
+
+    /// Which kind it is.
+    pub fn code(&self) -> Code {
+        self.0.code
+    }
+
+    /// Whether this answer was given before.
+    pub fn is_replayed(&self) -> bool {
+        self.0.is_replayed
+    }
+
+    /// The answer to the request with this id.
+    pub fn into_response_to(self, request_id: &str, public_url: &str) -> Response {
+        let status = self.code().status();
+        let mut response = Response::new(Body::from(self.body(request_id, public_url)));
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
+        if self.0.code == Code::Unauthorized {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if let Some(wait) = self.0.retry_after {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(whole_seconds(wait)));
+        }
+        if let Some(key) = self.0.idempotency_key {
+            headers.insert(IDEMPOTENCY_KEY.clone(), key_header(key));
+        }
+        if self.0.is_replayed {
+            headers.insert(IDEMPOTENT_REPLAYED.clone(), HeaderValue::from_static("true"));
+        }
+        if self.0.closes_connection {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+
+    /// The body alone, for the answer and for the examples of the documentation.
+    pub fn body(&self, request_id: &str, public_url: &str) -> Vec<u8> {
+        let instance_id = self.0.recorded_request_id.as_deref().unwrap_or(request_id);
+        serde_json::to_vec(&Written { parts: &self.0, instance_id, public_url })
+            .expect("texts and numbers always serialize")
+    }
+}
+
+/// The key as a header.
+pub fn key_header(key: Uuid) -> HeaderValue {
+    let mut buffer = Uuid::encode_buffer();
+    HeaderValue::from_str(key.hyphenated().encode_lower(&mut buffer)).expect("hexadecimal digits and hyphens")
+}
+
+/// `Retry-After` counts whole seconds, and zero would mean at once.
+fn whole_seconds(wait: Duration) -> u64 {
+    wait.as_secs() + u64::from(wait.subsec_nanos() > 0).max(u64::from(wait.as_secs() == 0))
+}
+
+/// The members in the order of RFC 9457, then `code` and the extensions.
+struct Written<'a> {
+    parts: &'a Parts,
+    instance_id: &'a str,
+    public_url: &'a str,
+}
+
+impl Serialize for Written<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Parts { code, detail, extension, .. } = self.parts;
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("type", &format_args!("{}/problems/{}", self.public_url, code.suffix()))?;
+        map.serialize_entry("title", code.title())?;
+        map.serialize_entry("status", &code.status().as_u16())?;
+        map.serialize_entry("detail", detail)?;
+        map.serialize_entry("instance", &format_args!("urn:request:{}", self.instance_id))?;
+        map.serialize_entry("code", code.suffix())?;
+        match extension {
+            Extension::None => {}
+            Extension::Errors(errors) => map.serialize_entry("errors", errors)?,
+            Extension::Balance { balance, required } => {
+                map.serialize_entry("balance", &format_args!("{balance}"))?;
+                map.serialize_entry("required", &format_args!("{required}"))?;
+                map.serialize_entry("currency", &required.currency())?;
+            }
+            Extension::Differs(differs) => map.serialize_entry("differs", differs)?,
+            Extension::Remaining(remaining) => {
+                map.serialize_entry("remaining", &format_args!("{remaining}"))?;
+            }
+            Extension::Scope(scope) => map.serialize_entry("scope", scope.as_str())?,
+            Extension::Shard(shard) => map.serialize_entry("shard", shard)?,
+            Extension::Shards(shards) => map.serialize_entry("shards", shards)?,
+        }
+        map.end()
+    }
+}
+
+/// Leaves the problem where `front_door.rs` finds it and writes it down.
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = self.code().status();
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+impl From<ShardError> for Problem {
+    fn from(error: ShardError) -> Self {
+        let shard = |name: Option<String>| name.map_or(Extension::None, Extension::Shard);
+        // Exhaustive, no `_` arm: a new outcome forces a decision here.
+        match error {
+            ShardError::Unavailable { shard: name, retry_after } => Self::new(
+                Code::ShardUnavailable,
+                "the user's shard cannot be reached; nothing happened, retry with the same key",
+            )
+            .with(shard(name))
+            .retry_after(retry_after),
+            ShardError::Overloaded { shard: name, retry_after } => Self::new(
+                Code::Overloaded,
+                "too much is waiting for the user's shard; nothing happened, retry with the same key",
+            )
+            .with(shard(Some(name)))
+            .retry_after(retry_after),
+            ShardError::SlotMoving { shard: name, retry_after } => Self::new(
+                Code::SlotMoving,
+                "the user is moving to another shard; nothing happened, retry with the same key",
+            )
+            .with(shard(name))
+            .retry_after(retry_after),
+            ShardError::OutcomeUnknown => Self::new(
+                Code::OutcomeUnknown,
+                "it was done once or not at all; retry with the same key, never with a new one",
+            ),
+            ShardError::Internal => Self::internal(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use picopay_shared::command::{Kind, Status};
+    use picopay_shared::id::TransactionId;
+    use picopay_shared::slot::UserId;
+
+    use super::*;
+
+    fn body(problem: &Problem) -> String {
+        String::from_utf8(problem.body("req-1", "https://pay.example")).unwrap()
+    }
+
+    fn usd(text: &str) -> Money {
+        Money::parse(text, Currency::parse("USD").unwrap()).unwrap()
+    }
+
+    fn record(refusal: Refusal) -> Transaction {
+        Transaction {
+            id: TransactionId::from_uuid(Uuid::from_u128(1)),
+            user_id: UserId::try_from(1).unwrap(),
+            kind: Kind::Charge,
+            status: Status::Refused { refusal, request_id: "first".into() },
+            money: usd("50.00"),
+            balance_after: usd("7.50"),
+            idempotency_key: Uuid::from_u128(2),
+            charge_id: None,
+            reference: None,
+            metadata: None,
+        }
+    }
+
+    #[test]
+    fn a_problem_reads_as_rfc_9457_says() {
+        let errors = vec![
+            FieldError::in_field("a/b~c", "unknown field"),
+            FieldError::in_parameter("limit", "1 to 100"),
+            FieldError::in_body("no JSON"),
+        ];
+        assert_eq!(
+            body(&Problem::invalid_request(errors)),
+            concat!(
+                r#"{"type":"https://pay.example/problems/invalid-request","title":"The request is not valid","status":400,"#,
+                r#""detail":"3 things are wrong, see errors","instance":"urn:request:req-1","code":"invalid-request","#,
+                r#""errors":[{"detail":"unknown field","pointer":"/a~1b~0c"},{"detail":"1 to 100","parameter":"limit"},"#,
+                r#"{"detail":"no JSON","pointer":""}]}"#
+            )
+        );
+    }
+
+    #[test]
+    fn a_recorded_refusal_names_the_request_that_was_refused_first() {
+        for (refusal, needles) in [
+            (
+                Refusal::InsufficientBalance,
+                [r#""status":402"#, r#""balance":"7.50","required":"50.00","currency":"USD"}"#],
+            ),
+            (
+                Refusal::RefundExceedsCharge { remaining: usd("3") },
+                [r#""status":422"#, r#""remaining":"3.00"}"#],
+            ),
+            (Refusal::NotRefundable, [r#""status":422"#, r#""remaining":"0.00"}"#]),
+        ] {
+            let record = record(refusal);
+            let first = body(&Problem::refused(&record, refusal, "first", false));
+            let again = body(&Problem::refused(&record, refusal, "first", true));
+            assert_eq!(first, again);
+            assert!(first.contains(r#""instance":"urn:request:first""#), "{first}");
+            assert!(needles.iter().all(|needle| first.contains(needle)), "{first}");
+        }
+    }
+
+    #[test]
+    fn every_code_is_found_by_its_suffix_and_stands_once() {
+        for code in Code::ALL {
+            assert_eq!(Code::parse(code.suffix()), Some(code));
+            assert!(code.status().is_client_error() || code.status().is_server_error());
+        }
+        assert_eq!(Code::parse("no-such-problem"), None);
+    }
+
+    #[test]
+    fn retry_after_is_never_zero_and_never_too_early() {
+        for (ms, seconds) in [(0, 1), (1, 1), (999, 1), (1000, 1), (1001, 2), (9500, 10)] {
+            assert_eq!(whole_seconds(Duration::from_millis(ms)), seconds, "{ms} ms");
+        }
+    }
+
+    #[test]
+    fn headers_say_what_a_client_needs_to_go_on() {
+        let answer = |problem: Problem| problem.into_response_to("req-1", "http://x");
+        let response = answer(Problem::key_missing());
+        assert_eq!(response.headers()[header::WWW_AUTHENTICATE], "Bearer");
+        let moving = ShardError::SlotMoving { shard: None, retry_after: Duration::from_millis(1500) };
+        let response = answer(Problem::from(moving).with_key(Uuid::from_u128(1)));
+        assert_eq!(response.status(), 503);
+        assert_eq!(response.headers()[header::RETRY_AFTER], "2");
+        assert_eq!(response.headers()[&IDEMPOTENCY_KEY], "00000000-0000-0000-0000-000000000001");
+        assert!(!response.headers().contains_key(&IDEMPOTENT_REPLAYED));
+        assert_eq!(answer(Problem::too_large()).headers()[header::CONNECTION], "close");
+    }
+}

@@ -1,0 +1,27 @@
+//! What the answers to reads share: they say which database they came from.
+
+use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::response::Response;
+use picopay_shared::query::Source;
+use serde::Serialize;
+
+use crate::write_request::json;
+
+static PICOPAY_SOURCE: HeaderName = HeaderName::from_static("picopay-source");
+static PICOPAY_LAG_MS: HeaderName = HeaderName::from_static("picopay-lag-ms");
+
+/// An answer in JSON that says where it came from.
+pub fn read_answer(status: StatusCode, body: &impl Serialize, source: Source) -> Response {
+    let mut response = json(status, body);
+    let headers = response.headers_mut();
+    match source {
+        Source::Primary => {
+            headers.insert(PICOPAY_SOURCE.clone(), HeaderValue::from_static("primary"));
+        }
+        Source::Replica { lag_ms } => {
+            headers.insert(PICOPAY_SOURCE.clone(), HeaderValue::from_static("replica"));
+            headers.insert(PICOPAY_LAG_MS.clone(), HeaderValue::from(lag_ms));
+        }
+    }
+    response
+}

@@ -1,0 +1,95 @@
+//! `POST /refund`: money back for a charge, in parts or whole, never more than was charged.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::Request;
+use picopay_shared::command::Operation;
+use picopay_shared::id::TransactionId;
+use utoipa::ToSchema;
+
+use crate::fields::{self, Fields};
+use crate::gateway::Gateway;
+use crate::openapi::{RefundProblems, WriteHeaders};
+use crate::payment::AmountBody;
+use crate::problem::Problem;
+use crate::transaction_body::WriteSchema;
+use crate::write_request::{self, Answered};
+
+/// The body of a refund. It stands here for the documentation; `read_refund` reads it.
+#[derive(Debug, ToSchema)]
+#[schema(as = Refund)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "the documentation is made of its fields")]
+pub struct RefundBody {
+    /// The charge to refund.
+    #[schema(format = "uuid", example = "019a9f3a-7a6b-892e-9356-4ab70000c001")]
+    transaction_id: String,
+    /// How much, in the charge's currency. Left out: all that remains.
+    #[schema(nullable = false)]
+    amount: Option<AmountBody>,
+}
+
+/// Refund a charge
+///
+/// Gives back part of a charge or, without an amount, all that remains of it. Together the refunds of a charge never
+/// exceed it.
+#[utoipa::path(
+    post, path = "/refund", tag = "money",
+    params(WriteHeaders),
+    request_body(content = RefundBody),
+    responses(
+        (status = 200, description = "Refunded, now or before.", body = WriteSchema),
+        RefundProblems,
+    ),
+)]
+pub async fn post_refund(
+    State(gateway): State<Arc<Gateway>>,
+    request: Request<Body>,
+) -> Result<Answered, Problem> {
+    write_request::run(&gateway, request, read_refund).await
+}
+
+fn read_refund(body: &[u8]) -> Result<Operation, Problem> {
+    let mut fields = Fields::read(body, &["transaction_id", "amount"])?;
+    let charge_id = fields.required("transaction_id", fields::uuid).map(TransactionId::from_uuid);
+    let amount = fields.optional("amount", fields::amount);
+    fields.finish(charge_id.map(|charge_id| Operation::Refund { charge_id, amount }))
+}
+
+#[cfg(test)]
+mod tests {
+    use picopay_shared::money::Amount;
+
+    use super::*;
+
+    const ID: &str = "550e8400-e29b-41d4-a716-446655440000";
+
+    #[test]
+    fn no_amount_means_all_that_remains_and_null_means_nothing() {
+        let read = |rest: &str| read_refund(format!("{{\"transaction_id\":\"{ID}\"{rest}}}").as_bytes());
+        let amount_of = |operation| match operation {
+            Operation::Refund { charge_id, amount } => {
+                assert_eq!(charge_id.to_string(), ID);
+                amount
+            }
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(amount_of(read("").unwrap()), None);
+        assert_eq!(amount_of(read(",\"amount\":\"1.5\"").unwrap()), Some(Amount::parse("1.5").unwrap()));
+        for rest in [",\"amount\":null", ",\"amount\":0", ",\"amount\":\"1.23456\"", ",\"currency\":\"USD\""]
+        {
+            assert!(read(rest).is_err(), "{rest}");
+        }
+    }
+
+    #[test]
+    fn a_refund_names_its_charge() {
+        for body in
+            ["{}", "{\"transaction_id\":1}", "{\"transaction_id\":\"x\"}", "{\"transaction_id\":null}"]
+        {
+            assert!(read_refund(body.as_bytes()).is_err(), "{body}");
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! The name of a request, in every answer and in the log: the client's own, or one made here.
+
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use uuid::Uuid;
+
+/// The header that carries it, both ways.
+pub static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Longest id that is taken over from a client. It is recorded with refusals and written to logs.
+const LENGTH_MAX: usize = 128;
+
+/// 1 to 128 visible ASCII characters. Kept as a header, which is what it mostly is and which clones for nothing.
+#[derive(Debug, Clone)]
+pub struct RequestId(HeaderValue);
+
+impl RequestId {
+    /// The client's id if it is usable, else a new one.
+    pub fn take_or_make(headers: &HeaderMap) -> Self {
+        match headers.get(&X_REQUEST_ID) {
+            Some(value) if is_usable(value) => Self(value.clone()),
+            _ => Self::make(),
+        }
+    }
+
+    fn make() -> Self {
+        // From the thread's own generator: a system call per request for an id that guards nothing would be a waste.
+        let uuid = uuid::Builder::from_random_bytes(rand::random()).into_uuid();
+        let mut buffer = Uuid::encode_buffer();
+        let text = uuid.hyphenated().encode_lower(&mut buffer);
+        Self(HeaderValue::from_str(text).expect("hexadecimal digits and hyphens"))
+    }
+
+    /// As text.
+    pub fn as_str(&self) -> &str {
+        self.0.to_str().expect("visible ASCII, checked when it was taken")
+    }
+
+    /// As the header of an answer.
+    pub fn to_header(&self) -> HeaderValue {
+        self.0.clone()
+    }
+}
+
+fn is_usable(value: &HeaderValue) -> bool {
+    (1..=LENGTH_MAX).contains(&value.len()) && value.as_bytes().iter().all(u8::is_ascii_graphic)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn taken(value: &[u8]) -> bool {
+        let mut headers = HeaderMap::new();
+        headers.insert(X_REQUEST_ID.clone(), HeaderValue::from_bytes(value).unwrap());
+        RequestId::take_or_make(&headers).as_str().as_bytes() == value
+    }
+
+    #[test]
+    fn a_usable_id_is_taken_over_and_any_other_replaced() {
+        let longest = [b'x'; LENGTH_MAX];
+        for value in [b"a".as_slice(), b"550e8400-e29b-41d4-a716-446655440000", b"~!\"\\{}", &longest] {
+            assert!(taken(value), "{value:?}");
+        }
+        let too_long = [b'x'; LENGTH_MAX + 1];
+        for value in [b"".as_slice(), b"a b", b"a\tb", "ü".as_bytes(), &too_long] {
+            assert!(!taken(value), "{value:?}");
+        }
+    }
+
+    #[test]
+    fn ids_made_here_differ() {
+        let made = || RequestId::take_or_make(&HeaderMap::new()).as_str().to_owned();
+        assert_ne!(made(), made());
+        assert_eq!(made().len(), 36);
+    }
+}

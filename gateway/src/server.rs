@@ -1,0 +1,163 @@
+//! Connections from clients: how they are accepted, how slow they may be, and how they end.
+//!
+//! An accept loop of our own over hyper, because the ready-made ones lack either the limit on slow heads or the limit on
+//! connections. hyper's own head timeout also runs while a kept connection is idle; here the two are apart.
+
+mod patient_io;
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{debug, info, warn};
+
+use self::patient_io::{PatientIo, Phase};
+use crate::config::{ENV_PREFIX, ServerConfig};
+use crate::front_door::FrontDoor;
+use crate::metrics::Metrics;
+
+/// When the process has no file descriptor left, accepting fails at once, again and again.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// The address cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "cannot listen on {listen}: {source}\nSet another address with `listen` in gateway.toml or {ENV_PREFIX}LISTEN=address:port."
+)]
+pub struct BindError {
+    listen: String,
+    source: io::Error,
+}
+
+/// Raises this process's own limit of open files as far as it may: the default of 1024 is below `connections_max`.
+pub fn allow_many_connections() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_soft, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        warn!(%error, "the limit of open files stays as it is");
+    }
+}
+
+/// Takes the address.
+///
+/// # Errors
+/// [`BindError`], which names the address and how to change it.
+pub async fn bind(listen: &str) -> Result<TcpListener, BindError> {
+    TcpListener::bind(listen).await.map_err(|source| BindError { listen: listen.to_owned(), source })
+}
+
+/// Serves until `stop`, then finishes what was accepted, for at most `shutdown_timeout`.
+pub async fn serve(
+    listener: TcpListener,
+    front_door: FrontDoor,
+    config: &ServerConfig,
+    metrics: &Metrics,
+    stop: CancellationToken,
+) {
+    let places = Arc::new(Semaphore::new(config.connections_max));
+    let connections = TaskTracker::new();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = stop.cancelled() => break,
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+            metrics.connections_refused.inc();
+            continue;
+        };
+        let connection = Connection { stream, peer, place, stop: stop.clone() };
+        let open = OpenConnection::count(metrics);
+        let (front_door, config) = (front_door.clone(), config.clone());
+        connections.spawn(async move {
+            let _open = open;
+            connection.serve(front_door, &config).await;
+        });
+    }
+    // Refuses new connections at once, rather than leaving them in the kernel's queue.
+    drop(listener);
+    connections.close();
+    info!(open = connections.len(), "stopping: finishing what was accepted");
+    if tokio::time::timeout(config.shutdown_timeout, connections.wait()).await.is_err() {
+        warn!(open = connections.len(), "the time to finish is over");
+    }
+}
+
+struct Connection {
+    stream: TcpStream,
+    peer: SocketAddr,
+    place: OwnedSemaphorePermit,
+    stop: CancellationToken,
+}
+
+impl Connection {
+    async fn serve(self, front_door: FrontDoor, config: &ServerConfig) {
+        let Self { stream, peer, place: _place, stop } = self;
+        // Answers are small and complete: waiting for more to send would only add to their latency.
+        if let Err(error) = stream.set_nodelay(true) {
+            debug!(%peer, %error, "the connection ended before it began");
+            return;
+        }
+        let phase = Phase::default();
+        let io = PatientIo::new(stream, phase.clone(), config.header_read_timeout, config.idle_timeout);
+        let service = service_fn(move |request: Request<Incoming>| {
+            let (mut front_door, phase) = (front_door.clone(), phase.clone());
+            async move {
+                phase.begin_request();
+                let answer = front_door.answer(request.map(Body::new)).await;
+                phase.end_request();
+                Ok::<_, Infallible>(answer)
+            }
+        });
+        let connection =
+            http1::Builder::new().header_read_timeout(None).serve_connection(TokioIo::new(io), service);
+        tokio::pin!(connection);
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = stop.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = ended {
+            // The client's affair: it broke off, was too slow or spoke no HTTP.
+            debug!(%peer, %error, "a connection ended early");
+        }
+    }
+}
+
+/// Counts a connection while it is open.
+struct OpenConnection(prometheus::IntGauge);
+
+impl OpenConnection {
+    fn count(metrics: &Metrics) -> Self {
+        metrics.connections.inc();
+        Self(metrics.connections.clone())
+    }
+}
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}

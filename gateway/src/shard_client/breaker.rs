@@ -1,0 +1,226 @@
+//! A shard that does not answer is left alone for a while, and its users are told at once.
+//!
+//! Closed: everything passes. Open: nothing does, until the pause is over; then one probe. If it succeeds the
+//! breaker closes, if not the pause doubles. Time is handed in, so that no test waits.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// Failures in a row that open it. Fewer would open it for one lost packet; more would tie up requests longer.
+const FAILURES_MAX: u32 = 5;
+/// The first pause: a restarted node is back within about a second.
+const PAUSE_MIN: Duration = Duration::from_millis(500);
+/// The longest: users of a shard that came back wait at most this long for the probe to notice.
+const PAUSE_MAX: Duration = Duration::from_secs(10);
+
+/// One shard's.
+#[derive(Debug)]
+pub struct Breaker {
+    /// Read by every request; only when it is set the rest is looked at.
+    is_open: AtomicBool,
+    state: Mutex<State>,
+    /// How long a probe may be out before the next one: after that its answer is not coming.
+    probe_max: Duration,
+}
+
+#[derive(Debug)]
+struct State {
+    failures: u32,
+    pause: Duration,
+    /// When the next probe may go. Moved on when one goes, so that there is only one.
+    next_probe: Option<Instant>,
+    is_probing: bool,
+}
+
+/// What a breaker says to a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Admission {
+    /// Go.
+    Pass,
+    /// Go, and tell whether the shard is back.
+    Probe,
+    /// Not now.
+    Refuse {
+        /// How long until the next probe.
+        wait: Duration,
+    },
+}
+
+/// For the metric and `/readyz`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BreakerState {
+    /// Everything passes.
+    Closed,
+    /// One probe is out.
+    Probing,
+    /// Nothing passes.
+    Open,
+}
+
+impl BreakerState {
+    /// The word in `/readyz`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Probing => "probing",
+            Self::Open => "open",
+        }
+    }
+}
+
+impl Breaker {
+    /// A closed one.
+    pub fn new(probe_max: Duration) -> Self {
+        let state = State { failures: 0, pause: PAUSE_MIN, next_probe: None, is_probing: false };
+        Self { is_open: AtomicBool::new(false), state: Mutex::new(state), probe_max }
+    }
+
+    /// Whether a request may go now.
+    pub fn admit(&self, now: Instant) -> Admission {
+        if !self.is_open() {
+            return Admission::Pass;
+        }
+        let mut state = self.lock();
+        match state.next_probe {
+            None => Admission::Pass,
+            Some(at) if at <= now => {
+                state.next_probe = Some(now + self.probe_max);
+                state.is_probing = true;
+                Admission::Probe
+            }
+            Some(at) => Admission::Refuse { wait: at - now },
+        }
+    }
+
+    /// Whether it is open, a probe out or not.
+    pub fn is_open(&self) -> bool {
+        self.is_open.load(Ordering::Acquire)
+    }
+
+    /// The shard answered, whatever it said.
+    pub fn record_success(&self) {
+        let mut state = self.lock();
+        *state = State { failures: 0, pause: PAUSE_MIN, next_probe: None, is_probing: false };
+        self.is_open.store(false, Ordering::Release);
+    }
+
+    /// The shard could not be reached or did not answer in time. `jitter` in 0 … 1 spreads the probes of many gateways.
+    pub fn record_failure(&self, now: Instant, jitter: f64) {
+        let mut state = self.lock();
+        state.failures = state.failures.saturating_add(1);
+        let was_open = state.next_probe.is_some();
+        // While it is open only the probe's failure counts. Others were sent before it opened.
+        if state.failures < FAILURES_MAX || (was_open && !state.is_probing) {
+            return;
+        }
+        if was_open {
+            state.pause = (state.pause * 2).min(PAUSE_MAX);
+        }
+        state.is_probing = false;
+        state.next_probe = Some(now + state.pause.mul_f64(0.5 + jitter.clamp(0.0, 1.0) / 2.0));
+        self.is_open.store(true, Ordering::Release);
+    }
+
+    /// How long until the next probe; nothing when closed.
+    pub fn wait(&self, now: Instant) -> Duration {
+        self.lock().next_probe.map_or(Duration::ZERO, |at| at.saturating_duration_since(now))
+    }
+
+    /// For the metric and `/readyz`.
+    pub fn state(&self) -> BreakerState {
+        let state = self.lock();
+        match (state.next_probe, state.is_probing) {
+            (None, _) => BreakerState::Closed,
+            (Some(_), true) => BreakerState::Probing,
+            (Some(_), false) => BreakerState::Open,
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().expect("nothing panics while it is held")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FULL_JITTER: f64 = 1.0;
+
+    fn opened(now: Instant) -> Breaker {
+        let breaker = Breaker::new(Duration::from_secs(2));
+        for _ in 0..FAILURES_MAX {
+            breaker.record_failure(now, FULL_JITTER);
+        }
+        breaker
+    }
+
+    #[test]
+    fn five_failures_in_a_row_open_it_and_a_success_between_does_not() {
+        let now = Instant::now();
+        let breaker = Breaker::new(Duration::from_secs(2));
+        for _ in 0..3 {
+            for _ in 0..FAILURES_MAX - 1 {
+                breaker.record_failure(now, FULL_JITTER);
+            }
+            assert_eq!(breaker.admit(now), Admission::Pass);
+            breaker.record_success();
+        }
+        assert_eq!(opened(now).admit(now), Admission::Refuse { wait: PAUSE_MIN });
+    }
+
+    #[test]
+    fn after_the_pause_one_probe_goes_and_only_one() {
+        let now = Instant::now();
+        let breaker = opened(now);
+        let later = now + PAUSE_MIN;
+        assert_eq!(breaker.admit(later), Admission::Probe);
+        assert!(matches!(breaker.admit(later), Admission::Refuse { .. }));
+        breaker.record_success();
+        assert_eq!(breaker.admit(later), Admission::Pass);
+        assert_eq!(breaker.state(), BreakerState::Closed);
+    }
+
+    #[test]
+    fn each_failed_probe_doubles_the_pause_up_to_its_limit() {
+        let mut now = Instant::now();
+        let breaker = opened(now);
+        for seconds in [0.5, 1.0, 2.0, 4.0, 8.0, 10.0, 10.0] {
+            let pause = Duration::from_secs_f64(seconds);
+            assert_eq!(breaker.admit(now), Admission::Refuse { wait: pause });
+            now += pause;
+            assert_eq!(breaker.admit(now), Admission::Probe);
+            breaker.record_failure(now, FULL_JITTER);
+        }
+    }
+
+    #[test]
+    fn late_failures_of_requests_sent_before_do_not_stretch_the_pause() {
+        let now = Instant::now();
+        let breaker = opened(now);
+        for _ in 0..100 {
+            breaker.record_failure(now, FULL_JITTER);
+        }
+        assert_eq!(breaker.admit(now), Admission::Refuse { wait: PAUSE_MIN });
+    }
+
+    #[test]
+    fn a_probe_that_never_comes_back_is_replaced() {
+        let now = Instant::now();
+        let breaker = opened(now);
+        let first = now + PAUSE_MIN;
+        assert_eq!(breaker.admit(first), Admission::Probe);
+        assert_eq!(breaker.admit(first + Duration::from_secs(2)), Admission::Probe);
+    }
+
+    #[test]
+    fn jitter_shortens_the_pause_to_half_at_most() {
+        let now = Instant::now();
+        let breaker = Breaker::new(Duration::from_secs(2));
+        for _ in 0..FAILURES_MAX {
+            breaker.record_failure(now, 0.0);
+        }
+        assert_eq!(breaker.wait(now), PAUSE_MIN / 2);
+    }
+}

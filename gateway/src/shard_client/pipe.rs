@@ -1,0 +1,184 @@
+//! A worker at the far end of a shard's lane: takes whatever waits, sends it as one batch, hands out the answers.
+//!
+//! Each pipe has one batch under way. It runs in its own task, so a client that hangs up cancels nothing.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use picopay_shared::batcher::{LaneEnd, Pending, Reply};
+use picopay_shared::command::{Command, Outcome, WriteBatch, WriteReply};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, warn};
+
+use super::Shard;
+use super::attempts::{Attempt, Done, NotSent};
+use super::wire::{Ask, CallError};
+
+/// A node starts nothing that it cannot finish in time, and needs at least this for a batch; with less left, nothing
+/// is sent and the client hears for certain that nothing happened.
+const WORTH_SENDING: Duration = Duration::from_millis(20);
+
+/// A command on its way to a node.
+#[derive(Debug)]
+pub struct Job {
+    /// What to do.
+    pub command: Command,
+    /// Until when its client waits.
+    pub deadline: Instant,
+    /// Who takes it first: the pipe that sends it, or its client, who gives up.
+    pub ticket: Arc<Ticket>,
+    /// Whether it may pass an open breaker.
+    pub is_probe: bool,
+}
+
+/// Decides, once, whether a command is sent or given up. That is how "nothing happened" and "maybe" are told apart
+/// when a client's time is over while its command waits.
+#[derive(Debug, Default)]
+pub struct Ticket(AtomicU8);
+
+impl Ticket {
+    const WAITING: u8 = 0;
+    const SENT: u8 = 1;
+    const GIVEN_UP: u8 = 2;
+
+    /// The pipe sends it now, unless it was given up.
+    pub fn send(&self) -> bool {
+        self.take(Self::SENT)
+    }
+
+    /// The client gives up, unless it was sent.
+    pub fn give_up(&self) -> bool {
+        self.take(Self::GIVEN_UP)
+    }
+
+    fn take(&self, to: u8) -> bool {
+        self.0.compare_exchange(Self::WAITING, to, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+}
+
+/// Serves the lane until `closing`, and then until it is empty.
+pub async fn run(shard: Arc<Shard>, end: LaneEnd<Job, Done>, number: usize, closing: CancellationToken) {
+    loop {
+        let batch = tokio::select! {
+            biased; // What waits is served before the end is noticed.
+            batch = end.next_batch(shard.batch_max) => batch,
+            () = closing.cancelled() => None,
+        };
+        let Some(batch) = batch else { return };
+        let sent = AssertUnwindSafe(run_batch(&shard, batch, number)).catch_unwind().await;
+        if sent.is_err() {
+            // The panic's message is in the log already; the clients of this batch hear that the outcome is unknown.
+            error!(shard = shard.name, "a batch ended in a panic; the lane goes on");
+        }
+    }
+}
+
+async fn run_batch(shard: &Shard, batch: Vec<Pending<Job, Done>>, number: usize) {
+    let Some(batch) = admit(shard, batch) else { return };
+    let Batch { commands, replies, deadline } = batch;
+    shard.metrics.batch_size.observe(f64::from(u32::try_from(commands.len()).unwrap_or(u32::MAX)));
+    let left_ms = deadline.saturating_duration_since(Instant::now()).as_millis();
+    let deadline_ms = u32::try_from(left_ms).unwrap_or(u32::MAX);
+    let request = WriteBatch { deadline_ms, commands };
+    let body = postcard::to_stdvec(&request).expect("plain data always serializes");
+    let answer = shard.nodes.ask(Ask::Write, number, Bytes::from(body), deadline).await;
+    shard.note(answer.as_ref().err().copied());
+    let answer = answer.and_then(|bytes| read_reply(shard, &bytes, request.commands.len()));
+    let pairs = request.commands.into_iter().zip(replies);
+    match answer {
+        Ok(outcomes) => {
+            for ((command, reply), outcome) in pairs.zip(outcomes) {
+                reply.send(Done { command, attempt: Attempt::Answered(outcome) });
+            }
+        }
+        Err(error) => {
+            for (command, reply) in pairs {
+                reply.send(Done { command, attempt: error.into() });
+            }
+        }
+    }
+}
+
+struct Batch {
+    commands: Vec<Command>,
+    replies: Vec<Reply<Done>>,
+    deadline: Instant,
+}
+
+/// Answers those commands that are not worth sending, and gives the others; `None` when there are none.
+fn admit(shard: &Shard, batch: Vec<Pending<Job, Done>>) -> Option<Batch> {
+    let now = Instant::now();
+    let jobs: Vec<(Job, Reply<Done>)> = batch.into_iter().map(Pending::split).collect();
+    let is_refused = shard.breaker.is_open() && !jobs.iter().any(|(job, _)| job.is_probe);
+    let (mut commands, mut replies) = (Vec::with_capacity(jobs.len()), Vec::with_capacity(jobs.len()));
+    let mut latest = now;
+    for (Job { command, deadline, ticket, is_probe: _ }, reply) in jobs {
+        let refusal = if deadline < now + WORTH_SENDING {
+            Some(NotSent::TooLate)
+        } else if is_refused {
+            Some(NotSent::BreakerOpen)
+        } else {
+            None
+        };
+        if let Some(refusal) = refusal {
+            reply.send(Done { command, attempt: Attempt::NotSent(refusal) });
+        } else if ticket.send() {
+            commands.push(command);
+            replies.push(reply);
+            latest = latest.max(deadline);
+        }
+    }
+    let deadline = latest.min(now + shard.call_timeout);
+    (!commands.is_empty()).then_some(Batch { commands, replies, deadline })
+}
+
+fn read_reply(shard: &Shard, bytes: &[u8], expected: usize) -> Result<Vec<Outcome>, CallError> {
+    let reply: WriteReply = postcard::from_bytes(bytes).map_err(|error| {
+        error!(shard = shard.name, %error, "the node's reply makes no sense");
+        CallError::Unanswered
+    })?;
+    if reply.outcomes.len() != expected {
+        error!(shard = shard.name, expected, got = reply.outcomes.len(), "the node answered another batch");
+        return Err(CallError::Unanswered);
+    }
+    // Said once for the batch: a shard without its database refuses all of them for the same reason.
+    if let Some(Outcome::Unavailable { reason }) =
+        reply.outcomes.iter().find(|outcome| matches!(outcome, Outcome::Unavailable { .. }))
+    {
+        warn!(shard = shard.name, reason, "the shard could not write");
+    }
+    shard.metrics.cache_hits.inc_by(u64::from(reply.cache_hits));
+    if reply.commit_us > 0 {
+        shard.metrics.commit.observe(f64::from(reply.commit_us) / 1e6);
+    }
+    Ok(reply.outcomes)
+}
+
+impl<T> From<CallError> for Attempt<T> {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::Unreachable | CallError::Rejected => Self::NotSent(NotSent::Unreachable),
+            CallError::Unanswered => Self::Unanswered,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_is_either_sent_or_given_up_never_both() {
+        let ticket = Ticket::default();
+        assert!(ticket.send());
+        assert!(!ticket.give_up());
+        let ticket = Ticket::default();
+        assert!(ticket.give_up());
+        assert!(!ticket.send());
+    }
+}

@@ -1,0 +1,34 @@
+//! `POST /topup`: cash in. A user's balance in a currency starts with its first top-up.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::Request;
+use picopay_shared::command::Operation;
+
+use crate::gateway::Gateway;
+use crate::openapi::{TopUpProblems, WriteHeaders};
+use crate::payment::{PaymentBody, read_payment};
+use crate::problem::Problem;
+use crate::transaction_body::WriteSchema;
+use crate::write_request::{self, Answered};
+
+/// Top up a user's balance
+///
+/// Adds the amount to the user's balance in this currency, exactly once for each idempotency key.
+#[utoipa::path(
+    post, path = "/topup", tag = "money",
+    params(WriteHeaders),
+    request_body(content = PaymentBody),
+    responses(
+        (status = 200, description = "Topped up, now or before.", body = WriteSchema),
+        TopUpProblems,
+    ),
+)]
+pub async fn post_topup(
+    State(gateway): State<Arc<Gateway>>,
+    request: Request<Body>,
+) -> Result<Answered, Problem> {
+    write_request::run(&gateway, request, |body| read_payment(body).map(Operation::TopUp)).await
+}

@@ -1,0 +1,210 @@
+//! How clients read a transaction.
+
+use jiff::Timestamp;
+use jiff::fmt::temporal::DateTimePrinter;
+use picopay_shared::command::Transaction;
+use serde::Serialize;
+use serde::ser::{SerializeStruct, Serializer};
+use serde_json::value::RawValue;
+use utoipa::ToSchema;
+
+/// Milliseconds are what an id carries.
+static TIMES: DateTimePrinter = DateTimePrinter::new().precision(Some(3));
+
+/// A completed transaction. Everything in it comes from the record, so it reads the same each time.
+#[derive(Debug, Clone, Copy)]
+pub struct TransactionBody<'a>(pub &'a Transaction);
+
+/// The answer to every top-up, charge and refund.
+#[derive(Debug, Serialize)]
+pub struct WriteBody<'a> {
+    transaction: TransactionBody<'a>,
+    #[serde(serialize_with = "serialize_display")]
+    new_balance: picopay_shared::money::Money,
+}
+
+/// The answer to a lookup.
+#[derive(Debug, Serialize)]
+pub struct LookupBody<'a> {
+    /// The transaction.
+    pub transaction: TransactionBody<'a>,
+}
+
+impl<'a> WriteBody<'a> {
+    /// The answer that this record gives.
+    pub fn new(record: &'a Transaction) -> Self {
+        Self { transaction: TransactionBody(record), new_balance: record.balance_after }
+    }
+}
+
+/// For `#[serde(serialize_with = …)]`: money as its text at the currency's scale.
+pub fn serialize_display<S: Serializer>(
+    value: &impl std::fmt::Display,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(value)
+}
+
+impl Serialize for TransactionBody<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self(record) = self;
+        let created_at = Timestamp::from_millisecond(record.id.unix_ms()).unwrap_or(Timestamp::MAX);
+        // The text was checked when it was written, and `json` columns hold nothing else.
+        let metadata: Option<&RawValue> =
+            record.metadata.as_deref().and_then(|text| serde_json::from_str(text).ok());
+        let mut body = serializer.serialize_struct("Transaction", 12)?;
+        body.serialize_field("id", &record.id)?;
+        body.serialize_field("user_id", &record.user_id)?;
+        body.serialize_field("kind", record.kind.as_str())?;
+        body.serialize_field("status", "completed")?;
+        body.serialize_field("amount", &format_args!("{}", record.money))?;
+        body.serialize_field("currency", &record.money.currency())?;
+        body.serialize_field("balance_after", &format_args!("{}", record.balance_after))?;
+        body.serialize_field("idempotency_key", &record.idempotency_key)?;
+        body.serialize_field("created_at", &TIMES.timestamp_to_string(&created_at))?;
+        if let Some(charge_id) = &record.charge_id {
+            body.serialize_field("charge_id", charge_id)?;
+        }
+        if let Some(reference) = &record.reference {
+            body.serialize_field("reference", reference)?;
+        }
+        if let Some(metadata) = metadata {
+            body.serialize_field("metadata", metadata)?;
+        }
+        body.end()
+    }
+}
+
+/// The same for the documentation.
+#[derive(Debug, ToSchema)]
+#[schema(as = Transaction)]
+#[expect(dead_code, reason = "the documentation is made of its fields")]
+pub struct TransactionSchema {
+    /// A UUIDv8: sorts by time.
+    #[schema(format = "uuid", example = "019a9f3a-7a6b-892e-9356-4ab70000c001")]
+    id: String,
+    #[schema(example = 1, minimum = 1)]
+    user_id: i64,
+    kind: KindSchema,
+    status: StatusSchema,
+    /// At the currency's scale.
+    #[schema(example = "50.00")]
+    amount: String,
+    #[schema(example = "USD")]
+    currency: String,
+    /// The user's balance in this currency right after it.
+    #[schema(example = "950.00")]
+    balance_after: String,
+    #[schema(format = "uuid", example = "550e8400-e29b-41d4-a716-446655440000")]
+    idempotency_key: String,
+    #[schema(format = DateTime, example = "2026-11-22T12:00:00.123Z")]
+    created_at: String,
+    /// Of a refund only: the charge.
+    #[schema(format = "uuid", nullable = false)]
+    charge_id: Option<String>,
+    /// As it was given.
+    #[schema(nullable = false)]
+    reference: Option<String>,
+    /// As it was given, names sorted.
+    #[schema(value_type = Option<Object>, nullable = false)]
+    metadata: Option<String>,
+}
+
+/// What a transaction records.
+#[derive(Debug, ToSchema)]
+#[schema(as = Kind, rename_all = "lowercase")]
+pub enum KindSchema {
+    /// Cash in.
+    Topup,
+    /// Money for a service.
+    Charge,
+    /// Money back for a charge.
+    Refund,
+}
+
+/// Every transaction that can be seen is completed.
+#[derive(Debug, ToSchema)]
+#[schema(as = Status, rename_all = "lowercase")]
+pub enum StatusSchema {
+    /// The money moved.
+    Completed,
+}
+
+/// `WriteBody` for the documentation.
+#[derive(Debug, ToSchema)]
+#[schema(as = WriteAnswer)]
+#[expect(dead_code, reason = "the documentation is made of its fields")]
+pub struct WriteSchema {
+    transaction: TransactionSchema,
+    /// The user's balance in this currency right after the transaction, in a replay too.
+    #[schema(example = "950.00")]
+    new_balance: String,
+}
+
+/// `LookupBody` for the documentation.
+#[derive(Debug, ToSchema)]
+#[schema(as = LookupAnswer)]
+#[expect(dead_code, reason = "the documentation is made of its fields")]
+pub struct LookupSchema {
+    transaction: TransactionSchema,
+}
+
+#[cfg(test)]
+mod tests {
+    use picopay_shared::command::{Kind, Status};
+    use picopay_shared::id::TransactionId;
+    use picopay_shared::money::{Currency, Money};
+    use picopay_shared::slot::UserId;
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn record() -> Transaction {
+        let usd = |text| Money::parse(text, Currency::parse("USD").unwrap()).unwrap();
+        Transaction {
+            id: TransactionId::first_at(1_795_348_800_123),
+            user_id: UserId::try_from(1).unwrap(),
+            kind: Kind::Charge,
+            status: Status::Completed,
+            money: usd("50"),
+            balance_after: usd("950.0"),
+            idempotency_key: Uuid::from_u128(0x550e_8400_e29b_41d4_a716_4466_5544_0000),
+            charge_id: None,
+            reference: None,
+            metadata: None,
+        }
+    }
+
+    #[test]
+    fn a_charge_reads_as_the_contract_shows_it() {
+        assert_eq!(
+            serde_json::to_string(&WriteBody::new(&record())).unwrap(),
+            concat!(
+                r#"{"transaction":{"id":"01a20320-a27b-0000-0000-000000000000","user_id":1,"kind":"charge","#,
+                r#""status":"completed","amount":"50.00","currency":"USD","balance_after":"950.00","#,
+                r#""idempotency_key":"550e8400-e29b-41d4-a716-446655440000","created_at":"2026-11-22T12:00:00.123Z"},"#,
+                r#""new_balance":"950.00"}"#
+            )
+        );
+    }
+
+    #[test]
+    fn what_was_given_comes_back_as_it_was_given() {
+        let mut record = record();
+        record.kind = Kind::Refund;
+        record.charge_id = Some(record.id);
+        record.reference = Some("a \"b\"".into());
+        record.metadata = Some(r#"{"a":1.10}"#.into());
+        let text = serde_json::to_string(&TransactionBody(&record)).unwrap();
+        let end = r#""charge_id":"01a20320-a27b-0000-0000-000000000000","reference":"a \"b\"","metadata":{"a":1.10}}"#;
+        assert!(text.ends_with(end), "{text}");
+    }
+
+    #[test]
+    fn times_have_three_decimals_even_when_they_are_zero() {
+        let mut record = record();
+        record.id = TransactionId::first_at(1_795_348_800_000);
+        let text = serde_json::to_string(&TransactionBody(&record)).unwrap();
+        assert!(text.contains(r#""created_at":"2026-11-22T12:00:00.000Z""#), "{text}");
+    }
+}

@@ -1,0 +1,406 @@
+//! The story that every write shares: admit the caller, take the key, read the body, have the shard decide, answer.
+//!
+//! What is checked first is what costs least; a request that fails at one step has used nothing of the next.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::{HeaderMap, HeaderValue, Request, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
+use hyper::body::{Body as _, Frame};
+use picopay_shared::command::{Command, Operation, Status, Transaction};
+use serde::Serialize;
+use tokio::time::{Instant, timeout_at};
+use uuid::Uuid;
+
+use crate::auth::Scope;
+use crate::fields::hyphenated_uuid;
+use crate::gateway::Gateway;
+use crate::problem::{FieldError, IDEMPOTENCY_KEY, IDEMPOTENT_REPLAYED, Problem, key_header};
+use crate::request_id::RequestId;
+use crate::shard_client::Written;
+use crate::transaction_body::WriteBody;
+
+/// Largest body (contract, "Errors"). Metadata has at most 4 KiB and the other fields a few hundred bytes; the rest is
+/// room for white space.
+const BODY_MAX: usize = 64 * 1024;
+/// How much of a body that is too large is read and dropped before the answer, and for how long. A connection that
+/// closes on unread bytes is reset, and the client would never see why.
+const DISCARD_MAX: usize = 32 * 1024 * 1024;
+const DISCARD_FOR: Duration = Duration::from_secs(2);
+
+/// A write that was done, now or before.
+#[derive(Debug)]
+pub struct Answered {
+    /// For the client.
+    pub response: Response,
+    /// Whether this answer was given before.
+    pub is_replayed: bool,
+}
+
+impl IntoResponse for Answered {
+    fn into_response(self) -> Response {
+        self.response
+    }
+}
+
+/// Takes a write from its headers to its answer. `read_operation` reads the body.
+///
+/// # Errors
+/// What the client reads instead. From the moment the key is known, it is told with every problem.
+pub async fn run(
+    gateway: &Gateway,
+    request: Request<Body>,
+    read_operation: impl FnOnce(&[u8]) -> Result<Operation, Problem>,
+) -> Result<Answered, Problem> {
+    let (parts, body) = request.into_parts();
+    gateway.keys.admit(&parts.headers, Scope::Write)?;
+    check_content_type(&parts.headers)?;
+    let body = check_length(&parts.headers, body).await?;
+    let (key, is_client_key) = read_key(&parts.headers)?;
+    let decide = async {
+        let body = read_body(body, gateway.config.server.body_read_timeout).await?;
+        let operation = read_operation(&body)?;
+        let request_id: &RequestId = parts.extensions.get().expect("the front door names every request");
+        let command = Command {
+            fingerprint: operation.fingerprint(),
+            operation,
+            idempotency_key: key,
+            is_client_key,
+            // The shard client writes in what it believes.
+            epoch: 0,
+            request_id: request_id.as_str().to_owned(),
+            traceparent: traceparent(&parts.headers),
+        };
+        let user_id = match &command.operation {
+            Operation::CreateUser { user_id } => Some(user_id.get()),
+            Operation::TopUp(_) | Operation::Charge(_) | Operation::Refund { .. } => None,
+        };
+        let written = gateway.shards.write(command).await?;
+        answer(&written, key, user_id)
+    };
+    decide.await.map_err(|problem| problem.with_key(key))
+}
+
+/// The body of `POST /users`, and its answer.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = User)]
+#[serde(deny_unknown_fields)]
+pub struct UserBody {
+    /// The user.
+    #[schema(minimum = 1, example = 1)]
+    pub user_id: i64,
+}
+
+fn answer(written: &Written, key: Uuid, user_id: Option<i64>) -> Result<Answered, Problem> {
+    let user =
+        |status| user_id.map(|user_id| json(status, &UserBody { user_id })).ok_or_else(Problem::internal);
+    let (mut response, is_replayed) = match written {
+        Written::UserCreated => (user(StatusCode::CREATED)?, false),
+        Written::UserExisted => (user(StatusCode::OK)?, false),
+        Written::Decided { transaction, is_replayed } => {
+            refuse_if_refused(transaction, *is_replayed)?;
+            (json(StatusCode::OK, &WriteBody::new(transaction)), *is_replayed)
+        }
+        Written::KeyReused(differs) => return Err(Problem::key_reused(differs.clone())),
+        Written::UserNotFound => return Err(Problem::user_not_found()),
+        Written::TransactionNotFound => return Err(Problem::transaction_not_found()),
+        Written::AmountInvalid(detail) => {
+            return Err(Problem::invalid_request(vec![FieldError::in_field("amount", detail)]));
+        }
+    };
+    let headers = response.headers_mut();
+    headers.insert(IDEMPOTENCY_KEY.clone(), key_header(key));
+    if is_replayed {
+        headers.insert(IDEMPOTENT_REPLAYED.clone(), HeaderValue::from_static("true"));
+    }
+    Ok(Answered { response, is_replayed })
+}
+
+fn refuse_if_refused(record: &Transaction, is_replayed: bool) -> Result<(), Problem> {
+    match &record.status {
+        Status::Completed => Ok(()),
+        Status::Refused { refusal, request_id } => {
+            Err(Problem::refused(record, *refusal, request_id, is_replayed))
+        }
+    }
+}
+
+/// An answer in JSON.
+pub fn json(status: StatusCode, body: &impl Serialize) -> Response {
+    // Answers have 300 to 600 bytes; one allocation holds them.
+    let mut text = Vec::with_capacity(640);
+    serde_json::to_writer(&mut text, body).expect("texts and numbers always serialize");
+    let mut response = Response::new(Body::from(text));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// `application/json`, with UTF-8 as its charset if it names one.
+fn check_content_type(headers: &HeaderMap) -> Result<(), Problem> {
+    let mut values = headers.get_all(header::CONTENT_TYPE).iter();
+    match (values.next(), values.next()) {
+        (Some(value), None) if is_json(value.as_bytes()) => Ok(()),
+        _ => Err(Problem::unsupported_media_type()),
+    }
+}
+
+fn is_json(value: &[u8]) -> bool {
+    if value == b"application/json" {
+        return true;
+    }
+    let Ok(text) = std::str::from_utf8(value) else { return false };
+    let mut parts = text.split(';').map(str::trim_ascii);
+    let is_json = parts.next().is_some_and(|essence| essence.eq_ignore_ascii_case("application/json"));
+    is_json
+        && parts.all(|parameter| {
+            ["", "charset=utf-8", "charset=\"utf-8\""]
+                .iter()
+                .any(|known| parameter.eq_ignore_ascii_case(known))
+        })
+}
+
+/// Refuses a body that says itself that it is too large.
+async fn check_length(headers: &HeaderMap, body: Body) -> Result<Body, Problem> {
+    let length =
+        headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    let is_too_large =
+        length.is_some_and(|length| length > u64::try_from(BODY_MAX).expect("64 KiB fits 64 bits"));
+    if !is_too_large {
+        return Ok(body);
+    }
+    // A client that waits for "100 Continue" has sent nothing yet and will not.
+    if !headers.contains_key(header::EXPECT) {
+        Box::pin(discard(body)).await;
+    }
+    Err(Problem::too_large())
+}
+
+/// Reads the whole body. Almost always it came together with the head: then there is no timer, which would make every
+/// future around this one larger.
+async fn read_body(mut body: Body, limit: Duration) -> Result<Bytes, Problem> {
+    match look_at_body(&mut body).await {
+        Some(Some(Ok(frame))) if body.is_end_stream() => {
+            let data = frame.into_data().unwrap_or_default();
+            if data.len() > BODY_MAX { Err(Problem::too_large()) } else { Ok(data) }
+        }
+        Some(None) => Ok(Bytes::new()),
+        Some(Some(frame)) => Box::pin(read_slow_body(Some(frame), body, limit)).await,
+        None => Box::pin(read_slow_body(None, body, limit)).await,
+    }
+}
+
+type BodyFrame = Result<Frame<Bytes>, axum::Error>;
+
+/// The next frame (or the end) if it came with the head; `None` when it would have to be waited for. hyper hands it
+/// over only after the first look, so there are three.
+async fn look_at_body(body: &mut Body) -> Option<Option<BodyFrame>> {
+    let mut looks = 0;
+    poll_fn(|context| match Pin::new(&mut *body).poll_frame(context) {
+        Poll::Ready(frame) => Poll::Ready(Some(frame)),
+        Poll::Pending if looks < 2 => {
+            looks += 1;
+            context.waker().wake_by_ref();
+            Poll::Pending
+        }
+        Poll::Pending => Poll::Ready(None),
+    })
+    .await
+}
+
+async fn read_slow_body(
+    mut begun: Option<BodyFrame>,
+    mut body: Body,
+    limit: Duration,
+) -> Result<Bytes, Problem> {
+    let deadline = Instant::now() + limit;
+    let mut first = Bytes::new();
+    let mut rest: Option<BytesMut> = None;
+    loop {
+        let next = match begun.take() {
+            Some(frame) => Some(frame),
+            None => match timeout_at(deadline, body.frame()).await {
+                Ok(next) => next,
+                Err(_elapsed) => return Err(Problem::body_too_slow()),
+            },
+        };
+        let frame = match next {
+            Some(Ok(frame)) => frame,
+            None => break,
+            // The client broke off; nobody reads this.
+            Some(Err(_)) => {
+                return Err(Problem::invalid_request(vec![FieldError::in_body("the body broke off")]));
+            }
+        };
+        let Ok(data) = frame.into_data() else { continue };
+        let length = first.len() + rest.as_ref().map_or(0, BytesMut::len);
+        if length + data.len() > BODY_MAX {
+            discard(body).await;
+            return Err(Problem::too_large());
+        }
+        if first.is_empty() {
+            first = data;
+        } else {
+            rest.get_or_insert_default().extend_from_slice(&data);
+        }
+    }
+    Ok(match rest {
+        None => first,
+        Some(rest) => [first, rest.freeze()].concat().into(),
+    })
+}
+
+async fn discard(mut body: Body) {
+    let drop_all = async {
+        let mut dropped = 0;
+        while let Some(Ok(frame)) = body.frame().await {
+            dropped += frame.data_ref().map_or(0, Bytes::len);
+            if dropped > DISCARD_MAX {
+                return;
+            }
+        }
+    };
+    let _ = tokio::time::timeout(DISCARD_FOR, drop_all).await;
+}
+
+/// The client's key, or one made here for the gateway's own retries.
+fn read_key(headers: &HeaderMap) -> Result<(Uuid, bool), Problem> {
+    let mut values = headers.get_all(&IDEMPOTENCY_KEY).iter();
+    let value = match (values.next(), values.next()) {
+        (None, _) => return Ok((uuid::Builder::from_random_bytes(rand::random()).into_uuid(), false)),
+        (Some(value), None) => value,
+        (Some(_), Some(_)) => return Err(Problem::invalid_idempotency_key("the header is sent twice")),
+    };
+    let text = value.to_str().unwrap_or_default();
+    let bare = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
+    hyphenated_uuid(bare).map(|key| (key, true)).ok_or_else(|| {
+        Problem::invalid_idempotency_key(
+            "send one UUID with hyphens, bare or in double quotes, or leave the header out",
+        )
+    })
+}
+
+/// A W3C trace context, passed on untouched if it has the form (`00-` 32 `-` 16 `-` 2 hexadecimal digits, or more for a
+/// later version), else dropped, as the recommendation says.
+fn traceparent(headers: &HeaderMap) -> Option<String> {
+    let text = headers.get("traceparent")?.to_str().ok()?;
+    let parts: Vec<&str> = text.splitn(5, '-').collect();
+    let is_hex = |part: &&str, length: usize| {
+        part.len() == length && part.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    };
+    let [version, trace, span, flags, more @ ..] = parts.as_slice() else { return None };
+    let has_form =
+        is_hex(version, 2) && is_hex(trace, 32) && is_hex(span, 16) && is_hex(flags, 2) && *version != "ff";
+    let is_known = *version != "00" || more.is_empty();
+    let is_zero = |part: &str| part.bytes().all(|byte| byte == b'0');
+    let fits = text.len() <= 256;
+    (has_form && is_known && fits && !is_zero(trace) && !is_zero(span)).then(|| text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(name: &'static str, values: &[&str]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(name, HeaderValue::from_str(value).unwrap());
+        }
+        headers
+    }
+
+    #[test]
+    fn a_key_is_one_uuid_bare_or_in_quotes() {
+        let uuid = "550e8400-e29b-41d4-a716-446655440000";
+        for value in [uuid, &format!("\"{uuid}\""), &uuid.to_uppercase()] {
+            let (key, is_client_key) = read_key(&headers("idempotency-key", &[value])).unwrap();
+            assert_eq!((key.to_string().as_str(), is_client_key), (uuid, true), "{value}");
+        }
+        for values in [
+            vec![""],
+            vec!["x"],
+            vec!["\""],
+            vec![&uuid[1..]],
+            vec!["550e8400e29b41d4a716446655440000"],
+            vec!["'550e8400-e29b-41d4-a716-446655440000'"],
+            vec!["\"550e8400-e29b-41d4-a716-446655440000"],
+            vec![uuid, uuid],
+        ] {
+            assert!(read_key(&headers("idempotency-key", &values)).is_err(), "{values:?}");
+        }
+        let made = || read_key(&HeaderMap::new()).unwrap();
+        assert!(made().0 != made().0 && !made().1);
+        assert_eq!(made().0.get_version_num(), 4);
+    }
+
+    #[test]
+    fn only_json_is_taken() {
+        for value in [
+            "application/json",
+            "Application/JSON",
+            "application/json; charset=utf-8",
+            "application/json;charset=UTF-8",
+            "application/json; charset=\"utf-8\"",
+        ] {
+            assert!(check_content_type(&headers("content-type", &[value])).is_ok(), "{value}");
+        }
+        for values in [
+            vec![],
+            vec![""],
+            vec!["text/json"],
+            vec!["text/plain"],
+            vec!["application/jsonx"],
+            vec!["application/json; charset=latin1"],
+            vec!["application/x-www-form-urlencoded"],
+            vec!["application/json", "application/json"],
+        ] {
+            assert!(check_content_type(&headers("content-type", &values)).is_err(), "{values:?}");
+        }
+    }
+
+    #[test]
+    fn a_trace_context_is_passed_on_or_dropped() {
+        let good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let later = format!("01{}-more", &good[2..]);
+        for value in [good, &later] {
+            assert_eq!(traceparent(&headers("traceparent", &[value])).as_deref(), Some(value));
+        }
+        for value in [
+            "",
+            "x",
+            &format!("{good}-more"),
+            &good.to_uppercase(),
+            &good[..54],
+            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+            "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+        ] {
+            assert_eq!(traceparent(&headers("traceparent", &[value])), None, "{value}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_is_read_whole_and_never_past_its_limit() {
+        let soon = Duration::from_secs(5);
+        let in_pieces = |pieces: Vec<usize>| {
+            let pieces = pieces.into_iter().map(|length| Ok::<_, std::io::Error>(vec![b'x'; length]));
+            Body::from_stream(futures_util::stream::iter(pieces))
+        };
+        for pieces in [vec![], vec![10], vec![1, 2, 3], vec![BODY_MAX], vec![BODY_MAX - 1, 1]] {
+            let length: usize = pieces.iter().sum();
+            assert_eq!(read_body(in_pieces(pieces), soon).await.unwrap().len(), length);
+        }
+        for pieces in [vec![BODY_MAX + 1], vec![BODY_MAX, 1], vec![40_000; 250]] {
+            let problem = read_body(in_pieces(pieces), soon).await.unwrap_err();
+            assert_eq!(problem.code(), crate::problem::Code::TooLarge);
+        }
+        let never = Body::from_stream(futures_util::stream::pending::<Result<Bytes, std::io::Error>>());
+        let problem = read_body(never, Duration::from_millis(5)).await.unwrap_err();
+        assert_eq!(problem.code(), crate::problem::Code::InvalidRequest);
+    }
+}

@@ -1,0 +1,171 @@
+//! A client of the gateway, and short words for what tests ask of it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, Instant};
+
+use http_body_util::{BodyExt, Full};
+use hyper_util::client::legacy;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use picopay_local::{ClusterSpec, LocalCluster};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+/// A cluster and a client of its gateway.
+pub struct TestCluster {
+    pub cluster: LocalCluster,
+    pub client: Client,
+}
+
+/// Talks to the gateway over kept-alive connections. Clones share them.
+#[derive(Clone)]
+pub struct Client {
+    url: Arc<str>,
+    api_key: Arc<str>,
+    http: legacy::Client<HttpConnector, Full<bytes::Bytes>>,
+}
+
+/// What came back.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answer {
+    pub status: u16,
+    pub is_replayed: bool,
+    pub source: Option<String>,
+    pub body: String,
+}
+
+impl Answer {
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    /// The bare suffix of a problem.
+    pub fn code(&self) -> String {
+        self.json()["code"].as_str().unwrap_or_default().to_owned()
+    }
+}
+
+static NEXT_USER: AtomicI64 = AtomicI64::new(1_000);
+
+impl TestCluster {
+    pub async fn start(spec: ClusterSpec) -> Self {
+        let cluster = LocalCluster::start(spec).await.expect("a cluster");
+        let client = Client::new(&cluster.gateway_url(), cluster.api_key());
+        Self { cluster, client }
+    }
+
+    /// A new user with so many USD.
+    pub async fn user_with(&self, balance: &str) -> i64 {
+        let user = NEXT_USER.fetch_add(1, Ordering::Relaxed);
+        // A first request may meet a cluster that is still connecting, on a machine that is busy.
+        let key = Uuid::new_v4();
+        for (path, body) in [
+            ("/users", json!({"user_id": user})),
+            ("/topup", json!({"user_id": user, "amount": balance, "currency": "USD"})),
+        ] {
+            eventually("a user with money", || async {
+                let answer = self.client.post(path, Some(key), &body).await?;
+                assert!(matches!(answer.status, 200 | 201 | 503 | 504), "{answer:?}");
+                (answer.status < 300).then_some(())
+            })
+            .await;
+        }
+        user
+    }
+
+    pub async fn stop(self) {
+        self.cluster.stop().await;
+    }
+}
+
+impl Client {
+    pub fn new(url: &str, api_key: &str) -> Self {
+        let http = legacy::Client::builder(TokioExecutor::new()).build_http();
+        Self { url: url.into(), api_key: api_key.into(), http }
+    }
+
+    /// `None` when the connection failed before an answer.
+    pub async fn post(&self, path: &str, key: Option<Uuid>, body: &Value) -> Option<Answer> {
+        let mut request = http::Request::post(format!("{}{path}", self.url))
+            .header("x-api-key", &*self.api_key)
+            .header("content-type", "application/json");
+        if let Some(key) = key {
+            request = request.header("idempotency-key", key.to_string());
+        }
+        self.send(request.body(Full::new(body.to_string().into())).unwrap()).await
+    }
+
+    pub async fn get(&self, path: &str) -> Option<Answer> {
+        let request = http::Request::get(format!("{}{path}", self.url)).header("x-api-key", &*self.api_key);
+        self.send(request.body(Full::default()).unwrap()).await
+    }
+
+    async fn send(&self, request: http::Request<Full<bytes::Bytes>>) -> Option<Answer> {
+        let response = self.http.request(request).await.ok()?;
+        let (parts, body) = response.into_parts();
+        let bytes = body.collect().await.ok()?.to_bytes();
+        let text = |name: &str| parts.headers.get(name).map(|value| value.to_str().unwrap().to_owned());
+        Some(Answer {
+            status: parts.status.as_u16(),
+            is_replayed: text("idempotent-replayed").as_deref() == Some("true"),
+            source: text("picopay-source"),
+            body: String::from_utf8(bytes.to_vec()).unwrap(),
+        })
+    }
+
+    pub async fn charge(&self, user: i64, key: Uuid, amount: &str) -> Answer {
+        self.try_charge(user, key, amount).await.expect("an answer")
+    }
+
+    pub async fn try_charge(&self, user: i64, key: Uuid, amount: &str) -> Option<Answer> {
+        let body = json!({"user_id": user, "amount": amount, "currency": "USD"});
+        self.post("/charge", Some(key), &body).await
+    }
+
+    pub async fn top_up(&self, user: i64, amount: &str) -> Answer {
+        let body = json!({"user_id": user, "amount": amount, "currency": "USD"});
+        self.post("/topup", None, &body).await.expect("an answer")
+    }
+
+    pub async fn balance(&self, user: i64) -> String {
+        let answer = self.get(&format!("/users/{user}/balance?currency=USD")).await.expect("an answer");
+        answer.json()["balance"].as_str().unwrap_or_else(|| panic!("{answer:?}")).to_owned()
+    }
+
+    /// All of a user's transactions, by pages.
+    pub async fn history(&self, user: i64) -> Vec<Value> {
+        let (mut seen, mut cursor) = (Vec::new(), String::new());
+        loop {
+            let path = format!("/transactions?user_id={user}&limit=100{cursor}");
+            let page = eventually("a page of history", || async {
+                self.get(&path).await.filter(|answer| answer.status == 200)
+            })
+            .await
+            .json();
+            seen.extend(page["data"].as_array().unwrap().iter().cloned());
+            match page["next_cursor"].as_str() {
+                Some(next) => cursor = format!("&cursor={next}"),
+                None => return seen,
+            }
+        }
+    }
+}
+
+/// Asks again and again until `is_there` gives something.
+pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut is_there: impl FnMut() -> F) -> T {
+    // Longer than the longest pause of a breaker (10 s) and a start together.
+    let deadline = Instant::now() + Duration::from_secs(40);
+    loop {
+        if let Some(found) = is_there().await {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "{what} did not happen");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Cents as the API writes USD.
+pub fn dollars(cents: i64) -> String {
+    format!("{}.{:02}", cents / 100, cents % 100)
+}

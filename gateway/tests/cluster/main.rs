@@ -1,0 +1,9 @@
+//! What clients are promised of a whole cluster, over HTTP: gateway, nodes, primaries, replicas and Redis are
+//! real processes, and the faults are real signals.
+
+mod client;
+
+mod faults;
+mod one_key;
+mod overdraw;
+mod stale_map;

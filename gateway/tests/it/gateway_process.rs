@@ -1,0 +1,91 @@
+//! A gateway process of a test's own, in front of whatever its `cluster.toml` names.
+
+use std::net::TcpListener;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use picopay_local::http_call;
+use sha2::{Digest, Sha256};
+
+use crate::api::Api;
+
+/// Ends with the test, whatever becomes of it.
+pub struct GatewayProcess {
+    child: Child,
+    pub api: Api,
+    _folder: tempfile::TempDir,
+}
+
+/// One `[[keys]]` entry.
+pub fn key_entry(name: &str, key: &str, scopes: &[&str], more: &str) -> String {
+    let digest = hex::encode(Sha256::digest(key));
+    format!("[[keys]]\nname = {name:?}\ndigest = \"sha256:{digest}\"\nscopes = {scopes:?}\n{more}\n")
+}
+
+/// `cluster.toml` of one shard with this node.
+pub fn cluster_of(node: &str) -> String {
+    format!(
+        "internal_secret = \"s\"\n[[shards]]\nname = \"shard-1\"\nnodes = [{node:?}]\nprimary = \"host=none\"\n"
+    )
+}
+
+impl GatewayProcess {
+    /// Starts one and waits until it answers.
+    pub async fn start(cluster_toml: &str, gateway_toml: &str) -> Self {
+        let (mut command, folder, api) = prepare(cluster_toml, gateway_toml);
+        let child = command.spawn().unwrap();
+        let process = Self { child, api, _folder: folder };
+        let url = format!("{}/health", process.api.url);
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while http_call::get(&url).await.is_err() {
+            assert!(Instant::now() < deadline, "the gateway did not come up");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        process
+    }
+
+    pub fn terminate(&self) {
+        let pid = i32::try_from(self.child.id()).unwrap();
+        kill(Pid::from_raw(pid), Signal::SIGTERM).unwrap();
+    }
+
+    /// Waits until it ends.
+    pub async fn ended(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "the gateway did not end");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+impl Drop for GatewayProcess {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A gateway that is not started yet, on a free port, with the key `dev-key`.
+pub fn prepare(cluster_toml: &str, gateway_toml: &str) -> (Command, tempfile::TempDir, Api) {
+    let folder = tempfile::tempdir().unwrap();
+    let listen = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let key = key_entry("dev", "dev-key", &["admin"], "");
+    let files = [
+        ("cluster.toml", cluster_toml.to_owned()),
+        ("gateway.toml", format!("listen = \"{listen}\"\n{gateway_toml}\n{key}")),
+    ];
+    let mut command = Command::new(env!("CARGO_BIN_EXE_picopay-gateway"));
+    for ((name, text), option) in files.into_iter().zip(["--cluster", "--config"]) {
+        let file = folder.path().join(name);
+        std::fs::write(&file, text).unwrap();
+        command.arg(option).arg(file);
+    }
+    command.stdout(Stdio::null()).stderr(Stdio::inherit());
+    (command, folder, Api::new(format!("http://{listen}"), "dev-key"))
+}

@@ -1,0 +1,122 @@
+//! Pages of history: nothing twice, nothing missing, whatever is written meanwhile.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use picopay_local::{ClusterSpec, LocalCluster};
+use serde_json::Value;
+
+use crate::api::Api;
+
+/// All pages of a query, and how many there were.
+async fn pages(api: &Api, query: &str) -> (Vec<Value>, usize) {
+    let (mut seen, mut count, mut cursor) = (Vec::new(), 0, String::new());
+    loop {
+        let answer = api.get(&format!("/transactions?{query}{cursor}")).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let page = answer.json();
+        seen.extend(page["data"].as_array().unwrap().iter().cloned());
+        count += 1;
+        match page["next_cursor"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => return (seen, count),
+        }
+    }
+}
+
+fn ids(transactions: &[Value]) -> Vec<String> {
+    transactions.iter().map(|transaction| transaction["id"].as_str().unwrap().to_owned()).collect()
+}
+
+/// Waits until a history, which may come from a replica, has this many.
+async fn wait_for_history(api: &Api, user: i64, count: usize) -> Vec<Value> {
+    for _ in 0..500 {
+        let (seen, _) = pages(api, &format!("user_id={user}&limit=100")).await;
+        if seen.len() >= count {
+            return seen;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    panic!("the history of user {user} never had {count}");
+}
+
+#[tokio::test]
+async fn pages_repeat_nothing_and_leave_nothing_out_while_others_write() {
+    let cluster = LocalCluster::start(ClusterSpec::one_shard().with_nodes_per_shard(2)).await.unwrap();
+    let api = Api::new(cluster.gateway_url(), cluster.api_key());
+    let user = api.user_with("1000", "USD").await;
+    let charges = (0..60).map(|_| api.pay("/charge", user, "0.01", "USD"));
+    futures_util::future::join_all(charges).await;
+    let before = ids(&wait_for_history(&api, user, 61).await);
+    assert_eq!(before.len(), 61);
+    let stop = Arc::new(AtomicBool::new(false));
+    let writers: Vec<_> = (0..4)
+        .map(|_| {
+            let (api, stop) = (api.clone(), Arc::clone(&stop));
+            tokio::spawn(async move {
+                let mut made = Vec::new();
+                while !stop.load(Ordering::Relaxed) {
+                    let answer = api.pay("/charge", user, "0.01", "USD").await.json();
+                    made.push(answer["transaction"]["id"].as_str().unwrap().to_owned());
+                }
+                made
+            })
+        })
+        .collect();
+    for limit in [1, 7, 100] {
+        let (seen, count) = pages(&api, &format!("user_id={user}&limit={limit}")).await;
+        let seen = ids(&seen);
+        let distinct: HashSet<_> = seen.iter().collect();
+        assert_eq!(distinct.len(), seen.len(), "nothing twice with pages of {limit}");
+        assert!(before.iter().all(|id| distinct.contains(id)), "nothing missing with pages of {limit}");
+        assert!(seen.windows(2).all(|pair| pair[0] > pair[1]), "newest first");
+        assert!(count >= 61_usize.div_ceil(limit), "{count} pages of {limit}");
+    }
+    stop.store(true, Ordering::Relaxed);
+    let mut made: HashSet<String> = before.into_iter().collect();
+    for writer in writers {
+        made.extend(writer.await.unwrap());
+    }
+    let after = ids(&wait_for_history(&api, user, made.len()).await);
+    assert_eq!(after.into_iter().collect::<HashSet<_>>(), made, "in the end every acknowledged one is there");
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn a_history_is_narrowed_by_kind_and_time_and_a_cursor_belongs_to_its_query() {
+    let cluster = LocalCluster::start(ClusterSpec::one_shard()).await.unwrap();
+    let api = Api::new(cluster.gateway_url(), cluster.api_key());
+    let user = api.user_with("100", "USD").await;
+    for _ in 0..3 {
+        api.pay("/charge", user, "1", "USD").await;
+        // A refused one is recorded, and is not history.
+        api.pay("/charge", user, "1000", "USD").await;
+        tokio::time::sleep(std::time::Duration::from_millis(3)).await;
+    }
+    let all = wait_for_history(&api, user, 4).await;
+    assert_eq!(all.len(), 4);
+    let kinds = |seen: &[Value]| -> Vec<String> {
+        seen.iter().map(|transaction| transaction["kind"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(kinds(&all), ["charge", "charge", "charge", "topup"]);
+    for (kind, count) in [("charge", 3), ("topup", 1), ("refund", 0)] {
+        let (seen, _) = pages(&api, &format!("user_id={user}&kind={kind}&limit=2")).await;
+        assert_eq!(seen.len(), count, "{kind}");
+    }
+    // `from` is included, `to` is not.
+    let times: Vec<&str> =
+        all.iter().map(|transaction| transaction["created_at"].as_str().unwrap()).collect();
+    let (seen, _) = pages(&api, &format!("user_id={user}&from={}&to={}", times[1], times[0])).await;
+    assert_eq!(ids(&seen), ids(&all[1..2]));
+    let (seen, _) = pages(&api, &format!("user_id={user}&to={}", times[1])).await;
+    assert_eq!(ids(&seen), ids(&all[2..]));
+    let page = api.get(&format!("/transactions?user_id={user}&limit=1")).await.json();
+    let cursor = page["next_cursor"].as_str().unwrap();
+    for query in [format!("user_id={}", user + 1), format!("user_id={user}&kind=charge")] {
+        let answer = api.get(&format!("/transactions?{query}&cursor={cursor}")).await;
+        let problem = api.expect_problem(&answer, 400, "invalid-request");
+        assert_eq!(problem["errors"][0]["parameter"], "cursor");
+    }
+    cluster.stop().await;
+}

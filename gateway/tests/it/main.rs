@@ -1,0 +1,16 @@
+//! What the gateway promises on its own account: the contract over HTTP, connections, retries, start and stop. Behind
+//! it stand real clusters, or where a fault cannot be made from outside (a reply lost on its way), a scripted node.
+
+mod api;
+mod gateway_process;
+mod scripted_node;
+
+mod byte_equal_replays;
+mod connections;
+mod contract_errors;
+mod docs;
+mod history;
+mod lost_replies;
+mod metrics;
+mod start_and_stop;
+mod values;

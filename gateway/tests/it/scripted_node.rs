@@ -1,0 +1,170 @@
+//! A node that loses replies, as no real one does when asked to.
+//!
+//! It keeps no money. It answers each command as the test says, or hangs up at the moment that matters: after it has
+//! the whole request, before it says anything.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use picopay_shared::command::{
+    Command, Kind, Moved, Operation, Outcome, Status, Transaction, WRITE_PATH, WriteBatch, WriteReply,
+};
+use picopay_shared::id::TransactionId;
+use picopay_shared::node_status::{CacheState, NodeStatus, OwnedRange};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+/// What the node does with one batch.
+#[derive(Debug, Clone, Copy)]
+pub enum Step {
+    /// Books every command and says so.
+    Book,
+    /// Says that every command was booked before.
+    Replay,
+    /// Has the request, says nothing and hangs up: the reply is lost.
+    HangUp,
+    /// Has the request and says nothing for longer than anybody waits.
+    Stall,
+    /// Books every command after this long.
+    BookAfter(Duration),
+    /// Sends half a reply and hangs up.
+    HalfAnswer,
+    /// Says that nothing happened.
+    Unavailable,
+    /// Says that COMMIT was not answered.
+    Unknown,
+    /// Says that the slot is elsewhere.
+    Moved,
+    /// Answers with this status and nothing else.
+    Reject(u16),
+}
+
+/// A node at work.
+pub struct ScriptedNode {
+    pub url: String,
+    state: Arc<State>,
+}
+
+struct State {
+    script: Mutex<VecDeque<Step>>,
+    seen: Mutex<Vec<WriteBatch>>,
+}
+
+impl ScriptedNode {
+    /// Follows the script batch by batch; after its end every batch is booked.
+    pub async fn start(script: &[Step]) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let script = Mutex::new(script.iter().copied().collect());
+        let state = Arc::new(State { script, seen: Mutex::default() });
+        let shared = Arc::clone(&state);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(serve(stream, Arc::clone(&shared)));
+            }
+        });
+        Self { url, state }
+    }
+
+    /// The batches that arrived.
+    pub fn seen(&self) -> Vec<WriteBatch> {
+        self.state.seen.lock().unwrap().clone()
+    }
+}
+
+async fn serve(mut stream: TcpStream, state: Arc<State>) {
+    while let Some((path, body)) = read_request(&mut stream).await {
+        if path != WRITE_PATH {
+            let status = NodeStatus {
+                shard: "shard-1".into(),
+                is_ready: true,
+                not_ready_reason: None,
+                owned: vec![OwnedRange { first: 0, last: 4095, epoch: 1 }],
+                replica_lag_ms: None,
+                cache: CacheState::Off,
+            };
+            respond(&mut stream, 200, &serde_json::to_vec(&status).unwrap()).await;
+            continue;
+        }
+        let batch: WriteBatch = postcard::from_bytes(&body).unwrap();
+        state.seen.lock().unwrap().push(batch.clone());
+        let step = state.script.lock().unwrap().pop_front().unwrap_or(Step::Book);
+        let outcome: fn(&Command) -> Outcome = match step {
+            Step::Book => |command| booked(command, false),
+            Step::BookAfter(wait) => {
+                tokio::time::sleep(wait).await;
+                |command| booked(command, false)
+            }
+            Step::Replay => |command| booked(command, true),
+            Step::Unavailable => |_| Outcome::Unavailable { reason: "scripted".into() },
+            Step::Unknown => |_| Outcome::OutcomeUnknown,
+            Step::Moved => {
+                |command| Outcome::Moved(Moved { slot: command.operation.slot(), owner: None, epoch: 1 })
+            }
+            Step::HangUp => return,
+            Step::Stall => {
+                tokio::time::sleep(Duration::from_mins(1)).await;
+                return;
+            }
+            Step::HalfAnswer => {
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf").await;
+                return;
+            }
+            Step::Reject(status) => {
+                respond(&mut stream, status, b"").await;
+                continue;
+            }
+        };
+        let outcomes = batch.commands.iter().map(outcome).collect();
+        let reply = WriteReply { outcomes, cache_hits: 0, commit_us: 100 };
+        respond(&mut stream, 200, &postcard::to_stdvec(&reply).unwrap()).await;
+    }
+}
+
+fn booked(command: &Command, is_replayed: bool) -> Outcome {
+    let Operation::Charge(payment) = &command.operation else { return Outcome::UserCreated };
+    Outcome::Decided {
+        transaction: Box::new(Transaction {
+            id: TransactionId::first_at(1_795_348_800_123),
+            user_id: payment.user_id,
+            kind: Kind::Charge,
+            status: Status::Completed,
+            money: payment.money,
+            balance_after: payment.money,
+            idempotency_key: command.idempotency_key,
+            charge_id: None,
+            reference: None,
+            metadata: None,
+        }),
+        is_replayed,
+    }
+}
+
+async fn read_request(stream: &mut TcpStream) -> Option<(String, Vec<u8>)> {
+    let mut bytes = Vec::new();
+    let end = loop {
+        if let Some(at) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
+            break at + 4;
+        }
+        if stream.read_buf(&mut bytes).await.ok()? == 0 {
+            return None;
+        }
+    };
+    let head = String::from_utf8(bytes[..end].to_vec()).unwrap().to_lowercase();
+    let path = head.split(' ').nth(1)?.to_owned();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+    let length: usize = length.map_or(0, |text| text.trim().parse().unwrap());
+    let mut body = bytes.split_off(end);
+    while body.len() < length {
+        if stream.read_buf(&mut body).await.ok()? == 0 {
+            return None;
+        }
+    }
+    Some((path, body))
+}
+
+async fn respond(stream: &mut TcpStream, status: u16, body: &[u8]) {
+    let head = format!("HTTP/1.1 {status} Scripted\r\ncontent-length: {}\r\n\r\n", body.len());
+    let _ = stream.write_all(&[head.as_bytes(), body].concat()).await;
+}

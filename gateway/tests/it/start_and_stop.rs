@@ -1,0 +1,108 @@
+//! How a gateway begins and ends.
+
+use std::process::Stdio;
+
+use picopay_local::{ClusterSpec, LocalCluster};
+use uuid::Uuid;
+
+use crate::api::payment;
+use crate::gateway_process::{GatewayProcess, cluster_of, prepare};
+use crate::scripted_node::{ScriptedNode, Step};
+
+#[tokio::test]
+async fn a_gateway_starts_without_any_node_and_says_so() {
+    let gateway = GatewayProcess::start(&cluster_of("http://127.0.0.1:1"), "").await;
+    let api = &gateway.api;
+    assert_eq!(api.get("/health").await.status, 200);
+    let ready = api.get("/readyz").await;
+    let body = api.expect_problem(&ready, 503, "shard-unavailable");
+    assert_eq!(
+        (&body["shards"][0]["shard"], &body["shards"][0]["is_ready"]),
+        (&"shard-1".into(), &false.into())
+    );
+    for answer in [api.pay("/charge", 1, "1", "USD").await, api.get("/users/1/balance").await] {
+        let body = api.expect_problem(&answer, 503, "shard-unavailable");
+        assert_eq!(body["shard"], "shard-1", "the only one that can be its owner");
+        assert!(answer.header("retry-after").is_some());
+    }
+}
+
+#[tokio::test]
+async fn a_stopping_gateway_finishes_what_it_accepted_and_takes_nothing_new() {
+    let cluster = LocalCluster::start(ClusterSpec::one_shard().without_gateway()).await.unwrap();
+    let cluster_toml = std::fs::read_to_string(cluster.cluster_file()).unwrap();
+    let cluster_toml =
+        cluster_toml.replace("_file = \"", &format!("_file = \"{}/", cluster.folder().display()));
+    let mut gateway = GatewayProcess::start(&cluster_toml, "").await;
+    let api = gateway.api.clone();
+    let user = api.user_with("10", "USD").await;
+    let node = cluster.shard(0).node(0);
+    node.freeze();
+    let accepted: Vec<_> = (0..10)
+        .map(|_| {
+            let api = api.clone();
+            tokio::spawn(async move {
+                api.post_with("/charge", Uuid::new_v4(), &payment(user, "0.50", "USD")).await
+            })
+        })
+        .collect();
+    // Wait until they are on their way to the node.
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    gateway.terminate();
+    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    let address = api.url.strip_prefix("http://").unwrap();
+    assert!(tokio::net::TcpStream::connect(address).await.is_err(), "a stopping gateway takes nothing new");
+    node.thaw();
+    for answer in accepted {
+        let answer = answer.await.unwrap();
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
+    assert!(gateway.ended().await.success());
+    let database = cluster.connect_primary(0).await.unwrap();
+    let sql = "SELECT balance::text FROM balances WHERE user_id = $1";
+    assert_eq!(database.query_one(sql, &[&user]).await.unwrap().get::<_, String>(0), "5.0000");
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn idle_connections_and_hung_up_clients_do_not_hold_a_stopping_gateway() {
+    let node = ScriptedNode::start(&[Step::Stall]).await;
+    let mut gateway = GatewayProcess::start(&cluster_of(&node.url), "").await;
+    let address = gateway.api.url.strip_prefix("http://").unwrap().to_owned();
+    let _idle = tokio::net::TcpStream::connect(&address).await.unwrap();
+    let mut kept = tokio::net::TcpStream::connect(&address).await.unwrap();
+    tokio::io::AsyncWriteExt::write_all(&mut kept, b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    tokio::io::AsyncReadExt::read(&mut kept, &mut [0; 512]).await.unwrap();
+    let began = std::time::Instant::now();
+    gateway.terminate();
+    assert!(gateway.ended().await.success());
+    assert!(began.elapsed() < std::time::Duration::from_secs(6), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn a_gateway_that_cannot_start_says_why_and_what_to_do() {
+    let running = GatewayProcess::start(&cluster_of("http://127.0.0.1:1"), "").await;
+    let busy = running.api.url.strip_prefix("http://").unwrap();
+    let (mut command, _folder, _) = prepare(&cluster_of("http://127.0.0.1:1"), "");
+    let output = command.env("PICOPAY_GATEWAY__LISTEN", busy).stderr(Stdio::piped()).output().unwrap();
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    for needle in [busy, "PICOPAY_GATEWAY__LISTEN", "in use"] {
+        assert!(told.contains(needle), "{needle} in {told}");
+    }
+    for (cluster, config, needles) in [
+        ("internal_secret = \"s\"".to_owned(), "", ["cluster.toml", "[[shards]]"]),
+        (cluster_of("http://127.0.0.1:1"), "lissen = 1", ["gateway.toml", "lissen"]),
+        (
+            cluster_of("http://127.0.0.1:1"),
+            "[shard_client]\nbatch_max = 10000",
+            ["gateway.toml", "batch_max"],
+        ),
+    ] {
+        let (mut command, _folder, _) = prepare(&cluster, config);
+        let output = command.stderr(Stdio::piped()).output().unwrap();
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{told}");
+        assert!(needles.iter().all(|needle| told.contains(needle)), "{needles:?} in {told}");
+    }
+}

@@ -1,0 +1,183 @@
+//! Every write that the gateway acknowledged, one JSON object a line, for `picopay verify --acks`.
+//!
+//! Workers only fill buffers; a thread of its own does the writing, so that a slow disk costs no latency until the bound
+//! of buffers is reached, and then holds the load up rather than lose a line.
+
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+
+use anyhow::Context;
+
+use crate::write::AnsweredTransaction;
+
+/// A buffer is handed over when it is this full (or a second old): some 250 lines.
+const BUFFER_BYTES: usize = 64 * 1024;
+/// Buffers on their way: 16 MiB, two seconds of the fastest load.
+const BUFFERS_MAX: usize = 256;
+
+/// The thread that writes the file.
+#[derive(Debug)]
+pub struct AckFile {
+    path: PathBuf,
+    sender: SyncSender<Vec<u8>>,
+    writer: JoinHandle<io::Result<u64>>,
+}
+
+impl AckFile {
+    /// Appends to `path`, which need not exist.
+    pub fn open(path: &Path) -> anyhow::Result<Self> {
+        let file = File::options().create(true).append(true).open(path);
+        let file = file.with_context(|| format!("--acks {}: cannot be written", path.display()))?;
+        let (sender, receiver) = sync_channel(BUFFERS_MAX);
+        let writer =
+            std::thread::Builder::new().name("acks".to_owned()).spawn(move || write_all(file, &receiver))?;
+        Ok(Self { path: path.to_owned(), sender, writer })
+    }
+
+    /// For all workers of a run.
+    pub fn sinks(&self) -> AckSinks {
+        AckSinks(self.sender.clone())
+    }
+
+    /// Waits until everything is written, and synced to the disk. All sinks must be gone.
+    ///
+    /// # Errors
+    /// The reason why the file does not hold every acknowledged write.
+    pub fn finish(self) -> anyhow::Result<u64> {
+        drop(self.sender);
+        let written = self.writer.join().expect("the writer does not panic");
+        written.with_context(|| {
+            format!(
+                "--acks {}: not every acknowledged write could be recorded, so the load was stopped",
+                self.path.display()
+            )
+        })
+    }
+}
+
+fn write_all(mut file: File, receiver: &Receiver<Vec<u8>>) -> io::Result<u64> {
+    let mut lines = 0;
+    for buffer in receiver {
+        file.write_all(&buffer)?;
+        lines += u64::try_from(memchr::memchr_iter(b'\n', &buffer).count()).expect("fits 64 bits");
+    }
+    match file.sync_data() {
+        // A pipe or a device has nothing to sync.
+        Err(error) if error.kind() != io::ErrorKind::InvalidInput => Err(error),
+        _ => Ok(lines),
+    }
+}
+
+/// Where workers get their ends of it.
+#[derive(Debug, Clone)]
+pub struct AckSinks(SyncSender<Vec<u8>>);
+
+impl AckSinks {
+    /// For one worker.
+    pub fn sink(&self) -> AckSink {
+        AckSink { sender: self.0.clone(), buffer: Vec::with_capacity(BUFFER_BYTES + 512), is_closed: false }
+    }
+}
+
+/// One worker's end of it.
+#[derive(Debug)]
+pub struct AckSink {
+    sender: SyncSender<Vec<u8>>,
+    buffer: Vec<u8>,
+    is_closed: bool,
+}
+
+impl AckSink {
+    /// Records one acknowledged write.
+    pub fn record(&mut self, transaction: &AnsweredTransaction<'_>) {
+        let AnsweredTransaction {
+            id, user_id, kind, amount, currency, balance_after, idempotency_key, ..
+        } = transaction;
+        // None of these texts can hold a quote or a backslash: each was compared with what was asked, or is an id or a number.
+        let line = writeln!(
+            self.buffer,
+            "{{\"id\":\"{id}\",\"user_id\":{user_id},\"kind\":\"{kind}\",\"amount\":\"{amount}\",\"currency\":\"{currency}\",\
+             \"balance_after\":\"{balance_after}\",\"idempotency_key\":\"{idempotency_key}\"}}",
+        );
+        line.expect("a Vec takes everything");
+        if self.buffer.len() >= BUFFER_BYTES {
+            self.flush();
+        }
+    }
+
+    /// Hands over what is there.
+    pub fn flush(&mut self) {
+        if !self.buffer.is_empty() {
+            let buffer = std::mem::replace(&mut self.buffer, Vec::with_capacity(BUFFER_BYTES + 512));
+            self.is_closed |= self.sender.send(buffer).is_err();
+        }
+    }
+
+    /// Whether the file takes no more: the load must not go on.
+    pub fn is_closed(&self) -> bool {
+        self.is_closed
+    }
+}
+
+impl Drop for AckSink {
+    fn drop(&mut self) {
+        self.flush();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn transaction() -> AnsweredTransaction<'static> {
+        AnsweredTransaction {
+            id: "0199-1",
+            user_id: 1,
+            kind: "charge",
+            amount: "1.00",
+            currency: "USD",
+            balance_after: "9.00",
+            idempotency_key: "k-1",
+            charge_id: None,
+        }
+    }
+
+    #[test]
+    fn every_acknowledged_write_is_a_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("acks.jsonl");
+        for expected in [2_000, 4_000] {
+            let file = AckFile::open(&path).unwrap();
+            let mut sinks = [file.sinks().sink(), file.sinks().sink()];
+            for _ in 0..1_000 {
+                for sink in &mut sinks {
+                    sink.record(&transaction());
+                }
+            }
+            drop(sinks);
+            assert_eq!(file.finish().unwrap(), 2_000);
+            let text = std::fs::read_to_string(&path).unwrap();
+            assert_eq!(text.lines().count(), expected, "the second run appends to the first");
+            assert!(text.lines().all(|line| {
+                line == r#"{"id":"0199-1","user_id":1,"kind":"charge","amount":"1.00","currency":"USD","balance_after":"9.00","idempotency_key":"k-1"}"#
+            }));
+        }
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_full_disk_is_said_and_stops_the_load() {
+        let file = AckFile::open(Path::new("/dev/full")).unwrap();
+        let mut sink = file.sinks().sink();
+        while !sink.is_closed() {
+            sink.record(&transaction());
+            sink.flush();
+        }
+        drop(sink);
+        let message = format!("{:#}", file.finish().unwrap_err());
+        assert!(message.contains("/dev/full") && message.contains("No space left"), "{message}");
+    }
+}

@@ -1,0 +1,77 @@
+//! How long everything takes, and how often it is done.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+/// How long everything takes. The default fits a whole bench into five minutes; shorter phases would show single
+/// checkpoints and the clock's jitter.
+#[derive(Debug, Clone, Serialize)]
+pub struct Pace {
+    /// Funded users. Their rows fit into the caches of two small servers, as a busy ledger's working set should.
+    pub users: u64,
+    /// How often baseline and saturation alternate: the median of three forgives one bad neighbour.
+    pub rounds: usize,
+    /// Before pgbench is measured, in seconds: connections, plans, pages.
+    pub baseline_warmup_s: u64,
+    /// How long each configuration of pgbench is measured, in seconds; there are four to a round.
+    pub baseline_s: u64,
+    /// Before each load through the gateway is measured, in whole seconds.
+    pub warmup_s: u64,
+    /// How long a round's saturation is measured.
+    pub saturation_s: u64,
+    /// How long latency is measured: p99.9 needs some hundred requests above it.
+    pub latency_s: u64,
+    /// How long each of the mixed loads is measured, and each of the uniform ones around it.
+    pub mixed_s: u64,
+    /// How often the variants of `--full` alternate.
+    pub full_rounds: usize,
+    /// How long each is measured.
+    pub full_s: u64,
+    /// Transactions that exist already, in the variant that has some.
+    pub existing: u64,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            users: 100_000,
+            rounds: 3,
+            baseline_warmup_s: 1,
+            baseline_s: 5,
+            warmup_s: 2,
+            saturation_s: 12,
+            latency_s: 15,
+            mixed_s: 8,
+            full_rounds: 3,
+            full_s: 10,
+            existing: 5_000_000,
+        }
+    }
+}
+
+impl Pace {
+    /// Everything once and for a moment: to see that it works, not to measure.
+    #[must_use]
+    pub fn quick() -> Self {
+        Self {
+            users: 2_000,
+            rounds: 1,
+            baseline_warmup_s: 1,
+            // pgbench does not always tell of its last second.
+            baseline_s: 2,
+            warmup_s: 1,
+            saturation_s: 2,
+            latency_s: 2,
+            mixed_s: 1,
+            full_rounds: 1,
+            full_s: 1,
+            existing: 20_000,
+        }
+    }
+
+    /// What is not measured at the beginning of a load.
+    pub fn warmup(&self) -> Duration {
+        Duration::from_secs(self.warmup_s)
+    }
+}

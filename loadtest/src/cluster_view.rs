@@ -1,0 +1,88 @@
+//! What the shards' own databases say: who owns which slot, and what an acknowledged write has survived.
+//!
+//! Only for the report, and only where somebody who operates the cluster gives its `cluster.toml`. The load itself sees a
+//! gateway and nothing behind it.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use picopay_shared::cluster::{Cluster, Shard};
+use picopay_shared::node_status::OwnedRange;
+use serde_json::{Map, Value};
+use tokio_postgres::{Client, NoTls};
+
+use crate::report::Surroundings;
+use crate::shard_map::ShardMap;
+
+/// For the whole look at one shard. A database that takes longer is not looked at.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What decides whether an acknowledged write survives a crash or the loss of a machine.
+const DURABILITY_SETTINGS: [&str; 5] =
+    ["fsync", "full_page_writes", "synchronous_commit", "synchronous_standby_names", "wal_sync_method"];
+
+/// Looks at all shards.
+///
+/// # Errors
+/// When one cannot be looked at; the message names it.
+pub async fn read(cluster: &Cluster) -> anyhow::Result<(ShardMap, Surroundings)> {
+    let mut around = Surroundings::default();
+    let mut shards = Vec::new();
+    for shard in &cluster.shards {
+        let look = tokio::time::timeout(PATIENCE, read_shard(shard)).await;
+        let (owned, settings, version) = look
+            .map_err(|_| anyhow::anyhow!("it took longer than {} s", PATIENCE.as_secs()))
+            .flatten()
+            .with_context(|| format!("the primary of {} cannot be looked at", shard.name))?;
+        around.durability.insert(shard.name.clone(), settings.into());
+        around.versions.insert(format!("PostgreSQL of {}", shard.name), version.into());
+        shards.push((shard.name.clone(), owned));
+    }
+    Ok((ShardMap::owned(&shards), around))
+}
+
+async fn read_shard(shard: &Shard) -> anyhow::Result<(Vec<OwnedRange>, Map<String, Value>, String)> {
+    let mut config: tokio_postgres::Config = shard.primary.parse()?;
+    if let Some(password) = &shard.password {
+        config.password(password.expose());
+    }
+    config.application_name("picopay-loadtest").connect_timeout(PATIENCE);
+    let (client, connection) = config.connect(NoTls).await?;
+    // It ends with the client; what goes wrong on it the queries tell.
+    let driver = tokio::spawn(connection);
+    let read = read_client(&client, shard).await;
+    drop(client);
+    drop(driver.await);
+    read
+}
+
+async fn read_client(
+    client: &Client,
+    shard: &Shard,
+) -> anyhow::Result<(Vec<OwnedRange>, Map<String, Value>, String)> {
+    let mut settings = Map::new();
+    settings.insert("durability".to_owned(), format!("{:?}", shard.durability).to_lowercase().into());
+    let names: &[&str] = &DURABILITY_SETTINGS;
+    let rows = client
+        .query("SELECT name, setting FROM pg_settings WHERE name = ANY($1) ORDER BY name", &[&names])
+        .await?;
+    for row in rows {
+        settings.insert(row.try_get(0)?, row.try_get::<_, String>(1)?.into());
+    }
+    let version: String = client.query_one("SHOW server_version", &[]).await?.try_get(0)?;
+    let rows = client
+        .query(
+            "SELECT slot FROM slot_owner WHERE state = 'owned' AND owner = $1 ORDER BY slot",
+            &[&shard.name],
+        )
+        .await?;
+    let mut owned: Vec<OwnedRange> = Vec::new();
+    for row in rows {
+        let slot = u16::try_from(row.try_get::<_, i16>(0)?)?;
+        match owned.last_mut() {
+            Some(range) if range.last + 1 == slot => range.last = slot,
+            _ => owned.push(OwnedRange { first: slot, last: slot, epoch: 0 }),
+        }
+    }
+    Ok((owned, settings, version))
+}

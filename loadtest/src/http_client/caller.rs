@@ -1,0 +1,80 @@
+//! One request at a time, waiting for its answer: for the steps around a load, never for the load itself.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+
+use super::response::{self, Read};
+use super::target::Target;
+
+/// Longer than a gateway's own deadline, so that what it says about a slow shard still arrives.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// Asks one gateway, each time over a new connection.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    target: Target,
+}
+
+/// What came back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reply {
+    /// For example 200.
+    pub status: u16,
+    /// Whether it said `Idempotent-Replayed: true`.
+    pub is_replayed: bool,
+    /// All of it.
+    pub body: String,
+}
+
+impl Reply {
+    /// The body, if it is JSON.
+    pub fn json(&self) -> Option<serde_json::Value> {
+        serde_json::from_str(&self.body).ok()
+    }
+}
+
+impl Caller {
+    /// For this gateway.
+    pub fn new(target: Target) -> Self {
+        Self { target }
+    }
+
+    /// Reads.
+    pub fn get(&self, path: &str) -> anyhow::Result<Reply> {
+        let mut request = Vec::new();
+        self.target.form("GET", path).write_get(&mut request, |_| {});
+        self.exchange(&request)
+    }
+
+    /// Writes. An empty key is not sent.
+    pub fn post(&self, path: &str, idempotency_key: &str, body: &str) -> anyhow::Result<Reply> {
+        let mut request = Vec::new();
+        self.target.form("POST", path).write_post(&mut request, idempotency_key.as_bytes(), body.as_bytes());
+        self.exchange(&request)
+    }
+
+    fn exchange(&self, request: &[u8]) -> anyhow::Result<Reply> {
+        let url = self.target.url();
+        let mut stream = TcpStream::connect_timeout(&self.target.address(), PATIENCE)
+            .with_context(|| format!("no gateway answers at {url}"))?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.write_all(request).with_context(|| format!("{url} ended the connection"))?;
+        let (mut input, mut chunk) = (Vec::new(), [0_u8; 8 * 1024]);
+        loop {
+            let count = stream.read(&mut chunk).with_context(|| format!("{url} did not answer"))?;
+            if count == 0 {
+                bail!("{url} ended the connection without an answer");
+            }
+            input.extend_from_slice(&chunk[..count]);
+            let read = response::read(&input)
+                .with_context(|| format!("{url} does not speak as a PicoPay gateway does"))?;
+            if let Read::Complete(head) = read {
+                let body = String::from_utf8_lossy(&input[head.body]).into_owned();
+                return Ok(Reply { status: head.status, is_replayed: head.is_replayed, body });
+            }
+        }
+    }
+}

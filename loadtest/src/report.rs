@@ -1,0 +1,356 @@
+//! What came out: one JSON for programs, one page for people, a few lines for the terminal.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::histogram::{Bin, CurvePoint, Percentiles};
+use crate::machine::Machine;
+use crate::run::{Measured, Plan, Rhythm};
+use crate::tally::{Errors, SecondFigures};
+use crate::traffic::{Broken, Kind, Promise};
+
+/// The page. It holds the JSON and draws it by itself: no other file, no other host.
+const PAGE: &str = include_str!("report.html");
+const PLACE_OF_DATA: &str = "/*DATA*/null";
+
+/// Later than this by the clock, one arrival in a hundred, and the load was not what it was meant to be.
+const LAG_P99_MAX_MS: f64 = 100.0;
+/// A thread that slept for less than this share of its schedule had no room for what was due …
+const SLEPT_MIN: f64 = 0.02;
+/// … if more than this share of the arrivals had to wait or was dropped.
+const LATE_MAX: f64 = 0.01;
+
+/// Everything a report says.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// What was tried, for the page's heading.
+    pub title: String,
+    /// RFC 3339.
+    pub started_at: String,
+    /// How long was measured, in seconds.
+    pub duration_s: f64,
+    /// Whether it was ended before its time.
+    pub was_stopped: bool,
+    /// Promises that were broken. None: all is well.
+    pub failures: Vec<String>,
+    /// Arrivals a second.
+    pub offered_per_second: f64,
+    /// Good answers a second.
+    pub achieved_per_second: f64,
+    /// Arrivals in all.
+    pub offered: u64,
+    /// Good answers in all.
+    pub achieved: u64,
+    /// Arrivals given up because too many waited already.
+    pub dropped: u64,
+    /// Arrivals that waited for a free connection.
+    pub waited: u64,
+    /// From the intended start to the answer; good answers only.
+    pub latency: Percentiles,
+    /// From sending to the answer: the same without the wait for a connection.
+    pub service_time: Percentiles,
+    /// How long it took to be refused, or given up.
+    pub error_latency: Percentiles,
+    /// By kind of request.
+    pub kinds: Vec<Group>,
+    /// By shard.
+    pub shards: Vec<Group>,
+    /// By problem type.
+    pub errors: Errors,
+    /// Repeats that did not get the first answer.
+    pub unequal_replays: u64,
+    /// New keys that were answered as if known.
+    pub unexpected_replays: u64,
+    /// Answers about something else than was asked.
+    pub wrong_answers: u64,
+    /// Some of these.
+    pub broken: Vec<Broken>,
+    /// Why the first unreadable answer could not be read.
+    pub unreadable_answer: Option<String>,
+    /// Acknowledged writes in the file of `--acks`.
+    pub acks: Option<u64>,
+    /// Second by second.
+    pub seconds: Vec<SecondFigures>,
+    /// The distribution of latency.
+    pub curve: Vec<CurvePoint>,
+    /// The same, as bars.
+    pub bins: Vec<Bin>,
+    /// What the load test itself took.
+    pub generator: Generator,
+    /// Every flag.
+    pub settings: Value,
+    /// Where it was measured.
+    pub machine: Machine,
+    /// What ran: the load test, the gateway, and the databases where known.
+    pub versions: Value,
+    /// What an acknowledged write had survived, as far as it is known.
+    pub durability: Value,
+}
+
+/// Figures of one kind of request, or of one shard.
+#[derive(Debug, Clone, Serialize)]
+pub struct Group {
+    /// Which.
+    pub name: String,
+    /// Good answers a second.
+    pub per_second: f64,
+    /// Errors; counted by shard only.
+    pub errors: Option<u64>,
+    /// Of the good answers.
+    pub latency: Percentiles,
+}
+
+/// What the load test itself took, and whether it kept up.
+#[derive(Debug, Clone, Serialize)]
+pub struct Generator {
+    /// CPU time for one request.
+    pub cpu_us_per_request: f64,
+    /// CPU time of the sending threads, of all that they could have had.
+    pub busy_share: f64,
+    /// How much of its schedule they had nothing to do.
+    pub slept_share: f64,
+    /// How late it looked at its schedule.
+    pub lag: Percentiles,
+}
+
+/// What is known of the cluster, beyond what a client sees.
+#[derive(Debug, Clone, Default)]
+pub struct Surroundings {
+    /// What ran.
+    pub versions: serde_json::Map<String, Value>,
+    /// What an acknowledged write had survived.
+    pub durability: serde_json::Map<String, Value>,
+}
+
+impl Report {
+    /// Of one run. `settings`: every flag; `acks`: lines of the file of acknowledged writes, if there is one.
+    pub fn new(
+        plan: &Plan,
+        measured: &Measured,
+        settings: Value,
+        acks: Option<u64>,
+        around: Surroundings,
+    ) -> Self {
+        let tally = &measured.tally;
+        let latency = tally.latency();
+        let group = |name: &str, latency: Percentiles, errors| Group {
+            name: name.to_owned(),
+            per_second: rounded(latency.count as f64 / measured.measured.as_secs_f64().max(1e-9)),
+            errors,
+            latency,
+        };
+        let kinds = Kind::ALL.into_iter().filter_map(|kind| {
+            let latency = tally.latency_of_kind(kind).percentiles();
+            (latency.count > 0).then(|| group(kind.as_str(), latency, None))
+        });
+        let shards = plan.shards.names().iter().enumerate().map(|(place, name)| {
+            let errors = tally.shard_errors.get(place).copied().unwrap_or(0);
+            group(name, tally.latency_of_shard(place).percentiles(), Some(errors))
+        });
+        let threads = f64::from(measured.workers);
+        let cpu_us = Duration::from_nanos(tally.cpu_ns).as_secs_f64() * 1e6;
+        let scheduled = measured.measured + plan.warmup;
+        let wall_us = Duration::from_nanos(tally.wall_ns).as_secs_f64() * 1e6;
+        let generator = Generator {
+            cpu_us_per_request: rounded(cpu_us / (tally.sent.max(1) as f64)),
+            busy_share: rounded(cpu_us / (wall_us * threads).max(1.0)),
+            slept_share: rounded(tally.slept_ns as f64 / (scheduled.as_nanos() as f64 * threads).max(1.0)),
+            lag: tally.lag.percentiles(),
+        };
+        let mut versions = around.versions;
+        versions.insert("picopay-loadtest".to_owned(), env!("CARGO_PKG_VERSION").into());
+        let mut report = Self {
+            title: title(plan),
+            started_at: jiff::Timestamp::try_from(measured.started)
+                .map(|at| at.to_string())
+                .unwrap_or_default(),
+            duration_s: rounded(measured.measured.as_secs_f64()),
+            was_stopped: measured.was_stopped,
+            failures: Vec::new(),
+            offered_per_second: rounded(measured.offered_per_second()),
+            achieved_per_second: rounded(measured.achieved_per_second()),
+            offered: tally.offered,
+            achieved: tally.achieved,
+            dropped: tally.dropped,
+            waited: tally.waited,
+            latency: latency.percentiles(),
+            service_time: tally.service.percentiles(),
+            error_latency: tally.error_latency.percentiles(),
+            kinds: kinds.collect(),
+            shards: shards.collect(),
+            errors: tally.errors.clone(),
+            unequal_replays: tally.broken[Promise::EqualReplays as usize],
+            unexpected_replays: tally.broken[Promise::NoUnexpectedReplays as usize],
+            wrong_answers: tally.broken[Promise::RightAnswers as usize],
+            broken: tally.broken_shown.clone(),
+            unreadable_answer: tally.malformed.clone(),
+            acks,
+            seconds: measured
+                .seconds
+                .iter()
+                .map(|second| second.figures(plan.warmup, plan.duration))
+                .collect(),
+            curve: latency.curve(),
+            bins: latency.bins(),
+            generator,
+            settings,
+            machine: Machine::read(),
+            versions: versions.into(),
+            durability: around.durability.into(),
+        };
+        report.failures = report.find_failures(plan);
+        report
+    }
+
+    /// What makes the exit code 1.
+    fn find_failures(&self, plan: &Plan) -> Vec<String> {
+        let mut failures = Vec::new();
+        let counts = [
+            (
+                self.unequal_replays,
+                "repeats did not get the first answer, byte for byte and marked as a replay",
+            ),
+            (self.unexpected_replays, "new keys were answered as if they were known"),
+            (self.wrong_answers, "answers were not about what was asked, or could not be read"),
+        ];
+        for (count, what) in counts {
+            if count > 0 {
+                failures.push(format!("{count} {what}"));
+            }
+        }
+        if self.offered > 0 && self.achieved == 0 {
+            failures.push("not one request was answered well".to_owned());
+        }
+        if let Rhythm::Open { rate_per_second, .. } = plan.rhythm {
+            let lag_ms = self.generator.lag.p99_ms;
+            let late_share = (self.waited + self.dropped) as f64 / self.offered.max(1) as f64;
+            let is_worn_out = self.generator.slept_share < SLEPT_MIN && late_share > LATE_MAX;
+            if lag_ms > LAG_P99_MAX_MS || is_worn_out {
+                failures.push(format!(
+                    "this machine could not generate {rate_per_second} requests/s: the schedule fell behind by {lag_ms:.1} ms \
+                     (p99; at most {:.1} ms), {:.0} % of the arrivals were late or dropped, and the load test slept for {:.0} % of the \
+                     time; these figures measure the load test. Try a lower --rate, or more --threads where there are cores for them",
+                    self.generator.lag.max_ms,
+                    late_share * 100.0,
+                    self.generator.slept_share * 100.0,
+                ));
+            }
+        }
+        failures
+    }
+
+    /// Writes `report.json` and `report.html` into `folder`, which is made if it is not there.
+    ///
+    /// # Errors
+    /// When they cannot be written.
+    pub fn write(&self, folder: &Path) -> anyhow::Result<()> {
+        let json = serde_json::to_string_pretty(self).context("the report cannot be written as JSON")?;
+        fs::create_dir_all(folder)
+            .with_context(|| format!("--report {}: cannot be made", folder.display()))?;
+        for (name, text) in [("report.json", json.as_str()), ("report.html", &page(&json))] {
+            let path = folder.join(name);
+            fs::write(&path, text)
+                .with_context(|| format!("--report: {} cannot be written", path.display()))?;
+        }
+        Ok(())
+    }
+
+    /// The few lines that a terminal shows in the end.
+    pub fn summary(&self) -> String {
+        use std::fmt::Write as _;
+        let mut out = String::new();
+        let mut line =
+            |name: &str, text: String| writeln!(out, "{name:<12}{text}").expect("a String takes everything");
+        let stopped = if self.was_stopped { " (stopped)" } else { "" };
+        line("load", format!("{}; {} s measured{stopped}", self.title, self.duration_s));
+        line("offered", format!("{:.0}/s", self.offered_per_second));
+        let missing =
+            if self.dropped > 0 { format!(", {} arrivals dropped", self.dropped) } else { String::new() };
+        line("achieved", format!("{:.0}/s{missing}", self.achieved_per_second));
+        line("latency", show_latency(&self.latency));
+        for kind in &self.kinds {
+            if self.kinds.len() > 1 {
+                line(
+                    &format!("  {}", kind.name),
+                    format!("{:.0}/s, {}", kind.per_second, show_latency(&kind.latency)),
+                );
+            }
+        }
+        let errors: u64 = self.errors.values().sum();
+        line("errors", errors.to_string());
+        for (code, count) in &self.errors {
+            line("", format!("{count} {code}"));
+        }
+        if let Some(unreadable) = &self.unreadable_answer {
+            line("", unreadable.clone());
+        }
+        if let Some(acks) = self.acks {
+            line("acks", format!("{acks} acknowledged writes recorded"));
+        }
+        line(
+            "load test",
+            format!(
+                "{:.1} µs of CPU a request, {:.0} % of its threads",
+                self.generator.cpu_us_per_request,
+                self.generator.busy_share * 100.0
+            ),
+        );
+        for failure in &self.failures {
+            line("FAILED", failure.clone());
+        }
+        for broken in self.broken.iter().take(2) {
+            line("", broken.detail.clone());
+        }
+        out
+    }
+}
+
+fn show_latency(latency: &Percentiles) -> String {
+    let Percentiles { p50_ms, p90_ms, p99_ms, p999_ms, max_ms, .. } = latency;
+    format!(
+        "p50 {p50_ms:.2} ms, p90 {p90_ms:.2} ms, p99 {p99_ms:.2} ms, p99.9 {p999_ms:.2} ms, max {max_ms:.2} ms"
+    )
+}
+
+fn title(plan: &Plan) -> String {
+    let connections = plan.connections;
+    match plan.rhythm {
+        Rhythm::Closed => format!("closed loop, {connections} connections"),
+        Rhythm::Open { rate_per_second, spacing, .. } => {
+            let spacing = format!("{spacing:?}").to_lowercase();
+            format!("open loop, {rate_per_second}/s {spacing}, at most {connections} connections")
+        }
+    }
+}
+
+/// To the thousandth: more digits would only look like more.
+fn rounded(value: f64) -> f64 {
+    (value * 1_000.0).round() / 1_000.0
+}
+
+/// The page with its data. A gateway's text could hold `</script>`; in JSON, `<` may be written otherwise.
+fn page(json: &str) -> String {
+    PAGE.replacen(PLACE_OF_DATA, &json.replace('<', "\\u003c"), 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_holds_its_data_and_asks_no_other_host() {
+        assert_eq!(PAGE.matches(PLACE_OF_DATA).count(), 1);
+        let page = page(r#"{"title": "</script><script>alert(1)"}"#);
+        assert!(page.contains(r#"{"title": "\u003c/script>"#));
+        for outside in ["src=", "href=", "@import", "url(", "https://", "http://"] {
+            let allowed = page.matches("http://www.w3.org/2000/svg").count();
+            let found = page.matches(outside).count() - if outside == "http://" { allowed } else { 0 };
+            assert_eq!(found, 0, "{outside}");
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! The other side in tests of the load test itself: answers at once, decides nothing, keeps nothing.
+
+use std::io::{self, Read as _, Write as _};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use mio::net::{TcpListener, TcpStream};
+use mio::{Events, Interest, Poll, Token};
+
+const LISTENER: Token = Token(usize::MAX - 1);
+
+/// One request, as a responder sees it.
+#[derive(Debug, Clone, Copy)]
+pub struct Seen<'a> {
+    /// `POST /v1/charge`, for example.
+    pub line: &'a str,
+    /// The key, empty when there was none.
+    pub idempotency_key: &'a str,
+    /// What was posted.
+    pub body: &'a [u8],
+}
+
+/// A responder in a thread of its own, until it is dropped.
+#[derive(Debug)]
+pub struct Responder {
+    address: SocketAddr,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<io::Result<()>>>,
+}
+
+impl Responder {
+    /// On a free port of this machine. `answer` writes the whole answer to each request; when it writes nothing, there is none.
+    ///
+    /// # Errors
+    /// When there is no port or no thread.
+    pub fn start(answer: impl FnMut(Seen<'_>, &mut Vec<u8>) + Send + 'static) -> io::Result<Self> {
+        let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
+        let address = listener.local_addr()?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let thread = std::thread::Builder::new()
+            .name("responder".to_owned())
+            .spawn(move || serve(listener, answer, &stopped))?;
+        Ok(Self { address, stop, thread: Some(thread) })
+    }
+
+    /// Its base URL.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+}
+
+impl Drop for Responder {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            drop(thread.join());
+        }
+    }
+}
+
+/// Answers as a gateway of unlimited speed would.
+pub fn answer_as_a_gateway(seen: Seen<'_>, out: &mut Vec<u8>) {
+    let mut body = Vec::with_capacity(512);
+    if seen.line.starts_with("POST /v1/users") {
+        body.extend_from_slice(seen.body);
+    } else if seen.line.starts_with("POST") {
+        write_transaction(&seen, &mut body);
+    } else if seen.line.contains("/balance") {
+        let user = seen.line.split('/').nth(3).unwrap_or("1");
+        body.extend_from_slice(format!("{{\"user_id\":{user},\"balances\":[]}}").as_bytes());
+    } else {
+        body.extend_from_slice(b"{\"data\":[],\"next_cursor\":null}");
+    }
+    write_answer(out, "200 OK", "", &body);
+}
+
+/// Writes a whole answer with this status, more headers (each ended by CR LF) and body.
+pub fn write_answer(out: &mut Vec<u8>, status: &str, headers: &str, body: &[u8]) {
+    let head = format!(
+        "HTTP/1.1 {status}\r\ncontent-type: application/json\r\nx-request-id: 0199a1b2c3d4\r\n{headers}content-length: {}\r\n\r\n",
+        body.len()
+    );
+    out.extend_from_slice(head.as_bytes());
+    out.extend_from_slice(body);
+}
+
+/// The answer to a write that was booked, made of the request alone: a repeat gets the same.
+pub fn write_transaction(seen: &Seen<'_>, body: &mut Vec<u8>) {
+    #[derive(serde::Deserialize)]
+    struct Posted<'a> {
+        user_id: Option<i64>,
+        amount: Option<&'a str>,
+        currency: Option<&'a str>,
+        transaction_id: Option<&'a str>,
+    }
+    let none = Posted { user_id: None, amount: None, currency: None, transaction_id: None };
+    let posted = serde_json::from_slice(seen.body).unwrap_or(none);
+    let kind = seen.line.split(' ').nth(1).and_then(|path| path.rsplit('/').next()).unwrap_or_default();
+    let (user, amount) = (posted.user_id.unwrap_or(1), posted.amount.unwrap_or("0.01"));
+    let currency = posted.currency.unwrap_or("USD");
+    let charge = posted.transaction_id.map_or_else(String::new, |id| format!("\"charge_id\":\"{id}\","));
+    let key = seen.idempotency_key;
+    let text = format!(
+        "{{\"transaction\":{{\"id\":\"{key}\",\"user_id\":{user},\"kind\":\"{kind}\",\"status\":\"completed\",\"amount\":\"{amount}\",\
+         \"currency\":\"{currency}\",\"balance_after\":\"950.00\",{charge}\"idempotency_key\":\"{key}\",\
+         \"created_at\":\"2026-11-22T12:00:00.123Z\"}},\"new_balance\":\"950.00\"}}"
+    );
+    body.extend_from_slice(text.as_bytes());
+}
+
+struct Client {
+    stream: TcpStream,
+    input: Vec<u8>,
+}
+
+fn serve(
+    mut listener: TcpListener,
+    mut answer: impl FnMut(Seen<'_>, &mut Vec<u8>),
+    stop: &AtomicBool,
+) -> io::Result<()> {
+    let mut poll = Poll::new()?;
+    poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
+    let mut clients: Vec<Option<Client>> = Vec::new();
+    let mut events = Events::with_capacity(1_024);
+    let (mut chunk, mut output) = (vec![0; 64 * 1024], Vec::new());
+    while !stop.load(Ordering::Relaxed) {
+        match poll.poll(&mut events, Some(Duration::from_millis(20))) {
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
+            _ => {}
+        }
+        for event in &events {
+            if event.token() == LISTENER {
+                while let Ok((mut stream, _)) = listener.accept() {
+                    let place = clients.iter().position(Option::is_none).unwrap_or(clients.len());
+                    poll.registry().register(&mut stream, Token(place), Interest::READABLE)?;
+                    stream.set_nodelay(true)?;
+                    let client = Some(Client { stream, input: Vec::new() });
+                    if place < clients.len() { clients[place] = client } else { clients.push(client) }
+                }
+                continue;
+            }
+            let Token(place) = event.token();
+            let Some(Some(client)) = clients.get_mut(place) else { continue };
+            if exchange(client, &mut chunk, &mut output, &mut answer).is_err() {
+                clients[place] = None;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn exchange(
+    client: &mut Client,
+    chunk: &mut [u8],
+    output: &mut Vec<u8>,
+    answer: &mut impl FnMut(Seen<'_>, &mut Vec<u8>),
+) -> io::Result<()> {
+    loop {
+        let count = match client.stream.read(chunk) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        client.input.extend_from_slice(&chunk[..count]);
+        output.clear();
+        while let Some(length) = answer_first(&client.input, output, answer) {
+            client.input.drain(..length);
+        }
+        // Answers are far smaller than a socket's buffer: what does not fit at once is a client that does not read.
+        if client.stream.write(output)? < output.len() {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        if count < chunk.len() {
+            return Ok(());
+        }
+    }
+}
+
+/// Answers the request at the start of `input`, and returns its length, once it is there completely.
+fn answer_first(
+    input: &[u8],
+    output: &mut Vec<u8>,
+    answer: &mut impl FnMut(Seen<'_>, &mut Vec<u8>),
+) -> Option<usize> {
+    let end = memchr::memmem::find(input, b"\r\n\r\n")? + 4;
+    let head = std::str::from_utf8(&input[..end]).ok()?;
+    let header = |name: &str| {
+        let line = head.lines().find_map(|line| line.strip_prefix(name));
+        line.unwrap_or_default()
+    };
+    let length: usize = header("content-length: ").parse().unwrap_or(0);
+    let body = input.get(end..end + length)?;
+    let line = head.lines().next()?;
+    answer(Seen { line, idempotency_key: header("idempotency-key: "), body }, output);
+    Some(end + length)
+}

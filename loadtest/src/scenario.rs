@@ -1,0 +1,456 @@
+//! What the load consists of: which operations, about which users, how many of them repeats.
+
+use std::borrow::Cow;
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use anyhow::bail;
+use picopay_shared::money::{Currency, Money};
+use picopay_shared::slot::{Slot, UserId};
+use serde::Serialize;
+
+use crate::acks::AckSink;
+use crate::http_client::target::{Form, Target, write_number};
+use crate::popularity::{Distribution, Popularity};
+use crate::random::Random;
+use crate::traffic::{Answer, Broken, Kind, Promise, Traffic, Verdict, problem_code};
+use crate::write::{KeySource, UuidText, Wish, Write, WriteAnswer, WriteForms, minor_units};
+
+/// How many answered writes a worker remembers, to send them again. A retry comes soon or not at all; at the speed of one
+/// core this is the last tenth of a second, and twice as many would only cost memory.
+const REPEATABLE_MAX: usize = 4_096;
+
+/// How many charges a worker remembers to refund.
+const REFUNDABLE_MAX: usize = 4_096;
+
+/// Transactions on a page of history: the API's own default.
+const HISTORY_LIMIT: &str = "&limit=20";
+
+/// The flags that say what the load consists of.
+#[derive(Debug, Clone, Serialize, clap::Args)]
+#[command(next_help_heading = "Traffic")]
+pub struct ScenarioArgs {
+    /// How many users there are.
+    #[arg(long, default_value_t = 10_000, value_name = "N")]
+    pub users: u64,
+    /// The lowest user id. Users that other runs made keep their money and are topped up.
+    #[arg(long, default_value_t = 1, value_name = "ID")]
+    pub first_user: u64,
+    /// How operations spread over the users: uniform, or zipf:EXPONENT.
+    #[arg(long, default_value = "uniform", value_name = "HOW")]
+    #[serde(serialize_with = "as_text")]
+    pub distribution: Distribution,
+    /// Share of the charges that are about one and the same user, the first.
+    #[arg(long, default_value_t = 0.0, value_name = "SHARE")]
+    pub hot_share: f64,
+    /// Share of the writes that repeat an earlier write with its key (a retry storm). Each answer is compared with the first.
+    #[arg(long, default_value_t = 0.0, value_name = "SHARE")]
+    pub duplicates: f64,
+    /// Share of the requests that read a page of history.
+    #[arg(long, default_value_t = 0.0, value_name = "SHARE")]
+    pub history: f64,
+    /// Share of the requests that read a balance.
+    #[arg(long, default_value_t = 0.0, value_name = "SHARE")]
+    pub balance_reads: f64,
+    /// Share of the requests that refund a recent charge.
+    #[arg(long, default_value_t = 0.0, value_name = "SHARE")]
+    pub refunds: f64,
+    /// Share of the requests that top a user up.
+    #[arg(long, default_value_t = 0.0, value_name = "SHARE")]
+    pub topups: f64,
+    /// The currency of everything.
+    #[arg(long, default_value = "USD", value_name = "CODE")]
+    pub currency: String,
+    /// The largest charge; each is drawn between the currency's smallest unit and this.
+    #[arg(long, default_value = "1", value_name = "AMOUNT")]
+    pub amount_max: String,
+    /// The same seed gives the same users, amounts, order and arrivals. Idempotency keys are new in every run.
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub seed: u64,
+}
+
+fn as_text<S: serde::Serializer>(value: &impl ToString, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&value.to_string())
+}
+
+/// What the load consists of, checked.
+#[derive(Debug, Clone)]
+pub struct Scenario {
+    args: ScenarioArgs,
+    currency: Currency,
+    amount_max: u64,
+    run: u64,
+}
+
+impl Scenario {
+    /// Checks the flags. Each scenario is a run of its own: it uses keys that no other used.
+    ///
+    /// # Errors
+    /// When they make no sense; the message names the flag.
+    pub fn new(args: ScenarioArgs) -> anyhow::Result<Self> {
+        let kinds = [
+            ("--history", args.history),
+            ("--balance-reads", args.balance_reads),
+            ("--refunds", args.refunds),
+            ("--topups", args.topups),
+        ];
+        for (flag, share) in kinds.into_iter().chain([("--hot-share", args.hot_share)]) {
+            if !(0.0..=1.0).contains(&share) {
+                bail!("{flag} {share}: a share is a number from 0 to 1, for example 0.2");
+            }
+        }
+        // Never all: there must be something to repeat.
+        if !(0.0..=0.99).contains(&args.duplicates) {
+            bail!(
+                "--duplicates {}: a share from 0 to 0.99; somebody has to send the first request",
+                args.duplicates
+            );
+        }
+        let sum: f64 = kinds.iter().map(|(_, share)| share).sum();
+        if sum > 1.0 + 1e-9 {
+            let flags: Vec<String> = kinds.iter().map(|(flag, share)| format!("{flag} {share}")).collect();
+            bail!(
+                "{} are together {sum}, more than all requests (charges are what remains)",
+                flags.join(", ")
+            );
+        }
+        if args.users == 0 {
+            bail!("--users 0: somebody has to be charged");
+        }
+        let last = args.first_user.checked_add(args.users - 1);
+        if args.first_user == 0 || last.is_none_or(|last| i64::try_from(last).is_err()) {
+            bail!(
+                "--first-user {} --users {}: user ids go from 1 to 9223372036854775807",
+                args.first_user,
+                args.users
+            );
+        }
+        let currency = Currency::parse(&args.currency);
+        let currency = currency.map_err(|error| anyhow::anyhow!("--currency {}: {error}", args.currency))?;
+        let amount_max = Money::parse(&args.amount_max, currency);
+        let amount_max =
+            amount_max.map_err(|error| anyhow::anyhow!("--amount-max {}: {error}", args.amount_max))?;
+        Ok(Self { args, currency, amount_max: minor_units(amount_max), run: rand::random() })
+    }
+
+    /// The flags it was made of.
+    pub fn args(&self) -> &ScenarioArgs {
+        &self.args
+    }
+
+    /// The currency of everything.
+    pub fn currency(&self) -> Currency {
+        self.currency
+    }
+
+    /// What tells this run's idempotency keys from all others.
+    pub fn run(&self) -> u64 {
+        self.run
+    }
+
+    /// The user of this rank, from 0.
+    pub fn user(&self, rank: u64) -> UserId {
+        let id = i64::try_from(self.args.first_user + rank).expect("checked when the scenario was made");
+        UserId::try_from(id).expect("checked when the scenario was made")
+    }
+}
+
+/// One worker's share of a scenario.
+#[derive(Debug)]
+pub struct ScenarioTraffic {
+    scenario: Scenario,
+    popularity: Popularity,
+    random: Random,
+    keys: KeySource,
+    forms: WriteForms,
+    balance: Form,
+    history: Form,
+    acks: Option<AckSink>,
+    repeatable: VecDeque<Rc<Answered>>,
+    refundable: VecDeque<Refundable>,
+}
+
+/// A write with its first answer.
+#[derive(Debug)]
+pub struct Answered {
+    write: Write,
+    status: u16,
+    body: Vec<u8>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Refundable {
+    charge: UuidText,
+    user: UserId,
+    minor_units: u64,
+}
+
+/// What a worker remembers of a request in flight.
+#[derive(Debug)]
+pub enum Asked {
+    /// A write with a new key.
+    First(Write),
+    /// The same once more.
+    Repeat(Rc<Answered>),
+    /// A balance.
+    Balance(UserId),
+    /// A page of history.
+    History(UserId),
+}
+
+impl ScenarioTraffic {
+    /// For the worker of this number. Workers of one scenario draw from separate streams.
+    pub fn new(scenario: &Scenario, target: &Target, worker: u32, acks: Option<AckSink>) -> Self {
+        let args = scenario.args();
+        Self {
+            popularity: Popularity::new(args.distribution, args.users),
+            // Odd streams; the even ones belong to the schedules.
+            random: Random::new(args.seed, u64::from(worker) * 2 + 1),
+            keys: KeySource::new(scenario.run, worker),
+            forms: WriteForms::new(target, scenario.currency),
+            balance: target.form("GET", "/v1/users/"),
+            history: target.form("GET", "/v1/transactions?user_id="),
+            acks,
+            repeatable: VecDeque::new(),
+            refundable: VecDeque::new(),
+            scenario: scenario.clone(),
+        }
+    }
+
+    fn choose(&mut self) -> Asked {
+        let args = &self.scenario.args;
+        let mut point = self.random.unit();
+        let mut is_within = |share: f64| {
+            let is_within = point < share;
+            point -= share;
+            is_within
+        };
+        if is_within(args.history) {
+            return Asked::History(self.any_user());
+        }
+        if is_within(args.balance_reads) {
+            return Asked::Balance(self.any_user());
+        }
+        let (is_refund, is_top_up) = (is_within(args.refunds), is_within(args.topups));
+        if self.random.chance(args.duplicates) && !self.repeatable.is_empty() {
+            let at = self.random.below(u64::try_from(self.repeatable.len()).expect("fits 64 bits"));
+            let at = usize::try_from(at).expect("below a length");
+            return Asked::Repeat(Rc::clone(&self.repeatable[at]));
+        }
+        if is_refund && let Some(Refundable { charge, user, minor_units }) = self.refundable.pop_front() {
+            return Asked::First(Write {
+                wish: Wish::Refund { charge },
+                user,
+                minor_units,
+                key: self.keys.next_key(),
+            });
+        }
+        let minor_units = 1 + self.random.below(self.scenario.amount_max);
+        let (wish, user) = if is_top_up {
+            (Wish::TopUp, self.any_user())
+        } else if self.random.chance(args.hot_share) {
+            (Wish::Charge, self.scenario.user(0))
+        } else {
+            (Wish::Charge, self.any_user())
+        };
+        Asked::First(Write { wish, user, minor_units, key: self.keys.next_key() })
+    }
+
+    fn any_user(&mut self) -> UserId {
+        self.scenario.user(self.popularity.draw(&mut self.random))
+    }
+
+    fn judge_first(&mut self, write: &Write, status: u16, is_replayed: bool, body: &[u8]) -> Judgement {
+        if is_replayed {
+            return Judgement::broken(
+                Promise::NoUnexpectedReplays,
+                format!("a new key was answered as a replay: {}", show(write, status, body)),
+            );
+        }
+        if status != 200 {
+            let code = problem_code(status, body);
+            if is_recorded(&code) {
+                self.remember(write, status, body);
+            }
+            return Judgement::error(code);
+        }
+        let answer = match serde_json::from_slice::<WriteAnswer<'_>>(body) {
+            Ok(answer) => answer.transaction,
+            Err(error) => {
+                let detail = format!("the answer cannot be read ({error}): {}", show(write, status, body));
+                return Judgement::broken(Promise::RightAnswers, detail);
+            }
+        };
+        if let Some(field) = answer.wrong_field(write, self.scenario.currency) {
+            let detail = format!("{field} is not what was asked: {}", show(write, status, body));
+            return Judgement::broken(Promise::RightAnswers, detail);
+        }
+        if let Some(acks) = &mut self.acks {
+            acks.record(&answer);
+        }
+        if self.scenario.args.refunds > 0.0
+            && write.wish == Wish::Charge
+            && let Ok(charge) = UuidText::try_from(answer.id.as_bytes())
+        {
+            if self.refundable.len() == REFUNDABLE_MAX {
+                self.refundable.pop_front();
+            }
+            self.refundable.push_back(Refundable {
+                charge,
+                user: write.user,
+                minor_units: write.minor_units,
+            });
+        }
+        self.remember(write, status, body);
+        Judgement::fine()
+    }
+
+    fn remember(&mut self, write: &Write, status: u16, body: &[u8]) {
+        if self.scenario.args.duplicates > 0.0 {
+            if self.repeatable.len() == REPEATABLE_MAX {
+                self.repeatable.pop_front();
+            }
+            self.repeatable.push_back(Rc::new(Answered { write: *write, status, body: body.to_vec() }));
+        }
+    }
+}
+
+impl Traffic for ScenarioTraffic {
+    type Request = Asked;
+
+    fn next(&mut self, output: &mut Vec<u8>) -> Option<Asked> {
+        if self.acks.as_ref().is_some_and(AckSink::is_closed) {
+            return None;
+        }
+        let asked = self.choose();
+        match &asked {
+            Asked::First(write) => self.forms.write(write, output),
+            Asked::Repeat(answered) => self.forms.write(&answered.write, output),
+            Asked::Balance(user) => self.balance.write_get(output, |out| {
+                write_number(out, user.get().unsigned_abs());
+                out.extend_from_slice(b"/balance");
+            }),
+            Asked::History(user) => self.history.write_get(output, |out| {
+                write_number(out, user.get().unsigned_abs());
+                out.extend_from_slice(HISTORY_LIMIT.as_bytes());
+            }),
+        }
+        Some(asked)
+    }
+
+    fn judge(&mut self, asked: Asked, answer: Answer<'_>) -> Verdict {
+        let (kind, slot) = (asked.kind(), asked.slot());
+        let judgement = match answer {
+            Answer::Lost(lost) => Judgement::error(Cow::Borrowed(lost.code())),
+            Answer::Reply { status, is_replayed, body } => match &asked {
+                Asked::First(write) => self.judge_first(write, status, is_replayed, body),
+                Asked::Repeat(answered) => judge_repeat(answered, status, is_replayed, body),
+                Asked::Balance(user) | Asked::History(user) => judge_read(*user, status, body),
+            },
+        };
+        Verdict { kind, slot, result: judgement.result, broken: judgement.broken, pause: None }
+    }
+
+    fn every_second(&mut self) {
+        if let Some(acks) = &mut self.acks {
+            acks.flush();
+        }
+    }
+}
+
+impl Asked {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::First(write) => match write.wish {
+                Wish::Charge => Kind::Charge,
+                Wish::TopUp => Kind::TopUp,
+                Wish::Refund { .. } => Kind::Refund,
+            },
+            Self::Repeat(_) => Kind::Replay,
+            Self::Balance(_) => Kind::Balance,
+            Self::History(_) => Kind::History,
+        }
+    }
+
+    fn slot(&self) -> Slot {
+        match self {
+            Self::First(write) => write.user.slot(),
+            Self::Repeat(answered) => answered.write.user.slot(),
+            Self::Balance(user) | Self::History(user) => user.slot(),
+        }
+    }
+}
+
+struct Judgement {
+    result: Result<(), Cow<'static, str>>,
+    broken: Option<Broken>,
+}
+
+impl Judgement {
+    fn fine() -> Self {
+        Self { result: Ok(()), broken: None }
+    }
+
+    fn error(code: Cow<'static, str>) -> Self {
+        Self { result: Err(code), broken: None }
+    }
+
+    fn broken(promise: Promise, detail: String) -> Self {
+        Self { result: Err(Cow::Borrowed(promise.code())), broken: Some(Broken { promise, detail }) }
+    }
+}
+
+/// Whether an error is a decision that the ledger records and replays (contract, "Errors").
+fn is_recorded(code: &str) -> bool {
+    matches!(code, "insufficient-balance" | "refund-exceeds-charge" | "not-refundable")
+}
+
+fn judge_repeat(first: &Answered, status: u16, is_replayed: bool, body: &[u8]) -> Judgement {
+    // Nothing was decided: the key may be tried again, and the first answer still stands.
+    if status >= 500 || status == 429 {
+        return Judgement::error(problem_code(status, body));
+    }
+    let difference = if status != first.status {
+        "the status differs"
+    } else if body != first.body {
+        "the body differs"
+    } else if !is_replayed {
+        "Idempotent-Replayed: true is missing"
+    } else {
+        return Judgement::fine();
+    };
+    let detail = format!(
+        "{difference}: first {}; then {status} {}",
+        show(&first.write, first.status, &first.body),
+        String::from_utf8_lossy(body),
+    );
+    Judgement::broken(Promise::EqualReplays, detail)
+}
+
+fn judge_read(user: UserId, status: u16, body: &[u8]) -> Judgement {
+    if status != 200 {
+        return Judgement::error(problem_code(status, body));
+    }
+    // To read a whole page of history would cost more than to ask for it: the first user that it names is looked at.
+    let field = b"\"user_id\":";
+    if let Some(at) = memchr::memmem::find(body, field) {
+        let rest = body[at + field.len()..].trim_ascii_start();
+        let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let named = std::str::from_utf8(&rest[..digits]).ok().and_then(|digits| digits.parse::<i64>().ok());
+        if named != Some(user.get()) {
+            let detail = format!("user {user} was asked for: {status} {}", String::from_utf8_lossy(body));
+            return Judgement::broken(Promise::RightAnswers, detail);
+        }
+    }
+    Judgement::fine()
+}
+
+fn show(write: &Write, status: u16, body: &[u8]) -> String {
+    format!(
+        "{} of user {} under key {}: {status} {}",
+        write.wish.as_str(),
+        write.user,
+        String::from_utf8_lossy(&write.key),
+        String::from_utf8_lossy(body),
+    )
+}

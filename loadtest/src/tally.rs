@@ -1,0 +1,310 @@
+//! What one worker counted: latencies, errors, arrivals. Tallies of several workers add up exactly.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use picopay_shared::slot::Slot;
+use serde::Serialize;
+
+use crate::histogram::Latencies;
+use crate::shard_map::ShardMap;
+use crate::traffic::{Broken, Kind, Verdict};
+
+/// Errors by how a report names them.
+pub type Errors = BTreeMap<String, u64>;
+
+/// How many broken promises are kept to be shown; all are counted.
+const BROKEN_SHOWN_MAX: usize = 5;
+
+/// One request that has ended.
+#[derive(Debug, Clone, Copy)]
+pub struct Timing {
+    /// When it was meant to start.
+    pub intended_ns: u64,
+    /// When it was sent.
+    pub sent_ns: u64,
+    /// When its answer was there, or was given up.
+    pub ended_ns: u64,
+}
+
+/// What one worker counted over the measured part of a run.
+#[derive(Debug, Clone, Default)]
+pub struct Tally {
+    /// Latency from the intended start, of what went well, by kind and shard.
+    cells: Vec<Option<Box<Latencies>>>,
+    /// The same, of errors, whatever the kind.
+    pub error_latency: Latencies,
+    /// From sending to the answer, of what went well: what a closed loop would have called latency.
+    pub service: Latencies,
+    /// From the intended start until this program had a look at its schedule.
+    pub lag: Latencies,
+    /// Errors by name.
+    pub errors: Errors,
+    /// Errors by shard.
+    pub shard_errors: Vec<u64>,
+    /// Arrivals due within the measured part.
+    pub offered: u64,
+    /// Good answers that came within the measured part.
+    pub achieved: u64,
+    /// Arrivals given up because too many were waiting already.
+    pub dropped: u64,
+    /// Arrivals that found no free connection and waited.
+    pub waited: u64,
+    /// Broken promises, by [`Promise`](crate::traffic::Promise).
+    pub broken: [u64; 3],
+    /// Some of them.
+    pub broken_shown: Vec<Broken>,
+    /// Why the first answer that could not be read could not be read.
+    pub malformed: Option<String>,
+    /// Requests sent, from the first to the last, measured or not.
+    pub sent: u64,
+    /// How long it had nothing to do while its schedule ran.
+    pub slept_ns: u64,
+    /// What the thread used.
+    pub cpu_ns: u64,
+    /// How long it ran.
+    pub wall_ns: u64,
+}
+
+impl Tally {
+    /// Counts a request that was meant to start within the measured part.
+    pub fn count(&mut self, verdict: &Verdict, timing: Timing, shards: &ShardMap) {
+        let latency_ns = timing.ended_ns.saturating_sub(timing.intended_ns);
+        match &verdict.result {
+            Ok(()) => {
+                self.cell(verdict.kind, verdict.slot, shards).record_ns(latency_ns);
+                self.service.record_ns(timing.ended_ns.saturating_sub(timing.sent_ns));
+            }
+            Err(code) => {
+                self.error_latency.record_ns(latency_ns);
+                count_error(&mut self.errors, code, 1);
+                self.shard_errors.resize(shards.len(), 0);
+                self.shard_errors[shards.index_of(verdict.slot)] += 1;
+            }
+        }
+    }
+
+    /// Counts a broken promise, whenever it was broken.
+    pub fn count_broken(&mut self, broken: Broken) {
+        self.broken[broken.promise as usize] += 1;
+        if self.broken_shown.len() < BROKEN_SHOWN_MAX {
+            self.broken_shown.push(broken);
+        }
+    }
+
+    /// Adds all of `other`, which was made with the same [`ShardMap`].
+    pub fn add(&mut self, other: &Self) {
+        self.cells.resize(self.cells.len().max(other.cells.len()), None);
+        for (cell, more) in self.cells.iter_mut().zip(&other.cells) {
+            if let Some(more) = more {
+                cell.get_or_insert_default().add(more);
+            }
+        }
+        self.error_latency.add(&other.error_latency);
+        self.service.add(&other.service);
+        self.lag.add(&other.lag);
+        other.errors.iter().for_each(|(code, count)| count_error(&mut self.errors, code, *count));
+        self.shard_errors.resize(self.shard_errors.len().max(other.shard_errors.len()), 0);
+        self.shard_errors.iter_mut().zip(&other.shard_errors).for_each(|(sum, more)| *sum += more);
+        self.offered += other.offered;
+        self.achieved += other.achieved;
+        self.dropped += other.dropped;
+        self.waited += other.waited;
+        self.broken.iter_mut().zip(&other.broken).for_each(|(sum, more)| *sum += more);
+        let room = BROKEN_SHOWN_MAX.saturating_sub(self.broken_shown.len());
+        self.broken_shown.extend(other.broken_shown.iter().take(room).cloned());
+        self.malformed = self.malformed.take().or_else(|| other.malformed.clone());
+        self.sent += other.sent;
+        self.slept_ns += other.slept_ns;
+        self.cpu_ns += other.cpu_ns;
+        self.wall_ns = self.wall_ns.max(other.wall_ns);
+    }
+
+    /// Latencies of everything that went well.
+    pub fn latency(&self) -> Latencies {
+        self.merged(|_, _| true)
+    }
+
+    /// Latencies of one kind.
+    pub fn latency_of_kind(&self, kind: Kind) -> Latencies {
+        self.merged(|of, _| of == kind.index())
+    }
+
+    /// Latencies of one shard, by its place in the [`ShardMap`].
+    pub fn latency_of_shard(&self, shard: usize) -> Latencies {
+        self.merged(|_, of| of == shard)
+    }
+
+    fn merged(&self, is_wanted: impl Fn(usize, usize) -> bool) -> Latencies {
+        let kinds = Kind::ALL.len();
+        let mut all = Latencies::default();
+        for (place, cell) in self.cells.iter().enumerate() {
+            if let Some(cell) = cell
+                && is_wanted(place % kinds, place / kinds)
+            {
+                all.add(cell);
+            }
+        }
+        all
+    }
+
+    fn cell(&mut self, kind: Kind, slot: Slot, shards: &ShardMap) -> &mut Latencies {
+        let kinds = Kind::ALL.len();
+        if self.cells.is_empty() {
+            self.cells.resize(kinds * shards.len(), None);
+        }
+        self.cells[shards.index_of(slot) * kinds + kind.index()].get_or_insert_default()
+    }
+}
+
+/// One second of one worker, or of all.
+#[derive(Debug, Clone, Default)]
+pub struct Second {
+    /// From the start of the run.
+    pub index: u64,
+    /// Arrivals that became due.
+    pub offered: u64,
+    /// Good answers.
+    pub achieved: u64,
+    /// Arrivals given up.
+    pub dropped: u64,
+    /// Arrivals waiting for a connection at its end.
+    pub waiting: u64,
+    /// Requests on their way at its end.
+    pub in_flight: u64,
+    /// Errors by name.
+    pub errors: Errors,
+    /// Latencies of the good answers.
+    pub latency: Latencies,
+}
+
+impl Second {
+    /// Whether nothing happened in it.
+    pub fn is_empty(&self) -> bool {
+        self.offered + self.achieved + self.dropped == 0 && self.errors.is_empty()
+    }
+
+    /// Adds another worker's same second.
+    pub fn add(&mut self, other: &Self) {
+        self.offered += other.offered;
+        self.achieved += other.achieved;
+        self.dropped += other.dropped;
+        self.waiting += other.waiting;
+        self.in_flight += other.in_flight;
+        other.errors.iter().for_each(|(code, count)| count_error(&mut self.errors, code, *count));
+        self.latency.add(&other.latency);
+    }
+
+    /// As a report keeps it.
+    pub fn figures(&self, warmup: Duration, duration: Duration) -> SecondFigures {
+        let begins = Duration::from_secs(self.index);
+        let phase = if begins < warmup {
+            Phase::WarmUp
+        } else if begins < warmup + duration {
+            Phase::Measured
+        } else {
+            Phase::Drain
+        };
+        SecondFigures {
+            second: self.index + 1,
+            phase,
+            offered: self.offered,
+            achieved: self.achieved,
+            dropped: self.dropped,
+            waiting: self.waiting,
+            in_flight: self.in_flight,
+            errors: self.errors.clone(),
+            p50_ms: self.latency.quantile_ms(0.5),
+            p90_ms: self.latency.quantile_ms(0.9),
+            p99_ms: self.latency.quantile_ms(0.99),
+            p999_ms: self.latency.quantile_ms(0.999),
+            max_ms: self.latency.quantile_ms(1.0),
+        }
+    }
+}
+
+/// Which part of a run a second belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Before what is measured.
+    WarmUp,
+    /// Counts.
+    Measured,
+    /// Nothing becomes due any more; the last answers come.
+    Drain,
+}
+
+/// One second, as a report keeps it. The latencies are of what was answered in it, 0 when nothing was.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[expect(missing_docs, reason = "the names say it")]
+pub struct SecondFigures {
+    pub second: u64,
+    pub phase: Phase,
+    pub offered: u64,
+    pub achieved: u64,
+    pub dropped: u64,
+    pub waiting: u64,
+    pub in_flight: u64,
+    pub errors: Errors,
+    pub p50_ms: f64,
+    pub p90_ms: f64,
+    pub p99_ms: f64,
+    pub p999_ms: f64,
+    pub max_ms: f64,
+}
+
+/// Adds `count` errors of this name.
+pub fn count_error(errors: &mut Errors, code: &str, count: u64) {
+    // Looked up first: nearly always it is there, and `entry` would need a String of its own each time.
+    match errors.get_mut(code) {
+        Some(sum) => *sum += count,
+        None => drop(errors.insert(code.to_owned(), count)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use picopay_shared::slot::UserId;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        // Each case adds up dozens of histograms; without optimisation that takes its time.
+        #![proptest_config(ProptestConfig::with_cases(24))]
+        #[test]
+        fn tallies_of_workers_add_up_to_the_tally_of_all(
+            requests in prop::collection::vec((1_i64..1_000, 0_usize..7, 0_u64..100_000_000, any::<bool>()), 0..100),
+            workers in 1_usize..5,
+        ) {
+            let shards = ShardMap::even(3);
+            let mut parts = vec![Tally::default(); workers];
+            let mut whole = Tally::default();
+            for (place, (user, kind, ended_ns, is_good)) in requests.into_iter().enumerate() {
+                let verdict = Verdict {
+                    kind: Kind::ALL[kind],
+                    slot: UserId::try_from(user).unwrap().slot(),
+                    result: if is_good { Ok(()) } else { Err("overloaded".into()) },
+                    broken: None,
+                    pause: None,
+                };
+                let timing = Timing { intended_ns: 0, sent_ns: ended_ns / 2, ended_ns };
+                parts[place % workers].count(&verdict, timing, &shards);
+                whole.count(&verdict, timing, &shards);
+            }
+            let mut merged = Tally::default();
+            for part in &parts {
+                merged.add(part);
+            }
+            prop_assert_eq!(merged.latency(), whole.latency());
+            prop_assert_eq!(&merged.errors, &whole.errors);
+            prop_assert_eq!(&merged.shard_errors, &whole.shard_errors);
+            for kind in Kind::ALL {
+                prop_assert_eq!(merged.latency_of_kind(kind), whole.latency_of_kind(kind));
+            }
+            let of_shards: u64 = (0..3).map(|shard| merged.latency_of_shard(shard).count()).sum();
+            prop_assert_eq!(of_shards, whole.latency().count());
+        }
+    }
+}

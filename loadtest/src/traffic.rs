@@ -1,0 +1,172 @@
+//! What a worker sends and how it judges the answers, as the loop that sends sees it.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use picopay_shared::slot::Slot;
+use serde::Serialize;
+
+use crate::http_client::connection::Lost;
+
+/// What kind of request, as reports tell them apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// `POST /charge` with a new key.
+    Charge,
+    /// A write sent once more with the key it had.
+    Replay,
+    /// `POST /refund` with a new key.
+    Refund,
+    /// `POST /topup` with a new key.
+    TopUp,
+    /// `GET /users/{id}/balance`.
+    Balance,
+    /// `GET /transactions`.
+    History,
+    /// `POST /users`.
+    CreateUser,
+}
+
+impl Kind {
+    /// All, in the order in which a report lists them.
+    pub const ALL: [Self; 7] = [
+        Self::Charge,
+        Self::Replay,
+        Self::Refund,
+        Self::TopUp,
+        Self::Balance,
+        Self::History,
+        Self::CreateUser,
+    ];
+
+    /// As an index into [`ALL`](Self::ALL).
+    pub fn index(self) -> usize {
+        self as usize
+    }
+
+    /// As a report names it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Charge => "charge",
+            Self::Replay => "replay",
+            Self::Refund => "refund",
+            Self::TopUp => "topup",
+            Self::Balance => "balance",
+            Self::History => "history",
+            Self::CreateUser => "create user",
+        }
+    }
+}
+
+/// What became of a request.
+#[derive(Debug, Clone, Copy)]
+pub enum Answer<'a> {
+    /// The gateway said something.
+    Reply {
+        /// For example 200.
+        status: u16,
+        /// Whether it said `Idempotent-Replayed: true`.
+        is_replayed: bool,
+        /// All of it.
+        body: &'a [u8],
+    },
+    /// It did not.
+    Lost(Lost),
+}
+
+/// What a request and its answer were worth.
+#[derive(Debug)]
+pub struct Verdict {
+    /// What was asked.
+    pub kind: Kind,
+    /// The slot of the user it was about.
+    pub slot: Slot,
+    /// Fine, or how a report counts the error: the suffix of the problem type, or one of [`Lost::code`].
+    pub result: Result<(), Cow<'static, str>>,
+    /// A promise of the contract that this answer broke.
+    pub broken: Option<Broken>,
+    /// How long this connection had better wait with its next request.
+    pub pause: Option<Duration>,
+}
+
+/// A broken promise, with what a person needs to follow it up.
+#[derive(Debug, Clone, Serialize)]
+pub struct Broken {
+    /// Which promise.
+    pub promise: Promise,
+    /// Key, request and answers.
+    pub detail: String,
+}
+
+/// What no load may ever make a gateway do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Promise {
+    /// A repeat gets the first answer, byte for byte, and is marked as a replay.
+    EqualReplays,
+    /// A new key is never answered as if it were known.
+    NoUnexpectedReplays,
+    /// An answer is about what was asked: this user, amount, currency and key.
+    RightAnswers,
+}
+
+impl Promise {
+    /// As a report counts it among the errors.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::EqualReplays => "broken:unequal-replay",
+            Self::NoUnexpectedReplays => "broken:unexpected-replay",
+            Self::RightAnswers => "broken:wrong-answer",
+        }
+    }
+}
+
+/// One worker's share of the requests.
+pub trait Traffic {
+    /// What is remembered of a request until its answer is there.
+    type Request;
+
+    /// Writes the next request to `output`. `None`: there is none, now or ever.
+    fn next(&mut self, output: &mut Vec<u8>) -> Option<Self::Request>;
+
+    /// Judges an answer.
+    fn judge(&mut self, request: Self::Request, answer: Answer<'_>) -> Verdict;
+
+    /// Called about once a second, for what is better not put off.
+    fn every_second(&mut self) {}
+}
+
+/// The suffix of a problem's type, out of its body.
+pub fn problem_code(status: u16, body: &[u8]) -> Cow<'static, str> {
+    #[derive(serde::Deserialize)]
+    struct Problem<'a> {
+        #[serde(borrow)]
+        code: Cow<'a, str>,
+    }
+    match serde_json::from_slice::<Problem<'_>>(body) {
+        Ok(problem) => Cow::Owned(problem.code.into_owned()),
+        Err(_) => Cow::Owned(format!("http-{status}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_are_named_by_their_problem_type() {
+        assert_eq!(
+            problem_code(402, br#"{"type":"x","code":"insufficient-balance","balance":1}"#),
+            "insufficient-balance"
+        );
+        assert_eq!(problem_code(502, b"<html>"), "http-502");
+    }
+
+    #[test]
+    fn a_kinds_index_is_its_place_in_the_list() {
+        for (place, kind) in Kind::ALL.into_iter().enumerate() {
+            assert_eq!(kind.index(), place);
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! Every arrival is accounted for: answered, refused, lost or dropped.
+
+use std::collections::{BTreeSet, HashMap};
+use std::io::Read as _;
+use std::net::TcpListener;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use picopay_loadtest::arrivals::Spacing;
+use picopay_loadtest::http_client::target::Target;
+use picopay_loadtest::responder::{Seen, answer_as_a_gateway, write_answer};
+use picopay_loadtest::run::{Plan, Rhythm};
+use picopay_loadtest::scenario::ScenarioArgs;
+use picopay_loadtest::traffic::Kind;
+
+use crate::{charges, load, open_loop, plan, start};
+
+#[tokio::test]
+async fn what_is_offered_is_answered_refused_or_dropped() {
+    let mut count = 0;
+    let responder = start(move |seen, out| {
+        count += 1;
+        match count % 10 {
+            0 => write_answer(out, "503 Service Unavailable", "", br#"{"code":"overloaded"}"#),
+            1 => write_answer(out, "402 Payment Required", "", br#"{"code":"insufficient-balance"}"#),
+            2 => write_answer(out, "502 Bad Gateway", "", b"<html>"),
+            _ => answer_as_a_gateway(seen, out),
+        }
+    });
+    for threads in [1, 3] {
+        let rhythm = Rhythm::Open { rate_per_second: 4_000.0, spacing: Spacing::Poisson, waiting_max: 100 };
+        let measured = load(&Plan { threads, ..plan(&responder, rhythm) }, charges()).await;
+        let tally = &measured.tally;
+        assert_eq!(tally.offered, tally.latency().count() + measured.errors() + tally.dropped);
+        assert_eq!(
+            tally.errors.keys().collect::<Vec<_>>(),
+            ["http-502", "insufficient-balance", "overloaded"]
+        );
+        assert_eq!(tally.errors.values().sum::<u64>(), tally.shard_errors.iter().sum::<u64>());
+        let by_second: u64 = measured.seconds.iter().map(|second| second.offered).sum();
+        assert_eq!(by_second, tally.offered, "without a warm-up the seconds add up to the whole");
+    }
+}
+
+#[tokio::test]
+async fn arrivals_beyond_what_may_wait_are_dropped_and_counted() {
+    // Takes everything and answers nothing.
+    let responder = start(|_, _| {});
+    let plan =
+        Plan { request_timeout: Duration::from_millis(300), ..plan(&responder, open_loop(1_000.0, 20)) };
+    let measured = load(&plan, charges()).await;
+    let tally = &measured.tally;
+    assert_eq!(tally.offered, 500);
+    assert!(tally.dropped >= 400, "{}", tally.dropped);
+    assert_eq!(tally.offered, tally.dropped + tally.errors["client:no-answer"]);
+    assert_eq!(tally.achieved, 0);
+}
+
+#[tokio::test]
+async fn the_warm_up_is_shown_but_not_counted() {
+    let responder = start(answer_as_a_gateway);
+    let plan = Plan {
+        warmup: Duration::from_secs(1),
+        duration: Duration::from_secs(1),
+        ..plan(&responder, open_loop(200.0, 100))
+    };
+    let measured = load(&plan, charges()).await;
+    assert_eq!((measured.tally.offered, measured.tally.latency().count()), (200, 200));
+    assert_eq!(measured.seconds.iter().map(|second| second.offered).sum::<u64>(), 400);
+}
+
+#[tokio::test]
+async fn a_connection_that_is_closed_is_an_error_and_the_load_goes_on() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        // Reads a request, and hangs up.
+        while let Ok((mut stream, _)) = listener.accept() {
+            std::thread::spawn(move || stream.read(&mut [0; 1024]));
+        }
+    });
+    let spare = start(answer_as_a_gateway);
+    let plan =
+        Plan { target: Target::new(&url, Some("key")).unwrap(), ..plan(&spare, open_loop(100.0, 100)) };
+    let measured = load(&plan, charges()).await;
+    assert_eq!(measured.tally.achieved, 0);
+    assert!(measured.tally.errors["client:connection-closed"] >= 4, "{:?}", measured.tally.errors);
+    assert_eq!(measured.tally.offered, 50);
+}
+
+#[tokio::test]
+async fn a_seed_repeats_the_traffic_and_never_its_keys() {
+    let seen_with = async |seed| {
+        let (requests, keys) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(Vec::new())));
+        let responder = {
+            let (requests, keys) = (Arc::clone(&requests), Arc::clone(&keys));
+            start(move |seen, out| {
+                requests.lock().unwrap().push((seen.line.to_owned(), seen.body.to_vec()));
+                keys.lock().unwrap().push(seen.idempotency_key.to_owned());
+                answer_as_a_gateway(seen, out);
+            })
+        };
+        // One connection: with several, which answer comes first is chance.
+        let plan = Plan { connections: 1, ..plan(&responder, open_loop(1_000.0, 10_000)) };
+        let scenario = ScenarioArgs { seed, history: 0.2, topups: 0.1, hot_share: 0.3, ..charges() };
+        load(&plan, scenario).await;
+        drop(responder);
+        (std::mem::take(&mut *requests.lock().unwrap()), std::mem::take(&mut *keys.lock().unwrap()))
+    };
+    let (first, first_keys) = seen_with(1).await;
+    let (again, again_keys) = seen_with(1).await;
+    let (other, _) = seen_with(2).await;
+    assert_eq!(first.len(), 500);
+    assert_eq!(first, again);
+    assert_ne!(first, other);
+    assert!(first_keys.iter().filter(|key| !key.is_empty()).all(|key| !again_keys.contains(key)));
+}
+
+#[tokio::test]
+async fn the_shares_are_what_was_asked_for() {
+    let hot = Arc::new(Mutex::new(0));
+    let responder = {
+        let hot = Arc::clone(&hot);
+        let mut charged: HashMap<Vec<u8>, Vec<u8>> = HashMap::new();
+        start(move |seen, out| {
+            if seen.line.starts_with("POST /v1/charge") && seen.body.starts_with(b"{\"user_id\":1,") {
+                *hot.lock().unwrap() += 1;
+            }
+            let is_known = seen.line.starts_with("POST") && !remember(seen.idempotency_key);
+            let mut plain = Vec::new();
+            // A refund is of the charge's user and amount: this responder's transactions have their key as id.
+            let body = match seen.body.strip_prefix(b"{\"transaction_id\":\"") {
+                Some(id) => [&seen.body[..seen.body.len() - 1], b",", &charged[&id[..36]][1..]].concat(),
+                None => seen.body.to_vec(),
+            };
+            charged.insert(seen.idempotency_key.as_bytes().to_vec(), seen.body.to_vec());
+            answer_as_a_gateway(Seen { body: &body, ..seen }, &mut plain);
+            let text = String::from_utf8(plain).unwrap();
+            let mark =
+                if is_known { "idempotent-replayed: true\r\ncontent-length" } else { "content-length" };
+            out.extend_from_slice(text.replacen("content-length", mark, 1).as_bytes());
+        })
+    };
+    let plan = Plan { duration: Duration::from_secs(2), ..plan(&responder, open_loop(5_000.0, 10_000)) };
+    let scenario = ScenarioArgs {
+        history: 0.2,
+        balance_reads: 0.1,
+        refunds: 0.1,
+        topups: 0.1,
+        duplicates: 0.3,
+        hot_share: 0.5,
+        ..charges()
+    };
+    let measured = load(&plan, scenario).await;
+    assert_eq!(measured.errors(), 0, "{:?} {:?}", measured.tally.errors, measured.tally.broken_shown);
+    let share = |kind| measured.tally.latency_of_kind(kind).count() as f64 / measured.tally.offered as f64;
+    // Of the writes, 70 % of all, 30 % are repeats.
+    let expected = [
+        (Kind::History, 0.2),
+        (Kind::Balance, 0.1),
+        (Kind::Replay, 0.21),
+        (Kind::Refund, 0.07),
+        (Kind::TopUp, 0.07),
+        (Kind::Charge, 0.35),
+    ];
+    for (kind, expected) in expected {
+        assert!((share(kind) - expected).abs() < 0.02, "{kind:?}: {} instead of {expected}", share(kind));
+    }
+    // The hot user's charges, repeats of them included, are half of all charges.
+    let charges = measured.tally.offered as f64 * 0.5;
+    let of_hot = f64::from(*hot.lock().unwrap());
+    assert!((0.42..0.58).contains(&(of_hot / charges)), "{of_hot} of {charges}");
+}
+
+/// Whether a key is new.
+fn remember(key: &str) -> bool {
+    static KNOWN: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    KNOWN.lock().unwrap().insert(key.to_owned())
+}

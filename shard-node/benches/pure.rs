@@ -1,0 +1,73 @@
+//! The decision about a batch: nothing here waits for anybody, so a slower rule shows without a cluster.
+
+use std::collections::{HashMap, HashSet};
+
+use divan::Bencher;
+use picopay_shard_node::book::{Admitted, Known, decide};
+use picopay_shared::command::{Command, Operation, Payment};
+use picopay_shared::id::IdSource;
+use picopay_shared::money::{Currency, Money};
+use picopay_shared::slot::UserId;
+use uuid::Uuid;
+
+/// What a lane takes at most, as it is configured by default.
+const BATCH: i64 = 256;
+
+fn main() {
+    divan::main();
+}
+
+fn usd(text: &str) -> Money {
+    Money::parse(text, Currency::parse("USD").expect("it exists")).expect("an amount")
+}
+
+fn user(id: i64) -> UserId {
+    UserId::try_from(id).expect("a positive number")
+}
+
+/// Charges of this many users in turns.
+fn charges(users: i64) -> Vec<Command> {
+    (0..BATCH)
+        .map(|number| {
+            let payment = Payment {
+                user_id: user(1 + number % users),
+                money: usd("0.37"),
+                reference: None,
+                metadata: None,
+            };
+            let operation = Operation::Charge(payment);
+            Command {
+                fingerprint: operation.fingerprint(),
+                operation,
+                idempotency_key: Uuid::from_u128(u128::from(number.unsigned_abs())),
+                is_client_key: true,
+                epoch: 1,
+                request_id: "01993d9e-1c4e-7b6a-9d0e-0123456789ab".to_owned(),
+                traceparent: None,
+            }
+        })
+        .collect()
+}
+
+fn known(users: i64) -> Known {
+    let everybody = || (1..=users).map(user);
+    let balance = usd("1000000.00");
+    let balances: HashMap<_, _> = everybody().map(|user| ((user, balance.currency()), balance)).collect();
+    Known { users: everybody().collect::<HashSet<_>>(), balances, ..Known::default() }
+}
+
+/// A batch of uniform charges, and one that is all about one user.
+#[divan::bench(args = [256, 1])]
+fn decide_a_batch_of_256(bencher: Bencher, users: i64) {
+    let (ids, commands) = (IdSource::default(), charges(users));
+    let admit = || {
+        let each = commands.iter().enumerate();
+        each.map(|(position, command)| Admitted {
+            position,
+            command,
+            stamp: ids.next_stamp(1_795_435_200_123),
+        })
+        .collect::<Vec<_>>()
+    };
+    bencher.with_inputs(|| (admit(), known(users))).bench_values(|(batch, known)| decide(&batch, known));
+}

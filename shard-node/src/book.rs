@@ -1,0 +1,338 @@
+//! The rules: from balances and commands to outcomes and postings.
+//!
+//! Pure and sequential: no async, no SQL, no clock. Everything it needs to know was read under the users'
+//! locks, and everything it decides is written before those locks are released. Commands are decided in
+//! their order, each one seeing what the ones before it did, so several charges of one user fold into one
+//! new balance.
+
+use std::collections::{HashMap, HashSet};
+
+use picopay_shared::command::{
+    Command, Fingerprint, Kind, Operation, Outcome, Payment, Refusal, Status, Transaction,
+};
+use picopay_shared::id::{IdStamp, TransactionId};
+use picopay_shared::money::{Currency, Money, MoneyError};
+use picopay_shared::slot::UserId;
+use uuid::Uuid;
+
+/// A command that passed the fence.
+#[derive(Debug)]
+pub struct Admitted<'a> {
+    /// Its place in the batch.
+    pub position: usize,
+    /// What is asked for.
+    pub command: &'a Command,
+    /// What its transaction's id will be made of.
+    pub stamp: IdStamp,
+}
+
+/// A transaction with the fingerprint of the request that made it: what a replay is compared with.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Recorded {
+    /// The record.
+    pub transaction: Transaction,
+    /// Of the request.
+    pub fingerprint: Fingerprint,
+}
+
+/// What the ledger held for the users of a batch, read under their locks.
+#[derive(Debug, Default)]
+pub struct Known {
+    /// Users that exist, those just made included.
+    pub users: HashSet<UserId>,
+    /// Users that this very database transaction made.
+    pub created: HashSet<UserId>,
+    /// What they have.
+    pub balances: HashMap<(UserId, Currency), Money>,
+    /// Earlier transactions under the keys of this batch.
+    pub by_key: HashMap<(UserId, Uuid), Recorded>,
+    /// The completed transactions that refunds of this batch name.
+    pub refunded: HashMap<TransactionId, Transaction>,
+    /// How much of each was given back so far.
+    pub refund_totals: HashMap<TransactionId, Money>,
+}
+
+/// What a batch came to.
+#[derive(Debug, Default)]
+pub struct Booked {
+    /// One per admitted command, with its place in the batch.
+    pub outcomes: Vec<(usize, Outcome)>,
+    /// New rows of `transactions`, in order.
+    pub transactions: Vec<Recorded>,
+    /// Balances that changed, with their new value.
+    pub updated_balances: Vec<(UserId, Money)>,
+    /// Balances that began in this batch.
+    pub new_balances: Vec<(UserId, Money)>,
+    /// Refund totals that changed.
+    pub refund_totals: Vec<RefundTotal>,
+}
+
+/// How much of one charge was given back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RefundTotal {
+    /// Whose charge.
+    pub user_id: UserId,
+    /// Which charge.
+    pub charge_id: TransactionId,
+    /// What was charged.
+    pub charged: Money,
+    /// What was given back, in all.
+    pub refunded: Money,
+}
+
+/// Decides a batch.
+pub fn decide(batch: &[Admitted], known: Known) -> Booked {
+    let mut book = Book::open(known);
+    let outcomes = batch.iter().map(|admitted| (admitted.position, book.decide_one(admitted))).collect();
+    book.close(outcomes)
+}
+
+/// The books of one batch while it is being decided.
+struct Book {
+    known: Known,
+    balances_before: HashSet<(UserId, Currency)>,
+    changed_balances: Vec<(UserId, Currency)>,
+    changed_totals: Vec<TransactionId>,
+    transactions: Vec<Recorded>,
+}
+
+impl Book {
+    fn open(known: Known) -> Self {
+        let balances_before = known.balances.keys().copied().collect();
+        Self {
+            known,
+            balances_before,
+            changed_balances: Vec::new(),
+            changed_totals: Vec::new(),
+            transactions: Vec::new(),
+        }
+    }
+
+    fn decide_one(&mut self, admitted: &Admitted) -> Outcome {
+        let command = admitted.command;
+        match &command.operation {
+            Operation::CreateUser { user_id } => self.answer_creation(*user_id),
+            Operation::TopUp(payment) => {
+                self.once(command, payment.user_id, |book| book.top_up(admitted, payment))
+            }
+            Operation::Charge(payment) => {
+                self.once(command, payment.user_id, |book| Ok(book.charge(admitted, payment)))
+            }
+            Operation::Refund { charge_id, .. } => match self.known.refunded.get(charge_id).cloned() {
+                None => Outcome::TransactionNotFound,
+                Some(charge) => self.once(command, charge.user_id, |book| book.refund(admitted, &charge)),
+            },
+        }
+    }
+
+    fn answer_creation(&mut self, user: UserId) -> Outcome {
+        // Taken out, so that the second of two equal requests in one batch finds the user there.
+        if self.known.created.remove(&user) {
+            Outcome::UserCreated
+        } else if self.known.users.contains(&user) {
+            Outcome::UserExisted
+        } else {
+            Outcome::Internal
+        }
+    }
+
+    /// Runs `book_new` unless the key already has its answer.
+    fn once(
+        &mut self,
+        command: &Command,
+        user: UserId,
+        book_new: impl FnOnce(&mut Self) -> Result<Transaction, MoneyError>,
+    ) -> Outcome {
+        if !self.known.users.contains(&user) {
+            return Outcome::UserNotFound;
+        }
+        if let Some(recorded) = self.known.by_key.get(&(user, command.idempotency_key)) {
+            return replay(command, recorded);
+        }
+        match book_new(self) {
+            Err(error) => Outcome::AmountInvalid { detail: error.to_string() },
+            Ok(transaction) => {
+                let recorded =
+                    Recorded { transaction: transaction.clone(), fingerprint: command.fingerprint };
+                self.known.by_key.insert((user, command.idempotency_key), recorded.clone());
+                self.transactions.push(recorded);
+                Outcome::Decided { transaction: Box::new(transaction), is_replayed: false }
+            }
+        }
+    }
+
+    fn top_up(&mut self, admitted: &Admitted, payment: &Payment) -> Result<Transaction, MoneyError> {
+        let balance = self.balance(payment.user_id, payment.money.currency()).checked_add(payment.money)?;
+        self.set_balance(payment.user_id, balance);
+        Ok(record_payment(admitted, payment, Kind::TopUp, Status::Completed, balance))
+    }
+
+    fn charge(&mut self, admitted: &Admitted, payment: &Payment) -> Transaction {
+        let balance = self.balance(payment.user_id, payment.money.currency());
+        let Some(left) = balance.checked_sub(payment.money) else {
+            let status = refused(admitted, Refusal::InsufficientBalance);
+            return record_payment(admitted, payment, Kind::Charge, status, balance);
+        };
+        self.set_balance(payment.user_id, left);
+        record_payment(admitted, payment, Kind::Charge, Status::Completed, left)
+    }
+
+    fn refund(&mut self, admitted: &Admitted, charge: &Transaction) -> Result<Transaction, MoneyError> {
+        let Operation::Refund { amount, .. } = &admitted.command.operation else {
+            unreachable!("only refunds come here");
+        };
+        let (user, currency) = (charge.user_id, charge.money.currency());
+        let asked = amount.map(|amount| amount.in_currency(currency)).transpose()?;
+        let balance = self.balance(user, currency);
+        if charge.kind != Kind::Charge {
+            let money = asked.unwrap_or(Money::zero(currency));
+            let status = refused(admitted, Refusal::NotRefundable);
+            return Ok(record_refund(admitted, charge, status, money, balance));
+        }
+        let refunded = self.known.refund_totals.get(&charge.id).copied().unwrap_or(Money::zero(currency));
+        let remaining =
+            charge.money.checked_sub(refunded).expect("the ledger bounds refunds by their charge");
+        let money = asked.unwrap_or(remaining);
+        if money.is_zero() || remaining.checked_sub(money).is_none() {
+            let status = refused(admitted, Refusal::RefundExceedsCharge { remaining });
+            return Ok(record_refund(admitted, charge, status, money, balance));
+        }
+        let balance = balance.checked_add(money)?;
+        self.set_balance(user, balance);
+        let total = refunded.checked_add(money)?;
+        self.known.refund_totals.insert(charge.id, total);
+        if !self.changed_totals.contains(&charge.id) {
+            self.changed_totals.push(charge.id);
+        }
+        Ok(record_refund(admitted, charge, Status::Completed, money, balance))
+    }
+
+    fn balance(&self, user: UserId, currency: Currency) -> Money {
+        self.known.balances.get(&(user, currency)).copied().unwrap_or(Money::zero(currency))
+    }
+
+    fn set_balance(&mut self, user: UserId, balance: Money) {
+        let account = (user, balance.currency());
+        self.known.balances.insert(account, balance);
+        self.changed_balances.push(account);
+    }
+
+    fn close(mut self, outcomes: Vec<(usize, Outcome)>) -> Booked {
+        // In the order of keys, like the locks, and each account once: its last balance.
+        self.changed_balances.sort_unstable();
+        self.changed_balances.dedup();
+        let (mut updated_balances, mut new_balances) = (Vec::new(), Vec::new());
+        for account in self.changed_balances {
+            let rows = if self.balances_before.contains(&account) {
+                &mut updated_balances
+            } else {
+                &mut new_balances
+            };
+            rows.push((account.0, self.known.balances[&account]));
+        }
+        let refund_totals = self
+            .changed_totals
+            .iter()
+            .map(|charge_id| {
+                let charge = &self.known.refunded[charge_id];
+                RefundTotal {
+                    user_id: charge.user_id,
+                    charge_id: *charge_id,
+                    charged: charge.money,
+                    refunded: self.known.refund_totals[charge_id],
+                }
+            })
+            .collect();
+        Booked { outcomes, transactions: self.transactions, updated_balances, new_balances, refund_totals }
+    }
+}
+
+fn replay(command: &Command, recorded: &Recorded) -> Outcome {
+    if recorded.fingerprint == command.fingerprint {
+        Outcome::Decided { transaction: Box::new(recorded.transaction.clone()), is_replayed: true }
+    } else {
+        Outcome::KeyReused { differs: differing_fields(&command.operation, &recorded.transaction) }
+    }
+}
+
+/// The fields in which a request differs from the one that its key was first used for, as the API names them.
+fn differing_fields(operation: &Operation, first: &Transaction) -> Vec<String> {
+    let mut differs = Vec::new();
+    let mut compare = |name: &str, is_equal: bool| {
+        if !is_equal {
+            differs.push(name.to_owned());
+        }
+    };
+    match operation {
+        Operation::CreateUser { .. } => compare("operation", false),
+        Operation::TopUp(payment) | Operation::Charge(payment) => {
+            let kind = if matches!(operation, Operation::TopUp(_)) { Kind::TopUp } else { Kind::Charge };
+            compare("operation", first.kind == kind);
+            if first.kind != Kind::Refund {
+                compare("amount", payment.money.amount() == first.money.amount());
+                compare("currency", payment.money.currency() == first.money.currency());
+                compare("reference", payment.reference == first.reference);
+                compare("metadata", payment.metadata == first.metadata);
+            }
+        }
+        Operation::Refund { charge_id, .. } => {
+            compare("operation", first.kind == Kind::Refund);
+            if first.kind == Kind::Refund {
+                let same_charge = Some(*charge_id) == first.charge_id;
+                compare("transaction_id", same_charge);
+                // Naming the very amount that remained is another request than naming none.
+                compare("amount", !same_charge);
+            }
+        }
+    }
+    differs
+}
+
+fn refused(admitted: &Admitted, refusal: Refusal) -> Status {
+    Status::Refused { refusal, request_id: admitted.command.request_id.clone() }
+}
+
+fn record_payment(
+    admitted: &Admitted,
+    payment: &Payment,
+    kind: Kind,
+    status: Status,
+    balance_after: Money,
+) -> Transaction {
+    Transaction {
+        id: admitted.stamp.id_for(payment.user_id),
+        user_id: payment.user_id,
+        kind,
+        status,
+        money: payment.money,
+        balance_after,
+        idempotency_key: admitted.command.idempotency_key,
+        charge_id: None,
+        reference: payment.reference.clone(),
+        metadata: payment.metadata.clone(),
+    }
+}
+
+fn record_refund(
+    admitted: &Admitted,
+    charge: &Transaction,
+    status: Status,
+    money: Money,
+    balance_after: Money,
+) -> Transaction {
+    Transaction {
+        id: admitted.stamp.id_for(charge.user_id),
+        user_id: charge.user_id,
+        kind: Kind::Refund,
+        status,
+        money,
+        balance_after,
+        idempotency_key: admitted.command.idempotency_key,
+        charge_id: Some(charge.id),
+        reference: None,
+        metadata: None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,195 @@
+//! `node.toml`: what one shard node process is told beside `cluster.toml`. Every number with its reason.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use picopay_shared::config::{self, ConfigError, human_duration};
+use serde::Deserialize;
+
+/// The environment variables that go over `node.toml`: `PICOPAY_NODE__LISTEN`, for example.
+pub const ENV_PREFIX: &str = "PICOPAY_NODE__";
+
+/// `node.toml`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeConfig {
+    /// Which shard of `cluster.toml` this process serves.
+    pub shard: String,
+    /// Where gateways reach it.
+    pub listen: SocketAddr,
+    /// The write path.
+    #[serde(default)]
+    pub lanes: LaneConfig,
+    /// The connections to Postgres.
+    #[serde(default)]
+    pub postgres: PostgresConfig,
+    /// The connection to Redis.
+    #[serde(default)]
+    pub cache: CacheConfig,
+    /// The read path.
+    #[serde(default)]
+    pub reads: ReadConfig,
+    /// How long a stopping node may take to finish what it accepted. Longer than any batch can take.
+    #[serde(default = "shutdown_timeout", with = "human_duration")]
+    pub shutdown_timeout: Duration,
+}
+
+fn shutdown_timeout() -> Duration {
+    Duration::from_secs(10)
+}
+
+/// How batches form.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LaneConfig {
+    /// Lanes, each with its own connection to the primary. One makes the largest batches and so the cheapest
+    /// charges: two cost a fifth more CPU per charge, four twice as much of the primary's. More are for a primary
+    /// with many cores, or far from its standby; gateways should then have as many (`shard_client.lanes`).
+    pub count: usize,
+    /// Most commands of one database transaction. Beyond a few hundred the gain is small and the users' locks
+    /// are held for longer.
+    pub batch_max: usize,
+    /// Most commands waiting in one lane. At thousands a second this is well under a second of work, so what
+    /// is queued is still wanted when its turn comes.
+    pub queue_max: usize,
+}
+
+impl Default for LaneConfig {
+    fn default() -> Self {
+        Self { count: 1, batch_max: 256, queue_max: 4096 }
+    }
+}
+
+/// Timeouts towards Postgres. The server's own limits stay below the client's, so that a slow statement ends
+/// as a clear error and not as a lost connection.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PostgresConfig {
+    /// For the whole of connecting: TCP, login and the check for read-write.
+    #[serde(with = "human_duration")]
+    pub connect_timeout: Duration,
+    /// How long a statement may wait for a row that another node process has locked. Batches take
+    /// milliseconds; a longer wait means that somebody hangs.
+    #[serde(with = "human_duration")]
+    pub lock_timeout: Duration,
+    /// How long one statement may run. Above `lock_timeout`.
+    #[serde(with = "human_duration")]
+    pub statement_timeout: Duration,
+    /// How long the client waits for a flight of statements, COMMIT and its wait for the standby included,
+    /// before the outcome counts as unknown. Above `statement_timeout`, below the gateway's `call_timeout`.
+    #[serde(with = "human_duration")]
+    pub flight_timeout: Duration,
+    /// Connections for reads, to the primary and to each replica. Concurrency is bounded here, not inside Postgres.
+    pub read_connections: usize,
+    /// How long a read waits for a free connection before it is refused: waiting longer helps nobody.
+    #[serde(with = "human_duration")]
+    pub pool_wait: Duration,
+}
+
+impl Default for PostgresConfig {
+    fn default() -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(1),
+            lock_timeout: Duration::from_millis(800),
+            statement_timeout: Duration::from_millis(1200),
+            flight_timeout: Duration::from_millis(1500),
+            read_connections: 8,
+            pool_wait: Duration::from_millis(200),
+        }
+    }
+}
+
+/// How Redis is used.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CacheConfig {
+    /// The longest a batch waits for Redis, once; then nobody waits until it answers again.
+    #[serde(with = "human_duration")]
+    pub lookup_timeout: Duration,
+    /// How long an answer is kept: as long as clients are expected to retry. Older ones come from Postgres.
+    #[serde(with = "human_duration")]
+    pub keep: Duration,
+    /// How often an unreachable Redis is tried again, in the background.
+    #[serde(with = "human_duration")]
+    pub probe_every: Duration,
+}
+
+impl Default for CacheConfig {
+    fn default() -> Self {
+        Self {
+            lookup_timeout: Duration::from_millis(40),
+            keep: Duration::from_hours(24),
+            probe_every: Duration::from_millis(500),
+        }
+    }
+}
+
+/// How reads choose their database.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ReadConfig {
+    /// How far behind a replica may be and still answer.
+    #[serde(with = "human_duration")]
+    pub max_replica_lag: Duration,
+    /// How often the primary's heartbeat is written and read back. A quarter of `max_replica_lag`, so that a
+    /// lag is known well before it is out of bounds.
+    #[serde(with = "human_duration")]
+    pub heartbeat_every: Duration,
+    /// How long a replica may take for a read before the primary is asked.
+    #[serde(with = "human_duration")]
+    pub replica_timeout: Duration,
+    /// Reads that may run on the primary at once because no replica could serve them. Capped, or a dead
+    /// replica would take the primary down too.
+    pub primary_fallback_max: usize,
+}
+
+impl Default for ReadConfig {
+    fn default() -> Self {
+        Self {
+            max_replica_lag: Duration::from_secs(2),
+            heartbeat_every: Duration::from_millis(500),
+            replica_timeout: Duration::from_millis(500),
+            primary_fallback_max: 4,
+        }
+    }
+}
+
+impl NodeConfig {
+    /// Reads and checks `node.toml`.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with every problem found.
+    pub fn load(file: &Path) -> Result<Self, ConfigError> {
+        let read: Self = config::load(file, ENV_PREFIX)?;
+        let problems: Vec<String> =
+            read.problems().into_iter().map(|problem| format!("{}: {problem}", file.display())).collect();
+        if problems.is_empty() { Ok(read) } else { Err(ConfigError::Invalid(problems)) }
+    }
+
+    fn problems(&self) -> Vec<&'static str> {
+        let (lanes, postgres, reads) = (&self.lanes, &self.postgres, &self.reads);
+        [
+            (lanes.count == 0 || lanes.count > 64, "lanes.count is from 1 to 64"),
+            (lanes.batch_max == 0 || lanes.batch_max > 4096, "lanes.batch_max is from 1 to 4096"),
+            (lanes.queue_max < lanes.batch_max, "lanes.queue_max must be at least lanes.batch_max"),
+            (
+                postgres.lock_timeout >= postgres.statement_timeout,
+                "postgres.lock_timeout must be below postgres.statement_timeout",
+            ),
+            (
+                postgres.statement_timeout >= postgres.flight_timeout,
+                "postgres.statement_timeout must be below postgres.flight_timeout",
+            ),
+            (postgres.read_connections == 0, "postgres.read_connections must be at least 1"),
+            (reads.primary_fallback_max == 0, "reads.primary_fallback_max must be at least 1"),
+            (
+                reads.heartbeat_every.is_zero() || reads.heartbeat_every * 2 > reads.max_replica_lag,
+                "reads.heartbeat_every must be above 0 and at most half of reads.max_replica_lag",
+            ),
+        ]
+        .into_iter()
+        .filter_map(|(is_wrong, problem)| is_wrong.then_some(problem))
+        .collect()
+    }
+}

@@ -1,0 +1,247 @@
+//! Connections to the shard's Postgres: the primary and its replicas, as two types, so that only functions for
+//! which a stale answer is right can be given a replica.
+//!
+//! Every wait has a bound. `connect_timeout` of the driver covers the TCP connect only, so the whole of it is
+//! wrapped; a frozen server would otherwise hang a client for ever.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use deadpool_postgres::{
+    Manager, ManagerConfig, Pool, PoolConfig, PoolError, RecyclingMethod, Runtime, Timeouts,
+};
+use futures_util::future::poll_fn;
+use picopay_shared::cluster::{Durability, Shard};
+use picopay_shared::config::Secret;
+use tokio::time::timeout;
+use tokio_postgres::config::TargetSessionAttrs;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::{AsyncMessage, Client, Config, NoTls};
+
+use crate::config::PostgresConfig;
+
+/// A connection string that cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("shard {shard}: the connection string of its {role} is wrong: {source}")]
+pub struct ConnectionStringError {
+    shard: String,
+    role: &'static str,
+    source: tokio_postgres::Error,
+}
+
+/// No connection in time.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// Nothing answered within `connect_timeout`.
+    #[error("no answer within {0:?}")]
+    TimedOut(Duration),
+    /// Postgres refused, or is not there.
+    #[error("no connection: {}", describe(.0))]
+    Failed(#[from] tokio_postgres::Error),
+}
+
+/// The cause of a driver error in one line; its own `Display` is only "db error".
+pub fn describe(error: &tokio_postgres::Error) -> String {
+    match error.as_db_error() {
+        Some(cause) => format!("{} (SQLSTATE {})", cause.message(), cause.code().code()),
+        None => match std::error::Error::source(error) {
+            Some(cause) => format!("{error}: {cause}"),
+            None => error.to_string(),
+        },
+    }
+}
+
+/// Whether this error says that the connection, and so the pool it came from, leads to the wrong server or
+/// nowhere: read-only (a demoted primary), shutting down, crashed, starting up, or simply gone.
+pub fn is_server_lost(error: &tokio_postgres::Error) -> bool {
+    match error.code() {
+        None => true,
+        Some(code) => {
+            *code == SqlState::READ_ONLY_SQL_TRANSACTION
+                || *code == SqlState::ADMIN_SHUTDOWN
+                || *code == SqlState::CRASH_SHUTDOWN
+                || *code == SqlState::CANNOT_CONNECT_NOW
+                || code.code().starts_with("08")
+        }
+    }
+}
+
+/// The shard's primary.
+#[derive(Clone)]
+pub struct Primary {
+    config: Config,
+    settings: PostgresConfig,
+    pool: Pool,
+}
+
+/// One of the shard's replicas.
+#[derive(Clone)]
+pub struct Replica {
+    pool: Pool,
+}
+
+/// A connection of its own, for a task that writes, with an ear for the warnings that the server sends.
+pub struct Dedicated {
+    /// To send statements.
+    pub client: Client,
+    warned: Arc<AtomicBool>,
+}
+
+impl Dedicated {
+    /// Forgets the warnings so far.
+    pub fn clear_warnings(&self) {
+        self.warned.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether the server warned since. A COMMIT whose wait for the standby was cancelled reports success
+    /// and such a warning: it is not replicated.
+    pub fn was_warned(&self) -> bool {
+        self.warned.load(Ordering::Relaxed)
+    }
+}
+
+impl Primary {
+    /// Reads the connection string; connects when first asked to.
+    pub fn new(shard: &Shard, settings: &PostgresConfig) -> Result<Self, ConnectionStringError> {
+        let mut config = parse(&shard.primary, shard.password.as_ref(), settings)
+            .map_err(|source| ConnectionStringError { shard: shard.name.clone(), role: "primary", source })?;
+        config.target_session_attrs(TargetSessionAttrs::ReadWrite);
+        let pool = build_pool(&config, settings);
+        let synchronous_commit = match shard.durability {
+            Durability::Replicated => "on",
+            Durability::Local => "local",
+        };
+        add_options(&mut config, &write_options(settings, synchronous_commit));
+        Ok(Self { config, settings: settings.clone(), pool })
+    }
+
+    /// A connection for a task that writes.
+    pub async fn connect(&self, application_name: &str) -> Result<Dedicated, ConnectError> {
+        let mut config = self.config.clone();
+        config.application_name(application_name);
+        let limit = self.settings.connect_timeout;
+        let (client, mut connection) =
+            timeout(limit, config.connect(NoTls)).await.map_err(|_| ConnectError::TimedOut(limit))??;
+        let warned = Arc::new(AtomicBool::new(false));
+        let ear = Arc::clone(&warned);
+        tokio::spawn(async move {
+            // Ends with the connection: when the client is dropped, or the server is gone. Whoever waits for
+            // an answer on it is told by the driver.
+            while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await {
+                if let AsyncMessage::Notice(notice) = message {
+                    if notice.severity() == "WARNING" {
+                        ear.store(true, Ordering::Relaxed);
+                    }
+                    tracing::debug!(severity = notice.severity(), "postgres: {}", notice.message());
+                }
+            }
+        });
+        Ok(Dedicated { client, warned })
+    }
+
+    /// A pooled connection for a read.
+    pub async fn reader(&self) -> Result<deadpool_postgres::Client, PoolError> {
+        self.pool.get().await
+    }
+
+    /// Lets all pooled connections go: they lead to a server that is no primary any more.
+    pub fn drop_pool(&self) {
+        self.pool.retain(|_, _| false);
+    }
+}
+
+impl Replica {
+    /// Reads the connection strings of all replicas of a shard; connects when first asked to.
+    pub fn all(shard: &Shard, settings: &PostgresConfig) -> Result<Vec<Self>, ConnectionStringError> {
+        shard
+            .replicas
+            .iter()
+            .map(|text| {
+                let config = parse(text, shard.password.as_ref(), settings).map_err(|source| {
+                    ConnectionStringError { shard: shard.name.clone(), role: "replica", source }
+                })?;
+                Ok(Self { pool: build_pool(&config, settings) })
+            })
+            .collect()
+    }
+
+    /// A pooled connection for a read.
+    pub async fn reader(&self) -> Result<deadpool_postgres::Client, PoolError> {
+        self.pool.get().await
+    }
+
+    /// Lets all pooled connections go.
+    pub fn drop_pool(&self) {
+        self.pool.retain(|_, _| false);
+    }
+}
+
+fn parse(
+    text: &str,
+    password: Option<&Secret>,
+    settings: &PostgresConfig,
+) -> Result<Config, tokio_postgres::Error> {
+    let mut config: Config = text.parse()?;
+    if let Some(password) = password {
+        config.password(password.expose());
+    }
+    // The system's own defaults notice a lost peer after two hours.
+    config
+        .connect_timeout(settings.connect_timeout)
+        .keepalives_idle(Duration::from_secs(5))
+        .keepalives_interval(Duration::from_secs(2))
+        .keepalives_retries(2)
+        .tcp_user_timeout(Duration::from_secs(3))
+        .application_name("picopay-node reads");
+    Ok(config)
+}
+
+fn add_options(config: &mut Config, more: &str) {
+    let options = match config.get_options() {
+        Some(given) => format!("{given} {more}"),
+        None => more.to_owned(),
+    };
+    config.options(options);
+}
+
+/// Of a session that writes batches.
+///
+/// The plans are pinned: for a few hundred rows Postgres guesses hash joins and sequential scans for the
+/// `unnest` joins, and the write rate falls by two thirds. All of these joins are by primary key.
+fn write_options(settings: &PostgresConfig, synchronous_commit: &str) -> String {
+    format!(
+        "-c lock_timeout={} -c statement_timeout={} -c idle_in_transaction_session_timeout={} \
+         -c synchronous_commit={synchronous_commit} -c default_transaction_isolation=read\\ committed \
+         -c plan_cache_mode=force_generic_plan -c enable_hashjoin=off -c enable_mergejoin=off \
+         -c enable_seqscan=off -c jit=off",
+        settings.lock_timeout.as_millis(),
+        settings.statement_timeout.as_millis(),
+        settings.flight_timeout.as_millis(),
+    )
+}
+
+fn build_pool(config: &Config, settings: &PostgresConfig) -> Pool {
+    let mut config = config.clone();
+    // Not `default_transaction_read_only`: the check for read-write would take the primary for a replica.
+    let options = format!("-c statement_timeout={} -c jit=off", settings.statement_timeout.as_millis());
+    add_options(&mut config, &options);
+    // `Fast` hands out a connection to a frozen server, so every read has its own bound and lets the pool go when
+    // it is passed. `Verified` would cost each read a round trip.
+    let manager =
+        Manager::from_config(config, NoTls, ManagerConfig { recycling_method: RecyclingMethod::Fast });
+    let pool_config = PoolConfig {
+        max_size: settings.read_connections,
+        timeouts: Timeouts {
+            wait: Some(settings.pool_wait),
+            create: Some(settings.connect_timeout),
+            recycle: Some(settings.pool_wait),
+        },
+        ..PoolConfig::default()
+    };
+    Pool::builder(manager)
+        .config(pool_config)
+        .runtime(Runtime::Tokio1)
+        .build()
+        .expect("a pool with a runtime can have timeouts")
+}

@@ -1,0 +1,480 @@
+//! One batch = one database transaction.
+//!
+//! Each user belongs to one lane, so the operations of a user stay in order and lanes of this process never wait
+//! for each other's rows. Lanes of another process that serves the same shard do, on the users' rows.
+//!
+//! Lock order, the same for every writer: the fence (shared), then the users in the order of (slot, user_id).
+//! Balances, keys and refund totals are read after those locks are held, each by a statement of its own, so
+//! that in READ COMMITTED each sees what the last holder of the lock committed.
+//!
+//! Two flights of statements, each pipelined: read under lock, then write and COMMIT. A batch with refunds takes
+//! one more in front, which finds the users of the charges. No answer leaves before COMMIT is acknowledged.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::future::{self, FutureExt};
+use jiff::Timestamp;
+use picopay_shared::batcher::{LaneEnd, Pending, Reply};
+use picopay_shared::command::{Command, Operation, Outcome, Transaction};
+use picopay_shared::id::{IdSource, TransactionId};
+use picopay_shared::slot::{Slot, UserId};
+use tokio::time::{sleep, timeout};
+use tokio_postgres::error::SqlState;
+use uuid::Uuid;
+
+use crate::book::{self, Admitted, Booked, Known, Recorded};
+use crate::db::{Dedicated, Primary, describe};
+use crate::metrics::Metrics;
+use crate::slot_owner::{self, Stopped};
+use crate::store::{self, OwnerRow, ReadError, WriteStatements};
+use crate::write_gate::WriteGate;
+
+/// How often a batch that Postgres refused for a reason that passes (a deadlock with another process, plans
+/// invalidated by a migration) is tried again as it is.
+const RETRIES: usize = 2;
+
+/// How long a lane rests after it found no connection, so that it does not spin.
+const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A command on its way to a lane.
+#[derive(Debug)]
+pub struct Job {
+    /// What is asked for.
+    pub command: Command,
+    /// Nobody waits any more after this.
+    pub deadline: Instant,
+}
+
+/// What became of a [`Job`].
+#[derive(Debug)]
+pub struct Done {
+    /// For the client.
+    pub outcome: Outcome,
+    /// What the cache may keep: set for what this lane just booked or replayed.
+    pub recorded: Option<Box<Recorded>>,
+    /// How long COMMIT took; zero when there was none.
+    pub commit_time: Duration,
+}
+
+/// Why a batch came to nothing.
+#[derive(Debug)]
+enum StoreError {
+    /// Rolled back; another try at once may succeed.
+    Contended(String),
+    /// Rolled back; somebody held a user's row for longer than `lock_timeout`.
+    Blocked(String),
+    /// Rolled back; some row of it is one that the database does not take.
+    Refused(String),
+    /// Never reached COMMIT. Nothing was written.
+    Unreached(String),
+    /// COMMIT was sent and its answer did not come, or came with a warning: written, or not.
+    CommitUnanswered(String),
+}
+
+/// What all lanes of a node share.
+pub struct LaneParts {
+    /// Where to write.
+    pub primary: Primary,
+    /// Whether to.
+    pub gate: WriteGate,
+    /// Makes transaction ids.
+    pub ids: IdSource,
+    /// Counts.
+    pub metrics: Metrics,
+    /// Most commands of one database transaction.
+    pub batch_max: usize,
+    /// The longest wait for one flight.
+    pub flight_timeout: Duration,
+}
+
+/// A lane's connection with its prepared statements.
+struct Session {
+    connection: Dedicated,
+    sql: WriteStatements,
+}
+
+/// Works on batches until every entrance of the lane is gone.
+pub async fn run(parts: Arc<LaneParts>, end: LaneEnd<Job, Done>) {
+    let mut lane = Lane { parts, session: None };
+    while let Some(batch) = end.next_batch(lane.parts.batch_max).await {
+        lane.run_batch(batch).await;
+    }
+}
+
+struct Lane {
+    parts: Arc<LaneParts>,
+    session: Option<Session>,
+}
+
+impl Lane {
+    async fn run_batch(&mut self, batch: Vec<Pending<Job, Done>>) {
+        let now = Instant::now();
+        let (mut commands, mut replies) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
+        for pending in batch {
+            let (job, reply) = pending.split();
+            if job.deadline <= now {
+                reply.send(undecided(unavailable("waited in the lane past its deadline")));
+            } else {
+                commands.push(job.command);
+                replies.push(reply);
+            }
+        }
+        if !commands.is_empty() {
+            self.run_halves(&commands, replies).await;
+        }
+    }
+
+    /// Runs the commands as one database transaction; if the database refuses it, each half on its own, so
+    /// that one bad row does not fail its neighbours.
+    async fn run_halves(&mut self, commands: &[Command], mut replies: Vec<Reply<Done>>) {
+        match self.run_once(commands).await {
+            Ok(batch) => answer(batch, replies),
+            Err(StoreError::Refused(_)) if commands.len() > 1 => {
+                self.parts.metrics.halved_batches.inc();
+                let middle = commands.len() / 2;
+                let later = replies.split_off(middle);
+                Box::pin(self.run_halves(&commands[..middle], replies)).await;
+                Box::pin(self.run_halves(&commands[middle..], later)).await;
+            }
+            Err(error) => {
+                let outcome = outcome_of(&error, commands);
+                for reply in replies {
+                    reply.send(undecided(outcome.clone()));
+                }
+            }
+        }
+    }
+
+    async fn run_once(&mut self, commands: &[Command]) -> Result<Committed, StoreError> {
+        let mut tries = 0;
+        loop {
+            self.parts.gate.check().map_err(StoreError::Unreached)?;
+            let session = match self.session.take() {
+                Some(session) => session,
+                None => self.connect().await?,
+            };
+            let result = transact(&self.parts, &session, commands).await;
+            match &result {
+                Err(StoreError::CommitUnanswered(reason)) => {
+                    // The connection is dropped, and with it whatever it still waits for.
+                    self.parts.gate.close(&format!("a commit was not acknowledged: {reason}"));
+                }
+                Err(StoreError::Unreached(reason)) => {
+                    tracing::warn!(reason, "a batch did not reach the primary");
+                    self.parts.primary.drop_pool();
+                }
+                Ok(_) | Err(StoreError::Contended(_) | StoreError::Blocked(_) | StoreError::Refused(_)) => {
+                    self.session = Some(session);
+                }
+            }
+            if matches!(result, Err(StoreError::Contended(_))) && tries < RETRIES {
+                tries += 1;
+                continue;
+            }
+            return result;
+        }
+    }
+
+    async fn connect(&self) -> Result<Session, StoreError> {
+        let connected = async {
+            let connection =
+                self.parts.primary.connect("picopay-node lane").await.map_err(|error| error.to_string())?;
+            let sql = timeout(self.parts.flight_timeout, WriteStatements::prepare(&connection.client))
+                .await
+                .map_err(|_| "preparing the statements timed out".to_owned())?
+                .map_err(|error| describe(&error))?;
+            Ok(Session { connection, sql })
+        };
+        match connected.await {
+            Ok(session) => Ok(session),
+            Err(reason) => {
+                sleep(RECONNECT_PAUSE).await;
+                Err(StoreError::Unreached(reason))
+            }
+        }
+    }
+}
+
+/// A batch whose COMMIT was acknowledged.
+struct Committed {
+    outcomes: Vec<Outcome>,
+    recorded: HashMap<TransactionId, Recorded>,
+    commit_time: Duration,
+}
+
+fn answer(batch: Committed, replies: Vec<Reply<Done>>) {
+    let Committed { outcomes, mut recorded, commit_time } = batch;
+    for (outcome, reply) in outcomes.into_iter().zip(replies) {
+        let recorded = match &outcome {
+            Outcome::Decided { transaction, .. } => recorded.remove(&transaction.id).map(Box::new),
+            _ => None,
+        };
+        reply.send(Done { outcome, recorded, commit_time });
+    }
+}
+
+fn undecided(outcome: Outcome) -> Done {
+    Done { outcome, recorded: None, commit_time: Duration::ZERO }
+}
+
+fn unavailable(reason: &str) -> Outcome {
+    Outcome::Unavailable { reason: reason.to_owned() }
+}
+
+fn outcome_of(error: &StoreError, commands: &[Command]) -> Outcome {
+    let first = commands.first().map_or("", |command| command.request_id.as_str());
+    match error {
+        StoreError::Contended(reason) | StoreError::Blocked(reason) => {
+            tracing::warn!(
+                reason,
+                commands = commands.len(),
+                "a batch was given up: somebody holds its users"
+            );
+            unavailable(reason)
+        }
+        StoreError::Unreached(reason) => unavailable(reason),
+        StoreError::Refused(reason) => {
+            tracing::error!(
+                reason,
+                request_id = first,
+                "the database refuses a command that the rules let pass"
+            );
+            Outcome::Internal
+        }
+        StoreError::CommitUnanswered(reason) => {
+            tracing::error!(
+                reason,
+                request_id = first,
+                commands = commands.len(),
+                "the outcome of a batch is unknown"
+            );
+            Outcome::OutcomeUnknown
+        }
+    }
+}
+
+/// The life of a batch between BEGIN and COMMIT.
+async fn transact(
+    parts: &LaneParts,
+    session: &Session,
+    commands: &[Command],
+) -> Result<Committed, StoreError> {
+    let started = Instant::now();
+    let read = timeout(parts.flight_timeout, read_under_lock(session, commands));
+    let (owners, known) = match read.await {
+        Ok(Ok(read)) => read,
+        Ok(Err(error)) => return Err(roll_back(parts, session, error).await),
+        Err(_) => return Err(StoreError::Unreached("the primary did not answer in time".to_owned())),
+    };
+    let mut outcomes = vec![Outcome::Internal; commands.len()];
+    let batch = admit(parts, commands, &owners, &mut outcomes);
+    let replayed = known.by_key.clone();
+    let booked = book::decide(&batch, known);
+    let commit_time = write_and_commit(parts, session, &booked).await?;
+    parts.metrics.batch_size.observe(f64::from(u32::try_from(commands.len()).unwrap_or(u32::MAX)));
+    parts.metrics.transaction_seconds.observe(started.elapsed().as_secs_f64());
+    for (position, outcome) in booked.outcomes {
+        outcomes[position] = outcome;
+    }
+    let recorded = replayed
+        .into_values()
+        .chain(booked.transactions)
+        .map(|recorded| (recorded.transaction.id, recorded))
+        .collect();
+    Ok(Committed { outcomes, recorded, commit_time })
+}
+
+/// Holds each command against the fence. Those that may not pass get their answer here.
+fn admit<'a>(
+    parts: &LaneParts,
+    commands: &'a [Command],
+    owners: &HashMap<Slot, OwnerRow>,
+    outcomes: &mut [Outcome],
+) -> Vec<Admitted<'a>> {
+    let now = Timestamp::now().as_millisecond();
+    let mut batch = Vec::with_capacity(commands.len());
+    for (position, command) in commands.iter().enumerate() {
+        match slot_owner::pass(command.operation.slot(), command.epoch, owners) {
+            Ok(()) => batch.push(Admitted { position, command, stamp: parts.ids.next_stamp(now) }),
+            Err(stopped) => {
+                if let Stopped::StateLost { slot, own_epoch, seen_epoch } = &stopped {
+                    parts.metrics.state_lost.inc();
+                    tracing::error!(
+                        slot = slot.get(),
+                        own_epoch,
+                        seen_epoch,
+                        "this database has lost a change of owners"
+                    );
+                }
+                outcomes[position] = stopped.into();
+            }
+        }
+    }
+    batch
+}
+
+/// BEGIN, the fence, the locks, and everything that the rules need to know.
+async fn read_under_lock(
+    session: &Session,
+    commands: &[Command],
+) -> Result<(HashMap<Slot, OwnerRow>, Known), ReadError> {
+    let (client, sql) = (&session.connection.client, &session.sql);
+    let mut slots: Vec<i16> = commands.iter().map(|command| command.operation.slot().as_i16()).collect();
+    slots.sort_unstable();
+    slots.dedup();
+    let new_users = sorted_users(commands.iter().filter_map(|command| match &command.operation {
+        Operation::CreateUser { user_id } => Some(*user_id),
+        _ => None,
+    }));
+    let refunded_ids: Vec<TransactionId> = commands
+        .iter()
+        .filter_map(|command| match &command.operation {
+            Operation::Refund { charge_id, .. } => Some(*charge_id),
+            _ => None,
+        })
+        .collect();
+    let opening = future::try_join5(
+        client
+            .batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED")
+            .map(|result| result.map_err(ReadError::from)),
+        store::take_fence(client, sql),
+        store::read_owners(client, sql, &slots),
+        store::insert_users(client, sql, &new_users),
+        store::read_refunded(client, sql, &refunded_ids),
+    );
+    if refunded_ids.is_empty() {
+        // One flight: the futures are polled, and so sent, in this order.
+        let (opened, mut known) =
+            future::try_join(opening, lock_and_read(session, commands, HashMap::new())).await?;
+        let ((), (), owners, created, _) = opened;
+        known.users.extend(&created);
+        known.created = created;
+        Ok((owners, known))
+    } else {
+        let ((), (), owners, created, refunded) = opening.await?;
+        let mut known = lock_and_read(session, commands, refunded).await?;
+        known.users.extend(&created);
+        known.created = created;
+        Ok((owners, known))
+    }
+}
+
+async fn lock_and_read(
+    session: &Session,
+    commands: &[Command],
+    refunded: HashMap<TransactionId, Transaction>,
+) -> Result<Known, ReadError> {
+    let (client, sql) = (&session.connection.client, &session.sql);
+    let keys: Vec<(UserId, Uuid)> = commands
+        .iter()
+        .filter_map(|command| {
+            let user = match &command.operation {
+                Operation::CreateUser { .. } => None,
+                Operation::TopUp(payment) | Operation::Charge(payment) => Some(payment.user_id),
+                Operation::Refund { charge_id, .. } => refunded.get(charge_id).map(|charge| charge.user_id),
+            };
+            user.map(|user| (user, command.idempotency_key))
+        })
+        .collect();
+    let users =
+        sorted_users(keys.iter().map(|(user, _)| *user).chain(commands.iter().filter_map(|command| {
+            match &command.operation {
+                Operation::CreateUser { user_id } => Some(*user_id),
+                _ => None,
+            }
+        })));
+    let (users, balances, by_key, refund_totals) = future::try_join4(
+        store::lock_users(client, sql, &users),
+        store::read_balances(client, sql, &users),
+        store::read_by_keys(client, sql, &keys),
+        store::read_refund_totals(client, sql, &refunded),
+    )
+    .await?;
+    Ok(Known { users, balances, by_key, refunded, refund_totals, ..Known::default() })
+}
+
+/// In the order of keys, each once: the lock order.
+fn sorted_users(users: impl Iterator<Item = UserId>) -> Vec<UserId> {
+    let mut users: Vec<UserId> = users.collect();
+    users.sort_unstable_by_key(|user| (user.slot(), *user));
+    users.dedup();
+    users
+}
+
+/// The second flight. All statements are waited for, whichever fails, so that the connection is known to be
+/// idle afterwards; behind a statement that failed, COMMIT rolls back.
+async fn write_and_commit(
+    parts: &LaneParts,
+    session: &Session,
+    booked: &Booked,
+) -> Result<Duration, StoreError> {
+    let (client, sql) = (&session.connection.client, &session.sql);
+    session.connection.clear_warnings();
+    let started = Instant::now();
+    let flight = future::join4(
+        store::insert_transactions(client, sql, &booked.transactions),
+        store::write_balances(client, sql, booked),
+        store::write_refund_totals(client, sql, &booked.refund_totals),
+        client.batch_execute("COMMIT"),
+    );
+    let (transactions, balances, totals, commit) = timeout(parts.flight_timeout, flight)
+        .await
+        .map_err(|_| StoreError::CommitUnanswered("the primary did not answer in time".to_owned()))?;
+    for result in [transactions, balances, totals] {
+        result.map_err(|error| match classify(&error) {
+            // COMMIT was in the same flight, and nobody can tell how far it came.
+            StoreError::Unreached(reason) => StoreError::CommitUnanswered(reason),
+            rolled_back => rolled_back,
+        })?;
+    }
+    commit.map_err(|error| StoreError::CommitUnanswered(describe(&error)))?;
+    if session.connection.was_warned() {
+        return Err(StoreError::CommitUnanswered("the wait for the standby was cancelled".to_owned()));
+    }
+    Ok(started.elapsed())
+}
+
+/// Ends the database transaction in which `error` came up, and says what it means for the batch.
+async fn roll_back(parts: &LaneParts, session: &Session, error: ReadError) -> StoreError {
+    let meaning = match &error {
+        ReadError::Database(error) => classify(error),
+        ReadError::Corrupt(reason) => StoreError::Refused(reason.clone()),
+    };
+    if matches!(meaning, StoreError::Unreached(_)) {
+        return meaning;
+    }
+    match timeout(parts.flight_timeout, session.connection.client.batch_execute("ROLLBACK")).await {
+        Ok(Ok(())) => meaning,
+        Ok(Err(error)) => StoreError::Unreached(describe(&error)),
+        Err(_) => StoreError::Unreached("the primary did not answer in time".to_owned()),
+    }
+}
+
+/// What an error of a statement means for its batch.
+fn classify(error: &tokio_postgres::Error) -> StoreError {
+    let reason = describe(error);
+    let Some(code) = error.code() else {
+        // No answer of the server at all, or one that the driver could not make sense of.
+        return StoreError::Unreached(reason);
+    };
+    let passes = [
+        SqlState::T_R_DEADLOCK_DETECTED,
+        SqlState::T_R_SERIALIZATION_FAILURE,
+        // "cached plan must not change result type", once after a migration.
+        SqlState::FEATURE_NOT_SUPPORTED,
+    ];
+    if passes.contains(code) {
+        return StoreError::Contended(reason);
+    }
+    if *code == SqlState::LOCK_NOT_AVAILABLE {
+        return StoreError::Blocked(reason);
+    }
+    match &code.code()[..2] {
+        // Data that the database does not take, or a constraint: some row of the batch is at fault.
+        "22" | "23" => StoreError::Refused(reason),
+        // Out of space, shutting down, read-only, cancelled: nothing is wrong with the batch.
+        _ => StoreError::Unreached(reason),
+    }
+}

@@ -1,0 +1,35 @@
+//! The charge service of one shard: everything that decides about money.
+//!
+//! Read in this order: a request enters through `routes`, `write` sends its commands through `cache` to the
+//! users' lanes, `lane` runs one database transaction per batch behind the fence of `slot_owner`, and `book`
+//! holds the rules. `read` answers what changes nothing.
+
+pub mod config;
+
+pub mod book;
+
+pub mod lane;
+
+pub mod slot_owner;
+
+pub mod store;
+
+pub mod db;
+
+pub mod cache;
+
+pub mod write;
+
+pub mod read;
+
+pub mod replica_lag;
+
+pub mod write_gate;
+
+pub mod identity;
+
+pub mod metrics;
+
+pub mod node;
+
+pub mod routes;

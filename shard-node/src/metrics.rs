@@ -1,0 +1,117 @@
+//! What a node counts, in the text format of Prometheus.
+
+use prometheus::{
+    Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
+};
+
+/// The metrics of one node process.
+pub struct Metrics {
+    registry: Registry,
+    /// Commands decided, by what became of them.
+    pub outcomes: IntCounterVec,
+    /// Commands per database transaction.
+    pub batch_size: Histogram,
+    /// Time from BEGIN to the answer to COMMIT, in seconds.
+    pub transaction_seconds: Histogram,
+    /// Commands waiting, by lane.
+    pub queue_length: IntGaugeVec,
+    /// Commands answered from Redis.
+    pub cache_hits: IntCounter,
+    /// Batches that did not wait for Redis because it was not answering.
+    pub cache_skips: IntCounter,
+    /// Batches that Postgres refused and that were retried in halves.
+    pub halved_batches: IntCounter,
+    /// Commands that named a higher epoch than the database: it has lost state. Alarm on any.
+    pub state_lost: IntCounter,
+    /// Whether writes are taken (1) or stopped (0).
+    pub is_ready: IntGauge,
+    /// Lag of each replica in milliseconds; -1 while it is not known.
+    pub replica_lag_ms: IntGaugeVec,
+    /// Reads, by the database that answered.
+    pub reads: IntCounterVec,
+}
+
+impl Metrics {
+    /// All at zero, labelled with the shard's name.
+    pub fn new(shard: &str) -> Self {
+        let registry = Registry::new_custom(
+            Some("picopay_node".to_owned()),
+            Some([("shard".to_owned(), shard.to_owned())].into()),
+        )
+        .expect("the prefix is a legal name");
+        let metrics = Self {
+            outcomes: counters("outcomes_total", "Commands by what became of them.", "outcome"),
+            // Powers of two up to the largest batch.
+            batch_size: histogram(
+                "batch_size",
+                "Commands per database transaction.",
+                &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0],
+            ),
+            // From a fast disk's flush to the flight's timeout.
+            transaction_seconds: histogram(
+                "transaction_seconds",
+                "Time from BEGIN to the answer to COMMIT.",
+                &[0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0],
+            ),
+            queue_length: gauges("queue_length", "Commands waiting, by lane.", "lane"),
+            cache_hits: counter("cache_hits_total", "Commands answered from Redis."),
+            cache_skips: counter("cache_skips_total", "Batches that did not wait for Redis."),
+            halved_batches: counter(
+                "halved_batches_total",
+                "Batches refused by Postgres and retried in halves.",
+            ),
+            state_lost: counter("state_lost_total", "Commands with a higher epoch than the database's own."),
+            is_ready: IntGauge::new("ready", "Whether writes are taken.").expect("a legal name"),
+            replica_lag_ms: gauges("replica_lag_ms", "Lag by replica; -1 is unknown.", "replica"),
+            reads: counters("reads_total", "Reads by the database that answered.", "source"),
+            registry,
+        };
+        metrics.register_all();
+        metrics
+    }
+
+    fn register_all(&self) {
+        let collectors: [Box<dyn prometheus::core::Collector>; 11] = [
+            Box::new(self.outcomes.clone()),
+            Box::new(self.batch_size.clone()),
+            Box::new(self.transaction_seconds.clone()),
+            Box::new(self.queue_length.clone()),
+            Box::new(self.cache_hits.clone()),
+            Box::new(self.cache_skips.clone()),
+            Box::new(self.halved_batches.clone()),
+            Box::new(self.state_lost.clone()),
+            Box::new(self.is_ready.clone()),
+            Box::new(self.replica_lag_ms.clone()),
+            Box::new(self.reads.clone()),
+        ];
+        for collector in collectors {
+            self.registry.register(collector).expect("each name is registered once");
+        }
+    }
+
+    /// Everything, as text.
+    pub fn render(&self) -> Vec<u8> {
+        let mut text = Vec::new();
+        TextEncoder::new()
+            .encode(&self.registry.gather(), &mut text)
+            .expect("writing to memory does not fail");
+        text
+    }
+}
+
+fn counter(name: &str, help: &str) -> IntCounter {
+    IntCounter::new(name, help).expect("a legal name")
+}
+
+fn counters(name: &str, help: &str, label: &str) -> IntCounterVec {
+    IntCounterVec::new(Opts::new(name, help), &[label]).expect("a legal name")
+}
+
+fn gauges(name: &str, help: &str, label: &str) -> IntGaugeVec {
+    IntGaugeVec::new(Opts::new(name, help), &[label]).expect("a legal name")
+}
+
+fn histogram(name: &str, help: &str, buckets: &[f64]) -> Histogram {
+    Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec())).expect("a legal name")
+}

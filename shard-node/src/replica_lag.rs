@@ -1,0 +1,124 @@
+//! How far behind each replica is, by a heartbeat that is written on the primary and read back.
+//!
+//! Lag is told in the primary's own clock: this process remembers when it wrote which beat and lets its
+//! monotonic clock run on from there, so the clocks of the machines need not agree. A replica whose lag is
+//! not known counts as stale.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::watch;
+use tokio::time::{interval, timeout};
+
+use crate::config::ReadConfig;
+use crate::db::{Dedicated, Primary, Replica};
+
+/// The last beat that this process wrote, in both clocks.
+#[derive(Clone, Copy)]
+struct Beat {
+    primary_time: Timestamp,
+    written: Instant,
+}
+
+/// The lag of one replica, shared with whoever reads from it.
+#[derive(Clone)]
+pub struct Lag {
+    started: Instant,
+    /// Milliseconds since `started` up to which the replica is known to have everything, plus one; 0 is unknown.
+    caught_up_ms: Arc<AtomicU64>,
+}
+
+impl Lag {
+    fn new() -> Self {
+        Self { started: Instant::now(), caught_up_ms: Arc::new(AtomicU64::new(0)) }
+    }
+
+    /// How far behind the replica can be at most, now. It grows while nothing new is heard of it.
+    pub fn get(&self) -> Option<Duration> {
+        let caught_up = self.caught_up_ms.load(Ordering::Relaxed).checked_sub(1)?;
+        Some(self.started.elapsed().saturating_sub(Duration::from_millis(caught_up)))
+    }
+
+    fn set_caught_up(&self, at: Instant) {
+        let since = at.saturating_duration_since(self.started).as_millis();
+        self.caught_up_ms.store(u64::try_from(since).unwrap_or(u64::MAX - 1) + 1, Ordering::Relaxed);
+    }
+}
+
+/// Starts writing beats and reading them back; one [`Lag`] per replica, in their order.
+pub fn watch_all(primary: &Primary, replicas: &[Replica], config: &ReadConfig) -> Vec<Lag> {
+    let (beats, heard) = watch::channel(None);
+    tokio::spawn(write_beats(primary.clone(), beats, config.heartbeat_every));
+    replicas
+        .iter()
+        .map(|replica| {
+            let lag = Lag::new();
+            tokio::spawn(read_beats(replica.clone(), heard.clone(), lag.clone(), config.heartbeat_every));
+            lag
+        })
+        .collect()
+}
+
+async fn write_beats(primary: Primary, beats: watch::Sender<Option<Beat>>, every: Duration) {
+    let mut ticks = interval(every);
+    let mut connection: Option<Dedicated> = None;
+    loop {
+        ticks.tick().await;
+        if connection.is_none() {
+            connection = connect(&primary).await;
+        }
+        let Some(open) = &connection else { continue };
+        match timeout(every, beat(open)).await {
+            Ok(Ok(beat)) => {
+                beats.send_replace(Some(beat));
+            }
+            Ok(Err(_)) | Err(_) => connection = None,
+        }
+    }
+}
+
+async fn connect(primary: &Primary) -> Option<Dedicated> {
+    let connection = primary.connect("picopay-node heartbeat").await.ok()?;
+    // A beat must not wait for the very standby that it measures. Not `off`: the standby would get it later.
+    connection.client.batch_execute("SET synchronous_commit = local").await.ok()?;
+    Some(connection)
+}
+
+async fn beat(connection: &Dedicated) -> Result<Beat, tokio_postgres::Error> {
+    let written = Instant::now();
+    let row = connection
+        .client
+        .query_one(
+            "INSERT INTO heartbeat (beat_at) VALUES (clock_timestamp()) \
+             ON CONFLICT (only_row) DO UPDATE SET beat_at = excluded.beat_at RETURNING beat_at",
+            &[],
+        )
+        .await?;
+    Ok(Beat { primary_time: row.get(0), written })
+}
+
+async fn read_beats(replica: Replica, beats: watch::Receiver<Option<Beat>>, lag: Lag, every: Duration) {
+    let mut ticks = interval(every);
+    loop {
+        ticks.tick().await;
+        let Some(newest) = *beats.borrow() else { continue };
+        match timeout(every, read_beat(&replica)).await {
+            Ok(Some(seen)) => {
+                // The beat seen may be another node's; its place on this process's clock follows from ours.
+                let age = newest.primary_time.duration_since(seen).max(SignedDuration::ZERO);
+                if let Some(at) = newest.written.checked_sub(age.unsigned_abs()) {
+                    lag.set_caught_up(at);
+                }
+            }
+            Ok(None) | Err(_) => replica.drop_pool(),
+        }
+    }
+}
+
+async fn read_beat(replica: &Replica) -> Option<Timestamp> {
+    let client = replica.reader().await.ok()?;
+    let row = client.query_opt("SELECT beat_at FROM heartbeat", &[]).await.ok()??;
+    Some(row.get(0))
+}

@@ -1,0 +1,82 @@
+//! What a node serves, to gateways and operators only.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::{StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use picopay_shared::command::{WRITE_BATCH_MAX, WRITE_PATH, WriteBatch};
+use picopay_shared::node_status::STATUS_PATH;
+use picopay_shared::query::{Query, READ_PATH};
+use subtle::ConstantTimeEq;
+
+use crate::node::Node;
+
+/// Room for the largest batch: each command may carry 4 KiB of metadata and some more.
+const BODY_MAX: usize = WRITE_BATCH_MAX * 8 * 1024;
+
+/// The routes of a node.
+pub fn router(node: Arc<Node>) -> Router {
+    let internal = Router::new()
+        .route(WRITE_PATH, post(write))
+        .route(READ_PATH, post(read))
+        .route(STATUS_PATH, get(status))
+        .layer(middleware::from_fn_with_state(Arc::clone(&node), require_secret))
+        .layer(DefaultBodyLimit::max(BODY_MAX));
+    Router::new()
+        .route("/health", get(|| async { "alive\n" }))
+        .route("/metrics", get(metrics))
+        .merge(internal)
+        .with_state(node)
+}
+
+async fn require_secret(State(node): State<Arc<Node>>, request: Request, next: Next) -> Response {
+    let given = request
+        .headers()
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.as_bytes().strip_prefix(b"Bearer "))
+        .unwrap_or_default();
+    let is_right = bool::from(given.ct_eq(node.internal_secret().as_bytes()));
+    if is_right { next.run(request).await } else { StatusCode::UNAUTHORIZED.into_response() }
+}
+
+async fn write(State(node): State<Arc<Node>>, body: Bytes) -> Response {
+    match postcard::from_bytes::<WriteBatch>(&body) {
+        Ok(batch) if batch.commands.len() <= WRITE_BATCH_MAX => {
+            // A task of its own: a gateway that hangs up cancels nothing that was begun.
+            let done = tokio::spawn(async move { node.writer().write(batch).await }).await;
+            done.map_or_else(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response(), |reply| encode(&reply))
+        }
+        Ok(batch) => refuse(&format!("{} commands are more than {WRITE_BATCH_MAX}", batch.commands.len())),
+        Err(error) => refuse(&format!("no write batch: {error}")),
+    }
+}
+
+async fn read(State(node): State<Arc<Node>>, body: Bytes) -> Response {
+    match postcard::from_bytes::<Query>(&body) {
+        Ok(query) => encode(&node.reader().answer(&query).await),
+        Err(error) => refuse(&format!("no query: {error}")),
+    }
+}
+
+async fn status(State(node): State<Arc<Node>>) -> Response {
+    axum::Json(node.status().await).into_response()
+}
+
+async fn metrics(State(node): State<Arc<Node>>) -> Response {
+    let text_format = [(header::CONTENT_TYPE, "text/plain; version=0.0.4")];
+    (text_format, node.render_metrics()).into_response()
+}
+
+fn encode(value: &impl serde::Serialize) -> Response {
+    let bytes = postcard::to_stdvec(value).expect("our own types can be written");
+    ([(header::CONTENT_TYPE, "application/octet-stream")], bytes).into_response()
+}
+
+fn refuse(reason: &str) -> Response {
+    (StatusCode::BAD_REQUEST, format!("{reason}\n")).into_response()
+}

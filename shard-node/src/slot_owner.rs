@@ -1,0 +1,92 @@
+//! The fence: what this shard owns, and how a command is held against it.
+//!
+//! The gateway's map is a hint; these rows decide. They are read inside the database transaction that writes,
+//! after the shared advisory lock, as a statement of its own and in READ COMMITTED: read together with the
+//! lock, or in REPEATABLE READ, they would show the owner from before the lock.
+
+use std::collections::HashMap;
+
+use picopay_shared::command::{Moved, Outcome};
+use picopay_shared::slot::Slot;
+
+use crate::store::OwnerRow;
+
+/// Why a command may not pass.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stopped {
+    /// Another shard's, or nobody's.
+    Moved(Moved),
+    /// The gateway has seen a higher epoch than this database: it has lost a change of owners, in a bad
+    /// failover, and must not write. An operator has to look.
+    StateLost {
+        /// The slot.
+        slot: Slot,
+        /// What the database says.
+        own_epoch: u64,
+        /// What the gateway has seen.
+        seen_epoch: u64,
+    },
+}
+
+impl From<Stopped> for Outcome {
+    fn from(stopped: Stopped) -> Outcome {
+        match stopped {
+            Stopped::Moved(moved) => Outcome::Moved(moved),
+            Stopped::StateLost { slot, own_epoch, seen_epoch } => Outcome::Unavailable {
+                reason: format!(
+                    "slot {slot} has epoch {own_epoch} here, and {seen_epoch} was seen: this database has lost state"
+                ),
+            },
+        }
+    }
+}
+
+/// Whether the shard may write `slot`, of which the gateway believes that it is at `seen_epoch`.
+pub fn pass(slot: Slot, seen_epoch: u64, owners: &HashMap<Slot, OwnerRow>) -> Result<(), Stopped> {
+    check(slot, seen_epoch, owners.get(&slot))
+}
+
+/// As [`pass`], for one row.
+pub fn check(slot: Slot, seen_epoch: u64, row: Option<&OwnerRow>) -> Result<(), Stopped> {
+    let Some(row) = row else {
+        return Err(Stopped::Moved(Moved { slot, owner: None, epoch: 0 }));
+    };
+    match row.state.as_str() {
+        "owned" if seen_epoch > row.epoch => {
+            Err(Stopped::StateLost { slot, own_epoch: row.epoch, seen_epoch })
+        }
+        "owned" => Ok(()),
+        "released" => Err(Stopped::Moved(Moved { slot, owner: Some(row.owner.clone()), epoch: row.epoch })),
+        // On its way in, or given up: whoever owns it now, it is not known here.
+        _ => Err(Stopped::Moved(Moved { slot, owner: None, epoch: row.epoch })),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(state: &str, epoch: u64) -> OwnerRow {
+        OwnerRow { state: state.into(), owner: "shard-2".into(), epoch }
+    }
+
+    #[test]
+    fn only_an_owned_slot_passes_and_only_up_to_its_own_epoch() {
+        let slot = Slot::new(7).unwrap();
+        let moved = |owner: Option<&str>, epoch| {
+            Err(Stopped::Moved(Moved { slot, owner: owner.map(str::to_owned), epoch }))
+        };
+        for (row, seen_epoch, expected) in [
+            (Some(row("owned", 3)), 3, Ok(())),
+            (Some(row("owned", 3)), 0, Ok(())),
+            (Some(row("owned", 3)), 4, Err(Stopped::StateLost { slot, own_epoch: 3, seen_epoch: 4 })),
+            (Some(row("released", 4)), 3, moved(Some("shard-2"), 4)),
+            (Some(row("released", 4)), 5, moved(Some("shard-2"), 4)),
+            (Some(row("importing", 4)), 4, moved(None, 4)),
+            (Some(row("aborted", 4)), 4, moved(None, 4)),
+            (None, 1, moved(None, 0)),
+        ] {
+            assert_eq!(check(slot, seen_epoch, row.as_ref()), expected, "{row:?} seen {seen_epoch}");
+        }
+    }
+}

@@ -1,0 +1,9 @@
+-- Before the users are locked, and in the order of keys: a concurrent insert of the same user is waited for,
+-- and its row is then locked like any other. Only in slots that this shard owns.
+INSERT INTO users (slot, user_id, tag)
+SELECT w.slot, w.user_id, w.tag
+FROM unnest($1::smallint[], $2::bigint[], $3::integer[]) AS w (slot, user_id, tag)
+JOIN slot_owner o ON o.slot = w.slot AND o.state = 'owned'
+ORDER BY w.slot, w.user_id
+ON CONFLICT DO NOTHING
+RETURNING user_id

@@ -1,0 +1,3 @@
+INSERT INTO refund_totals (slot, user_id, charge_id, charged, refunded)
+SELECT * FROM unnest($1::smallint[], $2::bigint[], $3::uuid[], $4::numeric[], $5::numeric[])
+ON CONFLICT (slot, user_id, charge_id) DO UPDATE SET refunded = excluded.refunded

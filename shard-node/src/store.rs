@@ -1,0 +1,493 @@
+//! Every query of the crate about money, and nothing else: texts in `sql/`, their parameters and rows here.
+//!
+//! Nothing is decided in this file. The order in which statements run, and what that order protects, is told
+//! in `lane`.
+
+use std::collections::{HashMap, HashSet};
+
+use futures_util::future;
+use jiff::Timestamp;
+use picopay_shared::command::{Fingerprint, Kind, Refusal, Status, Transaction};
+use picopay_shared::id::TransactionId;
+use picopay_shared::money::{Currency, Money, MoneyError};
+use picopay_shared::slot::{FENCE_LOCK, Slot, UserId, UserTag};
+use rust_decimal::Decimal;
+use tokio_postgres::{Client, Row, Statement};
+use uuid::Uuid;
+
+use crate::book::{Booked, Recorded, RefundTotal};
+
+/// A row that no PicoPay wrote, or the database's own error.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// Postgres said no, or went away.
+    #[error("the database failed")]
+    Database(#[from] tokio_postgres::Error),
+    /// Somebody changed the ledger by hand.
+    #[error("a row of the ledger cannot be read: {0}")]
+    Corrupt(String),
+}
+
+impl From<MoneyError> for ReadError {
+    fn from(error: MoneyError) -> Self {
+        Self::Corrupt(error.to_string())
+    }
+}
+
+/// The statements of the write path, prepared once per connection.
+#[derive(Clone)]
+pub struct WriteStatements {
+    take_fence: Statement,
+    read_owners: Statement,
+    insert_users: Statement,
+    lock_users: Statement,
+    read_balances: Statement,
+    read_by_keys: Statement,
+    read_refunded: Statement,
+    read_refund_totals: Statement,
+    insert_transactions: Statement,
+    update_balances: Statement,
+    insert_balances: Statement,
+    write_refund_totals: Statement,
+}
+
+impl WriteStatements {
+    /// Prepares all of them in one flight.
+    pub async fn prepare(client: &Client) -> Result<Self, tokio_postgres::Error> {
+        let texts = [
+            include_str!("sql/take_fence.sql"),
+            include_str!("sql/read_owners.sql"),
+            include_str!("sql/insert_users.sql"),
+            include_str!("sql/lock_users.sql"),
+            include_str!("sql/read_balances.sql"),
+            include_str!("sql/read_by_keys.sql"),
+            include_str!("sql/read_refunded.sql"),
+            include_str!("sql/read_refund_totals.sql"),
+            include_str!("sql/insert_transactions.sql"),
+            include_str!("sql/update_balances.sql"),
+            include_str!("sql/insert_balances.sql"),
+            include_str!("sql/write_refund_totals.sql"),
+        ];
+        let mut prepared = future::try_join_all(texts.map(|text| client.prepare(text))).await?.into_iter();
+        let mut next = || prepared.next().expect("one statement per text");
+        Ok(Self {
+            take_fence: next(),
+            read_owners: next(),
+            insert_users: next(),
+            lock_users: next(),
+            read_balances: next(),
+            read_by_keys: next(),
+            read_refunded: next(),
+            read_refund_totals: next(),
+            insert_transactions: next(),
+            update_balances: next(),
+            insert_balances: next(),
+            write_refund_totals: next(),
+        })
+    }
+}
+
+/// Who owns a slot, as the shard's own database says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnerRow {
+    /// `owned`, `importing`, `released` or `aborted`.
+    pub state: String,
+    /// The shard.
+    pub owner: String,
+    /// Grows each time the slot changes hands.
+    pub epoch: u64,
+}
+
+/// Takes the fence, shared, until the end of the database transaction.
+pub async fn take_fence(client: &Client, sql: &WriteStatements) -> Result<(), ReadError> {
+    client.execute(&sql.take_fence, &[&FENCE_LOCK]).await?;
+    Ok(())
+}
+
+/// The owners of these slots; those without a row were never here.
+pub async fn read_owners(
+    client: &Client,
+    sql: &WriteStatements,
+    slots: &[i16],
+) -> Result<HashMap<Slot, OwnerRow>, ReadError> {
+    let rows = client.query(&sql.read_owners, &[&slots]).await?;
+    rows.iter()
+        .map(|row| {
+            let slot = u16::try_from(row.get::<_, i16>(0))
+                .ok()
+                .and_then(Slot::new)
+                .ok_or_else(|| ReadError::Corrupt("slot_owner.slot".into()))?;
+            Ok((slot, owner_from_row(row, 1)?))
+        })
+        .collect()
+}
+
+fn owner_from_row(row: &Row, first: usize) -> Result<OwnerRow, ReadError> {
+    let epoch = u64::try_from(row.get::<_, i64>(first + 2))
+        .map_err(|_| ReadError::Corrupt("slot_owner.epoch".into()))?;
+    Ok(OwnerRow { state: row.get(first), owner: row.get(first + 1), epoch })
+}
+
+/// Makes those of `users` that are new, and gives them. `users` in the order of keys.
+pub async fn insert_users(
+    client: &Client,
+    sql: &WriteStatements,
+    users: &[UserId],
+) -> Result<HashSet<UserId>, ReadError> {
+    if users.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let (slots, ids) = user_keys(users);
+    let tags: Vec<i32> = users.iter().map(|user| user.tag().as_i32()).collect();
+    let rows = client.query(&sql.insert_users, &[&slots, &ids, &tags]).await?;
+    rows.iter().map(|row| user_from(row.get(0))).collect()
+}
+
+/// Locks those of `users` that exist, in the order of keys, and gives them.
+pub async fn lock_users(
+    client: &Client,
+    sql: &WriteStatements,
+    users: &[UserId],
+) -> Result<HashSet<UserId>, ReadError> {
+    let (slots, ids) = user_keys(users);
+    let rows = client.query(&sql.lock_users, &[&slots, &ids]).await?;
+    rows.iter().map(|row| user_from(row.get(0))).collect()
+}
+
+/// What these users have.
+pub async fn read_balances(
+    client: &Client,
+    sql: &WriteStatements,
+    users: &[UserId],
+) -> Result<HashMap<(UserId, Currency), Money>, ReadError> {
+    let (slots, ids) = user_keys(users);
+    let rows = client.query(&sql.read_balances, &[&slots, &ids]).await?;
+    rows.iter()
+        .map(|row| {
+            let balance = money_from(row.get(2), row.get(1))?;
+            Ok(((user_from(row.get(0))?, balance.currency()), balance))
+        })
+        .collect()
+}
+
+/// The transactions under these keys.
+pub async fn read_by_keys(
+    client: &Client,
+    sql: &WriteStatements,
+    keys: &[(UserId, Uuid)],
+) -> Result<HashMap<(UserId, Uuid), Recorded>, ReadError> {
+    if keys.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let slots: Vec<i16> = keys.iter().map(|(user, _)| user.slot().as_i16()).collect();
+    let ids: Vec<i64> = keys.iter().map(|(user, _)| user.get()).collect();
+    let keys: Vec<Uuid> = keys.iter().map(|(_, key)| *key).collect();
+    let rows = client.query(&sql.read_by_keys, &[&slots, &ids, &keys]).await?;
+    rows.iter()
+        .map(|row| {
+            let recorded = recorded_from_row(row)?;
+            Ok(((recorded.transaction.user_id, recorded.transaction.idempotency_key), recorded))
+        })
+        .collect()
+}
+
+/// The completed transactions with these ids, wherever their users are in the slot.
+pub async fn read_refunded(
+    client: &Client,
+    sql: &WriteStatements,
+    ids: &[TransactionId],
+) -> Result<HashMap<TransactionId, Transaction>, ReadError> {
+    if ids.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let slots: Vec<i16> = ids.iter().map(|id| id.slot().as_i16()).collect();
+    let tags: Vec<i32> = ids.iter().map(|id| id.tag().as_i32()).collect();
+    let uuids: Vec<Uuid> = ids.iter().map(|id| id.as_uuid()).collect();
+    let rows = client.query(&sql.read_refunded, &[&slots, &tags, &uuids]).await?;
+    rows.iter()
+        .map(|row| {
+            let transaction = recorded_from_row(row)?.transaction;
+            Ok((transaction.id, transaction))
+        })
+        .collect()
+}
+
+/// How much of these charges was given back so far.
+pub async fn read_refund_totals(
+    client: &Client,
+    sql: &WriteStatements,
+    charges: &HashMap<TransactionId, Transaction>,
+) -> Result<HashMap<TransactionId, Money>, ReadError> {
+    if charges.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let slots: Vec<i16> = charges.values().map(|charge| charge.user_id.slot().as_i16()).collect();
+    let users: Vec<i64> = charges.values().map(|charge| charge.user_id.get()).collect();
+    let ids: Vec<Uuid> = charges.keys().map(|id| id.as_uuid()).collect();
+    let rows = client.query(&sql.read_refund_totals, &[&slots, &users, &ids]).await?;
+    rows.iter()
+        .map(|row| {
+            let id = TransactionId::from_uuid(row.get(0));
+            Ok((id, Money::from_ledger(row.get(1), charges[&id].money.currency())?))
+        })
+        .collect()
+}
+
+/// Writes the transactions of a batch.
+pub async fn insert_transactions(
+    client: &Client,
+    sql: &WriteStatements,
+    transactions: &[Recorded],
+) -> Result<(), tokio_postgres::Error> {
+    if transactions.is_empty() {
+        return Ok(());
+    }
+    let each = || transactions.iter().map(|recorded| &recorded.transaction);
+    let slots: Vec<i16> = each().map(|one| one.user_id.slot().as_i16()).collect();
+    let users: Vec<i64> = each().map(|one| one.user_id.get()).collect();
+    let ids: Vec<Uuid> = each().map(|one| one.id.as_uuid()).collect();
+    let keys: Vec<Uuid> = each().map(|one| one.idempotency_key).collect();
+    let fingerprints: Vec<&[u8]> =
+        transactions.iter().map(|recorded| recorded.fingerprint.0.as_slice()).collect();
+    let times: Vec<Timestamp> = each().map(|one| created_at(one.id)).collect();
+    let amounts: Vec<Decimal> = each().map(|one| one.money.amount()).collect();
+    let balances: Vec<Decimal> = each().map(|one| one.balance_after.amount()).collect();
+    let kinds: Vec<&str> = each().map(|one| one.kind.as_str()).collect();
+    let currencies: Vec<&str> = each().map(|one| one.money.currency().code()).collect();
+    let refusals: Vec<Option<&str>> = each().map(|one| refusal_word(&one.status)).collect();
+    let requests: Vec<Option<&str>> = each().map(|one| refused_request(&one.status)).collect();
+    let charges: Vec<Option<Uuid>> = each().map(|one| one.charge_id.map(TransactionId::as_uuid)).collect();
+    let remaining: Vec<Option<Decimal>> = each().map(|one| refused_remaining(&one.status)).collect();
+    let references: Vec<Option<&str>> = each().map(|one| one.reference.as_deref()).collect();
+    let metadata: Vec<Option<&str>> = each().map(|one| one.metadata.as_deref()).collect();
+    client
+        .execute(
+            &sql.insert_transactions,
+            &[
+                &slots,
+                &users,
+                &ids,
+                &keys,
+                &fingerprints,
+                &times,
+                &amounts,
+                &balances,
+                &kinds,
+                &currencies,
+                &refusals,
+                &requests,
+                &charges,
+                &remaining,
+                &references,
+                &metadata,
+            ],
+        )
+        .await?;
+    Ok(())
+}
+
+/// Writes the balances of a batch. Errors when a row to update is not there, which the lock rules out.
+pub async fn write_balances(
+    client: &Client,
+    sql: &WriteStatements,
+    booked: &Booked,
+) -> Result<(), tokio_postgres::Error> {
+    // Polled together, so that both leave in one flight.
+    future::try_join(
+        write_balance_rows(client, &sql.update_balances, &booked.updated_balances),
+        write_balance_rows(client, &sql.insert_balances, &booked.new_balances),
+    )
+    .await?;
+    Ok(())
+}
+
+async fn write_balance_rows(
+    client: &Client,
+    statement: &Statement,
+    rows: &[(UserId, Money)],
+) -> Result<(), tokio_postgres::Error> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let slots: Vec<i16> = rows.iter().map(|(user, _)| user.slot().as_i16()).collect();
+    let users: Vec<i64> = rows.iter().map(|(user, _)| user.get()).collect();
+    let currencies: Vec<&str> = rows.iter().map(|(_, balance)| balance.currency().code()).collect();
+    let balances: Vec<Decimal> = rows.iter().map(|(_, balance)| balance.amount()).collect();
+    client.execute(statement, &[&slots, &users, &currencies, &balances]).await?;
+    Ok(())
+}
+
+/// Writes how much of each charge was given back.
+pub async fn write_refund_totals(
+    client: &Client,
+    sql: &WriteStatements,
+    totals: &[RefundTotal],
+) -> Result<(), tokio_postgres::Error> {
+    if totals.is_empty() {
+        return Ok(());
+    }
+    let slots: Vec<i16> = totals.iter().map(|total| total.user_id.slot().as_i16()).collect();
+    let users: Vec<i64> = totals.iter().map(|total| total.user_id.get()).collect();
+    let charge_ids: Vec<Uuid> = totals.iter().map(|total| total.charge_id.as_uuid()).collect();
+    let charged: Vec<Decimal> = totals.iter().map(|total| total.charged.amount()).collect();
+    let refunded: Vec<Decimal> = totals.iter().map(|total| total.refunded.amount()).collect();
+    client.execute(&sql.write_refund_totals, &[&slots, &users, &charge_ids, &charged, &refunded]).await?;
+    Ok(())
+}
+
+/// Who owns a user's slot, and whether the user exists.
+pub async fn find_user(
+    client: &deadpool_postgres::Client,
+    user: UserId,
+) -> Result<(Option<OwnerRow>, bool), ReadError> {
+    find_owner_and_user(client, user.slot(), user.get()).await
+}
+
+/// Who owns a slot.
+pub async fn find_owner(
+    client: &deadpool_postgres::Client,
+    slot: Slot,
+) -> Result<Option<OwnerRow>, ReadError> {
+    // No user has the number 0.
+    Ok(find_owner_and_user(client, slot, 0).await?.0)
+}
+
+async fn find_owner_and_user(
+    client: &deadpool_postgres::Client,
+    slot: Slot,
+    user: i64,
+) -> Result<(Option<OwnerRow>, bool), ReadError> {
+    let statement = client.prepare_cached(include_str!("sql/find_user.sql")).await?;
+    let row = client.query_one(&statement, &[&slot.as_i16(), &user]).await?;
+    let owner = match row.get::<_, Option<&str>>(0) {
+        Some(_) => Some(owner_from_row(&row, 0)?),
+        None => None,
+    };
+    Ok((owner, row.get(3)))
+}
+
+/// A user's balances, by currency.
+pub async fn find_balances(
+    client: &deadpool_postgres::Client,
+    user: UserId,
+) -> Result<Vec<Money>, ReadError> {
+    let statement = client.prepare_cached(include_str!("sql/find_balances.sql")).await?;
+    let rows = client.query(&statement, &[&user.slot().as_i16(), &user.get()]).await?;
+    rows.iter().map(|row| money_from(row.get(1), row.get(0))).collect()
+}
+
+/// A user's completed transactions with `from <= id < before`, newest first.
+pub async fn find_history(
+    client: &deadpool_postgres::Client,
+    user: UserId,
+    from: TransactionId,
+    before: TransactionId,
+    kind: Option<Kind>,
+    limit: i64,
+) -> Result<Vec<Transaction>, ReadError> {
+    let statement = client.prepare_cached(include_str!("sql/find_history.sql")).await?;
+    let kind = kind.map(Kind::as_str);
+    let rows = client
+        .query(
+            &statement,
+            &[&user.slot().as_i16(), &user.get(), &from.as_uuid(), &before.as_uuid(), &kind, &limit],
+        )
+        .await?;
+    rows.iter().map(|row| Ok(recorded_from_row(row)?.transaction)).collect()
+}
+
+/// A completed transaction by its id.
+pub async fn find_transaction(
+    client: &deadpool_postgres::Client,
+    id: TransactionId,
+) -> Result<Option<Transaction>, ReadError> {
+    let statement = client.prepare_cached(include_str!("sql/find_transaction.sql")).await?;
+    let (slot, tag): (Slot, UserTag) = (id.slot(), id.tag());
+    let row = client.query_opt(&statement, &[&slot.as_i16(), &tag.as_i32(), &id.as_uuid()]).await?;
+    row.map(|row| Ok(recorded_from_row(&row)?.transaction)).transpose()
+}
+
+fn user_keys(users: &[UserId]) -> (Vec<i16>, Vec<i64>) {
+    users.iter().map(|user| (user.slot().as_i16(), user.get())).unzip()
+}
+
+fn user_from(id: i64) -> Result<UserId, ReadError> {
+    UserId::try_from(id).map_err(|error| ReadError::Corrupt(error.to_string()))
+}
+
+fn money_from(amount: Decimal, currency: &str) -> Result<Money, ReadError> {
+    Ok(Money::from_ledger(amount, Currency::parse(currency)?)?)
+}
+
+fn created_at(id: TransactionId) -> Timestamp {
+    Timestamp::from_millisecond(id.unix_ms()).expect("48 bits of milliseconds are within jiff's range")
+}
+
+/// The columns in the order in which every query names them.
+fn recorded_from_row(row: &Row) -> Result<Recorded, ReadError> {
+    let currency = Currency::parse(row.get(4))?;
+    let kind_word: &str = row.get(2);
+    let kind = Kind::parse(kind_word).ok_or_else(|| ReadError::Corrupt(format!("kind {kind_word}")))?;
+    let fingerprint: &[u8] = row.get(7);
+    let fingerprint = fingerprint.try_into().map_err(|_| ReadError::Corrupt("fingerprint".into()))?;
+    let transaction = Transaction {
+        id: TransactionId::from_uuid(row.get(1)),
+        user_id: user_from(row.get(0))?,
+        kind,
+        status: status_from_row(row, currency)?,
+        money: Money::from_ledger(row.get(3), currency)?,
+        balance_after: Money::from_ledger(row.get(5), currency)?,
+        idempotency_key: row.get(6),
+        charge_id: row.get::<_, Option<Uuid>>(8).map(TransactionId::from_uuid),
+        reference: row.get(9),
+        metadata: row.get(10),
+    };
+    Ok(Recorded { transaction, fingerprint: Fingerprint(fingerprint) })
+}
+
+fn status_from_row(row: &Row, currency: Currency) -> Result<Status, ReadError> {
+    let Some(word) = row.get::<_, Option<&str>>(11) else {
+        return Ok(Status::Completed);
+    };
+    let corrupt = || ReadError::Corrupt(format!("refusal {word}"));
+    let refusal = match word {
+        "insufficient-balance" => Refusal::InsufficientBalance,
+        "refund-exceeds-charge" => {
+            let remaining: Option<Decimal> = row.get(13);
+            Refusal::RefundExceedsCharge {
+                remaining: Money::from_ledger(remaining.ok_or_else(corrupt)?, currency)?,
+            }
+        }
+        "not-refundable" => Refusal::NotRefundable,
+        _ => return Err(corrupt()),
+    };
+    let request_id: Option<String> = row.get(12);
+    Ok(Status::Refused { refusal, request_id: request_id.ok_or_else(corrupt)? })
+}
+
+fn refusal_word(status: &Status) -> Option<&'static str> {
+    match status {
+        Status::Completed => None,
+        Status::Refused { refusal, .. } => Some(match refusal {
+            Refusal::InsufficientBalance => "insufficient-balance",
+            Refusal::RefundExceedsCharge { .. } => "refund-exceeds-charge",
+            Refusal::NotRefundable => "not-refundable",
+        }),
+    }
+}
+
+fn refused_request(status: &Status) -> Option<&str> {
+    match status {
+        Status::Completed => None,
+        Status::Refused { request_id, .. } => Some(request_id),
+    }
+}
+
+fn refused_remaining(status: &Status) -> Option<Decimal> {
+    match status {
+        Status::Refused { refusal: Refusal::RefundExceedsCharge { remaining }, .. } => {
+            Some(remaining.amount())
+        }
+        _ => None,
+    }
+}

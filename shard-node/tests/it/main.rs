@@ -1,0 +1,13 @@
+//! What a shard node promises, each on a real primary with a real replica, most with a real Redis.
+
+mod test_shard;
+
+mod cache;
+mod durability;
+mod fence;
+mod identity;
+mod node_killed;
+mod one_bad_row;
+mod one_key;
+mod overdraw;
+mod reads;

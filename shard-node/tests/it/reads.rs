@@ -1,0 +1,123 @@
+//! Reads come from a replica while it is fresh, else from the primary, and say which.
+
+use std::time::Duration;
+
+use picopay_shared::command::{Kind, Outcome};
+use picopay_shared::query::{Consistency, Found, HistoryQuery, Query, Source};
+use picopay_shared::slot::UserId;
+
+use crate::test_shard::{TestShard, charge, decided, eventually, refund, usd};
+
+fn is_replica(source: Source) -> bool {
+    matches!(source, Source::Replica { .. })
+}
+
+#[tokio::test]
+async fn history_comes_from_the_replica_and_from_the_primary_when_that_is_gone() {
+    let shard = TestShard::start().await;
+    let user = shard.user_with(usd("100")).await;
+    let charged = shard.node.run(charge(user, usd("10"))).await;
+    let expected = decided(&charged).0.clone();
+    let from_replica = eventually("a history from the replica", || async {
+        let answer = shard.node.history(user).await;
+        let is_whole =
+            matches!(&answer.found, Found::History { transactions, .. } if transactions.len() == 2);
+        (is_replica(answer.source) && is_whole).then_some(answer.found)
+    })
+    .await;
+    let lookup = shard.node.read(Query::Lookup { id: expected.id }).await;
+    assert_eq!(lookup.found, Found::Transaction(Box::new(expected)));
+
+    let replica = shard.cluster.shard(0).replica();
+    for stop in ["kill", "freeze"] {
+        match stop {
+            "kill" => replica.kill().await.unwrap(),
+            _ => replica.freeze(),
+        }
+        for _ in 0..5 {
+            assert_eq!(shard.node.history(user).await.found, from_replica, "after {stop}");
+        }
+        eventually("a history from the primary", || async {
+            let answer = shard.node.history(user).await;
+            assert_eq!(answer.found, from_replica);
+            (answer.source == Source::Primary).then_some(())
+        })
+        .await;
+        match stop {
+            "kill" => replica.start().await.unwrap(),
+            _ => replica.thaw(),
+        }
+        eventually("a history from the replica again", || async {
+            is_replica(shard.node.history(user).await.source).then_some(())
+        })
+        .await;
+    }
+    shard.stop().await;
+}
+
+#[tokio::test]
+async fn a_replica_that_is_too_far_behind_is_not_asked() {
+    let shard = TestShard::start().await;
+    let user = shard.user_with(usd("100")).await;
+    let eventual = Query::Balance { user_id: user, currency: None, consistency: Consistency::Eventual };
+    eventually("a fresh replica", || async {
+        is_replica(shard.node.read(eventual.clone()).await.source).then_some(())
+    })
+    .await;
+    let replica = shard.cluster.shard(0).connect_replica_as_superuser().await.unwrap();
+    replica.execute("SELECT pg_wal_replay_pause()", &[]).await.unwrap();
+    // The standby still flushes what it gets, so charges go on; it only does not show it.
+    shard.node.run(charge(user, usd("10"))).await;
+    tokio::time::sleep(Duration::from_millis(2_600)).await;
+    let answer = shard.node.read(eventual.clone()).await;
+    assert_eq!(answer.source, Source::Primary);
+    assert_eq!(answer.found, Found::Balances(vec![usd("90")]));
+    assert!(shard.node.status().await.unwrap().replica_lag_ms.is_some_and(|lag| lag > 2_000));
+    replica.execute("SELECT pg_wal_replay_resume()", &[]).await.unwrap();
+    eventually("a fresh replica again", || async {
+        let answer = shard.node.read(eventual.clone()).await;
+        (is_replica(answer.source) && answer.found == Found::Balances(vec![usd("90")])).then_some(())
+    })
+    .await;
+    shard.stop().await;
+}
+
+#[tokio::test]
+async fn history_is_filtered_and_paged_without_gaps_and_hides_refusals() {
+    let shard = TestShard::start().await;
+    let user = shard.user_with(usd("100")).await;
+    let mut made = Vec::new();
+    for cents in 1..=9 {
+        let outcome = shard.node.run(charge(user, usd(&format!("0.0{cents}")))).await;
+        made.push(decided(&outcome).0.id);
+    }
+    shard.node.run(charge(user, usd("1000"))).await;
+    shard.node.run(refund(made[0], None)).await;
+    let page = |limit, before, kind| {
+        let query = HistoryQuery { user_id: user, limit, before, kind, from_ms: None, to_ms: None };
+        async { shard.node.read(Query::History(query)).await.found }
+    };
+    let (mut seen, mut before) = (Vec::new(), None);
+    loop {
+        let Found::History { transactions, has_more } = page(4, before, Some(Kind::Charge)).await else {
+            panic!("no history")
+        };
+        assert!(transactions.len() == 4 || !has_more);
+        seen.extend(transactions.iter().map(|one| one.id));
+        before = seen.last().copied();
+        if !has_more {
+            break;
+        }
+    }
+    made.reverse();
+    assert_eq!(seen, made);
+    let Found::History { transactions, .. } = page(100, None, None).await else { panic!("no history") };
+    assert_eq!(transactions.len(), 11, "a top-up, nine charges, a refund, and not the refusal");
+
+    let nobody = UserId::try_from(i64::MAX).unwrap();
+    assert_eq!(shard.node.history(nobody).await.found, Found::UserNotFound);
+    let unknown = Query::Lookup { id: picopay_shared::id::TransactionId::from_uuid(uuid::Uuid::new_v4()) };
+    assert_eq!(shard.node.read(unknown).await.found, Found::TransactionNotFound);
+    assert_eq!(shard.node.run(charge(nobody, usd("1"))).await, Outcome::UserNotFound);
+    shard.stop().await;
+}

@@ -1,0 +1,75 @@
+//! What every charge does once or twice on each side: read an amount, hash, name, travel.
+
+use divan::{Bencher, black_box};
+use picopay_shared::command::{Command, Operation, Payment, WriteBatch};
+use picopay_shared::id::IdSource;
+use picopay_shared::money::{Currency, Money};
+use picopay_shared::slot::UserId;
+use uuid::Uuid;
+
+fn main() {
+    divan::main();
+}
+
+fn user(id: i64) -> UserId {
+    UserId::try_from(id).expect("a positive number")
+}
+
+fn payment(id: i64) -> Payment {
+    let currency = Currency::parse("USD").expect("it exists");
+    let money = Money::parse("50.00", currency).expect("an amount");
+    Payment { user_id: user(id), money, reference: None, metadata: None }
+}
+
+fn command(id: i64) -> Command {
+    let operation = Operation::Charge(payment(id));
+    Command {
+        fingerprint: operation.fingerprint(),
+        operation,
+        idempotency_key: Uuid::from_u128(u128::from(id.unsigned_abs())),
+        is_client_key: true,
+        epoch: 1,
+        request_id: "01993d9e-1c4e-7b6a-9d0e-0123456789ab".to_owned(),
+        traceparent: None,
+    }
+}
+
+#[divan::bench]
+fn parse_an_amount() -> Money {
+    let currency = Currency::parse(black_box("USD")).expect("it exists");
+    Money::parse(black_box("1234.56"), currency).expect("an amount")
+}
+
+#[divan::bench]
+fn format_an_amount(bencher: Bencher) {
+    let money = payment(1).money;
+    bencher.bench(|| black_box(money).to_string());
+}
+
+#[divan::bench]
+fn fingerprint(bencher: Bencher) {
+    let operation = Operation::Charge(payment(1));
+    bencher.bench(|| black_box(&operation).fingerprint());
+}
+
+#[divan::bench]
+fn slot_and_tag() -> (u16, u32) {
+    let user = black_box(user(123_456_789));
+    (user.slot().get(), user.tag().get())
+}
+
+#[divan::bench]
+fn make_a_transaction_id(bencher: Bencher) {
+    let source = IdSource::default();
+    bencher.bench(|| source.next_stamp(black_box(1_795_435_200_123)).id_for(user(7)));
+}
+
+/// From gateway to node and back to what it was.
+#[divan::bench]
+fn carry_a_batch_of_256(bencher: Bencher) {
+    let batch = WriteBatch { deadline_ms: 2_000, commands: (1..=256).map(command).collect() };
+    bencher.bench(|| {
+        let bytes = postcard::to_stdvec(black_box(&batch)).expect("plain data");
+        postcard::from_bytes::<WriteBatch>(&bytes).expect("what was just written")
+    });
+}

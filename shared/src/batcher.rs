@@ -1,0 +1,164 @@
+//! The single-file queue that forms batches by itself.
+//!
+//! A worker takes whatever is waiting, up to a limit, and works on it; what arrives meanwhile is the next
+//! batch. There is no timer: a single item on an idle lane leaves at once, and batches grow exactly as far
+//! as the load needs. Gateway and shard node both queue this way, towards the node and towards Postgres.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::sync::{Mutex, mpsc, oneshot};
+
+/// The queue is full: refuse now rather than wait for ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the queue is full")]
+pub struct QueueFull;
+
+/// The worker went away with the item: it may or may not have been worked on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the worker stopped before it answered")]
+pub struct WorkerLost;
+
+/// One item on its way, with the place its answer goes to.
+#[derive(Debug)]
+pub struct Pending<T, R> {
+    /// What to do.
+    pub item: T,
+    reply: oneshot::Sender<R>,
+}
+
+impl<T, R> Pending<T, R> {
+    /// Takes the item out, leaving what its answer goes to.
+    pub fn split(self) -> (T, Reply<R>) {
+        (self.item, Reply(self.reply))
+    }
+}
+
+/// Where one answer goes.
+#[derive(Debug)]
+pub struct Reply<R>(oneshot::Sender<R>);
+
+impl<R> Reply<R> {
+    /// Answers. Nobody may be waiting any more, which is no error.
+    pub fn send(self, answer: R) {
+        let _ = self.0.send(answer);
+    }
+}
+
+/// The entrance of a lane. Clones lead to the same queue.
+#[derive(Debug)]
+pub struct Lane<T, R> {
+    queue: mpsc::Sender<Pending<T, R>>,
+    waiting: Arc<AtomicUsize>,
+}
+
+impl<T, R> Clone for Lane<T, R> {
+    fn clone(&self) -> Self {
+        Self { queue: self.queue.clone(), waiting: Arc::clone(&self.waiting) }
+    }
+}
+
+impl<T, R> Lane<T, R> {
+    /// A lane in which at most `queue_max` items wait, and its far end.
+    pub fn new(queue_max: usize) -> (Self, LaneEnd<T, R>) {
+        let (queue, receiver) = mpsc::channel(queue_max);
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let end = LaneEnd { queue: Arc::new(Mutex::new(receiver)), waiting: Arc::clone(&waiting) };
+        (Self { queue, waiting }, end)
+    }
+
+    /// Queues `item` and gives what to await for its answer.
+    ///
+    /// # Errors
+    /// [`QueueFull`] at once when `queue_max` items wait already.
+    pub fn submit(
+        &self,
+        item: T,
+    ) -> Result<impl Future<Output = Result<R, WorkerLost>> + use<T, R>, QueueFull> {
+        let (reply, answer) = oneshot::channel();
+        // Counted before it is sent, so that a fast worker never counts below zero.
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        if self.queue.try_send(Pending { item, reply }).is_err() {
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
+            return Err(QueueFull);
+        }
+        Ok(async move { answer.await.map_err(|_| WorkerLost) })
+    }
+
+    /// How many items wait.
+    pub fn queue_length(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+}
+
+/// The far end of a lane. Several workers may share one; each then takes its own batches.
+#[derive(Debug)]
+pub struct LaneEnd<T, R> {
+    queue: Arc<Mutex<mpsc::Receiver<Pending<T, R>>>>,
+    waiting: Arc<AtomicUsize>,
+}
+
+impl<T, R> Clone for LaneEnd<T, R> {
+    fn clone(&self) -> Self {
+        Self { queue: Arc::clone(&self.queue), waiting: Arc::clone(&self.waiting) }
+    }
+}
+
+impl<T, R> LaneEnd<T, R> {
+    /// Waits for the next batch: at least one item, at most `batch_max`. `None` when every entrance is gone
+    /// and the queue is empty, which is how a lane shuts down without losing what it accepted.
+    pub async fn next_batch(&self, batch_max: usize) -> Option<Vec<Pending<T, R>>> {
+        let mut batch = Vec::new();
+        let taken = self.queue.lock().await.recv_many(&mut batch, batch_max).await;
+        self.waiting.fetch_sub(taken, Ordering::Relaxed);
+        (taken > 0).then_some(batch)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_batch_is_whatever_waits_up_to_the_limit() {
+        let (lane, end) = Lane::<u32, u32>::new(16);
+        let answers: Vec<_> = (0..5).map(|n| lane.submit(n).unwrap()).collect();
+        assert_eq!(lane.queue_length(), 5);
+        let sizes = [end.next_batch(3).await.unwrap(), end.next_batch(3).await.unwrap()];
+        assert_eq!(sizes.each_ref().map(Vec::len), [3, 2]);
+        for pending in sizes.into_iter().flatten() {
+            let (item, reply) = pending.split();
+            reply.send(item * 10);
+        }
+        for (n, answer) in (0..).zip(answers) {
+            assert_eq!(answer.await, Ok(n * 10));
+        }
+        assert_eq!(lane.queue_length(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_refuses_at_once_and_says_so() {
+        let (lane, _end) = Lane::<u32, u32>::new(2);
+        let _waiting = [lane.submit(1).unwrap(), lane.submit(2).unwrap()];
+        assert!(lane.submit(3).is_err());
+        assert_eq!(lane.queue_length(), 2);
+    }
+
+    #[tokio::test]
+    async fn what_was_accepted_is_still_served_when_the_entrances_close() {
+        let (lane, end) = Lane::<u32, u32>::new(2);
+        let _answer = lane.submit(1).unwrap();
+        drop(lane);
+        assert_eq!(end.next_batch(8).await.unwrap().len(), 1);
+        assert!(end.next_batch(8).await.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_lost_worker_is_told_apart_from_an_answer() {
+        let (lane, end) = Lane::<u32, u32>::new(2);
+        let answer = lane.submit(1).unwrap();
+        drop(end.next_batch(1).await);
+        assert_eq!(answer.await, Err(WorkerLost));
+    }
+}

@@ -1,0 +1,332 @@
+//! What a gateway asks a shard node to write, and what the node answers.
+//!
+//! These types cross the wire in `postcard`, which is not self-describing: a change to any of them
+//! changes [`WRITE_PATH`], so that an old and a new program never misread each other.
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use crate::id::TransactionId;
+use crate::money::{Amount, Money};
+use crate::slot::{Slot, UserId, UserTag};
+
+/// Where a node takes a [`WriteBatch`] and answers with a [`WriteReply`].
+pub const WRITE_PATH: &str = "/internal/v1/write";
+
+/// Most commands in one [`WriteBatch`]. A gateway never forms more; a node refuses more.
+pub const WRITE_BATCH_MAX: usize = 512;
+
+/// Several clients' commands in one request, in the order in which they arrived.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct WriteBatch {
+    /// How long the gateway still waits. A node starts nothing that it cannot finish in this time.
+    pub deadline_ms: u32,
+    /// At most [`WRITE_BATCH_MAX`].
+    pub commands: Vec<Command>,
+}
+
+/// The answers to a [`WriteBatch`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct WriteReply {
+    /// One per command, in the same order.
+    pub outcomes: Vec<Outcome>,
+    /// How many were answered from Redis.
+    pub cache_hits: u32,
+    /// How long the slowest COMMIT of this batch took, in microseconds; zero when there was none.
+    pub commit_us: u32,
+}
+
+/// One client's wish to move money (or to exist).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Command {
+    /// What is asked for.
+    pub operation: Operation,
+    /// The client's idempotency key, or one that the gateway made for its own retries.
+    pub idempotency_key: Uuid,
+    /// Whether the client sent the key. An answer to a key that nobody knows is not worth caching.
+    pub is_client_key: bool,
+    /// The hash of what the client asked for ([`Operation::fingerprint`]).
+    pub fingerprint: Fingerprint,
+    /// The epoch at which the gateway believes this shard owns the slot.
+    pub epoch: u64,
+    /// Recorded with a refusal, whose body names it; and in the log.
+    pub request_id: String,
+    /// The client's W3C trace context, passed on untouched.
+    pub traceparent: Option<String>,
+}
+
+/// What a client can ask for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Operation {
+    /// Make a user, who has no balance yet.
+    CreateUser {
+        /// Who.
+        user_id: UserId,
+    },
+    /// Cash in.
+    TopUp(Payment),
+    /// Money for a service.
+    Charge(Payment),
+    /// Money back, up to what was charged.
+    Refund {
+        /// The charge to refund.
+        charge_id: TransactionId,
+        /// How much; nothing said means all that remains.
+        amount: Option<Amount>,
+    },
+}
+
+/// The fields that a top-up and a charge share.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Payment {
+    /// Whose balance.
+    pub user_id: UserId,
+    /// How much.
+    pub money: Money,
+    /// The client's own reference, at most 255 characters.
+    pub reference: Option<String>,
+    /// The client's own JSON object, in the canonical text that the gateway made of it.
+    pub metadata: Option<String>,
+}
+
+impl Operation {
+    /// The slot whose owner decides.
+    pub fn slot(&self) -> Slot {
+        match self {
+            Self::CreateUser { user_id } => user_id.slot(),
+            Self::TopUp(payment) | Self::Charge(payment) => payment.user_id.slot(),
+            Self::Refund { charge_id, .. } => charge_id.slot(),
+        }
+    }
+
+    /// The user's tag: equal for all operations of one user, so it picks the user's lane.
+    pub fn tag(&self) -> UserTag {
+        match self {
+            Self::CreateUser { user_id } => user_id.tag(),
+            Self::TopUp(payment) | Self::Charge(payment) => payment.user_id.tag(),
+            Self::Refund { charge_id, .. } => charge_id.tag(),
+        }
+    }
+
+    /// The hash of what the client asked for: the operation and its values after parsing, never a value
+    /// that a server made. Each field is written with its length, so that no two requests run together.
+    pub fn fingerprint(&self) -> Fingerprint {
+        fn field(hash: &mut Sha256, bytes: &[u8]) {
+            hash.update(u64::try_from(bytes.len()).expect("a length fits 64 bits").to_le_bytes());
+            hash.update(bytes);
+        }
+        fn optional(hash: &mut Sha256, text: Option<&str>) {
+            hash.update([u8::from(text.is_some())]);
+            field(hash, text.unwrap_or_default().as_bytes());
+        }
+        let mut hash = Sha256::new();
+        match self {
+            Self::CreateUser { user_id } => {
+                hash.update(b"user");
+                hash.update(user_id.get().to_le_bytes());
+            }
+            Self::TopUp(payment) | Self::Charge(payment) => {
+                hash.update(if matches!(self, Self::TopUp(_)) { b"topu" } else { b"char" });
+                hash.update(payment.user_id.get().to_le_bytes());
+                field(&mut hash, payment.money.currency().code().as_bytes());
+                hash.update(payment.money.amount().mantissa().to_le_bytes());
+                optional(&mut hash, payment.reference.as_deref());
+                optional(&mut hash, payment.metadata.as_deref());
+            }
+            Self::Refund { charge_id, amount } => {
+                hash.update(b"refu");
+                hash.update(charge_id.as_uuid().as_bytes());
+                optional(&mut hash, amount.map(|amount| amount.normalized().to_string()).as_deref());
+            }
+        }
+        let digest: [u8; 32] = hash.finalize().into();
+        let mut fingerprint = [0; 16];
+        fingerprint.copy_from_slice(&digest[..16]);
+        Fingerprint(fingerprint)
+    }
+}
+
+/// The first 128 bits of a SHA-256 over what the client asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Fingerprint(pub [u8; 16]);
+
+/// The immutable record of one operation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Transaction {
+    /// Its id, which also says when it was made.
+    pub id: TransactionId,
+    /// Whose balance it moved.
+    pub user_id: UserId,
+    /// What it was.
+    pub kind: Kind,
+    /// Booked, or refused.
+    pub status: Status,
+    /// How much it moved; of a refused one, how much was asked for.
+    pub money: Money,
+    /// The user's balance in this currency right after it.
+    pub balance_after: Money,
+    /// The key under which it is replayed.
+    pub idempotency_key: Uuid,
+    /// For a refund, the charge.
+    pub charge_id: Option<TransactionId>,
+    /// The client's own reference.
+    pub reference: Option<String>,
+    /// The client's own JSON object, as canonical text.
+    pub metadata: Option<String>,
+}
+
+/// What kind of operation a transaction records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Kind {
+    /// Cash in.
+    #[serde(rename = "topup")]
+    TopUp,
+    /// Money for a service.
+    #[serde(rename = "charge")]
+    Charge,
+    /// Money back for a charge.
+    #[serde(rename = "refund")]
+    Refund,
+}
+
+impl Kind {
+    /// All of them, in the order in which the documentation names them.
+    pub const ALL: [Self; 3] = [Self::TopUp, Self::Charge, Self::Refund];
+
+    /// The word that the API and the ledger use.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::TopUp => "topup",
+            Self::Charge => "charge",
+            Self::Refund => "refund",
+        }
+    }
+
+    /// The kind with this word.
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == word)
+    }
+}
+
+/// How an operation ended. Both are answers, and both are replayed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Status {
+    /// The money moved.
+    Completed,
+    /// The rules said no.
+    Refused {
+        /// Which rule.
+        refusal: Refusal,
+        /// The request that was refused first; its answer is replayed to the letter.
+        request_id: String,
+    },
+}
+
+/// What the rules say no to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Refusal {
+    /// The balance (`balance_after` of the record) is less than the charge.
+    InsufficientBalance,
+    /// Together with earlier refunds this would pass the charge.
+    RefundExceedsCharge {
+        /// What could still be refunded.
+        remaining: Money,
+    },
+    /// The transaction to refund is no charge.
+    NotRefundable,
+}
+
+/// What became of one [`Command`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Outcome {
+    /// The user is new.
+    UserCreated,
+    /// The user was there already.
+    UserExisted,
+    /// Booked or refused, now or (replayed) before.
+    Decided {
+        /// The record.
+        transaction: Box<Transaction>,
+        /// Whether this is the answer to an earlier request with this key.
+        is_replayed: bool,
+    },
+    /// The key was used for something else.
+    KeyReused {
+        /// The fields of the request that differ, as the API names them.
+        differs: Vec<String>,
+    },
+    /// There is no such user.
+    UserNotFound,
+    /// There is no such transaction to refund.
+    TransactionNotFound,
+    /// The amount cannot be booked in its currency. Nothing was recorded.
+    AmountInvalid {
+        /// What would be right.
+        detail: String,
+    },
+    /// This shard does not own the slot.
+    Moved(Moved),
+    /// Nothing happened; any retry is safe.
+    Unavailable {
+        /// Why, for the log. No client sees it.
+        reason: String,
+    },
+    /// COMMIT was sent and not answered: maybe done. The same key resolves it.
+    OutcomeUnknown,
+    /// A bug. Nothing was written.
+    Internal,
+}
+
+/// What a shard knows of a slot that it does not own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Moved {
+    /// The slot.
+    pub slot: Slot,
+    /// The shard it went to, if this shard knows.
+    pub owner: Option<String>,
+    /// The epoch of that knowledge; zero when it has none.
+    pub epoch: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::money::Currency;
+
+    fn payment(text: &str, code: &str) -> Payment {
+        let money = Money::parse(text, Currency::parse(code).unwrap()).unwrap();
+        Payment { user_id: UserId::try_from(1).unwrap(), money, reference: None, metadata: None }
+    }
+
+    #[test]
+    fn equal_requests_have_equal_fingerprints_and_others_do_not() {
+        let base = Operation::Charge(payment("100.0", "USD"));
+        assert_eq!(base.fingerprint(), Operation::Charge(payment("100.00", "USD")).fingerprint());
+        let id = TransactionId::from_uuid(Uuid::from_u128(7));
+        let amount = |text| Some(Amount::parse(text).unwrap());
+        let refund = |amount| Operation::Refund { charge_id: id, amount };
+        assert_eq!(refund(amount("1.0")).fingerprint(), refund(amount("1.00")).fingerprint());
+        let all = [
+            base,
+            Operation::TopUp(payment("100", "USD")),
+            Operation::Charge(payment("100", "EUR")),
+            Operation::Charge(payment("100.01", "USD")),
+            Operation::Charge(Payment { reference: Some(String::new()), ..payment("100", "USD") }),
+            Operation::Charge(Payment { reference: Some("{}".into()), ..payment("100", "USD") }),
+            Operation::Charge(Payment { metadata: Some("{}".into()), ..payment("100", "USD") }),
+            refund(None),
+            refund(amount("1")),
+        ];
+        let distinct: std::collections::HashSet<_> = all.iter().map(Operation::fingerprint).collect();
+        assert_eq!(distinct.len(), all.len());
+    }
+
+    #[test]
+    fn a_fingerprint_never_changes_between_versions() {
+        // Stored with every transaction: a change would turn old retries into 422.
+        let Fingerprint(bytes) = Operation::Charge(payment("50", "USD")).fingerprint();
+        let hex: String = bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
+        assert_eq!(hex, "00461bb390763572161802b3f19b3da8");
+    }
+}

@@ -1,0 +1,46 @@
+//! What a shard node says of itself, to gateways and to `picopay status`. JSON, so that people can read it too.
+
+use serde::{Deserialize, Serialize};
+
+/// Where a node answers with its [`NodeStatus`].
+pub const STATUS_PATH: &str = "/internal/v1/status";
+
+/// One node process, as it sees its shard.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NodeStatus {
+    /// The shard's name in `cluster.toml`.
+    pub shard: String,
+    /// Whether it takes writes now.
+    pub is_ready: bool,
+    /// Why not, for operators. Absent when ready.
+    pub not_ready_reason: Option<String>,
+    /// The slots that the shard's own database says it owns.
+    pub owned: Vec<OwnedRange>,
+    /// Lag of the freshest replica, in milliseconds; absent when unknown, which counts as stale.
+    pub replica_lag_ms: Option<u64>,
+    /// Whether Redis is in use: `up`, `skipped` (its breaker is open) or `off` (none configured).
+    pub cache: CacheState,
+}
+
+/// A run of slots of one epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnedRange {
+    /// First slot.
+    pub first: u16,
+    /// Last slot, included.
+    pub last: u16,
+    /// Grows each time a slot changes hands.
+    pub epoch: u64,
+}
+
+/// Whether Redis is in use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CacheState {
+    /// It answers.
+    Up,
+    /// It did not answer in time; nobody waits for it until it does.
+    Skipped,
+    /// None is configured.
+    Off,
+}
