@@ -124,8 +124,8 @@ pub struct ShardClientConfig {
     /// Lanes per shard, best a multiple of the nodes' own: commands are spread over them by the same hash of the
     /// user as in the node, so that a batch is one lane's and does not wait for the slowest of several.
     pub lanes: usize,
-    /// Batches per lane that are on their way at once: one in the node's database transaction, the next one waiting for
-    /// it. More only makes them smaller.
+    /// Batches per lane that are on their way at once. A second one would wait in the node for the first and only make
+    /// both smaller; it is worth having where the way to the node takes longer than a database transaction there.
     pub pipes: usize,
     /// Commands in one batch. A COMMIT costs the same for one and for hundreds; beyond 256 the rows themselves cost, and
     /// the first one waits for the last.
@@ -151,7 +151,7 @@ impl Default for ShardClientConfig {
             connect_timeout: Duration::from_millis(500),
             node_idle_timeout: Duration::from_secs(20),
             lanes: 1,
-            pipes: 2,
+            pipes: 1,
             batch_max: 256,
             queue_max: 8_192,
             reads_max: 256,

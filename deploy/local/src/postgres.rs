@@ -41,8 +41,9 @@ unix_socket_directories = ''
 # Two nodes for each shard with their pools, a test's own connections and an operator's, with room.
 max_connections = 100
 
-# Modest: a machine runs several of these servers, and a test's data is small.
-shared_buffers = 128MB
+# Room for the rows of some million charges: a replica that has to make room in the middle of its replay writes its
+# control file each time, and holds up the primary's commits meanwhile. Memory that is not used is not taken.
+shared_buffers = 512MB
 
 # An acknowledged charge is on disk. Also here: a speed that was measured without it would be no measurement.
 fsync = on

@@ -11,7 +11,7 @@ use super::summary::rounded;
 use crate::run::{Rhythm, Stop};
 
 /// Connections at which two cores give the most: fewer leave batches small, more only wait longer.
-pub const CONNECTIONS: usize = 256;
+pub const CONNECTIONS: usize = 512;
 
 /// A mixed load, with the uniform ones that were measured right before and after it.
 #[derive(Debug, Clone, Serialize)]
