@@ -133,7 +133,8 @@ pub struct ShardClientConfig {
     /// Commands that wait in one lane: about half a second of a shard at its best. What comes on top would only wait
     /// for its own timeout, so it is refused at once.
     pub queue_max: usize,
-    /// Reads per shard at once, so that a slow shard's readers do not fill the gateway.
+    /// Reads per shard at once, so that a slow shard's readers do not fill the gateway: about a tenth of a second of
+    /// them. What comes on top is refused at once.
     pub reads_max: usize,
     /// How often each shard is asked for its slots, its health and its replica's lag.
     #[serde(with = "human_duration")]
@@ -154,7 +155,7 @@ impl Default for ShardClientConfig {
             pipes: 1,
             batch_max: 256,
             queue_max: 8_192,
-            reads_max: 256,
+            reads_max: 1_024,
             poll_interval: Duration::from_secs(1),
             poll_timeout: Duration::from_secs(1),
         }

@@ -55,7 +55,9 @@ CREATE TABLE balances (
 -- (top-up: cash; charge and refund: revenue). Refused ones are kept so that their answer can be replayed.
 --
 -- Two indexes, no more: the primary key, by which a user's history is read in order of time (ids rise with
--- time), and the key that makes an operation happen once.
+-- time), and the key that makes an operation happen once. The user comes last in that one, so that it is no good
+-- for a user's rows: with the user in front, the planner takes a transaction by its id to be as near in either
+-- index, takes the wrong one, and reads the user's whole history for each refund and lookup.
 CREATE TABLE transactions (
     slot            smallint       NOT NULL,
     user_id         bigint         NOT NULL,
@@ -78,7 +80,7 @@ CREATE TABLE transactions (
     -- Not jsonb: a replay gives back the very text of the first answer.
     metadata        json,
     PRIMARY KEY (slot, user_id, id),
-    CONSTRAINT one_transaction_per_key UNIQUE (slot, user_id, idempotency_key),
+    CONSTRAINT one_transaction_per_key UNIQUE (slot, idempotency_key, user_id),
     FOREIGN KEY (slot, user_id) REFERENCES users,
     FOREIGN KEY (slot, user_id, charge_id) REFERENCES transactions (slot, user_id, id),
     CHECK (amount > 0 OR (amount = 0 AND refusal IS NOT NULL)),

@@ -55,6 +55,8 @@ max_wal_senders = 10
 hot_standby = on
 # The replica tells which rows it still reads, or the primary's clean-up would cancel its queries.
 hot_standby_feedback = on
+# What the replica is about to change is in memory: looking ahead for it only costs.
+recovery_prefetch = off
 # A replica looks for its primary again after this time. The default of 5 s would hold up every commit for that
 # long whenever a primary was restarted.
 wal_retrieve_retry_interval = 200ms
