@@ -22,6 +22,8 @@ pub struct Metrics {
     pub cache_skips: IntCounter,
     /// Batches that Postgres refused and that were retried in halves.
     pub halved_batches: IntCounter,
+    /// Batches that met a key which was taken, and were run again with their keys looked up.
+    pub repeated_batches: IntCounter,
     /// Commands that named a higher epoch than the database: it has lost state. Alarm on any.
     pub state_lost: IntCounter,
     /// Whether writes are taken (1) or stopped (0).
@@ -61,6 +63,10 @@ impl Metrics {
                 "halved_batches_total",
                 "Batches refused by Postgres and retried in halves.",
             ),
+            repeated_batches: counter(
+                "repeated_batches_total",
+                "Batches that met a key which was taken, and were run again.",
+            ),
             state_lost: counter("state_lost_total", "Commands with a higher epoch than the database's own."),
             is_ready: IntGauge::new("ready", "Whether writes are taken.").expect("a legal name"),
             replica_lag_ms: gauges("replica_lag_ms", "Lag by replica; -1 is unknown.", "replica"),
@@ -72,7 +78,7 @@ impl Metrics {
     }
 
     fn register_all(&self) {
-        let collectors: [Box<dyn prometheus::core::Collector>; 11] = [
+        let collectors: [Box<dyn prometheus::core::Collector>; 12] = [
             Box::new(self.outcomes.clone()),
             Box::new(self.batch_size.clone()),
             Box::new(self.transaction_seconds.clone()),
@@ -80,6 +86,7 @@ impl Metrics {
             Box::new(self.cache_hits.clone()),
             Box::new(self.cache_skips.clone()),
             Box::new(self.halved_batches.clone()),
+            Box::new(self.repeated_batches.clone()),
             Box::new(self.state_lost.clone()),
             Box::new(self.is_ready.clone()),
             Box::new(self.replica_lag_ms.clone()),

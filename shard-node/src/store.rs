@@ -17,6 +17,9 @@ use uuid::Uuid;
 
 use crate::book::{Booked, Recorded, RefundTotal};
 
+/// The constraint that makes an operation happen once (`V1__ledger.sql`).
+pub const ONE_PER_KEY: &str = "one_transaction_per_key";
+
 /// A row that no PicoPay wrote, or the database's own error.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {

@@ -82,3 +82,52 @@ async fn a_key_belongs_to_its_user_and_its_first_request() {
     assert_eq!(shard.node.balance(second).await, "80.00");
     shard.stop().await;
 }
+
+/// Keys are taken as new until the database says otherwise, so each kind of answer has to be found again by a lane that
+/// is not looking for it: also where a second decision would come out another way, or would write nothing.
+#[tokio::test]
+async fn a_replay_is_found_by_a_lane_that_takes_its_key_as_new() {
+    let shard = TestShard::start_with(ClusterSpec::one_shard().without_redis()).await;
+    let user = shard.user_with(usd("100")).await;
+    // Room for one more such top-up, and not for two.
+    let rich = shard.user_with(usd("1")).await;
+    let superuser = shard.cluster.connect_as_superuser(0).await.unwrap();
+    let nearly_full = "UPDATE balances SET balance = 99999900000000000000 WHERE user_id = $1";
+    assert_eq!(superuser.execute(nearly_full, &[&rich.get()]).await.unwrap(), 1);
+    let filled = top_up(rich, usd("99999999999999.99"));
+    let everything = charge(user, usd("100"));
+    let too_much = charge(user, usd("1"));
+    let mut firsts = vec![];
+    for command in [filled, everything, too_much] {
+        let first = decided(&shard.node.run(command.clone()).await).0.clone();
+        firsts.push((command, first));
+    }
+    let back = refund(firsts[1].1.id, None);
+    let first = decided(&shard.node.run(back.clone()).await).0.clone();
+    firsts.push((back, first));
+
+    let neighbour = shard.user_with(usd("1000")).await;
+    let mut spent = 0;
+    for (position, (command, first)) in firsts.into_iter().enumerate() {
+        // The lane forgets that it met a key before.
+        for _ in 0..=100 {
+            shard.node.run(charge(neighbour, usd("0.01"))).await;
+            spent += 1;
+        }
+        let repeated = shard.node.metric("picopay_node_repeated_batches_total").await;
+        let batch = vec![charge(neighbour, usd("0.01")), command, charge(neighbour, usd("0.01"))];
+        let outcomes = shard.node.write(batch).await;
+        spent += 2;
+        assert_eq!(decided(&outcomes[1]), (&first, true));
+        assert!([0, 2].iter().all(|position| !decided(&outcomes[*position]).1), "{outcomes:?}");
+        let repeated = shard.node.metric("picopay_node_repeated_batches_total").await - repeated;
+        assert!((repeated - 1.0).abs() < f64::EPSILON, "command {position} was run again {repeated} times");
+    }
+    assert_eq!(shard.node.balance(user).await, "100.00");
+    assert_eq!(
+        shard.node.balance(neighbour).await,
+        format!("{}.{:02}", (100_000 - spent) / 100, (100_000 - spent) % 100)
+    );
+    assert_eq!(shard.row_count(neighbour).await, spent + 1);
+    shard.stop().await;
+}
