@@ -173,16 +173,10 @@ impl Bench {
             eprintln!("round {round} of {}", self.pace.rounds);
             let baseline = baseline.run_round(stand, &self.pace).await?;
             ensure!(!stop.is_set(), "stopped");
-            let seconds = self.pace.saturation_s;
-            let saturation =
-                saturation::measure(stand, &self.pace, seconds, saturation::CONNECTIONS, stop).await?;
+            let saturation = saturation::find(stand, &self.pace, stop).await?;
             let best = baseline.iter().map(|run| run.per_second).fold(0.0, f64::max);
             let ratio = rounded(saturation.per_second / best.max(1.0));
-            eprintln!(
-                "saturation  {:.0}/s over HTTP, {:.1} µs of all servers' CPU each: {ratio:.2} times the best baseline",
-                saturation.per_second,
-                saturation.cpu_us.total()
-            );
+            eprintln!("ratio       {ratio:.2} times the best baseline");
             rounds.push(Round { ratio, baseline_per_second: best, baseline, saturation });
         }
         Ok(rounds)
@@ -208,7 +202,8 @@ impl Bench {
             "shards": SHARDS,
             "nodes_per_shard": ClusterSpec::default().nodes_per_shard,
             "redis": true,
-            "saturation_connections": saturation::CONNECTIONS,
+            "saturation_connections": saturation::CANDIDATES,
+            "mixed_connections": saturation::CONNECTIONS,
             "latency_connections": latency::CONNECTIONS,
             "baseline_clients": baseline::CLIENTS,
             "pace": self.pace,

@@ -18,7 +18,7 @@ pub struct Pace {
     pub baseline_s: u64,
     /// Before each load through the gateway is measured, in whole seconds.
     pub warmup_s: u64,
-    /// How long a round's saturation is measured.
+    /// How long each number of connections is measured in a round.
     pub saturation_s: u64,
     /// How long latency is measured: p99.9 needs some hundred requests above it.
     pub latency_s: u64,

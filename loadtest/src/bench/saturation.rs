@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use anyhow::Context;
 use serde::Serialize;
 
 use super::mix::Mix;
@@ -10,7 +11,11 @@ use super::stand::{Load, LoadFigures, Stand};
 use super::summary::rounded;
 use crate::run::{Rhythm, Stop};
 
-/// Connections at which two cores give the most: fewer leave batches small, more only wait longer.
+/// Connections among which saturation is looked for: fewer leave batches small, more only wait longer. Like the clients of
+/// pgbench, all are tried each time, and the best one counts.
+pub const CANDIDATES: [usize; 2] = [256, 512];
+
+/// Connections of the loads that are compared with one another.
 pub const CONNECTIONS: usize = 512;
 
 /// A mixed load, with the uniform ones that were measured right before and after it.
@@ -23,6 +28,23 @@ pub struct Mixed {
     pub share: f64,
     /// The load itself.
     pub figures: LoadFigures,
+}
+
+/// As many charges a second as the cluster gives, at the best number of connections.
+pub async fn find(stand: &mut Stand, pace: &Pace, stop: &Stop) -> anyhow::Result<LoadFigures> {
+    let mut best: Option<LoadFigures> = None;
+    for connections in CANDIDATES {
+        let figures = measure(stand, pace, pace.saturation_s, connections, stop).await?;
+        eprintln!(
+            "saturation  {connections} connections: {:.0}/s over HTTP, {:.1} µs of all servers' CPU each",
+            figures.per_second,
+            figures.cpu_us.total()
+        );
+        if best.as_ref().is_none_or(|best| best.per_second < figures.per_second) {
+            best = Some(figures);
+        }
+    }
+    best.context("no number of connections was tried")
 }
 
 /// Charges each with a new key, of users chosen evenly.

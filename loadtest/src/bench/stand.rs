@@ -74,6 +74,8 @@ pub struct Load {
 /// What a load came to.
 #[derive(Debug, Clone, Serialize)]
 pub struct LoadFigures {
+    /// Connections.
+    pub connections: usize,
     /// Good answers a second.
     pub per_second: f64,
     /// Of the good answers, from their intended start.
@@ -344,6 +346,7 @@ fn figures(measured: &Measured, plan: &Plan, spent: CpuTimes, written: Written, 
     }
     let latency = measured.tally.latency();
     LoadFigures {
+        connections: plan.connections,
         per_second: rounded(measured.achieved_per_second()),
         p50_ms: latency.quantile_ms(0.5),
         p99_ms: latency.quantile_ms(0.99),

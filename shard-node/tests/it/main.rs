@@ -10,4 +10,5 @@ mod node_killed;
 mod one_bad_row;
 mod one_key;
 mod overdraw;
+mod plans;
 mod reads;
