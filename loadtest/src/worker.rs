@@ -209,6 +209,8 @@ impl<T: Traffic, F: FnMut(Second)> Worker<T, F> {
             self.close_seconds(now);
             let is_stopped = self.orders.stop.load(Ordering::Relaxed);
             self.is_over = now >= self.end_ns || is_stopped;
+            // Before the end is weighed: a thread that woke up late still owes the arrivals from before it.
+            self.take_arrivals(now, is_stopped);
             if self.is_over || self.has_ended {
                 // What was due in time is still sent and waited for: to leave out the slow ones would flatter.
                 let has_nobody = self.busy == 0 && self.idle.is_empty();
@@ -222,7 +224,6 @@ impl<T: Traffic, F: FnMut(Second)> Worker<T, F> {
                     break;
                 }
             }
-            self.take_arrivals(now, is_stopped);
             self.start_requests();
             if now >= self.next_check_ns {
                 self.next_check_ns = now + nanos(NAP);

@@ -105,7 +105,7 @@ fn a_run_leaves_its_figures_a_report_and_every_acknowledged_write() {
         ],
     );
     assert_eq!(code, 0, "{stderr}");
-    assert!(stdout.contains("achieved    500/s"), "{stdout}");
+    assert!(stdout.contains("offered     500/s"), "{stdout}");
     // 50 top-ups and 1,000 charges.
     assert_eq!(std::fs::read_to_string(&acks).unwrap().lines().count(), 1_050);
     // Without a terminal: a heading, and a line for each second.
@@ -116,7 +116,6 @@ fn a_run_leaves_its_figures_a_report_and_every_acknowledged_write() {
         serde_json::from_str(&std::fs::read_to_string(report.join("report.json")).unwrap()).unwrap();
     for (pointer, expected) in [
         ("/offered", "1000"),
-        ("/achieved_per_second", "500.0"),
         ("/unequal_replays", "0"),
         ("/latency/count", "1000"),
         ("/settings/rhythm/rate_per_second", "500.0"),
@@ -126,6 +125,9 @@ fn a_run_leaves_its_figures_a_report_and_every_acknowledged_write() {
     ] {
         assert_eq!(json.pointer(pointer).unwrap().to_string(), expected, "{pointer}");
     }
+    // Answers that came after the end are in the latencies, and not in what was achieved within the time.
+    let achieved = json.pointer("/achieved_per_second").and_then(serde_json::Value::as_f64).unwrap();
+    assert!(achieved > 0.0 && achieved <= 500.0, "{achieved}");
     let page = std::fs::read_to_string(report.join("report.html")).unwrap();
     assert!(page.contains("\"achieved_per_second\"") && !page.contains("s3cret-key"));
 }
@@ -151,7 +153,10 @@ fn ctrl_c_ends_it_with_what_was_measured() {
         let child = signal_after_two_seconds(child, signal);
         let (code, stdout, stderr) = outcome(child.wait_with_output().unwrap());
         assert_eq!(code, 0, "{stderr}");
-        assert!(stdout.contains("(stopped)") && stdout.contains("achieved    100/s"), "{stdout}");
+        let achieved =
+            stdout.lines().find_map(|line| line.strip_prefix("achieved ")?.trim().strip_suffix("/s"));
+        let achieved: u32 = achieved.and_then(|rate| rate.parse().ok()).expect("what was achieved");
+        assert!(stdout.contains("(stopped)") && (1..=110).contains(&achieved), "{stdout}");
     }
 }
 
