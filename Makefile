@@ -18,7 +18,7 @@ help:
 	@echo '             ARGS="--fresh --shards 4" passes options; PICOPAY_GATEWAY__LISTEN=127.0.0.1:8081 moves it'
 	@echo 'make test    format, lints, documentation, every test'
 	@echo 'make smoke   a handful of requests to the cluster of "make up", each checked'
-	@echo 'make bench   measure it on this machine, in five minutes: target/bench/report.html (make bench-full: half an hour)'
+	@echo 'make bench   measure it on this machine, in five minutes: target/bench/report.html (make bench-full: a quarter of an hour)'
 	@echo 'make bench-pure  only what needs no cluster: parse, decide, format, hash'
 	@echo 'make setup   install what is missing: PostgreSQL, Redis (make up and make test do it too)'
 

@@ -133,8 +133,8 @@ pub struct ShardClientConfig {
     /// Commands that wait in one lane: about half a second of a shard at its best. What comes on top would only wait
     /// for its own timeout, so it is refused at once.
     pub queue_max: usize,
-    /// Reads per shard at once, so that a slow shard's readers do not fill the gateway: about a tenth of a second of
-    /// them. What comes on top is refused at once.
+    /// Reads per shard at once, so that a slow shard's readers do not fill the gateway: about a quarter of a second of
+    /// them on two cores. What comes on top is refused at once.
     pub reads_max: usize,
     /// How often each shard is asked for its slots, its health and its replica's lag.
     #[serde(with = "human_duration")]
