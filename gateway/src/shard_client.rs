@@ -392,7 +392,7 @@ impl Shard {
         let ticket = Arc::new(Ticket::default());
         let job = Job { command, deadline, ticket: Arc::clone(&ticket), is_probe };
         let tag = usize::try_from(job.command.operation.tag().get()).expect("30 bits");
-        let Ok(answer) = self.lanes[tag % self.lanes.len()].submit(job) else {
+        let Ok(answer) = self.lanes[tag % self.lanes.len()].submit(job, 1) else {
             return (Attempt::NotSent(NotSent::Full), None);
         };
         // On its own on the heap: a timer is aligned to a cache line, and would make every future around it so.

@@ -94,6 +94,8 @@ struct Book {
     changed_balances: Vec<(UserId, Currency)>,
     changed_totals: Vec<TransactionId>,
     transactions: Vec<Recorded>,
+    /// Where in `transactions` a key of this batch stands.
+    new_by_key: HashMap<(UserId, Uuid), usize>,
 }
 
 impl Book {
@@ -105,6 +107,7 @@ impl Book {
             changed_balances: Vec::new(),
             changed_totals: Vec::new(),
             transactions: Vec::new(),
+            new_by_key: HashMap::new(),
         }
     }
 
@@ -146,17 +149,19 @@ impl Book {
         if !self.known.users.contains(&user) {
             return Outcome::UserNotFound;
         }
-        if let Some(recorded) = self.known.by_key.get(&(user, command.idempotency_key)) {
+        let key = (user, command.idempotency_key);
+        let of_this_batch = self.new_by_key.get(&key).map(|position| &self.transactions[*position]);
+        if let Some(recorded) = of_this_batch.or_else(|| self.known.by_key.get(&key)) {
             return replay(command, recorded);
         }
         match book_new(self) {
             Err(error) => Outcome::AmountInvalid { detail: error.to_string() },
             Ok(transaction) => {
-                let recorded =
-                    Recorded { transaction: transaction.clone(), fingerprint: command.fingerprint };
-                self.known.by_key.insert((user, command.idempotency_key), recorded.clone());
-                self.transactions.push(recorded);
-                Outcome::Decided { transaction: Box::new(transaction), is_replayed: false }
+                let outcome =
+                    Outcome::Decided { transaction: Box::new(transaction.clone()), is_replayed: false };
+                self.new_by_key.insert(key, self.transactions.len());
+                self.transactions.push(Recorded { transaction, fingerprint: command.fingerprint });
+                outcome
             }
         }
     }

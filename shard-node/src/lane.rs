@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::{self, FutureExt};
 use jiff::Timestamp;
-use picopay_shared::batcher::{LaneEnd, Pending, Reply};
+use picopay_shared::batcher::{LaneEnd, Pending};
 use picopay_shared::command::{Command, Operation, Outcome, Transaction};
 use picopay_shared::id::{IdSource, TransactionId};
 use picopay_shared::slot::{Slot, UserId};
@@ -24,7 +24,7 @@ use tokio::time::{sleep, timeout};
 use tokio_postgres::error::{DbError, SqlState};
 use uuid::Uuid;
 
-use crate::book::{self, Admitted, Booked, Known, Recorded};
+use crate::book::{self, Admitted, Booked, Known};
 use crate::db::{Dedicated, Primary, describe};
 use crate::metrics::Metrics;
 use crate::slot_owner::{self, Stopped};
@@ -42,11 +42,13 @@ const WARY_BATCHES: u32 = 100;
 /// How long a lane rests after it found no connection, so that it does not spin.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
 
-/// A command on its way to a lane.
+/// Those commands of a gateway's batch that belong to one lane.
 #[derive(Debug)]
 pub struct Job {
-    /// What is asked for.
-    pub command: Command,
+    /// The gateway's batch.
+    pub commands: Arc<Vec<Command>>,
+    /// Which of them.
+    pub positions: Vec<usize>,
     /// Nobody waits any more after this.
     pub deadline: Instant,
 }
@@ -54,12 +56,17 @@ pub struct Job {
 /// What became of a [`Job`].
 #[derive(Debug)]
 pub struct Done {
-    /// For the client.
-    pub outcome: Outcome,
-    /// What the cache may keep: set for what this lane just booked or replayed.
-    pub recorded: Option<Box<Recorded>>,
-    /// How long COMMIT took; zero when there was none.
+    /// For the clients, one for each of the job's positions.
+    pub outcomes: Vec<Outcome>,
+    /// How long the slowest COMMIT took; zero when there was none.
     pub commit_time: Duration,
+}
+
+impl Done {
+    /// The same for all of `count` commands.
+    pub fn all(outcome: Outcome, count: usize) -> Self {
+        Self { outcomes: vec![outcome; count], commit_time: Duration::ZERO }
+    }
 }
 
 /// Why a batch came to nothing.
@@ -119,43 +126,49 @@ struct Lane {
 impl Lane {
     async fn run_batch(&mut self, batch: Vec<Pending<Job, Done>>) {
         let now = Instant::now();
-        let (mut commands, mut replies) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
+        let mut jobs = Vec::with_capacity(batch.len());
         for pending in batch {
             let (job, reply) = pending.split();
             if job.deadline <= now {
-                reply.send(undecided(unavailable("waited in the lane past its deadline")));
+                let late = unavailable("waited in the lane past its deadline");
+                reply.send(Done::all(late, job.positions.len()));
             } else {
-                commands.push(job.command);
-                replies.push(reply);
+                jobs.push((job, reply));
             }
         }
-        if !commands.is_empty() {
-            self.run_halves(&commands, replies).await;
+        let commands: Vec<&Command> = jobs
+            .iter()
+            .flat_map(|(job, _)| job.positions.iter().map(|position| &job.commands[*position]))
+            .collect();
+        if commands.is_empty() {
+            return;
+        }
+        let Done { outcomes, commit_time } = self.run_halves(&commands).await;
+        let mut outcomes = outcomes.into_iter();
+        for (job, reply) in jobs {
+            reply.send(Done { outcomes: outcomes.by_ref().take(job.positions.len()).collect(), commit_time });
         }
     }
 
     /// Runs the commands as one database transaction; if the database refuses it, each half on its own, so
     /// that one bad row does not fail its neighbours.
-    async fn run_halves(&mut self, commands: &[Command], mut replies: Vec<Reply<Done>>) {
+    async fn run_halves(&mut self, commands: &[&Command]) -> Done {
         match self.run_once(commands).await {
-            Ok(batch) => answer(batch, replies),
+            Ok(done) => done,
             Err(StoreError::Refused(_)) if commands.len() > 1 => {
                 self.parts.metrics.halved_batches.inc();
-                let middle = commands.len() / 2;
-                let later = replies.split_off(middle);
-                Box::pin(self.run_halves(&commands[..middle], replies)).await;
-                Box::pin(self.run_halves(&commands[middle..], later)).await;
+                let (earlier, later) = commands.split_at(commands.len() / 2);
+                let mut done = Box::pin(self.run_halves(earlier)).await;
+                let rest = Box::pin(self.run_halves(later)).await;
+                done.outcomes.extend(rest.outcomes);
+                done.commit_time = done.commit_time.max(rest.commit_time);
+                done
             }
-            Err(error) => {
-                let outcome = outcome_of(&error, commands);
-                for reply in replies {
-                    reply.send(undecided(outcome.clone()));
-                }
-            }
+            Err(error) => Done::all(outcome_of(&error, commands), commands.len()),
         }
     }
 
-    async fn run_once(&mut self, commands: &[Command]) -> Result<Committed, StoreError> {
+    async fn run_once(&mut self, commands: &[&Command]) -> Result<Done, StoreError> {
         let mut tries = 0;
         loop {
             self.parts.gate.check().map_err(StoreError::Unreached)?;
@@ -222,33 +235,11 @@ enum Keys {
     TakenAsNew,
 }
 
-/// A batch whose COMMIT was acknowledged.
-struct Committed {
-    outcomes: Vec<Outcome>,
-    recorded: HashMap<TransactionId, Recorded>,
-    commit_time: Duration,
-}
-
-fn answer(batch: Committed, replies: Vec<Reply<Done>>) {
-    let Committed { outcomes, mut recorded, commit_time } = batch;
-    for (outcome, reply) in outcomes.into_iter().zip(replies) {
-        let recorded = match &outcome {
-            Outcome::Decided { transaction, .. } => recorded.remove(&transaction.id).map(Box::new),
-            _ => None,
-        };
-        reply.send(Done { outcome, recorded, commit_time });
-    }
-}
-
-fn undecided(outcome: Outcome) -> Done {
-    Done { outcome, recorded: None, commit_time: Duration::ZERO }
-}
-
 fn unavailable(reason: &str) -> Outcome {
     Outcome::Unavailable { reason: reason.to_owned() }
 }
 
-fn outcome_of(error: &StoreError, commands: &[Command]) -> Outcome {
+fn outcome_of(error: &StoreError, commands: &[&Command]) -> Outcome {
     let first = commands.first().map_or("", |command| command.request_id.as_str());
     match error {
         StoreError::Contended(reason) | StoreError::Blocked(reason) => {
@@ -285,9 +276,9 @@ fn outcome_of(error: &StoreError, commands: &[Command]) -> Outcome {
 async fn transact(
     parts: &LaneParts,
     session: &Session,
-    commands: &[Command],
+    commands: &[&Command],
     keys: Keys,
-) -> Result<Committed, StoreError> {
+) -> Result<Done, StoreError> {
     let started = Instant::now();
     let read = timeout(parts.flight_timeout, read_under_lock(session, commands, keys));
     let (owners, known) = match read.await {
@@ -297,7 +288,6 @@ async fn transact(
     };
     let mut outcomes = vec![Outcome::Internal; commands.len()];
     let batch = admit(parts, commands, &owners, &mut outcomes);
-    let replayed = known.by_key.clone();
     let booked = book::decide(&batch, known);
     if keys == Keys::TakenAsNew && booked.outcomes.iter().any(|(_, outcome)| hides_a_replay(outcome)) {
         roll_back(parts, session).await?;
@@ -315,12 +305,7 @@ async fn transact(
     for (position, outcome) in booked.outcomes {
         outcomes[position] = outcome;
     }
-    let recorded = replayed
-        .into_values()
-        .chain(booked.transactions)
-        .map(|recorded| (recorded.transaction.id, recorded))
-        .collect();
-    Ok(Committed { outcomes, recorded, commit_time })
+    Ok(Done { outcomes, commit_time })
 }
 
 /// Whether a command with this outcome writes no row under its key, so that the unique constraint would not speak up if
@@ -333,7 +318,7 @@ fn hides_a_replay(outcome: &Outcome) -> bool {
 /// Holds each command against the fence. Those that may not pass get their answer here.
 fn admit<'a>(
     parts: &LaneParts,
-    commands: &'a [Command],
+    commands: &[&'a Command],
     owners: &HashMap<Slot, OwnerRow>,
     outcomes: &mut [Outcome],
 ) -> Vec<Admitted<'a>> {
@@ -362,7 +347,7 @@ fn admit<'a>(
 /// BEGIN, the fence, the locks, and everything that the rules need to know.
 async fn read_under_lock(
     session: &Session,
-    commands: &[Command],
+    commands: &[&Command],
     keys: Keys,
 ) -> Result<(HashMap<Slot, OwnerRow>, Known), ReadError> {
     let (client, sql) = (&session.connection.client, &session.sql);
@@ -408,7 +393,7 @@ async fn read_under_lock(
 
 async fn lock_and_read(
     session: &Session,
-    commands: &[Command],
+    commands: &[&Command],
     keys: Keys,
     refunded: HashMap<TransactionId, Transaction>,
 ) -> Result<Known, ReadError> {

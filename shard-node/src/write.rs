@@ -1,5 +1,6 @@
 //! The write path of a node: a gateway's batch, through the cache, to the users' lanes and back.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -7,7 +8,6 @@ use futures_util::future;
 use picopay_shared::batcher::Lane;
 use picopay_shared::command::{Command, Outcome, Status, WriteBatch, WriteReply};
 
-use crate::book::Recorded;
 use crate::cache::Cache;
 use crate::lane::{self, Done, Job, LaneParts};
 
@@ -40,23 +40,32 @@ impl Writer {
     /// What became of each command of `batch`.
     pub async fn write(&self, batch: WriteBatch) -> WriteReply {
         let deadline = Instant::now() + Duration::from_millis(u64::from(batch.deadline_ms));
-        let remembered = self.cache.look_up(&batch.commands).await;
-        let cache_hits = remembered.iter().flatten().count();
-        self.parts.metrics.cache_hits.inc_by(u64::try_from(cache_hits).unwrap_or(u64::MAX));
+        let commands = Arc::new(batch.commands);
+        let mut outcomes = self.cache.look_up(&commands).await;
+        let cache_hits = outcomes.iter().flatten().count();
         let decided = future::join_all(
-            batch.commands.iter().zip(remembered).map(|(command, hit)| self.decide(command, hit, deadline)),
+            self.by_lane(&commands, &outcomes)
+                .into_iter()
+                .map(|(lane, positions)| self.decide(lane, &commands, positions, deadline)),
         )
         .await;
-        let recorded: Vec<Option<&Recorded>> = decided.iter().map(|done| done.recorded.as_deref()).collect();
-        self.cache.remember(
-            batch.commands.iter().zip(recorded).filter_map(|(command, recorded)| Some((command, recorded?))),
-        );
-        let commit_time = decided.iter().map(|done| done.commit_time).max().unwrap_or_default();
-        for done in &decided {
-            self.parts.metrics.outcomes.with_label_values(&[outcome_word(&done.outcome)]).inc();
+        let mut commit_time = Duration::ZERO;
+        for (positions, done) in decided {
+            let answered = || positions.iter().map(|position| &commands[*position]).zip(&done.outcomes);
+            self.cache.remember(answered());
+            commit_time = commit_time.max(done.commit_time);
+            for (position, outcome) in positions.into_iter().zip(done.outcomes) {
+                outcomes[position] = Some(outcome);
+            }
+        }
+        let outcomes: Vec<Outcome> =
+            outcomes.into_iter().map(|outcome| outcome.expect("from the cache or from its lane")).collect();
+        self.parts.metrics.cache_hits.inc_by(u64::try_from(cache_hits).unwrap_or(u64::MAX));
+        for outcome in &outcomes {
+            self.parts.metrics.outcomes.with_label_values(&[outcome_word(outcome)]).inc();
         }
         WriteReply {
-            outcomes: decided.into_iter().map(|done| done.outcome).collect(),
+            outcomes,
             cache_hits: u32::try_from(cache_hits).unwrap_or(u32::MAX),
             commit_us: u32::try_from(commit_time.as_micros()).unwrap_or(u32::MAX),
         }
@@ -67,21 +76,33 @@ impl Writer {
         self.lanes.iter().map(Lane::queue_length)
     }
 
-    async fn decide(&self, command: &Command, hit: Option<Outcome>, deadline: Instant) -> Done {
-        if let Some(outcome) = hit {
-            return Done { outcome, recorded: None, commit_time: Duration::ZERO };
+    /// The places of the commands that have no outcome yet, by the lane of their user.
+    fn by_lane(&self, commands: &[Command], outcomes: &[Option<Outcome>]) -> BTreeMap<usize, Vec<usize>> {
+        let mut lanes: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+        for (position, command) in commands.iter().enumerate() {
+            if outcomes[position].is_none() {
+                // The tag is the same for all operations of a user, a refund by its charge's id included.
+                let tag = usize::try_from(command.operation.tag().get()).expect("30 bits");
+                lanes.entry(tag % self.lanes.len()).or_default().push(position);
+            }
         }
-        // The tag is the same for all operations of a user, a refund by its charge's id included.
-        let tag = usize::try_from(command.operation.tag().get()).expect("30 bits");
-        let lane = &self.lanes[tag % self.lanes.len()];
-        let outcome = match lane.submit(Job { command: command.clone(), deadline }) {
-            Ok(answer) => match answer.await {
-                Ok(done) => return done,
-                Err(_lost) => Outcome::OutcomeUnknown,
-            },
-            Err(full) => Outcome::Unavailable { reason: full.to_string() },
+        lanes
+    }
+
+    async fn decide(
+        &self,
+        lane: usize,
+        commands: &Arc<Vec<Command>>,
+        positions: Vec<usize>,
+        deadline: Instant,
+    ) -> (Vec<usize>, Done) {
+        let count = positions.len();
+        let job = Job { commands: Arc::clone(commands), positions: positions.clone(), deadline };
+        let done = match self.lanes[lane].submit(job, count) {
+            Ok(answer) => answer.await.unwrap_or_else(|_lost| Done::all(Outcome::OutcomeUnknown, count)),
+            Err(full) => Done::all(Outcome::Unavailable { reason: full.to_string() }, count),
         };
-        Done { outcome, recorded: None, commit_time: Duration::ZERO }
+        (positions, done)
     }
 }
 

@@ -1,8 +1,9 @@
 //! The single-file queue that forms batches by itself.
 //!
 //! A worker takes whatever is waiting, up to a limit, and works on it; what arrives meanwhile is the next
-//! batch. There is no timer: a single item on an idle lane leaves at once, and batches grow exactly as far
-//! as the load needs. Gateway and shard node both queue this way, towards the node and towards Postgres.
+//! batch. An item may stand for several commands, and weighs as much. There is no timer: a single item on an idle
+//! lane leaves at once, and batches grow exactly as far as the load needs. Gateway and shard node both queue this
+//! way, towards the node and towards Postgres.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -23,8 +24,8 @@ pub struct WorkerLost;
 /// One item on its way, with the place its answer goes to.
 #[derive(Debug)]
 pub struct Pending<T, R> {
-    /// What to do.
-    pub item: T,
+    item: T,
+    weight: usize,
     reply: oneshot::Sender<R>,
 }
 
@@ -49,44 +50,55 @@ impl<R> Reply<R> {
 /// The entrance of a lane. Clones lead to the same queue.
 #[derive(Debug)]
 pub struct Lane<T, R> {
-    queue: mpsc::Sender<Pending<T, R>>,
+    queue: mpsc::UnboundedSender<Pending<T, R>>,
     waiting: Arc<AtomicUsize>,
+    waiting_max: usize,
 }
 
 impl<T, R> Clone for Lane<T, R> {
     fn clone(&self) -> Self {
-        Self { queue: self.queue.clone(), waiting: Arc::clone(&self.waiting) }
+        Self {
+            queue: self.queue.clone(),
+            waiting: Arc::clone(&self.waiting),
+            waiting_max: self.waiting_max,
+        }
     }
 }
 
 impl<T, R> Lane<T, R> {
-    /// A lane in which at most `queue_max` items wait, and its far end.
-    pub fn new(queue_max: usize) -> (Self, LaneEnd<T, R>) {
-        let (queue, receiver) = mpsc::channel(queue_max);
+    /// A lane in which items of at most `waiting_max` in weight wait, and its far end.
+    pub fn new(waiting_max: usize) -> (Self, LaneEnd<T, R>) {
+        // The weight bounds it.
+        let (queue, receiver) = mpsc::unbounded_channel();
         let waiting = Arc::new(AtomicUsize::new(0));
-        let end = LaneEnd { queue: Arc::new(Mutex::new(receiver)), waiting: Arc::clone(&waiting) };
-        (Self { queue, waiting }, end)
+        let end = LaneEnd {
+            queue: Arc::new(Mutex::new(Queue { receiver, next: None })),
+            waiting: Arc::clone(&waiting),
+        };
+        (Self { queue, waiting, waiting_max }, end)
     }
 
     /// Queues `item` and gives what to await for its answer.
     ///
     /// # Errors
-    /// [`QueueFull`] at once when `queue_max` items wait already.
+    /// [`QueueFull`] at once when too much waits already. An empty queue takes any one item.
     pub fn submit(
         &self,
         item: T,
+        weight: usize,
     ) -> Result<impl Future<Output = Result<R, WorkerLost>> + use<T, R>, QueueFull> {
         let (reply, answer) = oneshot::channel();
         // Counted before it is sent, so that a fast worker never counts below zero.
-        self.waiting.fetch_add(1, Ordering::Relaxed);
-        if self.queue.try_send(Pending { item, reply }).is_err() {
-            self.waiting.fetch_sub(1, Ordering::Relaxed);
+        let before = self.waiting.fetch_add(weight, Ordering::Relaxed);
+        let is_full = before > 0 && before + weight > self.waiting_max;
+        if is_full || self.queue.send(Pending { item, weight, reply }).is_err() {
+            self.waiting.fetch_sub(weight, Ordering::Relaxed);
             return Err(QueueFull);
         }
         Ok(async move { answer.await.map_err(|_| WorkerLost) })
     }
 
-    /// How many items wait.
+    /// How much waits, by weight.
     pub fn queue_length(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)
     }
@@ -95,8 +107,15 @@ impl<T, R> Lane<T, R> {
 /// The far end of a lane. Several workers may share one; each then takes its own batches.
 #[derive(Debug)]
 pub struct LaneEnd<T, R> {
-    queue: Arc<Mutex<mpsc::Receiver<Pending<T, R>>>>,
+    queue: Arc<Mutex<Queue<T, R>>>,
     waiting: Arc<AtomicUsize>,
+}
+
+#[derive(Debug)]
+struct Queue<T, R> {
+    receiver: mpsc::UnboundedReceiver<Pending<T, R>>,
+    /// Taken out already, and too heavy for the batch before.
+    next: Option<Pending<T, R>>,
 }
 
 impl<T, R> Clone for LaneEnd<T, R> {
@@ -106,13 +125,26 @@ impl<T, R> Clone for LaneEnd<T, R> {
 }
 
 impl<T, R> LaneEnd<T, R> {
-    /// Waits for the next batch: at least one item, at most `batch_max`. `None` when every entrance is gone
-    /// and the queue is empty, which is how a lane shuts down without losing what it accepted.
+    /// Waits for the next batch: items of at most `batch_max` in weight, or one that weighs more. `None` when every
+    /// entrance is gone and the queue is empty, which is how a lane shuts down without losing what it accepted.
     pub async fn next_batch(&self, batch_max: usize) -> Option<Vec<Pending<T, R>>> {
-        let mut batch = Vec::new();
-        let taken = self.queue.lock().await.recv_many(&mut batch, batch_max).await;
-        self.waiting.fetch_sub(taken, Ordering::Relaxed);
-        (taken > 0).then_some(batch)
+        let mut queue = self.queue.lock().await;
+        let first = match queue.next.take() {
+            Some(first) => first,
+            None => queue.receiver.recv().await?,
+        };
+        let mut weight = first.weight;
+        let mut batch = vec![first];
+        while let Ok(pending) = queue.receiver.try_recv() {
+            if weight + pending.weight > batch_max {
+                queue.next = Some(pending);
+                break;
+            }
+            weight += pending.weight;
+            batch.push(pending);
+        }
+        self.waiting.fetch_sub(weight, Ordering::Relaxed);
+        Some(batch)
     }
 }
 
@@ -123,7 +155,7 @@ mod tests {
     #[tokio::test]
     async fn a_batch_is_whatever_waits_up_to_the_limit() {
         let (lane, end) = Lane::<u32, u32>::new(16);
-        let answers: Vec<_> = (0..5).map(|n| lane.submit(n).unwrap()).collect();
+        let answers: Vec<_> = (0..5).map(|n| lane.submit(n, 1).unwrap()).collect();
         assert_eq!(lane.queue_length(), 5);
         let sizes = [end.next_batch(3).await.unwrap(), end.next_batch(3).await.unwrap()];
         assert_eq!(sizes.each_ref().map(Vec::len), [3, 2]);
@@ -138,17 +170,32 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_heavy_item_waits_for_a_batch_that_it_fits_into() {
+        let (lane, end) = Lane::<u32, u32>::new(10);
+        let _answers = [3, 9, 1].map(|weight| lane.submit(1, weight));
+        assert_eq!(lane.queue_length(), 4, "9 would have been 12");
+        let _answer = lane.submit(1, 6).unwrap();
+        let mut counts = Vec::new();
+        for batch_max in [4, 2] {
+            counts.push(end.next_batch(batch_max).await.unwrap().len());
+        }
+        assert_eq!(counts, [2, 1], "an item that is heavier than any batch goes alone");
+        assert_eq!(lane.queue_length(), 0);
+        let _answer = lane.submit(1, 11).expect("an empty queue takes any one item");
+    }
+
+    #[tokio::test]
     async fn a_full_queue_refuses_at_once_and_says_so() {
         let (lane, _end) = Lane::<u32, u32>::new(2);
-        let _waiting = [lane.submit(1).unwrap(), lane.submit(2).unwrap()];
-        assert!(lane.submit(3).is_err());
+        let _waiting = [lane.submit(1, 1).unwrap(), lane.submit(2, 1).unwrap()];
+        assert!(lane.submit(3, 1).is_err());
         assert_eq!(lane.queue_length(), 2);
     }
 
     #[tokio::test]
     async fn what_was_accepted_is_still_served_when_the_entrances_close() {
         let (lane, end) = Lane::<u32, u32>::new(2);
-        let _answer = lane.submit(1).unwrap();
+        let _answer = lane.submit(1, 1).unwrap();
         drop(lane);
         assert_eq!(end.next_batch(8).await.unwrap().len(), 1);
         assert!(end.next_batch(8).await.is_none());
@@ -157,7 +204,7 @@ mod tests {
     #[tokio::test]
     async fn a_lost_worker_is_told_apart_from_an_answer() {
         let (lane, end) = Lane::<u32, u32>::new(2);
-        let answer = lane.submit(1).unwrap();
+        let answer = lane.submit(1, 1).unwrap();
         drop(end.next_batch(1).await);
         assert_eq!(answer.await, Err(WorkerLost));
     }

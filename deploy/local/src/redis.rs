@@ -11,8 +11,8 @@ use crate::guardian::Guardian;
 use crate::process::{Kind, Process, Recipe};
 use crate::{LocalError, programs};
 
-/// Room for some hundred thousand remembered answers; what was not asked for longest makes room for new ones.
-const MEMORY: &str = "64mb";
+/// Room for what the nodes of four shards keep; with more shards, what was not asked for longest goes first.
+const MEMORY: &str = "256mb";
 
 /// A Redis that lives answers a PING in less than a millisecond.
 const PING_WAIT: Duration = Duration::from_millis(500);
