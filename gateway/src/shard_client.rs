@@ -103,6 +103,7 @@ struct Shard {
     status: ArcSwap<ShardStatus>,
     metrics: ShardMetrics,
     batch_max: usize,
+    gather_max: Duration,
     call_timeout: Duration,
 }
 
@@ -378,6 +379,7 @@ impl Shard {
             status: ArcSwap::from_pointee(ShardStatus::default()),
             metrics: metrics.shard(&entry.name),
             batch_max: config.batch_max,
+            gather_max: config.gather_max,
             call_timeout: config.call_timeout,
         }
     }

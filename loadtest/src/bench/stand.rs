@@ -17,6 +17,7 @@ use super::cpu::{ByRole, CpuTimes, Processes};
 use super::mix::Mix;
 use super::pace::Pace;
 use super::summary::rounded;
+use super::wal_files;
 use crate::acks::{AckFile, AckSinks};
 use crate::cluster_view;
 use crate::http_client::target::Target;
@@ -142,7 +143,8 @@ pub struct Proof {
 impl Stand {
     /// Starts a cluster and gives money to its users. Every acknowledged write goes to `acks`.
     pub async fn start(spec: ClusterSpec, pace: &Pace, acks: &Path, stop: &Stop) -> anyhow::Result<Self> {
-        let cluster = LocalCluster::start(spec).await.context("no cluster on this machine")?;
+        let cluster =
+            LocalCluster::start(wal_files::keep(spec)).await.context("no cluster on this machine")?;
         let began = Instant::now();
         let target = Target::new(&cluster.gateway_url(), Some(cluster.api_key()))?;
         let (shards, around) = cluster_view::read(&Cluster::load(&cluster.cluster_file())?).await?;
@@ -170,6 +172,7 @@ impl Stand {
         let fund = Money::parse(FUND, scenario.currency())?;
         population::prepare(&stand.target, &scenario, fund, Some(&stand.acks), stop).await?;
         ensure!(!stop.is_set(), "stopped");
+        wal_files::make(&stand.cluster, &stand.primaries, pace.wal_files).await?;
         stand.settle().await?;
         Ok(stand)
     }
