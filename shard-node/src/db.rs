@@ -158,9 +158,11 @@ impl Replica {
             .replicas
             .iter()
             .map(|text| {
-                let config = parse(text, shard.password.as_ref(), settings).map_err(|source| {
+                let mut config = parse(text, shard.password.as_ref(), settings).map_err(|source| {
                     ConnectionStringError { shard: shard.name.clone(), role: "replica", source }
                 })?;
+                // Of several servers, the one that is no primary now: roles change at a failover.
+                config.target_session_attrs(TargetSessionAttrs::ReadOnly);
                 Ok(Self { pool: build_pool(&config, settings) })
             })
             .collect()

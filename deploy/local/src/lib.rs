@@ -28,6 +28,9 @@ pub use cluster::LocalCluster;
 mod shard;
 pub use shard::LocalShard;
 
+mod server_pair;
+pub use server_pair::Failover;
+
 mod error;
 pub use error::LocalError;
 
