@@ -15,7 +15,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use futures_util::future::{Either, select};
-use picopay_shared::batcher::Lane;
+use picopay_shared::batcher::{Lane, LaneEnd};
 use picopay_shared::cluster::{self, Cluster};
 use picopay_shared::command::{Command, Outcome};
 use picopay_shared::node_status::NodeStatus;
@@ -41,6 +41,8 @@ use crate::slot_map::{Owner, SlotMap};
 const RETRY_PAUSE: Duration = Duration::from_millis(25);
 /// A retry with less time than this would only be given up again.
 const RETRY_WORTH: Duration = Duration::from_millis(100);
+/// How soon a shard is polled again of which no node answered: users of one that is back hear no for so much longer.
+const POLL_AGAIN: Duration = Duration::from_millis(250);
 /// When to come back after a refusal that passes soon.
 const SOON: Duration = Duration::from_secs(1);
 
@@ -97,6 +99,7 @@ struct Shard {
     nodes: Nodes,
     /// A user's commands always take the same one, as they do in the node.
     lanes: Vec<Lane<Job, Done>>,
+    lane_ends: Vec<LaneEnd<Job, Done>>,
     breaker: Breaker,
     budget: RetryBudget,
     readers: Semaphore,
@@ -105,6 +108,9 @@ struct Shard {
     batch_max: usize,
     call_timeout: Duration,
 }
+
+/// A shard's lanes, and their far ends.
+type Lanes = (Vec<Lane<Job, Done>>, Vec<LaneEnd<Job, Done>>);
 
 /// What a shard said last of itself.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -142,8 +148,8 @@ impl ShardClient {
             let nodes = Nodes::new(entry, &cluster.internal_secret, connections.clone());
             let (lanes, ends): (Vec<_>, Vec<_>) =
                 (0..config.lanes).map(|_| Lane::new(config.queue_max)).unzip();
-            let shard = Arc::new(Shard::new(position, entry, nodes, lanes, config, metrics));
-            for (number, end) in ends.iter().enumerate() {
+            let shard = Arc::new(Shard::new(position, entry, nodes, (lanes, ends), config, metrics));
+            for (number, end) in shard.lane_ends.iter().enumerate() {
                 for _ in 0..config.pipes {
                     pipes.spawn(pipe::run(Arc::clone(&shard), end.clone(), number, closing.clone()));
                 }
@@ -283,8 +289,14 @@ impl ShardClient {
         let shard = &self.shards[position];
         loop {
             self.ask_status(shard).await;
+            let is_reachable = shard.status.load().is_reachable;
+            let pause = if is_reachable {
+                self.config.poll_interval
+            } else {
+                POLL_AGAIN.min(self.config.poll_interval)
+            };
             tokio::select! {
-                () = tokio::time::sleep(self.config.poll_interval) => {}
+                () = tokio::time::sleep(pause) => {}
                 () = self.closing.cancelled() => return,
             }
         }
@@ -329,6 +341,7 @@ impl ShardClient {
         {
             self.map.take_claims(shard.position, &status.owned);
         }
+        shard.note_poll(answer.is_some());
         shard.take_status(answer);
     }
 }
@@ -363,7 +376,7 @@ impl Shard {
         position: usize,
         entry: &cluster::Shard,
         nodes: Nodes,
-        lanes: Vec<Lane<Job, Done>>,
+        (lanes, lane_ends): Lanes,
         config: &ShardClientConfig,
         metrics: &Metrics,
     ) -> Self {
@@ -372,6 +385,7 @@ impl Shard {
             name: entry.name.clone(),
             nodes,
             lanes,
+            lane_ends,
             breaker: Breaker::new(config.call_timeout),
             budget: RetryBudget::new(),
             readers: Semaphore::new(config.reads_max),
@@ -441,12 +455,31 @@ impl Shard {
         match error {
             None | Some(CallError::Rejected) => self.breaker.record_success(),
             Some(CallError::Unreachable | CallError::Unanswered) => {
-                let was_open = self.breaker.is_open();
-                self.breaker.record_failure(std::time::Instant::now(), rand::random());
-                if !was_open && self.breaker.is_open() {
-                    error!(shard = self.name, "the shard does not answer: its breaker opens");
+                if self.breaker.record_failure(std::time::Instant::now(), rand::random()) {
+                    self.let_nobody_wait();
                 }
             }
+        }
+    }
+
+    /// Tells the breaker whether any node answered a poll.
+    fn note_poll(&self, is_answered: bool) {
+        if is_answered {
+            self.breaker.record_sign_of_life();
+        } else if self.breaker.record_silence(std::time::Instant::now(), rand::random()) {
+            self.let_nobody_wait();
+        }
+    }
+
+    /// The breaker has just opened. Who waits in the lanes is told now: the pipe is busy with a call that may take its
+    /// whole timeout to fail.
+    fn let_nobody_wait(&self) {
+        error!(shard = self.name, "the shard does not answer: its breaker opens");
+        for pending in self.lane_ends.iter().flat_map(LaneEnd::take_waiting) {
+            let (job, reply) = pending.split();
+            // It waited, so it was not sent. A client that has given up does not hear this, and needs not.
+            let attempt = Attempt::NotSent(NotSent::BreakerOpen);
+            reply.send(Done { command: job.command, attempt });
         }
     }
 

@@ -73,6 +73,7 @@ pub struct Primary {
     config: Config,
     settings: PostgresConfig,
     pool: Pool,
+    is_silent: Arc<AtomicBool>,
 }
 
 /// One of the shard's replicas.
@@ -113,7 +114,7 @@ impl Primary {
             Durability::Local => "local",
         };
         add_options(&mut config, &write_options(settings, synchronous_commit));
-        Ok(Self { config, settings: settings.clone(), pool })
+        Ok(Self { config, settings: settings.clone(), pool, is_silent: Arc::default() })
     }
 
     /// A connection for a task that writes.
@@ -148,6 +149,17 @@ impl Primary {
     /// Lets all pooled connections go: they lead to a server that is no primary any more.
     pub fn drop_pool(&self) {
         self.pool.retain(|_, _| false);
+    }
+
+    /// Whether the keeper of the write gate, who asks it every second, was not answered last. Reads need not find out
+    /// for themselves then, each after its own time-out.
+    pub fn is_silent(&self) -> bool {
+        self.is_silent.load(Ordering::Relaxed)
+    }
+
+    /// The keeper's finding.
+    pub fn note_silence(&self, is_silent: bool) {
+        self.is_silent.store(is_silent, Ordering::Relaxed);
     }
 }
 

@@ -174,18 +174,17 @@ impl Lane {
             self.parts.gate.check().map_err(StoreError::Unreached)?;
             let session = match self.session.take() {
                 Some(session) => session,
-                None => self.connect().await?,
+                None => self.connect().await.inspect_err(|error| self.close_gate(error))?,
             };
             let keys = if self.wary_batches > 0 { Keys::LookedUp } else { Keys::TakenAsNew };
             self.wary_batches = self.wary_batches.saturating_sub(1);
             let result = transact(&self.parts, &session, commands, keys).await;
             match &result {
-                Err(StoreError::CommitUnanswered(reason)) => {
-                    // The connection is dropped, and with it whatever it still waits for.
-                    self.parts.gate.close(&format!("a commit was not acknowledged: {reason}"));
-                }
-                Err(StoreError::Unreached(reason)) => {
+                // The connection is dropped, and with it whatever it still waits for.
+                Err(error @ StoreError::CommitUnanswered(_)) => self.close_gate(error),
+                Err(error @ StoreError::Unreached(reason)) => {
                     tracing::warn!(reason, "a batch did not reach the primary");
+                    self.close_gate(error);
                     self.parts.primary.drop_pool();
                 }
                 Err(StoreError::KeyTaken) => {
@@ -203,6 +202,20 @@ impl Lane {
                 continue;
             }
             return result;
+        }
+    }
+
+    /// Nobody else waits for a time-out of his own: what comes now is refused at once, until a commit of the gate's keeper
+    /// comes back, which it tries at once.
+    fn close_gate(&self, error: &StoreError) {
+        match error {
+            StoreError::CommitUnanswered(reason) => {
+                self.parts.gate.close(&format!("a commit was not acknowledged: {reason}"));
+            }
+            StoreError::Unreached(reason) => {
+                self.parts.gate.close(&format!("the primary was not reached: {reason}"));
+            }
+            _ => {}
         }
     }
 

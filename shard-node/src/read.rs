@@ -109,6 +109,9 @@ impl Reader {
 
     async fn ask_primary(&self, query: &Query) -> Found {
         let primary: &Primary = &self.parts.primary;
+        if primary.is_silent() {
+            return unavailable("the primary does not answer".to_owned());
+        }
         let asked = async {
             let client = primary.reader().await.map_err(|error| NoAnswer(error.to_string()))?;
             ask(&client, query).await.map_err(|error| {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::future;
-use picopay_shared::batcher::Lane;
+use picopay_shared::batcher::{Lane, QueueFull};
 use picopay_shared::command::{Command, Outcome, Status, WriteBatch, WriteReply};
 
 use crate::cache::Cache;
@@ -100,7 +100,7 @@ impl Writer {
         let job = Job { commands: Arc::clone(commands), positions: positions.clone(), deadline };
         let done = match self.lanes[lane].submit(job, count) {
             Ok(answer) => answer.await.unwrap_or_else(|_lost| Done::all(Outcome::OutcomeUnknown, count)),
-            Err(full) => Done::all(Outcome::Unavailable { reason: full.to_string() }, count),
+            Err(QueueFull) => Done::all(Outcome::Overloaded, count),
         };
         (positions, done)
     }
@@ -121,5 +121,6 @@ fn outcome_word(outcome: &Outcome) -> &'static str {
         Outcome::Unavailable { .. } => "unavailable",
         Outcome::OutcomeUnknown => "outcome_unknown",
         Outcome::Internal => "internal",
+        Outcome::Overloaded => "overloaded",
     }
 }

@@ -276,6 +276,8 @@ pub enum Outcome {
     OutcomeUnknown,
     /// A bug. Nothing was written.
     Internal,
+    /// Nothing happened: too much is waiting in the node. To ask again at once would only add to it.
+    Overloaded,
 }
 
 /// What a shard knows of a slot that it does not own.

@@ -10,6 +10,10 @@ use crate::slot::{Slot, UserId};
 /// Where a node takes a [`Query`] and answers with an [`Answer`]. Like `WRITE_PATH`, it changes with the types.
 pub const READ_PATH: &str = "/internal/v1/read";
 
+/// The header in which a read carries how many milliseconds its gateway still waits. A node answers within them, whatever
+/// its databases do; without the header it takes its own longest.
+pub const DEADLINE_HEADER: &str = "picopay-deadline-ms";
+
 /// A read of one user's rows.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Query {

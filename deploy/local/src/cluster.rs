@@ -449,7 +449,7 @@ impl LocalCluster {
 const SHOWN_LINES: usize = 12;
 
 /// Waits until a check passes, as long as the process lives.
-async fn wait_for_service(
+pub(crate) async fn wait_for_service(
     process: &Process,
     check: impl AsyncFn() -> Result<(), String>,
 ) -> Result<(), LocalError> {
@@ -470,7 +470,7 @@ async fn wait_for_service(
 }
 
 /// `/readyz` is content with one shard; somebody who starts a cluster wants them all.
-fn says_all_ready(answer: &http_call::Answer) -> bool {
+pub(crate) fn says_all_ready(answer: &http_call::Answer) -> bool {
     let body = answer.json();
     let shards = body["shards"].as_array();
     answer.status == 200 && shards.is_some_and(|shards| shards.iter().all(|shard| shard["is_ready"] == true))

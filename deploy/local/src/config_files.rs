@@ -44,6 +44,18 @@ pub(crate) fn cluster_toml(shards: &[ShardEntry], redis_port: Option<u16>, durab
     text
 }
 
+/// `cluster.toml` of one shard whose primary is one of several servers, and whose replicas are the others.
+pub(crate) fn patroni_cluster_toml(shard: &str, ports: &[u16], node_port: u16) -> String {
+    let hosts = vec!["127.0.0.1"; ports.len()].join(",");
+    let ports = ports.iter().map(u16::to_string).collect::<Vec<_>>().join(",");
+    let servers = format!("host={hosts} port={ports} dbname={DATABASE} user={ROLE}");
+    format!(
+        "{HEADER}internal_secret_file = {INTERNAL_FILE:?}\n\n[[shards]]\nname = {shard:?}\n\
+         nodes = [\"http://127.0.0.1:{node_port}\"]\nprimary = \"{servers} target_session_attrs=read-write\"\n\
+         replicas = [\"{servers} target_session_attrs=read-only\"]\npassword_file = {PICOPAY_FILE:?}\n"
+    )
+}
+
 /// `node.toml`.
 pub(crate) fn node_toml(shard: &str, port: u16, more: &str) -> String {
     format!("{HEADER}shard = {shard:?}\nlisten = \"127.0.0.1:{port}\"\n{more}")

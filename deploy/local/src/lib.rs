@@ -37,6 +37,9 @@ pub use error::LocalError;
 mod process;
 pub use process::Process;
 
+mod patroni;
+pub use patroni::{Member, PatroniSettings, PatroniShard};
+
 mod guardian;
 
 mod postgres;

@@ -37,7 +37,7 @@ const STANDBY_SIGNAL: &str = "standby.signal";
 
 /// What every server here runs with. `postgresql.conf` holds nothing else, so that a cluster is the same with every
 /// packaging of PostgreSQL.
-const SETTINGS: &str = "\
+pub(crate) const SETTINGS: &str = "\
 # Written at every start by picopay-local; changes here are lost. ALTER SYSTEM goes over it.
 
 # The loopback only, and no socket: the path of one ends at 107 bytes, and test folders are long.

@@ -146,6 +146,7 @@ impl Attempts {
             Outcome::Unavailable { .. } => return Settled::Failed(Failure::Unavailable),
             Outcome::OutcomeUnknown => return Settled::Failed(Failure::OutcomeUnknown),
             Outcome::Internal => return Settled::Failed(Failure::Internal),
+            Outcome::Overloaded => return Settled::Failed(Failure::Overloaded),
         };
         Settled::Final(written)
     }
@@ -313,6 +314,9 @@ mod tests {
             (vec![Unsent(NotSent::TooLate)], "Overloaded"),
             (vec![unavailable(), unavailable()], "Unavailable"),
             (vec![Answered(Outcome::Internal)], "Internal"),
+            // A node that has too much to do is not asked again.
+            (vec![Answered(Outcome::Overloaded)], "Overloaded"),
+            (vec![Unanswered, Answered(Outcome::Overloaded)], "OutcomeUnknown"),
             // One lost answer, and nothing after it says "nothing happened" any more.
             (vec![Unanswered, Unsent(NotSent::Unreachable)], "OutcomeUnknown"),
             (vec![Unanswered, Unsent(NotSent::BreakerOpen)], "OutcomeUnknown"),
