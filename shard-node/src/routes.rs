@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use picopay_shared::command::{WRITE_BATCH_MAX, WRITE_PATH, WriteBatch};
 use picopay_shared::node_status::STATUS_PATH;
-use picopay_shared::query::{Query, READ_PATH};
+use picopay_shared::query::{READ_PATH, ReadRequest};
 use subtle::ConstantTimeEq;
 
 use crate::node::Node;
@@ -57,9 +57,9 @@ async fn write(State(node): State<Arc<Node>>, body: Bytes) -> Response {
 }
 
 async fn read(State(node): State<Arc<Node>>, body: Bytes) -> Response {
-    match postcard::from_bytes::<Query>(&body) {
-        Ok(query) => encode(&node.reader().answer(&query).await),
-        Err(error) => refuse(&format!("no query: {error}")),
+    match postcard::from_bytes::<ReadRequest>(&body) {
+        Ok(request) => encode(&node.reader().answer(&request).await),
+        Err(error) => refuse(&format!("no read request: {error}")),
     }
 }
 
