@@ -13,13 +13,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use axum::http::HeaderValue;
 use bytes::Bytes;
 use futures_util::future::{Either, select};
 use picopay_shared::batcher::{Lane, LaneEnd};
 use picopay_shared::cluster::{self, Cluster};
 use picopay_shared::command::{Command, Outcome};
 use picopay_shared::node_status::NodeStatus;
-use picopay_shared::query::{Answer, Found, Query, Source};
+use picopay_shared::query::{Answer, Found, Query, ReadRequest, Source};
+use picopay_shared::session::SessionToken;
 use picopay_shared::slot::Slot;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -165,11 +167,11 @@ impl ShardClient {
         client
     }
 
-    /// Has the command decided by the shard that owns its slot.
+    /// Has the command decided by the shard that owns its slot, and gives the session token with which a read sees it.
     ///
     /// # Errors
     /// [`ShardError`]; only `OutcomeUnknown` leaves open whether it was done.
-    pub async fn write(&self, mut command: Command) -> Result<Written, ShardError> {
+    pub async fn write(&self, mut command: Command) -> Result<(Written, Option<HeaderValue>), ShardError> {
         let deadline = Instant::now() + self.config.request_timeout;
         let slot = command.operation.slot();
         let mut attempts = Attempts::default();
@@ -185,12 +187,12 @@ impl ShardClient {
             }
             last = Some(shard);
             command.epoch = owner.epoch;
-            let (attempt, back) = shard.attempt(command, deadline).await;
+            let (attempt, session, back) = shard.attempt(command, deadline).await;
             let next = attempts.after(attempt, || back.is_some() && shard.may_retry(deadline));
             command = match (next, back) {
                 (Next::Answer(written), _) => {
                     shard.metrics.writes_answered.inc();
-                    return Ok(written);
+                    return Ok((written, session));
                 }
                 (Next::Fail(failure), _) => return Err(shard.write_error(failure)),
                 (Next::Retry, Some(command)) => {
@@ -209,14 +211,19 @@ impl ShardClient {
         }
     }
 
-    /// Has the query answered by the shard that owns its slot.
+    /// Has the query answered by the shard that owns its slot, from a database that shows what `session` stands for.
     ///
     /// # Errors
     /// [`ShardError`], never `OutcomeUnknown`.
-    pub async fn read(&self, query: &Query) -> Result<(Found, Source), ShardError> {
+    pub async fn read(
+        &self,
+        query: Query,
+        session: Option<SessionToken>,
+    ) -> Result<(Found, Source), ShardError> {
         let deadline = Instant::now() + self.config.request_timeout;
         let slot = query.slot();
-        let body = Bytes::from(postcard::to_stdvec(query).expect("plain data always serializes"));
+        let request = ReadRequest { query, session };
+        let body = Bytes::from(postcard::to_stdvec(&request).expect("plain data always serializes"));
         let mut attempts = Attempts::default();
         let mut last: Option<&Shard> = None;
         loop {
@@ -397,27 +404,31 @@ impl Shard {
     }
 
     /// Puts the command into the lane and waits for it to come back, until its deadline.
-    async fn attempt(&self, command: Command, deadline: Instant) -> (Attempt<Outcome>, Option<Command>) {
+    async fn attempt(
+        &self,
+        command: Command,
+        deadline: Instant,
+    ) -> (Attempt<Outcome>, Option<HeaderValue>, Option<Command>) {
         let is_probe = match self.breaker.admit(std::time::Instant::now()) {
             Admission::Pass => false,
             Admission::Probe => true,
-            Admission::Refuse { .. } => return (Attempt::NotSent(NotSent::BreakerOpen), None),
+            Admission::Refuse { .. } => return (Attempt::NotSent(NotSent::BreakerOpen), None, None),
         };
         let ticket = Arc::new(Ticket::default());
         let job = Job { command, deadline, ticket: Arc::clone(&ticket), is_probe };
         let tag = usize::try_from(job.command.operation.tag().get()).expect("30 bits");
         let Ok(answer) = self.lanes[tag % self.lanes.len()].submit(job, 1) else {
-            return (Attempt::NotSent(NotSent::Full), None);
+            return (Attempt::NotSent(NotSent::Full), None, None);
         };
         // On its own on the heap: a timer is aligned to a cache line, and would make every future around it so.
         let timer = Box::pin(tokio::time::sleep_until(deadline));
         match select(pin!(answer), timer).await {
-            Either::Left((Ok(Done { command, attempt }), _)) => (attempt, Some(command)),
+            Either::Left((Ok(Done { command, attempt, session }), _)) => (attempt, session, Some(command)),
             // The pipe went away with it, or the time is over: what counts is whether it was sent.
             Either::Left((Err(_), _)) | Either::Right(_) if ticket.give_up() => {
-                (Attempt::NotSent(NotSent::TooLate), None)
+                (Attempt::NotSent(NotSent::TooLate), None, None)
             }
-            Either::Left((Err(_), _)) | Either::Right(_) => (Attempt::Unanswered, None),
+            Either::Left((Err(_), _)) | Either::Right(_) => (Attempt::Unanswered, None, None),
         }
     }
 
@@ -479,7 +490,7 @@ impl Shard {
             let (job, reply) = pending.split();
             // It waited, so it was not sent. A client that has given up does not hear this, and needs not.
             let attempt = Attempt::NotSent(NotSent::BreakerOpen);
-            reply.send(Done { command: job.command, attempt });
+            reply.send(Done { command: job.command, attempt, session: None });
         }
     }
 

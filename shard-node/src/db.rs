@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use deadpool_postgres::{
-    Manager, ManagerConfig, Pool, PoolConfig, PoolError, RecyclingMethod, Runtime, Timeouts,
+    Manager, ManagerConfig, Pool, PoolConfig, PoolError, RecyclingMethod, Runtime, TimeoutType, Timeouts,
 };
 use futures_util::future::poll_fn;
 use picopay_shared::cluster::{Durability, Shard};
@@ -64,6 +64,15 @@ pub fn is_server_lost(error: &tokio_postgres::Error) -> bool {
                 || *code == SqlState::CANNOT_CONNECT_NOW
                 || code.code().starts_with("08")
         }
+    }
+}
+
+/// The same for a pool that has no connection to give. When all are in use, the server is busy and not lost.
+pub fn is_pool_lost(error: &PoolError) -> bool {
+    match error {
+        PoolError::Timeout(TimeoutType::Wait) => false,
+        PoolError::Backend(error) => is_server_lost(error),
+        _ => true,
     }
 }
 

@@ -19,6 +19,7 @@ use jiff::Timestamp;
 use picopay_shared::batcher::{LaneEnd, Pending};
 use picopay_shared::command::{Command, Operation, Outcome, Transaction};
 use picopay_shared::id::{IdSource, TransactionId};
+use picopay_shared::session::LogPosition;
 use picopay_shared::slot::{Slot, UserId};
 use tokio::time::{sleep, timeout};
 use tokio_postgres::error::{DbError, SqlState};
@@ -60,12 +61,14 @@ pub struct Done {
     pub outcomes: Vec<Outcome>,
     /// How long the slowest COMMIT took; zero when there was none.
     pub commit_time: Duration,
+    /// Where the log has all that the outcomes tell of, replays included; `None` when no COMMIT was acknowledged.
+    pub position: Option<LogPosition>,
 }
 
 impl Done {
     /// The same for all of `count` commands.
     pub fn all(outcome: Outcome, count: usize) -> Self {
-        Self { outcomes: vec![outcome; count], commit_time: Duration::ZERO }
+        Self { outcomes: vec![outcome; count], commit_time: Duration::ZERO, position: None }
     }
 }
 
@@ -106,6 +109,8 @@ pub struct LaneParts {
 struct Session {
     connection: Dedicated,
     sql: WriteStatements,
+    /// A server that takes writes stays on its timeline; after a promotion every connection is a new one.
+    timeline: u32,
 }
 
 /// Works on batches until every entrance of the lane is gone.
@@ -143,10 +148,11 @@ impl Lane {
         if commands.is_empty() {
             return;
         }
-        let Done { outcomes, commit_time } = self.run_halves(&commands).await;
+        let Done { outcomes, commit_time, position } = self.run_halves(&commands).await;
         let mut outcomes = outcomes.into_iter();
         for (job, reply) in jobs {
-            reply.send(Done { outcomes: outcomes.by_ref().take(job.positions.len()).collect(), commit_time });
+            let outcomes = outcomes.by_ref().take(job.positions.len()).collect();
+            reply.send(Done { outcomes, commit_time, position });
         }
     }
 
@@ -162,6 +168,7 @@ impl Lane {
                 let rest = Box::pin(self.run_halves(later)).await;
                 done.outcomes.extend(rest.outcomes);
                 done.commit_time = done.commit_time.max(rest.commit_time);
+                done.position = done.position.max(rest.position);
                 done
             }
             Err(error) => Done::all(outcome_of(&error, commands), commands.len()),
@@ -223,11 +230,13 @@ impl Lane {
         let connected = async {
             let connection =
                 self.parts.primary.connect("picopay-node lane").await.map_err(|error| error.to_string())?;
-            let sql = timeout(self.parts.flight_timeout, WriteStatements::prepare(&connection.client))
+            let client = &connection.client;
+            let preparing = future::try_join(WriteStatements::prepare(client), store::read_timeline(client));
+            let (sql, timeline) = timeout(self.parts.flight_timeout, preparing)
                 .await
                 .map_err(|_| "preparing the statements timed out".to_owned())?
                 .map_err(|error| describe(&error))?;
-            Ok(Session { connection, sql })
+            Ok(Session { connection, sql, timeline })
         };
         match connected.await {
             Ok(session) => Ok(session),
@@ -306,7 +315,7 @@ async fn transact(
         roll_back(parts, session).await?;
         return Err(StoreError::KeyTaken);
     }
-    let commit_time = match write_and_commit(parts, session, &booked).await {
+    let (commit_time, lsn) = match write_and_commit(parts, session, &booked).await {
         // With the keys looked up under the users' locks, nobody can have taken one since.
         Err(StoreError::KeyTaken) if keys == Keys::LookedUp => {
             return Err(StoreError::Refused("a key is taken that was not found".to_owned()));
@@ -318,7 +327,8 @@ async fn transact(
     for (position, outcome) in booked.outcomes {
         outcomes[position] = outcome;
     }
-    Ok(Done { outcomes, commit_time })
+    let position = Some(LogPosition { timeline: session.timeline, lsn });
+    Ok(Done { outcomes, commit_time, position })
 }
 
 /// Whether a command with this outcome writes no row under its key, so that the unique constraint would not speak up if
@@ -449,12 +459,12 @@ fn sorted_users(users: impl Iterator<Item = UserId>) -> Vec<UserId> {
 }
 
 /// The second flight. All statements are waited for, whichever fails, so that the connection is known to be
-/// idle afterwards; behind a statement that failed, COMMIT rolls back.
+/// idle afterwards; behind a statement that failed, COMMIT rolls back. Gives the time it took and the log's position.
 async fn write_and_commit(
     parts: &LaneParts,
     session: &Session,
     booked: &Booked,
-) -> Result<Duration, StoreError> {
+) -> Result<(Duration, u64), StoreError> {
     let (client, sql) = (&session.connection.client, &session.sql);
     session.connection.clear_warnings();
     let started = Instant::now();
@@ -462,7 +472,7 @@ async fn write_and_commit(
         store::insert_transactions(client, sql, &booked.transactions),
         store::write_balances(client, sql, booked),
         store::write_refund_totals(client, sql, &booked.refund_totals),
-        client.batch_execute("COMMIT"),
+        store::commit(client),
     );
     let (transactions, balances, totals, commit) = timeout(parts.flight_timeout, flight)
         .await
@@ -474,11 +484,11 @@ async fn write_and_commit(
             rolled_back => rolled_back,
         })?;
     }
-    commit.map_err(|error| StoreError::CommitUnanswered(describe(&error)))?;
+    let lsn = commit.map_err(|error| StoreError::CommitUnanswered(error.reason()))?;
     if session.connection.was_warned() {
         return Err(StoreError::CommitUnanswered("the wait for the standby was cancelled".to_owned()));
     }
-    Ok(started.elapsed())
+    Ok((started.elapsed(), lsn))
 }
 
 /// Ends the database transaction in which `error` came up, and says what it means for the batch.

@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use picopay_shared::command::{WRITE_BATCH_MAX, WRITE_PATH, WriteBatch};
 use picopay_shared::node_status::STATUS_PATH;
-use picopay_shared::query::{Answer, DEADLINE_HEADER, Found, Query, READ_PATH, Source};
+use picopay_shared::query::{Answer, DEADLINE_HEADER, Found, READ_PATH, ReadRequest, Source};
 use subtle::ConstantTimeEq;
 use tokio::time::timeout;
 
@@ -62,11 +62,11 @@ async fn write(State(node): State<Arc<Node>>, body: Bytes) -> Response {
 }
 
 async fn read(State(node): State<Arc<Node>>, headers: HeaderMap, body: Bytes) -> Response {
-    match postcard::from_bytes::<Query>(&body) {
-        Ok(query) => {
+    match postcard::from_bytes::<ReadRequest>(&body) {
+        Ok(request) => {
             // A task of its own, as above: at the deadline it is not cut off in the middle of a statement, with a connection
             // in its hands that the next read would wait behind. It has bounds of its own.
-            let answering = tokio::spawn(async move { node.reader().answer(&query).await });
+            let answering = tokio::spawn(async move { node.reader().answer(&request).await });
             match timeout(time_left(&headers), answering).await {
                 Ok(Ok(answer)) => encode(&answer),
                 Ok(Err(_panicked)) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
@@ -76,7 +76,7 @@ async fn read(State(node): State<Arc<Node>>, headers: HeaderMap, body: Bytes) ->
                 }
             }
         }
-        Err(error) => refuse(&format!("no query: {error}")),
+        Err(error) => refuse(&format!("no read request: {error}")),
     }
 }
 

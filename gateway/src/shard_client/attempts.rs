@@ -6,6 +6,7 @@
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
+use axum::http::HeaderValue;
 use picopay_shared::command::{Command, Outcome, Transaction};
 
 /// Retries of the gateway's own, after a failed attempt.
@@ -232,6 +233,8 @@ pub struct Done {
     pub command: Command,
     /// How it ended.
     pub attempt: Attempt<Outcome>,
+    /// The session token of an answer that tells of something written.
+    pub session: Option<HeaderValue>,
 }
 
 #[cfg(test)]
