@@ -19,7 +19,7 @@ use futures_util::future::{Either, select};
 use picopay_shared::batcher::{Lane, LaneEnd};
 use picopay_shared::cluster::{self, Cluster};
 use picopay_shared::command::{Command, Outcome};
-use picopay_shared::node_status::NodeStatus;
+use picopay_shared::node_status::{Degradation, NodeStatus};
 use picopay_shared::query::{Answer, Found, Query, ReadRequest, Source};
 use picopay_shared::session::SessionToken;
 use picopay_shared::slot::Slot;
@@ -122,6 +122,7 @@ struct ShardStatus {
     is_reachable: bool,
     is_ready: bool,
     replica_lag_ms: Option<u64>,
+    degraded: Option<Degradation>,
 }
 
 /// One shard, for `/readyz`.
@@ -137,6 +138,10 @@ pub struct ShardView {
     pub breaker: &'static str,
     /// Lag of its freshest replica; `null` when unknown.
     pub replica_lag_ms: Option<u64>,
+    /// Since when an operator lets it go on without its standby, so that what it acknowledges is on one machine only;
+    /// `null` normally.
+    #[schema(example = json!(null))]
+    pub degraded_since: Option<String>,
 }
 
 impl ShardClient {
@@ -538,6 +543,7 @@ impl Shard {
                 is_reachable: true,
                 is_ready: answer.is_ready,
                 replica_lag_ms: answer.replica_lag_ms,
+                degraded: answer.degraded.clone(),
             },
             None => ShardStatus { is_known: before.is_known, ..ShardStatus::default() },
         };
@@ -548,6 +554,13 @@ impl Shard {
                 (true, false) => warn!(shard = self.name, reason, "the shard is not ready"),
                 (false, false) => warn!(shard = self.name, "no node of the shard answers"),
             }
+        }
+        match (&before.degraded, &status.degraded) {
+            (None, Some(Degradation { since, by, reason })) => {
+                warn!(shard = self.name, since, by, reason, "the shard goes on without its standby");
+            }
+            (Some(_), None) if status.is_ready => info!(shard = self.name, "the shard has its standby again"),
+            _ => {}
         }
         self.status.store(Arc::new(status));
     }
@@ -565,11 +578,13 @@ impl Shard {
         });
         self.metrics.is_ready.set(i64::from(is_ready));
         self.metrics.replica_lag.set(lag_seconds(status.replica_lag_ms));
+        self.metrics.is_degraded.set(i64::from(status.degraded.is_some()));
         ShardView {
             shard: self.name.clone(),
             is_ready,
             breaker: breaker.as_str(),
             replica_lag_ms: status.replica_lag_ms,
+            degraded_since: status.degraded.as_ref().map(|degraded| degraded.since.clone()),
         }
     }
 }

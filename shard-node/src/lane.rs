@@ -27,10 +27,11 @@ use uuid::Uuid;
 
 use crate::book::{self, Admitted, Booked, Known};
 use crate::db::{Dedicated, Primary, describe};
+use crate::degradation;
 use crate::metrics::Metrics;
 use crate::slot_owner::{self, Stopped};
 use crate::store::{self, OwnerRow, ReadError, WriteStatements};
-use crate::write_gate::WriteGate;
+use crate::write_gate::{Opening, WriteGate};
 
 /// How often a batch that Postgres refused for a reason that passes (a deadlock with another process, plans
 /// invalidated by a migration) is tried again as it is.
@@ -63,12 +64,20 @@ pub struct Done {
     pub commit_time: Duration,
     /// Where the log has all that the outcomes tell of, replays included; `None` when no COMMIT was acknowledged.
     pub position: Option<LogPosition>,
+    /// Whether all of it waited for whom the shard's durability names. What did not could be lost in a failover, and must
+    /// not be replayed from anywhere else then.
+    pub is_as_promised: bool,
 }
 
 impl Done {
     /// The same for all of `count` commands.
     pub fn all(outcome: Outcome, count: usize) -> Self {
-        Self { outcomes: vec![outcome; count], commit_time: Duration::ZERO, position: None }
+        Self {
+            outcomes: vec![outcome; count],
+            commit_time: Duration::ZERO,
+            position: None,
+            is_as_promised: false,
+        }
     }
 }
 
@@ -109,8 +118,17 @@ pub struct LaneParts {
 struct Session {
     connection: Dedicated,
     sql: WriteStatements,
-    /// A server that takes writes stays on its timeline; after a promotion every connection is a new one.
-    timeline: u32,
+    /// Whether its commits wait for nobody only because an operator said so.
+    is_degraded: bool,
+}
+
+impl Session {
+    /// Whether it leads to what the gate has opened.
+    fn is_for(&self, opening: &Opening) -> bool {
+        self.connection.timeline == opening.timeline
+            && self.connection.durability == opening.durability
+            && self.is_degraded == opening.degraded.is_some()
+    }
 }
 
 /// Works on batches until every entrance of the lane is gone.
@@ -148,11 +166,11 @@ impl Lane {
         if commands.is_empty() {
             return;
         }
-        let Done { outcomes, commit_time, position } = self.run_halves(&commands).await;
+        let Done { outcomes, commit_time, position, is_as_promised } = self.run_halves(&commands).await;
         let mut outcomes = outcomes.into_iter();
         for (job, reply) in jobs {
             let outcomes = outcomes.by_ref().take(job.positions.len()).collect();
-            reply.send(Done { outcomes, commit_time, position });
+            reply.send(Done { outcomes, commit_time, position, is_as_promised });
         }
     }
 
@@ -169,6 +187,7 @@ impl Lane {
                 done.outcomes.extend(rest.outcomes);
                 done.commit_time = done.commit_time.max(rest.commit_time);
                 done.position = done.position.max(rest.position);
+                done.is_as_promised &= rest.is_as_promised;
                 done
             }
             Err(error) => Done::all(outcome_of(&error, commands), commands.len()),
@@ -178,10 +197,10 @@ impl Lane {
     async fn run_once(&mut self, commands: &[&Command]) -> Result<Done, StoreError> {
         let mut tries = 0;
         loop {
-            self.parts.gate.check().map_err(StoreError::Unreached)?;
-            let session = match self.session.take() {
+            let opening = self.parts.gate.check().map_err(StoreError::Unreached)?;
+            let session = match self.session.take().filter(|session| session.is_for(&opening)) {
                 Some(session) => session,
-                None => self.connect().await.inspect_err(|error| self.close_gate(error))?,
+                None => self.connect(&opening).await.inspect_err(|error| self.close_gate(error))?,
             };
             let keys = if self.wary_batches > 0 { Keys::LookedUp } else { Keys::TakenAsNew };
             self.wary_batches = self.wary_batches.saturating_sub(1);
@@ -226,17 +245,20 @@ impl Lane {
         }
     }
 
-    async fn connect(&self) -> Result<Session, StoreError> {
+    async fn connect(&self, opening: &Opening) -> Result<Session, StoreError> {
         let connected = async {
-            let connection =
-                self.parts.primary.connect("picopay-node lane").await.map_err(|error| error.to_string())?;
-            let client = &connection.client;
-            let preparing = future::try_join(WriteStatements::prepare(client), store::read_timeline(client));
-            let (sql, timeline) = timeout(self.parts.flight_timeout, preparing)
+            let connecting = self.parts.primary.connect("picopay-node lane", opening.durability);
+            let connection = connecting.await.map_err(|error| error.to_string())?;
+            let sql = timeout(self.parts.flight_timeout, WriteStatements::prepare(&connection.client))
                 .await
                 .map_err(|_| "preparing the statements timed out".to_owned())?
                 .map_err(|error| describe(&error))?;
-            Ok(Session { connection, sql, timeline })
+            let session = Session { connection, sql, is_degraded: opening.degraded.is_some() };
+            if session.is_for(opening) {
+                Ok(session)
+            } else {
+                Err("there is a new primary, which the gate has not looked at yet".to_owned())
+            }
         };
         match connected.await {
             Ok(session) => Ok(session),
@@ -308,6 +330,9 @@ async fn transact(
         Ok(Err(error)) => return Err(roll_back_after(parts, session, error).await),
         Err(_) => return Err(StoreError::Unreached("the primary did not answer in time".to_owned())),
     };
+    if session.is_degraded {
+        confirm_degraded(parts, session).await?;
+    }
     let mut outcomes = vec![Outcome::Internal; commands.len()];
     let batch = admit(parts, commands, &owners, &mut outcomes);
     let booked = book::decide(&batch, known);
@@ -327,8 +352,20 @@ async fn transact(
     for (position, outcome) in booked.outcomes {
         outcomes[position] = outcome;
     }
-    let position = Some(LogPosition { timeline: session.timeline, lsn });
-    Ok(Done { outcomes, commit_time, position })
+    let position = Some(LogPosition { timeline: session.connection.timeline, lsn });
+    Ok(Done { outcomes, commit_time, position, is_as_promised: !session.is_degraded })
+}
+
+/// Under the fence, whether the shard is still degraded. Without this, a batch could be acknowledged by the primary alone
+/// after `picopay shard restore` has said that this is over: the gate looks only every second.
+async fn confirm_degraded(parts: &LaneParts, session: &Session) -> Result<(), StoreError> {
+    let read = timeout(parts.flight_timeout, degradation::read(&session.connection.client)).await;
+    match read {
+        Ok(Ok(Some(_))) => Ok(()),
+        Ok(Ok(None)) => Err(StoreError::Unreached("the shard was restored".to_owned())),
+        Ok(Err(error)) => Err(roll_back_after(parts, session, error.into()).await),
+        Err(_) => Err(StoreError::Unreached("the primary did not answer in time".to_owned())),
+    }
 }
 
 /// Whether a command with this outcome writes no row under its key, so that the unique constraint would not speak up if

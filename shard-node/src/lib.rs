@@ -16,6 +16,12 @@ pub mod store;
 
 pub mod db;
 
+pub mod servers;
+
+pub mod timeline;
+
+pub mod read_pool;
+
 pub mod cache;
 
 pub mod write;
@@ -27,6 +33,8 @@ pub mod replay_wait;
 pub mod replica_lag;
 
 pub mod write_gate;
+
+pub mod degradation;
 
 pub mod identity;
 

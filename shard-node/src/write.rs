@@ -52,7 +52,7 @@ impl Writer {
         let mut commit_time = Duration::ZERO;
         for (positions, done) in decided {
             let answered = || positions.iter().map(|position| &commands[*position]).zip(&done.outcomes);
-            if let Some(committed) = done.position {
+            if let Some(committed) = done.position.filter(|_| done.is_as_promised) {
                 self.cache.remember(answered(), committed);
             }
             commit_time = commit_time.max(done.commit_time);

@@ -187,6 +187,14 @@ impl ShardDb {
         self.bounded(read, "").await
     }
 
+    /// Runs `sql`, which gives no rows, and says how many it changed.
+    ///
+    /// # Errors
+    /// [`DbError`]; the connection is then of no more use.
+    pub async fn execute(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<u64, DbError> {
+        self.bounded(self.connected.client.execute(sql, params), "").await
+    }
+
     /// Runs statements without parameters or rows.
     ///
     /// # Errors

@@ -80,6 +80,7 @@ async fn serve(mut stream: TcpStream, state: Arc<State>) {
                 shard: "shard-1".into(),
                 is_ready: true,
                 not_ready_reason: None,
+                degraded: None,
                 owned: vec![OwnedRange { first: 0, last: 4095, epoch: 1 }],
                 replica_lag_ms: None,
                 cache: CacheState::Off,

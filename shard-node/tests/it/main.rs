@@ -4,6 +4,7 @@ mod test_shard;
 
 mod cache;
 mod durability;
+mod failover;
 mod fence;
 mod identity;
 mod node_killed;
