@@ -11,4 +11,5 @@ mod one_bad_row;
 mod one_key;
 mod overdraw;
 mod plans;
+mod protection;
 mod reads;
