@@ -1,5 +1,7 @@
 //! A shard in trouble costs its own users only, and those a moment.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::gateway_process::{GatewayProcess, cluster_of};
@@ -65,6 +67,29 @@ async fn the_users_of_a_frozen_node_are_refused_at_once_after_one_failed_batch()
     })
     .await;
     assert_eq!(breaker_of(&gateway).await, "closed");
+}
+
+/// Interleaving: the breaker opens while the pipe is busy with a call that will take its whole timeout to fail.
+#[tokio::test]
+async fn whoever_waits_when_the_breaker_opens_is_told_at_once() {
+    let node = ScriptedNode::start(&[]).await;
+    let config =
+        "[shard_client]\npipes = 1\nbatch_max = 1\ncall_timeout = \"15s\"\nrequest_timeout = \"20s\"\n";
+    let gateway = GatewayProcess::start(&cluster_of(&node.url), config).await;
+    node.freeze();
+    let refused = Arc::new(AtomicUsize::new(0));
+    for _ in 0..20 {
+        let (api, refused) = (gateway.api.clone(), Arc::clone(&refused));
+        tokio::spawn(async move {
+            if api.pay("/charge", 1, "5", "USD").await.status == 503 {
+                refused.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+    }
+    wait_for("the breaker to open", Duration::from_secs(8), async || breaker_of(&gateway).await == "open")
+        .await;
+    let all_who_waited = async || refused.load(Ordering::Relaxed) == 19;
+    wait_for("all who waited to be refused", REFUSED_WITHIN, all_who_waited).await;
 }
 
 #[tokio::test]
