@@ -132,8 +132,8 @@ pub struct ShardClientConfig {
     pub batch_max: usize,
     /// Commands that wait in one lane: about a third of a second of a shard at its best, so that what is accepted is
     /// answered well in time, and a short break of a shard refuses nobody. What comes on top is refused at once. This and
-    /// `reads_max` are also the bulkhead: one dead shard holds that many connections at most, so together they stay below
-    /// `server.connections_max`.
+    /// `reads_max` are also the bulkhead: one dead shard holds no more connections than that. Keep them together well below
+    /// `server.connections_max`, or its users take the places of all others.
     pub queue_max: usize,
     /// Reads per shard at once, so that a slow shard's readers do not fill the gateway: about a quarter of a second of
     /// them on two cores. What comes on top is refused at once.

@@ -27,8 +27,9 @@ use crate::identity::{self, Identity};
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How often a closed one tries again: after a failover every charge waits for this.
 const TRY_EVERY: Duration = Duration::from_millis(250);
-/// How long such a look may take. It reads a handful of rows; whoever takes longer does not serve charges either.
-const LOOK_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long such a look may take. It reads a handful of rows, in a millisecond; on a machine that is overloaded it waits for
+/// its turn, and to stop writes for that would be a failure of our own making.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long one probe may wait for the standby before it is given up for a new connection. Long, since each one
 /// given up leaves a backend waiting.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(30);

@@ -12,4 +12,5 @@ mod one_bad_row;
 mod one_key;
 mod overdraw;
 mod plans;
+mod protection;
 mod reads;

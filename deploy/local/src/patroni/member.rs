@@ -214,15 +214,13 @@ impl Place<'_> {
 
 /// What every server of this crate runs with, but for what Patroni decides by itself.
 fn parameters() -> Map<String, Value> {
-    let decided = ["listen_addresses", "hot_standby", "unix_socket_directories"];
+    let decided = ["listen_addresses", "hot_standby"];
     let lines = SETTINGS.lines().filter(|line| !line.starts_with('#'));
     let mut all: Map<String, Value> = lines
         .filter_map(|line| line.split_once(" = "))
         .filter(|(name, _)| !decided.contains(name))
         .map(|(name, value)| (name.to_owned(), json!(value.trim_matches('\''))))
         .collect();
-    // In the data folder, however long the path to that is.
-    all.insert("unix_socket_directories".to_owned(), json!("."));
     // Three servers on one machine.
     all.insert("shared_buffers".to_owned(), json!("128MB"));
     all
