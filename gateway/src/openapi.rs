@@ -370,7 +370,9 @@ mod tests {
     #[test]
     fn what_a_write_gives_a_read_takes() {
         let specification = specification();
-        for (path, statuses) in [("/users", ["200", "201"]), ("/charge", ["200", "402"]), ("/refund", ["200", "422"])] {
+        for (path, statuses) in
+            [("/users", ["200", "201"]), ("/charge", ["200", "402"]), ("/refund", ["200", "422"])]
+        {
             for status in statuses {
                 let headers = &specification["paths"][path]["post"]["responses"][status]["headers"];
                 assert!(headers[session::NAME].is_object(), "{path} {status}");

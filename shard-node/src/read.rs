@@ -17,7 +17,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout, timeout_at};
 use uuid::Uuid;
 
-use crate::db::{Primary, Replica, is_server_lost, is_pool_lost};
+use crate::db::{Primary, Replica, is_pool_lost, is_server_lost};
 use crate::lane::LaneParts;
 use crate::replay_wait;
 use crate::replica_lag::Lag;

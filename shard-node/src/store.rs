@@ -363,7 +363,8 @@ pub async fn commit(client: &Client) -> Result<u64, ReadError> {
         _ => None,
     });
     let lsn = text.and_then(|text| text.parse::<PgLsn>().ok());
-    lsn.map(u64::from).ok_or_else(|| ReadError::Corrupt("pg_current_wal_flush_lsn() gives no position".into()))
+    lsn.map(u64::from)
+        .ok_or_else(|| ReadError::Corrupt("pg_current_wal_flush_lsn() gives no position".into()))
 }
 
 /// The timeline that the primary writes.

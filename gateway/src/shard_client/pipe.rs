@@ -94,7 +94,8 @@ async fn run_batch(shard: &Shard, batch: Vec<Pending<Job, Done>>, number: usize)
     let pairs = request.commands.into_iter().zip(replies);
     match answer {
         Ok(WriteReply { outcomes, position, .. }) => {
-            let session = position.map(|position| session::to_header(SessionToken::new(&shard.name, position)));
+            let session =
+                position.map(|position| session::to_header(SessionToken::new(&shard.name, position)));
             for ((command, reply), outcome) in pairs.zip(outcomes) {
                 reply.send(Done { command, attempt: Attempt::Answered(outcome), session: session.clone() });
             }

@@ -12,3 +12,5 @@ mod one_key;
 mod overdraw;
 mod plans;
 mod reads;
+mod recovery_conflict;
+mod sessions;
