@@ -14,7 +14,7 @@ use picopay_shared::query::{Answer, Consistency, Found, HistoryQuery, Query, Rea
 use picopay_shared::session::SessionToken;
 use picopay_shared::slot::{Slot, UserId};
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
 use crate::db::{Primary, Replica, is_pool_lost, is_server_lost};
@@ -138,12 +138,10 @@ impl Reader {
             .reader()
             .await
             .map_err(|error| NoAnswer { reason: error.to_string(), is_lost: is_pool_lost(&error) })?;
-        if let Some(token) = session {
-            let waiting = replay_wait::has_replayed(&client, token.position, deadline);
-            let waited = timeout_at(deadline, waiting).await;
-            if !waited.map_err(|_elapsed| NoAnswer::not_in_time())?? {
-                return Ok(None);
-            }
+        if let Some(token) = session
+            && !replay_wait::has_replayed(&client, token.position, deadline).await?
+        {
+            return Ok(None);
         }
         Ok(Some(ask(&client, query).await?))
     }

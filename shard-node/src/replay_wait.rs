@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use picopay_shared::session::LogPosition;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::store::{self, ReadError};
 
@@ -14,7 +14,8 @@ use crate::store::{self, ReadError};
 /// costs it some tens of microseconds.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
-/// Whether the replica behind `client` has replayed its log up to `needed`, now or before `deadline`.
+/// Whether the replica behind `client` has replayed its log up to `needed`, now or before `deadline`. One that has not
+/// said so by then has not.
 ///
 /// # Errors
 /// Those of the database.
@@ -23,6 +24,10 @@ pub async fn has_replayed(
     needed: LogPosition,
     deadline: Instant,
 ) -> Result<bool, ReadError> {
+    timeout_at(deadline, wait_for(client, needed)).await.unwrap_or(Ok(false))
+}
+
+async fn wait_for(client: &deadpool_postgres::Client, needed: LogPosition) -> Result<bool, ReadError> {
     loop {
         let replayed = store::find_replayed(client).await?;
         // On another timeline, equal numbers are other bytes: waiting would not make them ours.
@@ -31,10 +36,6 @@ pub async fn has_replayed(
         };
         if replayed.lsn >= needed.lsn {
             return Ok(true);
-        }
-        let next = Instant::now() + LOOK_EVERY;
-        if next > deadline {
-            return Ok(false);
         }
         sleep(LOOK_EVERY).await;
     }

@@ -54,7 +54,7 @@ mod tests {
         let token = SessionToken::new("shard-1", LogPosition { timeline: 1, lsn: 42 });
         assert!(token.is_of("shard-1"));
         assert!(!token.is_of("shard-2"));
-        assert_eq!(token.shard_hash, 0);
+        assert_eq!(token.shard_hash, 2_893_375_775_010_744_979);
     }
 
     #[test]

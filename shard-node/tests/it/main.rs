@@ -14,3 +14,5 @@ mod overdraw;
 mod plans;
 mod protection;
 mod reads;
+mod recovery_conflict;
+mod sessions;
