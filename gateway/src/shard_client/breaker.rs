@@ -125,6 +125,13 @@ impl Breaker {
         }
     }
 
+    /// Whether the next request would be refused. Unlike [`Self::admit`] it sends nothing on its way: for `/readyz`, which
+    /// must not wait for a request that nobody sends to a gateway that is not ready.
+    pub fn would_refuse(&self, now: Instant) -> bool {
+        let state = self.lock();
+        state.next_probe.is_some_and(|at| state.silent_polls > 0 || at > now)
+    }
+
     /// Whether it is open, a probe out or not.
     pub fn is_open(&self) -> bool {
         self.is_open.load(Ordering::Acquire)
@@ -253,6 +260,20 @@ mod tests {
         breaker.record_sign_of_life();
         assert_eq!(breaker.admit(later), Admission::Probe);
         assert_ne!(breaker.state(), BreakerState::Closed, "only a call that succeeds closes it");
+    }
+
+    #[test]
+    fn a_gateway_that_gets_no_requests_because_it_is_open_says_that_one_would_pass() {
+        let now = Instant::now();
+        let breaker = Breaker::new(Duration::from_secs(2));
+        for _ in 0..SILENT_POLLS_MAX {
+            breaker.record_silence(now, FULL_JITTER);
+        }
+        let later = now + PAUSE_MAX;
+        assert!(breaker.would_refuse(later), "nobody answers yet");
+        breaker.record_sign_of_life();
+        assert!(breaker.would_refuse(now) && !breaker.would_refuse(later));
+        assert_eq!(breaker.admit(later), Admission::Probe, "to ask sent nothing on its way");
     }
 
     #[test]
