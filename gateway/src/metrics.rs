@@ -77,6 +77,8 @@ pub struct ShardMetrics {
     pub replica_lag: Gauge,
     /// Whether the shard says that it takes writes.
     pub is_ready: IntGauge,
+    /// Whether it says that an operator lets it go on without its standby.
+    pub is_degraded: IntGauge,
 }
 
 #[derive(Debug)]
@@ -91,6 +93,7 @@ struct PerShard {
     breaker_state: IntGaugeVec,
     replica_lag: GaugeVec,
     is_ready: IntGaugeVec,
+    is_degraded: IntGaugeVec,
 }
 
 impl Metrics {
@@ -157,6 +160,7 @@ impl Metrics {
             breaker_state: all.breaker_state.with_label_values(&[name]),
             replica_lag: all.replica_lag.with_label_values(&[name]),
             is_ready: all.is_ready.with_label_values(&[name]),
+            is_degraded: all.is_degraded.with_label_values(&[name]),
         }
     }
 
@@ -238,6 +242,11 @@ impl PerShard {
                 registry,
                 "picopay_gateway_shard_ready",
                 "1 while a node of the shard says that it takes writes.",
+            ),
+            is_degraded: gauges(
+                registry,
+                "picopay_gateway_shard_degraded",
+                "1 while the shard goes on without its standby, by an operator's word.",
             ),
         }
     }

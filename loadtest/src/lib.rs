@@ -51,4 +51,6 @@ pub mod selftest;
 
 pub mod bench;
 
+pub mod protect;
+
 pub mod responder;

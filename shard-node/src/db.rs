@@ -8,9 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use deadpool_postgres::{
-    Manager, ManagerConfig, Pool, PoolConfig, PoolError, RecyclingMethod, Runtime, Timeouts,
-};
+use deadpool_postgres::{PoolError, TimeoutType};
 use futures_util::future::poll_fn;
 use picopay_shared::cluster::{Durability, Shard};
 use picopay_shared::config::Secret;
@@ -20,6 +18,10 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{AsyncMessage, Client, Config, NoTls};
 
 use crate::config::PostgresConfig;
+use crate::read_pool::ReadPool;
+use crate::servers::Servers;
+use crate::store;
+use crate::timeline::{Admitted, OlderTimeline, Timelines};
 
 /// A connection string that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +41,12 @@ pub enum ConnectError {
     /// Postgres refused, or is not there.
     #[error("no connection: {}", describe(.0))]
     Failed(#[from] tokio_postgres::Error),
+    /// It takes writes, and should not any more.
+    #[error(transparent)]
+    Replaced(#[from] OlderTimeline),
+    /// None of several servers, for these reasons.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    NoneOf(Vec<ConnectError>),
 }
 
 /// The cause of a driver error in one line; its own `Display` is only "db error".
@@ -67,24 +75,39 @@ pub fn is_server_lost(error: &tokio_postgres::Error) -> bool {
     }
 }
 
+/// The same for a pool that has no connection to give. When all are in use, the server is busy and not lost.
+pub fn is_pool_lost(error: &PoolError) -> bool {
+    match error {
+        PoolError::Timeout(TimeoutType::Wait) => false,
+        PoolError::Backend(error) => is_server_lost(error),
+        _ => true,
+    }
+}
+
 /// The shard's primary.
 #[derive(Clone)]
 pub struct Primary {
-    config: Config,
+    servers: Servers,
     settings: PostgresConfig,
-    pool: Pool,
+    timelines: Timelines,
+    pool: ReadPool,
+    is_silent: Arc<AtomicBool>,
 }
 
 /// One of the shard's replicas.
 #[derive(Clone)]
 pub struct Replica {
-    pool: Pool,
+    pool: ReadPool,
 }
 
 /// A connection of its own, for a task that writes, with an ear for the warnings that the server sends.
 pub struct Dedicated {
     /// To send statements.
     pub client: Client,
+    /// The timeline that the server writes. It stays: a promotion begins one, and ends every connection.
+    pub timeline: u32,
+    /// Whom its commits wait for.
+    pub durability: Durability,
     warned: Arc<AtomicBool>,
 }
 
@@ -103,26 +126,51 @@ impl Dedicated {
 
 impl Primary {
     /// Reads the connection string; connects when first asked to.
-    pub fn new(shard: &Shard, settings: &PostgresConfig) -> Result<Self, ConnectionStringError> {
+    pub fn new(
+        shard: &Shard,
+        settings: &PostgresConfig,
+        timelines: Timelines,
+    ) -> Result<Self, ConnectionStringError> {
         let mut config = parse(&shard.primary, shard.password.as_ref(), settings)
             .map_err(|source| ConnectionStringError { shard: shard.name.clone(), role: "primary", source })?;
         config.target_session_attrs(TargetSessionAttrs::ReadWrite);
-        let pool = build_pool(&config, settings);
-        let synchronous_commit = match shard.durability {
-            Durability::Replicated => "on",
-            Durability::Local => "local",
-        };
-        add_options(&mut config, &write_options(settings, synchronous_commit));
-        Ok(Self { config, settings: settings.clone(), pool })
+        let servers = Servers::of(&config);
+        let readers = servers.clone().with(|config| add_options(config, &read_options(settings)));
+        let pool = ReadPool::new(readers, settings, Some(timelines.clone()));
+        Ok(Self { servers, settings: settings.clone(), timelines, pool, is_silent: Arc::default() })
     }
 
-    /// A connection for a task that writes.
-    pub async fn connect(&self, application_name: &str) -> Result<Dedicated, ConnectError> {
-        let mut config = self.config.clone();
-        config.application_name(application_name);
+    /// A connection for a task that writes, whose commits wait as `durability` says. Of several servers, the one that takes
+    /// writes, on no older timeline than was seen before.
+    ///
+    /// # Errors
+    /// [`ConnectError`], when `connect_timeout` for each of the servers is over at the latest.
+    pub async fn connect(
+        &self,
+        application_name: &str,
+        durability: Durability,
+    ) -> Result<Dedicated, ConnectError> {
+        let options = write_options(&self.settings, durability);
         let limit = self.settings.connect_timeout;
-        let (client, mut connection) =
-            timeout(limit, config.connect(NoTls)).await.map_err(|_| ConnectError::TimedOut(limit))??;
+        let mut failed = Vec::new();
+        for (position, config) in self.servers.in_order() {
+            let mut config = config.clone();
+            config.application_name(application_name);
+            add_options(&mut config, &options);
+            match timeout(limit, self.connect_to(&config, durability)).await {
+                Ok(Ok(connection)) => {
+                    self.servers.prefer(position);
+                    return Ok(connection);
+                }
+                Ok(Err(error)) => failed.push(error),
+                Err(_) => failed.push(ConnectError::TimedOut(limit)),
+            }
+        }
+        Err(if failed.len() == 1 { failed.remove(0) } else { ConnectError::NoneOf(failed) })
+    }
+
+    async fn connect_to(&self, config: &Config, durability: Durability) -> Result<Dedicated, ConnectError> {
+        let (client, mut connection) = config.connect(NoTls).await?;
         let warned = Arc::new(AtomicBool::new(false));
         let ear = Arc::clone(&warned);
         tokio::spawn(async move {
@@ -137,7 +185,12 @@ impl Primary {
                 }
             }
         });
-        Ok(Dedicated { client, warned })
+        let timeline = store::read_timeline(&client).await?;
+        if self.timelines.admit(timeline)? == Admitted::Newer {
+            // They lead to a server that has been replaced by this one.
+            self.drop_pool();
+        }
+        Ok(Dedicated { client, timeline, durability, warned })
     }
 
     /// A pooled connection for a read.
@@ -147,7 +200,18 @@ impl Primary {
 
     /// Lets all pooled connections go: they lead to a server that is no primary any more.
     pub fn drop_pool(&self) {
-        self.pool.retain(|_, _| false);
+        self.pool.drop_all();
+    }
+
+    /// Whether the keeper of the write gate, who asks it every second, was not answered last. Reads need not find out
+    /// for themselves then, each after its own time-out.
+    pub fn is_silent(&self) -> bool {
+        self.is_silent.load(Ordering::Relaxed)
+    }
+
+    /// The keeper's finding.
+    pub fn note_silence(&self, is_silent: bool) {
+        self.is_silent.store(is_silent, Ordering::Relaxed);
     }
 }
 
@@ -158,10 +222,13 @@ impl Replica {
             .replicas
             .iter()
             .map(|text| {
-                let config = parse(text, shard.password.as_ref(), settings).map_err(|source| {
+                let mut config = parse(text, shard.password.as_ref(), settings).map_err(|source| {
                     ConnectionStringError { shard: shard.name.clone(), role: "replica", source }
                 })?;
-                Ok(Self { pool: build_pool(&config, settings) })
+                // Of several servers, the one that is no primary now: roles change at a failover.
+                config.target_session_attrs(TargetSessionAttrs::ReadOnly);
+                add_options(&mut config, &read_options(settings));
+                Ok(Self { pool: ReadPool::new(Servers::of(&config), settings, None) })
             })
             .collect()
     }
@@ -173,7 +240,7 @@ impl Replica {
 
     /// Lets all pooled connections go.
     pub fn drop_pool(&self) {
-        self.pool.retain(|_, _| false);
+        self.pool.drop_all();
     }
 }
 
@@ -209,7 +276,11 @@ fn add_options(config: &mut Config, more: &str) {
 ///
 /// The plans are pinned: for a few hundred rows Postgres guesses hash joins and sequential scans for the
 /// `unnest` joins, and the write rate falls by two thirds. All of these joins are by primary key.
-fn write_options(settings: &PostgresConfig, synchronous_commit: &str) -> String {
+fn write_options(settings: &PostgresConfig, durability: Durability) -> String {
+    let synchronous_commit = match durability {
+        Durability::Replicated => "on",
+        Durability::Local => "local",
+    };
     format!(
         "-c lock_timeout={} -c statement_timeout={} -c idle_in_transaction_session_timeout={} \
          -c synchronous_commit={synchronous_commit} -c default_transaction_isolation=read\\ committed \
@@ -221,27 +292,8 @@ fn write_options(settings: &PostgresConfig, synchronous_commit: &str) -> String 
     )
 }
 
-fn build_pool(config: &Config, settings: &PostgresConfig) -> Pool {
-    let mut config = config.clone();
-    // Not `default_transaction_read_only`: the check for read-write would take the primary for a replica.
-    let options = format!("-c statement_timeout={} -c jit=off", settings.statement_timeout.as_millis());
-    add_options(&mut config, &options);
-    // `Fast` hands out a connection to a frozen server, so every read has its own bound and lets the pool go when
-    // it is passed. `Verified` would cost each read a round trip.
-    let manager =
-        Manager::from_config(config, NoTls, ManagerConfig { recycling_method: RecyclingMethod::Fast });
-    let pool_config = PoolConfig {
-        max_size: settings.read_connections,
-        timeouts: Timeouts {
-            wait: Some(settings.pool_wait),
-            create: Some(settings.connect_timeout),
-            recycle: Some(settings.pool_wait),
-        },
-        ..PoolConfig::default()
-    };
-    Pool::builder(manager)
-        .config(pool_config)
-        .runtime(Runtime::Tokio1)
-        .build()
-        .expect("a pool with a runtime can have timeouts")
+/// Of a session that reads. Not `default_transaction_read_only`: the check for read-write would take the primary for a
+/// replica.
+fn read_options(settings: &PostgresConfig) -> String {
+    format!("-c statement_timeout={} -c jit=off", settings.statement_timeout.as_millis())
 }

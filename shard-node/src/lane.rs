@@ -19,6 +19,7 @@ use jiff::Timestamp;
 use picopay_shared::batcher::{LaneEnd, Pending};
 use picopay_shared::command::{Command, Operation, Outcome, Transaction};
 use picopay_shared::id::{IdSource, TransactionId};
+use picopay_shared::session::LogPosition;
 use picopay_shared::slot::{Slot, UserId};
 use tokio::time::{sleep, timeout};
 use tokio_postgres::error::{DbError, SqlState};
@@ -26,10 +27,11 @@ use uuid::Uuid;
 
 use crate::book::{self, Admitted, Booked, Known};
 use crate::db::{Dedicated, Primary, describe};
+use crate::degradation;
 use crate::metrics::Metrics;
 use crate::slot_owner::{self, Stopped};
 use crate::store::{self, OwnerRow, ReadError, WriteStatements};
-use crate::write_gate::WriteGate;
+use crate::write_gate::{Opening, WriteGate};
 
 /// How often a batch that Postgres refused for a reason that passes (a deadlock with another process, plans
 /// invalidated by a migration) is tried again as it is.
@@ -60,12 +62,22 @@ pub struct Done {
     pub outcomes: Vec<Outcome>,
     /// How long the slowest COMMIT took; zero when there was none.
     pub commit_time: Duration,
+    /// Where the log has all that the outcomes tell of, replays included; `None` when no COMMIT was acknowledged.
+    pub position: Option<LogPosition>,
+    /// Whether all of it waited for whom the shard's durability names. What did not could be lost in a failover, and must
+    /// not be replayed from anywhere else then.
+    pub is_as_promised: bool,
 }
 
 impl Done {
     /// The same for all of `count` commands.
     pub fn all(outcome: Outcome, count: usize) -> Self {
-        Self { outcomes: vec![outcome; count], commit_time: Duration::ZERO }
+        Self {
+            outcomes: vec![outcome; count],
+            commit_time: Duration::ZERO,
+            position: None,
+            is_as_promised: false,
+        }
     }
 }
 
@@ -106,6 +118,17 @@ pub struct LaneParts {
 struct Session {
     connection: Dedicated,
     sql: WriteStatements,
+    /// Whether its commits wait for nobody only because an operator said so.
+    is_degraded: bool,
+}
+
+impl Session {
+    /// Whether it leads to what the gate has opened.
+    fn is_for(&self, opening: &Opening) -> bool {
+        self.connection.timeline == opening.timeline
+            && self.connection.durability == opening.durability
+            && self.is_degraded == opening.degraded.is_some()
+    }
 }
 
 /// Works on batches until every entrance of the lane is gone.
@@ -143,10 +166,11 @@ impl Lane {
         if commands.is_empty() {
             return;
         }
-        let Done { outcomes, commit_time } = self.run_halves(&commands).await;
+        let Done { outcomes, commit_time, position, is_as_promised } = self.run_halves(&commands).await;
         let mut outcomes = outcomes.into_iter();
         for (job, reply) in jobs {
-            reply.send(Done { outcomes: outcomes.by_ref().take(job.positions.len()).collect(), commit_time });
+            let outcomes = outcomes.by_ref().take(job.positions.len()).collect();
+            reply.send(Done { outcomes, commit_time, position, is_as_promised });
         }
     }
 
@@ -162,6 +186,8 @@ impl Lane {
                 let rest = Box::pin(self.run_halves(later)).await;
                 done.outcomes.extend(rest.outcomes);
                 done.commit_time = done.commit_time.max(rest.commit_time);
+                done.position = done.position.max(rest.position);
+                done.is_as_promised &= rest.is_as_promised;
                 done
             }
             Err(error) => Done::all(outcome_of(&error, commands), commands.len()),
@@ -171,21 +197,20 @@ impl Lane {
     async fn run_once(&mut self, commands: &[&Command]) -> Result<Done, StoreError> {
         let mut tries = 0;
         loop {
-            self.parts.gate.check().map_err(StoreError::Unreached)?;
-            let session = match self.session.take() {
+            let opening = self.parts.gate.check().map_err(StoreError::Unreached)?;
+            let session = match self.session.take().filter(|session| session.is_for(&opening)) {
                 Some(session) => session,
-                None => self.connect().await?,
+                None => self.connect(&opening).await.inspect_err(|error| self.close_gate(error))?,
             };
             let keys = if self.wary_batches > 0 { Keys::LookedUp } else { Keys::TakenAsNew };
             self.wary_batches = self.wary_batches.saturating_sub(1);
             let result = transact(&self.parts, &session, commands, keys).await;
             match &result {
-                Err(StoreError::CommitUnanswered(reason)) => {
-                    // The connection is dropped, and with it whatever it still waits for.
-                    self.parts.gate.close(&format!("a commit was not acknowledged: {reason}"));
-                }
-                Err(StoreError::Unreached(reason)) => {
+                // The connection is dropped, and with it whatever it still waits for.
+                Err(error @ StoreError::CommitUnanswered(_)) => self.close_gate(error),
+                Err(error @ StoreError::Unreached(reason)) => {
                     tracing::warn!(reason, "a batch did not reach the primary");
+                    self.close_gate(error);
                     self.parts.primary.drop_pool();
                 }
                 Err(StoreError::KeyTaken) => {
@@ -206,15 +231,34 @@ impl Lane {
         }
     }
 
-    async fn connect(&self) -> Result<Session, StoreError> {
+    /// Nobody else waits for a time-out of his own: what comes now is refused at once, until a commit of the gate's keeper
+    /// comes back, which it tries at once.
+    fn close_gate(&self, error: &StoreError) {
+        match error {
+            StoreError::CommitUnanswered(reason) => {
+                self.parts.gate.close(&format!("a commit was not acknowledged: {reason}"));
+            }
+            StoreError::Unreached(reason) => {
+                self.parts.gate.close(&format!("the primary was not reached: {reason}"));
+            }
+            _ => {}
+        }
+    }
+
+    async fn connect(&self, opening: &Opening) -> Result<Session, StoreError> {
         let connected = async {
-            let connection =
-                self.parts.primary.connect("picopay-node lane").await.map_err(|error| error.to_string())?;
+            let connecting = self.parts.primary.connect("picopay-node lane", opening.durability);
+            let connection = connecting.await.map_err(|error| error.to_string())?;
             let sql = timeout(self.parts.flight_timeout, WriteStatements::prepare(&connection.client))
                 .await
                 .map_err(|_| "preparing the statements timed out".to_owned())?
                 .map_err(|error| describe(&error))?;
-            Ok(Session { connection, sql })
+            let session = Session { connection, sql, is_degraded: opening.degraded.is_some() };
+            if session.is_for(opening) {
+                Ok(session)
+            } else {
+                Err("there is a new primary, which the gate has not looked at yet".to_owned())
+            }
         };
         match connected.await {
             Ok(session) => Ok(session),
@@ -286,6 +330,9 @@ async fn transact(
         Ok(Err(error)) => return Err(roll_back_after(parts, session, error).await),
         Err(_) => return Err(StoreError::Unreached("the primary did not answer in time".to_owned())),
     };
+    if session.is_degraded {
+        confirm_degraded(parts, session).await?;
+    }
     let mut outcomes = vec![Outcome::Internal; commands.len()];
     let batch = admit(parts, commands, &owners, &mut outcomes);
     let booked = book::decide(&batch, known);
@@ -293,7 +340,7 @@ async fn transact(
         roll_back(parts, session).await?;
         return Err(StoreError::KeyTaken);
     }
-    let commit_time = match write_and_commit(parts, session, &booked).await {
+    let (commit_time, lsn) = match write_and_commit(parts, session, &booked).await {
         // With the keys looked up under the users' locks, nobody can have taken one since.
         Err(StoreError::KeyTaken) if keys == Keys::LookedUp => {
             return Err(StoreError::Refused("a key is taken that was not found".to_owned()));
@@ -305,7 +352,20 @@ async fn transact(
     for (position, outcome) in booked.outcomes {
         outcomes[position] = outcome;
     }
-    Ok(Done { outcomes, commit_time })
+    let position = Some(LogPosition { timeline: session.connection.timeline, lsn });
+    Ok(Done { outcomes, commit_time, position, is_as_promised: !session.is_degraded })
+}
+
+/// Under the fence, whether the shard is still degraded. Without this, a batch could be acknowledged by the primary alone
+/// after `picopay shard restore` has said that this is over: the gate looks only every second.
+async fn confirm_degraded(parts: &LaneParts, session: &Session) -> Result<(), StoreError> {
+    let read = timeout(parts.flight_timeout, degradation::read(&session.connection.client)).await;
+    match read {
+        Ok(Ok(Some(_))) => Ok(()),
+        Ok(Ok(None)) => Err(StoreError::Unreached("the shard was restored".to_owned())),
+        Ok(Err(error)) => Err(roll_back_after(parts, session, error.into()).await),
+        Err(_) => Err(StoreError::Unreached("the primary did not answer in time".to_owned())),
+    }
 }
 
 /// Whether a command with this outcome writes no row under its key, so that the unique constraint would not speak up if
@@ -436,12 +496,12 @@ fn sorted_users(users: impl Iterator<Item = UserId>) -> Vec<UserId> {
 }
 
 /// The second flight. All statements are waited for, whichever fails, so that the connection is known to be
-/// idle afterwards; behind a statement that failed, COMMIT rolls back.
+/// idle afterwards; behind a statement that failed, COMMIT rolls back. Gives the time it took and the log's position.
 async fn write_and_commit(
     parts: &LaneParts,
     session: &Session,
     booked: &Booked,
-) -> Result<Duration, StoreError> {
+) -> Result<(Duration, u64), StoreError> {
     let (client, sql) = (&session.connection.client, &session.sql);
     session.connection.clear_warnings();
     let started = Instant::now();
@@ -449,7 +509,7 @@ async fn write_and_commit(
         store::insert_transactions(client, sql, &booked.transactions),
         store::write_balances(client, sql, booked),
         store::write_refund_totals(client, sql, &booked.refund_totals),
-        client.batch_execute("COMMIT"),
+        store::commit(client),
     );
     let (transactions, balances, totals, commit) = timeout(parts.flight_timeout, flight)
         .await
@@ -461,11 +521,11 @@ async fn write_and_commit(
             rolled_back => rolled_back,
         })?;
     }
-    commit.map_err(|error| StoreError::CommitUnanswered(describe(&error)))?;
+    let lsn = commit.map_err(|error| StoreError::CommitUnanswered(error.reason()))?;
     if session.connection.was_warned() {
         return Err(StoreError::CommitUnanswered("the wait for the standby was cancelled".to_owned()));
     }
-    Ok(started.elapsed())
+    Ok((started.elapsed(), lsn))
 }
 
 /// Ends the database transaction in which `error` came up, and says what it means for the batch.

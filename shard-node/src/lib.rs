@@ -16,15 +16,25 @@ pub mod store;
 
 pub mod db;
 
+pub mod servers;
+
+pub mod timeline;
+
+pub mod read_pool;
+
 pub mod cache;
 
 pub mod write;
 
 pub mod read;
 
+pub mod replay_wait;
+
 pub mod replica_lag;
 
 pub mod write_gate;
+
+pub mod degradation;
 
 pub mod identity;
 

@@ -28,10 +28,20 @@ pub struct Metrics {
     pub state_lost: IntCounter,
     /// Whether writes are taken (1) or stopped (0).
     pub is_ready: IntGauge,
+    /// Whether an operator lets the shard go on without its standby (1); as it was while writes are stopped.
+    pub is_degraded: IntGauge,
+    /// The primary's timeline: it grows at each failover.
+    pub timeline: IntGauge,
+    /// Connections refused because their server was on an older timeline than one seen before. Alarm on any: a primary
+    /// that was replaced still takes writes.
+    pub older_timelines: IntCounter,
     /// Lag of each replica in milliseconds; -1 while it is not known.
     pub replica_lag_ms: IntGaugeVec,
     /// Reads, by the database that answered.
     pub reads: IntCounterVec,
+    /// Reads that no replica answered although one was fresh, by why: it was `behind` the client's own write, `failed`,
+    /// had `not found` it, or the session token was of an `other shard`.
+    pub passed_over: IntCounterVec,
 }
 
 impl Metrics {
@@ -69,8 +79,21 @@ impl Metrics {
             ),
             state_lost: counter("state_lost_total", "Commands with a higher epoch than the database's own."),
             is_ready: IntGauge::new("ready", "Whether writes are taken.").expect("a legal name"),
+            is_degraded: IntGauge::new("degraded", "Whether the shard goes on without its standby.")
+                .expect("a legal name"),
+            timeline: IntGauge::new("timeline", "Of the primary; it grows at each failover.")
+                .expect("a legal name"),
+            older_timelines: counter(
+                "older_timelines_total",
+                "Connections refused because their server was replaced.",
+            ),
             replica_lag_ms: gauges("replica_lag_ms", "Lag by replica; -1 is unknown.", "replica"),
             reads: counters("reads_total", "Reads by the database that answered.", "source"),
+            passed_over: counters(
+                "replicas_passed_over_total",
+                "Reads that went to the primary although a replica was fresh, by why.",
+                "reason",
+            ),
             registry,
         };
         metrics.register_all();
@@ -78,7 +101,7 @@ impl Metrics {
     }
 
     fn register_all(&self) {
-        let collectors: [Box<dyn prometheus::core::Collector>; 12] = [
+        let collectors: [Box<dyn prometheus::core::Collector>; 16] = [
             Box::new(self.outcomes.clone()),
             Box::new(self.batch_size.clone()),
             Box::new(self.transaction_seconds.clone()),
@@ -89,8 +112,12 @@ impl Metrics {
             Box::new(self.repeated_batches.clone()),
             Box::new(self.state_lost.clone()),
             Box::new(self.is_ready.clone()),
+            Box::new(self.is_degraded.clone()),
+            Box::new(self.timeline.clone()),
+            Box::new(self.older_timelines.clone()),
             Box::new(self.replica_lag_ms.clone()),
             Box::new(self.reads.clone()),
+            Box::new(self.passed_over.clone()),
         ];
         for collector in collectors {
             self.registry.register(collector).expect("each name is registered once");

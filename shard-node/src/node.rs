@@ -12,11 +12,11 @@ use tokio::time::{sleep, timeout};
 use crate::cache::Cache;
 use crate::config::NodeConfig;
 use crate::db::{Primary, Replica};
-use crate::identity::Identity;
 use crate::lane::LaneParts;
 use crate::metrics::Metrics;
 use crate::read::Reader;
 use crate::replica_lag;
+use crate::timeline::Timelines;
 use crate::write::Writer;
 use crate::write_gate::{self, WriteGate, WrongDatabase};
 
@@ -51,14 +51,16 @@ impl Node {
                 names.join(", ")
             )
         })?;
-        let primary = Primary::new(shard, &config.postgres)?;
+        let metrics = Metrics::new(&shard.name);
+        let timelines = Timelines::new(metrics.older_timelines.clone());
+        let primary = Primary::new(shard, &config.postgres, timelines)?;
         let replicas = Replica::all(shard, &config.postgres)?;
         let cache = Cache::new(shard.redis.as_deref(), &config.cache)?;
         let parts = Arc::new(LaneParts {
             primary: primary.clone(),
             gate: WriteGate::default(),
             ids: IdSource::default(),
-            metrics: Metrics::new(&shard.name),
+            metrics,
             batch_max: config.lanes.batch_max,
             flight_timeout: config.postgres.flight_timeout,
         });
@@ -66,6 +68,7 @@ impl Node {
             Writer::start(Arc::clone(&parts), cache.clone(), config.lanes.count, config.lanes.queue_max);
         let lags = replica_lag::watch_all(&primary, &replicas, &config.reads);
         let reader = Reader::new(
+            &shard.name,
             Arc::clone(&parts),
             replicas.into_iter().zip(lags).collect(),
             &config.reads,
@@ -90,9 +93,7 @@ impl Node {
         let cache = self.cache.clone();
         let (gate, shard) = (self.parts.gate.clone(), self.shard.clone());
         tokio::spawn(async move {
-            if let Identity::Ours { cluster_id } = gate.opened().await {
-                cache.set_scope(cluster_id, &shard);
-            }
+            cache.set_scope(gate.opened().await.cluster_id, &shard);
         });
         write_gate::keep(
             self.parts.gate.clone(),
@@ -105,7 +106,7 @@ impl Node {
 
     async fn migrate(&self) {
         loop {
-            let reason = match self.parts.primary.connect("picopay-node migrations").await {
+            let reason = match self.parts.primary.connect("picopay-node migrations", self.durability).await {
                 Err(error) => format!("the primary cannot be reached: {error}"),
                 Ok(mut connection) => match picopay_migrations::apply(&mut connection.client).await {
                     Ok(applied) => {
@@ -141,15 +142,19 @@ impl Node {
     pub async fn status(&self) -> NodeStatus {
         let owned =
             timeout(STATUS_TIMEOUT, self.read_owned()).await.unwrap_or_else(|error| Err(error.into()));
-        let not_ready_reason = match (self.parts.gate.check(), &owned) {
-            (Err(reason), _) => Some(reason),
-            (Ok(()), Ok(_)) => None,
-            (Ok(()), Err(error)) => Some(format!("the primary does not say which slots it owns: {error:#}")),
+        let (not_ready_reason, degraded) = match (self.parts.gate.check(), &owned) {
+            (Err(reason), _) => (Some(reason), None),
+            (Ok(opening), Ok(_)) => (None, opening.degraded),
+            (Ok(opening), Err(error)) => {
+                let reason = format!("the primary does not say which slots it owns: {error:#}");
+                (Some(reason), opening.degraded)
+            }
         };
         NodeStatus {
             shard: self.shard.clone(),
             is_ready: not_ready_reason.is_none(),
             not_ready_reason,
+            degraded: degraded.map(Arc::unwrap_or_clone),
             owned: owned.unwrap_or_default(),
             replica_lag_ms: self.freshest_lag_ms(),
             cache: self.cache.state(),
@@ -179,7 +184,12 @@ impl Node {
     /// All metrics, those that are read off at this moment included.
     pub fn render_metrics(&self) -> Vec<u8> {
         let metrics = &self.parts.metrics;
-        metrics.is_ready.set(i64::from(self.parts.gate.check().is_ok()));
+        let opening = self.parts.gate.check();
+        metrics.is_ready.set(i64::from(opening.is_ok()));
+        if let Ok(opening) = opening {
+            metrics.is_degraded.set(i64::from(opening.degraded.is_some()));
+            metrics.timeline.set(i64::from(opening.timeline));
+        }
         for (lane, length) in self.writer.queue_lengths().enumerate() {
             let gauge = metrics.queue_length.with_label_values(&[&lane.to_string()]);
             gauge.set(i64::try_from(length).unwrap_or(i64::MAX));

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
+use picopay_shared::cluster::Durability;
 use tokio::sync::watch;
 use tokio::time::{interval, timeout};
 
@@ -39,6 +40,11 @@ impl Lag {
     pub fn get(&self) -> Option<Duration> {
         let caught_up = self.caught_up_ms.load(Ordering::Relaxed).checked_sub(1)?;
         Some(self.started.elapsed().saturating_sub(Duration::from_millis(caught_up)))
+    }
+
+    /// Nothing is known any more, until the replica shows a beat again: it did not answer a read.
+    pub fn forget(&self) {
+        self.caught_up_ms.store(0, Ordering::Relaxed);
     }
 
     fn set_caught_up(&self, at: Instant) {
@@ -80,10 +86,8 @@ async fn write_beats(primary: Primary, beats: watch::Sender<Option<Beat>>, every
 }
 
 async fn connect(primary: &Primary) -> Option<Dedicated> {
-    let connection = primary.connect("picopay-node heartbeat").await.ok()?;
-    // A beat must not wait for the very standby that it measures. Not `off`: the standby would get it later.
-    connection.client.batch_execute("SET synchronous_commit = local").await.ok()?;
-    Some(connection)
+    // A beat must not wait for the very standby that it measures.
+    primary.connect("picopay-node heartbeat", Durability::Local).await.ok()
 }
 
 async fn beat(connection: &Dedicated) -> Result<Beat, tokio_postgres::Error> {

@@ -2,29 +2,55 @@
 //!
 //! Without it, every batch during an outage of the standby would leave a backend behind that waits for the
 //! standby with its users locked, until the primary has no connection left. So the first COMMIT that is not
-//! answered closes the gate, one probe at a time tries a commit of its own, and its success opens it.
+//! answered closes the gate, one probe at a time tries a commit of its own, and its success opens it. Nor does it open,
+//! or stay open, while the primary says that no synchronous standby follows it.
+//!
+//! What opens is one primary, on one timeline, in one durability: lanes write on no other. So a server that was promoted
+//! is looked at before the first charge on it, and an operator's word that the shard goes on without its standby, or
+//! does not any more, comes to all of them.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use picopay_shared::cluster::Durability;
+use picopay_shared::node_status::Degradation;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tokio_postgres::Client;
+use uuid::Uuid;
 
 use crate::db::{Dedicated, Primary, describe};
+use crate::degradation;
 use crate::identity::{self, Identity};
 
-/// How often an open gate looks whether replication is still set up, and a closed one tries again.
+/// How often an open gate looks whether the primary answers and replication is still set up.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often a closed one tries again: after a failover every charge waits for this.
+const TRY_EVERY: Duration = Duration::from_millis(250);
+/// How long such a look may take. It reads a handful of rows, in a millisecond; on a machine that is overloaded it waits for
+/// its turn, and to stop writes for that would be a failure of our own making.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long one probe may wait for the standby before it is given up for a new connection. Long, since each one
 /// given up leaves a backend waiting.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// What may be written to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Opening {
+    /// Of the cluster, as the database says.
+    pub cluster_id: Uuid,
+    /// Of the primary.
+    pub timeline: u32,
+    /// Whom commits wait for now.
+    pub durability: Durability,
+    /// Set while an operator lets the shard go on without its standby.
+    pub degraded: Option<Arc<Degradation>>,
+}
+
 /// Open, or closed and why.
 #[derive(Clone)]
 pub struct WriteGate {
-    state: Arc<watch::Sender<Result<Identity, String>>>,
+    state: Arc<watch::Sender<Result<Opening, String>>>,
 }
 
 impl Default for WriteGate {
@@ -34,12 +60,12 @@ impl Default for WriteGate {
 }
 
 impl WriteGate {
-    /// `Ok` while writes may go on.
+    /// What may be written to, while writes may go on.
     ///
     /// # Errors
-    /// Why not, for the log and for operators.
-    pub fn check(&self) -> Result<(), String> {
-        self.state.borrow().as_ref().map(|_| ()).map_err(Clone::clone)
+    /// Why they may not, for the log and for operators.
+    pub fn check(&self) -> Result<Opening, String> {
+        self.state.borrow().clone()
     }
 
     /// Closes it. Only the probe opens it again.
@@ -54,18 +80,32 @@ impl WriteGate {
         });
     }
 
-    /// Waits until it is open, and gives the identity of the database.
-    pub async fn opened(&self) -> Identity {
+    /// Waits until it is open.
+    pub async fn opened(&self) -> Opening {
         let mut watch = self.state.subscribe();
         let state = watch.wait_for(Result::is_ok).await.expect("the gate lives as long as self");
         state.clone().expect("waited for Ok")
     }
 
-    fn open(&self, identity: Identity) {
+    /// Waits until it is closed.
+    async fn closed(&self) {
+        let mut watch = self.state.subscribe();
+        let _ = watch.wait_for(Result::is_err).await.expect("the gate lives as long as self");
+    }
+
+    fn open(&self, opening: Opening) {
         if self.check().is_err() {
-            tracing::info!("writes go on");
+            match &opening.degraded {
+                None => tracing::info!(timeline = opening.timeline, "writes go on"),
+                Some(degraded) => tracing::warn!(
+                    since = degraded.since,
+                    by = degraded.by,
+                    reason = degraded.reason,
+                    "writes go on without a standby: the shard is degraded"
+                ),
+            }
         }
-        let _ = self.state.send_replace(Ok(identity));
+        let _ = self.state.send_replace(Ok(opening));
     }
 
     /// Closes it, or gives a new reason for its being closed.
@@ -93,21 +133,40 @@ pub async fn keep(
     shard_name: String,
     durability: Durability,
 ) -> WrongDatabase {
+    let mut keeper = Keeper { gate, primary, shard_name, promised: durability, durability };
     loop {
-        match primary.connect("picopay-node gate").await {
-            Err(error) => gate.explain(format!("the primary cannot be reached: {error}")),
-            Ok(connection) => match keep_on(&gate, &connection, &shard_name, durability).await {
-                Lost::WrongDatabase(wrong) => return wrong,
-                Lost::NotReady(reason) => gate.explain(reason),
-            },
+        match keeper.connect_and_keep().await {
+            Lost::WrongDatabase(wrong) => return wrong,
+            Lost::NotReady(reason) => {
+                keeper.gate.explain(reason);
+                sleep(TRY_EVERY).await;
+            }
+            Lost::Changed { durability, reason } => {
+                keeper.gate.explain(reason);
+                keeper.durability = durability;
+            }
         }
-        sleep(LOOK_EVERY).await;
     }
+}
+
+struct Keeper {
+    gate: WriteGate,
+    primary: Primary,
+    shard_name: String,
+    /// What `cluster.toml` says.
+    promised: Durability,
+    /// What the shard keeps now: less than it promised while it is degraded.
+    durability: Durability,
 }
 
 enum Lost {
     WrongDatabase(WrongDatabase),
     NotReady(String),
+    /// Somebody degraded or restored the shard.
+    Changed {
+        durability: Durability,
+        reason: String,
+    },
 }
 
 impl From<tokio_postgres::Error> for Lost {
@@ -116,64 +175,88 @@ impl From<tokio_postgres::Error> for Lost {
     }
 }
 
-/// Looks after the gate on one connection, until that is lost or something is not as it must be.
-async fn keep_on(gate: &WriteGate, connection: &Dedicated, shard_name: &str, durability: Durability) -> Lost {
-    loop {
-        if let Err(lost) = look_once(gate, connection, shard_name, durability).await {
-            return lost;
+impl Keeper {
+    /// Looks after the gate on one connection, until that is lost or something is not as it must be.
+    async fn connect_and_keep(&self) -> Lost {
+        let connection = match self.primary.connect("picopay-node gate", self.durability).await {
+            Ok(connection) => connection,
+            Err(error) => {
+                self.primary.note_silence(true);
+                return Lost::NotReady(format!("the primary cannot be reached: {error}"));
+            }
+        };
+        loop {
+            if let Err(lost) = self.look_once(&connection).await {
+                return lost;
+            }
+            // A lane that closes it has it tried again at once: its reason may have been one dropped connection.
+            let _ = timeout(LOOK_EVERY, self.gate.closed()).await;
         }
-        sleep(LOOK_EVERY).await;
     }
-}
 
-async fn look_once(
-    gate: &WriteGate,
-    connection: &Dedicated,
-    shard_name: &str,
-    durability: Durability,
-) -> Result<(), Lost> {
-    let client = &connection.client;
-    let look = timeout(LOOK_EVERY * 2, look(client, shard_name, durability)).await;
-    let identity = look.map_err(|_| Lost::NotReady("the primary does not answer".to_owned()))??;
-    if gate.check().is_ok() {
-        return Ok(());
-    }
-    connection.clear_warnings();
-    let probed = timeout(PROBE_TIMEOUT, probe(client)).await;
-    probed.map_err(|_| Lost::NotReady("no standby confirms a commit".to_owned()))??;
-    if connection.was_warned() {
-        return Err(Lost::NotReady("the wait for the standby was cancelled".to_owned()));
-    }
-    gate.open(identity);
-    Ok(())
-}
-
-/// Whether the database is ours and set up to keep what `durability` promises.
-async fn look(client: &Client, shard_name: &str, durability: Durability) -> Result<Identity, Lost> {
-    let identity = match identity::read(client, shard_name).await? {
-        Identity::Mismatch(reason) => return Err(Lost::WrongDatabase(WrongDatabase(reason))),
-        Identity::NotInitialised => {
-            return Err(Lost::NotReady("the shard is not initialised: run `picopay init`".to_owned()));
+    async fn look_once(&self, connection: &Dedicated) -> Result<(), Lost> {
+        let look = timeout(LOOK_TIMEOUT, self.look(connection)).await;
+        self.primary.note_silence(look.is_err());
+        let seen = look.map_err(|_| Lost::NotReady("the primary does not answer".to_owned()))??;
+        if self.gate.check().as_ref() == Ok(&seen) {
+            return Ok(());
         }
-        ours @ Identity::Ours { .. } => ours,
-    };
-    let row = client
-        .query_one(
-            "SELECT current_setting('synchronous_standby_names'), current_setting('fsync'), \
-             current_setting('full_page_writes')",
-            &[],
-        )
-        .await?;
-    let [standbys, fsync, pages]: [&str; 3] = [row.get(0), row.get(1), row.get(2)];
-    if durability == Durability::Replicated && standbys.trim().is_empty() {
-        return Err(Lost::NotReady(
-            "durability is \"replicated\" but the primary's synchronous_standby_names is empty".to_owned(),
-        ));
+        connection.clear_warnings();
+        let probed = timeout(PROBE_TIMEOUT, probe(&connection.client)).await;
+        probed.map_err(|_| Lost::NotReady("no standby confirms a commit".to_owned()))??;
+        if connection.was_warned() {
+            return Err(Lost::NotReady("the wait for the standby was cancelled".to_owned()));
+        }
+        self.gate.open(seen);
+        Ok(())
     }
-    if fsync != "on" || pages != "on" {
-        return Err(Lost::NotReady("fsync and full_page_writes must be on at the primary".to_owned()));
+
+    /// Whether the database is ours and set up to keep what the shard promises.
+    async fn look(&self, connection: &Dedicated) -> Result<Opening, Lost> {
+        let client = &connection.client;
+        let cluster_id = match identity::read(client, &self.shard_name).await? {
+            Identity::Mismatch(reason) => return Err(Lost::WrongDatabase(WrongDatabase(reason))),
+            Identity::NotInitialised => {
+                return Err(Lost::NotReady("the shard is not initialised: run `picopay init`".to_owned()));
+            }
+            Identity::Ours { cluster_id } => cluster_id,
+        };
+        // A shard that promises no more than it keeps cannot be degraded.
+        let degraded = match self.promised {
+            Durability::Replicated => degradation::read(client).await?,
+            Durability::Local => None,
+        };
+        let durability = if degraded.is_some() { Durability::Local } else { self.promised };
+        if durability != self.durability {
+            let reason = match &degraded {
+                Some(degraded) => format!("{} degraded the shard: {}", degraded.by, degraded.reason),
+                None => "the shard was restored".to_owned(),
+            };
+            return Err(Lost::Changed { durability, reason });
+        }
+        let row = client.query_one(include_str!("sql/read_durability.sql"), &[]).await?;
+        let [names_standby, waits, is_safe, has_standby]: [bool; 4] =
+            [row.get(0), row.get(1), row.get(2), row.get(3)];
+        let missing = match durability {
+            _ if !is_safe => Some("fsync and full_page_writes must be on at the primary"),
+            Durability::Replicated if !names_standby => {
+                Some("durability is \"replicated\" but the primary's synchronous_standby_names is empty")
+            }
+            Durability::Replicated if !waits => Some(
+                "durability is \"replicated\" but synchronous_commit is not on in a session that asks for it",
+            ),
+            Durability::Replicated if !has_standby => Some(
+                "no standby that synchronous_standby_names names follows the primary; \
+                 `picopay shard degrade` goes on without one",
+            ),
+            Durability::Replicated | Durability::Local => None,
+        };
+        if let Some(missing) = missing {
+            return Err(Lost::NotReady(missing.to_owned()));
+        }
+        let degraded = degraded.map(Arc::new);
+        Ok(Opening { cluster_id, timeline: connection.timeline, durability, degraded })
     }
-    Ok(identity)
 }
 
 /// A commit that has to come back from the standby like any charge's. It writes to the log alone, so that a probe

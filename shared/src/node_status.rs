@@ -14,12 +14,26 @@ pub struct NodeStatus {
     pub is_ready: bool,
     /// Why not, for operators. Absent when ready.
     pub not_ready_reason: Option<String>,
+    /// Set while an operator lets the shard go on without its standby.
+    #[serde(default)]
+    pub degraded: Option<Degradation>,
     /// The slots that the shard's own database says it owns.
     pub owned: Vec<OwnedRange>,
     /// Lag of the freshest replica, in milliseconds; absent when unknown, which counts as stale.
     pub replica_lag_ms: Option<u64>,
     /// Whether Redis is in use: `up`, `skipped` (its breaker is open) or `off` (none configured).
     pub cache: CacheState,
+}
+
+/// An operator's word that a shard goes on without its synchronous standby: its commits wait for the primary alone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Degradation {
+    /// Since when, in the primary's clock: `2026-11-24T12:00:00Z`.
+    pub since: String,
+    /// Who said so.
+    pub by: String,
+    /// And why.
+    pub reason: String,
 }
 
 /// A run of slots of one epoch.

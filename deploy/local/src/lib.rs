@@ -28,11 +28,17 @@ pub use cluster::LocalCluster;
 mod shard;
 pub use shard::LocalShard;
 
+mod server_pair;
+pub use server_pair::Failover;
+
 mod error;
 pub use error::LocalError;
 
 mod process;
 pub use process::Process;
+
+mod patroni;
+pub use patroni::{Member, PatroniSettings, PatroniShard};
 
 mod guardian;
 

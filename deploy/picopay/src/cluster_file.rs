@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use clap::Args;
-use picopay_shared::cluster::Cluster;
+use picopay_shared::cluster::{Cluster, Shard};
 
 /// Where a cluster that `picopay up` made keeps its file.
 const LOCAL_FILE: &str = ".picopay/cluster.toml";
@@ -41,4 +41,15 @@ impl ClusterArgs {
         Cluster::load(&path)
             .context("the cluster's file cannot be used: mend it, or name another with --cluster")
     }
+}
+
+/// The shard with this name.
+///
+/// # Errors
+/// When there is none, with the names that there are.
+pub fn find_shard<'a>(cluster: &'a Cluster, name: &str) -> anyhow::Result<&'a Shard> {
+    cluster.shard(name).with_context(|| {
+        let names: Vec<_> = cluster.shards.iter().map(|shard| shard.name.as_str()).collect();
+        format!("there is no shard {name:?}; the cluster's file names {}", names.join(", "))
+    })
 }

@@ -6,11 +6,13 @@
 mod cluster_file;
 mod config_check;
 mod doctor;
+mod failover;
 mod init;
 mod keys;
 mod migrate;
 mod output;
 mod probe;
+mod shard;
 mod shard_db;
 mod slot_runs;
 mod status;
@@ -39,6 +41,11 @@ enum Command {
     Init(init::InitArgs),
     /// Bring the schema of the shards up to date
     Migrate(migrate::MigrateArgs),
+    /// One shard and its synchronous standby
+    #[command(subcommand)]
+    Shard(shard::ShardCommand),
+    /// Make a shard's replica its primary, in the cluster that `up` runs on this machine
+    Failover(failover::FailoverArgs),
     /// Show how the cluster is: slots, databases, nodes, Redis
     Status(status::StatusArgs),
     /// Prove that the money is right: balances, refunds, keys, and every row in its place
@@ -58,6 +65,8 @@ async fn main() -> ExitCode {
         Command::Doctor(args) => doctor::run(args).await,
         Command::Init(args) => init::run(args).await,
         Command::Migrate(args) => migrate::run(args).await,
+        Command::Shard(command) => shard::run(command).await,
+        Command::Failover(args) => failover::run(args).await,
         Command::Status(args) => status::run(args).await,
         Command::Verify(args) => verify::run(args).await,
         Command::Keys(command) => keys::run(command),

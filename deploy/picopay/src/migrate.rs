@@ -6,13 +6,13 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use clap::Args;
 use futures_util::future::join_all;
 use picopay_shared::cluster::Shard;
 use serde::Serialize;
 
-use crate::cluster_file::ClusterArgs;
+use crate::cluster_file::{ClusterArgs, find_shard};
 use crate::output::{self, OutputArgs};
 use crate::shard_db::{DbError, Patience, ShardDb};
 
@@ -52,10 +52,7 @@ pub async fn run(args: MigrateArgs) -> anyhow::Result<ExitCode> {
     let cluster = args.cluster.load()?;
     let shards: Vec<&Shard> = match &args.shard {
         None => cluster.shards.iter().collect(),
-        Some(name) => vec![cluster.shard(name).with_context(|| {
-            let names: Vec<_> = cluster.shards.iter().map(|shard| shard.name.as_str()).collect();
-            format!("there is no shard {name:?}; the cluster's file names {}", names.join(", "))
-        })?],
+        Some(name) => vec![find_shard(&cluster, name)?],
     };
     let report = Report { shards: join_all(shards.into_iter().map(migrate)).await };
     args.output.print(&report, table);

@@ -12,12 +12,13 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use picopay_shared::cluster::Shard;
 use picopay_shared::config::Secret;
-use picopay_shared::node_status::{NodeStatus, STATUS_PATH};
+use picopay_shared::node_status::{Degradation, NodeStatus, STATUS_PATH};
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 use tokio_postgres::types::{Json, PgLsn};
 use uuid::Uuid;
 
+use crate::shard;
 use crate::shard_db::{DbError, Patience, ShardDb};
 
 /// Of two hosts of which the first is frozen, the second still answers before an operator wonders what hangs. All
@@ -83,6 +84,8 @@ pub struct ReplicaState {
 pub struct LedgerState {
     /// The cluster and the name it was given by `picopay init`.
     pub identity: Option<(Uuid, String)>,
+    /// Set while an operator lets the shard go on without its standby.
+    pub degraded: Option<Degradation>,
     /// The slots it owns, in order.
     pub owned: Vec<u16>,
     /// The last heartbeat it has; Unix time in milliseconds.
@@ -113,6 +116,11 @@ pub async fn probe(shard: &Shard, internal_secret: &Secret) -> ShardProbe {
     ShardProbe { primary, replicas, nodes, redis }
 }
 
+/// Asks one node how it is; an error is a line for people.
+pub async fn node(url: &str, internal_secret: &Secret) -> Result<NodeStatus, String> {
+    probe_node(&Client::builder(TokioExecutor::new()).build_http(), url, internal_secret).await
+}
+
 async fn probe_primary(shard: &Shard) -> Result<PrimaryState, DbError> {
     let database = ShardDb::primary(shard, PATIENCE).await?;
     let row = database.query_one(include_str!("sql/read_primary_state.sql"), &[]).await?;
@@ -131,11 +139,13 @@ async fn probe_replica(shard: &Shard, connection_string: &str) -> Result<Replica
 }
 
 async fn read_ledger_state(database: &ShardDb) -> Result<Option<LedgerState>, DbError> {
-    // The last table of the schema: when it is there, the others are.
-    let row = database.query_one("SELECT to_regclass('heartbeat') IS NOT NULL", &[]).await?;
+    // The last tables of the two migrations: when one is there, the others of its migration are.
+    let tables = "SELECT to_regclass('heartbeat') IS NOT NULL, to_regclass('degradation') IS NOT NULL";
+    let row = database.query_one(tables, &[]).await?;
     if !row.get::<_, bool>(0) {
         return Ok(None);
     }
+    let degraded = if row.get(1) { shard::read_degradation(database).await? } else { None };
     let identity = database.query("SELECT cluster_id, shard_name FROM shard_identity", &[]).await?;
     let owned = database
         .query("SELECT slot::integer FROM slot_owner WHERE state = 'owned' ORDER BY slot", &[])
@@ -144,6 +154,7 @@ async fn read_ledger_state(database: &ShardDb) -> Result<Option<LedgerState>, Db
         database.query("SELECT (extract(epoch FROM beat_at) * 1000)::bigint FROM heartbeat", &[]).await?;
     Ok(Some(LedgerState {
         identity: identity.first().map(|row| (row.get(0), row.get(1))),
+        degraded,
         owned: owned.iter().filter_map(|row| u16::try_from(row.get::<_, i32>(0)).ok()).collect(),
         beat_at_ms: beat.first().map(|row| row.get(0)),
     }))

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use futures_util::future::join_all;
-use picopay_shared::node_status::CacheState;
+use picopay_shared::node_status::{CacheState, Degradation};
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -66,6 +66,8 @@ pub struct ShardStatus {
     pub shard: String,
     /// `replicated` or `local`, as the cluster's file says.
     pub durability: &'static str,
+    /// Set while an operator lets it go on without its standby: since when, who said so, and why.
+    pub degraded: Option<Degradation>,
     /// The cluster that its database was made for; null before `picopay init`.
     pub cluster_id: Option<Uuid>,
     /// The slots it owns; null when none of its databases answers.

@@ -2,6 +2,8 @@
 //!
 //! The cluster itself is `picopay-local`'s; here is what a person sees of it.
 
+pub mod control;
+
 use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -23,7 +25,7 @@ use crate::output::print;
 const SHARDS_MAX: u16 = 64;
 
 /// Where the other commands look for a cluster too.
-const DATA: &str = ".picopay";
+pub const DATA: &str = ".picopay";
 
 /// How often to look whether a process has died: soon enough for a person who watches.
 const WATCH_INTERVAL: Duration = Duration::from_millis(200);
@@ -76,9 +78,14 @@ pub async fn run(args: UpArgs) -> anyhow::Result<ExitCode> {
     if !args.no_demo {
         make_demo_user(&cluster).await?;
     }
+    // Without it the cluster runs as well; only `picopay failover` does not reach it.
+    let requests = control::listen(&args.data).inspect_err(|error| print(&format!("{error:#}"))).ok();
     print(&welcome(&cluster, &args, started.elapsed()));
 
-    watch(&cluster, &mut stop).await;
+    tokio::select! {
+        () = watch(&cluster, &mut stop) => {}
+        () = control::serve(requests, &cluster) => {}
+    }
     print("\nStopping: gateway, nodes, PostgreSQL, Redis …");
     tokio::select! {
         () = cluster.stop() => print("Stopped. The data is kept for the next start."),

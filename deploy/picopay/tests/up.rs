@@ -182,3 +182,38 @@ fn a_busy_port_is_named_with_the_way_out() {
     let message = place.up_fails();
     assert!(message.contains(&place.listen) && message.contains("PICOPAY_GATEWAY__LISTEN"), "{message}");
 }
+
+#[tokio::test]
+async fn another_terminal_fails_a_shard_over_and_the_money_stays() {
+    let place = Place::new();
+    let failover = |shard: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_picopay"));
+        command.args(["failover", shard, "--data"]).arg(place.data()).args(["--output", "json"]);
+        command.stdin(Stdio::null()).output().unwrap()
+    };
+    let nobody = failover("shard-1");
+    let message = String::from_utf8(nobody.stderr).unwrap();
+    assert!(
+        nobody.status.code() == Some(1) && message.contains("no cluster of `picopay up` runs"),
+        "{message}"
+    );
+
+    let up = place.up();
+    let before = up.balance().await;
+    let unknown = String::from_utf8(failover("shard-2").stderr).unwrap();
+    assert!(unknown.contains("only shard-1"), "{unknown}");
+    let done = failover("shard-1");
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let done: serde_json::Value = serde_json::from_slice(&done.stdout).unwrap();
+    assert_eq!(done["primary"], "shard-1-postgres-b");
+
+    let body = r#"{"user_id": 1, "amount": "50.00", "currency": "USD"}"#;
+    let key = [("idempotency-key", "550e8400-e29b-41d4-a716-446655440000")];
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while up.ask(Method::POST, "/charge", &key, body).await.status != 200 {
+        assert!(Instant::now() < deadline, "no charge after the failover");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!((before.as_str(), up.balance().await.as_str()), ("1000.00", "950.00"));
+    up.end_with(Signal::SIGINT);
+}

@@ -32,6 +32,7 @@ pub struct Answer {
     pub status: u16,
     pub is_replayed: bool,
     pub source: Option<String>,
+    pub session: Option<String>,
     pub body: String,
 }
 
@@ -97,7 +98,16 @@ impl Client {
     }
 
     pub async fn get(&self, path: &str) -> Option<Answer> {
-        let request = http::Request::get(format!("{}{path}", self.url)).header("x-api-key", &*self.api_key);
+        self.get_with(path, None).await
+    }
+
+    /// With the session token of a write.
+    pub async fn get_with(&self, path: &str, session: Option<&str>) -> Option<Answer> {
+        let mut request =
+            http::Request::get(format!("{}{path}", self.url)).header("x-api-key", &*self.api_key);
+        if let Some(session) = session {
+            request = request.header("picopay-session", session);
+        }
         self.send(request.body(Full::default()).unwrap()).await
     }
 
@@ -110,6 +120,7 @@ impl Client {
             status: parts.status.as_u16(),
             is_replayed: text("idempotent-replayed").as_deref() == Some("true"),
             source: text("picopay-source"),
+            session: text("picopay-session"),
             body: String::from_utf8(bytes.to_vec()).unwrap(),
         })
     }

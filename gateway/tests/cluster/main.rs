@@ -6,4 +6,5 @@ mod client;
 mod faults;
 mod one_key;
 mod overdraw;
+mod sessions;
 mod stale_map;

@@ -12,5 +12,6 @@ mod docs;
 mod history;
 mod lost_replies;
 mod metrics;
+mod protection;
 mod start_and_stop;
 mod values;

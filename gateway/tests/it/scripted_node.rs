@@ -4,6 +4,7 @@
 //! the whole request, before it says anything.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use picopay_shared::command::{
 };
 use picopay_shared::id::TransactionId;
 use picopay_shared::node_status::{CacheState, NodeStatus, OwnedRange};
+use picopay_shared::query::{Answer, DEADLINE_HEADER, Found, READ_PATH, Source};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -49,6 +51,8 @@ pub struct ScriptedNode {
 struct State {
     script: Mutex<VecDeque<Step>>,
     seen: Mutex<Vec<WriteBatch>>,
+    reads_left_ms: Mutex<Vec<u64>>,
+    is_frozen: AtomicBool,
 }
 
 impl ScriptedNode {
@@ -57,7 +61,12 @@ impl ScriptedNode {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let script = Mutex::new(script.iter().copied().collect());
-        let state = Arc::new(State { script, seen: Mutex::default() });
+        let state = Arc::new(State {
+            script,
+            seen: Mutex::default(),
+            reads_left_ms: Mutex::default(),
+            is_frozen: AtomicBool::new(false),
+        });
         let shared = Arc::clone(&state);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -67,6 +76,21 @@ impl ScriptedNode {
         Self { url, state }
     }
 
+    /// From now on it takes connections and requests of every kind, and answers none of them, as after SIGSTOP.
+    pub fn freeze(&self) {
+        self.state.is_frozen.store(true, Ordering::Relaxed);
+    }
+
+    /// It answers again, those that still wait excepted.
+    pub fn thaw(&self) {
+        self.state.is_frozen.store(false, Ordering::Relaxed);
+    }
+
+    /// How long the gateway said that it waits, of each read that arrived.
+    pub fn reads_left_ms(&self) -> Vec<u64> {
+        self.state.reads_left_ms.lock().unwrap().clone()
+    }
+
     /// The batches that arrived.
     pub fn seen(&self) -> Vec<WriteBatch> {
         self.state.seen.lock().unwrap().clone()
@@ -74,12 +98,29 @@ impl ScriptedNode {
 }
 
 async fn serve(mut stream: TcpStream, state: Arc<State>) {
-    while let Some((path, body)) = read_request(&mut stream).await {
+    while let Some((head, body)) = read_request(&mut stream).await {
+        let path = head.split(' ').nth(1).unwrap();
+        if state.is_frozen.load(Ordering::Relaxed) {
+            // What arrived is seen, also by a process that does nothing about it.
+            if path == WRITE_PATH {
+                state.seen.lock().unwrap().push(postcard::from_bytes(&body).unwrap());
+            }
+            tokio::time::sleep(Duration::from_mins(1)).await;
+            return;
+        }
+        if path == READ_PATH {
+            let left = head.lines().find_map(|line| line.strip_prefix(&format!("{DEADLINE_HEADER}: ")));
+            state.reads_left_ms.lock().unwrap().push(left.expect("a deadline").trim().parse().unwrap());
+            let answer = Answer { found: Found::UserNotFound, source: Source::Primary };
+            respond(&mut stream, 200, &postcard::to_stdvec(&answer).unwrap()).await;
+            continue;
+        }
         if path != WRITE_PATH {
             let status = NodeStatus {
                 shard: "shard-1".into(),
                 is_ready: true,
                 not_ready_reason: None,
+                degraded: None,
                 owned: vec![OwnedRange { first: 0, last: 4095, epoch: 1 }],
                 replica_lag_ms: None,
                 cache: CacheState::Off,
@@ -117,7 +158,7 @@ async fn serve(mut stream: TcpStream, state: Arc<State>) {
             }
         };
         let outcomes = batch.commands.iter().map(outcome).collect();
-        let reply = WriteReply { outcomes, cache_hits: 0, commit_us: 100 };
+        let reply = WriteReply { outcomes, cache_hits: 0, commit_us: 100, position: None };
         respond(&mut stream, 200, &postcard::to_stdvec(&reply).unwrap()).await;
     }
 }
@@ -152,7 +193,6 @@ async fn read_request(stream: &mut TcpStream) -> Option<(String, Vec<u8>)> {
         }
     };
     let head = String::from_utf8(bytes[..end].to_vec()).unwrap().to_lowercase();
-    let path = head.split(' ').nth(1)?.to_owned();
     let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
     let length: usize = length.map_or(0, |text| text.trim().parse().unwrap());
     let mut body = bytes.split_off(end);
@@ -161,7 +201,7 @@ async fn read_request(stream: &mut TcpStream) -> Option<(String, Vec<u8>)> {
             return None;
         }
     }
-    Some((path, body))
+    Some((head, body))
 }
 
 async fn respond(stream: &mut TcpStream, status: u16, body: &[u8]) {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use picopay_local::ClusterSpec;
 use picopay_shared::command::Outcome;
 use tokio::time::sleep;
 
@@ -68,5 +69,89 @@ async fn a_commit_whose_wait_for_the_standby_was_cancelled_is_no_success() {
     })
     .await;
     assert_eq!(shard.node.balance(user).await, "90.00");
+    shard.stop().await;
+}
+
+#[tokio::test]
+async fn no_node_replays_what_only_the_primary_has() {
+    let shard = TestShard::start_with(ClusterSpec::one_shard().with_nodes_per_shard(2)).await;
+    let (user, other) = (shard.user_with(usd("100")).await, shard.second_node());
+    let (command, replica) = (charge(user, usd("10")), shard.cluster.shard(0).replica());
+    replica.freeze();
+    assert_eq!(shard.node.run(command.clone()).await, Outcome::OutcomeUnknown);
+    // Both have a gate, lanes and the Redis of their own; the second one's gate does not know of the first one's wait.
+    // A backend that waits for the standby holds the user's row, so the row is there to be seen only when it is gone.
+    let superuser = shard.cluster.connect_as_superuser(0).await.unwrap();
+    let cancel = "SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+    for _ in 0..5 {
+        superuser.query_one(cancel, &[]).await.unwrap();
+        for node in [&shard.node, &other] {
+            let again = node.run(command.clone()).await;
+            assert!(matches!(again, Outcome::OutcomeUnknown | Outcome::Unavailable { .. }), "{again:?}");
+        }
+    }
+    assert_eq!(shard.row_count(user).await, 2, "the charge is there, and visible");
+    replica.thaw();
+    for node in [&shard.node, &other] {
+        let resolved = eventually("the same key's answer", || async {
+            let outcome = node.run(command.clone()).await;
+            is_completed(&outcome).then_some(outcome)
+        })
+        .await;
+        assert!(decided(&resolved).1, "it is a replay");
+    }
+    shard.stop().await;
+}
+
+#[tokio::test]
+async fn a_shard_whose_standby_is_gone_says_so_before_a_charge_finds_out() {
+    let shard = TestShard::start().await;
+    let user = shard.user_with(usd("100")).await;
+    let replica = shard.cluster.shard(0).replica();
+    replica.kill().await.unwrap();
+    eventually("a node that is not ready", || async {
+        let reason = shard.node.status().await.unwrap().not_ready_reason?;
+        reason.contains("no standby that synchronous_standby_names names").then_some(())
+    })
+    .await;
+    // Nothing was sent to the database, so nothing waits there, and the answer is certain.
+    let refused = shard.node.run(charge(user, usd("1"))).await;
+    assert!(matches!(refused, Outcome::Unavailable { .. }), "{refused:?}");
+    assert_eq!(shard.node.balance(user).await, "100.00");
+    assert!(shard.node.metric("picopay_node_ready").await < 0.5);
+    let superuser = shard.cluster.connect_as_superuser(0).await.unwrap();
+    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+    assert_eq!(superuser.query_one(waiting, &[]).await.unwrap().get::<_, i64>(0), 0);
+
+    replica.start().await.unwrap();
+    eventually("charges again", || async {
+        is_completed(&shard.node.run(charge(user, usd("1"))).await).then_some(())
+    })
+    .await;
+    shard.stop().await;
+}
+
+#[tokio::test]
+async fn a_primary_that_names_no_standby_any_more_takes_no_writes() {
+    let shard = TestShard::start().await;
+    let user = shard.user_with(usd("100")).await;
+    let superuser = shard.cluster.connect_as_superuser(0).await.unwrap();
+    let set = async |statement: &str| {
+        superuser.batch_execute(statement).await.unwrap();
+        superuser.query_one("SELECT pg_reload_conf()", &[]).await.unwrap();
+    };
+    set("ALTER SYSTEM SET synchronous_standby_names = ''").await;
+    eventually("a node that is not ready", || async {
+        let reason = shard.node.status().await.unwrap().not_ready_reason?;
+        reason.contains("synchronous_standby_names is empty").then_some(())
+    })
+    .await;
+    let refused = shard.node.run(charge(user, usd("1"))).await;
+    assert!(matches!(refused, Outcome::Unavailable { .. }), "{refused:?}");
+    set("ALTER SYSTEM RESET synchronous_standby_names").await;
+    eventually("charges again", || async {
+        is_completed(&shard.node.run(charge(user, usd("1"))).await).then_some(())
+    })
+    .await;
     shard.stop().await;
 }

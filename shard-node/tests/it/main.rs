@@ -4,6 +4,7 @@ mod test_shard;
 
 mod cache;
 mod durability;
+mod failover;
 mod fence;
 mod identity;
 mod node_killed;
@@ -11,4 +12,7 @@ mod one_bad_row;
 mod one_key;
 mod overdraw;
 mod plans;
+mod protection;
 mod reads;
+mod recovery_conflict;
+mod sessions;

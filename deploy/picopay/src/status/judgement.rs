@@ -50,7 +50,17 @@ fn judge_shard(shard: &Shard, probe: &ShardProbe, remarks: &mut Remarks) -> Shar
     let (ledger, _) = known_ledger(probe).unzip();
     if let Ok(state) = primary {
         judge_identity(shard, state, remarks);
-        judge_standbys(shard, state, remarks);
+        match state.ledger.as_ref().and_then(|ledger| ledger.degraded.as_ref()) {
+            None => judge_standbys(shard, state, remarks),
+            Some(degraded) => remarks.problems.push(format!(
+                "{name} is degraded since {} by {} ({}): what it acknowledges is on its primary alone; \
+                 `picopay shard restore {name}` ends that when a standby follows",
+                degraded.since,
+                degraded.by,
+                degraded.reason,
+                name = shard.name
+            )),
+        }
     }
     let replicas = shard.replicas.iter().zip(&probe.replicas);
     ShardStatus {
@@ -59,6 +69,7 @@ fn judge_shard(shard: &Shard, probe: &ShardProbe, remarks: &mut Remarks) -> Shar
             Durability::Replicated => "replicated",
             Durability::Local => "local",
         },
+        degraded: ledger.and_then(|ledger| ledger.degraded.clone()),
         cluster_id: ledger.and_then(|ledger| ledger.identity.as_ref()).map(|(id, _)| *id),
         slots: known_ledger(probe).map(|(ledger, source)| OwnedSlots {
             count: ledger.owned.len(),

@@ -5,5 +5,6 @@ mod command;
 mod config;
 mod init;
 mod keys;
+mod shard;
 mod status;
 mod verify;

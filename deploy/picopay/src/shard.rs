@@ -1,0 +1,124 @@
+//! One shard and its synchronous standby: to go on without it, and to come back.
+//!
+//! The shard's own database says which it is, in the row of `degradation`; its nodes read it there, so no file has to be
+//! changed and no node to be reached. Neither command needs more rights than the nodes have.
+
+mod degrade;
+mod restore;
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use clap::{Args, Subcommand};
+use futures_util::future::join_all;
+use picopay_shared::cluster::{Cluster, Shard};
+use picopay_shared::node_status::Degradation;
+use serde::Serialize;
+
+use crate::cluster_file::ClusterArgs;
+use crate::output::{self, OutputArgs};
+use crate::probe;
+use crate::shard_db::{DbError, Patience, ShardDb};
+
+/// All statements here read or write a row; what waits for a standby is told how long to wait by itself.
+const PATIENCE: Patience = Patience { connect: Duration::from_secs(2), statement: Duration::from_secs(10) };
+
+/// Nodes look every second, and a commit of theirs may be on its way for some seconds more.
+const NODES_WAIT: Duration = Duration::from_secs(10);
+
+/// How often they are asked meanwhile.
+const NODES_POLL: Duration = Duration::from_millis(100);
+
+/// What can be done with one shard.
+#[derive(Debug, Subcommand)]
+pub enum ShardCommand {
+    /// Let a shard go on without its synchronous standby: what it acknowledges is then on one machine only
+    Degrade(degrade::DegradeArgs),
+    /// End that, once the standby has everything
+    Restore(restore::RestoreArgs),
+}
+
+/// What both commands take.
+#[derive(Debug, Args)]
+struct ShardArgs {
+    /// The shard, as the cluster's file names it
+    name: String,
+    #[command(flatten)]
+    cluster: ClusterArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+/// A node, and what it makes of it.
+#[derive(Debug, Serialize)]
+struct NodeLine {
+    url: String,
+    /// Whether it does as the shard's database says.
+    follows: bool,
+    /// Why not.
+    reason: Option<String>,
+}
+
+/// Runs `picopay shard …`.
+pub async fn run(command: ShardCommand) -> anyhow::Result<ExitCode> {
+    match command {
+        ShardCommand::Degrade(args) => degrade::run(args).await,
+        ShardCommand::Restore(args) => restore::run(args).await,
+    }
+}
+
+/// What the database says. The migration that brings the table must have been applied.
+pub async fn read_degradation(database: &ShardDb) -> Result<Option<Degradation>, DbError> {
+    let rows = database.query(include_str!("sql/shard/read_degradation.sql"), &[]).await?;
+    Ok(rows.first().map(|row| Degradation { since: row.get(0), by: row.get(1), reason: row.get(2) }))
+}
+
+async fn is_migrated(database: &ShardDb) -> Result<bool, DbError> {
+    Ok(database.query_one("SELECT to_regclass('degradation') IS NOT NULL", &[]).await?.get(0))
+}
+
+/// Waits until every node that answers is degraded, or is not any more, and takes writes. `meanwhile` runs before each look.
+async fn wait_for_nodes(
+    cluster: &Cluster,
+    shard: &Shard,
+    is_degraded: bool,
+    mut meanwhile: impl AsyncFnMut() -> Result<(), DbError>,
+) -> Result<Vec<NodeLine>, DbError> {
+    let started = Instant::now();
+    loop {
+        meanwhile().await?;
+        let asked = shard.nodes.iter().map(|url| probe::node(url, &cluster.internal_secret));
+        let lines: Vec<NodeLine> = shard
+            .nodes
+            .iter()
+            .zip(join_all(asked).await)
+            .map(|(url, answer)| {
+                let reason = match answer {
+                    Err(reason) => Some(reason),
+                    Ok(status) if status.is_ready && status.degraded.is_some() == is_degraded => None,
+                    Ok(status) => {
+                        Some(status.not_ready_reason.unwrap_or_else(|| "it has not looked yet".to_owned()))
+                    }
+                };
+                NodeLine { url: url.clone(), follows: reason.is_none(), reason }
+            })
+            .collect();
+        if lines.iter().all(|line| line.follows) || started.elapsed() > NODES_WAIT {
+            return Ok(lines);
+        }
+        tokio::time::sleep(NODES_POLL).await;
+    }
+}
+
+/// What the nodes make of it, and the last word on it.
+fn nodes_screen(nodes: &[NodeLine], done: &str) -> String {
+    let behind: Vec<&NodeLine> = nodes.iter().filter(|node| !node.follows).collect();
+    if behind.is_empty() {
+        return output::verdict_good(done);
+    }
+    let mut parts = vec![output::verdict_bad(&format!("{done} These nodes do not take writes yet:"))];
+    parts.extend(behind.iter().map(|node| {
+        output::bullet(&format!("{}: {}", node.url, node.reason.as_deref().unwrap_or("unknown")))
+    }));
+    parts.join("\n")
+}

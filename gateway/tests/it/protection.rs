@@ -1,0 +1,118 @@
+//! A shard in trouble costs its own users only, and those a moment.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::gateway_process::{GatewayProcess, cluster_of};
+use crate::scripted_node::{ScriptedNode, Step};
+
+/// The contract's own word on how soon users of a shard that is known to be frozen are refused.
+const REFUSED_WITHIN: Duration = Duration::from_secs(1);
+
+async fn breaker_of(gateway: &GatewayProcess) -> String {
+    let ready = gateway.api.get("/readyz").await.json();
+    ready["shards"][0]["breaker"].as_str().unwrap().to_owned()
+}
+
+async fn wait_for(what: &str, limit: Duration, is_so: impl AsyncFn() -> bool) {
+    let deadline = Instant::now() + limit;
+    while !is_so().await {
+        assert!(Instant::now() < deadline, "{what}: waited too long");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Interleavings: users who are in the batch that froze, who wait behind it when the breaker opens, and who come later.
+#[tokio::test]
+async fn the_users_of_a_frozen_node_are_refused_at_once_after_one_failed_batch() {
+    let node = ScriptedNode::start(&[]).await;
+    let config = "[shard_client]\npipes = 1\nbatch_max = 1\n";
+    let gateway = GatewayProcess::start(&cluster_of(&node.url), config).await;
+    assert_eq!(gateway.api.pay("/charge", 1, "5", "USD").await.status, 200);
+    node.freeze();
+    let early = (0..20).map(|_| {
+        let api = gateway.api.clone();
+        tokio::spawn(async move { (api.pay("/charge", 1, "5", "USD").await, Instant::now()) })
+    });
+    let early: Vec<_> = early.collect();
+    // Batches of one, two seconds each: by calls alone the breaker would need ten seconds, and the last of them forty.
+    wait_for("the breaker to open", Duration::from_secs(8), async || breaker_of(&gateway).await == "open")
+        .await;
+    let opened = Instant::now();
+    for (answer, at) in futures_util::future::join_all(early).await.into_iter().map(Result::unwrap) {
+        match answer.status {
+            // In the batch that was sent.
+            504 => {}
+            _ => {
+                gateway.api.expect_problem(&answer, 503, "shard-unavailable");
+                assert!(at.saturating_duration_since(opened) < REFUSED_WITHIN, "{answer:?}");
+            }
+        }
+    }
+    // Longer than any pause of the breaker was yet: no user is sent to probe a node that answers no poll.
+    let sent = node.seen().len();
+    let until = Instant::now() + Duration::from_secs(2);
+    while Instant::now() < until {
+        let asked = Instant::now();
+        let answer = gateway.api.pay("/charge", 1, "5", "USD").await;
+        gateway.api.expect_problem(&answer, 503, "shard-unavailable");
+        assert!(answer.header("retry-after").is_some());
+        assert!(asked.elapsed() < REFUSED_WITHIN, "{:?}", asked.elapsed());
+    }
+    assert_eq!(node.seen().len(), sent);
+    node.thaw();
+    wait_for("the shard's return", Duration::from_secs(20), async || {
+        gateway.api.pay("/charge", 1, "5", "USD").await.status == 200
+    })
+    .await;
+    assert_eq!(breaker_of(&gateway).await, "closed");
+}
+
+/// Interleaving: the breaker opens while the pipe is busy with a call that will take its whole timeout to fail.
+#[tokio::test]
+async fn whoever_waits_when_the_breaker_opens_is_told_at_once() {
+    let node = ScriptedNode::start(&[]).await;
+    let config =
+        "[shard_client]\npipes = 1\nbatch_max = 1\ncall_timeout = \"15s\"\nrequest_timeout = \"20s\"\n";
+    let gateway = GatewayProcess::start(&cluster_of(&node.url), config).await;
+    node.freeze();
+    let refused = Arc::new(AtomicUsize::new(0));
+    for _ in 0..20 {
+        let (api, refused) = (gateway.api.clone(), Arc::clone(&refused));
+        tokio::spawn(async move {
+            if api.pay("/charge", 1, "5", "USD").await.status == 503 {
+                refused.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+    }
+    wait_for("the breaker to open", Duration::from_secs(8), async || breaker_of(&gateway).await == "open")
+        .await;
+    let all_who_waited = async || refused.load(Ordering::Relaxed) == 19;
+    wait_for("all who waited to be refused", REFUSED_WITHIN, all_who_waited).await;
+}
+
+#[tokio::test]
+async fn an_idle_shard_that_froze_is_known_before_anybody_asks_for_it() {
+    let node = ScriptedNode::start(&[]).await;
+    let gateway = GatewayProcess::start(&cluster_of(&node.url), "").await;
+    node.freeze();
+    wait_for("the breaker to open", Duration::from_secs(20), async || breaker_of(&gateway).await == "open")
+        .await;
+    let answer = gateway.api.pay("/charge", 1, "5", "USD").await;
+    gateway.api.expect_problem(&answer, 503, "shard-unavailable");
+    assert_eq!(node.seen().len(), 0, "nobody waited for it");
+}
+
+#[tokio::test]
+async fn every_call_says_how_long_its_answer_is_waited_for() {
+    let node = ScriptedNode::start(&[Step::Book]).await;
+    let config = "[shard_client]\nrequest_timeout = \"900ms\"\ncall_timeout = \"600ms\"\n";
+    let gateway = GatewayProcess::start(&cluster_of(&node.url), config).await;
+    assert_eq!(gateway.api.pay("/charge", 1, "5", "USD").await.status, 200);
+    assert_eq!(gateway.api.get("/users/1/balance").await.status, 404);
+    assert!(node.seen()[0].deadline_ms <= 600);
+    // Less than the gateway waits, so that a late answer still comes back.
+    let left = node.reads_left_ms();
+    assert!(left.len() == 1 && left[0] < 600, "{left:?}");
+}

@@ -1,0 +1,81 @@
+//! The timelines of the shard's primary: it never goes back to an older one.
+//!
+//! Every promotion begins a timeline. A server that takes writes on an older one than this process has seen was replaced
+//! and does not know it: it lacks what its successor acknowledged, and whatever it takes will be thrown away.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use prometheus::IntCounter;
+
+/// The highest timeline that this process has seen. Clones share it.
+#[derive(Clone)]
+pub struct Timelines {
+    highest: Arc<AtomicU32>,
+    refused: IntCounter,
+}
+
+/// How a timeline stands to those seen before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Admitted {
+    /// The first that is seen, or the same as before.
+    Known,
+    /// A promotion began it since.
+    Newer,
+}
+
+/// The server is on an older timeline than one that was seen: it was replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("it takes writes on timeline {found}, but the shard is on {seen} already: it was replaced")]
+pub struct OlderTimeline {
+    found: u32,
+    seen: u32,
+}
+
+impl Timelines {
+    /// None seen yet; counts in `refused`.
+    pub fn new(refused: IntCounter) -> Self {
+        Self { highest: Arc::default(), refused }
+    }
+
+    /// Whether a server that takes writes on `timeline` may be used. A new one is taken note of.
+    ///
+    /// # Errors
+    /// [`OlderTimeline`], which is logged and counted here.
+    pub fn admit(&self, timeline: u32) -> Result<Admitted, OlderTimeline> {
+        let seen = self.highest.fetch_max(timeline, Ordering::AcqRel);
+        if timeline < seen {
+            self.refused.inc();
+            tracing::error!(
+                timeline,
+                seen,
+                "a replaced primary still takes writes; it is not used here, and should be stopped"
+            );
+            return Err(OlderTimeline { found: timeline, seen });
+        }
+        if timeline > seen && seen > 0 {
+            tracing::warn!(timeline, before = seen, "the shard has a new primary");
+            return Ok(Admitted::Newer);
+        }
+        Ok(Admitted::Known)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_older_timeline_is_refused_and_counted_whatever_came_in_between() {
+        let refused = IntCounter::new("refused", "refused").unwrap();
+        let timelines = Timelines::new(refused.clone());
+        let (known, newer) = (Ok(Admitted::Known), Ok(Admitted::Newer));
+        let older = |found, seen| Err(OlderTimeline { found, seen });
+        for (timeline, expected) in
+            [(3, known), (3, known), (2, older(2, 3)), (4, newer), (3, older(3, 4)), (4, known)]
+        {
+            assert_eq!(timelines.admit(timeline), expected, "{timeline}");
+        }
+        assert_eq!(refused.get(), 2);
+    }
+}
