@@ -52,3 +52,7 @@ pub mod selftest;
 pub mod bench;
 
 pub mod responder;
+
+pub mod chaos;
+
+mod verify;

@@ -33,3 +33,8 @@ pub mod metrics;
 pub mod node;
 
 pub mod routes;
+
+pub mod process;
+
+#[cfg(feature = "broken")]
+pub mod broken;

@@ -57,11 +57,7 @@ pub struct Lane<T, R> {
 
 impl<T, R> Clone for Lane<T, R> {
     fn clone(&self) -> Self {
-        Self {
-            queue: self.queue.clone(),
-            waiting: Arc::clone(&self.waiting),
-            waiting_max: self.waiting_max,
-        }
+        Self { queue: self.queue.clone(), waiting: Arc::clone(&self.waiting), waiting_max: self.waiting_max }
     }
 }
 

@@ -28,6 +28,9 @@ pub use cluster::LocalCluster;
 mod shard;
 pub use shard::LocalShard;
 
+mod proxy;
+pub use proxy::{Proxy, Weather};
+
 mod error;
 pub use error::LocalError;
 

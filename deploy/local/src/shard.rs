@@ -1,15 +1,18 @@
 //! One shard: its primary, its replica and its nodes.
 
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use futures_util::future::try_join_all;
 use picopay_shared::cluster::Durability;
 use tokio_postgres::Client;
 
 use crate::config_files::ShardEntry;
 use crate::folder::{Folder, write};
+use crate::ports::Ports;
 use crate::postgres::{self, Blueprint, DATABASE, Ground, ROLE, Role, Server, Stage};
 use crate::process::{Process, start_on_free_port};
+use crate::proxy::Proxy;
 use crate::secrets::Secrets;
 use crate::spec::ClusterSpec;
 use crate::{LocalError, services};
@@ -21,7 +24,17 @@ pub struct LocalShard {
     primary: Server,
     replica: Server,
     nodes: Mutex<Vec<Node>>,
+    proxies: Mutex<Option<Proxies>>,
     secrets: Secrets,
+}
+
+/// The proxies of a shard.
+#[derive(Debug)]
+struct Proxies {
+    primary: Proxy,
+    replica: Proxy,
+    /// In the order of the nodes.
+    nodes: Vec<Proxy>,
 }
 
 #[derive(Debug, Clone)]
@@ -83,7 +96,14 @@ impl LocalShard {
             )?;
             write(&made, "")?;
         }
-        Ok(Self { name, primary, replica, nodes: Mutex::default(), secrets: ground.secrets.clone() })
+        Ok(Self {
+            name,
+            primary,
+            replica,
+            nodes: Mutex::default(),
+            proxies: Mutex::default(),
+            secrets: ground.secrets.clone(),
+        })
     }
 
     /// Starts the `number`th node process, counted from 1, on this port.
@@ -103,6 +123,25 @@ impl LocalShard {
         // Several start at the same time; the order of their numbers is what `node` goes by.
         nodes.sort_by_key(|node| (node.process.name().len(), node.process.name().to_owned()));
         Ok(process)
+    }
+
+    /// Puts proxies before both databases, and before nodes that will be on these ports.
+    pub(crate) async fn start_proxies(&self, ports: &Ports, node_ports: &[u16]) -> Result<(), LocalError> {
+        let primary = Proxy::start(ports, self.primary.port).await?;
+        let replica = Proxy::start(ports, self.replica.port).await?;
+        let nodes = try_join_all(node_ports.iter().map(|&port| Proxy::start(ports, port))).await?;
+        *self.proxies() = Some(Proxies { primary, replica, nodes });
+        Ok(())
+    }
+
+    /// Ends a node process and forgets it: one that [`crate::LocalCluster::add_node`] has added.
+    ///
+    /// # Errors
+    /// When it does not end.
+    pub async fn dismiss_node(&self, number: usize) -> Result<(), LocalError> {
+        self.node(number).stop().await?;
+        self.nodes.lock().unwrap_or_else(PoisonError::into_inner).remove(number);
+        Ok(())
     }
 
     /// Ends all node processes, as if they had never been.
@@ -137,6 +176,21 @@ impl LocalShard {
     /// The base URL of the `number`th node process, from 0.
     pub fn node_url(&self, number: usize) -> String {
         format!("http://127.0.0.1:{}", self.nodes()[number].port)
+    }
+
+    /// The port of the `number`th node process, from 0, behind its proxy if it has one.
+    pub fn node_port(&self, number: usize) -> u16 {
+        self.nodes()[number].port
+    }
+
+    /// What stands between gateways and the `number`th node process, from 0; a node that was added has none.
+    pub fn node_proxy(&self, number: usize) -> Proxy {
+        self.proxies().as_ref().expect(NO_PROXIES).nodes[number].clone()
+    }
+
+    /// What stands between the nodes and the primary.
+    pub fn primary_proxy(&self) -> Proxy {
+        self.proxies().as_ref().expect(NO_PROXIES).primary.clone()
     }
 
     /// How many node processes it has.
@@ -185,19 +239,35 @@ impl LocalShard {
         self.nodes().into_iter().map(|node| node.process).collect()
     }
 
+    /// What `cluster.toml` says of it: the ports of its proxies, if it has them.
     pub(crate) fn entry(&self, node_ports: &[u16]) -> ShardEntry {
+        let proxies = self.proxies();
+        let seen_nodes: Vec<u16> = match &*proxies {
+            Some(proxies) => proxies.nodes.iter().map(Proxy::port).collect(),
+            None => node_ports.to_vec(),
+        };
+        let port_of = |direct: u16, of: fn(&Proxies) -> &Proxy| {
+            proxies.as_ref().map_or(direct, |proxies| of(proxies).port())
+        };
         ShardEntry {
             name: self.name.clone(),
-            nodes: node_ports.iter().map(|port| format!("http://127.0.0.1:{port}")).collect(),
-            primary_port: self.primary.port,
-            replica_port: self.replica.port,
+            nodes: seen_nodes.iter().map(|port| format!("http://127.0.0.1:{port}")).collect(),
+            primary_port: port_of(self.primary.port, |proxies| &proxies.primary),
+            replica_port: port_of(self.replica.port, |proxies| &proxies.replica),
         }
+    }
+
+    fn proxies(&self) -> MutexGuard<'_, Option<Proxies>> {
+        self.proxies.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn nodes(&self) -> Vec<Node> {
         self.nodes.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
+
+/// A mistake of the caller's.
+const NO_PROXIES: &str = "this cluster was started without proxies";
 
 async fn start_server(
     folder: &Folder,
