@@ -18,9 +18,9 @@ use crate::book::Recorded;
 /// The environment variable that names the promise to break.
 pub const BROKEN_ENV: &str = "PICOPAY_BROKEN";
 
-/// How long after the answers COMMIT follows. A process that is killed at any moment has then acknowledged something
-/// that is lost, most likely, without the lane becoming too slow for the load.
-const LATE_BY: Duration = Duration::from_millis(30);
+/// How long after the answers COMMIT follows: under load nearly always, so that a process that is killed at any moment
+/// has most likely acknowledged something that is lost. Below the time that another node waits for a lock.
+const LATE_BY: Duration = Duration::from_millis(100);
 
 /// Which promise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
