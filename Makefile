@@ -11,13 +11,14 @@ BIN := $(TARGET)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
 # What comes after `picopay up`: make up ARGS="--fresh --shards 4"
 ARGS ?=
 
-.PHONY: help up test chaos smoke bench bench-full bench-pure bench-bins setup check bins
+.PHONY: help up test chaos smoke patroni bench bench-full bench-pure bench-bins setup check bins
 
 help:
 	@echo 'make up      start a cluster on this machine, with a user to charge (http://127.0.0.1:8080)'
 	@echo '             ARGS="--fresh --shards 4" passes options; PICOPAY_GATEWAY__LISTEN=127.0.0.1:8081 moves it'
 	@echo 'make test    format, lints, documentation, every test'
 	@echo 'make chaos   break a cluster under load for eight minutes and check every promise; SEED=7 MINUTES=2 to choose'
+	@echo 'make patroni kill the primary of a shard under Patroni three times, under load; installs Patroni and etcd first'
 	@echo 'make smoke   a handful of requests to the cluster of "make up", each checked'
 	@echo 'make bench   measure it on this machine, in five minutes: target/bench/report.html (make bench-full: a quarter of an hour)'
 	@echo 'make bench-pure  only what needs no cluster: parse, decide, format, hash'
@@ -60,6 +61,12 @@ BUILD_BROKEN = cargo build --locked --profile $(PROFILE) --workspace --features 
 smoke:
 	@cargo build --locked --profile $(PROFILE) --bin picopay-loadtest
 	@exec $(BIN)/picopay-loadtest smoke $(ARGS)
+
+# Not part of "make test": it installs packages, and Patroni takes its time. ARGS="--kills 1"
+patroni: setup
+	@deploy/patroni/install.sh
+	@cargo build --locked --profile $(PROFILE) --workspace --bins
+	@exec $(BIN)/picopay-patroni drill $(ARGS)
 
 # A cluster of its own, in a temporary folder; make bench ARGS="--out some/folder".
 BENCH = $(BIN)/picopay-loadtest bench --note commit=$(shell git describe --always --dirty 2> /dev/null || echo unknown)

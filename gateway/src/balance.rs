@@ -16,6 +16,7 @@ use crate::openapi::{BalanceProblems, ReadHeaders};
 use crate::parameters::{self, Parameters, PathParameters};
 use crate::problem::Problem;
 use crate::read_answer::read_answer;
+use crate::session;
 use crate::transaction_body::serialize_display;
 
 /// A user's balances.
@@ -70,7 +71,7 @@ pub enum BalanceSchema {
         ReadHeaders,
         ("user_id" = i64, Path, minimum = 1, example = 1),
         ("currency" = Option<String>, Query, description = "Only this currency, an ISO 4217 code.", example = "USD"),
-        ("consistency" = Option<String>, Query, description = "`strong` (the default) reads the primary; `eventual` may read a replica, and says so in PicoPay-Source and PicoPay-Lag-Ms.", example = "strong"),
+        ("consistency" = Option<String>, Query, description = "`strong` (the default) reads the primary; `eventual` may read a replica, and says so in PicoPay-Source and PicoPay-Lag-Ms; with PicoPay-Session it still shows that write.", example = "strong"),
     ),
     responses((status = 200, description = "The balance, or all of them.", body = BalanceSchema), BalanceProblems),
 )]
@@ -86,11 +87,13 @@ pub async fn get_balance(
     let currency =
         parameters.optional("currency", |code| Currency::parse(code).map_err(|error| error.to_string()));
     let consistency = parameters.optional("consistency", parse_consistency).unwrap_or_default();
+    let session = session::read(&headers, &mut parameters);
     let user_id = parameters.finish(user_id)?;
-    let (found, source) = gateway.shards.read(&Query::Balance { user_id, currency, consistency }).await?;
+    let query = Query::Balance { user_id, currency, consistency };
+    let (found, source) = gateway.shards.read(query, session).await?;
     let balances = match found {
         Found::Balances(balances) => balances,
-        Found::UserNotFound => return Err(Problem::user_not_found()),
+        Found::UserNotFound => return Err(Problem::user_not_found().with_source(source)),
         Found::History { .. }
         | Found::Transaction(_)
         | Found::TransactionNotFound

@@ -130,8 +130,10 @@ pub struct ShardClientConfig {
     /// Commands in one batch. A COMMIT costs the same for one and for hundreds; beyond 256 the rows themselves cost, and
     /// the first one waits for the last.
     pub batch_max: usize,
-    /// Commands that wait in one lane: about half a second of a shard at its best. What comes on top would only wait
-    /// for its own timeout, so it is refused at once.
+    /// Commands that wait in one lane: about a third of a second of a shard at its best, so that what is accepted is
+    /// answered well in time, and a short break of a shard refuses nobody. What comes on top is refused at once. This and
+    /// `reads_max` are also the bulkhead: one dead shard holds that many connections at most, so together they stay below
+    /// `server.connections_max`.
     pub queue_max: usize,
     /// Reads per shard at once, so that a slow shard's readers do not fill the gateway: about a quarter of a second of
     /// them on two cores. What comes on top is refused at once.
@@ -154,7 +156,7 @@ impl Default for ShardClientConfig {
             lanes: 1,
             pipes: 1,
             batch_max: 256,
-            queue_max: 8_192,
+            queue_max: 4_096,
             reads_max: 1_024,
             poll_interval: Duration::from_secs(1),
             poll_timeout: Duration::from_secs(1),
@@ -380,7 +382,7 @@ mod tests {
             (config.shard_client.pipes, config.shard_client.call_timeout),
             (2, Duration::from_secs(1))
         );
-        assert_eq!(config.shard_client.queue_max, 8_192);
+        assert_eq!(config.shard_client.queue_max, 4_096);
         let ten = NonZeroU32::new(10).unwrap();
         assert_eq!(config.keys[0].rate, Some(Rate { per_second: ten, burst: ten }));
     }

@@ -42,6 +42,8 @@ pub mod cursor;
 
 pub mod parameters;
 
+pub mod session;
+
 pub mod read_answer;
 
 pub mod transaction_body;

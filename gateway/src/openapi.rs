@@ -22,7 +22,7 @@ use crate::auth::Scope;
 use crate::gateway::Gateway;
 use crate::problem::{Code, FieldError, MEDIA_TYPE, Problem};
 use crate::shard_client::ShardError;
-use crate::{balance, charge, health, refund, topup, transactions, users};
+use crate::{balance, charge, health, refund, session, topup, transactions, users};
 
 /// An id like those that the gateway makes, for examples.
 const EXAMPLE_REQUEST_ID: &str = "0b9f6a3e-6a0f-4c8e-9f55-1d2b3c4d5e6f";
@@ -33,7 +33,8 @@ const EXAMPLE_REQUEST_ID: &str = "0b9f6a3e-6a0f-4c8e-9f55-1d2b3c4d5e6f";
     info(
         title = "PicoPay",
         description = "Charges stored-value balances exactly once.\n\nEvery write takes an `Idempotency-Key`: the same key \
-with the same request gets the first answer again, and nothing happens twice. Every error is an RFC 9457 problem; its `instance` is \
+with the same request gets the first answer again, and nothing happens twice. The answer to a write carries `PicoPay-Session`: a \
+read that sends it back shows that write. Every error is an RFC 9457 problem; its `instance` is \
 `urn:request:` and the id of the request, its `code` is for programs to compare. All paths are served under `/v1` and at the root.",
         license(name = "Apache-2.0", identifier = "Apache-2.0"),
     ),
@@ -77,6 +78,11 @@ pub struct WriteHeaders {
 #[into_params(parameter_in = Header)]
 #[expect(dead_code, reason = "the documentation is made of its fields")]
 pub struct ReadHeaders {
+    /// The `PicoPay-Session` of the answer to a write, word for word: the answer shows that write, whichever database it
+    /// comes from. Send the one of the last write to this user; it does not expire. Without it a history, a lookup or an
+    /// eventual balance may be some seconds old.
+    #[param(rename = "PicoPay-Session", nullable = false)]
+    picopay_session: Option<String>,
     /// 1 to 128 visible ASCII characters that find the request in logs; made here when it is left out.
     #[param(rename = "X-Request-Id", nullable = false)]
     x_request_id: Option<String>,
@@ -247,11 +253,15 @@ impl Modify for Finish {
             if let Some(operation) = &mut path.post {
                 add_headers(
                     operation,
+                    Where::Everywhere,
                     &[
                         ("Idempotency-Key", "The key in use, sent by the client or made by the gateway."),
                         ("Idempotent-Replayed", "`true` when this answer was given before."),
                     ],
                 );
+                let description = "For reads that must show this write: an opaque text to send back. With every answer that \
+                    is recorded, a refusal or a replay too.";
+                add_headers(operation, Where::Recorded, &[(session::NAME, description)]);
             }
             if let Some(operation) = &mut path.get {
                 let is_read =
@@ -259,6 +269,7 @@ impl Modify for Finish {
                 if is_read {
                     add_headers(
                         operation,
+                        Where::FoundOrNot,
                         &[
                             ("PicoPay-Source", "Where the answer came from: `primary` or `replica`."),
                             ("PicoPay-Lag-Ms", "How far the replica was behind, in milliseconds."),
@@ -267,20 +278,43 @@ impl Modify for Finish {
                 }
             }
             for operation in [&mut path.get, &mut path.post].into_iter().flatten() {
-                add_headers(operation, &[("X-Request-Id", "The id of the request, taken over or made.")]);
+                add_headers(
+                    operation,
+                    Where::Everywhere,
+                    &[("X-Request-Id", "The id of the request, taken over or made.")],
+                );
             }
         }
     }
 }
 
-fn add_headers(operation: &mut Operation, headers: &[(&str, &str)]) {
+/// Which answers of an operation carry a header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Where {
+    Everywhere,
+    /// What a shard decided and keeps.
+    Recorded,
+    /// What a shard said about its rows.
+    FoundOrNot,
+}
+
+impl Where {
+    fn includes(self, status: &str) -> bool {
+        match self {
+            Self::Everywhere => true,
+            Self::Recorded => matches!(status, "200" | "201" | "402" | "422"),
+            Self::FoundOrNot => matches!(status, "200" | "404"),
+        }
+    }
+}
+
+fn add_headers(operation: &mut Operation, place: Where, headers: &[(&str, &str)]) {
     for (status, response) in &mut operation.responses.responses {
         let RefOr::T(response) = response else { continue };
+        if !place.includes(status) {
+            continue;
+        }
         for (name, description) in headers {
-            // The source is told with what was found; keys and ids with everything.
-            if name.starts_with("PicoPay") && status != "200" {
-                continue;
-            }
             let mut header = header_of(Type::String, description);
             if *name == "Idempotency-Key" {
                 let uuid = SchemaFormat::Custom("uuid".to_owned());
@@ -330,6 +364,29 @@ mod tests {
             assert!(operation["summary"].is_string(), "{method} {path}");
             let header = &operation["responses"]["200"]["headers"]["X-Request-Id"];
             assert!(header.is_object(), "{method} {path}: {operation:#}");
+        }
+    }
+
+    #[test]
+    fn what_a_write_gives_a_read_takes() {
+        let specification = specification();
+        for (path, statuses) in
+            [("/users", ["200", "201"]), ("/charge", ["200", "402"]), ("/refund", ["200", "422"])]
+        {
+            for status in statuses {
+                let headers = &specification["paths"][path]["post"]["responses"][status]["headers"];
+                assert!(headers[session::NAME].is_object(), "{path} {status}");
+            }
+        }
+        for path in ["/users/{user_id}/balance", "/transactions", "/transactions/{id}"] {
+            let operation = &specification["paths"][path]["get"];
+            let parameters = operation["parameters"].as_array().unwrap();
+            let named = parameters.iter().find(|parameter| parameter["name"] == session::NAME);
+            assert_eq!(named.unwrap()["in"], "header", "{path}");
+            for status in ["200", "404"] {
+                let header = &operation["responses"][status]["headers"]["PicoPay-Source"];
+                assert!(header.is_object(), "{path} {status}");
+            }
         }
     }
 

@@ -1,4 +1,5 @@
-//! The parameters of a query string, read as strictly as a body: unknown ones refused by name, all errors at once.
+//! The parameters of a query string, read as strictly as a body: unknown ones refused by name, all errors at once,
+//! those of the path and of headers with them.
 
 use std::borrow::Cow;
 use std::convert::Infallible;
@@ -97,6 +98,11 @@ impl<'a> Parameters<'a> {
     /// Notes what is wrong with a parameter.
     pub fn add(&mut self, name: &str, detail: impl Into<String>) {
         self.errors.push(FieldError::in_parameter(name, detail));
+    }
+
+    /// Notes what is wrong with a header.
+    pub fn add_header(&mut self, name: &str, detail: impl Into<String>) {
+        self.errors.push(FieldError::in_header(name, detail));
     }
 
     /// The end: `value`, if nothing was wrong.

@@ -11,11 +11,14 @@ use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use picopay_shared::command::{Refusal, Transaction};
 use picopay_shared::money::{Currency, Money};
+use picopay_shared::query::Source;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
 use crate::auth::Scope;
+use crate::read_answer::name_source;
+use crate::session::PICOPAY_SESSION;
 use crate::shard_client::ShardError;
 
 /// The media type of every error.
@@ -150,6 +153,8 @@ pub enum Place {
     Pointer(String),
     /// In the path or the query: the parameter's name.
     Parameter(String),
+    /// In a header: its name.
+    Header(String),
 }
 
 impl FieldError {
@@ -167,6 +172,11 @@ impl FieldError {
     /// An error in a parameter of the path or the query.
     pub fn in_parameter(name: &str, detail: impl Into<String>) -> Self {
         Self { detail: detail.into(), place: Place::Parameter(name.to_owned()) }
+    }
+
+    /// An error in a header.
+    pub fn in_header(name: &str, detail: impl Into<String>) -> Self {
+        Self { detail: detail.into(), place: Place::Header(name.to_owned()) }
     }
 }
 
@@ -186,6 +196,8 @@ struct Parts {
     extension: Extension,
     retry_after: Option<Duration>,
     idempotency_key: Option<Uuid>,
+    session: Option<HeaderValue>,
+    source: Option<Source>,
     /// The request that was refused first, when the problem is a recorded answer.
     recorded_request_id: Option<String>,
     is_replayed: bool,
@@ -213,6 +225,8 @@ impl Problem {
             extension: Extension::None,
             retry_after: None,
             idempotency_key: None,
+            session: None,
+            source: None,
             recorded_request_id: None,
             is_replayed: false,
             closes_connection: false,
@@ -233,6 +247,20 @@ impl Problem {
     #[must_use]
     pub fn with_key(mut self, key: Uuid) -> Self {
         self.0.idempotency_key = Some(key);
+        self
+    }
+
+    /// Brings the session token of a recorded refusal.
+    #[must_use]
+    pub fn with_session(mut self, session: Option<HeaderValue>) -> Self {
+        self.0.session = session;
+        self
+    }
+
+    /// Says which database found nothing.
+    #[must_use]
+    pub fn with_source(mut self, source: Source) -> Self {
+        self.0.source = Some(source);
         self
     }
 
@@ -392,6 +420,12 @@ impl Problem {
         }
         if let Some(key) = self.0.idempotency_key {
             headers.insert(IDEMPOTENCY_KEY.clone(), key_header(key));
+        }
+        if let Some(session) = self.0.session {
+            headers.insert(PICOPAY_SESSION.clone(), session);
+        }
+        if let Some(source) = self.0.source {
+            name_source(headers, source);
         }
         if self.0.is_replayed {
             headers.insert(IDEMPOTENT_REPLAYED.clone(), HeaderValue::from_static("true"));

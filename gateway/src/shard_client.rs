@@ -13,13 +13,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use axum::http::HeaderValue;
 use bytes::Bytes;
 use futures_util::future::{Either, select};
-use picopay_shared::batcher::Lane;
+use picopay_shared::batcher::{Lane, LaneEnd};
 use picopay_shared::cluster::{self, Cluster};
 use picopay_shared::command::{Command, Outcome};
 use picopay_shared::node_status::NodeStatus;
-use picopay_shared::query::{Answer, Found, Query, Source};
+use picopay_shared::query::{Answer, Found, Query, ReadRequest, Source};
+use picopay_shared::session::SessionToken;
 use picopay_shared::slot::Slot;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -41,6 +43,8 @@ use crate::slot_map::{Owner, SlotMap};
 const RETRY_PAUSE: Duration = Duration::from_millis(25);
 /// A retry with less time than this would only be given up again.
 const RETRY_WORTH: Duration = Duration::from_millis(100);
+/// How soon a shard is polled again of which no node answered: users of one that is back hear no for so much longer.
+const POLL_AGAIN: Duration = Duration::from_millis(250);
 /// When to come back after a refusal that passes soon.
 const SOON: Duration = Duration::from_secs(1);
 
@@ -97,6 +101,7 @@ struct Shard {
     nodes: Nodes,
     /// A user's commands always take the same one, as they do in the node.
     lanes: Vec<Lane<Job, Done>>,
+    lane_ends: Vec<LaneEnd<Job, Done>>,
     breaker: Breaker,
     budget: RetryBudget,
     readers: Semaphore,
@@ -105,6 +110,9 @@ struct Shard {
     batch_max: usize,
     call_timeout: Duration,
 }
+
+/// A shard's lanes, and their far ends.
+type Lanes = (Vec<Lane<Job, Done>>, Vec<LaneEnd<Job, Done>>);
 
 /// What a shard said last of itself.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -142,8 +150,8 @@ impl ShardClient {
             let nodes = Nodes::new(entry, &cluster.internal_secret, connections.clone());
             let (lanes, ends): (Vec<_>, Vec<_>) =
                 (0..config.lanes).map(|_| Lane::new(config.queue_max)).unzip();
-            let shard = Arc::new(Shard::new(position, entry, nodes, lanes, config, metrics));
-            for (number, end) in ends.iter().enumerate() {
+            let shard = Arc::new(Shard::new(position, entry, nodes, (lanes, ends), config, metrics));
+            for (number, end) in shard.lane_ends.iter().enumerate() {
                 for _ in 0..config.pipes {
                     pipes.spawn(pipe::run(Arc::clone(&shard), end.clone(), number, closing.clone()));
                 }
@@ -159,11 +167,11 @@ impl ShardClient {
         client
     }
 
-    /// Has the command decided by the shard that owns its slot.
+    /// Has the command decided by the shard that owns its slot, and gives the session token with which a read sees it.
     ///
     /// # Errors
     /// [`ShardError`]; only `OutcomeUnknown` leaves open whether it was done.
-    pub async fn write(&self, mut command: Command) -> Result<Written, ShardError> {
+    pub async fn write(&self, mut command: Command) -> Result<(Written, Option<HeaderValue>), ShardError> {
         let deadline = Instant::now() + self.config.request_timeout;
         let slot = command.operation.slot();
         let mut attempts = Attempts::default();
@@ -179,12 +187,12 @@ impl ShardClient {
             }
             last = Some(shard);
             command.epoch = owner.epoch;
-            let (attempt, back) = shard.attempt(command, deadline).await;
+            let (attempt, session, back) = shard.attempt(command, deadline).await;
             let next = attempts.after(attempt, || back.is_some() && shard.may_retry(deadline));
             command = match (next, back) {
                 (Next::Answer(written), _) => {
                     shard.metrics.writes_answered.inc();
-                    return Ok(written);
+                    return Ok((written, session));
                 }
                 (Next::Fail(failure), _) => return Err(shard.write_error(failure)),
                 (Next::Retry, Some(command)) => {
@@ -203,14 +211,19 @@ impl ShardClient {
         }
     }
 
-    /// Has the query answered by the shard that owns its slot.
+    /// Has the query answered by the shard that owns its slot, from a database that shows what `session` stands for.
     ///
     /// # Errors
     /// [`ShardError`], never `OutcomeUnknown`.
-    pub async fn read(&self, query: &Query) -> Result<(Found, Source), ShardError> {
+    pub async fn read(
+        &self,
+        query: Query,
+        session: Option<SessionToken>,
+    ) -> Result<(Found, Source), ShardError> {
         let deadline = Instant::now() + self.config.request_timeout;
         let slot = query.slot();
-        let body = Bytes::from(postcard::to_stdvec(query).expect("plain data always serializes"));
+        let request = ReadRequest { query, session };
+        let body = Bytes::from(postcard::to_stdvec(&request).expect("plain data always serializes"));
         let mut attempts = Attempts::default();
         let mut last: Option<&Shard> = None;
         loop {
@@ -283,8 +296,14 @@ impl ShardClient {
         let shard = &self.shards[position];
         loop {
             self.ask_status(shard).await;
+            let is_reachable = shard.status.load().is_reachable;
+            let pause = if is_reachable {
+                self.config.poll_interval
+            } else {
+                POLL_AGAIN.min(self.config.poll_interval)
+            };
             tokio::select! {
-                () = tokio::time::sleep(self.config.poll_interval) => {}
+                () = tokio::time::sleep(pause) => {}
                 () = self.closing.cancelled() => return,
             }
         }
@@ -329,6 +348,7 @@ impl ShardClient {
         {
             self.map.take_claims(shard.position, &status.owned);
         }
+        shard.note_poll(answer.is_some());
         shard.take_status(answer);
     }
 }
@@ -363,7 +383,7 @@ impl Shard {
         position: usize,
         entry: &cluster::Shard,
         nodes: Nodes,
-        lanes: Vec<Lane<Job, Done>>,
+        (lanes, lane_ends): Lanes,
         config: &ShardClientConfig,
         metrics: &Metrics,
     ) -> Self {
@@ -372,6 +392,7 @@ impl Shard {
             name: entry.name.clone(),
             nodes,
             lanes,
+            lane_ends,
             breaker: Breaker::new(config.call_timeout),
             budget: RetryBudget::new(),
             readers: Semaphore::new(config.reads_max),
@@ -383,27 +404,31 @@ impl Shard {
     }
 
     /// Puts the command into the lane and waits for it to come back, until its deadline.
-    async fn attempt(&self, command: Command, deadline: Instant) -> (Attempt<Outcome>, Option<Command>) {
+    async fn attempt(
+        &self,
+        command: Command,
+        deadline: Instant,
+    ) -> (Attempt<Outcome>, Option<HeaderValue>, Option<Command>) {
         let is_probe = match self.breaker.admit(std::time::Instant::now()) {
             Admission::Pass => false,
             Admission::Probe => true,
-            Admission::Refuse { .. } => return (Attempt::NotSent(NotSent::BreakerOpen), None),
+            Admission::Refuse { .. } => return (Attempt::NotSent(NotSent::BreakerOpen), None, None),
         };
         let ticket = Arc::new(Ticket::default());
         let job = Job { command, deadline, ticket: Arc::clone(&ticket), is_probe };
         let tag = usize::try_from(job.command.operation.tag().get()).expect("30 bits");
         let Ok(answer) = self.lanes[tag % self.lanes.len()].submit(job, 1) else {
-            return (Attempt::NotSent(NotSent::Full), None);
+            return (Attempt::NotSent(NotSent::Full), None, None);
         };
         // On its own on the heap: a timer is aligned to a cache line, and would make every future around it so.
         let timer = Box::pin(tokio::time::sleep_until(deadline));
         match select(pin!(answer), timer).await {
-            Either::Left((Ok(Done { command, attempt }), _)) => (attempt, Some(command)),
+            Either::Left((Ok(Done { command, attempt, session }), _)) => (attempt, session, Some(command)),
             // The pipe went away with it, or the time is over: what counts is whether it was sent.
             Either::Left((Err(_), _)) | Either::Right(_) if ticket.give_up() => {
-                (Attempt::NotSent(NotSent::TooLate), None)
+                (Attempt::NotSent(NotSent::TooLate), None, None)
             }
-            Either::Left((Err(_), _)) | Either::Right(_) => (Attempt::Unanswered, None),
+            Either::Left((Err(_), _)) | Either::Right(_) => (Attempt::Unanswered, None, None),
         }
     }
 
@@ -441,12 +466,31 @@ impl Shard {
         match error {
             None | Some(CallError::Rejected) => self.breaker.record_success(),
             Some(CallError::Unreachable | CallError::Unanswered) => {
-                let was_open = self.breaker.is_open();
-                self.breaker.record_failure(std::time::Instant::now(), rand::random());
-                if !was_open && self.breaker.is_open() {
-                    error!(shard = self.name, "the shard does not answer: its breaker opens");
+                if self.breaker.record_failure(std::time::Instant::now(), rand::random()) {
+                    self.let_nobody_wait();
                 }
             }
+        }
+    }
+
+    /// Tells the breaker whether any node answered a poll.
+    fn note_poll(&self, is_answered: bool) {
+        if is_answered {
+            self.breaker.record_sign_of_life();
+        } else if self.breaker.record_silence(std::time::Instant::now(), rand::random()) {
+            self.let_nobody_wait();
+        }
+    }
+
+    /// The breaker has just opened. Who waits in the lanes is told now: the pipe is busy with a call that may take its
+    /// whole timeout to fail.
+    fn let_nobody_wait(&self) {
+        error!(shard = self.name, "the shard does not answer: its breaker opens");
+        for pending in self.lane_ends.iter().flat_map(LaneEnd::take_waiting) {
+            let (job, reply) = pending.split();
+            // It waited, so it was not sent. A client that has given up does not hear this, and needs not.
+            let attempt = Attempt::NotSent(NotSent::BreakerOpen);
+            reply.send(Done { command: job.command, attempt, session: None });
         }
     }
 

@@ -22,12 +22,16 @@ use crate::openapi::{HistoryProblems, LookupProblems, ReadHeaders};
 use crate::parameters::{self, Parameters, PathParameters};
 use crate::problem::Problem;
 use crate::read_answer::read_answer;
+use crate::session;
 use crate::transaction_body::{LookupBody, LookupSchema, TransactionBody, TransactionSchema};
 
 /// Transactions on a page, when the client does not say.
 const LIMIT_DEFAULT: u16 = 20;
 /// Most that a page has: what a replica reads in a few milliseconds.
 const LIMIT_MAX: u16 = 100;
+
+/// What the query of a history may have.
+const HISTORY_PARAMETERS: [&str; 6] = ["user_id", "limit", "cursor", "kind", "from", "to"];
 
 /// A page of history.
 #[derive(Debug, Serialize)]
@@ -71,11 +75,14 @@ pub async fn get_transactions(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     gateway.keys.admit(&headers, Scope::Read)?;
-    let query = read_history_query(query.as_deref())?;
-    let (found, source) = gateway.shards.read(&Query::History(query.clone())).await?;
+    let mut parameters = Parameters::read(query.as_deref(), &HISTORY_PARAMETERS);
+    let session = session::read(&headers, &mut parameters);
+    let query = read_history_query(&mut parameters);
+    let query = parameters.finish(query)?;
+    let (found, source) = gateway.shards.read(Query::History(query.clone()), session).await?;
     let (transactions, has_more) = match found {
         Found::History { transactions, has_more } => (transactions, has_more),
-        Found::UserNotFound => return Err(Problem::user_not_found()),
+        Found::UserNotFound => return Err(Problem::user_not_found().with_source(source)),
         Found::Balances(_)
         | Found::Transaction(_)
         | Found::TransactionNotFound
@@ -102,16 +109,17 @@ pub async fn get_transaction(
 ) -> Result<Response, Problem> {
     gateway.keys.admit(&headers, Scope::Read)?;
     let mut parameters = Parameters::read(query.as_deref(), &[]);
+    let session = session::read(&headers, &mut parameters);
     let id = parameters
         .in_path("id", path.get("id"), |text| hyphenated_uuid(text).ok_or_else(|| NO_UUID.to_owned()));
     let id = TransactionId::from_uuid(parameters.finish(id)?);
-    let (found, source) = gateway.shards.read(&Query::Lookup { id }).await?;
+    let (found, source) = gateway.shards.read(Query::Lookup { id }, session).await?;
     match found {
         Found::Transaction(transaction) => {
             let body = LookupBody { transaction: TransactionBody(&transaction) };
             Ok(read_answer(StatusCode::OK, &body, source))
         }
-        Found::TransactionNotFound => Err(Problem::transaction_not_found()),
+        Found::TransactionNotFound => Err(Problem::transaction_not_found().with_source(source)),
         Found::Balances(_)
         | Found::History { .. }
         | Found::UserNotFound
@@ -120,8 +128,7 @@ pub async fn get_transaction(
     }
 }
 
-fn read_history_query(query: Option<&str>) -> Result<HistoryQuery, Problem> {
-    let mut parameters = Parameters::read(query, &["user_id", "limit", "cursor", "kind", "from", "to"]);
+fn read_history_query(parameters: &mut Parameters) -> Option<HistoryQuery> {
     let user_id = parameters.required("user_id", parameters::user_id);
     let limit = parameters.optional("limit", parse_limit).unwrap_or(LIMIT_DEFAULT);
     let kind = parameters
@@ -135,7 +142,7 @@ fn read_history_query(query: Option<&str>) -> Result<HistoryQuery, Problem> {
             cursor::decode(text, query).ok_or_else(|| cursor::NOT_USABLE.to_owned())
         })
     });
-    parameters.finish(query.map(|query| HistoryQuery { before, ..query }))
+    query.map(|query| HistoryQuery { before, ..query })
 }
 
 fn parse_limit(text: &str) -> Result<u16, String> {
@@ -191,16 +198,22 @@ fn is_rfc_3339(text: &str) -> bool {
 mod tests {
     use super::*;
 
+    fn read_query(query: &str) -> Result<HistoryQuery, Problem> {
+        let mut parameters = Parameters::read(Some(query), &HISTORY_PARAMETERS);
+        let read = read_history_query(&mut parameters);
+        parameters.finish(read)
+    }
+
     #[test]
     fn a_query_is_read_with_all_it_says() {
-        let query = read_history_query(Some(
+        let query = read_query(
             "user_id=7&limit=100&kind=refund&from=2026-11-22T12:00:00Z&to=2026-11-22T14:00:00%2B01:00",
-        ))
+        )
         .unwrap();
         assert_eq!((query.user_id.get(), query.limit, query.kind), (7, 100, Some(Kind::Refund)));
         assert_eq!(query.from_ms, Some(1_795_348_800_000));
         assert_eq!(query.to_ms, Some(1_795_348_800_000 + 3_600_000));
-        assert_eq!(read_history_query(Some("user_id=7")).unwrap().limit, LIMIT_DEFAULT);
+        assert_eq!(read_query("user_id=7").unwrap().limit, LIMIT_DEFAULT);
     }
 
     #[test]
@@ -222,16 +235,16 @@ mod tests {
             "user_id=7&page=2",
             "user_id=7&user_id=8",
         ] {
-            assert!(read_history_query(Some(query)).is_err(), "{query}");
+            assert!(read_query(query).is_err(), "{query}");
         }
     }
 
     #[test]
     fn a_cursor_goes_with_its_own_query_only() {
-        let query = read_history_query(Some("user_id=7&kind=charge")).unwrap();
+        let query = read_query("user_id=7&kind=charge").unwrap();
         let id = TransactionId::first_at(1_000);
         let cursor = cursor::encode(id, &query);
-        let with = |query: &str| read_history_query(Some(&format!("{query}&cursor={cursor}")));
+        let with = |query: &str| read_query(&format!("{query}&cursor={cursor}"));
         assert_eq!(with("user_id=7&kind=charge&limit=3").unwrap().before, Some(id));
         assert!(with("user_id=7").is_err());
         assert!(with("user_id=8&kind=charge").is_err());

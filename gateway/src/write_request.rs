@@ -23,6 +23,7 @@ use crate::fields::hyphenated_uuid;
 use crate::gateway::Gateway;
 use crate::problem::{FieldError, IDEMPOTENCY_KEY, IDEMPOTENT_REPLAYED, Problem, key_header};
 use crate::request_id::RequestId;
+use crate::session::PICOPAY_SESSION;
 use crate::shard_client::Written;
 use crate::transaction_body::WriteBody;
 
@@ -81,8 +82,8 @@ pub async fn run(
             Operation::CreateUser { user_id } => Some(user_id.get()),
             Operation::TopUp(_) | Operation::Charge(_) | Operation::Refund { .. } => None,
         };
-        let written = gateway.shards.write(command).await?;
-        answer(&written, key, user_id)
+        let (written, session) = gateway.shards.write(command).await?;
+        answer(&written, session, key, user_id)
     };
     decide.await.map_err(|problem| problem.with_key(key))
 }
@@ -97,14 +98,21 @@ pub struct UserBody {
     pub user_id: i64,
 }
 
-fn answer(written: &Written, key: Uuid, user_id: Option<i64>) -> Result<Answered, Problem> {
+fn answer(
+    written: &Written,
+    session: Option<HeaderValue>,
+    key: Uuid,
+    user_id: Option<i64>,
+) -> Result<Answered, Problem> {
     let user =
         |status| user_id.map(|user_id| json(status, &UserBody { user_id })).ok_or_else(Problem::internal);
     let (mut response, is_replayed) = match written {
         Written::UserCreated => (user(StatusCode::CREATED)?, false),
         Written::UserExisted => (user(StatusCode::OK)?, false),
         Written::Decided { transaction, is_replayed } => {
-            refuse_if_refused(transaction, *is_replayed)?;
+            if let Some(refused) = refusal(transaction, *is_replayed) {
+                return Err(refused.with_session(session));
+            }
             (json(StatusCode::OK, &WriteBody::new(transaction)), *is_replayed)
         }
         Written::KeyReused(differs) => return Err(Problem::key_reused(differs.clone())),
@@ -116,17 +124,20 @@ fn answer(written: &Written, key: Uuid, user_id: Option<i64>) -> Result<Answered
     };
     let headers = response.headers_mut();
     headers.insert(IDEMPOTENCY_KEY.clone(), key_header(key));
+    if let Some(session) = session {
+        headers.insert(PICOPAY_SESSION.clone(), session);
+    }
     if is_replayed {
         headers.insert(IDEMPOTENT_REPLAYED.clone(), HeaderValue::from_static("true"));
     }
     Ok(Answered { response, is_replayed })
 }
 
-fn refuse_if_refused(record: &Transaction, is_replayed: bool) -> Result<(), Problem> {
+fn refusal(record: &Transaction, is_replayed: bool) -> Option<Problem> {
     match &record.status {
-        Status::Completed => Ok(()),
+        Status::Completed => None,
         Status::Refused { refusal, request_id } => {
-            Err(Problem::refused(record, *refusal, request_id, is_replayed))
+            Some(Problem::refused(record, *refusal, request_id, is_replayed))
         }
     }
 }

@@ -22,7 +22,7 @@ use crate::tally::{Errors, count_error};
 pub mod pace;
 use pace::Pace;
 
-mod stand;
+pub(crate) mod stand;
 use stand::Stand;
 
 pub mod mix;
@@ -35,7 +35,7 @@ mod saturation;
 
 mod latency;
 
-mod cpu;
+pub(crate) mod cpu;
 
 mod full;
 use full::{Full, FullBench};
@@ -273,7 +273,7 @@ fn middle(rounds: &[Round]) -> &stand::LoadFigures {
 }
 
 /// The one in the middle; of an even number the upper of the two.
-fn median(values: impl Iterator<Item = f64>) -> f64 {
+pub(crate) fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)

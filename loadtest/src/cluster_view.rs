@@ -9,6 +9,7 @@ use anyhow::Context;
 use picopay_shared::cluster::{Cluster, Shard};
 use picopay_shared::node_status::OwnedRange;
 use serde_json::{Map, Value};
+use tokio_postgres::config::TargetSessionAttrs;
 use tokio_postgres::{Client, NoTls};
 
 use crate::report::Surroundings;
@@ -46,7 +47,10 @@ async fn read_shard(shard: &Shard) -> anyhow::Result<(Vec<OwnedRange>, Map<Strin
     if let Some(password) = &shard.password {
         config.password(password.expose());
     }
-    config.application_name("picopay-loadtest").connect_timeout(PATIENCE);
+    config
+        .application_name("picopay-loadtest")
+        .connect_timeout(PATIENCE)
+        .target_session_attrs(TargetSessionAttrs::ReadWrite);
     let (client, connection) = config.connect(NoTls).await?;
     // It ends with the client; what goes wrong on it the queries tell.
     let driver = tokio::spawn(connection);

@@ -13,6 +13,7 @@ use picopay_loadtest::smoke;
 
 pub mod bench;
 pub mod chaos;
+pub mod protect;
 pub mod run;
 
 /// Why the program ends with something else than 0.

@@ -51,6 +51,8 @@ pub mod selftest;
 
 pub mod bench;
 
+pub mod protect;
+
 pub mod responder;
 
 pub mod chaos;

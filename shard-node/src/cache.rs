@@ -19,6 +19,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use picopay_shared::command::{Command, Fingerprint, Outcome, Transaction};
 use picopay_shared::node_status::CacheState;
+use picopay_shared::session::LogPosition;
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
@@ -44,6 +45,15 @@ struct Connection {
     places: OnceLock<Places>,
     /// One `MSET` for each batch.
     fills: mpsc::Sender<redis::Cmd>,
+}
+
+/// What a lookup found.
+pub struct Remembered {
+    /// One place per command, in their order.
+    pub outcomes: Vec<Option<Outcome>>,
+    /// Where the log has all of these outcomes. It is kept with each answer: another node may have committed it, further
+    /// on in the log than anything that this one has seen.
+    pub position: Option<LogPosition>,
 }
 
 impl Cache {
@@ -87,9 +97,9 @@ impl Cache {
         }
     }
 
-    /// The answers that are remembered, in the order of `commands`, in one round trip.
-    pub async fn look_up(&self, commands: &[Command]) -> Vec<Option<Outcome>> {
-        let mut found = vec![None; commands.len()];
+    /// The answers that are remembered, in one round trip.
+    pub async fn look_up(&self, commands: &[Command]) -> Remembered {
+        let mut found = Remembered { outcomes: vec![None; commands.len()], position: None };
         let Some(redis) = self.in_use() else { return found };
         let Some(places) = redis.places.get() else { return found };
         let asked: Vec<usize> =
@@ -107,7 +117,11 @@ impl Cache {
         match timeout(limit, request.query_async::<Vec<Option<Vec<u8>>>>(&mut manager)).await {
             Ok(Ok(values)) => {
                 for (position, value) in asked.into_iter().zip(values) {
-                    found[position] = value.and_then(|value| replay(&commands[position], &value, oldest));
+                    let replayed = value.and_then(|value| replay(&commands[position], &value, oldest));
+                    if let Some((outcome, committed)) = replayed {
+                        found.outcomes[position] = Some(outcome);
+                        found.position = found.position.max(Some(committed));
+                    }
                 }
             }
             Ok(Err(error)) => skip(redis, &error.to_string()),
@@ -116,8 +130,12 @@ impl Cache {
         found
     }
 
-    /// Remembers what these commands came to, best effort and after the fact.
-    pub fn remember<'a>(&self, answers: impl Iterator<Item = (&'a Command, &'a Outcome)>) {
+    /// Remembers what these commands came to, best effort and after the fact. The log has all of it at `committed`.
+    pub fn remember<'a>(
+        &self,
+        answers: impl Iterator<Item = (&'a Command, &'a Outcome)>,
+        committed: LogPosition,
+    ) {
         let Some(redis) = self.in_use() else { return };
         let Some(places) = redis.places.get() else { return };
         let mut fill = redis::cmd("MSET");
@@ -126,7 +144,7 @@ impl Cache {
             if let Outcome::Decided { transaction, .. } = outcome
                 && command.is_client_key
             {
-                let entry = postcard::to_stdvec(&(transaction, command.fingerprint));
+                let entry = postcard::to_stdvec(&(transaction, command.fingerprint, committed));
                 fill.arg(places.of(command)).arg(entry.expect("plain data always serializes"));
                 is_empty = false;
             }
@@ -168,13 +186,14 @@ impl Places {
 }
 
 /// `oldest` in Unix milliseconds.
-fn replay(command: &Command, value: &[u8], oldest: i64) -> Option<Outcome> {
+fn replay(command: &Command, value: &[u8], oldest: i64) -> Option<(Outcome, LogPosition)> {
     // An entry of another version does not parse, or not to this fingerprint: a miss.
-    let (transaction, fingerprint): (Box<Transaction>, Fingerprint) = postcard::from_bytes(value).ok()?;
+    let (transaction, fingerprint, committed): (Box<Transaction>, Fingerprint, LogPosition) =
+        postcard::from_bytes(value).ok()?;
     let is_answer = fingerprint == command.fingerprint
         && transaction.idempotency_key == command.idempotency_key
         && transaction.id.unix_ms() >= oldest;
-    is_answer.then(|| Outcome::Decided { transaction, is_replayed: true })
+    is_answer.then(|| (Outcome::Decided { transaction, is_replayed: true }, committed))
 }
 
 fn keep_ms(keep: Duration) -> i64 {

@@ -141,6 +141,11 @@ pub struct ReadConfig {
     /// lag is known well before it is out of bounds.
     #[serde(with = "human_duration")]
     pub heartbeat_every: Duration,
+    /// How long a read that carries a session token may wait, in all, for a replica to replay the client's own write
+    /// before the primary is asked. A replica is some milliseconds behind; one that needs longer is slow to recover, and
+    /// the client waits meanwhile. Below `replica_timeout`, which also covers the read itself.
+    #[serde(with = "human_duration")]
+    pub session_wait: Duration,
     /// How long a replica may take for a read before the primary is asked.
     #[serde(with = "human_duration")]
     pub replica_timeout: Duration,
@@ -154,6 +159,7 @@ impl Default for ReadConfig {
         Self {
             max_replica_lag: Duration::from_secs(2),
             heartbeat_every: Duration::from_millis(500),
+            session_wait: Duration::from_millis(100),
             replica_timeout: Duration::from_millis(500),
             primary_fallback_max: 4,
         }
@@ -187,6 +193,10 @@ impl NodeConfig {
                 "postgres.statement_timeout must be below postgres.flight_timeout",
             ),
             (postgres.read_connections == 0, "postgres.read_connections must be at least 1"),
+            (
+                reads.session_wait >= reads.replica_timeout,
+                "reads.session_wait must be below reads.replica_timeout",
+            ),
             (reads.primary_fallback_max == 0, "reads.primary_fallback_max must be at least 1"),
             (
                 reads.heartbeat_every.is_zero() || reads.heartbeat_every * 2 > reads.max_replica_lag,

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use deadpool_postgres::{
-    Manager, ManagerConfig, Pool, PoolConfig, PoolError, RecyclingMethod, Runtime, Timeouts,
+    Manager, ManagerConfig, Pool, PoolConfig, PoolError, RecyclingMethod, Runtime, TimeoutType, Timeouts,
 };
 use futures_util::future::poll_fn;
 use picopay_shared::cluster::{Durability, Shard};
@@ -67,12 +67,22 @@ pub fn is_server_lost(error: &tokio_postgres::Error) -> bool {
     }
 }
 
+/// The same for a pool that has no connection to give. When all are in use, the server is busy and not lost.
+pub fn is_pool_lost(error: &PoolError) -> bool {
+    match error {
+        PoolError::Timeout(TimeoutType::Wait) => false,
+        PoolError::Backend(error) => is_server_lost(error),
+        _ => true,
+    }
+}
+
 /// The shard's primary.
 #[derive(Clone)]
 pub struct Primary {
     config: Config,
     settings: PostgresConfig,
     pool: Pool,
+    is_silent: Arc<AtomicBool>,
 }
 
 /// One of the shard's replicas.
@@ -113,7 +123,7 @@ impl Primary {
             Durability::Local => "local",
         };
         add_options(&mut config, &write_options(settings, synchronous_commit));
-        Ok(Self { config, settings: settings.clone(), pool })
+        Ok(Self { config, settings: settings.clone(), pool, is_silent: Arc::default() })
     }
 
     /// A connection for a task that writes.
@@ -149,6 +159,17 @@ impl Primary {
     pub fn drop_pool(&self) {
         self.pool.retain(|_, _| false);
     }
+
+    /// Whether the keeper of the write gate, who asks it every second, was not answered last. Reads need not find out
+    /// for themselves then, each after its own time-out.
+    pub fn is_silent(&self) -> bool {
+        self.is_silent.load(Ordering::Relaxed)
+    }
+
+    /// The keeper's finding.
+    pub fn note_silence(&self, is_silent: bool) {
+        self.is_silent.store(is_silent, Ordering::Relaxed);
+    }
 }
 
 impl Replica {
@@ -158,9 +179,11 @@ impl Replica {
             .replicas
             .iter()
             .map(|text| {
-                let config = parse(text, shard.password.as_ref(), settings).map_err(|source| {
+                let mut config = parse(text, shard.password.as_ref(), settings).map_err(|source| {
                     ConnectionStringError { shard: shard.name.clone(), role: "replica", source }
                 })?;
+                // Of several servers, the one that is no primary now: roles change at a failover.
+                config.target_session_attrs(TargetSessionAttrs::ReadOnly);
                 Ok(Self { pool: build_pool(&config, settings) })
             })
             .collect()

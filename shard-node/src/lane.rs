@@ -19,6 +19,7 @@ use jiff::Timestamp;
 use picopay_shared::batcher::{LaneEnd, Pending};
 use picopay_shared::command::{Command, Operation, Outcome, Transaction};
 use picopay_shared::id::{IdSource, TransactionId};
+use picopay_shared::session::LogPosition;
 use picopay_shared::slot::{Slot, UserId};
 use tokio::time::{sleep, timeout};
 use tokio_postgres::error::{DbError, SqlState};
@@ -60,12 +61,14 @@ pub struct Done {
     pub outcomes: Vec<Outcome>,
     /// How long the slowest COMMIT took; zero when there was none.
     pub commit_time: Duration,
+    /// Where the log has all that the outcomes tell of, replays included; `None` when no COMMIT was acknowledged.
+    pub position: Option<LogPosition>,
 }
 
 impl Done {
     /// The same for all of `count` commands.
     pub fn all(outcome: Outcome, count: usize) -> Self {
-        Self { outcomes: vec![outcome; count], commit_time: Duration::ZERO }
+        Self { outcomes: vec![outcome; count], commit_time: Duration::ZERO, position: None }
     }
 }
 
@@ -106,6 +109,8 @@ pub struct LaneParts {
 struct Session {
     connection: Dedicated,
     sql: WriteStatements,
+    /// A server that takes writes stays on its timeline; after a promotion every connection is a new one.
+    timeline: u32,
 }
 
 /// Works on batches until every entrance of the lane is gone.
@@ -147,10 +152,11 @@ impl Lane {
         if commands.is_empty() {
             return;
         }
-        let Done { outcomes, commit_time } = self.run_halves(&commands).await;
+        let Done { outcomes, commit_time, position } = self.run_halves(&commands).await;
         let mut outcomes = outcomes.into_iter();
         for (job, reply) in jobs {
-            reply.send(Done { outcomes: outcomes.by_ref().take(job.positions.len()).collect(), commit_time });
+            let outcomes = outcomes.by_ref().take(job.positions.len()).collect();
+            reply.send(Done { outcomes, commit_time, position });
         }
     }
 
@@ -166,6 +172,7 @@ impl Lane {
                 let rest = Box::pin(self.run_halves(later)).await;
                 done.outcomes.extend(rest.outcomes);
                 done.commit_time = done.commit_time.max(rest.commit_time);
+                done.position = done.position.max(rest.position);
                 done
             }
             Err(error) => Done::all(outcome_of(&error, commands), commands.len()),
@@ -178,7 +185,7 @@ impl Lane {
             self.parts.gate.check().map_err(StoreError::Unreached)?;
             let session = match self.session.take() {
                 Some(session) => session,
-                None => self.connect().await?,
+                None => self.connect().await.inspect_err(|error| self.close_gate(error))?,
             };
             let keys = if self.wary_batches > 0 { Keys::LookedUp } else { Keys::TakenAsNew };
             self.wary_batches = self.wary_batches.saturating_sub(1);
@@ -188,12 +195,11 @@ impl Lane {
                 crate::broken::roll_back(&session.connection.client).await;
             }
             match &result {
-                Err(StoreError::CommitUnanswered(reason)) => {
-                    // The connection is dropped, and with it whatever it still waits for.
-                    self.parts.gate.close(&format!("a commit was not acknowledged: {reason}"));
-                }
-                Err(StoreError::Unreached(reason)) => {
+                // The connection is dropped, and with it whatever it still waits for.
+                Err(error @ StoreError::CommitUnanswered(_)) => self.close_gate(error),
+                Err(error @ StoreError::Unreached(reason)) => {
                     tracing::warn!(reason, "a batch did not reach the primary");
+                    self.close_gate(error);
                     self.parts.primary.drop_pool();
                 }
                 Err(StoreError::KeyTaken) => {
@@ -214,15 +220,31 @@ impl Lane {
         }
     }
 
+    /// Nobody else waits for a time-out of his own: what comes now is refused at once, until a commit of the gate's keeper
+    /// comes back, which it tries at once.
+    fn close_gate(&self, error: &StoreError) {
+        match error {
+            StoreError::CommitUnanswered(reason) => {
+                self.parts.gate.close(&format!("a commit was not acknowledged: {reason}"));
+            }
+            StoreError::Unreached(reason) => {
+                self.parts.gate.close(&format!("the primary was not reached: {reason}"));
+            }
+            _ => {}
+        }
+    }
+
     async fn connect(&self) -> Result<Session, StoreError> {
         let connected = async {
             let connection =
                 self.parts.primary.connect("picopay-node lane").await.map_err(|error| error.to_string())?;
-            let sql = timeout(self.parts.flight_timeout, WriteStatements::prepare(&connection.client))
+            let client = &connection.client;
+            let preparing = future::try_join(WriteStatements::prepare(client), store::read_timeline(client));
+            let (sql, timeline) = timeout(self.parts.flight_timeout, preparing)
                 .await
                 .map_err(|_| "preparing the statements timed out".to_owned())?
                 .map_err(|error| describe(&error))?;
-            Ok(Session { connection, sql })
+            Ok(Session { connection, sql, timeline })
         };
         match connected.await {
             Ok(session) => Ok(session),
@@ -301,7 +323,7 @@ async fn transact(
         roll_back(parts, session).await?;
         return Err(StoreError::KeyTaken);
     }
-    let commit_time = match write_and_commit(parts, session, &booked).await {
+    let (commit_time, lsn) = match write_and_commit(parts, session, &booked).await {
         // With the keys looked up under the users' locks, nobody can have taken one since.
         Err(StoreError::KeyTaken) if keys == Keys::LookedUp => {
             return Err(StoreError::Refused("a key is taken that was not found".to_owned()));
@@ -313,7 +335,8 @@ async fn transact(
     for (position, outcome) in booked.outcomes {
         outcomes[position] = outcome;
     }
-    Ok(Done { outcomes, commit_time })
+    let position = Some(LogPosition { timeline: session.timeline, lsn });
+    Ok(Done { outcomes, commit_time, position })
 }
 
 /// Whether a command with this outcome writes no row under its key, so that the unique constraint would not speak up if
@@ -444,23 +467,24 @@ fn sorted_users(users: impl Iterator<Item = UserId>) -> Vec<UserId> {
 }
 
 /// The second flight. All statements are waited for, whichever fails, so that the connection is known to be
-/// idle afterwards; behind a statement that failed, COMMIT rolls back.
+/// idle afterwards; behind a statement that failed, COMMIT rolls back. Gives the time it took and the log's position.
 async fn write_and_commit(
     parts: &LaneParts,
     session: &Session,
     booked: &Booked,
-) -> Result<Duration, StoreError> {
+) -> Result<(Duration, u64), StoreError> {
     let (client, sql) = (&session.connection.client, &session.sql);
     session.connection.clear_warnings();
     let started = Instant::now();
-    let (rows, end) = (&booked.transactions, "COMMIT");
+    #[cfg(not(feature = "broken"))]
+    let (rows, end) = (&booked.transactions, store::commit(client));
     #[cfg(feature = "broken")]
-    let (rows, end) = (&crate::broken::under_fresh_keys(rows), crate::broken::end_of_batch(end));
+    let (rows, end) = (&crate::broken::under_fresh_keys(&booked.transactions), crate::broken::commit(client));
     let flight = future::join4(
         store::insert_transactions(client, sql, rows),
         store::write_balances(client, sql, booked),
         store::write_refund_totals(client, sql, &booked.refund_totals),
-        client.batch_execute(end),
+        end,
     );
     let (transactions, balances, totals, commit) = timeout(parts.flight_timeout, flight)
         .await
@@ -472,11 +496,11 @@ async fn write_and_commit(
             rolled_back => rolled_back,
         })?;
     }
-    commit.map_err(|error| StoreError::CommitUnanswered(describe(&error)))?;
+    let lsn = commit.map_err(|error| StoreError::CommitUnanswered(error.reason()))?;
     if session.connection.was_warned() {
         return Err(StoreError::CommitUnanswered("the wait for the standby was cancelled".to_owned()));
     }
-    Ok(started.elapsed())
+    Ok((started.elapsed(), lsn))
 }
 
 /// Ends the database transaction in which `error` came up, and says what it means for the batch.

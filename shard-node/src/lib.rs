@@ -22,6 +22,8 @@ pub mod write;
 
 pub mod read;
 
+pub mod replay_wait;
+
 pub mod replica_lag;
 
 pub mod write_gate;

@@ -32,6 +32,9 @@ pub struct Metrics {
     pub replica_lag_ms: IntGaugeVec,
     /// Reads, by the database that answered.
     pub reads: IntCounterVec,
+    /// Reads that no replica answered although one was fresh, by why: it was `behind` the client's own write, `failed`,
+    /// had `not found` it, or the session token was of an `other shard`.
+    pub passed_over: IntCounterVec,
 }
 
 impl Metrics {
@@ -71,6 +74,11 @@ impl Metrics {
             is_ready: IntGauge::new("ready", "Whether writes are taken.").expect("a legal name"),
             replica_lag_ms: gauges("replica_lag_ms", "Lag by replica; -1 is unknown.", "replica"),
             reads: counters("reads_total", "Reads by the database that answered.", "source"),
+            passed_over: counters(
+                "replicas_passed_over_total",
+                "Reads that went to the primary although a replica was fresh, by why.",
+                "reason",
+            ),
             registry,
         };
         metrics.register_all();
@@ -78,7 +86,7 @@ impl Metrics {
     }
 
     fn register_all(&self) {
-        let collectors: [Box<dyn prometheus::core::Collector>; 12] = [
+        let collectors: [Box<dyn prometheus::core::Collector>; 13] = [
             Box::new(self.outcomes.clone()),
             Box::new(self.batch_size.clone()),
             Box::new(self.transaction_seconds.clone()),
@@ -91,6 +99,7 @@ impl Metrics {
             Box::new(self.is_ready.clone()),
             Box::new(self.replica_lag_ms.clone()),
             Box::new(self.reads.clone()),
+            Box::new(self.passed_over.clone()),
         ];
         for collector in collectors {
             self.registry.register(collector).expect("each name is registered once");

@@ -66,6 +66,7 @@ impl Node {
             Writer::start(Arc::clone(&parts), cache.clone(), config.lanes.count, config.lanes.queue_max);
         let lags = replica_lag::watch_all(&primary, &replicas, &config.reads);
         let reader = Reader::new(
+            &shard.name,
             Arc::clone(&parts),
             replicas.into_iter().zip(lags).collect(),
             &config.reads,

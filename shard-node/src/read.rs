@@ -1,51 +1,64 @@
 //! The read path of a node: which database may answer, and what it says. Nothing here writes.
 //!
-//! History and lookups go to a replica while one is fresh enough; a replica that fails or is slow is passed
-//! over for the primary, where such reads are capped. "Not found" on a replica may only mean "not yet", so the
-//! primary has the last word on it.
+//! History and lookups go to a replica while one is fresh enough and, for a client that shows a session token, has
+//! replayed the client's own last write. A replica that is behind, fails, cancels the query or is slow is passed over
+//! for the primary, once, where such reads are capped. "Not found" on a replica may only mean "not yet", so the primary
+//! has the last word on it.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use picopay_shared::id::TransactionId;
 use picopay_shared::money::Money;
-use picopay_shared::query::{Answer, Consistency, Found, HistoryQuery, Query, Source};
+use picopay_shared::query::{Answer, Consistency, Found, HistoryQuery, Query, ReadRequest, Source};
+use picopay_shared::session::SessionToken;
 use picopay_shared::slot::{Slot, UserId};
 use tokio::sync::Semaphore;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 use uuid::Uuid;
 
-use crate::db::{Primary, Replica, describe, is_server_lost};
+use crate::db::{Primary, Replica, is_pool_lost, is_server_lost};
 use crate::lane::LaneParts;
+use crate::replay_wait;
 use crate::replica_lag::Lag;
 use crate::slot_owner::{self, Stopped};
 use crate::store::{self, OwnerRow, ReadError};
 
 /// Reads of one shard.
 pub struct Reader {
+    shard: String,
     parts: Arc<LaneParts>,
     replicas: Vec<(Replica, Lag)>,
     max_replica_lag: Duration,
+    session_wait: Duration,
     replica_timeout: Duration,
     primary_timeout: Duration,
     primary_fallback: Semaphore,
 }
 
-/// Why a database gave no answer. For the log.
-struct NoAnswer(String);
+/// Why a database gave no answer.
+struct NoAnswer {
+    /// For the log.
+    reason: String,
+    /// Whether its connections are of no more use: it is gone, or one of them still waits.
+    is_lost: bool,
+}
 
 impl Reader {
-    /// Reads through `parts.primary` and `replicas`.
+    /// Reads of `shard` through `parts.primary` and `replicas`.
     pub fn new(
+        shard: &str,
         parts: Arc<LaneParts>,
         replicas: Vec<(Replica, Lag)>,
         config: &crate::config::ReadConfig,
         primary_timeout: Duration,
     ) -> Self {
         Self {
+            shard: shard.to_owned(),
             parts,
             replicas,
             max_replica_lag: config.max_replica_lag,
+            session_wait: config.session_wait,
             replica_timeout: config.replica_timeout,
             primary_timeout,
             primary_fallback: Semaphore::new(config.primary_fallback_max),
@@ -58,9 +71,10 @@ impl Reader {
     }
 
     /// Answers from the right database.
-    pub async fn answer(&self, query: &Query) -> Answer {
+    pub async fn answer(&self, request: &ReadRequest) -> Answer {
+        let query = &request.query;
         let is_strong = matches!(query, Query::Balance { consistency: Consistency::Strong, .. });
-        if !is_strong && let Some(answer) = self.answer_from_replica(query).await {
+        if !is_strong && let Some(answer) = self.answer_from_replica(query, request.session).await {
             self.parts.metrics.reads.with_label_values(&["replica"]).inc();
             return answer;
         }
@@ -76,69 +90,108 @@ impl Reader {
         Answer { found, source: Source::Primary }
     }
 
-    /// `None` when no replica is fresh, none answered in time, or the one that did had not heard of it.
-    async fn answer_from_replica(&self, query: &Query) -> Option<Answer> {
-        let (replica, lag) = self
-            .replicas
-            .iter()
-            .filter_map(|(replica, lag)| Some((replica, lag.get()?)))
-            .filter(|(_, lag)| *lag <= self.max_replica_lag)
-            .min_by_key(|(_, lag)| *lag)?;
-        let asked = async {
-            let client = replica.reader().await.map_err(|error| NoAnswer(error.to_string()))?;
-            ask(&client, query).await.map_err(no_answer)
-        };
-        match timeout(self.replica_timeout, asked).await {
-            Ok(Ok(Found::UserNotFound | Found::TransactionNotFound | Found::Moved(_))) => None,
-            Ok(Ok(found)) => {
-                let lag_ms = u32::try_from(lag.as_millis()).unwrap_or(u32::MAX);
-                Some(Answer { found, source: Source::Replica { lag_ms } })
+    /// `None` when no replica is fresh, or the freshest one has not replayed the client's own write, did not answer in
+    /// time, or had not heard of what was asked for.
+    async fn answer_from_replica(&self, query: &Query, session: Option<SessionToken>) -> Option<Answer> {
+        // A token of another shard is from before the slot was moved, and says nothing about this shard's log.
+        if session.is_some_and(|token| !token.is_of(&self.shard)) {
+            self.note_passed_over("other shard");
+            return None;
+        }
+        let (replica, lag) = self.freshest_replica()?;
+        let lag_ms = u32::try_from(lag.get()?.as_millis()).unwrap_or(u32::MAX);
+        let asked = timeout(self.replica_timeout, self.ask_replica(replica, query, session)).await;
+        match asked.unwrap_or_else(|_elapsed| Err(NoAnswer::not_in_time())) {
+            Ok(None) => self.note_passed_over("behind"),
+            Ok(Some(Found::UserNotFound | Found::TransactionNotFound | Found::Moved(_))) => {
+                self.note_passed_over("not found");
             }
-            Ok(Err(NoAnswer(reason))) => {
+            Ok(Some(found)) => return Some(Answer { found, source: Source::Replica { lag_ms } }),
+            Err(NoAnswer { reason, is_lost }) => {
                 tracing::debug!(reason, "a replica was passed over");
-                replica.drop_pool();
-                None
-            }
-            Err(_) => {
-                tracing::debug!("a replica was too slow");
-                replica.drop_pool();
-                None
+                self.note_passed_over("failed");
+                if is_lost {
+                    // The next reads do not find out for themselves, each after its own timeout.
+                    lag.forget();
+                    replica.drop_pool();
+                }
             }
         }
+        None
+    }
+
+    fn freshest_replica(&self) -> Option<&(Replica, Lag)> {
+        let known = self.replicas.iter().filter_map(|replica| Some((replica, replica.1.get()?)));
+        let fresh = known.filter(|(_, lag)| *lag <= self.max_replica_lag);
+        fresh.min_by_key(|(_, lag)| *lag).map(|(replica, _)| replica)
+    }
+
+    /// `None` when the replica has not replayed the client's own write within `session_wait`.
+    async fn ask_replica(
+        &self,
+        replica: &Replica,
+        query: &Query,
+        session: Option<SessionToken>,
+    ) -> Result<Option<Found>, NoAnswer> {
+        let deadline = Instant::now() + self.session_wait;
+        let client = replica
+            .reader()
+            .await
+            .map_err(|error| NoAnswer { reason: error.to_string(), is_lost: is_pool_lost(&error) })?;
+        if let Some(token) = session {
+            let waiting = replay_wait::has_replayed(&client, token.position, deadline);
+            let waited = timeout_at(deadline, waiting).await;
+            if !waited.map_err(|_elapsed| NoAnswer::not_in_time())?? {
+                return Ok(None);
+            }
+        }
+        Ok(Some(ask(&client, query).await?))
+    }
+
+    fn note_passed_over(&self, reason: &str) {
+        self.parts.metrics.passed_over.with_label_values(&[reason]).inc();
     }
 
     async fn ask_primary(&self, query: &Query) -> Found {
         let primary: &Primary = &self.parts.primary;
+        if primary.is_silent() {
+            return unavailable("the primary does not answer".to_owned());
+        }
         let asked = async {
-            let client = primary.reader().await.map_err(|error| NoAnswer(error.to_string()))?;
-            ask(&client, query).await.map_err(|error| {
-                if matches!(&error, ReadError::Database(cause) if is_server_lost(cause)) {
+            let client = primary
+                .reader()
+                .await
+                .map_err(|error| NoAnswer { reason: error.to_string(), is_lost: is_pool_lost(&error) })?;
+            Ok(ask(&client, query).await?)
+        };
+        let asked = timeout(self.primary_timeout, asked).await;
+        asked.unwrap_or_else(|_elapsed| Err(NoAnswer::not_in_time())).unwrap_or_else(
+            |NoAnswer { reason, is_lost }| {
+                if is_lost {
                     primary.drop_pool();
                 }
-                no_answer(error)
-            })
-        };
-        match timeout(self.primary_timeout, asked).await {
-            Ok(Ok(found)) => found,
-            Ok(Err(NoAnswer(reason))) => unavailable(reason),
-            Err(_) => {
-                primary.drop_pool();
-                unavailable("the primary did not answer in time".to_owned())
-            }
-        }
+                unavailable(reason)
+            },
+        )
+    }
+}
+
+impl NoAnswer {
+    fn not_in_time() -> Self {
+        Self { reason: "no answer in time".to_owned(), is_lost: true }
+    }
+}
+
+impl From<ReadError> for NoAnswer {
+    fn from(error: ReadError) -> Self {
+        let is_lost = matches!(&error, ReadError::Database(cause) if is_server_lost(cause));
+        Self { reason: error.reason(), is_lost }
     }
 }
 
 fn unavailable(reason: String) -> Found {
     tracing::warn!(reason, "a read was not answered");
     Found::Unavailable { reason }
-}
-
-fn no_answer(error: ReadError) -> NoAnswer {
-    NoAnswer(match error {
-        ReadError::Database(error) => describe(&error),
-        corrupt @ ReadError::Corrupt(_) => corrupt.to_string(),
-    })
 }
 
 async fn ask(client: &deadpool_postgres::Client, query: &Query) -> Result<Found, ReadError> {

@@ -41,6 +41,11 @@ impl Lag {
         Some(self.started.elapsed().saturating_sub(Duration::from_millis(caught_up)))
     }
 
+    /// Nothing is known any more, until the replica shows a beat again: it did not answer a read.
+    pub fn forget(&self) {
+        self.caught_up_ms.store(0, Ordering::Relaxed);
+    }
+
     fn set_caught_up(&self, at: Instant) {
         let since = at.saturating_duration_since(self.started).as_millis();
         self.caught_up_ms.store(u64::try_from(since).unwrap_or(u64::MAX - 1) + 1, Ordering::Relaxed);

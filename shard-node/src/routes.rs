@@ -1,23 +1,28 @@
 //! What a node serves, to gateways and operators only.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use picopay_shared::command::{WRITE_BATCH_MAX, WRITE_PATH, WriteBatch};
 use picopay_shared::node_status::STATUS_PATH;
-use picopay_shared::query::{Query, READ_PATH};
+use picopay_shared::query::{Answer, DEADLINE_HEADER, Found, READ_PATH, ReadRequest, Source};
 use subtle::ConstantTimeEq;
+use tokio::time::timeout;
 
 use crate::node::Node;
 
 /// Room for the largest batch: each command may carry 4 KiB of metadata and some more.
 const BODY_MAX: usize = WRITE_BATCH_MAX * 8 * 1024;
+
+/// The longest that a read is waited for, whatever a caller says: twice what a gateway waits by default.
+const READ_MAX: Duration = Duration::from_secs(4);
 
 /// The routes of a node.
 pub fn router(node: Arc<Node>) -> Router {
@@ -56,11 +61,29 @@ async fn write(State(node): State<Arc<Node>>, body: Bytes) -> Response {
     }
 }
 
-async fn read(State(node): State<Arc<Node>>, body: Bytes) -> Response {
-    match postcard::from_bytes::<Query>(&body) {
-        Ok(query) => encode(&node.reader().answer(&query).await),
-        Err(error) => refuse(&format!("no query: {error}")),
+async fn read(State(node): State<Arc<Node>>, headers: HeaderMap, body: Bytes) -> Response {
+    match postcard::from_bytes::<ReadRequest>(&body) {
+        Ok(request) => {
+            // A task of its own, as above: at the deadline it is not cut off in the middle of a statement, with a connection
+            // in its hands that the next read would wait behind. It has bounds of its own.
+            let answering = tokio::spawn(async move { node.reader().answer(&request).await });
+            match timeout(time_left(&headers), answering).await {
+                Ok(Ok(answer)) => encode(&answer),
+                Ok(Err(_panicked)) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+                Err(_late) => {
+                    let found = Found::Unavailable { reason: "not answered in time".to_owned() };
+                    encode(&Answer { found, source: Source::Primary })
+                }
+            }
+        }
+        Err(error) => refuse(&format!("no read request: {error}")),
     }
+}
+
+/// How long the gateway still waits for a read.
+fn time_left(headers: &HeaderMap) -> Duration {
+    let given = headers.get(DEADLINE_HEADER).and_then(|value| value.to_str().ok()?.parse().ok());
+    given.map_or(READ_MAX, Duration::from_millis).min(READ_MAX)
 }
 
 async fn status(State(node): State<Arc<Node>>) -> Response {

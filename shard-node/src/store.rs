@@ -10,12 +10,15 @@ use jiff::Timestamp;
 use picopay_shared::command::{Fingerprint, Kind, Refusal, Status, Transaction};
 use picopay_shared::id::TransactionId;
 use picopay_shared::money::{Currency, Money, MoneyError};
+use picopay_shared::session::LogPosition;
 use picopay_shared::slot::{FENCE_LOCK, Slot, UserId, UserTag};
 use rust_decimal::Decimal;
-use tokio_postgres::{Client, Row, Statement};
+use tokio_postgres::types::PgLsn;
+use tokio_postgres::{Client, Row, SimpleQueryMessage, Statement};
 use uuid::Uuid;
 
 use crate::book::{Booked, Recorded, RefundTotal};
+use crate::db::describe;
 
 /// The constraint that makes an operation happen once (`V1__ledger.sql`).
 pub const ONE_PER_KEY: &str = "one_transaction_per_key";
@@ -29,6 +32,16 @@ pub enum ReadError {
     /// Somebody changed the ledger by hand.
     #[error("a row of the ledger cannot be read: {0}")]
     Corrupt(String),
+}
+
+impl ReadError {
+    /// The cause in one line, for the log.
+    pub fn reason(&self) -> String {
+        match self {
+            Self::Database(error) => describe(error),
+            Self::Corrupt(_) => self.to_string(),
+        }
+    }
 }
 
 impl From<MoneyError> for ReadError {
@@ -336,6 +349,40 @@ pub async fn write_refund_totals(
     let refunded: Vec<Decimal> = totals.iter().map(|total| total.refunded.amount()).collect();
     client.execute(&sql.write_refund_totals, &[&slots, &users, &charge_ids, &charged, &refunded]).await?;
     Ok(())
+}
+
+/// Commits, and gives the position up to which the log is now on disk: this batch is before it, and so is everything
+/// that it saw.
+///
+/// One message, so it costs no round trip and no wake-up beside COMMIT's own. The end of what is flushed and not of what
+/// is inserted: what other sessions have inserted since reaches no replica before somebody flushes it.
+pub async fn commit(client: &Client) -> Result<u64, ReadError> {
+    let answer = client.simple_query("COMMIT; SELECT pg_current_wal_flush_lsn()").await?;
+    let text = answer.iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => row.get(0),
+        _ => None,
+    });
+    let lsn = text.and_then(|text| text.parse::<PgLsn>().ok());
+    lsn.map(u64::from)
+        .ok_or_else(|| ReadError::Corrupt("pg_current_wal_flush_lsn() gives no position".into()))
+}
+
+/// The timeline that the primary writes.
+pub async fn read_timeline(client: &Client) -> Result<u32, tokio_postgres::Error> {
+    let row = client.query_one(include_str!("sql/read_timeline.sql"), &[]).await?;
+    Ok(row.get::<_, i32>(0).cast_unsigned())
+}
+
+/// How far the replica behind this connection has replayed its primary's log; `None` while it follows no primary.
+pub async fn find_replayed(client: &deadpool_postgres::Client) -> Result<Option<LogPosition>, ReadError> {
+    let statement = client.prepare_cached(include_str!("sql/find_replayed.sql")).await?;
+    let row = client.query_one(&statement, &[]).await?;
+    let (timeline, lsn): (Option<i32>, Option<PgLsn>) = (row.get(0), row.get(1));
+    let position = timeline.zip(lsn).map(|(timeline, lsn)| {
+        // Postgres counts timelines without a sign and has no such integer to show them.
+        LogPosition { timeline: timeline.cast_unsigned(), lsn: lsn.into() }
+    });
+    Ok(position)
 }
 
 /// Who owns a user's slot, and whether the user exists.

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::future;
-use picopay_shared::batcher::Lane;
+use picopay_shared::batcher::{Lane, QueueFull};
 use picopay_shared::command::{Command, Outcome, Status, WriteBatch, WriteReply};
 
-use crate::cache::Cache;
+use crate::cache::{Cache, Remembered};
 use crate::lane::{self, Done, Job, LaneParts};
 
 /// The entrances of all lanes of a node.
@@ -41,7 +41,7 @@ impl Writer {
     pub async fn write(&self, batch: WriteBatch) -> WriteReply {
         let deadline = Instant::now() + Duration::from_millis(u64::from(batch.deadline_ms));
         let commands = Arc::new(batch.commands);
-        let mut outcomes = self.cache.look_up(&commands).await;
+        let Remembered { mut outcomes, mut position } = self.cache.look_up(&commands).await;
         #[cfg(feature = "broken")]
         crate::broken::forget(&mut outcomes);
         let cache_hits = outcomes.iter().flatten().count();
@@ -54,8 +54,11 @@ impl Writer {
         let mut commit_time = Duration::ZERO;
         for (positions, done) in decided {
             let answered = || positions.iter().map(|position| &commands[*position]).zip(&done.outcomes);
-            self.cache.remember(answered());
+            if let Some(committed) = done.position {
+                self.cache.remember(answered(), committed);
+            }
             commit_time = commit_time.max(done.commit_time);
+            position = position.max(done.position);
             for (position, outcome) in positions.into_iter().zip(done.outcomes) {
                 outcomes[position] = Some(outcome);
             }
@@ -70,6 +73,7 @@ impl Writer {
             outcomes,
             cache_hits: u32::try_from(cache_hits).unwrap_or(u32::MAX),
             commit_us: u32::try_from(commit_time.as_micros()).unwrap_or(u32::MAX),
+            position,
         }
     }
 
@@ -102,7 +106,7 @@ impl Writer {
         let job = Job { commands: Arc::clone(commands), positions: positions.clone(), deadline };
         let done = match self.lanes[lane].submit(job, count) {
             Ok(answer) => answer.await.unwrap_or_else(|_lost| Done::all(Outcome::OutcomeUnknown, count)),
-            Err(full) => Done::all(Outcome::Unavailable { reason: full.to_string() }, count),
+            Err(QueueFull) => Done::all(Outcome::Overloaded, count),
         };
         (positions, done)
     }
@@ -123,5 +127,6 @@ fn outcome_word(outcome: &Outcome) -> &'static str {
         Outcome::Unavailable { .. } => "unavailable",
         Outcome::OutcomeUnknown => "outcome_unknown",
         Outcome::Internal => "internal",
+        Outcome::Overloaded => "overloaded",
     }
 }

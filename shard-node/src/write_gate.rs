@@ -15,8 +15,12 @@ use tokio_postgres::Client;
 use crate::db::{Dedicated, Primary, describe};
 use crate::identity::{self, Identity};
 
-/// How often an open gate looks whether replication is still set up, and a closed one tries again.
+/// How often an open gate looks whether the primary answers and replication is still set up.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often a closed one tries again: after a failover every charge waits for this.
+const TRY_EVERY: Duration = Duration::from_millis(250);
+/// How long such a look may take. It reads a handful of rows; whoever takes longer does not serve charges either.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long one probe may wait for the standby before it is given up for a new connection. Long, since each one
 /// given up leaves a backend waiting.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -61,6 +65,12 @@ impl WriteGate {
         state.clone().expect("waited for Ok")
     }
 
+    /// Waits until it is closed.
+    async fn closed(&self) {
+        let mut watch = self.state.subscribe();
+        let _ = watch.wait_for(Result::is_err).await.expect("the gate lives as long as self");
+    }
+
     fn open(&self, identity: Identity) {
         if self.check().is_err() {
             tracing::info!("writes go on");
@@ -95,13 +105,16 @@ pub async fn keep(
 ) -> WrongDatabase {
     loop {
         match primary.connect("picopay-node gate").await {
-            Err(error) => gate.explain(format!("the primary cannot be reached: {error}")),
-            Ok(connection) => match keep_on(&gate, &connection, &shard_name, durability).await {
+            Err(error) => {
+                primary.note_silence(true);
+                gate.explain(format!("the primary cannot be reached: {error}"));
+            }
+            Ok(connection) => match keep_on(&gate, &primary, &connection, &shard_name, durability).await {
                 Lost::WrongDatabase(wrong) => return wrong,
                 Lost::NotReady(reason) => gate.explain(reason),
             },
         }
-        sleep(LOOK_EVERY).await;
+        sleep(TRY_EVERY).await;
     }
 }
 
@@ -117,23 +130,32 @@ impl From<tokio_postgres::Error> for Lost {
 }
 
 /// Looks after the gate on one connection, until that is lost or something is not as it must be.
-async fn keep_on(gate: &WriteGate, connection: &Dedicated, shard_name: &str, durability: Durability) -> Lost {
+async fn keep_on(
+    gate: &WriteGate,
+    primary: &Primary,
+    connection: &Dedicated,
+    shard_name: &str,
+    durability: Durability,
+) -> Lost {
     loop {
-        if let Err(lost) = look_once(gate, connection, shard_name, durability).await {
+        if let Err(lost) = look_once(gate, primary, connection, shard_name, durability).await {
             return lost;
         }
-        sleep(LOOK_EVERY).await;
+        // A lane that closes it has it tried again at once: its reason may have been one dropped connection.
+        let _ = timeout(LOOK_EVERY, gate.closed()).await;
     }
 }
 
 async fn look_once(
     gate: &WriteGate,
+    primary: &Primary,
     connection: &Dedicated,
     shard_name: &str,
     durability: Durability,
 ) -> Result<(), Lost> {
     let client = &connection.client;
-    let look = timeout(LOOK_EVERY * 2, look(client, shard_name, durability)).await;
+    let look = timeout(LOOK_TIMEOUT, look(client, shard_name, durability)).await;
+    primary.note_silence(look.is_err());
     let identity = look.map_err(|_| Lost::NotReady("the primary does not answer".to_owned()))??;
     if gate.check().is_ok() {
         return Ok(());

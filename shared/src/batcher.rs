@@ -142,6 +142,18 @@ impl<T, R> LaneEnd<T, R> {
         self.waiting.fetch_sub(weight, Ordering::Relaxed);
         Some(batch)
     }
+
+    /// Takes everything that waits now, for a caller who knows that its turn will not come. Nothing when a worker is
+    /// at the queue itself: then that one takes it.
+    pub fn take_waiting(&self) -> Vec<Pending<T, R>> {
+        let Ok(mut queue) = self.queue.try_lock() else { return Vec::new() };
+        let mut taken: Vec<Pending<T, R>> = queue.next.take().into_iter().collect();
+        while let Ok(pending) = queue.receiver.try_recv() {
+            taken.push(pending);
+        }
+        self.waiting.fetch_sub(taken.iter().map(|pending| pending.weight).sum(), Ordering::Relaxed);
+        taken
+    }
 }
 
 #[cfg(test)]
@@ -178,6 +190,15 @@ mod tests {
         assert_eq!(counts, [2, 1], "an item that is heavier than any batch goes alone");
         assert_eq!(lane.queue_length(), 0);
         let _answer = lane.submit(1, 11).expect("an empty queue takes any one item");
+    }
+
+    #[tokio::test]
+    async fn what_waits_can_be_taken_out_at_once_while_the_worker_is_busy() {
+        let (lane, end) = Lane::<u32, u32>::new(10);
+        let _answers = [3, 2, 1].map(|weight| lane.submit(1, weight).unwrap());
+        let worked_on = end.next_batch(4).await.unwrap();
+        assert_eq!((worked_on.len(), end.take_waiting().len(), lane.queue_length()), (1, 2, 0));
+        let _answer = lane.submit(1, 10).expect("there is room again");
     }
 
     #[tokio::test]

@@ -9,10 +9,11 @@ use uuid::Uuid;
 
 use crate::id::TransactionId;
 use crate::money::{Amount, Money};
+use crate::session::LogPosition;
 use crate::slot::{Slot, UserId, UserTag};
 
 /// Where a node takes a [`WriteBatch`] and answers with a [`WriteReply`].
-pub const WRITE_PATH: &str = "/internal/v1/write";
+pub const WRITE_PATH: &str = "/internal/v2/write";
 
 /// Most commands in one [`WriteBatch`]. A gateway never forms more; a node refuses more.
 pub const WRITE_BATCH_MAX: usize = 512;
@@ -35,6 +36,9 @@ pub struct WriteReply {
     pub cache_hits: u32,
     /// How long the slowest COMMIT of this batch took, in microseconds; zero when there was none.
     pub commit_us: u32,
+    /// Where the shard's log has everything that these outcomes tell of. Absent when none of them tells of anything that
+    /// was written. One for all of them: each was written at the same time, or long before.
+    pub position: Option<LogPosition>,
 }
 
 /// One client's wish to move money (or to exist).
@@ -276,6 +280,8 @@ pub enum Outcome {
     OutcomeUnknown,
     /// A bug. Nothing was written.
     Internal,
+    /// Nothing happened: too much is waiting in the node. To ask again at once would only add to it.
+    Overloaded,
 }
 
 /// What a shard knows of a slot that it does not own.

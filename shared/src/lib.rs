@@ -14,6 +14,8 @@ pub mod command;
 
 pub mod query;
 
+pub mod session;
+
 pub mod node_status;
 
 pub mod batcher;

@@ -5,10 +5,24 @@ use serde::{Deserialize, Serialize};
 use crate::command::{Kind, Moved, Transaction};
 use crate::id::TransactionId;
 use crate::money::{Currency, Money};
+use crate::session::SessionToken;
 use crate::slot::{Slot, UserId};
 
-/// Where a node takes a [`Query`] and answers with an [`Answer`]. Like `WRITE_PATH`, it changes with the types.
-pub const READ_PATH: &str = "/internal/v1/read";
+/// Where a node takes a [`ReadRequest`] and answers with an [`Answer`]. Like `WRITE_PATH`, it changes with the types.
+pub const READ_PATH: &str = "/internal/v2/read";
+
+/// A query, and what its client has written.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ReadRequest {
+    /// What to read.
+    pub query: Query,
+    /// Of the client's own last write: the answer must show it. A strong balance does in any case.
+    pub session: Option<SessionToken>,
+}
+
+/// The header in which a read carries how many milliseconds its gateway still waits. A node answers within them, whatever
+/// its databases do; without the header it takes its own longest.
+pub const DEADLINE_HEADER: &str = "picopay-deadline-ms";
 
 /// A read of one user's rows.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

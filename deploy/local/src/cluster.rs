@@ -18,6 +18,7 @@ use crate::ports::Ports;
 use crate::postgres::Ground;
 use crate::process::{Process, start_on_free_port};
 use crate::secrets::Secrets;
+use crate::server_pair::Failover;
 use crate::services::{CLUSTER_FILE, prepare_gateway, prepare_init, reachable};
 use crate::shard::LocalShard;
 use crate::spec::ClusterSpec;
@@ -186,6 +187,17 @@ impl LocalCluster {
             }
         }
         Err(LocalError::Unfit(format!("every port tried for a node of {} was taken", shard.name())))
+    }
+
+    /// Makes a shard's replica its primary, and a new replica of what was the primary: after that was killed, or while
+    /// it runs, which ends it first. From then on [`LocalShard::primary`] and [`LocalShard::replica`] are the other
+    /// way round, and nodes find the new primary by themselves. Neither `cluster.toml` nor a port changes.
+    ///
+    /// # Errors
+    /// When the replica does not run, or does not follow a primary that does: then nothing was changed. Or when the
+    /// new replica cannot be made: then the shard has its new primary, which acknowledges nothing without a standby.
+    pub async fn failover(&self, shard: usize) -> Result<Failover, LocalError> {
+        self.shards[shard].fail_over(&self.folder, &self.ground, &self.spec).await
     }
 
     /// Waits until every node takes writes and the gateway serves: after parts were killed and started again.
@@ -440,7 +452,7 @@ impl LocalCluster {
 const SHOWN_LINES: usize = 12;
 
 /// Waits until a check passes, as long as the process lives.
-async fn wait_for_service(
+pub(crate) async fn wait_for_service(
     process: &Process,
     check: impl AsyncFn() -> Result<(), String>,
 ) -> Result<(), LocalError> {
@@ -461,7 +473,7 @@ async fn wait_for_service(
 }
 
 /// `/readyz` is content with one shard; somebody who starts a cluster wants them all.
-fn says_all_ready(answer: &http_call::Answer) -> bool {
+pub(crate) fn says_all_ready(answer: &http_call::Answer) -> bool {
     let body = answer.json();
     let shards = body["shards"].as_array();
     answer.status == 200 && shards.is_some_and(|shards| shards.iter().all(|shard| shard["is_ready"] == true))
@@ -480,8 +492,12 @@ fn refuse_busy_port(listen: SocketAddr) -> Result<(), LocalError> {
 
 /// Databases are only read by the major version that made them.
 fn programs_for(folder: &Folder) -> Result<programs::Postgres, LocalError> {
-    let version = std::fs::read_to_string(folder.shard("shard-1").join("primary/PG_VERSION"));
-    match version.ok().and_then(|text| text.trim().parse().ok()) {
+    // One of them is not there while a failover makes it again; the third is from when they were named by their role.
+    let folders = ["postgres-a", "postgres-b", "primary"];
+    let version = folders
+        .iter()
+        .find_map(|data| std::fs::read_to_string(folder.shard("shard-1").join(data).join("PG_VERSION")).ok());
+    match version.and_then(|text| text.trim().parse().ok()) {
         Some(major) => programs::find_postgres_of(major),
         None => programs::find_postgres(),
     }

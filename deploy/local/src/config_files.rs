@@ -13,8 +13,8 @@ use crate::spec::ApiKey;
 pub(crate) struct ShardEntry {
     pub name: String,
     pub nodes: Vec<String>,
-    pub primary_port: u16,
-    pub replica_port: u16,
+    /// Of both servers, whatever their roles: those change, and the file stays.
+    pub database_ports: [u16; 2],
 }
 
 /// `cluster.toml`.
@@ -25,9 +25,13 @@ pub(crate) fn cluster_toml(shards: &[ShardEntry], redis_port: Option<u16>, durab
         Durability::Local => "local",
     };
     for shard in shards {
-        let server = |port| format!("host=127.0.0.1 port={port} dbname={DATABASE} user={ROLE}");
         let (name, nodes) = (&shard.name, &shard.nodes);
-        let (primary, replica) = (server(shard.primary_port), server(shard.replica_port));
+        // For the primary, whoever connects takes the server that takes writes; for the replica, the other one.
+        let servers = |[first, second]: [u16; 2]| {
+            format!("host=127.0.0.1,127.0.0.1 port={first},{second} dbname={DATABASE} user={ROLE}")
+        };
+        let [first, second] = shard.database_ports;
+        let (primary, replica) = (servers([first, second]), servers([second, first]));
         let _ = write!(
             text,
             "\n[[shards]]\nname = {name:?}\nnodes = {nodes:?}\nprimary = {primary:?}\nreplicas = [{replica:?}]\n\
@@ -38,6 +42,18 @@ pub(crate) fn cluster_toml(shards: &[ShardEntry], redis_port: Option<u16>, durab
         }
     }
     text
+}
+
+/// `cluster.toml` of one shard whose primary is one of several servers, and whose replicas are the others.
+pub(crate) fn patroni_cluster_toml(shard: &str, ports: &[u16], node_port: u16) -> String {
+    let hosts = vec!["127.0.0.1"; ports.len()].join(",");
+    let ports = ports.iter().map(u16::to_string).collect::<Vec<_>>().join(",");
+    let servers = format!("host={hosts} port={ports} dbname={DATABASE} user={ROLE}");
+    format!(
+        "{HEADER}internal_secret_file = {INTERNAL_FILE:?}\n\n[[shards]]\nname = {shard:?}\n\
+         nodes = [\"http://127.0.0.1:{node_port}\"]\nprimary = \"{servers} target_session_attrs=read-write\"\n\
+         replicas = [\"{servers} target_session_attrs=read-only\"]\npassword_file = {PICOPAY_FILE:?}\n"
+    )
 }
 
 /// `node.toml`.
@@ -73,8 +89,7 @@ mod tests {
         let entry = |name: &str, port: u16| ShardEntry {
             name: name.to_owned(),
             nodes: vec![format!("http://127.0.0.1:{port}")],
-            primary_port: port + 1,
-            replica_port: port + 2,
+            database_ports: [port + 1, port + 2],
         };
         let text = cluster_toml(
             &[entry("shard-1", 10_100), entry("shard-2", 10_200)],
@@ -86,8 +101,8 @@ mod tests {
         let cluster = Cluster::load(&file).unwrap();
         let shard = cluster.shard("shard-2").unwrap();
         assert_eq!(shard.nodes, ["http://127.0.0.1:10200"]);
-        assert_eq!(shard.primary, "host=127.0.0.1 port=10201 dbname=picopay user=picopay");
-        assert_eq!(shard.replicas, ["host=127.0.0.1 port=10202 dbname=picopay user=picopay"]);
+        assert_eq!(shard.primary, "host=127.0.0.1,127.0.0.1 port=10201,10202 dbname=picopay user=picopay");
+        assert_eq!(shard.replicas, ["host=127.0.0.1,127.0.0.1 port=10202,10201 dbname=picopay user=picopay"]);
         assert_eq!(shard.redis.as_deref(), Some("redis://127.0.0.1:10300"));
         assert_eq!(shard.durability, Durability::Local);
         assert_eq!(shard.password.as_ref().unwrap().expose(), "password");

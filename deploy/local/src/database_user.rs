@@ -52,6 +52,11 @@ impl DatabaseUser {
         )))
     }
 
+    /// Its own group.
+    pub(crate) fn gid(&self) -> u32 {
+        self.gid
+    }
+
     /// Whether a file or folder with this owner is this user's.
     pub(crate) fn is(&self, uid: u32) -> bool {
         self.uid == uid

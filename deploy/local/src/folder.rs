@@ -5,7 +5,7 @@
 //! layout            how many shards the databases were made for
 //! initialised       the slots are dealt out
 //! databases-at      only when the databases cannot be here: where they are instead
-//! databases/        one folder for each shard, with `primary`, `replica`, and `made` when both are complete
+//! databases/        one folder for each shard, with `postgres-a`, `postgres-b`, and `made` when both are complete
 //! secrets/          generated passwords
 //! logs/             one file for each process; `.previous` are those of the run before
 //! guardian.sh       runs as long as the cluster does

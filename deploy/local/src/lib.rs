@@ -28,6 +28,9 @@ pub use cluster::LocalCluster;
 mod shard;
 pub use shard::LocalShard;
 
+mod server_pair;
+pub use server_pair::Failover;
+
 mod proxy;
 pub use proxy::{Proxy, Weather};
 
@@ -36,6 +39,9 @@ pub use error::LocalError;
 
 mod process;
 pub use process::Process;
+
+mod patroni;
+pub use patroni::{Member, PatroniSettings, PatroniShard};
 
 mod guardian;
 

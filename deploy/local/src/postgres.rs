@@ -29,9 +29,15 @@ const CONNECT_WAIT: Duration = Duration::from_secs(5);
 /// load from before a crash.
 const STREAMING_WAIT: Duration = Duration::from_mins(1);
 
+/// Promotion ends a recovery that is a few milliseconds behind, unless the machine is busy with other things.
+const PROMOTE_WAIT: Duration = Duration::from_mins(1);
+
+/// The file in a data folder that makes it a standby's.
+const STANDBY_SIGNAL: &str = "standby.signal";
+
 /// What every server here runs with. `postgresql.conf` holds nothing else, so that a cluster is the same with every
 /// packaging of PostgreSQL.
-const SETTINGS: &str = "\
+pub(crate) const SETTINGS: &str = "\
 # Written at every start by picopay-local; changes here are lost. ALTER SYSTEM goes over it.
 
 # The loopback only, and no socket: the path of one ends at 107 bytes, and test folders are long.
@@ -129,16 +135,18 @@ pub(crate) async fn initdb(ground: &Ground, name: &str, data: &Path, log: PathBu
     remove(&password)
 }
 
-/// Copies a running primary into `data`, as a replica is made everywhere.
+/// Copies a running primary into `data`, as a replica is made everywhere. A quick copy does not wait for the disk: for
+/// data that is made only now (see [`Stage::Making`]), or that nobody will read again.
 pub(crate) async fn base_backup(
     ground: &Ground,
     name: &str,
     primary_port: u16,
     data: &Path,
     log: PathBuf,
+    is_quick: bool,
 ) -> Result<(), LocalError> {
     remove(data)?;
-    let arguments = [
+    let mut arguments = vec![
         "--pgdata".into(),
         data.into(),
         "--host=127.0.0.1".into(),
@@ -148,10 +156,11 @@ pub(crate) async fn base_backup(
         // Without it the copy waits for the next checkpoint, minutes away.
         "--checkpoint=fast".into(),
         "--wal-method=stream".into(),
-        "--no-sync".into(),
     ];
-    let mut recipe =
-        ground.recipe(&format!("pg_basebackup of {name}"), "pg_basebackup", arguments.to_vec(), log);
+    if is_quick {
+        arguments.push("--no-sync".into());
+    }
+    let mut recipe = ground.recipe(&format!("pg_basebackup of {name}"), "pg_basebackup", arguments, log);
     recipe.environment.insert("PGPASSWORD".into(), ground.secrets.replicator.clone().into());
     let tool = Process::new(recipe, Arc::clone(&ground.guardian));
     tool.spawn()?;
@@ -159,12 +168,14 @@ pub(crate) async fn base_backup(
 }
 
 /// What a server's `postgresql.conf` says besides [`SETTINGS`].
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Blueprint<'a> {
     /// Its name in messages, logs and process lists.
-    pub name: &'a str,
-    pub data: &'a Path,
-    pub role: Role<'a>,
+    pub name: String,
+    pub data: PathBuf,
+    pub role: Role,
+    /// Whom it waits for, as a primary, before it acknowledges a commit. A standby names it too: it may be promoted.
+    pub synchronous_standby: Option<String>,
     pub stage: Stage,
     /// The caller's settings, over all others.
     pub settings: &'a [(String, String)],
@@ -172,10 +183,10 @@ pub(crate) struct Blueprint<'a> {
 
 /// Which of the two a server is.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Role<'a> {
-    /// Takes writes; waits for the standby of this name, if there is one, before it acknowledges them.
-    Primary { synchronous_standby: Option<&'a str> },
-    /// Follows the primary on this port.
+pub(crate) enum Role {
+    /// Takes writes.
+    Primary,
+    /// Follows the primary on this port. Whether a server really starts as a replica is for [`is_standby`] to say.
     Replica { primary_port: u16 },
 }
 
@@ -193,21 +204,21 @@ pub(crate) enum Stage {
 /// A server on this port with its configuration written, not started yet.
 pub(crate) fn prepare(
     ground: &Ground,
-    blueprint: Blueprint<'_>,
+    blueprint: &Blueprint<'_>,
     port: u16,
     log: PathBuf,
 ) -> Result<Process, LocalError> {
     configure(ground, blueprint, port)?;
-    drop_stale_lock(blueprint.data)?;
-    let arguments = vec!["-D".into(), blueprint.data.into()];
-    let mut recipe = ground.recipe(blueprint.name, "postgres", arguments, log);
-    recipe.kind = Kind::Postgres { data: blueprint.data.to_owned() };
+    drop_stale_lock(&blueprint.data)?;
+    let arguments = vec!["-D".into(), blueprint.data.clone().into()];
+    let mut recipe = ground.recipe(&blueprint.name, "postgres", arguments, log);
+    recipe.kind = Kind::Postgres { data: blueprint.data.clone() };
     Ok(Process::new(recipe, Arc::clone(&ground.guardian)))
 }
 
 /// The role and the database of the services, and the role of the replicas.
-pub(crate) async fn create_roles(ground: &Ground, port: u16) -> Result<(), LocalError> {
-    let client = connect(port, "postgres", &ground.secrets.superuser, "postgres").await?;
+pub(crate) async fn create_roles(ground: &Ground, primary: &Server) -> Result<(), LocalError> {
+    let client = connect_to_administer(ground, primary).await?;
     let Secrets { picopay, replicator, .. } = &ground.secrets;
     let doing = || LocalError::postgres("create the roles and the database");
     // The standby that commits wait for does not exist yet. Passwords cannot be parameters of these statements;
@@ -228,17 +239,10 @@ pub(crate) async fn wait_until_streaming(
     replica: &Process,
     wanted: &str,
 ) -> Result<(), LocalError> {
-    let client = connect(primary.port, "postgres", &ground.secrets.superuser, "postgres").await?;
+    let client = connect_to_administer(ground, primary).await?;
     let started = Instant::now();
     while started.elapsed() < STREAMING_WAIT {
-        let found = client
-            .query_opt(
-                "SELECT sync_state FROM pg_stat_replication WHERE application_name = $1 AND state = 'streaming'",
-                &[&replica.name()],
-            )
-            .await
-            .map_err(LocalError::postgres("look at the replication"))?;
-        if found.is_some_and(|row| row.get::<_, &str>(0) == wanted) {
+        if sync_state(&client, replica).await?.is_some_and(|state| state == wanted) {
             return Ok(());
         }
         if let Some(status) = replica.died() {
@@ -247,6 +251,46 @@ pub(crate) async fn wait_until_streaming(
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     Err(replica.not_ready(STREAMING_WAIT, "it does not follow its primary"))
+}
+
+/// How the primary sees a replica that streams from it: `sync`, `async` and so on. `None` when none does.
+pub(crate) async fn sync_state(primary: &Client, replica: &Process) -> Result<Option<String>, LocalError> {
+    let found = primary
+        .query_opt(
+            "SELECT sync_state FROM pg_stat_replication WHERE application_name = $1 AND state = 'streaming'",
+            &[&replica.name()],
+        )
+        .await
+        .map_err(LocalError::postgres("look at the replication"))?;
+    Ok(found.map(|row| row.get(0)))
+}
+
+/// Makes a standby a primary, on a connection to it, and waits for that.
+pub(crate) async fn promote(client: &Client, standby: &Process) -> Result<(), LocalError> {
+    let limit = i32::try_from(PROMOTE_WAIT.as_secs()).expect("a minute");
+    let promoted = client.query_one("SELECT pg_promote(true, $1)", &[&limit]).await;
+    if promoted.map_err(LocalError::postgres(format!("promote {}", standby.name())))?.get(0) {
+        Ok(())
+    } else {
+        Err(standby.not_ready(PROMOTE_WAIT, "it does not end its recovery"))
+    }
+}
+
+/// A connection as the superuser, to no database of the services.
+pub(crate) async fn connect_to_administer(ground: &Ground, server: &Server) -> Result<Client, LocalError> {
+    connect(server.port, "postgres", &ground.secrets.superuser, "postgres").await
+}
+
+/// Whether the server in `data` starts as a standby. PostgreSQL itself removes the mark when it promotes one.
+pub(crate) fn is_standby(data: &Path) -> bool {
+    data.join(STANDBY_SIGNAL).is_file()
+}
+
+/// From its next start on, the server in `data` is a standby.
+pub(crate) fn make_standby(ground: &Ground, data: &Path) -> Result<(), LocalError> {
+    let mark = data.join(STANDBY_SIGNAL);
+    write(&mark, "")?;
+    ground.user.as_ref().map_or(Ok(()), |user| user.give(&mark))
 }
 
 /// A connection of its own, driven by a task until the client is dropped.
@@ -293,17 +337,17 @@ impl Ground {
 /// From now on a server that was being made keeps what it is given.
 pub(crate) async fn begin_to_serve(
     ground: &Ground,
-    blueprint: Blueprint<'_>,
+    blueprint: &Blueprint<'_>,
     server: &Server,
 ) -> Result<(), LocalError> {
-    let client = connect(server.port, "postgres", &ground.secrets.superuser, "postgres").await?;
+    let client = connect_to_administer(ground, server).await?;
     let doing = || LocalError::postgres(format!("reload the configuration of {}", blueprint.name));
     let loaded_at = async || -> Result<String, LocalError> {
         let row = client.query_one("SELECT pg_conf_load_time()::text", &[]).await.map_err(doing())?;
         Ok(row.get(0))
     };
     let before = loaded_at().await?;
-    configure(ground, Blueprint { stage: Stage::Serving, ..blueprint }, server.port)?;
+    configure(ground, blueprint, server.port)?;
     server.process.reload();
     let started = Instant::now();
     while loaded_at().await? == before {
@@ -315,28 +359,19 @@ pub(crate) async fn begin_to_serve(
     Ok(())
 }
 
-fn configure(ground: &Ground, blueprint: Blueprint<'_>, port: u16) -> Result<(), LocalError> {
-    let mut text = format!("{SETTINGS}\nport = {port}\ncluster_name = '{}'\n", blueprint.name);
-    let standby_signal = blueprint.data.join("standby.signal");
-    match blueprint.role {
-        Role::Primary { synchronous_standby } => {
-            text.push_str("synchronous_commit = on\n");
-            let standby =
-                synchronous_standby.map_or_else(String::new, |name| format!("FIRST 1 (\"{name}\")"));
-            text.push_str(&setting("synchronous_standby_names", &standby));
-            remove(&standby_signal)?;
-        }
-        Role::Replica { primary_port } => {
-            let (password, name) = (&ground.secrets.replicator, blueprint.name);
-            let primary = format!(
-                "host=127.0.0.1 port={primary_port} user=replicator password={password} application_name={name}"
-            );
-            text.push_str(&setting("primary_conninfo", &primary));
-            write(&standby_signal, "")?;
-            if let Some(user) = &ground.user {
-                user.give(&standby_signal)?;
-            }
-        }
+/// Writes the server's `postgresql.conf`.
+pub(crate) fn configure(ground: &Ground, blueprint: &Blueprint<'_>, port: u16) -> Result<(), LocalError> {
+    let name = &blueprint.name;
+    let mut text = format!("{SETTINGS}\nport = {port}\ncluster_name = '{name}'\nsynchronous_commit = on\n");
+    let standby = blueprint.synchronous_standby.as_ref();
+    let standby = standby.map_or_else(String::new, |standby| format!("FIRST 1 (\"{standby}\")"));
+    text.push_str(&setting("synchronous_standby_names", &standby));
+    if let Role::Replica { primary_port } = blueprint.role {
+        let password = &ground.secrets.replicator;
+        let primary = format!(
+            "host=127.0.0.1 port={primary_port} user=replicator password={password} application_name={name}"
+        );
+        text.push_str(&setting("primary_conninfo", &primary));
     }
     for (name, value) in blueprint.settings {
         text.push_str(&setting(name, value));

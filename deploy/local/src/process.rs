@@ -44,7 +44,7 @@ const LAUNCHER: &str = r#"read -r go || exit 1; exec "$@" < /dev/null"#;
 /// How to run a program.
 #[derive(Debug, Clone)]
 pub(crate) struct Recipe {
-    /// What it is called in messages, and its log file: `shard-1-primary`.
+    /// What it is called in messages, and its log file: `shard-1-postgres-a`.
     pub name: String,
     pub program: PathBuf,
     pub arguments: Vec<OsString>,
@@ -97,7 +97,7 @@ impl Process {
         Self(Arc::new(Shared { recipe, guardian, state: Mutex::default() }))
     }
 
-    /// What it is called in messages: `shard-1-primary`, `shard-2-node-1`, `redis`, `gateway`.
+    /// What it is called in messages: `shard-1-postgres-a`, `shard-2-node-1`, `redis`, `gateway`.
     pub fn name(&self) -> &str {
         &self.0.recipe.name
     }

@@ -105,6 +105,17 @@ pub fn find_redis() -> Result<PathBuf, LocalError> {
     })
 }
 
+/// A program of another package.
+pub(crate) fn find_in_path(name: &str, how_to_get_it: &str) -> Result<PathBuf, LocalError> {
+    let mut folders = search_path();
+    folders.extend(["/usr/bin", "/usr/local/bin"].map(PathBuf::from));
+    folders
+        .iter()
+        .map(|folder| folder.join(name))
+        .find(|path| path.is_file())
+        .ok_or_else(|| LocalError::Missing { what: name.to_owned(), how_to_get_it: how_to_get_it.to_owned() })
+}
+
 /// One of PicoPay's own programs: in the folder that [`PICOPAY_ENV`] names, else beside this program, else in the
 /// folder above it, where cargo leaves them when this program is a test or an example.
 pub fn find_picopay(name: &str) -> Result<PathBuf, LocalError> {

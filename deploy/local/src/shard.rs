@@ -1,19 +1,18 @@
 //! One shard: its primary, its replica and its nodes.
 
-use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use futures_util::future::try_join_all;
-use picopay_shared::cluster::Durability;
 use tokio_postgres::Client;
 
 use crate::config_files::ShardEntry;
-use crate::folder::{Folder, write};
+use crate::folder::Folder;
 use crate::ports::Ports;
-use crate::postgres::{self, Blueprint, DATABASE, Ground, ROLE, Role, Server, Stage};
-use crate::process::{Process, start_on_free_port};
+use crate::postgres::{self, DATABASE, Ground, ROLE};
+use crate::process::Process;
 use crate::proxy::Proxy;
 use crate::secrets::Secrets;
+use crate::server_pair::{Failover, ServerPair};
 use crate::spec::ClusterSpec;
 use crate::{LocalError, services};
 
@@ -21,8 +20,7 @@ use crate::{LocalError, services};
 #[derive(Debug)]
 pub struct LocalShard {
     name: String,
-    primary: Server,
-    replica: Server,
+    servers: ServerPair,
     nodes: Mutex<Vec<Node>>,
     proxies: Mutex<Option<Proxies>>,
     secrets: Secrets,
@@ -31,8 +29,8 @@ pub struct LocalShard {
 /// The proxies of a shard.
 #[derive(Debug)]
 struct Proxies {
-    primary: Proxy,
-    replica: Proxy,
+    /// In the order of the servers, whatever their roles.
+    databases: [Proxy; 2],
     /// In the order of the nodes.
     nodes: Vec<Proxy>,
 }
@@ -52,58 +50,19 @@ impl LocalShard {
         position: usize,
     ) -> Result<Self, LocalError> {
         let name = format!("shard-{}", position + 1);
-        let place = folder.shard(&name);
-        let (primary_name, replica_name) = (format!("{name}-primary"), format!("{name}-replica"));
-        let made = place.join("made");
-        // Half of a shard is worth nothing: the slots are dealt out when all are complete.
-        let is_new = !made.is_file();
-        let (primary_data, replica_data) = (place.join("primary"), place.join("replica"));
-        if is_new {
-            postgres::initdb(ground, &primary_name, &primary_data, folder.log(&primary_name)).await?;
-        }
-        let synchronous_standby = match spec.durability {
-            Durability::Replicated => Some(replica_name.as_str()),
-            Durability::Local => None,
-        };
-        let stage = if is_new { Stage::Making } else { Stage::Serving };
-        let primary_blueprint = Blueprint {
-            name: &primary_name,
-            data: &primary_data,
-            role: Role::Primary { synchronous_standby },
-            stage,
-            settings: &spec.primary_settings,
-        };
-        let primary = start_server(folder, ground, primary_blueprint).await?;
-        if is_new {
-            postgres::create_roles(ground, primary.port).await?;
-            let log = folder.log(&replica_name);
-            postgres::base_backup(ground, &replica_name, primary.port, &replica_data, log).await?;
-        }
-        let replica_blueprint = Blueprint {
-            name: &replica_name,
-            data: &replica_data,
-            role: Role::Replica { primary_port: primary.port },
-            stage,
-            settings: &spec.replica_settings,
-        };
-        let replica = start_server(folder, ground, replica_blueprint).await?;
-        let wanted = if synchronous_standby.is_some() { "sync" } else { "async" };
-        postgres::wait_until_streaming(ground, &primary, &replica.process, wanted).await?;
-        if is_new {
-            tokio::try_join!(
-                postgres::begin_to_serve(ground, primary_blueprint, &primary),
-                postgres::begin_to_serve(ground, replica_blueprint, &replica)
-            )?;
-            write(&made, "")?;
-        }
-        Ok(Self {
-            name,
-            primary,
-            replica,
-            nodes: Mutex::default(),
-            proxies: Mutex::default(),
-            secrets: ground.secrets.clone(),
-        })
+        let servers = ServerPair::start(folder, ground, spec, &name).await?;
+        let (nodes, proxies) = (Mutex::default(), Mutex::default());
+        Ok(Self { name, servers, nodes, proxies, secrets: ground.secrets.clone() })
+    }
+
+    /// Makes the replica the primary; see [`crate::LocalCluster::failover`].
+    pub(crate) async fn fail_over(
+        &self,
+        folder: &Folder,
+        ground: &Ground,
+        spec: &ClusterSpec,
+    ) -> Result<Failover, LocalError> {
+        self.servers.fail_over(folder, ground, spec, &self.name).await
     }
 
     /// Starts the `number`th node process, counted from 1, on this port.
@@ -127,10 +86,10 @@ impl LocalShard {
 
     /// Puts proxies before both databases, and before nodes that will be on these ports.
     pub(crate) async fn start_proxies(&self, ports: &Ports, node_ports: &[u16]) -> Result<(), LocalError> {
-        let primary = Proxy::start(ports, self.primary.port).await?;
-        let replica = Proxy::start(ports, self.replica.port).await?;
+        let [first, second] = self.servers.ports();
+        let databases = [Proxy::start(ports, first).await?, Proxy::start(ports, second).await?];
         let nodes = try_join_all(node_ports.iter().map(|&port| Proxy::start(ports, port))).await?;
-        *self.proxies() = Some(Proxies { primary, replica, nodes });
+        *self.proxies() = Some(Proxies { databases, nodes });
         Ok(())
     }
 
@@ -158,14 +117,14 @@ impl LocalShard {
         &self.name
     }
 
-    /// The PostgreSQL server that takes its writes.
+    /// The PostgreSQL server that takes its writes now: another one after a failover.
     pub fn primary(&self) -> Process {
-        self.primary.process.clone()
+        self.servers.primary().process.clone()
     }
 
-    /// The PostgreSQL server that follows the primary.
+    /// The PostgreSQL server that follows the primary now.
     pub fn replica(&self) -> Process {
-        self.replica.process.clone()
+        self.servers.replica().process.clone()
     }
 
     /// The `number`th node process, from 0.
@@ -188,9 +147,11 @@ impl LocalShard {
         self.proxies().as_ref().expect(NO_PROXIES).nodes[number].clone()
     }
 
-    /// What stands between the nodes and the primary.
+    /// What stands between the nodes and the server that is the primary now.
     pub fn primary_proxy(&self) -> Proxy {
-        self.proxies().as_ref().expect(NO_PROXIES).primary.clone()
+        let position = self.servers.ports().iter().position(|&port| port == self.primary_port());
+        let position = position.expect("the primary is one of the two");
+        self.proxies().as_ref().expect(NO_PROXIES).databases[position].clone()
     }
 
     /// How many node processes it has.
@@ -200,38 +161,38 @@ impl LocalShard {
 
     /// The port of the primary.
     pub fn primary_port(&self) -> u16 {
-        self.primary.port
+        self.servers.primary().port
     }
 
     /// The port of the replica.
     pub fn replica_port(&self) -> u16 {
-        self.replica.port
+        self.servers.replica().port
     }
 
     /// A connection to the primary, as the services' role.
     pub async fn connect_primary(&self) -> Result<Client, LocalError> {
-        postgres::connect(self.primary.port, ROLE, &self.secrets.picopay, DATABASE).await
+        postgres::connect(self.servers.primary().port, ROLE, &self.secrets.picopay, DATABASE).await
     }
 
     /// A connection to the replica, as the services' role.
     pub async fn connect_replica(&self) -> Result<Client, LocalError> {
-        postgres::connect(self.replica.port, ROLE, &self.secrets.picopay, DATABASE).await
+        postgres::connect(self.servers.replica().port, ROLE, &self.secrets.picopay, DATABASE).await
     }
 
     /// A connection to the services' database on the primary, as PostgreSQL's superuser.
     pub async fn connect_as_superuser(&self) -> Result<Client, LocalError> {
-        postgres::connect(self.primary.port, "postgres", &self.secrets.superuser, DATABASE).await
+        postgres::connect(self.servers.primary().port, "postgres", &self.secrets.superuser, DATABASE).await
     }
 
     /// A connection to the services' database on the replica, as PostgreSQL's superuser.
     pub async fn connect_replica_as_superuser(&self) -> Result<Client, LocalError> {
-        postgres::connect(self.replica.port, "postgres", &self.secrets.superuser, DATABASE).await
+        postgres::connect(self.servers.replica().port, "postgres", &self.secrets.superuser, DATABASE).await
     }
 
     /// All its processes, in the order in which they end.
     pub(crate) fn processes(&self) -> Vec<Process> {
         let mut all: Vec<Process> = self.nodes().into_iter().map(|node| node.process).collect();
-        all.extend([self.primary(), self.replica()]);
+        all.extend(self.servers.processes());
         all
     }
 
@@ -246,14 +207,14 @@ impl LocalShard {
             Some(proxies) => proxies.nodes.iter().map(Proxy::port).collect(),
             None => node_ports.to_vec(),
         };
-        let port_of = |direct: u16, of: fn(&Proxies) -> &Proxy| {
-            proxies.as_ref().map_or(direct, |proxies| of(proxies).port())
+        let database_ports = match &*proxies {
+            Some(proxies) => proxies.databases.each_ref().map(Proxy::port),
+            None => self.servers.ports(),
         };
         ShardEntry {
             name: self.name.clone(),
             nodes: seen_nodes.iter().map(|port| format!("http://127.0.0.1:{port}")).collect(),
-            primary_port: port_of(self.primary.port, |proxies| &proxies.primary),
-            replica_port: port_of(self.replica.port, |proxies| &proxies.replica),
+            database_ports,
         }
     }
 
@@ -268,14 +229,3 @@ impl LocalShard {
 
 /// A mistake of the caller's.
 const NO_PROXIES: &str = "this cluster was started without proxies";
-
-async fn start_server(
-    folder: &Folder,
-    ground: &Ground,
-    blueprint: Blueprint<'_>,
-) -> Result<Server, LocalError> {
-    let log = || -> PathBuf { folder.log(blueprint.name) };
-    let prepare = |port| postgres::prepare(ground, blueprint, port, log());
-    let (process, port) = start_on_free_port(&ground.ports, prepare).await?;
-    Ok(Server { process, port })
-}

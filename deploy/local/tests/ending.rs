@@ -125,7 +125,7 @@ fn an_owner_that_is_killed_leaves_no_process_and_no_file() {
 fn an_owner_that_is_killed_leaves_not_even_what_was_frozen() {
     let mut owner = Owner::start();
     for (pid, name) in &owner.processes {
-        if name.contains("primary") || name == "redis" {
+        if name.contains("postgres-a") || name == "redis" {
             send(*pid, Signal::SIGSTOP);
         }
     }
@@ -136,10 +136,10 @@ fn an_owner_that_is_killed_leaves_not_even_what_was_frozen() {
 #[test]
 fn a_primary_that_was_killed_with_its_owner_leaves_no_shared_memory() {
     let mut owner = Owner::start();
-    let lock = owner.folder.join("databases/shard-1/primary/postmaster.pid");
+    let lock = owner.folder.join("databases/shard-1/postgres-a/postmaster.pid");
     let segment = segment_of(&lock);
     assert!(has_segment(&segment), "{segment}");
-    send(owner.pid_of("shard-1-primary"), Signal::SIGKILL);
+    send(owner.pid_of("shard-1-postgres-a"), Signal::SIGKILL);
     owner.kill_and_wait();
     owner.assert_nothing_is_left();
     assert!(!has_segment(&segment), "{segment}");

@@ -161,25 +161,29 @@ fn keep<T>(loaded: Result<T, ConfigError>, problems: &mut Vec<String>) -> Option
     loaded.map_err(|error| problems.extend(error.to_string().lines().map(str::to_owned))).ok()
 }
 
-/// Whether the connection strings and Redis URLs can be read, and no two entries lead to one database.
+/// Whether the connection strings and Redis URLs can be read, and no two entries lead to one database. Primary and
+/// replica of a shard may name the same servers, if both name several: then each takes the one that has its role.
 fn check_addresses(file: &Path, cluster: &Cluster, problems: &mut Vec<String>) {
-    let mut seen: HashMap<String, String> = HashMap::new();
+    let mut seen: HashMap<String, Entry> = HashMap::new();
     for (position, shard) in cluster.shards.iter().enumerate() {
         let place = |key: &str| format!("{}: shards[{position}] ({}): {key}", file.display(), shard.name);
         let strings = std::iter::once(("primary".to_owned(), &shard.primary)).chain(
             shard.replicas.iter().enumerate().map(|(number, string)| (format!("replicas[{number}]"), string)),
         );
         for (key, string) in strings {
-            match shard_db::databases_of(string) {
-                Err(reason) => problems.push(format!("{}: {reason}", place(&key))),
-                Ok(databases) => {
-                    for database in databases {
-                        if let Some(other) = seen.insert(database.clone(), place(&key))
-                            && other != place(&key)
-                        {
-                            problems.push(format!("{}: leads to {database}, as does {other}", place(&key)));
-                        }
-                    }
+            let databases = match shard_db::databases_of(string) {
+                Ok(databases) => databases,
+                Err(reason) => {
+                    problems.push(format!("{}: {reason}", place(&key)));
+                    continue;
+                }
+            };
+            let entry = Entry { place: place(&key), shard: position, names_several: databases.len() > 1 };
+            for database in databases {
+                if let Some(other) = seen.insert(database.clone(), entry.clone())
+                    && !entry.may_share_with(&other)
+                {
+                    problems.push(format!("{}: leads to {database}, as does {}", entry.place, other.place));
                 }
             }
         }
@@ -188,6 +192,20 @@ fn check_addresses(file: &Path, cluster: &Cluster, problems: &mut Vec<String>) {
         {
             problems.push(format!("{}: {error}", place("redis")));
         }
+    }
+}
+
+/// A connection string of `cluster.toml`.
+#[derive(Clone, PartialEq, Eq)]
+struct Entry {
+    place: String,
+    shard: usize,
+    names_several: bool,
+}
+
+impl Entry {
+    fn may_share_with(&self, other: &Self) -> bool {
+        self == other || (self.shard == other.shard && self.names_several && other.names_several)
     }
 }
 

@@ -102,7 +102,8 @@ impl ShardDb {
         Self::connect(&role, shard, &shard.primary, target, patience).await
     }
 
-    /// Connects to the replica with this connection string.
+    /// Connects to the replica with this connection string: of several hosts, the one that takes no writes. One that
+    /// is named alone is looked at whatever it does, so that it can be said what is wrong with it.
     ///
     /// # Errors
     /// [`DbError`], when the patience for each of its hosts is at an end at the latest.
@@ -112,7 +113,9 @@ impl ShardDb {
         patience: Patience,
     ) -> Result<Self, DbError> {
         let role = format!("replica of {}", shard.name);
-        Self::connect(&role, shard, connection_string, TargetSessionAttrs::Any, patience).await
+        let is_one_of_several = addresses_of(connection_string).is_ok_and(|addresses| addresses.len() > 1);
+        let target = if is_one_of_several { TargetSessionAttrs::ReadOnly } else { TargetSessionAttrs::Any };
+        Self::connect(&role, shard, connection_string, target, patience).await
     }
 
     async fn connect(

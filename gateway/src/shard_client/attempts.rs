@@ -6,6 +6,7 @@
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
+use axum::http::HeaderValue;
 use picopay_shared::command::{Command, Outcome, Transaction};
 
 /// Retries of the gateway's own, after a failed attempt.
@@ -146,6 +147,7 @@ impl Attempts {
             Outcome::Unavailable { .. } => return Settled::Failed(Failure::Unavailable),
             Outcome::OutcomeUnknown => return Settled::Failed(Failure::OutcomeUnknown),
             Outcome::Internal => return Settled::Failed(Failure::Internal),
+            Outcome::Overloaded => return Settled::Failed(Failure::Overloaded),
         };
         Settled::Final(written)
     }
@@ -231,6 +233,8 @@ pub struct Done {
     pub command: Command,
     /// How it ended.
     pub attempt: Attempt<Outcome>,
+    /// The session token of an answer that tells of something written.
+    pub session: Option<HeaderValue>,
 }
 
 #[cfg(test)]
@@ -313,6 +317,9 @@ mod tests {
             (vec![Unsent(NotSent::TooLate)], "Overloaded"),
             (vec![unavailable(), unavailable()], "Unavailable"),
             (vec![Answered(Outcome::Internal)], "Internal"),
+            // A node that has too much to do is not asked again.
+            (vec![Answered(Outcome::Overloaded)], "Overloaded"),
+            (vec![Unanswered, Answered(Outcome::Overloaded)], "OutcomeUnknown"),
             // One lost answer, and nothing after it says "nothing happened" any more.
             (vec![Unanswered, Unsent(NotSent::Unreachable)], "OutcomeUnknown"),
             (vec![Unanswered, Unsent(NotSent::BreakerOpen)], "OutcomeUnknown"),

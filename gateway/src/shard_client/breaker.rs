@@ -1,14 +1,23 @@
 //! A shard that does not answer is left alone for a while, and its users are told at once.
 //!
-//! Closed: everything passes. Open: nothing does, until the pause is over; then one probe. If it succeeds the
-//! breaker closes, if not the pause doubles. Time is handed in, so that no test waits.
+//! Two things are told to it: how calls end, and whether any node answers the gateway's own poll. With one batch under
+//! way at a time a frozen node costs one failed call per `call_timeout`, so calls alone would take ten seconds to
+//! convince it; the poll is the second witness.
+//!
+//! Closed: everything passes. Open: nothing does while polls go unanswered, since no user has to find out what the poll
+//! finds out too. When they are answered and the pause is over, one probe goes. If it succeeds the breaker closes, if
+//! not the pause doubles. Time is handed in, so that no test waits.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// Failures in a row that open it. Fewer would open it for one lost packet; more would tie up requests longer.
+/// Failed calls in a row that open it by themselves. Fewer would open it for one lost packet; more would tie up
+/// requests longer.
 const FAILURES_MAX: u32 = 5;
+/// Unanswered polls in a row that open it by themselves, so that also the first users of an idle shard hear at once that
+/// it is dead. One could be a node that is busy for a second; calls that succeed take that back.
+const SILENT_POLLS_MAX: u32 = 2;
 /// The first pause: a restarted node is back within about a second.
 const PAUSE_MIN: Duration = Duration::from_millis(500);
 /// The longest: users of a shard that came back wait at most this long for the probe to notice.
@@ -26,11 +35,32 @@ pub struct Breaker {
 
 #[derive(Debug)]
 struct State {
+    /// Calls that failed since the last that succeeded.
     failures: u32,
+    /// Polls that nobody answered since the last that somebody did.
+    silent_polls: u32,
     pause: Duration,
     /// When the next probe may go. Moved on when one goes, so that there is only one.
     next_probe: Option<Instant>,
     is_probing: bool,
+}
+
+impl State {
+    fn closed() -> Self {
+        Self { failures: 0, silent_polls: 0, pause: PAUSE_MIN, next_probe: None, is_probing: false }
+    }
+
+    /// Enough of either, or both witnesses of the same.
+    fn is_convinced(&self) -> bool {
+        self.failures >= FAILURES_MAX
+            || self.silent_polls >= SILENT_POLLS_MAX
+            || (self.failures > 0 && self.silent_polls > 0)
+    }
+
+    /// `jitter` in 0 … 1 spreads the probes of many gateways.
+    fn pause_from(&mut self, now: Instant, jitter: f64) {
+        self.next_probe = Some(now + self.pause.mul_f64(0.5 + jitter.clamp(0.0, 1.0) / 2.0));
+    }
 }
 
 /// What a breaker says to a request.
@@ -72,8 +102,7 @@ impl BreakerState {
 impl Breaker {
     /// A closed one.
     pub fn new(probe_max: Duration) -> Self {
-        let state = State { failures: 0, pause: PAUSE_MIN, next_probe: None, is_probing: false };
-        Self { is_open: AtomicBool::new(false), state: Mutex::new(state), probe_max }
+        Self { is_open: AtomicBool::new(false), state: Mutex::new(State::closed()), probe_max }
     }
 
     /// Whether a request may go now.
@@ -84,6 +113,9 @@ impl Breaker {
         let mut state = self.lock();
         match state.next_probe {
             None => Admission::Pass,
+            Some(at) if state.silent_polls > 0 => {
+                Admission::Refuse { wait: at.saturating_duration_since(now) }
+            }
             Some(at) if at <= now => {
                 state.next_probe = Some(now + self.probe_max);
                 state.is_probing = true;
@@ -101,25 +133,45 @@ impl Breaker {
     /// The shard answered, whatever it said.
     pub fn record_success(&self) {
         let mut state = self.lock();
-        *state = State { failures: 0, pause: PAUSE_MIN, next_probe: None, is_probing: false };
+        *state = State::closed();
         self.is_open.store(false, Ordering::Release);
     }
 
-    /// The shard could not be reached or did not answer in time. `jitter` in 0 … 1 spreads the probes of many gateways.
-    pub fn record_failure(&self, now: Instant, jitter: f64) {
+    /// A call could not reach the shard or was not answered in time. `jitter` in 0 … 1 spreads the probes of many
+    /// gateways. Whether this opened it.
+    pub fn record_failure(&self, now: Instant, jitter: f64) -> bool {
         let mut state = self.lock();
         state.failures = state.failures.saturating_add(1);
-        let was_open = state.next_probe.is_some();
+        if state.next_probe.is_none() {
+            return self.open_if_convinced(&mut state, now, jitter);
+        }
         // While it is open only the probe's failure counts. Others were sent before it opened.
-        if state.failures < FAILURES_MAX || (was_open && !state.is_probing) {
-            return;
-        }
-        if was_open {
+        if state.is_probing {
+            state.is_probing = false;
             state.pause = (state.pause * 2).min(PAUSE_MAX);
+            state.pause_from(now, jitter);
         }
-        state.is_probing = false;
-        state.next_probe = Some(now + state.pause.mul_f64(0.5 + jitter.clamp(0.0, 1.0) / 2.0));
-        self.is_open.store(true, Ordering::Release);
+        false
+    }
+
+    /// No node of the shard answered a poll. Whether this opened it.
+    pub fn record_silence(&self, now: Instant, jitter: f64) -> bool {
+        let mut state = self.lock();
+        state.silent_polls = state.silent_polls.saturating_add(1);
+        state.next_probe.is_none() && self.open_if_convinced(&mut state, now, jitter)
+    }
+
+    /// A node answered a poll. That alone does not close it: the way of a write may hang all the same.
+    pub fn record_sign_of_life(&self) {
+        self.lock().silent_polls = 0;
+    }
+
+    fn open_if_convinced(&self, state: &mut State, now: Instant, jitter: f64) -> bool {
+        if state.is_convinced() {
+            state.pause_from(now, jitter);
+            self.is_open.store(true, Ordering::Release);
+        }
+        self.is_open()
     }
 
     /// How long until the next probe; nothing when closed.
@@ -168,6 +220,39 @@ mod tests {
             breaker.record_success();
         }
         assert_eq!(opened(now).admit(now), Admission::Refuse { wait: PAUSE_MIN });
+    }
+
+    #[test]
+    fn a_failed_call_and_a_silent_poll_open_it_in_either_order_and_so_do_two_silent_polls() {
+        let now = Instant::now();
+        let call = |breaker: &Breaker| breaker.record_failure(now, FULL_JITTER);
+        let poll = |breaker: &Breaker| breaker.record_silence(now, FULL_JITTER);
+        let breaker = Breaker::new(Duration::from_secs(2));
+        assert_eq!((call(&breaker), poll(&breaker)), (false, true));
+        let breaker = Breaker::new(Duration::from_secs(2));
+        assert_eq!((poll(&breaker), call(&breaker)), (false, true));
+        let breaker = Breaker::new(Duration::from_secs(2));
+        assert_eq!((poll(&breaker), poll(&breaker)), (false, true));
+        // What was taken back counts no more.
+        let breaker = Breaker::new(Duration::from_secs(2));
+        assert!(!poll(&breaker));
+        breaker.record_sign_of_life();
+        assert!(!call(&breaker));
+        breaker.record_success();
+        assert!(!poll(&breaker));
+        assert_eq!(breaker.admit(now), Admission::Pass);
+    }
+
+    #[test]
+    fn no_user_probes_a_shard_whose_polls_nobody_answers() {
+        let now = Instant::now();
+        let breaker = opened(now);
+        assert!(!breaker.record_silence(now, FULL_JITTER), "it is open already");
+        let later = now + PAUSE_MAX;
+        assert!(matches!(breaker.admit(later), Admission::Refuse { .. }));
+        breaker.record_sign_of_life();
+        assert_eq!(breaker.admit(later), Admission::Probe);
+        assert_ne!(breaker.state(), BreakerState::Closed, "only a call that succeeds closes it");
     }
 
     #[test]

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use picopay_shared::batcher::{LaneEnd, Pending, Reply};
 use picopay_shared::command::{Command, Outcome, WriteBatch, WriteReply};
+use picopay_shared::session::SessionToken;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
@@ -18,6 +19,7 @@ use tracing::{error, warn};
 use super::Shard;
 use super::attempts::{Attempt, Done, NotSent};
 use super::wire::{Ask, CallError};
+use crate::session;
 
 /// A node starts nothing that it cannot finish in time, and needs at least this for a batch; with less left, nothing
 /// is sent and the client hears for certain that nothing happened.
@@ -91,14 +93,16 @@ async fn run_batch(shard: &Shard, batch: Vec<Pending<Job, Done>>, number: usize)
     let answer = answer.and_then(|bytes| read_reply(shard, &bytes, request.commands.len()));
     let pairs = request.commands.into_iter().zip(replies);
     match answer {
-        Ok(outcomes) => {
+        Ok(WriteReply { outcomes, position, .. }) => {
+            let session =
+                position.map(|position| session::to_header(SessionToken::new(&shard.name, position)));
             for ((command, reply), outcome) in pairs.zip(outcomes) {
-                reply.send(Done { command, attempt: Attempt::Answered(outcome) });
+                reply.send(Done { command, attempt: Attempt::Answered(outcome), session: session.clone() });
             }
         }
         Err(error) => {
             for (command, reply) in pairs {
-                reply.send(Done { command, attempt: error.into() });
+                reply.send(Done { command, attempt: error.into(), session: None });
             }
         }
     }
@@ -126,7 +130,7 @@ fn admit(shard: &Shard, batch: Vec<Pending<Job, Done>>) -> Option<Batch> {
             None
         };
         if let Some(refusal) = refusal {
-            reply.send(Done { command, attempt: Attempt::NotSent(refusal) });
+            reply.send(Done { command, attempt: Attempt::NotSent(refusal), session: None });
         } else if ticket.send() {
             commands.push(command);
             replies.push(reply);
@@ -137,7 +141,7 @@ fn admit(shard: &Shard, batch: Vec<Pending<Job, Done>>) -> Option<Batch> {
     (!commands.is_empty()).then_some(Batch { commands, replies, deadline })
 }
 
-fn read_reply(shard: &Shard, bytes: &[u8], expected: usize) -> Result<Vec<Outcome>, CallError> {
+fn read_reply(shard: &Shard, bytes: &[u8], expected: usize) -> Result<WriteReply, CallError> {
     let reply: WriteReply = postcard::from_bytes(bytes).map_err(|error| {
         error!(shard = shard.name, %error, "the node's reply makes no sense");
         CallError::Unanswered
@@ -156,7 +160,7 @@ fn read_reply(shard: &Shard, bytes: &[u8], expected: usize) -> Result<Vec<Outcom
     if reply.commit_us > 0 {
         shard.metrics.commit.observe(f64::from(reply.commit_us) / 1e6);
     }
-    Ok(reply.outcomes)
+    Ok(reply)
 }
 
 impl<T> From<CallError> for Attempt<T> {

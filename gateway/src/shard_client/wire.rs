@@ -16,7 +16,7 @@ use picopay_shared::cluster::Shard;
 use picopay_shared::command::WRITE_PATH;
 use picopay_shared::config::Secret;
 use picopay_shared::node_status::STATUS_PATH;
-use picopay_shared::query::READ_PATH;
+use picopay_shared::query::{DEADLINE_HEADER, READ_PATH};
 use tokio::time::{Instant, timeout_at};
 use tracing::warn;
 
@@ -24,6 +24,10 @@ use crate::config::ShardClientConfig;
 
 /// How long a node that took no connection or did not answer comes last, so that not every request waits for it anew.
 const AVOID_FOR: Duration = Duration::from_secs(1);
+
+/// A node is told to answer a read so much earlier than nobody waits any more: the time that its answer may need to come
+/// back, so that a late one is its own "not in time" and not a node that does not answer.
+const WAY_BACK: Duration = Duration::from_millis(20);
 
 /// Connections to all nodes.
 pub type NodeConnections = Client<HttpConnector, Full<Bytes>>;
@@ -139,7 +143,7 @@ impl Nodes {
         deadline: Instant,
     ) -> Result<Bytes, CallError> {
         let node = &self.all[position];
-        let request = self.request(ask, node, body);
+        let request = self.request(ask, node, body, deadline);
         let call = async {
             let response = self.connections.request(request).await.map_err(|error| {
                 let is_unsent = error.is_connect();
@@ -173,7 +177,7 @@ impl Nodes {
         }
     }
 
-    fn request(&self, ask: Ask, node: &Node, body: Bytes) -> Request<Full<Bytes>> {
+    fn request(&self, ask: Ask, node: &Node, body: Bytes, deadline: Instant) -> Request<Full<Bytes>> {
         let (method, uri) = match ask {
             Ask::Write => (Method::POST, &node.write),
             Ask::Read => (Method::POST, &node.read),
@@ -183,6 +187,12 @@ impl Nodes {
         *request.method_mut() = method;
         *request.uri_mut() = uri.clone();
         request.headers_mut().insert(header::AUTHORIZATION, self.bearer.clone());
+        // A batch carries its own, and a status is always wanted at once.
+        if ask == Ask::Read {
+            let left = deadline.saturating_duration_since(Instant::now()).saturating_sub(WAY_BACK);
+            let left_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
+            request.headers_mut().insert(DEADLINE_HEADER, HeaderValue::from(left_ms));
+        }
         request
     }
 

@@ -117,7 +117,7 @@ async fn serve(mut stream: TcpStream, state: Arc<State>) {
             }
         };
         let outcomes = batch.commands.iter().map(outcome).collect();
-        let reply = WriteReply { outcomes, cache_hits: 0, commit_us: 100 };
+        let reply = WriteReply { outcomes, cache_hits: 0, commit_us: 100, position: None };
         respond(&mut stream, 200, &postcard::to_stdvec(&reply).unwrap()).await;
     }
 }

@@ -12,6 +12,7 @@ use picopay_local::{LocalCluster, programs};
 use picopay_shared::cluster::{Cluster, Shard};
 use serde::Serialize;
 use tokio::process::Command;
+use tokio_postgres::config::TargetSessionAttrs;
 use tokio_postgres::{Client, Config, NoTls};
 
 use super::pace::Pace;
@@ -200,7 +201,7 @@ impl Place {
             shard.password.as_ref().context("the local cluster has passwords")?.expose().to_owned();
         let superuser = cluster.connect_as_superuser(position).await?;
         superuser.batch_execute(&format!("CREATE DATABASE {DATABASE} OWNER \"{user}\"")).await?;
-        config.password(&password).dbname(DATABASE);
+        config.password(&password).dbname(DATABASE).target_session_attrs(TargetSessionAttrs::ReadWrite);
         let place = Self {
             config,
             sockets: sockets.to_owned(),

@@ -98,14 +98,16 @@ impl Processes {
     pub fn of(cluster: &LocalCluster) -> anyhow::Result<Self> {
         let (mut gateways, mut nodes, mut primaries) = (Vec::new(), Vec::new(), Vec::new());
         let (mut replicas, mut redis) = (Vec::new(), Vec::new());
+        let primaries_now: Vec<String> =
+            cluster.shards().iter().map(|shard| shard.primary().name().to_owned()).collect();
         for process in cluster.processes() {
             let name = process.name();
             let pid = process.pid().with_context(|| format!("{name} does not run"))?;
             let place = match name {
                 "gateway" => &mut gateways,
                 "redis" => &mut redis,
-                _ if name.ends_with("-primary") => &mut primaries,
-                _ if name.ends_with("-replica") => &mut replicas,
+                _ if primaries_now.iter().any(|primary| primary == name) => &mut primaries,
+                _ if name.contains("-postgres-") => &mut replicas,
                 _ if name.contains("-node-") => &mut nodes,
                 _ => bail!("{name}: the bench does not know what this process is"),
             };

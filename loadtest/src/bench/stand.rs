@@ -24,7 +24,7 @@ use crate::report::Surroundings;
 use crate::run::{self, Measured, Plan, Rhythm, Stop};
 use crate::scenario::{Scenario, ScenarioTraffic};
 use crate::shard_map::ShardMap;
-use crate::tally::{Errors, count_error};
+use crate::tally::{Errors, Second, count_error};
 use crate::verify;
 
 /// What each user has before the load: more than the hottest one is ever charged.
@@ -199,7 +199,41 @@ impl Stand {
     /// When it was stopped, or a promise of the contract was broken: then no figure means anything.
     pub async fn load(&mut self, load: &Load, stop: &Stop) -> anyhow::Result<LoadFigures> {
         let scenario = Scenario::new(load.mix.scenario(self.users))?;
-        let plan = Plan {
+        let plan = self.plan(&scenario, load);
+        let traffic = self.traffic(&scenario);
+        let began_s = self.age_s();
+        let written_before = self.written().await?;
+        let mut window = Window::new(&self.processes, load)?;
+        let measured = run::run(&plan, stop, traffic, |second| window.look(second.index)).await?;
+        let spent = window.spent()?;
+        let written = self.written().await? - written_before;
+        refuse_unusable(&measured)?;
+        let figures = figures(&measured, &plan, spent, written, began_s);
+        for (code, count) in &figures.errors {
+            count_error(&mut self.errors, code, *count);
+        }
+        Ok(figures)
+    }
+
+    /// Runs one load and gives all that was counted: for loads of which a part is meant to fail.
+    ///
+    /// # Errors
+    /// As [`Stand::load`].
+    pub async fn count(
+        &self,
+        load: &Load,
+        stop: &Stop,
+        on_second: impl FnMut(&Second),
+    ) -> anyhow::Result<Measured> {
+        let scenario = Scenario::new(load.mix.scenario(self.users))?;
+        let plan = self.plan(&scenario, load);
+        let measured = run::run(&plan, stop, self.traffic(&scenario), on_second).await?;
+        refuse_unusable(&measured)?;
+        Ok(measured)
+    }
+
+    fn plan(&self, scenario: &Scenario, load: &Load) -> Plan {
+        Plan {
             target: self.target.clone(),
             rhythm: load.rhythm,
             connections: load.connections,
@@ -209,26 +243,12 @@ impl Stand {
             request_timeout: REQUEST_TIMEOUT,
             seed: scenario.args().seed,
             shards: Arc::clone(&self.shards),
-        };
-        let traffic = {
-            let (scenario, target, sinks) = (scenario.clone(), self.target.clone(), self.acks.sinks());
-            move |worker| ScenarioTraffic::new(&scenario, &target, worker, Some(AckSinks::sink(&sinks)))
-        };
-        let began_s = self.age_s();
-        let written_before = self.written().await?;
-        let mut window = Window::new(&self.processes, load)?;
-        let measured = run::run(&plan, stop, traffic, |second| window.look(second.index)).await?;
-        let spent = window.spent()?;
-        let written = self.written().await? - written_before;
-        ensure!(!measured.was_stopped, "stopped");
-        if let Some(broken) = measured.tally.broken_shown.first() {
-            bail!("the gateway broke a promise ({:?}): {}", broken.promise, broken.detail);
         }
-        let figures = figures(&measured, &plan, spent, written, began_s);
-        for (code, count) in &figures.errors {
-            count_error(&mut self.errors, code, *count);
-        }
-        Ok(figures)
+    }
+
+    fn traffic(&self, scenario: &Scenario) -> impl Fn(u32) -> ScenarioTraffic + Clone + Send + use<> {
+        let (scenario, target, sinks) = (scenario.clone(), self.target.clone(), self.acks.sinks());
+        move |worker| ScenarioTraffic::new(&scenario, &target, worker, Some(AckSinks::sink(&sinks)))
     }
 
     /// Good answers of a server's life, and what it wrote for them.
@@ -282,6 +302,15 @@ impl std::ops::Sub for Written {
     fn sub(self, before: Self) -> Self {
         Self { wal_bytes: self.wal_bytes - before.wal_bytes, commits: self.commits - before.commits }
     }
+}
+
+/// A load that was stopped, or in which a promise of the contract was broken, has no figures.
+fn refuse_unusable(measured: &Measured) -> anyhow::Result<()> {
+    ensure!(!measured.was_stopped, "stopped");
+    if let Some(broken) = measured.tally.broken_shown.first() {
+        bail!("the gateway broke a promise ({:?}): {}", broken.promise, broken.detail);
+    }
+    Ok(())
 }
 
 /// CPU times at the beginning and the end of the measured part of a load.

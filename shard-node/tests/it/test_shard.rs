@@ -14,7 +14,8 @@ use picopay_shared::command::{
 use picopay_shared::id::TransactionId;
 use picopay_shared::money::{Amount, Currency, Money};
 use picopay_shared::node_status::{NodeStatus, STATUS_PATH};
-use picopay_shared::query::{Answer, Consistency, Found, HistoryQuery, Query, READ_PATH};
+use picopay_shared::query::{Answer, Consistency, Found, HistoryQuery, Query, READ_PATH, ReadRequest};
+use picopay_shared::session::SessionToken;
 use picopay_shared::slot::UserId;
 use uuid::Uuid;
 
@@ -152,8 +153,21 @@ impl NodeClient {
         self.write(vec![command]).await.remove(0)
     }
 
+    /// One command, and the session token with which a read sees it.
+    pub async fn run_with_session(&self, command: Command) -> (Outcome, SessionToken) {
+        let mut reply = self.try_write(vec![command]).await.unwrap();
+        let position = reply.position.unwrap_or_else(|| panic!("no position: {reply:?}"));
+        // The name of the only shard that these tests have.
+        (reply.outcomes.remove(0), SessionToken::new("shard-1", position))
+    }
+
     pub async fn read(&self, query: Query) -> Answer {
-        let bytes = self.call("POST", READ_PATH, postcard::to_stdvec(&query).unwrap()).await.unwrap();
+        self.read_with(query, None).await
+    }
+
+    pub async fn read_with(&self, query: Query, session: Option<SessionToken>) -> Answer {
+        let request = ReadRequest { query, session };
+        let bytes = self.call("POST", READ_PATH, postcard::to_stdvec(&request).unwrap()).await.unwrap();
         postcard::from_bytes(&bytes).unwrap()
     }
 
@@ -183,9 +197,13 @@ impl NodeClient {
     }
 
     pub async fn history(&self, user_id: UserId) -> Answer {
+        self.history_with(user_id, None).await
+    }
+
+    pub async fn history_with(&self, user_id: UserId, session: Option<SessionToken>) -> Answer {
         let query =
             HistoryQuery { user_id, limit: 100, before: None, kind: None, from_ms: None, to_ms: None };
-        self.read(Query::History(query)).await
+        self.read_with(Query::History(query), session).await
     }
 }
 

@@ -69,6 +69,16 @@ async fn good_files_are_summed_up_without_their_secrets() {
 }
 
 #[tokio::test]
+async fn primary_and_replica_may_name_the_same_servers_whose_roles_change() {
+    let both = CLUSTER
+        .replace("10.0.0.2,10.0.0.3:5433", "10.0.0.2,10.0.0.3")
+        .replace("host=10.0.0.3 dbname=other", "host=10.0.0.3,10.0.0.2 dbname=picopay");
+    Files::new(&[("cluster.toml", &both)]).check("table").await.success();
+    let one = both.replace("host=10.0.0.3,10.0.0.2", "host=10.0.0.2");
+    Files::new(&[("cluster.toml", &one)]).check("table").await.failure("leads to 10.0.0.2:5432/picopay");
+}
+
+#[tokio::test]
 async fn every_problem_of_every_file_is_named_at_once() {
     let gateway = GATEWAY.replace("\"write\"", "\"everything\"").replace("sha256:", "md5:");
     let node = NODE.replace("shard-1", "shard-9");

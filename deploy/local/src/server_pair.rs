@@ -1,0 +1,298 @@
+//! The two PostgreSQL servers of a shard, and which of them is the primary now.
+//!
+//! They are called `a` and `b` and not after their roles, since the roles change and names should not. `a` is the
+//! primary of a new shard. Each names the other as its synchronous standby, at all times: a standby that is promoted
+//! acknowledges nothing before the other follows it, so there is no moment in which a write is on one of them only.
+//!
+//! Which one is the primary stands in their data alone: it is the one without a `standby.signal`, which PostgreSQL
+//! removes when it promotes. A primary that was replaced is never started again from its own data, since that may
+//! hold what nobody else has: it is set aside, and a new copy of the new primary takes its place. `pg_rewind` would
+//! spare the copy, but asks every primary for more log (`wal_log_hints`) all the time.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use picopay_shared::cluster::Durability;
+
+use crate::LocalError;
+use crate::folder::{Folder, remove, write};
+use crate::postgres::{self, Blueprint, Ground, Role, Server, Stage};
+use crate::process::{Process, start_on_free_port};
+use crate::spec::ClusterSpec;
+
+/// Their letters, in the order of their positions here.
+const LETTERS: [&str; 2] = ["a", "b"];
+
+/// What a failover did, and how long it took.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failover {
+    /// The server that is the primary now: `shard-1-postgres-b`.
+    pub primary: String,
+    /// From the order to a primary that takes statements: the old one's orderly end, if it still ran, included. No
+    /// write of a replicated shard is acknowledged before the next one.
+    pub promoted_in: Duration,
+    /// From there to a standby that follows the new primary.
+    pub rebuilt_in: Duration,
+}
+
+/// The two servers of a shard.
+#[derive(Debug)]
+pub(crate) struct ServerPair {
+    servers: [Server; 2],
+    /// The position of the primary.
+    primary: AtomicUsize,
+    /// Held while the roles change.
+    changing: tokio::sync::Mutex<()>,
+}
+
+/// Where the servers of one shard are, and what is asked of them.
+#[derive(Clone, Copy)]
+struct Site<'a> {
+    shard: &'a str,
+    folder: &'a Folder,
+    ground: &'a Ground,
+    spec: &'a ClusterSpec,
+}
+
+impl ServerPair {
+    /// Makes the servers of a shard if they are not there, and starts them.
+    pub(crate) async fn start(
+        folder: &Folder,
+        ground: &Ground,
+        spec: &ClusterSpec,
+        shard: &str,
+    ) -> Result<Self, LocalError> {
+        let site = Site { shard, folder, ground, spec };
+        let made = site.place().join("made");
+        // Half of a shard is worth nothing: the slots are dealt out when all are complete.
+        let is_new = !made.is_file();
+        let stage = if is_new { Stage::Making } else { Stage::Serving };
+        if is_new {
+            let name = site.name(0);
+            postgres::initdb(ground, &name, &site.data(0), folder.log(&name)).await?;
+        } else {
+            site.rename_data_of_old_clusters()?;
+        }
+        let first = if is_new { 0 } else { site.find_primary()? };
+        let second = 1 - first;
+        let primary = site.start_server(first, Role::Primary, stage).await?;
+        if is_new {
+            postgres::create_roles(ground, &primary).await?;
+        }
+        let role = Role::Replica { primary_port: primary.port };
+        if is_new || !site.is_standby(second) {
+            site.copy(&primary, second, is_new || folder.is_temporary()).await?;
+        }
+        let replica = site.start_server(second, role, stage).await?;
+        postgres::wait_until_streaming(ground, &primary, &replica.process, site.sync_state()).await?;
+        remove(&site.aside(second))?;
+        if is_new {
+            let blueprints = (site.blueprint(first, Role::Primary), site.blueprint(second, role));
+            tokio::try_join!(
+                postgres::begin_to_serve(ground, &blueprints.0, &primary),
+                postgres::begin_to_serve(ground, &blueprints.1, &replica)
+            )?;
+            write(&made, "")?;
+        }
+        let servers = if first == 0 { [primary, replica] } else { [replica, primary] };
+        Ok(Self { servers, primary: AtomicUsize::new(first), changing: tokio::sync::Mutex::default() })
+    }
+
+    /// The server that takes writes.
+    pub(crate) fn primary(&self) -> &Server {
+        &self.servers[self.primary.load(Ordering::Acquire)]
+    }
+
+    /// The server that follows it.
+    pub(crate) fn replica(&self) -> &Server {
+        &self.servers[1 - self.primary.load(Ordering::Acquire)]
+    }
+
+    /// The ports of both, whatever their roles.
+    pub(crate) fn ports(&self) -> [u16; 2] {
+        [self.servers[0].port, self.servers[1].port]
+    }
+
+    /// Makes the replica the primary, and a new replica of what was the primary. That one is stopped first if it still
+    /// runs, so that the two never both take writes, and so that the replica gets the last of its log; if it does
+    /// not end in order, because it is frozen for example, it is killed.
+    ///
+    /// # Errors
+    /// When the replica does not run, or did not follow a primary that still runs: then nothing was changed. When the
+    /// new replica cannot be made, the new primary stays, and the old one's data stands aside for an operator.
+    pub(crate) async fn fail_over(
+        &self,
+        folder: &Folder,
+        ground: &Ground,
+        spec: &ClusterSpec,
+        shard: &str,
+    ) -> Result<Failover, LocalError> {
+        let site = Site { shard, folder, ground, spec };
+        let _alone = self.changing.lock().await;
+        let started = Instant::now();
+        let old_position = self.primary.load(Ordering::Acquire);
+        let new_position = 1 - old_position;
+        let (old, new) = (&self.servers[old_position], &self.servers[new_position]);
+        if !new.process.is_running() {
+            return Err(LocalError::Unfit(format!(
+                "{shard} has nothing to fail over to: its replica {} does not run",
+                new.process.name()
+            )));
+        }
+        // Now, while to fail costs nothing: a frozen replica runs, and never answers.
+        let standby = postgres::connect_to_administer(ground, new).await?;
+        if old.process.is_running() && !may_leave(ground, old, &new.process).await {
+            return Err(LocalError::Unfit(format!(
+                "{shard} stays on {}: its replica {} does not follow it, and would be a step back",
+                old.process.name(),
+                new.process.name()
+            )));
+        }
+        old.process.stop().await?;
+        postgres::promote(&standby, &new.process).await?;
+        self.primary.store(new_position, Ordering::Release);
+        let promoted_in = started.elapsed();
+        site.set_aside(old_position)?;
+        postgres::configure(ground, &site.blueprint(new_position, Role::Primary), new.port)?;
+        new.process.reload();
+
+        site.copy(new, old_position, folder.is_temporary()).await?;
+        let role = Role::Replica { primary_port: new.port };
+        postgres::configure(ground, &site.blueprint(old_position, role), old.port)?;
+        old.process.start().await?;
+        postgres::wait_until_streaming(ground, new, &old.process, site.sync_state()).await?;
+        remove(&site.aside(old_position))?;
+        let primary = new.process.name().to_owned();
+        Ok(Failover { primary, promoted_in, rebuilt_in: started.elapsed().saturating_sub(promoted_in) })
+    }
+
+    /// Both, the primary first.
+    pub(crate) fn processes(&self) -> [Process; 2] {
+        [self.primary().process.clone(), self.replica().process.clone()]
+    }
+}
+
+impl<'a> Site<'a> {
+    fn place(self) -> PathBuf {
+        self.folder.shard(self.shard)
+    }
+
+    fn name(self, position: usize) -> String {
+        format!("{}-postgres-{}", self.shard, LETTERS[position])
+    }
+
+    fn data(self, position: usize) -> PathBuf {
+        self.place().join(format!("postgres-{}", LETTERS[position]))
+    }
+
+    /// Where the data of a primary goes that was replaced.
+    fn aside(self, position: usize) -> PathBuf {
+        self.data(position).with_extension("replaced")
+    }
+
+    fn is_synchronous(self) -> bool {
+        self.spec.durability == Durability::Replicated
+    }
+
+    /// What `pg_stat_replication` says of a replica that follows.
+    fn sync_state(self) -> &'static str {
+        if self.is_synchronous() { "sync" } else { "async" }
+    }
+
+    fn blueprint(self, position: usize, role: Role) -> Blueprint<'a> {
+        Blueprint {
+            name: self.name(position),
+            data: self.data(position),
+            role,
+            synchronous_standby: self.is_synchronous().then(|| self.name(1 - position)),
+            stage: Stage::Serving,
+            settings: match role {
+                Role::Primary => &self.spec.primary_settings,
+                Role::Replica { .. } => &self.spec.replica_settings,
+            },
+        }
+    }
+
+    async fn start_server(self, position: usize, role: Role, stage: Stage) -> Result<Server, LocalError> {
+        let blueprint = Blueprint { stage, ..self.blueprint(position, role) };
+        let log = self.folder.log(&blueprint.name);
+        let prepare = |port| postgres::prepare(self.ground, &blueprint, port, log.clone());
+        let (process, port) = start_on_free_port(&self.ground.ports, prepare).await?;
+        Ok(Server { process, port })
+    }
+
+    /// Puts a copy of `primary` where the data of the server at `position` is, ready to follow it.
+    async fn copy(self, primary: &Server, position: usize, is_quick: bool) -> Result<(), LocalError> {
+        let (data, name) = (self.data(position), self.name(position));
+        let next = data.with_extension("next");
+        let log = self.folder.log(&name);
+        postgres::base_backup(self.ground, &name, primary.port, &next, log, is_quick).await?;
+        postgres::make_standby(self.ground, &next)?;
+        // Whole, or not at all.
+        remove(&data)?;
+        rename(&next, &data)
+    }
+
+    /// From now on nobody can start it by mistake.
+    fn set_aside(self, position: usize) -> Result<(), LocalError> {
+        let (data, aside) = (self.data(position), self.aside(position));
+        remove(&aside)?;
+        rename(&data, &aside)
+    }
+
+    fn is_standby(self, position: usize) -> bool {
+        postgres::is_standby(&self.data(position))
+    }
+
+    /// Normally one of them is no standby. Neither is when the owner of the cluster was killed in the middle of a
+    /// failover: then the one that was promoted is on the higher timeline, or the other is set aside already.
+    fn find_primary(self) -> Result<usize, LocalError> {
+        let candidates: Vec<usize> =
+            (0..2).filter(|&position| self.data(position).is_dir() && !self.is_standby(position)).collect();
+        match candidates[..] {
+            [] => Err(LocalError::Unfit(format!(
+                "{} holds no primary: begin anew with --fresh",
+                self.place().display()
+            ))),
+            [only] => Ok(only),
+            _ => {
+                let timelines = [self.highest_timeline(0)?, self.highest_timeline(1)?];
+                Ok(usize::from(timelines[1] > timelines[0]))
+            }
+        }
+    }
+
+    /// The files of the log start with their timeline, eight hexadecimal digits, and promotion begins one.
+    fn highest_timeline(self, position: usize) -> Result<u32, LocalError> {
+        let folder = self.data(position).join("pg_wal");
+        let entries =
+            fs::read_dir(&folder).map_err(LocalError::system(format!("read {}", folder.display())))?;
+        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        let timelines = names.filter_map(|name| u32::from_str_radix(name.get(..8)?, 16).ok());
+        Ok(timelines.max().unwrap_or(0))
+    }
+
+    /// Clusters were once kept in folders that were called after roles.
+    fn rename_data_of_old_clusters(self) -> Result<(), LocalError> {
+        for (old, position) in [("primary", 0), ("replica", 1)] {
+            let (old, data) = (self.place().join(old), self.data(position));
+            if old.is_dir() && !data.exists() {
+                rename(&old, &data)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether nothing is lost when the replica takes over from a primary that runs. One that does not answer is as good as
+/// dead; the replica may not follow it any more, but then nothing was acknowledged since.
+async fn may_leave(ground: &Ground, primary: &Server, replica: &Process) -> bool {
+    let Ok(client) = postgres::connect_to_administer(ground, primary).await else { return true };
+    postgres::sync_state(&client, replica).await.map_or(true, |state| state.is_some())
+}
+
+fn rename(from: &Path, to: &Path) -> Result<(), LocalError> {
+    fs::rename(from, to).map_err(LocalError::system(format!("rename {}", from.display())))
+}

@@ -1,0 +1,114 @@
+//! `PicoPay-Session`, as clients see it: a short text that they keep and send back.
+//!
+//! It is no secret and guards nothing; whoever makes one up reads the same data from another database.
+
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use picopay_shared::session::{LogPosition, SessionToken};
+
+use crate::parameters::Parameters;
+
+/// The header, as it is written in the documentation.
+pub const NAME: &str = "PicoPay-Session";
+/// The same for lookups.
+pub static PICOPAY_SESSION: HeaderName = HeaderName::from_static("picopay-session");
+
+/// Changes with the layout below, so that a token of an older gateway is refused and not misread.
+const VERSION: u8 = 1;
+const LENGTH: usize = 1 + 8 + 4 + 8;
+
+const NOT_A_TOKEN: &str =
+    "must be one token, word for word as the answer to a write gave it; leave it out to read without one";
+
+/// The token as a header. Made once for a batch and cloned for its answers.
+pub fn to_header(token: SessionToken) -> HeaderValue {
+    HeaderValue::from_str(&encode(token)).expect("letters, digits, - and _")
+}
+
+/// The token that a read carries, if it carries one. What is wrong with it is told with all that is wrong.
+pub fn read(headers: &HeaderMap, parameters: &mut Parameters) -> Option<SessionToken> {
+    let mut values = headers.get_all(&PICOPAY_SESSION).iter();
+    let first = values.next()?;
+    let token = first.to_str().ok().and_then(decode).filter(|_| values.next().is_none());
+    if token.is_none() {
+        parameters.add_header(NAME, NOT_A_TOKEN);
+    }
+    token
+}
+
+fn encode(SessionToken { shard_hash, position }: SessionToken) -> String {
+    let mut bytes = [0; LENGTH];
+    bytes[0] = VERSION;
+    bytes[1..9].copy_from_slice(&shard_hash.to_be_bytes());
+    bytes[9..13].copy_from_slice(&position.timeline.to_be_bytes());
+    bytes[13..].copy_from_slice(&position.lsn.to_be_bytes());
+    URL_SAFE_NO_PAD.encode(bytes)
+}
+
+fn decode(text: &str) -> Option<SessionToken> {
+    let bytes: [u8; LENGTH] = URL_SAFE_NO_PAD.decode(text).ok()?.try_into().ok()?;
+    let (shard_hash, rest) = bytes[1..].split_first_chunk()?;
+    let (timeline, rest) = rest.split_first_chunk()?;
+    let (lsn, _) = rest.split_first_chunk()?;
+    let position = LogPosition { timeline: u32::from_be_bytes(*timeline), lsn: u64::from_be_bytes(*lsn) };
+    // No log has a timeline 0, and none is empty after a write.
+    let is_made_here = bytes[0] == VERSION && position.timeline > 0 && position.lsn > 0;
+    is_made_here.then_some(SessionToken { shard_hash: u64::from_be_bytes(*shard_hash), position })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn token() -> SessionToken {
+        SessionToken::new("shard-1", LogPosition { timeline: 3, lsn: 0x1_6B37_4D48 })
+    }
+
+    fn read_all(values: &[&str]) -> Result<Option<SessionToken>, String> {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(&PICOPAY_SESSION, HeaderValue::from_str(value).unwrap());
+        }
+        let mut parameters = Parameters::read(None, &[]);
+        let token = read(&headers, &mut parameters);
+        let told = |problem: crate::problem::Problem| String::from_utf8(problem.body("r", "")).unwrap();
+        parameters.finish(Some(token)).map_err(told)
+    }
+
+    #[test]
+    fn a_token_comes_back_as_it_was_given() {
+        let header = to_header(token());
+        assert_eq!(read_all(&[header.to_str().unwrap()]), Ok(Some(token())));
+        assert_eq!(read_all(&[]), Ok(None));
+    }
+
+    #[test]
+    fn a_token_is_short_and_never_changes_between_versions() {
+        // Clients hold tokens while gateways are replaced.
+        assert_eq!(encode(token()), "");
+    }
+
+    #[test]
+    fn what_was_never_a_token_is_refused_and_the_header_is_named() {
+        let good = encode(token());
+        let of = |timeline, lsn| encode(SessionToken::new("shard-1", LogPosition { timeline, lsn }));
+        for values in [
+            vec![""],
+            vec!["x"],
+            vec![&good[1..]],
+            vec![&format!("{good}A")],
+            vec![&format!("{good}=")],
+            vec![&format!(" {good}")],
+            vec![&format!("\"{good}\"")],
+            vec![&format!("B{}", &good[1..])],
+            vec![&format!("{good},{good}")],
+            vec![&of(0, 1)],
+            vec![&of(1, 0)],
+            vec![&good, &good],
+        ] {
+            let told = read_all(&values).unwrap_err();
+            assert!(told.contains(r#""header":"PicoPay-Session""#), "{values:?} gave {told}");
+        }
+    }
+}
