@@ -11,9 +11,12 @@ use serde_json::Value;
 use super::clock::Clock;
 use super::errors::{Errors, Failure, What};
 use super::findings::{Finding, Findings, Promise};
-use super::ledger::{Acknowledged, Asking, Ledger, Told, describe, text};
+use super::ledger::{Acknowledged, Asking, Ledger, Reply, Told, describe, text};
 use crate::shard_map::ShardMap;
 use crate::write::{Wish, Write, amount_text};
+
+/// Comes with a write's answer; a read that shows it sees that write.
+const SESSION: &str = "picopay-session";
 
 /// A transaction that was acknowledged this long ago is found by its id, whichever replica is asked: many times the lag
 /// beyond which a replica answers nothing.
@@ -71,8 +74,9 @@ impl Client {
             Err(error) => What::Lost(error.to_string()),
             Ok(answer) if is_decision(write, &answer) => {
                 let is_replayed = answer.header("idempotent-replayed") == Some("true");
+                let session = answer.header(SESSION).map(str::to_owned);
                 let told = Told { status: answer.status, body: answer.body };
-                self.ledger.take(write, told, is_replayed, asking);
+                self.ledger.take(write, Reply { told, is_replayed, session }, asking);
                 return Attempt::Decided;
             }
             Ok(answer) => match self.read_problem(&answer, &describe(write)) {
@@ -98,9 +102,15 @@ impl Client {
 
     /// Reads a path of one user; nothing when there was an error that passes.
     pub async fn read(&self, user: UserId, path: &str) -> Option<Value> {
+        self.read_after(user, path, None).await
+    }
+
+    async fn read_after(&self, user: UserId, path: &str, session: Option<&str>) -> Option<Value> {
         let began = self.clock.now();
         let url = format!("{}/v1{path}", self.gateway);
-        let what = match http_call::call(Method::GET, &url, &[("x-api-key", &self.api_key)], "").await {
+        let mut headers = vec![("x-api-key", self.api_key.as_str())];
+        headers.extend(session.map(|session| (SESSION, session)));
+        let what = match http_call::call(Method::GET, &url, &headers, "").await {
             Err(error) => What::Lost(error.to_string()),
             Ok(answer) if matches!(answer.status, 200 | 404) => return Some(answer.json()),
             Ok(answer) => self.read_problem(&answer, path)?,
@@ -128,15 +138,16 @@ impl Client {
         self.expect(is_right, &path, &answer);
     }
 
-    /// Looks up an acknowledged write.
-    pub async fn look_up(&self, acknowledged: &Acknowledged) {
+    /// Looks up an acknowledged write, with or without its session.
+    pub async fn look_up(&self, acknowledged: &Acknowledged, with_session: bool) {
         let path = format!("/transactions/{}", text(&acknowledged.id));
         let is_old = self.clock.now().saturating_sub(acknowledged.at) > FOUND_AFTER;
-        let Some(answer) = self.read(acknowledged.write.user, &path).await else { return };
+        let session = acknowledged.session.as_deref().filter(|_| with_session);
+        let Some(answer) = self.read_after(acknowledged.write.user, &path, session).await else { return };
         let found = &answer["transaction"];
         let is_same = found["id"].as_str().is_some_and(|id| id.as_bytes() == acknowledged.id)
             && found["idempotency_key"].as_str().is_some_and(|key| key.as_bytes() == acknowledged.write.key);
-        self.expect(is_same || (found.is_null() && !is_old), &path, &answer);
+        self.expect(is_same || (found.is_null() && session.is_none() && !is_old), &path, &answer);
     }
 
     fn expect(&self, is_right: bool, path: &str, answer: &Value) {

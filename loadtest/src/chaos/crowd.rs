@@ -164,7 +164,8 @@ impl Person {
             1 => self.client.read_history(user).await,
             _ => {
                 if let Some(acknowledged) = self.client.ledger.any_acknowledged(&mut self.random) {
-                    self.client.look_up(&acknowledged).await;
+                    let with_session = self.random.chance(0.5);
+                    self.client.look_up(&acknowledged, with_session).await;
                 }
             }
         }

@@ -36,6 +36,8 @@ pub enum Kind {
     PrimaryFrozen,
     /// SIGKILL of a primary, which recovers from its own log.
     PrimaryCrashed,
+    /// SIGKILL of a primary for good: its standby is promoted, and a new one is made.
+    PrimaryLost,
     /// Connections between gateway and node are reset, again and again.
     NodeWireReset,
     /// Nothing passes between gateway and node; what was sent arrives later.
@@ -58,7 +60,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::GatewayKilled,
         Self::NodeKilled,
         Self::NodeFrozen,
@@ -67,6 +69,7 @@ impl Kind {
         Self::ReplicaFrozen,
         Self::PrimaryFrozen,
         Self::PrimaryCrashed,
+        Self::PrimaryLost,
         Self::NodeWireReset,
         Self::NodeWireSilent,
         Self::NodeAnswersSilent,
@@ -94,6 +97,7 @@ impl Kind {
             Self::ReplicaFrozen => "replica frozen",
             Self::PrimaryFrozen => "primary frozen",
             Self::PrimaryCrashed => "primary crashed",
+            Self::PrimaryLost => "primary lost, standby promoted",
             Self::NodeWireReset => "gateway–node connections reset",
             Self::NodeWireSilent => "gateway–node silent",
             Self::NodeAnswersSilent => "node's answers held back",
@@ -135,6 +139,7 @@ impl Kind {
             | Self::ReplicaFrozen
             | Self::PrimaryFrozen
             | Self::PrimaryCrashed
+            | Self::PrimaryLost
             | Self::NodeWireReset
             | Self::NodeWireSilent
             | Self::NodeAnswersSilent
@@ -182,6 +187,7 @@ impl Fault {
             Kind::NodeKilled => self.kill(&shard.node(0), healing).await,
             Kind::RedisKilled => self.kill(&cluster.redis(), healing).await,
             Kind::PrimaryCrashed => self.kill(&shard.primary(), healing).await,
+            Kind::PrimaryLost => self.promote(cluster, healing).await,
             Kind::NodeFrozen => self.freeze(&shard.node(0), healing).await,
             Kind::RedisFrozen => self.freeze(&cluster.redis(), healing).await,
             Kind::ReplicaFrozen => self.freeze(&shard.replica(), healing).await,
@@ -210,6 +216,14 @@ impl Fault {
         tokio::time::sleep(self.hold).await;
         healing();
         process.start().await.with_context(doing)
+    }
+
+    async fn promote(self, cluster: &LocalCluster, healing: impl FnOnce()) -> anyhow::Result<()> {
+        cluster.shard(self.shard).primary().kill().await?;
+        tokio::time::sleep(self.hold).await;
+        healing();
+        cluster.failover(self.shard).await.context("the standby cannot be promoted")?;
+        Ok(())
     }
 
     async fn freeze(self, process: &Process, healing: impl FnOnce()) -> anyhow::Result<()> {

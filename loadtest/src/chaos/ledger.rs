@@ -44,7 +44,7 @@ pub struct Entry {
 }
 
 /// A write that was acknowledged.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Acknowledged {
     /// Its transaction.
     pub id: UuidText,
@@ -52,6 +52,19 @@ pub struct Acknowledged {
     pub write: Write,
     /// When, since the run began.
     pub at: Duration,
+    /// What a read shows to see this write.
+    pub session: Option<String>,
+}
+
+/// A decision with what came beside it.
+#[derive(Debug, Clone)]
+pub struct Reply {
+    /// The decision.
+    pub told: Told,
+    /// Whether it says that it was given before.
+    pub is_replayed: bool,
+    /// `PicoPay-Session`.
+    pub session: Option<String>,
 }
 
 /// How sure an answer is expected to be of itself.
@@ -123,7 +136,8 @@ impl Ledger {
     }
 
     /// Takes in a decision: the first under its key, or one that must be equal to the first.
-    pub fn take(&self, write: &Write, told: Told, is_replayed: bool, asking: Asking) {
+    pub fn take(&self, write: &Write, reply: Reply, asking: Asking) {
+        let Reply { told, is_replayed, session } = reply;
         let mut books = self.lock();
         let books = &mut *books;
         let entry = books.entries.get_mut(&write.key).expect("it was noted before it was sent");
@@ -149,13 +163,13 @@ impl Ledger {
         if told.status == 200 {
             match read_acknowledgement(write, &told, self.currency) {
                 Ok((id, line)) => {
-                    let acknowledged = Acknowledged { id, write: *write, at: self.clock.now() };
+                    let acknowledged = Acknowledged { id, write: *write, at: self.clock.now(), session };
                     line(&mut books.acks);
                     books.acks.flush();
-                    books.acknowledged.push(acknowledged);
                     if write.wish == Wish::Charge {
-                        books.refundable.push(acknowledged);
+                        books.refundable.push(acknowledged.clone());
                     }
+                    books.acknowledged.push(acknowledged);
                 }
                 Err(reason) => {
                     let text = format!("{reason}: {}; {}", describe(write), told.body);
@@ -183,15 +197,20 @@ impl Ledger {
         if books.refundable.is_empty() {
             None
         } else if random.chance(REFUND_TWICE) {
-            Some(books.refundable[place])
+            Some(books.refundable[place].clone())
         } else {
             Some(books.refundable.swap_remove(place))
         }
     }
 
-    /// Any acknowledged write.
+    /// Any acknowledged write; every other time the last one, which replicas may not have yet.
     pub fn any_acknowledged(&self, random: &mut Random) -> Option<Acknowledged> {
-        pick(&self.lock().acknowledged, random).copied()
+        let books = self.lock();
+        if random.chance(0.5) {
+            books.acknowledged.last().cloned()
+        } else {
+            pick(&books.acknowledged, random).cloned()
+        }
     }
 
     /// How many writes were acknowledged.
