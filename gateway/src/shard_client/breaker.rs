@@ -174,6 +174,13 @@ impl Breaker {
         self.is_open()
     }
 
+    /// Whether the next request would go to the shard, as far as anybody knows: closed, or a probe may go or is out. An
+    /// open breaker closes by a request alone, so whoever asks before sending one must hear that it may be tried.
+    pub fn may_be_tried(&self, now: Instant) -> bool {
+        let state = self.lock();
+        state.next_probe.is_none_or(|at| state.silent_polls == 0 && (state.is_probing || at <= now))
+    }
+
     /// How long until the next probe; nothing when closed.
     pub fn wait(&self, now: Instant) -> Duration {
         self.lock().next_probe.map_or(Duration::ZERO, |at| at.saturating_duration_since(now))
@@ -253,6 +260,21 @@ mod tests {
         breaker.record_sign_of_life();
         assert_eq!(breaker.admit(later), Admission::Probe);
         assert_ne!(breaker.state(), BreakerState::Closed, "only a call that succeeds closes it");
+    }
+
+    #[test]
+    fn a_gateway_to_which_nobody_sends_while_it_is_open_may_be_tried_after_the_pause() {
+        let now = Instant::now();
+        let breaker = opened(now);
+        assert!(!breaker.may_be_tried(now));
+        let later = now + PAUSE_MIN;
+        assert!(breaker.may_be_tried(later));
+        assert_eq!(breaker.admit(later), Admission::Probe);
+        assert!(breaker.may_be_tried(later), "the probe is out");
+        breaker.record_silence(later, FULL_JITTER);
+        assert!(!breaker.may_be_tried(later), "nobody answers there");
+        breaker.record_success();
+        assert!(breaker.may_be_tried(later));
     }
 
     #[test]
