@@ -307,6 +307,8 @@ mod tests {
     #[tokio::test]
     async fn new_connections_lead_to_the_servers_in_turn_and_open_ones_stay() {
         let (proxy, mut first) = wire().await;
+        first.write_all(b"0").await.unwrap();
+        answer(&mut first).await.unwrap();
         let (a, b) = (echo(b'A').await, echo(b'b').await);
         proxy.lead_to(&[a, b]);
         let mut letters = Vec::new();

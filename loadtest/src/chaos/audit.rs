@@ -22,8 +22,8 @@ use crate::write::{AnsweredTransaction, WriteAnswer};
 /// How long a replica may take to have everything after the load has ended.
 const CATCH_UP: Duration = Duration::from_mins(1);
 
-/// The most that the API gives in one page.
-const PAGE: usize = 100;
+/// Rows in one page: few, so that even the histories of a short run have several.
+const PAGE: usize = 10;
 
 /// A row of `transactions`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -262,4 +262,64 @@ pub async fn verify(
 
 fn about_all(promise: Promise, text: String) -> Finding {
     Finding { promise, text, at: None, words: Vec::new() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::ledger::Told;
+    use super::*;
+    use crate::write::{KeySource, Wish, Write};
+
+    fn row(key: &str, id: &str) -> Row {
+        Row {
+            shard: "shard-1".to_owned(),
+            user: 1,
+            id: id.to_owned(),
+            key: key.to_owned(),
+            kind: "charge".to_owned(),
+            amount: "1.50".to_owned(),
+            currency: "USD".to_owned(),
+            balance_after: "8.50".to_owned(),
+            refusal: None,
+        }
+    }
+
+    fn entry(status: Option<u16>) -> Entry {
+        let (user, key) = (UserId::try_from(1).unwrap(), KeySource::new(1, 1).next_key());
+        let body = format!(
+            r#"{{"transaction":{{"id":"id-1","user_id":1,"kind":"charge","amount":"1.50","currency":"USD",
+            "balance_after":"8.50","idempotency_key":"{}"}}}}"#,
+            text(&key)
+        );
+        let told = status.map(|status| Told { status, body });
+        let write = Write { wish: Wish::Charge, user, minor_units: 150, key };
+        Entry { write, told, told_at: Duration::ZERO, was_unknown: false, attempts: 1 }
+    }
+
+    #[test]
+    fn what_clients_were_told_is_in_the_ledger_once_and_nothing_else_is() {
+        let key = text(&entry(None).write.key);
+        let booked = row(&key, "id-1");
+        let refused = Row { refusal: Some("insufficient-balance".to_owned()), ..booked.clone() };
+        let poorer = Row { balance_after: "8.49".to_owned(), ..booked.clone() };
+        for (rows, status, broken) in [
+            (vec![booked.clone()], Some(200), vec![]),
+            (vec![refused.clone()], Some(402), vec![]),
+            (vec![], Some(200), vec![Promise::NothingLost]),
+            (vec![], Some(402), vec![Promise::NothingLost]),
+            (vec![booked.clone()], Some(402), vec![Promise::NothingLost]),
+            (vec![refused], Some(200), vec![Promise::NothingLost]),
+            (vec![poorer], Some(200), vec![Promise::NothingLost]),
+            (vec![row(&key, "id-2")], Some(200), vec![Promise::NothingLost]),
+            (vec![booked.clone(), row(&key, "id-2")], Some(200), vec![Promise::NothingDoubled]),
+            (vec![booked.clone(), row("k-2", "id-2")], Some(200), vec![Promise::NothingDoubled]),
+            (vec![booked], None, vec![Promise::Resolved]),
+        ] {
+            let audit = Audit { rows, findings: Findings::default() };
+            audit.compare(&[entry(status)]);
+            let found = Promise::ALL.into_iter().map(|(promise, _)| promise);
+            let found: Vec<_> = found.filter(|promise| audit.findings.count(*promise) > 0).collect();
+            assert_eq!(found, broken, "{:?}, {status:?}", audit.rows);
+        }
+    }
 }

@@ -8,7 +8,6 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use picopay_shared::money::Currency;
-use picopay_shared::slot::UserId;
 
 use super::clock::Clock;
 use super::findings::{Finding, Findings, Promise};
@@ -257,14 +256,89 @@ pub fn describe(write: &Write) -> String {
         Wish::Charge | Wish::TopUp => format!("{} of {} minor units", write.wish.as_str(), write.minor_units),
         Wish::Refund { charge } => format!("refund of {}", text(&charge)),
     };
-    format!("{what}, user {}, key {}", user(write.user), text(&write.key))
-}
-
-fn user(user: UserId) -> i64 {
-    user.get()
+    format!("{what}, user {}, key {}", write.user, text(&write.key))
 }
 
 /// A UUID as text.
 pub fn text(uuid: &UuidText) -> String {
     String::from_utf8_lossy(uuid).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use picopay_shared::slot::UserId;
+
+    use super::*;
+    use crate::acks::AckFile;
+    use crate::write::KeySource;
+
+    fn ledger(acks: &AckFile) -> (Ledger, Findings) {
+        let (findings, usd) = (Findings::default(), Currency::parse("USD").unwrap());
+        (Ledger::new(acks.sinks().sink(), usd, findings.clone(), Clock::start()), findings)
+    }
+
+    fn charge() -> Write {
+        let (user, key) = (UserId::try_from(1).unwrap(), KeySource::new(1, 1).next_key());
+        Write { wish: Wish::Charge, user, minor_units: 150, key }
+    }
+
+    fn told(status: u16, amount: &str, write: &Write) -> Reply {
+        let body = format!(
+            r#"{{"transaction":{{"id":"019a9f3a-7a6b-892e-9356-4ab70000c001","user_id":1,"kind":"charge","amount":"{amount}",
+            "currency":"USD","balance_after":"8.50","idempotency_key":"{}"}}}}"#,
+            text(&write.key)
+        );
+        Reply { told: Told { status, body }, is_replayed: true, session: None }
+    }
+
+    #[test]
+    fn a_key_that_is_answered_twice_must_be_answered_alike() {
+        let folder = tempfile::tempdir().unwrap();
+        let acks = AckFile::open(&folder.path().join("acks")).unwrap();
+        let write = charge();
+        let first = || told(200, "1.50", &write);
+        let silent = Reply { is_replayed: false, ..first() };
+        for (second, asking, is_equal) in [
+            (first(), Asking::UnderFaults, true),
+            (first(), Asking::InPeace, true),
+            (silent.clone(), Asking::UnderFaults, true),
+            (silent, Asking::InPeace, false),
+            (told(402, "1.50", &write), Asking::UnderFaults, false),
+            (told(200, "1.51", &write), Asking::UnderFaults, false),
+        ] {
+            let (ledger, findings) = ledger(&acks);
+            ledger.note_attempt(&write);
+            ledger.take(&write, first(), asking);
+            let described = format!("{second:?}, {asking:?}");
+            ledger.take(&write, second, asking);
+            assert_eq!(findings.count(Promise::EqualReplays), u64::from(!is_equal), "{described}");
+            assert_eq!(ledger.acknowledged(), 1);
+        }
+        assert_eq!(acks.finish().unwrap(), 6, "each first answer is a line, and no other");
+    }
+
+    #[test]
+    fn an_answer_about_something_else_is_no_acknowledgement() {
+        let folder = tempfile::tempdir().unwrap();
+        let acks = AckFile::open(&folder.path().join("acks")).unwrap();
+        let (ledger, findings) = ledger(&acks);
+        let write = charge();
+        ledger.note_attempt(&write);
+        ledger.take(&write, told(200, "9.99", &write), Asking::UnderFaults);
+        assert_eq!((findings.count(Promise::RightAnswers), ledger.acknowledged()), (1, 0));
+        drop(ledger);
+        assert_eq!(acks.finish().unwrap(), 0);
+    }
+
+    #[test]
+    fn an_outcome_is_unknown_only_until_the_key_has_its_answer() {
+        let folder = tempfile::tempdir().unwrap();
+        let acks = AckFile::open(&folder.path().join("acks")).unwrap();
+        let (ledger, _) = ledger(&acks);
+        let write = charge();
+        ledger.note_attempt(&write);
+        ledger.take(&write, told(200, "1.50", &write), Asking::UnderFaults);
+        ledger.note_unknown(&write);
+        assert!(!ledger.entries()[0].was_unknown, "a repeat whose answer was lost leaves nothing open");
+    }
 }

@@ -58,7 +58,7 @@ fn a_run_fails_when_answers_leave_before_commit_or_keys_are_not_checked() {
     build_broken_node();
     for (broken, count) in [("answer-before-commit", "lost"), ("skip-key-check", "doubled")] {
         let folder = tempfile::tempdir().unwrap();
-        let run = run(folder.path(), "0.75", &["--broken", broken]);
+        let run = run(folder.path(), "0.6", &["--broken", broken]);
         assert_eq!(
             (&run.summary["holds"], run.exit_code),
             (&false.into(), Some(1)),
