@@ -569,8 +569,7 @@ impl Shard {
 
     fn view(&self) -> ShardView {
         let (status, breaker) = (self.status.load(), self.breaker.state());
-        let is_ready = status.is_ready
-            && (breaker != BreakerState::Open || !self.breaker.would_refuse(std::time::Instant::now()));
+        let is_ready = status.is_ready && self.breaker.may_be_tried(std::time::Instant::now());
         let waiting: usize = self.lanes.iter().map(Lane::queue_length).sum();
         let queue_length = i64::try_from(waiting).unwrap_or(i64::MAX);
         self.metrics.queue_length.set(queue_length);

@@ -1,12 +1,11 @@
 //! A cluster on the test stand: started, filled with users, loaded, and in the end proven.
 
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
-use picopay_local::{ClusterSpec, LocalCluster, programs};
+use picopay_local::{ClusterSpec, LocalCluster};
 use picopay_shared::cluster::Cluster;
 use picopay_shared::money::Money;
 use serde::Serialize;
@@ -27,6 +26,7 @@ use crate::run::{self, Measured, Plan, Rhythm, Stop};
 use crate::scenario::{Scenario, ScenarioTraffic};
 use crate::shard_map::ShardMap;
 use crate::tally::{Errors, Second, count_error};
+use crate::verify;
 
 /// What each user has before the load: more than the hottest one is ever charged.
 const FUND: &str = "1000000";
@@ -276,16 +276,9 @@ impl Stand {
     /// acknowledgements is removed unless something is wrong.
     pub async fn prove(self) -> anyhow::Result<Proof> {
         let acknowledged = self.acks.finish()?;
-        let program = programs::find_picopay("picopay")?;
-        let mut verify = tokio::process::Command::new(program);
-        verify.arg("verify").arg("--cluster").arg(self.cluster.cluster_file());
-        verify.arg("--acks").arg(&self.acks_path).args(["--output", "json"]);
-        verify.stdin(Stdio::null()).kill_on_drop(true);
         let started = Instant::now();
-        let output = verify.output().await.context("picopay verify cannot be started")?;
-        let mut proof = Proof::read(&output.stdout).with_context(|| {
-            format!("picopay verify failed ({}): {}", output.status, String::from_utf8_lossy(&output.stderr))
-        })?;
+        let report = verify::run(&self.cluster.cluster_file(), &self.acks_path).await?;
+        let mut proof = Proof::read(&report).context("the report of picopay verify makes no sense")?;
         proof.took_s = rounded(started.elapsed().as_secs_f64());
         ensure!(
             proof.acknowledged == acknowledged,
@@ -397,9 +390,8 @@ fn figures(measured: &Measured, plan: &Plan, spent: CpuTimes, written: Written, 
 }
 
 impl Proof {
-    /// From the JSON that `picopay verify --output json` prints.
-    fn read(json: &[u8]) -> Option<Self> {
-        let report: Value = serde_json::from_slice(json).ok()?;
+    /// From what [`verify::run`] gives.
+    fn read(report: &Value) -> Option<Self> {
         let mut proof = Self {
             acknowledged: report.pointer("/acks/acknowledged")?.as_u64()?,
             is_proven: report.get("is_proven")?.as_bool()?,
@@ -432,9 +424,9 @@ mod tests {
             {"check": "balance", "promise": "every balance is right", "wrong": 0, "rows": []},
             {"check": "key", "promise": "one key, one transaction", "wrong": 2, "rows": [{"user_id": 1}]},
             {"check": "acks", "promise": "all is there", "wrong": 1, "rows": []}]}"#;
-        let proof = Proof::read(json).unwrap();
+        let proof = Proof::read(&serde_json::from_slice(json).unwrap()).unwrap();
         assert_eq!((proof.acknowledged, proof.lost, proof.doubled, proof.is_proven), (7, 1, 2, false));
         assert_eq!(proof.wrong[0], r#"2 rows: not one key, one transaction ({"user_id":1})"#);
-        assert!(Proof::read(b"error: no answer").is_none());
+        assert!(Proof::read(&Value::Null).is_none());
     }
 }
