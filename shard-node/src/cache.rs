@@ -193,7 +193,7 @@ fn replay(command: &Command, value: &[u8], oldest: i64) -> Option<(Outcome, LogP
     let is_answer = fingerprint == command.fingerprint
         && transaction.idempotency_key == command.idempotency_key
         && transaction.id.unix_ms() >= oldest;
-    is_answer.then(|| (Outcome::Decided { transaction, is_replayed: true }, committed))
+    is_answer.then_some((Outcome::Decided { transaction, is_replayed: true }, committed))
 }
 
 fn keep_ms(keep: Duration) -> i64 {
