@@ -121,8 +121,11 @@ async fn read_beats(replica: Replica, beats: watch::Receiver<Option<Beat>>, lag:
     }
 }
 
+/// `None` when the replica has none to show, or is no replica any more. A promotion leaves connections as they are, and on
+/// these every beat would be seen at once: reads would go to the new primary past its cap.
 async fn read_beat(replica: &Replica) -> Option<Timestamp> {
     let client = replica.reader().await.ok()?;
-    let row = client.query_opt("SELECT beat_at FROM heartbeat", &[]).await.ok()??;
+    let query = "SELECT beat_at FROM heartbeat WHERE pg_is_in_recovery()";
+    let row = client.query_opt(query, &[]).await.ok()??;
     Some(row.get(0))
 }

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use picopay_local::ClusterSpec;
+use picopay_shared::cluster::Durability;
 use picopay_shared::command::{Kind, Outcome};
 use picopay_shared::query::{Consistency, Found, HistoryQuery, Query, Source};
 use picopay_shared::slot::UserId;
 
-use crate::test_shard::{TestShard, charge, decided, eventually, refund, usd};
+use crate::test_shard::{TestShard, charge, decided, eventually, is_completed, refund, usd};
 
 fn is_replica(source: Source) -> bool {
     matches!(source, Source::Replica { .. })
@@ -124,5 +126,34 @@ async fn history_is_filtered_and_paged_without_gaps_and_hides_refusals() {
     let unknown = Query::Lookup { id: picopay_shared::id::TransactionId::from_uuid(uuid::Uuid::new_v4()) };
     assert_eq!(shard.node.read(unknown).await.found, Found::TransactionNotFound);
     assert_eq!(shard.node.run(charge(nobody, usd("1"))).await, Outcome::UserNotFound);
+    shard.stop().await;
+}
+
+#[tokio::test]
+async fn a_replica_that_was_promoted_is_not_taken_for_one_any_more() {
+    let shard = TestShard::start_with(ClusterSpec::one_shard().with_durability(Durability::Local)).await;
+    let user = shard.user_with(usd("100")).await;
+    eventually("a history from the replica", || async {
+        is_replica(shard.node.history(user).await.source).then_some(())
+    })
+    .await;
+    shard.cluster.shard(0).primary().freeze();
+    let standby = shard.cluster.shard(0).connect_replica_as_superuser().await.unwrap();
+    standby.query_one("SELECT pg_promote()", &[]).await.unwrap();
+    eventually("a charge on the new primary", || async {
+        is_completed(&shard.node.run(charge(user, usd("1"))).await).then_some(())
+    })
+    .await;
+    // The connections from before the promotion are alive, and would show every one of these beats at once.
+    for _ in 0..4 {
+        let beat = async || -> jiff::Timestamp {
+            standby.query_one("SELECT beat_at FROM heartbeat", &[]).await.unwrap().get(0)
+        };
+        let before = beat().await;
+        eventually("the next beat", || async { (beat().await != before).then_some(()) }).await;
+    }
+    let answer = shard.node.history(user).await;
+    assert_eq!(answer.source, Source::Primary);
+    assert!(matches!(answer.found, Found::History { transactions, .. } if transactions.len() == 2));
     shard.stop().await;
 }

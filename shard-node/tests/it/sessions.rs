@@ -185,3 +185,36 @@ async fn a_promoted_replica_writes_a_timeline_of_its_own_from_its_first_moment()
     assert_eq!(store::read_timeline(&after).await.unwrap(), before + 1);
     shard.stop().await;
 }
+
+#[tokio::test]
+async fn a_token_outlives_a_failover_and_the_next_one_is_of_the_new_timeline() {
+    let shard = TestShard::start_with(ClusterSpec::one_shard().with_node_toml(ANY_LAG)).await;
+    let user = shard.user_with(usd("100")).await;
+    let (charged, before) = charge_a_cent(&shard, user).await;
+    shard.cluster.shard(0).primary().kill().await.unwrap();
+    shard.cluster.failover(0).await.unwrap();
+    eventually("a read on the new primary", || async {
+        let answer = shard.node.history_with(user, Some(before)).await;
+        let is_answered = !matches!(answer.found, Found::Unavailable { .. });
+        assert!(!is_answered || (shows(&answer, &charged) && answer.source == Source::Primary), "{answer:?}");
+        is_answered.then_some(())
+    })
+    .await;
+    let command = charge(user, usd("0.01"));
+    let (charged, after) = eventually("a charge on the new primary", || async {
+        let mut reply = shard.node.try_write(vec![command.clone()]).await.ok()?;
+        let position = reply.position?;
+        let charged = decided(&reply.outcomes.remove(0)).0.clone();
+        Some((charged, SessionToken::new("shard-1", position)))
+    })
+    .await;
+    assert_eq!(after.position.timeline, before.position.timeline + 1);
+    assert!(after.position > before.position);
+    eventually("a read on the new replica", || async {
+        let answer = shard.node.history_with(user, Some(after)).await;
+        assert!(shows(&answer, &charged), "{answer:?}");
+        is_replica(answer.source).then_some(())
+    })
+    .await;
+    shard.stop().await;
+}
