@@ -95,8 +95,8 @@ pub struct LoadFigures {
     pub machine: MachineShares,
     /// Bytes of WAL that the primaries wrote for one good answer.
     pub wal_bytes: f64,
-    /// Good answers for each commit of the primaries: the size of a batch, when all are charges.
-    pub answers_per_commit: f64,
+    /// Good answers for each batch of the gateway, which is one commit: the size of a batch, when all are charges.
+    pub answers_per_batch: f64,
     /// Errors and dropped arrivals, by name.
     pub errors: Errors,
     /// When it began, since the cluster was there.
@@ -254,15 +254,18 @@ impl Stand {
         move |worker| ScenarioTraffic::new(&scenario, &target, worker, Some(AckSinks::sink(&sinks)))
     }
 
-    /// Good answers of a server's life, and what it wrote for them.
+    /// What the primaries have written so far, and in how many batches the gateway asked for it.
     async fn written(&self) -> anyhow::Result<Written> {
         let mut sum = Written::default();
         for primary in &self.primaries {
-            let sql = "SELECT (pg_current_wal_insert_lsn() - '0/0')::bigint, xact_commit \
-                       FROM pg_stat_database WHERE datname = current_database()";
-            let row = primary.query_one(sql, &[]).await?;
-            sum.wal_bytes += row.try_get::<_, i64>(0)?;
-            sum.commits += row.try_get::<_, i64>(1)?;
+            let sql = "SELECT (pg_current_wal_insert_lsn() - '0/0')::bigint";
+            sum.wal_bytes += primary.query_one(sql, &[]).await?.try_get::<_, i64>(0)?;
+        }
+        let metrics = self.cluster.get("/metrics").await.context("the gateway does not give its metrics")?;
+        for line in metrics.body.lines().filter(|line| line.starts_with("picopay_gateway_batch_size_count{"))
+        {
+            let count = line.rsplit(' ').next().unwrap_or_default();
+            sum.batches += count.parse::<i64>().with_context(|| format!("no count: {line}"))?;
         }
         Ok(sum)
     }
@@ -296,14 +299,14 @@ impl Stand {
 #[derive(Debug, Clone, Copy, Default)]
 struct Written {
     wal_bytes: i64,
-    commits: i64,
+    batches: i64,
 }
 
 impl std::ops::Sub for Written {
     type Output = Self;
 
     fn sub(self, before: Self) -> Self {
-        Self { wal_bytes: self.wal_bytes - before.wal_bytes, commits: self.commits - before.commits }
+        Self { wal_bytes: self.wal_bytes - before.wal_bytes, batches: self.batches - before.batches }
     }
 }
 
@@ -381,7 +384,7 @@ fn figures(measured: &Measured, plan: &Plan, spent: CpuTimes, written: Written, 
         generator_us: micros(spent.generator),
         machine,
         wal_bytes: rounded(written.wal_bytes as f64 / (answers_in_all.max(1) as f64)),
-        answers_per_commit: rounded(answers_in_all as f64 / (written.commits.max(1) as f64)),
+        answers_per_batch: rounded(answers_in_all as f64 / (written.batches.max(1) as f64)),
         errors,
         began_s,
         seconds: seconds.iter().map(|second| second.achieved).collect(),
