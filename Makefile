@@ -11,12 +11,13 @@ BIN := $(TARGET)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
 # What comes after `picopay up`: make up ARGS="--fresh --shards 4"
 ARGS ?=
 
-.PHONY: help up test smoke patroni bench bench-full bench-pure bench-bins setup check bins
+.PHONY: help up test chaos smoke patroni bench bench-full bench-pure bench-bins setup check bins
 
 help:
 	@echo 'make up      start a cluster on this machine, with a user to charge (http://127.0.0.1:8080)'
 	@echo '             ARGS="--fresh --shards 4" passes options; PICOPAY_GATEWAY__LISTEN=127.0.0.1:8081 moves it'
 	@echo 'make test    format, lints, documentation, every test'
+	@echo 'make chaos   break a cluster under load for eight minutes and check every promise; SEED=7 MINUTES=2 to choose'
 	@echo 'make patroni kill the primary of a shard under Patroni three times, under load; installs Patroni and etcd first'
 	@echo 'make smoke   a handful of requests to the cluster of "make up", each checked'
 	@echo 'make bench   measure it on this machine, in five minutes: target/bench/report.html (make bench-full: a quarter of an hour)'
@@ -45,6 +46,16 @@ check:
 # Tests start these as processes.
 bins:
 	cargo build --locked --workspace --bins
+
+# A cluster of its own; the same seed breaks it in the same way. make chaos ARGS=--broken=skip-key-check shows that it can
+# fail: a node that breaks that promise is built for it, under a name that nothing else starts.
+MINUTES ?= 8
+
+chaos: bench-bins
+	@$(if $(findstring --broken,$(ARGS)),$(BUILD_BROKEN))
+	@exec $(BIN)/picopay-loadtest chaos $(if $(SEED),--seed $(SEED)) --minutes $(MINUTES) $(ARGS)
+
+BUILD_BROKEN = cargo build --locked --profile $(PROFILE) --workspace --features picopay-shard-node/broken --bin picopay-node-broken
 
 # Against a gateway that runs: `make up` in another terminal, or ARGS="--gateway http://…".
 smoke:

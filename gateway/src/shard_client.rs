@@ -108,6 +108,7 @@ struct Shard {
     status: ArcSwap<ShardStatus>,
     metrics: ShardMetrics,
     batch_max: usize,
+    gather_max: Duration,
     call_timeout: Duration,
 }
 
@@ -404,6 +405,7 @@ impl Shard {
             status: ArcSwap::from_pointee(ShardStatus::default()),
             metrics: metrics.shard(&entry.name),
             batch_max: config.batch_max,
+            gather_max: config.gather_max,
             call_timeout: config.call_timeout,
         }
     }
@@ -567,8 +569,7 @@ impl Shard {
 
     fn view(&self) -> ShardView {
         let (status, breaker) = (self.status.load(), self.breaker.state());
-        let is_ready = status.is_ready
-            && (breaker != BreakerState::Open || !self.breaker.would_refuse(std::time::Instant::now()));
+        let is_ready = status.is_ready && self.breaker.may_be_tried(std::time::Instant::now());
         let waiting: usize = self.lanes.iter().map(Lane::queue_length).sum();
         let queue_length = i64::try_from(waiting).unwrap_or(i64::MAX);
         self.metrics.queue_length.set(queue_length);

@@ -25,6 +25,8 @@ use pace::Pace;
 pub(crate) mod stand;
 use stand::Stand;
 
+mod wal_files;
+
 pub mod mix;
 use mix::Mix;
 
@@ -83,11 +85,8 @@ impl Bench {
         let rounds = self.alternate(&mut stand, &mut baseline, stop).await?;
         let saturation_per_second = median(rounds.iter().map(|round| round.saturation.per_second));
         let rate_per_second = (saturation_per_second / 2.0).round();
-        let latency_load = latency::measure(&mut stand, pace, rate_per_second, stop).await?;
-        eprintln!(
-            "latency     at {rate_per_second:.0}/s: p50 {:.2} ms, p99 {:.2} ms, p99.9 {:.2} ms",
-            latency_load.p50_ms, latency_load.p99_ms, latency_load.p999_ms
-        );
+        let latency_loads = latency::measure(&mut stand, pace, rate_per_second, stop).await?;
+        let latency = latency::middle(&latency_loads);
         let memory_mib = stand.processes.peak_memory()?;
         let (mixed, uniform) = saturation::measure_mixed(&mut stand, pace, stop).await?;
         baseline.check().await?;
@@ -113,10 +112,10 @@ impl Bench {
             },
             generator_us_per_charge: of_middle.generator_us,
             latency: Latency {
-                p50_ms: latency_load.p50_ms,
-                p99_ms: latency_load.p99_ms,
-                p999_ms: latency_load.p999_ms,
-                max_ms: latency_load.max_ms,
+                p50_ms: latency.p50_ms,
+                p99_ms: latency.p99_ms,
+                p999_ms: latency.p999_ms,
+                max_ms: latency.max_ms,
                 rate_per_second,
             },
             hot_user: share(Mix::HotUser),
@@ -137,7 +136,7 @@ impl Bench {
             took_s: rounded(began.elapsed().as_secs_f64()),
             errors_by_name,
             rounds,
-            latency_load,
+            latency_loads,
             mixed,
             uniform,
             proof,

@@ -12,6 +12,7 @@ use picopay_loadtest::selftest::{self, PER_CORE_MIN};
 use picopay_loadtest::smoke;
 
 pub mod bench;
+pub mod chaos;
 pub mod protect;
 pub mod run;
 

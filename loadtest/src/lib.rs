@@ -54,3 +54,7 @@ pub mod bench;
 pub mod protect;
 
 pub mod responder;
+
+pub mod chaos;
+
+mod verify;

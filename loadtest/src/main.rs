@@ -26,6 +26,8 @@ enum Command {
     Smoke(commands::GatewayArgs),
     /// PicoPay against what PostgreSQL gives one charge at a time, on a cluster of its own on this machine.
     Bench(commands::bench::BenchArgs),
+    /// Breaks a cluster of its own under load, again and again, and checks every promise in the end.
+    Chaos(commands::chaos::ChaosArgs),
     /// What a frozen shard costs the other one's users, and what three times too much load costs everybody.
     Protect(commands::protect::ProtectArgs),
     /// How many requests a second one core of the load test itself can do.
@@ -42,6 +44,7 @@ async fn main() -> ExitCode {
         Command::Run(args) => commands::run::run(*args, &stop).await,
         Command::Smoke(args) => commands::smoke(&args),
         Command::Bench(args) => commands::bench::run(args, &stop).await,
+        Command::Chaos(args) => commands::chaos::run(args, &stop).await,
         Command::Protect(args) => commands::protect::run(&args, &stop).await,
         Command::Selftest(args) => commands::selftest(&args, &stop).await,
     };

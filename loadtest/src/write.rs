@@ -159,6 +159,13 @@ fn write_amount(out: &mut Vec<u8>, minor_units: u64, scale: u32) {
     }
 }
 
+/// The same as text.
+pub fn amount_text(minor_units: u64, scale: u32) -> String {
+    let mut out = Vec::with_capacity(24);
+    write_amount(&mut out, minor_units, scale);
+    String::from_utf8(out).expect("digits and a point")
+}
+
 /// An amount in the currency's smallest unit. Not money any more: only for choosing what to ask for.
 pub fn minor_units(money: Money) -> u64 {
     u64::try_from(money.amount().mantissa()).expect("at most 14 digits and 4 decimals")

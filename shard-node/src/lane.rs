@@ -136,6 +136,10 @@ pub async fn run(parts: Arc<LaneParts>, end: LaneEnd<Job, Done>) {
     let mut lane = Lane { parts, session: None, wary_batches: 0 };
     while let Some(batch) = end.next_batch(lane.parts.batch_max).await {
         lane.run_batch(batch).await;
+        #[cfg(feature = "broken")]
+        if let Some(session) = &lane.session {
+            crate::broken::commit_late(&session.connection.client).await;
+        }
     }
 }
 
@@ -205,6 +209,10 @@ impl Lane {
             let keys = if self.wary_batches > 0 { Keys::LookedUp } else { Keys::TakenAsNew };
             self.wary_batches = self.wary_batches.saturating_sub(1);
             let result = transact(&self.parts, &session, commands, keys).await;
+            #[cfg(feature = "broken")]
+            if result.is_err() {
+                crate::broken::roll_back(&session.connection.client).await;
+            }
             match &result {
                 // The connection is dropped, and with it whatever it still waits for.
                 Err(error @ StoreError::CommitUnanswered(_)) => self.close_gate(error),
@@ -505,11 +513,15 @@ async fn write_and_commit(
     let (client, sql) = (&session.connection.client, &session.sql);
     session.connection.clear_warnings();
     let started = Instant::now();
+    #[cfg(not(feature = "broken"))]
+    let (rows, end) = (&booked.transactions, store::commit(client));
+    #[cfg(feature = "broken")]
+    let (rows, end) = (&crate::broken::under_fresh_keys(&booked.transactions), crate::broken::commit(client));
     let flight = future::join4(
-        store::insert_transactions(client, sql, &booked.transactions),
+        store::insert_transactions(client, sql, rows),
         store::write_balances(client, sql, booked),
         store::write_refund_totals(client, sql, &booked.refund_totals),
-        store::commit(client),
+        end,
     );
     let (transactions, balances, totals, commit) = timeout(parts.flight_timeout, flight)
         .await

@@ -43,3 +43,8 @@ pub mod metrics;
 pub mod node;
 
 pub mod routes;
+
+pub mod process;
+
+#[cfg(feature = "broken")]
+pub mod broken;

@@ -275,7 +275,7 @@ impl LocalCluster {
 
     /// Nodes and slots at the same time: a node that finds no slots yet says that it is not ready, and waits.
     async fn start_services(&mut self) -> Result<(), LocalError> {
-        let node_ports = self.describe_cluster()?;
+        let node_ports = self.describe_cluster().await?;
         tokio::try_join!(self.start_nodes(node_ports), self.deal_out_slots())?;
         if self.spec.has_gateway {
             self.gateway = Some(self.start_gateway().await?);
@@ -284,11 +284,14 @@ impl LocalCluster {
     }
 
     /// Writes `cluster.toml` with new ports for the nodes, and gives those back, by shard.
-    fn describe_cluster(&self) -> Result<Vec<Vec<u16>>, LocalError> {
+    async fn describe_cluster(&self) -> Result<Vec<Vec<u16>>, LocalError> {
         let (mut ports, mut entries) = (Vec::new(), Vec::new());
         for shard in &self.shards {
             let taken = (0..self.spec.nodes_per_shard).map(|_| self.ground.ports.take());
             let taken = taken.collect::<Result<Vec<_>, _>>()?;
+            if self.spec.has_proxies {
+                shard.start_proxies(&self.ground.ports, &taken).await?;
+            }
             entries.push(shard.entry(&taken));
             ports.push(taken);
         }
@@ -319,7 +322,7 @@ impl LocalCluster {
             for shard in &self.shards {
                 shard.dismiss_nodes().await?;
             }
-            ports = self.describe_cluster()?;
+            ports = self.describe_cluster().await?;
         }
         Err(LocalError::Unfit("every port tried for the nodes was taken".to_owned()))
     }

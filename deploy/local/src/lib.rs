@@ -31,6 +31,9 @@ pub use shard::LocalShard;
 mod server_pair;
 pub use server_pair::Failover;
 
+mod proxy;
+pub use proxy::{Proxy, Weather};
+
 mod error;
 pub use error::LocalError;
 

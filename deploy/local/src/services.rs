@@ -26,7 +26,8 @@ pub(crate) fn prepare_node(
     let config = format!("{name}.toml");
     write(&folder.file(&config), &node_toml(shard, port, &spec.node_toml))?;
     let kind = Kind::Service { address: format!("127.0.0.1:{port}") };
-    service(folder, guardian, (name, "picopay-node"), &["--config", &config], kind)
+    let environment = &spec.node_environment;
+    service(folder, guardian, (name, &spec.node_program), &["--config", &config], environment, kind)
 }
 
 /// A gateway on this address, with its configuration written, not started yet.
@@ -40,12 +41,12 @@ pub(crate) fn prepare_gateway(
     let text = gateway_toml(&listen.to_string(), &spec.api_keys, &spec.gateway_toml);
     write(&folder.file(config), &text)?;
     let kind = Kind::Service { address: reachable(listen).to_string() };
-    service(folder, guardian, ("gateway", "picopay-gateway"), &["--config", config], kind)
+    service(folder, guardian, ("gateway", "picopay-gateway"), &["--config", config], &[], kind)
 }
 
 /// `picopay init`, which deals out the slots of a new cluster.
 pub(crate) fn prepare_init(folder: &Folder, guardian: &Arc<Guardian>) -> Result<Process, LocalError> {
-    service(folder, guardian, ("init", "picopay"), &["init"], Kind::Tool)
+    service(folder, guardian, ("init", "picopay"), &["init"], &[], Kind::Tool)
 }
 
 /// Where a client on this machine reaches a service that listens here.
@@ -63,6 +64,7 @@ fn service(
     guardian: &Arc<Guardian>,
     (name, program): (&str, &str),
     arguments: &[&str],
+    variables: &[(String, String)],
     kind: Kind,
 ) -> Result<Process, LocalError> {
     // Files stand beside `cluster.toml`; the service itself starts in the root folder.
@@ -72,11 +74,13 @@ fn service(
     };
     let mut arguments: Vec<OsString> = arguments.iter().map(with_folder).collect();
     arguments.extend(["--cluster".into(), folder.file(CLUSTER_FILE).into()]);
+    let mut environment = environment(folder.is_temporary());
+    environment.extend(variables.iter().map(|(name, value)| (name.into(), value.into())));
     let recipe = Recipe {
         name: name.to_owned(),
         program: programs::find_picopay(program)?,
         arguments,
-        environment: environment(folder.is_temporary()),
+        environment,
         user: None,
         log: folder.log(name),
         kind,

@@ -1,13 +1,16 @@
 //! One shard: its primary, its replica and its nodes.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use futures_util::future::try_join_all;
 use tokio_postgres::Client;
 
 use crate::config_files::ShardEntry;
 use crate::folder::Folder;
+use crate::ports::Ports;
 use crate::postgres::{self, DATABASE, Ground, ROLE};
 use crate::process::Process;
+use crate::proxy::Proxy;
 use crate::secrets::Secrets;
 use crate::server_pair::{Failover, ServerPair};
 use crate::spec::ClusterSpec;
@@ -19,7 +22,17 @@ pub struct LocalShard {
     name: String,
     servers: ServerPair,
     nodes: Mutex<Vec<Node>>,
+    proxies: Mutex<Option<Proxies>>,
     secrets: Secrets,
+}
+
+/// The proxies of a shard.
+#[derive(Debug)]
+struct Proxies {
+    /// In the order of the servers, whatever their roles.
+    databases: [Proxy; 2],
+    /// In the order of the nodes.
+    nodes: Vec<Proxy>,
 }
 
 #[derive(Debug, Clone)]
@@ -38,7 +51,8 @@ impl LocalShard {
     ) -> Result<Self, LocalError> {
         let name = format!("shard-{}", position + 1);
         let servers = ServerPair::start(folder, ground, spec, &name).await?;
-        Ok(Self { name, servers, nodes: Mutex::default(), secrets: ground.secrets.clone() })
+        let (nodes, proxies) = (Mutex::default(), Mutex::default());
+        Ok(Self { name, servers, nodes, proxies, secrets: ground.secrets.clone() })
     }
 
     /// Makes the replica the primary; see [`crate::LocalCluster::failover`].
@@ -68,6 +82,25 @@ impl LocalShard {
         // Several start at the same time; the order of their numbers is what `node` goes by.
         nodes.sort_by_key(|node| (node.process.name().len(), node.process.name().to_owned()));
         Ok(process)
+    }
+
+    /// Puts proxies before both databases, and before nodes that will be on these ports.
+    pub(crate) async fn start_proxies(&self, ports: &Ports, node_ports: &[u16]) -> Result<(), LocalError> {
+        let [first, second] = self.servers.ports();
+        let databases = [Proxy::start(ports, first).await?, Proxy::start(ports, second).await?];
+        let nodes = try_join_all(node_ports.iter().map(|&port| Proxy::start(ports, port))).await?;
+        *self.proxies() = Some(Proxies { databases, nodes });
+        Ok(())
+    }
+
+    /// Ends a node process and forgets it: one that [`crate::LocalCluster::add_node`] has added.
+    ///
+    /// # Errors
+    /// When it does not end.
+    pub async fn dismiss_node(&self, number: usize) -> Result<(), LocalError> {
+        self.node(number).stop().await?;
+        self.nodes.lock().unwrap_or_else(PoisonError::into_inner).remove(number);
+        Ok(())
     }
 
     /// Ends all node processes, as if they had never been.
@@ -102,6 +135,23 @@ impl LocalShard {
     /// The base URL of the `number`th node process, from 0.
     pub fn node_url(&self, number: usize) -> String {
         format!("http://127.0.0.1:{}", self.nodes()[number].port)
+    }
+
+    /// The port of the `number`th node process, from 0, behind its proxy if it has one.
+    pub fn node_port(&self, number: usize) -> u16 {
+        self.nodes()[number].port
+    }
+
+    /// What stands between gateways and the `number`th node process, from 0; a node that was added has none.
+    pub fn node_proxy(&self, number: usize) -> Proxy {
+        self.proxies().as_ref().expect(NO_PROXIES).nodes[number].clone()
+    }
+
+    /// What stands between the nodes and the server that is the primary now.
+    pub fn primary_proxy(&self) -> Proxy {
+        let position = self.servers.ports().iter().position(|&port| port == self.primary_port());
+        let position = position.expect("the primary is one of the two");
+        self.proxies().as_ref().expect(NO_PROXIES).databases[position].clone()
     }
 
     /// How many node processes it has.
@@ -150,15 +200,32 @@ impl LocalShard {
         self.nodes().into_iter().map(|node| node.process).collect()
     }
 
+    /// What `cluster.toml` says of it: the ports of its proxies, if it has them.
     pub(crate) fn entry(&self, node_ports: &[u16]) -> ShardEntry {
+        let proxies = self.proxies();
+        let seen_nodes: Vec<u16> = match &*proxies {
+            Some(proxies) => proxies.nodes.iter().map(Proxy::port).collect(),
+            None => node_ports.to_vec(),
+        };
+        let database_ports = match &*proxies {
+            Some(proxies) => proxies.databases.each_ref().map(Proxy::port),
+            None => self.servers.ports(),
+        };
         ShardEntry {
             name: self.name.clone(),
-            nodes: node_ports.iter().map(|port| format!("http://127.0.0.1:{port}")).collect(),
-            database_ports: self.servers.ports(),
+            nodes: seen_nodes.iter().map(|port| format!("http://127.0.0.1:{port}")).collect(),
+            database_ports,
         }
+    }
+
+    fn proxies(&self) -> MutexGuard<'_, Option<Proxies>> {
+        self.proxies.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn nodes(&self) -> Vec<Node> {
         self.nodes.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
+
+/// A mistake of the caller's.
+const NO_PROXIES: &str = "this cluster was started without proxies";

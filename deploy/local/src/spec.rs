@@ -13,6 +13,12 @@ pub struct ClusterSpec {
     pub shards: usize,
     /// How many node processes serve each shard.
     pub nodes_per_shard: usize,
+    /// The program of the nodes, beside PicoPay's others.
+    pub node_program: String,
+    /// Variables that the nodes find in their environment.
+    pub node_environment: Vec<(String, String)>,
+    /// Whether gateways reach nodes, and nodes their databases, over a [`crate::Proxy`] each, which can be cut.
+    pub has_proxies: bool,
     /// Whether there is a Redis.
     pub has_redis: bool,
     /// `Replicated` makes each replica its primary's synchronous standby; with `Local` it follows on its own.
@@ -73,6 +79,9 @@ impl Default for ClusterSpec {
         Self {
             shards: 2,
             nodes_per_shard: 1,
+            node_program: "picopay-node".to_owned(),
+            node_environment: Vec::new(),
+            has_proxies: false,
             has_redis: true,
             durability: Durability::Replicated,
             data: Data::Temporary,
@@ -104,6 +113,25 @@ impl ClusterSpec {
     #[must_use]
     pub fn with_nodes_per_shard(self, nodes_per_shard: usize) -> Self {
         Self { nodes_per_shard, ..self }
+    }
+
+    /// Another program for the nodes.
+    #[must_use]
+    pub fn with_node_program(self, program: &str) -> Self {
+        Self { node_program: program.to_owned(), ..self }
+    }
+
+    /// One more variable in the environment of the nodes.
+    #[must_use]
+    pub fn with_node_variable(mut self, name: &str, value: &str) -> Self {
+        self.node_environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// With proxies between gateway and nodes, and between nodes and databases.
+    #[must_use]
+    pub fn with_proxies(self) -> Self {
+        Self { has_proxies: true, ..self }
     }
 
     /// No Redis at all.

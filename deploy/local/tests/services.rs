@@ -1,6 +1,6 @@
 //! What a cluster promises of PicoPay's own processes. They have to be built: `cargo build --workspace --bins`.
 
-use picopay_local::{ClusterSpec, LocalCluster, LocalError};
+use picopay_local::{ClusterSpec, LocalCluster, LocalError, Weather};
 use serde_json::json;
 
 const KEY: &str = "550e8400-e29b-41d4-a716-446655440000";
@@ -71,4 +71,32 @@ async fn a_kept_cluster_has_its_money_at_the_next_start() {
     let balance = second.get("/users/1/balance").await.unwrap().json();
     assert_eq!(balance["balances"][0]["balance"], "10.00");
     second.stop().await;
+}
+
+#[tokio::test]
+async fn services_reach_each_other_over_proxies_that_can_be_cut() {
+    let cluster = cluster(ClusterSpec::one_shard().with_proxies()).await;
+    let make_user =
+        async |user_id: u64| cluster.post("/users", Some(KEY), &json!({"user_id": user_id})).await.unwrap();
+    assert_eq!(make_user(1).await.status, 201);
+    for proxy in [cluster.shard(0).node_proxy(0), cluster.shard(0).primary_proxy()] {
+        proxy.set_weather(Weather::Silent);
+        proxy.reset();
+        let cut = make_user(2).await;
+        assert!([503, 504].contains(&cut.status), "{}", cut.body);
+        proxy.set_weather(Weather::Clear);
+        cluster.wait_until_ready().await.unwrap();
+        assert_eq!(make_user(1).await.status, 200);
+    }
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn a_node_that_was_added_can_be_dismissed() {
+    let cluster = cluster(ClusterSpec::one_shard().without_gateway()).await;
+    let second = cluster.add_node(0).await.unwrap();
+    cluster.shard(0).dismiss_node(1).await.unwrap();
+    assert!(!second.is_running() && cluster.shard(0).node_count() == 1);
+    cluster.wait_until_ready().await.unwrap();
+    cluster.stop().await;
 }

@@ -125,13 +125,6 @@ impl Breaker {
         }
     }
 
-    /// Whether the next request would be refused. Unlike [`Self::admit`] it sends nothing on its way: for `/readyz`, which
-    /// must not wait for a request that nobody sends to a gateway that is not ready.
-    pub fn would_refuse(&self, now: Instant) -> bool {
-        let state = self.lock();
-        state.next_probe.is_some_and(|at| state.silent_polls > 0 || at > now)
-    }
-
     /// Whether it is open, a probe out or not.
     pub fn is_open(&self) -> bool {
         self.is_open.load(Ordering::Acquire)
@@ -179,6 +172,13 @@ impl Breaker {
             self.is_open.store(true, Ordering::Release);
         }
         self.is_open()
+    }
+
+    /// Whether the next request would go to the shard, as far as anybody knows: closed, or a probe may go or is out. An
+    /// open breaker closes by a request alone, so whoever asks before sending one must hear that it may be tried.
+    pub fn may_be_tried(&self, now: Instant) -> bool {
+        let state = self.lock();
+        state.next_probe.is_none_or(|at| state.silent_polls == 0 && (state.is_probing || at <= now))
     }
 
     /// How long until the next probe; nothing when closed.
@@ -263,17 +263,18 @@ mod tests {
     }
 
     #[test]
-    fn a_gateway_that_gets_no_requests_because_it_is_open_says_that_one_would_pass() {
+    fn a_gateway_to_which_nobody_sends_while_it_is_open_may_be_tried_after_the_pause() {
         let now = Instant::now();
-        let breaker = Breaker::new(Duration::from_secs(2));
-        for _ in 0..SILENT_POLLS_MAX {
-            breaker.record_silence(now, FULL_JITTER);
-        }
-        let later = now + PAUSE_MAX;
-        assert!(breaker.would_refuse(later), "nobody answers yet");
-        breaker.record_sign_of_life();
-        assert!(breaker.would_refuse(now) && !breaker.would_refuse(later));
-        assert_eq!(breaker.admit(later), Admission::Probe, "to ask sent nothing on its way");
+        let breaker = opened(now);
+        assert!(!breaker.may_be_tried(now));
+        let later = now + PAUSE_MIN;
+        assert!(breaker.may_be_tried(later));
+        assert_eq!(breaker.admit(later), Admission::Probe);
+        assert!(breaker.may_be_tried(later), "the probe is out");
+        breaker.record_silence(later, FULL_JITTER);
+        assert!(!breaker.may_be_tried(later), "nobody answers there");
+        breaker.record_success();
+        assert!(breaker.may_be_tried(later));
     }
 
     #[test]

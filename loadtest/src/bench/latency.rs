@@ -11,8 +11,33 @@ use crate::run::{Rhythm, Stop};
 /// An open loop must not become a closed one for want of connections. Also as many as the memory's bar speaks of.
 pub const CONNECTIONS: usize = 512;
 
-/// Poisson arrivals at this rate.
+/// Poisson arrivals at this rate, several times: one look may meet the moment in which the disk is busy with something else.
 pub async fn measure(
+    stand: &mut Stand,
+    pace: &Pace,
+    rate_per_second: f64,
+    stop: &Stop,
+) -> anyhow::Result<Vec<LoadFigures>> {
+    let mut loads = Vec::new();
+    for _ in 0..pace.rounds {
+        let load = measure_once(stand, pace, rate_per_second, stop).await?;
+        eprintln!(
+            "latency     at {rate_per_second:.0}/s: p50 {:.2} ms, p99 {:.2} ms, p99.9 {:.2} ms",
+            load.p50_ms, load.p99_ms, load.p999_ms
+        );
+        loads.push(load);
+    }
+    Ok(loads)
+}
+
+/// The one whose p99 is the median.
+pub fn middle(loads: &[LoadFigures]) -> &LoadFigures {
+    let mut loads: Vec<_> = loads.iter().collect();
+    loads.sort_by(|a, b| a.p99_ms.total_cmp(&b.p99_ms));
+    loads[loads.len() / 2]
+}
+
+async fn measure_once(
     stand: &mut Stand,
     pace: &Pace,
     rate_per_second: f64,

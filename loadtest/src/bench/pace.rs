@@ -10,7 +10,9 @@ use serde::Serialize;
 pub struct Pace {
     /// Funded users. Their rows fit into the caches of two small servers, as a busy ledger's working set should.
     pub users: u64,
-    /// How often baseline and saturation alternate: the median of three forgives one bad neighbour.
+    /// WAL files of 16 MB that each server has beforehand: more than a shard writes in a whole bench.
+    pub wal_files: usize,
+    /// How often baseline and saturation alternate, and latency is measured: the median of three forgives one bad neighbour.
     pub rounds: usize,
     /// Before pgbench is measured, in seconds: connections, plans, pages.
     pub baseline_warmup_s: u64,
@@ -20,7 +22,7 @@ pub struct Pace {
     pub warmup_s: u64,
     /// How long each number of connections is measured in a round.
     pub saturation_s: u64,
-    /// How long latency is measured: p99.9 needs some hundred requests above it.
+    /// How long latency is measured each time: p99.9 needs some hundred requests above it.
     pub latency_s: u64,
     /// How long each of the mixed loads is measured, and each of the uniform ones around it.
     pub mixed_s: u64,
@@ -36,12 +38,13 @@ impl Default for Pace {
     fn default() -> Self {
         Self {
             users: 100_000,
+            wal_files: 64,
             rounds: 3,
             baseline_warmup_s: 1,
             baseline_s: 5,
             warmup_s: 2,
             saturation_s: 8,
-            latency_s: 10,
+            latency_s: 8,
             mixed_s: 5,
             full_rounds: 3,
             full_s: 10,
@@ -56,6 +59,7 @@ impl Pace {
     pub fn quick() -> Self {
         Self {
             users: 2_000,
+            wal_files: 2,
             rounds: 1,
             baseline_warmup_s: 1,
             // pgbench does not always tell of its last second.

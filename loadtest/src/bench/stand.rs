@@ -1,12 +1,11 @@
 //! A cluster on the test stand: started, filled with users, loaded, and in the end proven.
 
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
-use picopay_local::{ClusterSpec, LocalCluster, programs};
+use picopay_local::{ClusterSpec, LocalCluster};
 use picopay_shared::cluster::Cluster;
 use picopay_shared::money::Money;
 use serde::Serialize;
@@ -17,6 +16,7 @@ use super::cpu::{ByRole, CpuTimes, Processes};
 use super::mix::Mix;
 use super::pace::Pace;
 use super::summary::rounded;
+use super::wal_files;
 use crate::acks::{AckFile, AckSinks};
 use crate::cluster_view;
 use crate::http_client::target::Target;
@@ -26,6 +26,7 @@ use crate::run::{self, Measured, Plan, Rhythm, Stop};
 use crate::scenario::{Scenario, ScenarioTraffic};
 use crate::shard_map::ShardMap;
 use crate::tally::{Errors, Second, count_error};
+use crate::verify;
 
 /// What each user has before the load: more than the hottest one is ever charged.
 const FUND: &str = "1000000";
@@ -94,8 +95,8 @@ pub struct LoadFigures {
     pub machine: MachineShares,
     /// Bytes of WAL that the primaries wrote for one good answer.
     pub wal_bytes: f64,
-    /// Good answers for each commit of the primaries: the size of a batch, when all are charges.
-    pub answers_per_commit: f64,
+    /// Good answers for each batch of the gateway, which is one commit: the size of a batch, when all are charges.
+    pub answers_per_batch: f64,
     /// Errors and dropped arrivals, by name.
     pub errors: Errors,
     /// When it began, since the cluster was there.
@@ -142,7 +143,8 @@ pub struct Proof {
 impl Stand {
     /// Starts a cluster and gives money to its users. Every acknowledged write goes to `acks`.
     pub async fn start(spec: ClusterSpec, pace: &Pace, acks: &Path, stop: &Stop) -> anyhow::Result<Self> {
-        let cluster = LocalCluster::start(spec).await.context("no cluster on this machine")?;
+        let cluster =
+            LocalCluster::start(wal_files::keep(spec)).await.context("no cluster on this machine")?;
         let began = Instant::now();
         let target = Target::new(&cluster.gateway_url(), Some(cluster.api_key()))?;
         let (shards, around) = cluster_view::read(&Cluster::load(&cluster.cluster_file())?).await?;
@@ -170,6 +172,7 @@ impl Stand {
         let fund = Money::parse(FUND, scenario.currency())?;
         population::prepare(&stand.target, &scenario, fund, Some(&stand.acks), stop).await?;
         ensure!(!stop.is_set(), "stopped");
+        wal_files::make(&stand.cluster, &stand.primaries, pace.wal_files).await?;
         stand.settle().await?;
         Ok(stand)
     }
@@ -251,15 +254,18 @@ impl Stand {
         move |worker| ScenarioTraffic::new(&scenario, &target, worker, Some(AckSinks::sink(&sinks)))
     }
 
-    /// Good answers of a server's life, and what it wrote for them.
+    /// What the primaries have written so far, and in how many batches the gateway asked for it.
     async fn written(&self) -> anyhow::Result<Written> {
         let mut sum = Written::default();
         for primary in &self.primaries {
-            let sql = "SELECT (pg_current_wal_insert_lsn() - '0/0')::bigint, xact_commit \
-                       FROM pg_stat_database WHERE datname = current_database()";
-            let row = primary.query_one(sql, &[]).await?;
-            sum.wal_bytes += row.try_get::<_, i64>(0)?;
-            sum.commits += row.try_get::<_, i64>(1)?;
+            let sql = "SELECT (pg_current_wal_insert_lsn() - '0/0')::bigint";
+            sum.wal_bytes += primary.query_one(sql, &[]).await?.try_get::<_, i64>(0)?;
+        }
+        let metrics = self.cluster.get("/metrics").await.context("the gateway does not give its metrics")?;
+        for line in metrics.body.lines().filter(|line| line.starts_with("picopay_gateway_batch_size_count{"))
+        {
+            let count = line.rsplit(' ').next().unwrap_or_default();
+            sum.batches += count.parse::<i64>().with_context(|| format!("no count: {line}"))?;
         }
         Ok(sum)
     }
@@ -273,16 +279,9 @@ impl Stand {
     /// acknowledgements is removed unless something is wrong.
     pub async fn prove(self) -> anyhow::Result<Proof> {
         let acknowledged = self.acks.finish()?;
-        let program = programs::find_picopay("picopay")?;
-        let mut verify = tokio::process::Command::new(program);
-        verify.arg("verify").arg("--cluster").arg(self.cluster.cluster_file());
-        verify.arg("--acks").arg(&self.acks_path).args(["--output", "json"]);
-        verify.stdin(Stdio::null()).kill_on_drop(true);
         let started = Instant::now();
-        let output = verify.output().await.context("picopay verify cannot be started")?;
-        let mut proof = Proof::read(&output.stdout).with_context(|| {
-            format!("picopay verify failed ({}): {}", output.status, String::from_utf8_lossy(&output.stderr))
-        })?;
+        let report = verify::run(&self.cluster.cluster_file(), &self.acks_path).await?;
+        let mut proof = Proof::read(&report).context("the report of picopay verify makes no sense")?;
         proof.took_s = rounded(started.elapsed().as_secs_f64());
         ensure!(
             proof.acknowledged == acknowledged,
@@ -300,14 +299,14 @@ impl Stand {
 #[derive(Debug, Clone, Copy, Default)]
 struct Written {
     wal_bytes: i64,
-    commits: i64,
+    batches: i64,
 }
 
 impl std::ops::Sub for Written {
     type Output = Self;
 
     fn sub(self, before: Self) -> Self {
-        Self { wal_bytes: self.wal_bytes - before.wal_bytes, commits: self.commits - before.commits }
+        Self { wal_bytes: self.wal_bytes - before.wal_bytes, batches: self.batches - before.batches }
     }
 }
 
@@ -385,7 +384,7 @@ fn figures(measured: &Measured, plan: &Plan, spent: CpuTimes, written: Written, 
         generator_us: micros(spent.generator),
         machine,
         wal_bytes: rounded(written.wal_bytes as f64 / (answers_in_all.max(1) as f64)),
-        answers_per_commit: rounded(answers_in_all as f64 / (written.commits.max(1) as f64)),
+        answers_per_batch: rounded(answers_in_all as f64 / (written.batches.max(1) as f64)),
         errors,
         began_s,
         seconds: seconds.iter().map(|second| second.achieved).collect(),
@@ -394,9 +393,8 @@ fn figures(measured: &Measured, plan: &Plan, spent: CpuTimes, written: Written, 
 }
 
 impl Proof {
-    /// From the JSON that `picopay verify --output json` prints.
-    fn read(json: &[u8]) -> Option<Self> {
-        let report: Value = serde_json::from_slice(json).ok()?;
+    /// From what [`verify::run`] gives.
+    fn read(report: &Value) -> Option<Self> {
         let mut proof = Self {
             acknowledged: report.pointer("/acks/acknowledged")?.as_u64()?,
             is_proven: report.get("is_proven")?.as_bool()?,
@@ -429,9 +427,9 @@ mod tests {
             {"check": "balance", "promise": "every balance is right", "wrong": 0, "rows": []},
             {"check": "key", "promise": "one key, one transaction", "wrong": 2, "rows": [{"user_id": 1}]},
             {"check": "acks", "promise": "all is there", "wrong": 1, "rows": []}]}"#;
-        let proof = Proof::read(json).unwrap();
+        let proof = Proof::read(&serde_json::from_slice(json).unwrap()).unwrap();
         assert_eq!((proof.acknowledged, proof.lost, proof.doubled, proof.is_proven), (7, 1, 2, false));
         assert_eq!(proof.wrong[0], r#"2 rows: not one key, one transaction ({"user_id":1})"#);
-        assert!(Proof::read(b"error: no answer").is_none());
+        assert!(Proof::read(&Value::Null).is_none());
     }
 }

@@ -25,7 +25,7 @@ pub struct Summary {
     pub cpu_us_per_charge: CpuPerCharge,
     /// CPU time of the load test itself for one charge, of the same round.
     pub generator_us_per_charge: f64,
-    /// At half of saturation.
+    /// At half of saturation: of the load whose p99 is the median.
     pub latency: Latency,
     /// Share of uniform saturation.
     pub hot_user: f64,
@@ -53,8 +53,8 @@ pub struct Summary {
     pub proof: Proof,
     /// Baseline and saturation, alternating.
     pub rounds: Vec<Round>,
-    /// The load at half of saturation.
-    pub latency_load: LoadFigures,
+    /// The loads at half of saturation.
+    pub latency_loads: Vec<LoadFigures>,
     /// The mixed loads.
     pub mixed: Vec<Mixed>,
     /// The uniform loads around them: one before the first, and one after each.
@@ -119,7 +119,7 @@ impl Summary {
             round.baseline.iter_mut().for_each(|run| run.seconds.clear());
             round.saturation.seconds.clear();
         }
-        short.latency_load.seconds.clear();
+        short.latency_loads.iter_mut().for_each(|load| load.seconds.clear());
         short.mixed.iter_mut().for_each(|mixed| mixed.figures.seconds.clear());
         short.uniform.iter_mut().for_each(|load| load.seconds.clear());
         for variant in short.full.iter_mut().flat_map(Full::variants_mut) {

@@ -7,6 +7,7 @@ mod accounting;
 // It counts CPU time in /proc.
 #[cfg(target_os = "linux")]
 mod bench;
+mod chaos;
 mod commands;
 mod honest_latency;
 mod judgement;

@@ -79,18 +79,20 @@ async fn a_read_with_its_token_is_never_stale_while_the_replica_is_held_back() {
 
 #[tokio::test]
 async fn a_read_with_its_token_waits_for_a_replica_that_is_a_little_behind() {
+    // The real wait is 100 ms; here all is slower, so that a busy machine does not pass for the replica's delay.
+    let patient = format!("{ANY_LAG}session_wait = \"8s\"\nreplica_timeout = \"10s\"\n");
     let spec = ClusterSpec::one_shard()
-        .with_replica_setting("recovery_min_apply_delay", "40ms")
-        .with_node_toml(ANY_LAG);
+        .with_replica_setting("recovery_min_apply_delay", "800ms")
+        .with_node_toml(&patient);
     let shard = TestShard::start_with(spec).await;
     let user = shard.user_with(usd("100")).await;
     replica_in_use(&shard, user).await;
-    let (charged, session) = eventually("a write that its replica shows after a wait", || async {
+    let (charged, session) = eventually("a replica that is behind", || async {
         let (charged, session) = charge_a_cent(&shard, user).await;
         let is_behind = !shows(&shard.node.history(user).await, &charged);
         let answer = shard.node.history_with(user, Some(session)).await;
-        assert!(shows(&answer, &charged), "{answer:?}");
-        (is_behind && is_replica(answer.source)).then_some((charged, session))
+        assert!(shows(&answer, &charged) && is_replica(answer.source), "{answer:?}");
+        is_behind.then_some((charged, session))
     })
     .await;
     // The token stays good, and stays cheap, for as long as its client keeps it.

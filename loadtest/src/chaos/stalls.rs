@@ -1,0 +1,64 @@
+//! Moments in which the machine itself stood still, and no part of the cluster is to blame for it.
+//!
+//! Everything runs on one machine, often a shared one. When this process is not scheduled, or its disk takes no write, for
+//! longer than a request may take inside the cluster, errors are what the contract asks for. So a small write, synced
+//! to the disk, is done all the time; each one that is late is noted.
+
+use std::fs::File;
+use std::io::{Seek as _, Write as _};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+
+use super::clock::Clock;
+use super::errors::{Cause, Errors};
+
+/// How often to write.
+const EVERY: Duration = Duration::from_millis(100);
+
+/// How late is too late. A batch may take 1.5 s, and has several such waits in it.
+const LATE: Duration = Duration::from_millis(500);
+
+/// Watches a machine until it is dropped.
+#[derive(Debug)]
+pub struct Watch {
+    watching: JoinHandle<()>,
+}
+
+impl Watch {
+    /// Starts to write to a temporary file.
+    ///
+    /// # Errors
+    /// When there is no place for it.
+    pub fn start(errors: Arc<Errors>, clock: Clock) -> anyhow::Result<Self> {
+        let mut file = Some(tempfile::tempfile()?);
+        let watching = tokio::spawn(async move {
+            let mut last = clock.now();
+            loop {
+                tokio::time::sleep(EVERY).await;
+                let Some(one) = file.take() else { return };
+                file = tokio::task::spawn_blocking(move || write(one)).await.ok();
+                let now = clock.now();
+                if now.saturating_sub(last) > EVERY + LATE {
+                    let window = errors.open_window(Cause::Stall, last);
+                    errors.close_window(window, now);
+                }
+                last = now;
+            }
+        });
+        Ok(Self { watching })
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.watching.abort();
+    }
+}
+
+fn write(mut file: File) -> File {
+    // When the disk is full, the cluster says so louder.
+    let _ = file.rewind().and_then(|()| file.write_all(&[0; 512])).and_then(|()| file.sync_data());
+    file
+}

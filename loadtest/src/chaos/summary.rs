@@ -1,0 +1,79 @@
+//! What a run found, as `summary.json` and the last line have it. The names of its fields stay.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::findings::{Findings, Promise};
+
+/// What a run found.
+#[derive(Debug, Clone, Serialize)]
+pub struct Summary {
+    /// The same seed gives the same clients and the same faults.
+    pub seed: u64,
+    /// Whether no promise was broken. The exit code is 0 then, and 1 otherwise.
+    pub holds: bool,
+    /// The promise that was broken on purpose; null in an honest run.
+    pub broken: Option<&'static str>,
+    /// Writes that were acknowledged.
+    pub acknowledged: u64,
+    /// Writes that a rule refused.
+    pub refused: u64,
+    /// Writes of which at least one attempt ended so that nobody could say what became of it.
+    pub unknown: u64,
+    /// Of these, those that their key has resolved.
+    pub unknown_resolved: u64,
+    /// How often each promise was broken, by its name: `lost`, `doubled` and so on.
+    #[serde(flatten)]
+    pub promises: BTreeMap<&'static str, u64>,
+    /// How often each fault struck.
+    pub faults: BTreeMap<String, u64>,
+    /// From the moment that a fault was healed until users of all shards were served again.
+    pub recovery_ms: Recovery,
+    /// Errors that clients saw and tried again after, by name.
+    pub errors: BTreeMap<String, u64>,
+    /// Moments in which the machine itself stood still.
+    pub stalls: usize,
+    /// Keys that were asked once more at the end, with an empty cache.
+    pub asked_again: u64,
+    /// How long all of it took.
+    pub took_s: u64,
+}
+
+/// How long users waited after a fault was healed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Recovery {
+    /// Half of the times it was less.
+    pub p50: u64,
+    /// The longest.
+    pub max: u64,
+}
+
+impl Recovery {
+    /// Of these.
+    pub fn of(mut times: Vec<Duration>) -> Self {
+        times.sort_unstable();
+        let ms = |time: Option<&Duration>| {
+            time.map_or(0, |time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
+        };
+        Self { p50: ms(times.get(times.len() / 2)), max: ms(times.last()) }
+    }
+}
+
+/// How often each promise was broken, those that hold too.
+pub fn counts(findings: &Findings) -> BTreeMap<&'static str, u64> {
+    Promise::ALL.into_iter().map(|(promise, name)| (name, findings.count(promise))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn recovery_is_told_by_its_middle_and_its_longest() {
+        let times = [30, 10, 20].map(Duration::from_millis).to_vec();
+        assert_eq!(Recovery::of(times), Recovery { p50: 20, max: 30 });
+        assert_eq!(Recovery::of(Vec::new()), Recovery::default());
+    }
+}

@@ -1,0 +1,76 @@
+//! A node as a process: its command line, its configuration, its server, its end.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context;
+use axum_server::accept::NoDelayAcceptor;
+use axum_server::{Handle, Server};
+use clap::Parser;
+use picopay_shared::cluster::Cluster;
+use picopay_shared::telemetry;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::config::NodeConfig;
+use crate::node::Node;
+use crate::routes;
+
+/// The charge service of one shard.
+#[derive(Parser)]
+#[command(name = "picopay-node", version)]
+struct Arguments {
+    /// The shards, as every component reads them.
+    #[arg(long, default_value = "cluster.toml")]
+    cluster: PathBuf,
+    /// What this process is told beside.
+    #[arg(long, default_value = "node.toml")]
+    config: PathBuf,
+}
+
+/// Runs until a signal ends it in order, or it cannot go on.
+pub async fn run() -> ExitCode {
+    telemetry::start();
+    match serve(&Arguments::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve(arguments: &Arguments) -> anyhow::Result<()> {
+    let cluster = Cluster::load(&arguments.cluster)?;
+    let config = NodeConfig::load(&arguments.config)?;
+    let node = Node::start(&cluster, &config)?;
+    let listener = listen(config.listen)?;
+    tracing::info!(shard = config.shard, listen = %config.listen, "serving");
+    let handle: Handle<SocketAddr> = Handle::new();
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let server = Server::<SocketAddr>::from_listener(listener)
+        .acceptor(NoDelayAcceptor::new())
+        .handle(handle.clone())
+        .serve(routes::router(Arc::clone(&node)).into_make_service());
+    let server = tokio::spawn(server);
+    tokio::select! {
+        wrong = node.keep() => return Err(wrong.into()),
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!("stopping: finishing what was accepted");
+    handle.graceful_shutdown(Some(config.shutdown_timeout));
+    server.await?.context("the server failed")
+}
+
+fn listen(address: SocketAddr) -> anyhow::Result<tokio::net::TcpListener> {
+    let listener = std::net::TcpListener::bind(address).with_context(|| {
+        format!(
+            "cannot listen on {address}: set `listen` in node.toml or PICOPAY_NODE__LISTEN to a free address"
+        )
+    })?;
+    listener.set_nonblocking(true)?;
+    Ok(tokio::net::TcpListener::from_std(listener)?)
+}
