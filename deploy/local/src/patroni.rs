@@ -51,8 +51,9 @@ pub struct PatroniShard {
 }
 
 impl PatroniShard {
-    /// Starts etcd, the members one after the other, a node and a gateway, and waits until charges can be made. Of `spec`
-    /// the data folder, the API keys and the extra lines for the services count.
+    /// Starts etcd, the members, a node and a gateway, and waits until charges can be made. Of `spec` the data folder, the
+    /// API keys and the extra lines for the services count. Always a new shard: etcd and Patroni remember addresses, and
+    /// ports are new at every start.
     ///
     /// # Errors
     /// [`LocalError`], with what is missing on the machine or the end of the log of the process that did not come up.
@@ -183,8 +184,8 @@ impl PatroniShard {
         &self.ground.programs.version
     }
 
-    /// Ends everything; a temporary folder is removed. The services in order, the databases like machines: what they keep
-    /// is either thrown away or recovered at the next start.
+    /// Ends everything; a temporary folder is removed. The services in order, the databases like machines: nobody will read
+    /// what they keep again, except out of curiosity.
     pub async fn stop(self) {
         for service in &self.services {
             if let Err(error) = service.stop().await {
@@ -235,12 +236,8 @@ impl PatroniShard {
         // The gateway is the first to end.
         self.services = vec![gateway.clone(), node.clone()];
         node.start().await?;
-        let is_new = !self.folder.file("initialised").is_file();
-        if is_new {
-            init.spawn()?;
-            init.wait_until_done().await?;
-            write(&self.folder.file("initialised"), "")?;
-        }
+        init.spawn()?;
+        init.wait_until_done().await?;
         gateway.start().await?;
         let url = format!("{}/readyz", self.gateway_url());
         wait_for_service(&gateway, async || match http_call::get(&url).await {

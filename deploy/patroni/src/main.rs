@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use picopay_local::{ApiKey, ClusterSpec, PatroniSettings, PatroniShard};
+use picopay_local::{ApiKey, ClusterSpec, Data, PatroniSettings, PatroniShard};
 
 mod charges;
 mod drill;
@@ -39,7 +39,8 @@ struct Setup {
     /// back, since the new one has nobody to confirm them.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(2..=5))]
     members: u8,
-    /// A folder to work in, kept afterwards. Without it a temporary one is made, and removed.
+    /// A folder to work in, whose logs and databases can be looked at afterwards; the next start empties it. Without it a
+    /// temporary one is made, and removed.
     #[arg(long)]
     data: Option<PathBuf>,
 }
@@ -48,7 +49,9 @@ impl Setup {
     async fn start(&self) -> anyhow::Result<PatroniShard> {
         let spec = ClusterSpec::default().with_api_key(ApiKey::new("drill", "drill-key", &["write", "read"]));
         let spec = match &self.data {
-            Some(folder) => spec.kept_in(folder),
+            Some(folder) => {
+                ClusterSpec { data: Data::Kept { folder: folder.clone(), is_fresh: true }, ..spec }
+            }
             None => spec,
         };
         Ok(PatroniShard::start(spec, usize::from(self.members), PatroniSettings::default()).await?)
@@ -59,7 +62,7 @@ impl Setup {
 async fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Up(setup) => up(&setup).await.map(|()| true),
-        Command::Drill { setup, kills } => async { drill::run(setup.start().await?, kills).await }.await,
+        Command::Drill { setup, kills } => drill(&setup, kills).await,
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
@@ -69,6 +72,10 @@ async fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+async fn drill(setup: &Setup, kills: usize) -> anyhow::Result<bool> {
+    drill::run(setup.start().await?, kills).await
 }
 
 async fn up(setup: &Setup) -> anyhow::Result<()> {
