@@ -134,11 +134,15 @@ pub struct ShardClientConfig {
     /// Commands in one batch. A COMMIT costs the same for one and for hundreds; beyond 256 the rows themselves cost, and
     /// the first one waits for the last.
     pub batch_max: usize,
-    /// Commands that wait in one lane: about a third of a second of a shard at its best, so that what is accepted is
-    /// answered well in time, and a short break of a shard refuses nobody. What comes on top is refused at once. This and
-    /// `reads_max` are also the bulkhead: one dead shard holds no more connections than that. Keep them together well below
-    /// `server.connections_max`, or its users take the places of all others.
+    /// Commands that wait in one lane: about a third of a second of a shard at its best, so that a short break of a shard
+    /// refuses nobody. What comes on top is refused at once. This and `reads_max` are also the bulkhead: one dead shard holds
+    /// no more connections than that. Keep them together well below `server.connections_max`, or its users take the places of
+    /// all others.
     pub queue_max: usize,
+    /// How long a command may have to wait in its lane, as the shard's last full batches let expect; what would wait longer
+    /// is refused at once. Long enough for a checkpoint, short enough for a client who stands at a till.
+    #[serde(with = "human_duration")]
+    pub queue_wait: Duration,
     /// Reads per shard at once, so that a slow shard's readers do not fill the gateway: about a quarter of a second of
     /// them on two cores. What comes on top is refused at once.
     pub reads_max: usize,
@@ -162,6 +166,7 @@ impl Default for ShardClientConfig {
             gather_max: Duration::from_millis(5),
             batch_max: 256,
             queue_max: 4_096,
+            queue_wait: Duration::from_millis(300),
             reads_max: 1_024,
             poll_interval: Duration::from_secs(1),
             poll_timeout: Duration::from_secs(1),
@@ -312,6 +317,7 @@ fn check_shard_client(client: &ShardClientConfig, problems: &mut Problems<'_>) {
         format!("shard_client.batch_max is {}, but a node takes at most {WRITE_BATCH_MAX}", client.batch_max)
     });
     for (name, duration) in [
+        ("queue_wait", client.queue_wait),
         ("connect_timeout", client.connect_timeout),
         ("call_timeout", client.call_timeout),
         ("node_idle_timeout", client.node_idle_timeout),

@@ -6,6 +6,7 @@
 mod attempts;
 mod breaker;
 mod pipe;
+mod queue_room;
 mod wire;
 
 use std::pin::pin;
@@ -34,6 +35,7 @@ use self::attempts::{Attempt, Attempts, Done, Failure, Next, NotSent, RetryBudge
 pub use self::breaker::BreakerState;
 use self::breaker::{Admission, Breaker};
 use self::pipe::{Job, Ticket};
+use self::queue_room::QueueRoom;
 use self::wire::{Ask, CallError, Nodes};
 use crate::config::ShardClientConfig;
 use crate::metrics::{Metrics, ShardMetrics};
@@ -102,6 +104,7 @@ struct Shard {
     /// A user's commands always take the same one, as they do in the node.
     lanes: Vec<Lane<Job, Done>>,
     lane_ends: Vec<LaneEnd<Job, Done>>,
+    rooms: Vec<QueueRoom>,
     breaker: Breaker,
     budget: RetryBudget,
     readers: Semaphore,
@@ -397,6 +400,7 @@ impl Shard {
             position,
             name: entry.name.clone(),
             nodes,
+            rooms: lanes.iter().map(|_| QueueRoom::new(config)).collect(),
             lanes,
             lane_ends,
             breaker: Breaker::new(config.call_timeout),
@@ -424,7 +428,11 @@ impl Shard {
         let ticket = Arc::new(Ticket::default());
         let job = Job { command, deadline, ticket: Arc::clone(&ticket), is_probe };
         let tag = usize::try_from(job.command.operation.tag().get()).expect("30 bits");
-        let Ok(answer) = self.lanes[tag % self.lanes.len()].submit(job, 1) else {
+        let lane = tag % self.lanes.len();
+        if !self.rooms[lane].has_place(self.lanes[lane].queue_length()) {
+            return (Attempt::NotSent(NotSent::Full), None, None);
+        }
+        let Ok(answer) = self.lanes[lane].submit(job, 1) else {
             return (Attempt::NotSent(NotSent::Full), None, None);
         };
         // On its own on the heap: a timer is aligned to a cache line, and would make every future around it so.

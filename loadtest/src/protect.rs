@@ -1,8 +1,10 @@
 //! What the gateway protects: users of one shard from the trouble of another, and everybody from too much of everything.
 //!
 //! On a cluster of its own, in turns of the same load: without a fault, with a shard's primary frozen, with its node
-//! frozen; then three times what the cluster can do, and what it can do right afterwards. In the end `picopay verify` looks
-//! up every write that was acknowledged on the way.
+//! frozen; then three times what the cluster can do, and what it can do right afterwards. The last is done twice. Where all
+//! runs on one machine its processors are what saturates first, and the load test and the refusals take of them what the
+//! databases would need; so a second cluster has databases that are slow, and processors to spare, as if gateways and
+//! clients stood on machines of their own. In the end `picopay verify` looks up every write that was acknowledged on the way.
 
 use std::fmt;
 use std::time::Duration;
@@ -40,6 +42,12 @@ const OVERLOAD_CONNECTIONS: usize = 9_500;
 /// Arrivals that may wait for a free connection: some hundredths of a second of them. To let more wait in the load test
 /// would measure the load test.
 const WAITING_MAX: usize = 1_000;
+/// What a gateway may need at most: some 20 kB for each connection, and what the requests on them hold.
+const GATEWAY_MEMORY_MIB: f64 = 400.0;
+/// What makes databases slow: each COMMIT waits for so many microseconds, the disk of another machine.
+const COMMIT_DELAY_US: &str = "20000";
+/// And so many charges share one, so that some 5,000 a second saturate the cluster.
+const SLOW_BATCH_MAX: usize = 64;
 /// A frozen shard is certainly known to be so after this long, in whole seconds.
 const KNOWN_AFTER: u64 = 5;
 /// A part that was frozen answers again soon after it was thawed; a breaker looks every two seconds at the latest.
@@ -78,7 +86,10 @@ pub struct Round {
     saturation_per_second: f64,
     primary_frozen: Frozen,
     node_frozen: Frozen,
+    /// Of databases.
     overload: Overload,
+    /// Of a machine that does everything, the load test too.
+    overload_of_processors: Overload,
     acknowledged: u64,
     lost: u64,
     doubled: u64,
@@ -102,6 +113,7 @@ struct Frozen {
 /// Three times too much.
 #[derive(Debug, Serialize)]
 struct Overload {
+    saturation_per_second: f64,
     offered_per_second: f64,
     /// Good answers a second, divided by saturation before.
     accepted_share: f64,
@@ -146,16 +158,26 @@ impl Protect {
         let shard = stand.cluster.shard(FROZEN);
         let primary_frozen = self.freeze(&stand, &shard.primary(), saturation, stop).await?;
         let node_frozen = self.freeze(&stand, &shard.node(0), saturation, stop).await?;
-        let overload = self.overload(&stand, stop).await?;
+        let overload_of_processors = self.overload(&stand, stop).await?;
         let proof = stand.prove().await?;
+        let slow = ClusterSpec::default()
+            .with_shards(SHARDS)
+            .with_primary_setting("commit_delay", COMMIT_DELAY_US)
+            // However few others there are.
+            .with_primary_setting("commit_siblings", "0")
+            .with_gateway_toml(&format!("[shard_client]\nbatch_max = {SLOW_BATCH_MAX}\n"));
+        let stand = Stand::start(slow, &self.pace, &folder.path().join("slow.jsonl"), stop).await?;
+        let overload = self.overload(&stand, stop).await?;
+        let slow_proof = stand.prove().await?;
         Ok(Round {
             saturation_per_second: rounded(saturation),
             primary_frozen,
             node_frozen,
             overload,
-            acknowledged: proof.acknowledged,
-            lost: proof.lost,
-            doubled: proof.doubled,
+            overload_of_processors,
+            acknowledged: proof.acknowledged + slow_proof.acknowledged,
+            lost: proof.lost + slow_proof.lost,
+            doubled: proof.doubled + slow_proof.doubled,
         })
     }
 
@@ -207,6 +229,7 @@ impl Protect {
         let after = self.saturation(stand, stop).await?;
         let tally = &measured.tally;
         Ok(Overload {
+            saturation_per_second: rounded(before),
             offered_per_second: rounded(measured.offered_per_second()),
             accepted_share: rounded(measured.achieved_per_second() / before.max(1.0)),
             accepted_p99_ms: tally.latency().quantile_ms(0.99),
@@ -264,6 +287,21 @@ fn bars(rounds: &[Round]) -> Vec<Bar> {
         at_least("overload: accepted, of saturation", of(|round| round.overload.accepted_share), 0.9),
         at_most("overload: p99 of refusals, ms", of(|round| round.overload.refused_p99_ms), 1_000.0),
         at_least("overload: saturation afterwards", of(|round| round.overload.recovered_share), 0.9),
+        at_least(
+            "processors overloaded: accepted, of saturation",
+            of(|round| round.overload_of_processors.accepted_share),
+            0.9,
+        ),
+        at_most(
+            "processors overloaded: p99 of refusals, ms",
+            of(|round| round.overload_of_processors.refused_p99_ms),
+            1_000.0,
+        ),
+        at_most(
+            "processors overloaded: peak memory of the gateway, MiB",
+            of(|round| round.overload_of_processors.memory_mib[1].gateway),
+            GATEWAY_MEMORY_MIB,
+        ),
         #[expect(clippy::cast_precision_loss, reason = "zero, or too many anyway")]
         at_most("lost or doubled", of(|round| (round.lost + round.doubled) as f64), 0.0),
     ]

@@ -112,8 +112,12 @@ async fn run_batch(shard: &Shard, batch: Vec<Pending<Job, Done>>, number: usize)
     let deadline_ms = u32::try_from(left_ms).unwrap_or(u32::MAX);
     let request = WriteBatch { deadline_ms, commands };
     let body = postcard::to_stdvec(&request).expect("plain data always serializes");
+    let sent = Instant::now();
     let answer = shard.nodes.ask(Ask::Write, number, Bytes::from(body), deadline).await;
     shard.note(answer.as_ref().err().copied());
+    if answer.is_ok() {
+        shard.rooms[number].note_batch(request.commands.len(), sent.elapsed());
+    }
     let answer = answer.and_then(|bytes| read_reply(shard, &bytes, request.commands.len()));
     let pairs = request.commands.into_iter().zip(replies);
     match answer {

@@ -1,0 +1,122 @@
+//! How many commands may wait in a lane: as many as its shard works off while it is worth waiting.
+//!
+//! A fixed number is a third of a second of one shard and three seconds of a slower one, and whoever is accepted into such a
+//! queue is served when nobody waits any more. So the room follows the pace of the shard, as its last full batches show it.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use crate::config::ShardClientConfig;
+
+/// Full batches that always find room, however slow they are: one that waits for the pipe, and one that gathers behind it.
+const BATCHES_MIN: usize = 2;
+/// A new batch counts for an eighth: one that met a checkpoint does not shut the door.
+const MEMORY: u64 = 8;
+
+/// One lane's.
+#[derive(Debug)]
+pub struct QueueRoom {
+    batch_max: usize,
+    queue_max: usize,
+    pipes: usize,
+    wait_max: Duration,
+    /// What a full batch takes, smoothed, in microseconds; zero before the first.
+    batch_us: AtomicU64,
+    room: AtomicUsize,
+}
+
+impl QueueRoom {
+    /// Of an idle lane.
+    pub fn new(config: &ShardClientConfig) -> Self {
+        Self {
+            batch_max: config.batch_max,
+            queue_max: config.queue_max,
+            pipes: config.pipes,
+            wait_max: config.queue_wait,
+            batch_us: AtomicU64::new(0),
+            room: AtomicUsize::new(config.queue_max),
+        }
+    }
+
+    /// Whether one more may wait where so many wait already.
+    pub fn has_place(&self, waiting: usize) -> bool {
+        waiting < self.room.load(Ordering::Relaxed)
+    }
+
+    /// A batch of this size was answered after this long.
+    pub fn note_batch(&self, size: usize, took: Duration) {
+        if size < self.batch_max {
+            // Nothing was left waiting: the shard keeps up, and its pace is not known.
+            self.room.store(self.queue_max, Ordering::Relaxed);
+            return;
+        }
+        let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX / MEMORY).max(1);
+        let before = match self.batch_us.load(Ordering::Relaxed) {
+            0 => took_us,
+            before => before,
+        };
+        // Pipes of one lane may overwrite each other's sample. There is another one with the next batch.
+        let batch_us = (before * (MEMORY - 1) + took_us) / MEMORY;
+        self.batch_us.store(batch_us, Ordering::Relaxed);
+        let batches = self.wait_max.as_micros() / u128::from(batch_us.max(1));
+        let batches = usize::try_from(batches).unwrap_or(usize::MAX).saturating_mul(self.pipes);
+        let room = batches.max(BATCHES_MIN).saturating_mul(self.batch_max);
+        self.room.store(room.min(self.queue_max), Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn room_of(batch_max: usize, pipes: usize) -> QueueRoom {
+        let queue_wait = Duration::from_millis(300);
+        QueueRoom::new(&ShardClientConfig {
+            batch_max,
+            pipes,
+            queue_wait,
+            queue_max: 4_000,
+            ..Default::default()
+        })
+    }
+
+    fn places(room: &QueueRoom) -> usize {
+        (0..=4_000).find(|waiting| !room.has_place(*waiting)).unwrap()
+    }
+
+    #[test]
+    fn the_room_is_what_the_shard_works_off_in_time() {
+        for (batch_ms, pipes, expected) in [
+            // Quick: the fixed limit is less.
+            (5, 1, 4_000),
+            // Three batches of 100 take 300 ms.
+            (100, 1, 300),
+            (100, 2, 600),
+            // So slow that a third one would wait too long; two are always taken.
+            (200, 1, 200),
+            (10_000, 1, 200),
+        ] {
+            let room = room_of(100, pipes);
+            assert_eq!(places(&room), 4_000, "nothing is known yet");
+            room.note_batch(100, Duration::from_millis(batch_ms));
+            assert_eq!(places(&room), expected, "{batch_ms} ms, {pipes} pipes");
+        }
+    }
+
+    #[test]
+    fn one_slow_batch_does_not_shut_the_door_and_a_half_empty_one_opens_it() {
+        let room = room_of(100, 1);
+        for _ in 0..50 {
+            room.note_batch(100, Duration::from_millis(20));
+        }
+        assert_eq!(places(&room), 1_500);
+        room.note_batch(100, Duration::from_millis(180));
+        assert_eq!(places(&room), 700);
+        for _ in 0..50 {
+            room.note_batch(100, Duration::from_millis(150));
+        }
+        assert_eq!(places(&room), 200);
+        room.note_batch(99, Duration::from_secs(1));
+        assert_eq!(places(&room), 4_000);
+    }
+}
