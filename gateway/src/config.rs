@@ -140,7 +140,8 @@ pub struct ShardClientConfig {
     /// all others.
     pub queue_max: usize,
     /// How long a command may have to wait in its lane, as the shard's last full batches let expect; what would wait longer
-    /// is refused at once. Long enough for a checkpoint, short enough for a client who stands at a till.
+    /// is refused at once. Long enough for two thousand connections on a slow machine and for the stalls of a busy disk,
+    /// short enough for a client who stands at a till.
     #[serde(with = "human_duration")]
     pub queue_wait: Duration,
     /// Reads per shard at once, so that a slow shard's readers do not fill the gateway: about a quarter of a second of
@@ -166,7 +167,7 @@ impl Default for ShardClientConfig {
             gather_max: Duration::from_millis(5),
             batch_max: 256,
             queue_max: 4_096,
-            queue_wait: Duration::from_millis(300),
+            queue_wait: Duration::from_secs(1),
             reads_max: 1_024,
             poll_interval: Duration::from_secs(1),
             poll_timeout: Duration::from_secs(1),
