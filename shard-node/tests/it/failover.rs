@@ -121,11 +121,12 @@ async fn a_replaced_primary_that_still_takes_writes_gets_none() {
             !is_completed(&shard.node.run(charge(user, usd("1"))).await),
             "the old primary took a charge"
         );
-        (shard.node.metric("picopay_node_older_timelines_total").await > 1.0).then_some(())
+        // Now and then it is the frozen one that was tried last.
+        let reason = shard.node.status().await.unwrap().not_ready_reason.unwrap();
+        let is_counted = shard.node.metric("picopay_node_older_timelines_total").await > 1.0;
+        (is_counted && reason.contains("it was replaced")).then_some(())
     })
     .await;
-    let reason = shard.node.status().await.unwrap().not_ready_reason.unwrap();
-    assert!(reason.contains("it was replaced"), "{reason}");
     assert_eq!(shard.row_count(user).await, 1, "the old primary has the top-up alone");
 
     new.thaw();

@@ -186,7 +186,7 @@ impl NodeClient {
 
     /// As a gateway reads that waits for so long.
     pub async fn read_within(&self, query: Query, left: Duration) -> Answer {
-        let body = postcard::to_stdvec(&query).unwrap();
+        let body = postcard::to_stdvec(&ReadRequest { query, session: None }).unwrap();
         let bytes = self.call_within("POST", READ_PATH, body, left).await.unwrap();
         postcard::from_bytes(&bytes).unwrap()
     }
