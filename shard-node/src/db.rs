@@ -193,6 +193,11 @@ impl Primary {
         Ok(Dedicated { client, timeline, durability, warned })
     }
 
+    /// Whether the server behind this connection was replaced since, as another connection has found.
+    pub fn was_replaced(&self, connection: &Dedicated) -> bool {
+        self.timelines.is_over(connection.timeline)
+    }
+
     /// A pooled connection for a read.
     pub async fn reader(&self) -> Result<deadpool_postgres::Client, PoolError> {
         self.pool.get().await

@@ -59,6 +59,11 @@ impl Timelines {
         }
         Ok(Admitted::Known)
     }
+
+    /// Whether a newer one than this was seen.
+    pub fn is_over(&self, timeline: u32) -> bool {
+        timeline < self.highest.load(Ordering::Acquire)
+    }
 }
 
 #[cfg(test)]
@@ -77,5 +82,6 @@ mod tests {
             assert_eq!(timelines.admit(timeline), expected, "{timeline}");
         }
         assert_eq!(refused.get(), 2);
+        assert!(timelines.is_over(3) && !timelines.is_over(4));
     }
 }

@@ -213,6 +213,10 @@ impl Keeper {
 
     /// Whether the database is ours and set up to keep what the shard promises.
     async fn look(&self, connection: &Dedicated) -> Result<Opening, Lost> {
+        // A lane came to its successor first. The old one may answer for as long as nobody stops it.
+        if self.primary.was_replaced(connection) {
+            return Err(Lost::NotReady("the primary was replaced: looking for the new one".to_owned()));
+        }
         let client = &connection.client;
         let cluster_id = match identity::read(client, &self.shard_name).await? {
             Identity::Mismatch(reason) => return Err(Lost::WrongDatabase(WrongDatabase(reason))),
