@@ -13,7 +13,6 @@ mod migrate;
 mod output;
 mod probe;
 mod shard;
-mod shard_db;
 mod slot_runs;
 mod status;
 mod up;
@@ -22,6 +21,7 @@ mod verify;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use picopay::shard_db;
 
 /// Operate a PicoPay cluster.
 #[derive(Parser)]

@@ -1,0 +1,6 @@
+-- Per slot and currency: how many rows, the sum of their hashes, and what they come to for the users' balances.
+SELECT 'older transactions', slot, currency, count(*), sum(hashtextextended(t::text, 0))::text,
+       coalesce(sum(CASE kind WHEN 'charge' THEN -amount ELSE amount END) FILTER (WHERE refusal IS NULL), 0)
+FROM transactions t
+WHERE slot = ANY ($1::smallint[]) AND id < $2
+GROUP BY slot, currency
