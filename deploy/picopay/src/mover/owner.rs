@@ -123,28 +123,28 @@ pub fn progress(source_row: Option<&OwnerRow>, target: &str, target_row: Option<
 mod tests {
     use super::*;
 
-    fn row(state: State, owner: &str, epoch: i64) -> Option<OwnerRow> {
-        Some(OwnerRow { slot: 7, state, owner: owner.to_owned(), epoch })
+    fn row(state: State, owner: &str, epoch: i64) -> OwnerRow {
+        OwnerRow { slot: 7, state, owner: owner.to_owned(), epoch }
     }
 
     #[test]
     fn two_rows_tell_how_far_a_move_had_come() {
         use State::{Aborted, Importing, Owned, Released};
         for (source, target, expected) in [
-            (row(Owned, "a", 1), None, Progress::None),
-            (row(Owned, "a", 1), row(Importing, "a", 2), Progress::Begun(2)),
-            (row(Released, "b", 2), row(Importing, "a", 2), Progress::Begun(2)),
-            (row(Released, "b", 2), row(Owned, "b", 2), Progress::Done),
-            (row(Released, "b", 2), row(Aborted, "a", 2), Progress::Begun(2)),
-            (row(Owned, "a", 3), row(Aborted, "a", 2), Progress::None),
+            (Some(row(Owned, "a", 1)), None, Progress::None),
+            (Some(row(Owned, "a", 1)), Some(row(Importing, "a", 2)), Progress::Begun(2)),
+            (Some(row(Released, "b", 2)), Some(row(Importing, "a", 2)), Progress::Begun(2)),
+            (Some(row(Released, "b", 2)), Some(row(Owned, "b", 2)), Progress::Done),
+            (Some(row(Released, "b", 2)), Some(row(Aborted, "a", 2)), Progress::Begun(2)),
+            (Some(row(Owned, "a", 3)), Some(row(Aborted, "a", 2)), Progress::None),
             // It went on from there.
-            (row(Released, "b", 2), row(Released, "c", 3), Progress::Done),
-            (row(Released, "b", 2), row(Importing, "c", 4), Progress::Done),
+            (Some(row(Released, "b", 2)), Some(row(Released, "c", 3)), Progress::Done),
+            (Some(row(Released, "b", 2)), Some(row(Importing, "c", 4)), Progress::Done),
             // To another.
-            (row(Released, "c", 2), row(Importing, "a", 2), Progress::Begun(2)),
-            (row(Released, "c", 2), row(Aborted, "a", 2), Progress::None),
-            (row(Released, "b", 2), None, Progress::Lost),
-            (row(Released, "b", 4), row(Released, "a", 3), Progress::Lost),
+            (Some(row(Released, "c", 2)), Some(row(Importing, "a", 2)), Progress::Begun(2)),
+            (Some(row(Released, "c", 2)), Some(row(Aborted, "a", 2)), Progress::None),
+            (Some(row(Released, "b", 2)), None, Progress::Lost),
+            (Some(row(Released, "b", 4)), Some(row(Released, "a", 3)), Progress::Lost),
             (None, None, Progress::None),
         ] {
             assert_eq!(progress(source.as_ref(), "b", target.as_ref()), expected, "{source:?} {target:?}");

@@ -103,8 +103,11 @@ async fn a_slot_moves_with_everything_that_belongs_to_its_users() {
     let source = cluster.connect_primary(0).await.unwrap();
     let left = "SELECT count(*) FROM users WHERE slot = ANY ($1)";
     let slots: Vec<i16> = batch.slots.iter().map(|slot| slot.cast_signed()).collect();
-    let count = async || source.query_one(left, &[&slots]).await.unwrap().get::<_, i64>(0);
-    assert_eq!(count().await, moving.len() as i64, "the source keeps its rows");
+    let count = async || {
+        let row = source.query_one(left, &[&slots]).await.unwrap();
+        usize::try_from(row.get::<_, i64>(0)).unwrap()
+    };
+    assert_eq!(count().await, moving.len(), "the source keeps its rows");
     let deleted = mover.purge("shard-1", &batch.slots, &Unwatched).await.unwrap();
     assert_eq!((deleted, count().await), (figures.rows, 0));
     let owned = mover.purge("shard-2", &batch.slots, &Unwatched).await.unwrap_err();
