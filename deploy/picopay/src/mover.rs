@@ -100,6 +100,10 @@ impl Mover {
         let mut slots: Vec<i16> = batch.slots.iter().map(|slot| slot.cast_signed()).collect();
         slots.sort_unstable();
         slots.dedup();
+        if batch.from == batch.to {
+            let reason = "it would give slots to itself".to_owned();
+            return Err(MoveError::Unfit { shard: batch.from.clone(), reason });
+        }
         let (source, target) = (self.side(&batch.from).await?, self.side(&batch.to).await?);
         let (limits, source_ref, target_ref) = (&self.limits, &source, &target);
         let handover = Handover { source: source_ref, target: target_ref, slots: &slots, limits, watcher };
@@ -161,17 +165,48 @@ impl Mover {
         Ok(settled)
     }
 
-    /// Deletes what `shard` still has of slots that it does not own, in small batches. Whoever asks must have made sure
-    /// that another shard owns them.
+    /// Deletes what `shard` still has of slots that another shard owns, in small batches.
     ///
     /// # Errors
-    /// When the shard owns one of them or never had it.
+    /// When the shard owns one of them or never had it, or no other shard owns it on two machines; or when one does not
+    /// answer.
     pub async fn purge(&self, shard: &str, slots: &[u16], watcher: &dyn Watcher) -> Result<u64, MoveError> {
         let slots: Vec<i16> = slots.iter().map(|slot| slot.cast_signed()).collect();
         let side = self.side(shard).await?;
+        self.check_owned_elsewhere(&side, &slots).await?;
         let deleted = purge::delete(&side, &slots, watcher).await?;
         self.keep(side).await;
         Ok(deleted)
+    }
+
+    /// Of rows that are deleted at `side`, another shard has the only ones, so its word that it owns them has to be one that
+    /// a failover does not take back.
+    async fn check_owned_elsewhere(&self, side: &Side, slots: &[i16]) -> Result<(), MoveError> {
+        let rows = side.owners().await?;
+        let mut missing: Vec<i16> = slots.to_vec();
+        for shard in self.cluster.shards.iter().filter(|shard| shard.name != side.name) {
+            let other = self.side(&shard.name).await?;
+            let owners = other.owners().await?;
+            let is_there = |slot: i16| {
+                let (own, theirs) = (rows.of(slot), owners.of(slot));
+                own.zip(theirs).is_some_and(|(own, theirs)| {
+                    theirs.state == State::Owned && (theirs.epoch >= own.epoch || own.state == State::Aborted)
+                })
+            };
+            if missing.iter().any(|slot| is_there(*slot)) {
+                other.check_fit().await?;
+                other.confirm().await?;
+                missing.retain(|slot| !is_there(*slot));
+            }
+            self.keep(other).await;
+        }
+        match missing.iter().find(|slot| rows.of(**slot).is_none_or(|row| row.state != State::Owned)) {
+            None => Ok(()),
+            Some(slot) => {
+                let reason = format!("no other shard owns slot {slot}, and these may be the only rows of it");
+                Err(side.unfit(reason))
+            }
+        }
     }
 
     async fn recover(
@@ -220,8 +255,8 @@ impl Mover {
     async fn side(&self, name: &str) -> Result<Side, MoveError> {
         let kept = self.sides.lock().await.remove(name);
         match kept {
-            Some(side) => Ok(side),
-            None => Side::connect(self.shard(name)?).await,
+            Some(side) if !side.database.is_closed() => Ok(side),
+            _ => Side::connect(self.shard(name)?).await,
         }
     }
 

@@ -246,6 +246,11 @@ impl ShardDb {
         self.commit().await
     }
 
+    /// Whether the server, or the way to it, is known to be gone.
+    pub fn is_closed(&self) -> bool {
+        self.connected.client.is_closed()
+    }
+
     /// Copies the rows that `from` (`COPY … TO STDOUT`) gives here into `target` by `into` (`COPY … FROM STDIN`), and
     /// says how many there were. Any number of them fits in memory, and each wait is bounded, not the whole.
     ///

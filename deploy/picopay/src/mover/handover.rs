@@ -32,6 +32,9 @@ pub enum Stop {
     /// The two sides differ, or the source does not add up.
     #[error("{0}")]
     Unequal(String),
+    /// A transaction came with an id from before the copy. The next copy has it.
+    #[error("{0}")]
+    Late(String),
     /// The users would have waited for longer than they may.
     #[error("the pause would have been longer than {} ms", .0.as_millis())]
     OverBudget(Duration),
@@ -118,9 +121,10 @@ impl Handover<'_> {
             let seen = targets.of(*slot).map_or(0, |row| row.epoch);
             epochs.push(row.epoch.max(seen) + 1);
         }
-        let sql = include_str!("../sql/mover/import.sql");
-        let names = [self.source.name.as_str()];
-        let changed = self.target.change(sql, self.slots, &epochs, &names).await?;
+        let (sql, database) = (include_str!("../sql/mover/import.sql"), &self.target.database);
+        database.execute_all("BEGIN").await?;
+        let changed = database.execute(sql, &[&self.slots, &epochs, &self.source.name.as_str()]).await?;
+        database.commit().await?;
         self.all_of_them(changed, self.target, "already owns some of the slots")?;
         Ok(epochs)
     }
@@ -177,7 +181,10 @@ impl Handover<'_> {
         let sql = include_str!("../sql/mover/lock_importing.sql");
         let locked =
             self.target.database.query(sql, &[&self.slots, &epochs, &self.source.name.as_str()]).await?.len();
-        self.all_of_them(locked as u64, self.target, "does not import some of the slots any more")
+        self.all_of_them(locked as u64, self.target, "does not import some of the slots any more")?;
+        // The copy took a while. Better to find out now than when users wait.
+        self.target.check_fit().await?;
+        Ok(())
     }
 
     /// The source gives the slots up, on two machines. Gives the moment from which on its users waited.
@@ -235,6 +242,10 @@ impl Handover<'_> {
             Digest::of_rest(source, self.slots, bound),
             Digest::of_rest(target, self.slots, bound),
         )?;
+        // First: what came late is at the source only, and would be told as a difference.
+        if let Some(late) = Digest::late(older, &source) {
+            return Err(Stop::Late(late));
+        }
         match Digest::difference(&source, &target).or_else(|| Digest::flaw(older, &source)) {
             None => Ok(source),
             Some(difference) => Err(Stop::Unequal(difference)),
@@ -260,7 +271,6 @@ impl Handover<'_> {
         if changed == self.slots.len() as u64 {
             return Ok(());
         }
-        let reason = format!("it {otherwise}");
-        Err(MoveError::Unfit { shard: side.name.clone(), reason }.into())
+        Err(side.unfit(format!("it {otherwise}")).into())
     }
 }

@@ -13,7 +13,7 @@ use super::step::{Step, Watcher};
 pub struct Settled {
     /// The target owns them.
     pub moved: Vec<i16>,
-    /// The source owns them again, or still.
+    /// They are not at the target. The source owns them again, or still, unless another mover has moved them on.
     pub aborted: Vec<i16>,
 }
 
@@ -28,24 +28,25 @@ pub async fn settle(
     let (begun_slots, epochs): (Vec<i16>, Vec<i64>) = begun.iter().copied().unzip();
     if !begun.is_empty() {
         watcher.reached(Step::Abort).await;
-        target.check_fit().await?;
         let given_up = abort(target, &begun_slots, &epochs).await?;
         let (slots, epochs): (Vec<i16>, Vec<i64>) =
             begun.iter().copied().filter(|(slot, _)| given_up.contains(slot)).unzip();
         watcher.reached(Step::TakeBack).await;
-        source.check_fit().await?;
-        let sql = include_str!("../sql/mover/take_back.sql");
-        source.change(sql, &slots, &epochs, &[&source.name, &target.name]).await?;
+        take_back(source, target, &slots, &epochs).await?;
     }
-    // What a server shows after a crash may be on that server alone. Behind a commit of our own it is on two.
-    source.database.confirm().await?;
-    target.database.confirm().await?;
+    source.confirm().await?;
+    target.confirm().await?;
     let (sources, targets) = (source.owners().await?, target.owners().await?);
-    let (moved, aborted) = slots
-        .iter()
-        .copied()
-        .partition(|slot| progress(sources.of(*slot), &target.name, targets.of(*slot)) == Progress::Done);
-    Ok(Settled { moved, aborted })
+    let mut settled = Settled::default();
+    for slot in slots.iter().copied() {
+        match progress(sources.of(slot), &target.name, targets.of(slot)) {
+            Progress::Done => settled.moved.push(slot),
+            Progress::None => settled.aborted.push(slot),
+            // A commit of somebody who has lost the mover's lock became visible after it was looked for.
+            Progress::Begun(_) | Progress::Lost => return Err(MoveError::Busy(target.name.clone())),
+        }
+    }
+    Ok(settled)
 }
 
 /// Those of `slots` whose move is under way, with the epoch of the import.
@@ -78,8 +79,17 @@ fn begun(
 /// Durably. Gives those that are given up now; others were taken meanwhile.
 async fn abort(target: &Side, slots: &[i16], epochs: &[i64]) -> Result<Vec<i16>, MoveError> {
     let database = &target.database;
-    database.execute_all("BEGIN").await?;
+    target.begin_settling().await?;
     let rows = database.query(include_str!("../sql/mover/abort.sql"), &[&slots, &epochs]).await?;
     database.commit().await?;
     Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
+/// The source owns again what it gave up for this import, at a higher epoch.
+async fn take_back(source: &Side, target: &Side, slots: &[i16], epochs: &[i64]) -> Result<(), MoveError> {
+    let database = &source.database;
+    source.begin_settling().await?;
+    let sql = include_str!("../sql/mover/take_back.sql");
+    database.execute(sql, &[&slots, &epochs, &source.name, &target.name]).await?;
+    Ok(database.commit().await?)
 }

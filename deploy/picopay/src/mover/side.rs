@@ -29,6 +29,12 @@ const FENCE_TRIES: usize = 20;
 /// How long batches have the fence for themselves in between.
 const FENCE_PAUSE: Duration = Duration::from_millis(100);
 
+/// What a shard's word is worth.
+struct Fitness {
+    degraded_since: Option<String>,
+    cluster_id: Uuid,
+}
+
 /// One shard of a move.
 pub struct Side {
     /// Its name in the cluster's file.
@@ -56,53 +62,66 @@ impl Side {
         }
     }
 
-    /// Whether a commit here is what the shard promises, and whose database this is: the cluster's id.
+    /// Whether the shard may give or take slots, and whose database this is: the cluster's id.
     pub async fn check_fit(&self) -> Result<Uuid, MoveError> {
+        let Fitness { degraded_since, cluster_id } = self.read_fitness().await?;
+        match degraded_since {
+            None => Ok(cluster_id),
+            Some(since) => Err(self.unfit(format!(
+                "it is degraded since {since}, so what it acknowledges can be lost, and with it who owns a slot. \
+                 `picopay shard restore {}` first",
+                self.name
+            ))),
+        }
+    }
+
+    /// Begins a database transaction that brings a slot back to one owner. Also at a shard that is degraded, whose word is
+    /// its primary's alone then, as that of its charges is: no slot comes to a second owner if it is lost, and to wait for
+    /// the standby would leave users without one.
+    pub async fn begin_settling(&self) -> Result<(), MoveError> {
+        self.database.execute_all("BEGIN").await?;
+        if self.read_fitness().await?.degraded_since.is_some() {
+            self.database.execute_all("SET LOCAL synchronous_commit = local").await?;
+        }
+        Ok(())
+    }
+
+    /// Makes sure that what this shard shows is on two machines. After a crash it may be on one; and of a degraded one there
+    /// is no more to be had than its word.
+    pub async fn confirm(&self) -> Result<(), MoveError> {
+        if self.read_fitness().await?.degraded_since.is_none() {
+            self.database.confirm().await?;
+        }
+        Ok(())
+    }
+
+    /// Whether a commit here is what the shard promises.
+    async fn read_fitness(&self) -> Result<Fitness, MoveError> {
         let row = self.database.query_one(include_str!("../sql/mover/read_fitness.sql"), &[]).await?;
         let (degraded_since, names_standby): (Option<String>, bool) = (row.get(0), row.get(1));
         let (has_standby, cluster_id): (bool, Option<Uuid>) = (row.get(2), row.get(3));
         let name: Option<String> = row.get(4);
-        let unfit = |reason: String| Err(MoveError::Unfit { shard: self.name.clone(), reason });
-        if let Some(since) = degraded_since {
-            return unfit(format!(
-                "it is degraded since {since}, so what it acknowledges can be lost, and with it who owns a slot. \
-                 `picopay shard restore {}` first",
-                self.name
-            ));
-        }
-        if self.durability == Durability::Replicated && !(names_standby && has_standby) {
-            return unfit("no synchronous standby follows its primary; see `picopay status`".to_owned());
+        let is_alone = self.durability == Durability::Replicated && !(names_standby && has_standby);
+        if is_alone && degraded_since.is_none() {
+            let reason = "no synchronous standby follows its primary; see `picopay status`";
+            return Err(self.unfit(reason.to_owned()));
         }
         match (cluster_id, name) {
-            (Some(cluster_id), Some(name)) if name == self.name => Ok(cluster_id),
-            (_, Some(name)) => unfit(format!("its database says that it is {name}")),
-            (_, None) => {
-                unfit(format!("its database belongs to no cluster yet: `picopay shard add {}`", self.name))
-            }
+            (Some(cluster_id), Some(name)) if name == self.name => Ok(Fitness { degraded_since, cluster_id }),
+            (_, Some(name)) => Err(self.unfit(format!("its database says that it is {name}"))),
+            (_, None) => Err(self
+                .unfit(format!("its database belongs to no cluster yet: `picopay shard add {}`", self.name))),
         }
+    }
+
+    /// Why this shard can take no part.
+    pub fn unfit(&self, reason: String) -> MoveError {
+        MoveError::Unfit { shard: self.name.clone(), reason }
     }
 
     /// What this shard says of its slots.
     pub async fn owners(&self) -> Result<OwnerRows, DbError> {
         OwnerRows::read(&self.database).await
-    }
-
-    /// Runs `sql` about these slots and epochs in a database transaction of its own, and says how many rows it changed.
-    pub async fn change(
-        &self,
-        sql: &str,
-        slots: &[i16],
-        epochs: &[i64],
-        names: &[&str],
-    ) -> Result<u64, DbError> {
-        self.database.execute_all("BEGIN").await?;
-        let changed = match names {
-            [one, two] => self.database.execute(sql, &[&slots, &epochs, one, two]).await?,
-            [one] => self.database.execute(sql, &[&slots, &epochs, one]).await?,
-            _ => self.database.execute(sql, &[&slots, &epochs]).await?,
-        };
-        self.database.commit().await?;
-        Ok(changed)
     }
 
     /// Begins a database transaction that holds the fence alone.
@@ -119,7 +138,7 @@ impl Side {
     }
 
     async fn try_to_begin_fenced(&self) -> Result<(), DbError> {
-        self.database.execute_all("BEGIN").await?;
+        self.database.execute_all(include_str!("../sql/mover/begin_fenced.sql")).await?;
         self.database.query(include_str!("../sql/mover/take_fence.sql"), &[&FENCE_LOCK]).await?;
         Ok(())
     }

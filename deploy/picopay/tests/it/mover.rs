@@ -1,37 +1,28 @@
 //! Slots change hands with everything that belongs to their users, and with one owner at most at every moment.
 
-use std::time::Duration;
-
-use picopay::mover::{Batch, Ended, Limits, Mover, Unwatched};
+use picopay::mover::{Batch, Ended, Mover, Unwatched};
 use picopay_local::{ClusterSpec, LocalCluster};
 use picopay_shared::cluster::Cluster;
-use picopay_shared::slot::UserId;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use self::field::PATIENT;
+use self::traffic::write;
+
+mod faults;
+mod field;
+mod rivals;
+mod traffic;
+
 /// Users of both shards.
 const USERS: [i64; 6] = [1, 2, 3, 42, 1000, 4096];
-
-/// Longer than a move takes on a machine that runs other tests.
-const PATIENT: Limits = Limits { pause_budget: Duration::from_secs(20) };
 
 fn mover(cluster: &LocalCluster) -> Mover {
     Mover::new(&Cluster::load(&cluster.cluster_file()).unwrap(), PATIENT)
 }
 
-/// A write with a key, repeated until it is answered for good.
-async fn write(cluster: &LocalCluster, path: &str, key: Uuid, body: &Value) -> (u16, String) {
-    loop {
-        let answer = cluster.post(path, Some(&key.to_string()), body).await.unwrap();
-        if answer.status < 500 {
-            return (answer.status, answer.body);
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
-
 fn slots_of(users: &[i64]) -> Vec<u16> {
-    users.iter().map(|user| UserId::try_from(*user).unwrap().slot().get()).collect()
+    users.iter().map(|user| field::slot_of(*user)).collect()
 }
 
 /// Users of the first shard, by the even deal of two.
