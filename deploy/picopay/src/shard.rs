@@ -5,6 +5,8 @@
 
 mod degrade;
 mod restore;
+mod start;
+mod stop;
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -36,6 +38,10 @@ pub enum ShardCommand {
     Degrade(degrade::DegradeArgs),
     /// End that, once the standby has everything
     Restore(restore::RestoreArgs),
+    /// Start the servers of a new shard, in the cluster that `up` runs on this machine
+    Start(start::StartArgs),
+    /// End the servers of a shard that owns nothing any more, in the cluster that `up` runs on this machine
+    Stop(stop::StopArgs),
 }
 
 /// What both commands take.
@@ -64,6 +70,8 @@ pub async fn run(command: ShardCommand) -> anyhow::Result<ExitCode> {
     match command {
         ShardCommand::Degrade(args) => degrade::run(args).await,
         ShardCommand::Restore(args) => restore::run(args).await,
+        ShardCommand::Start(args) => start::run(args).await,
+        ShardCommand::Stop(args) => stop::run(args).await,
     }
 }
 
