@@ -14,10 +14,10 @@ use picopay_shared::slot::UserId;
 use serde_json::Value;
 
 use super::client::Client;
-use super::findings::{Finding, Findings, Promise};
-use super::ledger::{Entry, describe, text};
+use super::ledger::Entry;
+use crate::findings::{Finding, Findings, Promise};
 use crate::verify;
-use crate::write::{AnsweredTransaction, WriteAnswer};
+use crate::write::{AnsweredTransaction, WriteAnswer, describe, text};
 
 /// How long a replica may take to have everything after the load has ended.
 const CATCH_UP: Duration = Duration::from_mins(1);
