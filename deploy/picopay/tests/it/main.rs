@@ -5,6 +5,7 @@ mod command;
 mod config;
 mod init;
 mod keys;
+mod mover;
 mod shard;
 mod status;
 mod verify;
