@@ -18,8 +18,8 @@ const FRUITLESS_REFRESH_PAUSE: Duration = Duration::from_millis(200);
 /// Who is believed to own a slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Owner {
-    /// Position of the shard in `cluster.toml`.
-    pub shard: usize,
+    /// Which shard: its place in the client's set of shards, which stays its own for the life of the process.
+    pub place: usize,
     /// Since which change of hands.
     pub epoch: u64,
 }
@@ -28,7 +28,7 @@ pub struct Owner {
 #[derive(Debug)]
 pub struct SlotMap {
     table: ArcSwap<Table>,
-    /// What each shard said last of its own slots. A shard that cannot be asked keeps its claims: its users are
+    /// What each shard said last of its own slots, by its place. A shard that cannot be asked keeps its claims: its users are
     /// then told that it is unavailable, not that they belong to nobody.
     claims: Mutex<Vec<Vec<OwnedRange>>>,
     refreshing: tokio::sync::Mutex<Option<Instant>>,
@@ -37,27 +37,32 @@ pub struct SlotMap {
 
 type Table = Box<[Option<Owner>]>;
 
-impl SlotMap {
-    /// An empty map of a cluster with this many shards.
-    pub fn new(shards: usize) -> Self {
+/// Empty: nobody owns anything.
+impl Default for SlotMap {
+    fn default() -> Self {
         Self {
             table: ArcSwap::from_pointee(build_table(&[])),
-            claims: Mutex::new(vec![Vec::new(); shards]),
+            claims: Mutex::default(),
             refreshing: tokio::sync::Mutex::new(None),
             refreshes_started: AtomicU64::new(0),
         }
     }
+}
 
+impl SlotMap {
     /// Who most likely owns the slot.
     pub fn owner(&self, slot: Slot) -> Option<Owner> {
         self.table.load()[slot.index()]
     }
 
     /// Takes in what a shard says of its own slots.
-    pub fn take_claims(&self, shard: usize, owned: &[OwnedRange]) {
+    pub fn take_claims(&self, place: usize, owned: &[OwnedRange]) {
         let mut claims = self.claims.lock().expect("nothing panics while it is held");
-        if claims[shard] != owned {
-            owned.clone_into(&mut claims[shard]);
+        if claims.len() <= place {
+            claims.resize(place + 1, Vec::new());
+        }
+        if claims[place] != owned {
+            owned.clone_into(&mut claims[place]);
             self.table.store(build_table(&claims).into());
         }
     }
@@ -92,12 +97,12 @@ impl SlotMap {
 /// of hands. Should it happen, the first shard is asked, and its database decides.)
 fn build_table(claims: &[Vec<OwnedRange>]) -> Table {
     let mut table: Vec<Option<Owner>> = vec![None; usize::from(SLOT_COUNT)];
-    for (shard, owned) in claims.iter().enumerate() {
+    for (place, owned) in claims.iter().enumerate() {
         for range in owned {
             for slot in range.first..=range.last.min(SLOT_COUNT - 1) {
                 let entry = &mut table[usize::from(slot)];
                 if entry.is_none_or(|known| known.epoch < range.epoch) {
-                    *entry = Some(Owner { shard, epoch: range.epoch });
+                    *entry = Some(Owner { place, epoch: range.epoch });
                 }
             }
         }
@@ -117,12 +122,12 @@ mod tests {
     }
 
     fn owner(map: &SlotMap, slot: u16) -> Option<(usize, u64)> {
-        map.owner(Slot::new(slot).unwrap()).map(|owner| (owner.shard, owner.epoch))
+        map.owner(Slot::new(slot).unwrap()).map(|owner| (owner.place, owner.epoch))
     }
 
     #[test]
     fn each_shard_owns_what_it_says_and_the_higher_epoch_wins() {
-        let map = SlotMap::new(2);
+        let map = SlotMap::default();
         assert_eq!(owner(&map, 0), None);
         map.take_claims(0, &[range(0, 2047, 1)]);
         map.take_claims(1, &[range(2048, 4095, 1)]);
@@ -138,7 +143,7 @@ mod tests {
 
     #[test]
     fn a_slot_that_its_owner_released_belongs_to_nobody() {
-        let map = SlotMap::new(2);
+        let map = SlotMap::default();
         map.take_claims(0, &[range(0, 4095, 1)]);
         map.take_claims(0, &[range(0, 9, 1), range(11, 4095, 1)]);
         assert_eq!(owner(&map, 10), None);
@@ -146,14 +151,14 @@ mod tests {
 
     #[test]
     fn a_claim_past_the_last_slot_harms_nobody() {
-        let map = SlotMap::new(1);
+        let map = SlotMap::default();
         map.take_claims(0, &[range(4095, u16::MAX, 1), range(9, 3, 1)]);
         assert_eq!((owner(&map, 4095), owner(&map, 5)), (Some((0, 1)), None));
     }
 
     #[tokio::test]
     async fn many_moved_answers_at_once_lead_to_one_round_of_questions() {
-        let map = Arc::new(SlotMap::new(1));
+        let map = Arc::new(SlotMap::default());
         let rounds = Arc::new(AtomicUsize::new(0));
         let asking = (0..100).map(|_| {
             let (map, rounds) = (Arc::clone(&map), Arc::clone(&rounds));
@@ -172,7 +177,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_slot_of_nobody_does_not_make_every_request_ask_around() {
-        let map = SlotMap::new(1);
+        let map = SlotMap::default();
         let rounds = AtomicUsize::new(0);
         for _ in 0..10 {
             map.refresh_for_orphan(async || {
