@@ -139,7 +139,8 @@ impl Handover<'_> {
         Ok(bound)
     }
 
-    /// Users and older transactions, as of one moment, in one database transaction of the target's.
+    /// Users and older transactions, as of one moment, in one database transaction of the target's. The source's stays at
+    /// that moment until both were compared: what comes late is no difference, and is found in the pause.
     async fn copy_older(&self) -> Result<(), Stop> {
         let (source, target) = (&self.source.database, &self.target.database);
         // One moment, or a transaction could come whose user was made after the users had been copied.
@@ -160,7 +161,6 @@ impl Handover<'_> {
             )
             .await?;
         target.commit().await?;
-        source.execute_all("COMMIT").await?;
         Ok(())
     }
 
@@ -169,6 +169,7 @@ impl Handover<'_> {
             Digest::of_older(&self.source.database, self.slots, bound),
             Digest::of_older(&self.target.database, self.slots, bound),
         )?;
+        self.source.database.execute_all("COMMIT").await?;
         match Digest::difference(&source, &target) {
             None => Ok(source),
             Some(difference) => Err(Stop::Unequal(difference)),

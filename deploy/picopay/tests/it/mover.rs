@@ -11,6 +11,7 @@ use self::traffic::write;
 
 mod faults;
 mod field;
+mod refusals;
 mod rivals;
 mod traffic;
 

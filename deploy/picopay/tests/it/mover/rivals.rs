@@ -64,21 +64,15 @@ async fn what_a_killed_mover_left_is_settled_by_the_next() {
 async fn a_second_mover_is_refused_while_one_is_at_work() {
     let field = Field::start(2).await;
     for step in [Step::Copy, Step::Take] {
-        let (from, refused) = (field.owner().await, Arc::new(Notify::new()));
+        let from = field.owner().await;
         let batch = field.batch(from, 1 - from);
-        let watcher = At::new(step, {
-            let refused = Arc::clone(&refused);
-            async move { refused.notified().await }
-        });
-        let second = async {
-            let (mover, settler) = (field.mover(), field.mover());
-            let (run, settled) = tokio::join!(mover.run(&batch, &Unwatched), settler.settle());
+        let (second, settler, second_batch) = (field.mover(), field.mover(), batch.clone());
+        let watcher = At::new(step, async move {
+            let (run, settled) = tokio::join!(second.run(&second_batch, &Unwatched), settler.settle());
             assert!(matches!(run, Err(MoveError::Busy(_))), "{step:?} {run:?}");
             assert!(matches!(settled, Err(MoveError::Busy(_))), "{step:?} {settled:?}");
-            refused.notify_one();
-        };
-        let mover = field.mover();
-        let (ended, ()) = tokio::join!(mover.run(&batch, &watcher), second);
+        });
+        let ended = field.mover().run(&batch, &watcher).await;
         assert!(matches!(ended, Ok(Ended::Moved(_))), "{step:?} {ended:?}");
     }
     field.end().await;
