@@ -86,6 +86,8 @@ async fn a_degraded_shard_gives_and_takes_no_slot() {
         assert_eq!(is_broken_off(&field, &mover, deed, &words).await, have_waited, "{step:?}");
         say(Arc::clone(&field.cluster), shard, RESTORE.to_owned()).await;
     }
+    // With its connections and their locks.
+    drop(mover);
     // The source loses its standby in the pause, and an operator lets it go on: it takes its slots back all the same.
     let hasty = field.mover_with(Limits { pause_budget: Duration::ZERO });
     let cluster = Arc::clone(&field.cluster);
@@ -150,6 +152,7 @@ async fn slots_whose_two_sides_differ_are_not_handed_over() {
         assert_eq!(is_broken_off(&field, &mover, deed, words).await, have_waited, "{step:?} {sql}");
         say(Arc::clone(&field.cluster), 0, undo).await;
     }
+    drop(mover);
     field.move_at_last(&field.batch(0, 1)).await;
     field.end().await;
 }
