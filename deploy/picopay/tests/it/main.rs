@@ -6,6 +6,8 @@ mod config;
 mod init;
 mod keys;
 mod mover;
+mod moves;
 mod shard;
+mod shard_add;
 mod status;
 mod verify;
