@@ -2,6 +2,8 @@
 //!
 //! Every handle is resolved once, at the start: counting is one atomic addition and looks nothing up.
 
+mod moving;
+
 use std::time::Instant;
 
 use prometheus::{
@@ -9,6 +11,7 @@ use prometheus::{
     IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
+pub use self::moving::MovingMetrics;
 use crate::problem::{Code, Problem};
 use crate::write_request::Answered;
 
@@ -33,6 +36,8 @@ pub struct Metrics {
     pub connections: IntGauge,
     /// Connections closed at once because there were too many.
     pub connections_refused: IntCounter,
+    /// Of requests whose slot is on its way.
+    pub moving: MovingMetrics,
     per_shard: PerShard,
 }
 
@@ -133,12 +138,13 @@ impl Metrics {
         )
         .expect("a good name");
         register(&registry, &connections_refused);
+        let moving = MovingMetrics::new(&registry);
         let per_shard = PerShard::new(&registry);
         #[cfg(target_os = "linux")]
         registry
             .register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))
             .expect("each name is registered once");
-        Self { registry, charges, connections, connections_refused, per_shard }
+        Self { registry, charges, connections, connections_refused, moving, per_shard }
     }
 
     /// The handles of one shard.

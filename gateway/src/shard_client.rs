@@ -5,6 +5,7 @@
 
 mod attempts;
 mod breaker;
+mod moving;
 mod pipe;
 mod queue_room;
 mod shard;
@@ -16,26 +17,36 @@ use std::time::Duration;
 use axum::http::HeaderValue;
 use bytes::Bytes;
 use picopay_shared::cluster::Cluster;
-use picopay_shared::command::Command;
+use picopay_shared::command::{Command, Moved, Outcome};
+use picopay_shared::node_status::NodeStatus;
 use picopay_shared::query::{Answer, Found, Query, ReadRequest, Source};
 use picopay_shared::session::SessionToken;
 use picopay_shared::slot::Slot;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::warn;
 
 pub use self::attempts::Written;
-use self::attempts::{Attempts, Failure, Next};
+use self::attempts::{Attempt, Attempts, Failure, Next};
 pub use self::breaker::BreakerState;
+use self::moving::Moving;
 use self::shard::Shard;
 pub use self::shard::ShardView;
 use self::wire::Nodes;
 use crate::config::ShardClientConfig;
 use crate::metrics::Metrics;
-use crate::slot_map::{Owner, SlotMap};
+use crate::slot_map::{OnTheWay, Owner, SlotMap};
 
 /// How soon a shard is polled again of which no node answered: users of one that is back hear no for so much longer.
 const POLL_AGAIN: Duration = Duration::from_millis(250);
+/// While requests are held because nobody owns their slot, somebody is asked this often. A pause lasts some tens of
+/// milliseconds, and a node takes a few to say what it owns.
+const ASK_AGAIN: Duration = Duration::from_millis(25);
+/// How long such a question may take: a shard that is frozen keeps the next round from the others for so long.
+const ASK_WAIT: Duration = Duration::from_millis(200);
+/// How often the log says that a slot has gone to a shard that is not in this gateway's `cluster.toml`.
+const TELL_AGAIN: Duration = Duration::from_secs(5);
 /// When to come back after a refusal that passes soon.
 const SOON: Duration = Duration::from_secs(1);
 
@@ -79,6 +90,7 @@ pub enum ShardError {
 pub struct ShardClient {
     shards: Vec<Arc<Shard>>,
     map: SlotMap,
+    moving: Moving,
     config: ShardClientConfig,
     closing: CancellationToken,
     pipes: TaskTracker,
@@ -99,10 +111,12 @@ impl ShardClient {
         }
         pipes.close();
         let map = SlotMap::new(shards.len());
-        let client = Arc::new(Self { shards, map, config: config.clone(), closing, pipes });
+        let moving = Moving::new(config.moving_max, metrics.moving.clone());
+        let client = Arc::new(Self { shards, map, moving, config: config.clone(), closing, pipes });
         for position in 0..client.shards.len() {
             tokio::spawn(Arc::clone(&client).poll(position));
         }
+        tokio::spawn(Arc::clone(&client).ask_about_moving());
         client
     }
 
@@ -116,7 +130,7 @@ impl ShardClient {
         let mut attempts = Attempts::default();
         let mut last: Option<&Shard> = None;
         loop {
-            let owner = match self.owner(slot).await {
+            let owner = match self.owner(slot, deadline).await {
                 Ok(owner) => owner,
                 Err(absence) => return Err(absence.into_error(&attempts, last)),
             };
@@ -127,6 +141,9 @@ impl ShardClient {
             last = Some(shard);
             command.epoch = owner.epoch;
             let (attempt, session, back) = shard.attempt(command, deadline).await;
+            if let Attempt::Answered(Outcome::Moved(moved)) = &attempt {
+                self.note_moved(shard, moved);
+            }
             let next = attempts.after(attempt, || back.is_some() && shard.may_retry(deadline));
             command = match (next, back) {
                 (Next::Answer(written), _) => {
@@ -139,8 +156,7 @@ impl ShardClient {
                     command
                 }
                 (Next::LookAgain, Some(command)) => {
-                    shard.metrics.moved.inc();
-                    Box::pin(self.map.refresh(async || self.ask_all().await)).await;
+                    self.look_again(slot, owner).await;
                     command
                 }
                 (Next::Retry | Next::LookAgain, None) => {
@@ -166,7 +182,7 @@ impl ShardClient {
         let mut attempts = Attempts::default();
         let mut last: Option<&Shard> = None;
         loop {
-            let owner = match self.owner(slot).await {
+            let owner = match self.owner(slot, deadline).await {
                 Ok(owner) => owner,
                 Err(absence) => return Err(absence.into_error(&attempts, last)),
             };
@@ -177,7 +193,10 @@ impl ShardClient {
             last = Some(shard);
             let attempt = shard.attempt_read(body.clone(), deadline).await;
             let next = match attempts.after_read(attempt, || shard.may_retry(deadline)) {
-                Next::Answer(Answer { found: Found::Moved(_), .. }) => attempts.after_moved_read(),
+                Next::Answer(Answer { found: Found::Moved(moved), .. }) => {
+                    self.note_moved(shard, &moved);
+                    attempts.after_moved_read()
+                }
                 other => other,
             };
             match next {
@@ -190,10 +209,7 @@ impl ShardClient {
                     return Err(shard.error(failure));
                 }
                 Next::Retry => shard.pause_before_retry().await,
-                Next::LookAgain => {
-                    shard.metrics.moved.inc();
-                    Box::pin(self.map.refresh(async || self.ask_all().await)).await;
-                }
+                Next::LookAgain => self.look_again(slot, owner).await,
             }
         }
     }
@@ -215,12 +231,20 @@ impl ShardClient {
         self.pipes.wait().await;
     }
 
-    async fn owner(&self, slot: Slot) -> Result<Owner, Absence> {
+    /// Whom to ask for the slot: at once when the map says so, and else after a round of questions or, while the slot is on
+    /// its way, as soon as it has an owner.
+    async fn owner(&self, slot: Slot, deadline: Instant) -> Result<Owner, Absence> {
         if let Some(owner) = self.map.owner(slot) {
             return Ok(owner);
         }
-        Box::pin(self.map.refresh_for_orphan(async || self.ask_all().await)).await;
-        self.map.owner(slot).ok_or_else(|| {
+        let found = match self.map.on_the_way(slot).map(|known| known.since + self.config.move_wait) {
+            Some(until) if until > Instant::now() => Box::pin(self.hold(slot, until.min(deadline))).await,
+            _ => {
+                Box::pin(self.map.refresh_for_orphan(async || self.ask_all().await)).await;
+                self.map.owner(slot)
+            }
+        };
+        found.ok_or_else(|| {
             // A shard that was never reached may well be the owner: then its users hear that it is unavailable.
             let mut unknown = self.shards.iter().filter(|shard| !shard.is_known());
             match (unknown.next(), unknown.next()) {
@@ -229,6 +253,67 @@ impl ShardClient {
                 (Some(_), Some(_)) => Absence::Unknown { shard: None },
             }
         })
+    }
+
+    /// Waits until the slot has an owner; `None` when that takes too long, or too many wait already.
+    async fn hold(&self, slot: Slot, until: Instant) -> Option<Owner> {
+        let held = self.moving.hold(slot)?;
+        let owner = self.map.owner_before(slot, until).await;
+        if owner.is_none() {
+            held.give_up();
+        }
+        owner
+    }
+
+    fn note_moved(&self, shard: &Shard, moved: &Moved) {
+        shard.metrics.moved.inc();
+        let next = moved.owner.as_ref().and_then(|name| self.shards.iter().position(|one| one.name == *name));
+        self.map.note_moved(moved, next);
+    }
+
+    /// After a shard has said that it does not own the slot. Mostly the answer itself makes its claim an old one, and what is
+    /// to be asked is asked while the request is held; else the claim has to be renewed.
+    async fn look_again(&self, slot: Slot, asked: Owner) {
+        if self.map.owner(slot) == Some(asked) {
+            Box::pin(self.map.refresh_for_orphan(async || self.ask_all().await)).await;
+        }
+    }
+
+    /// Asks around on behalf of all requests that are held, one round at a time and for as long as there are any. They
+    /// are woken by what the map learns.
+    async fn ask_about_moving(self: Arc<Self>) {
+        let mut told: Option<Instant> = None;
+        loop {
+            tokio::select! {
+                () = self.moving.anybody() => {}
+                () = self.closing.cancelled() => return,
+            }
+            let known: Vec<(Slot, OnTheWay)> = (self.moving.slots().into_iter())
+                .filter_map(|slot| Some((slot, self.map.on_the_way(slot)?)))
+                .collect();
+            let stranger = known.iter().find_map(|(slot, known)| Some((slot, known.stranger.as_ref()?)));
+            if let Some((slot, shard)) = stranger
+                && told.is_none_or(|told| told.elapsed() > TELL_AGAIN)
+            {
+                warn!(slot = slot.get(), shard, "a slot goes to a shard that is not in cluster.toml here");
+                told = Some(Instant::now());
+            }
+            self.ask_those_concerned(&known).await;
+            tokio::time::sleep(ASK_AGAIN).await;
+        }
+    }
+
+    async fn ask_those_concerned(&self, known: &[(Slot, OnTheWay)]) {
+        let nothing_known = known.iter().any(|(_, known)| known.shards.is_empty());
+        let concerned = |shard: &&Arc<Shard>| {
+            nothing_known || known.iter().any(|(_, known)| known.shards.contains(&shard.position))
+        };
+        let asking = self.shards.iter().filter(concerned).map(|shard| async {
+            // No answer is no news here: it is the poll that tells the breaker.
+            let answer = shard.ask_status(Instant::now() + ASK_WAIT).await;
+            self.take_claims(shard, answer.as_ref());
+        });
+        futures_util::future::join_all(asking).await;
     }
 
     async fn poll(self: Arc<Self>, position: usize) {
@@ -249,14 +334,18 @@ impl ShardClient {
 
     async fn ask_status(&self, shard: &Shard) {
         let answer = shard.ask_status(Instant::now() + self.config.poll_timeout).await;
-        // A node that cannot reach its database knows of no slots; that is no reason to forget them.
-        if let Some(status) = &answer
-            && (status.is_ready || !status.owned.is_empty())
-        {
-            self.map.take_claims(shard.position, &status.owned);
-        }
+        self.take_claims(shard, answer.as_ref());
         shard.note_poll(answer.is_some());
         shard.take_status(answer);
+    }
+
+    fn take_claims(&self, shard: &Shard, answer: Option<&NodeStatus>) {
+        // A node that cannot reach its database knows of no slots; that is no reason to forget them.
+        if let Some(status) = answer
+            && (status.is_ready || !status.owned.is_empty())
+        {
+            self.map.take_claims(shard.position, &status.owned, &status.importing);
+        }
     }
 }
 

@@ -38,6 +38,8 @@ pub enum Step {
     Unknown,
     /// Says that the slot is elsewhere.
     Moved,
+    /// Says that the slot has gone to `shard-9`, at a higher epoch than the node still claims for itself.
+    MovedAway,
     /// Answers with this status and nothing else.
     Reject(u16),
 }
@@ -122,6 +124,7 @@ async fn serve(mut stream: TcpStream, state: Arc<State>) {
                 not_ready_reason: None,
                 degraded: None,
                 owned: vec![OwnedRange { first: 0, last: 4095, epoch: 1 }],
+                importing: Vec::new(),
                 replica_lag_ms: None,
                 cache: CacheState::Off,
             };
@@ -143,6 +146,10 @@ async fn serve(mut stream: TcpStream, state: Arc<State>) {
             Step::Moved => {
                 |command| Outcome::Moved(Moved { slot: command.operation.slot(), owner: None, epoch: 1 })
             }
+            Step::MovedAway => |command| {
+                let owner = Some("shard-9".to_owned());
+                Outcome::Moved(Moved { slot: command.operation.slot(), owner, epoch: 2 })
+            },
             Step::HangUp => return,
             Step::Stall => {
                 tokio::time::sleep(Duration::from_mins(1)).await;

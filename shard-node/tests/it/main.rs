@@ -7,6 +7,7 @@ mod durability;
 mod failover;
 mod fence;
 mod identity;
+mod moves;
 mod node_killed;
 mod one_bad_row;
 mod one_key;

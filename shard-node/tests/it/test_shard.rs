@@ -68,6 +68,12 @@ impl TestShard {
     /// A new user with this much.
     pub async fn user_with(&self, balance: Money) -> UserId {
         let user_id = UserId::try_from(NEXT_USER.fetch_add(1, Ordering::Relaxed)).unwrap();
+        self.fund(user_id, balance).await;
+        user_id
+    }
+
+    /// Makes this user, with this much.
+    pub async fn fund(&self, user_id: UserId, balance: Money) {
         // A first command may meet a node that is still connecting, on a machine that is busy.
         let create = command(Operation::CreateUser { user_id });
         eventually("a user", || async {
@@ -80,7 +86,6 @@ impl TestShard {
             eventually("money", || async { is_completed(&self.node.run(fund.clone()).await).then_some(()) })
                 .await;
         }
-        user_id
     }
 
     /// The number of rows that the primary has for this user in `transactions`, refused ones included.
