@@ -22,6 +22,8 @@ pub struct Load {
 pub struct Charges {
     pub acknowledged: HashMap<Uuid, String>,
     pub unanswered: Vec<Uuid>,
+    /// Why not, where the gateway said so.
+    pub problems: Vec<String>,
     pub other: Vec<String>,
 }
 
@@ -40,6 +42,7 @@ impl Load {
                                 charges.acknowledged.insert(key, answer.body);
                             }
                             Some(answer) if answer.status >= 500 => {
+                                charges.problems.push(answer.code());
                                 if !matches!(answer.status, 503 | 504) {
                                     charges.other.push(answer.body);
                                 }
@@ -64,6 +67,7 @@ impl Load {
             let charges = client.await.unwrap();
             all.acknowledged.extend(charges.acknowledged);
             all.unanswered.extend(charges.unanswered);
+            all.problems.extend(charges.problems);
             all.other.extend(charges.other);
         }
         all

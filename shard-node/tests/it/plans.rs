@@ -62,18 +62,19 @@ async fn a_read_finds_owner_user_and_rows_by_their_keys() {
     let shard = TestShard::start_with(ClusterSpec::one_shard().without_redis()).await;
     let superuser = shard.cluster.connect_as_superuser(0).await.unwrap();
     superuser.batch_execute(FILL).await.unwrap();
+    // With one user in a slot, as here, either index of `users` is as good.
     let asked = [
         (
             include_str!("../../src/sql/find_balances.sql"),
             "(smallint, bigint)",
             "(1, 1)",
-            ["users_pkey", "balances_pkey"],
+            ["users_", "balances_pkey"],
         ),
         (
             include_str!("../../src/sql/find_history.sql"),
             "(smallint, bigint, uuid, uuid, text, bigint)",
             "(1, 1, '00000000-0000-8000-8000-000000000000', 'ffffffff-ffff-8fff-8fff-ffffffffffff', NULL, 21)",
-            ["users_pkey", "Index Scan Backward using transactions_pkey"],
+            ["users_", "Index Scan Backward using transactions_pkey"],
         ),
         (
             include_str!("../../src/sql/find_transaction.sql"),
