@@ -13,5 +13,6 @@ mod history;
 mod lost_replies;
 mod metrics;
 mod protection;
+mod reload;
 mod start_and_stop;
 mod values;

@@ -15,4 +15,5 @@ mod plans;
 mod protection;
 mod reads;
 mod recovery_conflict;
+mod reload;
 mod sessions;
