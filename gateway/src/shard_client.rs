@@ -9,23 +9,27 @@ mod moving;
 mod pipe;
 mod queue_room;
 mod shard;
+mod shard_set;
 mod wire;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use axum::http::HeaderValue;
 use bytes::Bytes;
-use picopay_shared::cluster::Cluster;
+use picopay_shared::cluster::{self, Cluster};
 use picopay_shared::command::{Command, Moved, Outcome};
+use picopay_shared::config::Secret;
 use picopay_shared::node_status::NodeStatus;
 use picopay_shared::query::{Answer, Found, Query, ReadRequest, Source};
 use picopay_shared::session::SessionToken;
 use picopay_shared::slot::Slot;
+use tokio::sync::Mutex;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::warn;
+use tracing::{info, warn};
 
 pub use self::attempts::Written;
 use self::attempts::{Attempt, Attempts, Failure, Next};
@@ -33,7 +37,8 @@ pub use self::breaker::BreakerState;
 use self::moving::Moving;
 use self::shard::Shard;
 pub use self::shard::ShardView;
-use self::wire::Nodes;
+use self::shard_set::{OpenShard, ShardSet};
+use self::wire::{Bearers, NodeConnections, Nodes};
 use crate::config::ShardClientConfig;
 use crate::metrics::Metrics;
 use crate::slot_map::{OnTheWay, Owner, SlotMap};
@@ -88,36 +93,77 @@ pub enum ShardError {
 /// The way to all shards.
 #[derive(Debug)]
 pub struct ShardClient {
-    shards: Vec<Arc<Shard>>,
+    shards: ArcSwap<ShardSet>,
+    /// Outlives reloads, so that no request meets an empty one.
     map: SlotMap,
     moving: Moving,
+    connections: NodeConnections,
+    bearers: Arc<ArcSwap<Bearers>>,
+    metrics: Metrics,
     config: ShardClientConfig,
     closing: CancellationToken,
     pipes: TaskTracker,
+    /// One reload at a time.
+    reloading: Mutex<()>,
 }
 
 impl ShardClient {
     /// Opens the lanes and begins to ask every shard how it is. No node needs to be up.
     pub fn start(cluster: &Cluster, config: &ShardClientConfig, metrics: &Metrics) -> Arc<Self> {
-        let connections = wire::connections(config);
-        let closing = CancellationToken::new();
         let pipes = TaskTracker::new();
-        let mut shards = Vec::new();
-        for (position, entry) in cluster.shards.iter().enumerate() {
-            let nodes = Nodes::new(entry, &cluster.internal_secret, connections.clone());
-            let shard = Arc::new(Shard::new(position, entry, nodes, config, metrics));
-            shard.run_pipes(config.pipes, &pipes, &closing);
-            shards.push(shard);
-        }
         pipes.close();
-        let map = SlotMap::new(shards.len());
-        let moving = Moving::new(config.moving_max, metrics.moving.clone());
-        let client = Arc::new(Self { shards, map, moving, config: config.clone(), closing, pipes });
-        for position in 0..client.shards.len() {
-            tokio::spawn(Arc::clone(&client).poll(position));
+        let client = Arc::new(Self {
+            shards: ArcSwap::default(),
+            map: SlotMap::default(),
+            moving: Moving::new(config.moving_max, metrics.moving.clone()),
+            connections: wire::connections(config),
+            bearers: Arc::new(ArcSwap::from_pointee(Bearers::of(&cluster.internal_secret))),
+            metrics: metrics.clone(),
+            config: config.clone(),
+            closing: CancellationToken::new(),
+            pipes,
+            reloading: Mutex::default(),
+        });
+        let shards = ShardSet::default().changed_to(cluster, |place, entry| client.open(place, entry));
+        for shard in shards.iter() {
+            client.keep_asking(shard);
         }
         tokio::spawn(Arc::clone(&client).ask_about_moving());
+        client.shards.store(Arc::new(shards));
         client
+    }
+
+    /// Shows nodes another secret from now on, and those that have not heard of it yet the one before, for a while.
+    pub fn show(&self, secret: &Secret) {
+        self.bearers.store(Arc::new(self.bearers.load().changed_to(secret)));
+    }
+
+    /// Goes by another `cluster.toml` from now on. Shards whose nodes are the same are left alone. The new way to any
+    /// other is asked how it is before it takes over, which takes `poll_timeout` if no node answers; what the old one
+    /// accepted is finished on it.
+    pub async fn take_over(self: &Arc<Self>, cluster: &Cluster) {
+        let _one_at_a_time = self.reloading.lock().await;
+        let before = self.shards.load_full();
+        let mut opened = Vec::new();
+        let after = before.changed_to(cluster, |place, entry| {
+            let shard = self.open(place, entry);
+            opened.push(Arc::clone(&shard));
+            shard
+        });
+        let asking = opened.iter().map(|shard| shard.ask_status(Instant::now() + self.config.poll_timeout));
+        let answers = futures_util::future::join_all(asking).await;
+        for gone in before.iter().filter(|shard| after.get(shard.place).is_none()) {
+            self.metrics.forget_shard(&gone.name);
+            info!(shard = gone.name, "the shard is not in cluster.toml any more");
+        }
+        // First the shards, then what they own: whoever finds a shard in the map finds it here too.
+        self.shards.store(Arc::new(after));
+        for (shard, answer) in opened.iter().zip(answers) {
+            let verb = if before.get(shard.place).is_some() { "changed" } else { "new" };
+            info!(shard = shard.name, "the shard is {verb}");
+            self.take_answer(shard, answer);
+            self.keep_asking(shard);
+        }
     }
 
     /// Has the command decided by the shard that owns its slot, and gives the session token with which a read sees it.
@@ -128,17 +174,17 @@ impl ShardClient {
         let deadline = Instant::now() + self.config.request_timeout;
         let slot = command.operation.slot();
         let mut attempts = Attempts::default();
-        let mut last: Option<&Shard> = None;
+        let mut last: Option<Arc<OpenShard>> = None;
         loop {
-            let owner = match self.owner(slot, deadline).await {
-                Ok(owner) => owner,
-                Err(absence) => return Err(absence.into_error(&attempts, last)),
+            // Each time anew: the slot may have moved, and the shard's way may have been replaced.
+            let (owner, found) = match self.find(slot, deadline).await {
+                Ok(found) => found,
+                Err(absence) => return Err(absence.into_error(&attempts, last.as_deref())),
             };
-            let shard: &Shard = &self.shards[owner.shard];
             if last.is_none() {
-                shard.budget.earn();
+                found.budget.earn();
             }
-            last = Some(shard);
+            let shard = last.insert(found);
             command.epoch = owner.epoch;
             let (attempt, session, back) = shard.attempt(command, deadline).await;
             if let Attempt::Answered(Outcome::Moved(moved)) = &attempt {
@@ -180,17 +226,16 @@ impl ShardClient {
         let request = ReadRequest { query, session };
         let body = Bytes::from(postcard::to_stdvec(&request).expect("plain data always serializes"));
         let mut attempts = Attempts::default();
-        let mut last: Option<&Shard> = None;
+        let mut last: Option<Arc<OpenShard>> = None;
         loop {
-            let owner = match self.owner(slot, deadline).await {
-                Ok(owner) => owner,
-                Err(absence) => return Err(absence.into_error(&attempts, last)),
+            let (owner, found) = match self.find(slot, deadline).await {
+                Ok(found) => found,
+                Err(absence) => return Err(absence.into_error(&attempts, last.as_deref())),
             };
-            let shard: &Shard = &self.shards[owner.shard];
             if last.is_none() {
-                shard.budget.earn();
+                found.budget.earn();
             }
-            last = Some(shard);
+            let shard = last.insert(found);
             let attempt = shard.attempt_read(body.clone(), deadline).await;
             let next = match attempts.after_read(attempt, || shard.may_retry(deadline)) {
                 Next::Answer(Answer { found: Found::Moved(moved), .. }) => {
@@ -216,13 +261,13 @@ impl ShardClient {
 
     /// Asks every shard for its slots now.
     pub async fn ask_all(&self) {
-        let asking = self.shards.iter().map(|shard| self.ask_status(shard));
-        futures_util::future::join_all(asking).await;
+        let shards = self.shards.load_full();
+        futures_util::future::join_all(shards.iter().map(|shard| self.ask(shard))).await;
     }
 
     /// Every shard as it said last, and its gauges brought up to date.
     pub fn views(&self) -> Vec<ShardView> {
-        self.shards.iter().map(|shard| shard.view()).collect()
+        self.shards.load().iter().map(|shard| shard.view()).collect()
     }
 
     /// Sends what was accepted and stops. Nothing must be handed in any more.
@@ -231,43 +276,66 @@ impl ShardClient {
         self.pipes.wait().await;
     }
 
-    /// Whom to ask for the slot: at once when the map says so, and else after a round of questions or, while the slot is on
-    /// its way, as soon as it has an owner.
-    async fn owner(&self, slot: Slot, deadline: Instant) -> Result<Owner, Absence> {
-        if let Some(owner) = self.map.owner(slot) {
-            return Ok(owner);
-        }
-        let found = match self.map.on_the_way(slot).map(|known| known.since + self.config.move_wait) {
-            Some(until) if until > Instant::now() => Box::pin(self.hold(slot, until.min(deadline))).await,
-            _ => {
-                Box::pin(self.map.refresh_for_orphan(async || self.ask_all().await)).await;
-                self.map.owner(slot)
-            }
-        };
-        found.ok_or_else(|| {
-            // A shard that was never reached may well be the owner: then its users hear that it is unavailable.
-            let mut unknown = self.shards.iter().filter(|shard| !shard.is_known());
-            match (unknown.next(), unknown.next()) {
-                (None, _) => Absence::Moving,
-                (Some(only), None) => Absence::Unknown { shard: Some(only.name.clone()) },
-                (Some(_), Some(_)) => Absence::Unknown { shard: None },
-            }
-        })
+    fn open(&self, place: usize, entry: &cluster::Shard) -> Arc<OpenShard> {
+        let nodes = Nodes::new(entry, Arc::clone(&self.bearers), self.connections.clone());
+        let shard = Arc::new(Shard::new(place, entry, nodes, &self.config, &self.metrics));
+        let closing = self.closing.child_token();
+        shard.run_pipes(self.config.pipes, &self.pipes, &closing);
+        Arc::new(OpenShard::new(shard, closing))
     }
 
-    /// Waits until the slot has an owner; `None` when that takes too long, or too many wait already.
-    async fn hold(&self, slot: Slot, until: Instant) -> Option<Owner> {
-        let held = self.moving.hold(slot)?;
-        let owner = self.map.owner_before(slot, until).await;
-        if owner.is_none() {
+    fn keep_asking(self: &Arc<Self>, shard: &OpenShard) {
+        tokio::spawn(Arc::clone(self).poll(Arc::clone(shard.way()), shard.closing()));
+    }
+
+    /// The slot's owner and the way to it: at once when the map knows them, and else after a round of questions or, while the
+    /// slot is on its way, as soon as it has an owner.
+    async fn find(&self, slot: Slot, deadline: Instant) -> Result<(Owner, Arc<OpenShard>), Absence> {
+        if let Some(found) = self.look_up(slot) {
+            return Ok(found);
+        }
+        match self.map.on_the_way(slot).map(|known| known.since + self.config.move_wait) {
+            Some(until) if until > Instant::now() => Box::pin(self.hold(slot, until.min(deadline))).await,
+            _ => Box::pin(self.map.refresh_for_orphan(async || self.ask_all().await)).await,
+        }
+        self.look_up(slot).ok_or_else(|| self.absence(slot))
+    }
+
+    /// Waits until the slot has an owner, but not for too long, nor when too many wait already.
+    async fn hold(&self, slot: Slot, until: Instant) {
+        if let Some(held) = self.moving.hold(slot)
+            && self.map.owner_before(slot, until).await.is_none()
+        {
             held.give_up();
         }
-        owner
+    }
+
+    fn look_up(&self, slot: Slot) -> Option<(Owner, Arc<OpenShard>)> {
+        let owner = self.map.owner(slot)?;
+        let shard = self.shards.load().get(owner.place).cloned()?;
+        Some((owner, shard))
+    }
+
+    fn absence(&self, slot: Slot) -> Absence {
+        let shards = self.shards.load();
+        if let Some(owner) = self.map.owner(slot) {
+            // It was removed from `cluster.toml` while the slot was its own. Only its database could say no for another.
+            return Absence::Unknown { shard: shards.name(owner.place).map(str::to_owned) };
+        }
+        // A shard that was never reached may well be the owner: then its users hear that it is unavailable.
+        let mut unknown = shards.iter().filter(|shard| !shard.is_known());
+        match (unknown.next(), unknown.next()) {
+            (None, _) => Absence::Moving,
+            (Some(only), None) => Absence::Unknown { shard: Some(only.name.clone()) },
+            (Some(_), Some(_)) => Absence::Unknown { shard: None },
+        }
     }
 
     fn note_moved(&self, shard: &Shard, moved: &Moved) {
         shard.metrics.moved.inc();
-        let next = moved.owner.as_ref().and_then(|name| self.shards.iter().position(|one| one.name == *name));
+        let shards = self.shards.load();
+        let next = moved.owner.as_ref().and_then(|name| shards.iter().find(|one| one.name == *name));
+        let next = next.map(|shard| shard.place);
         self.map.note_moved(moved, next);
     }
 
@@ -304,11 +372,12 @@ impl ShardClient {
     }
 
     async fn ask_those_concerned(&self, known: &[(Slot, OnTheWay)]) {
-        let nothing_known = known.iter().any(|(_, known)| known.shards.is_empty());
-        let concerned = |shard: &&Arc<Shard>| {
-            nothing_known || known.iter().any(|(_, known)| known.shards.contains(&shard.position))
+        let nothing_known = known.iter().any(|(_, known)| known.places.is_empty());
+        let is_concerned = |shard: &&Arc<OpenShard>| {
+            nothing_known || known.iter().any(|(_, known)| known.places.contains(&shard.place))
         };
-        let asking = self.shards.iter().filter(concerned).map(|shard| async {
+        let shards = self.shards.load_full();
+        let asking = shards.iter().filter(is_concerned).map(async |shard| {
             // No answer is no news here: it is the poll that tells the breaker.
             let answer = shard.ask_status(Instant::now() + ASK_WAIT).await;
             self.take_claims(shard, answer.as_ref());
@@ -316,10 +385,9 @@ impl ShardClient {
         futures_util::future::join_all(asking).await;
     }
 
-    async fn poll(self: Arc<Self>, position: usize) {
-        let shard = &self.shards[position];
+    async fn poll(self: Arc<Self>, shard: Arc<Shard>, closing: CancellationToken) {
         loop {
-            self.ask_status(shard).await;
+            self.ask(&shard).await;
             let pause = if shard.is_reachable() {
                 self.config.poll_interval
             } else {
@@ -327,13 +395,17 @@ impl ShardClient {
             };
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
-                () = self.closing.cancelled() => return,
+                () = closing.cancelled() => return,
             }
         }
     }
 
-    async fn ask_status(&self, shard: &Shard) {
+    async fn ask(&self, shard: &Shard) {
         let answer = shard.ask_status(Instant::now() + self.config.poll_timeout).await;
+        self.take_answer(shard, answer);
+    }
+
+    fn take_answer(&self, shard: &Shard, answer: Option<NodeStatus>) {
         self.take_claims(shard, answer.as_ref());
         shard.note_poll(answer.is_some());
         shard.take_status(answer);
@@ -344,22 +416,22 @@ impl ShardClient {
         if let Some(status) = answer
             && (status.is_ready || !status.owned.is_empty())
         {
-            self.map.take_claims(shard.position, &status.owned, &status.importing);
+            self.map.take_claims(shard.place, &status.owned, &status.importing);
         }
     }
 }
 
-/// Why a slot has no owner in the map.
+/// Why a slot has no owner that can be asked.
 #[derive(Debug)]
 enum Absence {
     /// Every shard was heard, and none owns it.
     Moving,
-    /// Some shard was never heard.
+    /// Some shard was never heard, or the owner is not there any more.
     Unknown { shard: Option<String> },
 }
 
 impl Absence {
-    fn into_error(self, attempts: &Attempts, last: Option<&Shard>) -> ShardError {
+    fn into_error(self, attempts: &Attempts, last: Option<&OpenShard>) -> ShardError {
         let failure = match self {
             Self::Moving => Failure::SlotMoving,
             Self::Unknown { .. } => Failure::Unavailable,

@@ -25,8 +25,8 @@ const FRUITLESS_REFRESH_PAUSE: Duration = Duration::from_millis(200);
 /// Who is believed to own a slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Owner {
-    /// Position of the shard in `cluster.toml`.
-    pub shard: usize,
+    /// Which shard: its place in the client's set of shards, which stays its own for the life of the process.
+    pub place: usize,
     /// Since which change of hands.
     pub epoch: u64,
 }
@@ -38,9 +38,9 @@ pub struct OnTheWay {
     pub since: Instant,
     /// A claim below this epoch is from before it was given up: an answer that was overtaken.
     pub least_epoch: u64,
-    /// The shards that may own it next, by their positions: the one that gave it up and may take it back, and the one
+    /// The places of the shards that may own it next: the one that gave it up and may take it back, and the one
     /// that it goes to. Empty when neither is known.
-    pub shards: Vec<usize>,
+    pub places: Vec<usize>,
     /// The name of the shard that it goes to, when this gateway's `cluster.toml` does not have it.
     pub stranger: Option<String>,
 }
@@ -54,25 +54,27 @@ pub struct SlotMap {
     refreshing: tokio::sync::Mutex<Option<Instant>>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Known {
-    /// What each shard said last of its own slots. A shard that cannot be asked keeps its claims: its users are
-    /// then told that it is unavailable, not that they belong to nobody.
+    /// What each shard said last of its own slots, by its place. A shard that cannot be asked keeps its claims: its users
+    /// are then told that it is unavailable, not that they belong to nobody.
     claims: Vec<Claims>,
     on_the_way: HashMap<usize, OnTheWay>,
 }
 
-impl SlotMap {
-    /// An empty map of a cluster with this many shards.
-    pub fn new(shards: usize) -> Self {
+/// Empty: nobody owns anything.
+impl Default for SlotMap {
+    fn default() -> Self {
         Self {
             table: ArcSwap::from_pointee(claims::build_table(&[])),
-            known: Mutex::new(Known { claims: vec![Claims::default(); shards], on_the_way: HashMap::new() }),
+            known: Mutex::default(),
             changes: watch::Sender::default(),
             refreshing: tokio::sync::Mutex::new(None),
         }
     }
+}
 
+impl SlotMap {
     /// Who most likely owns the slot.
     pub fn owner(&self, slot: Slot) -> Option<Owner> {
         self.table.load()[slot.index()]
@@ -96,16 +98,18 @@ impl SlotMap {
     }
 
     /// Takes in what a shard says of its own slots: those that it owns, and those that it is importing.
-    pub fn take_claims(&self, shard: usize, owned: &[OwnedRange], importing: &[OwnedRange]) {
+    pub fn take_claims(&self, place: usize, owned: &[OwnedRange], importing: &[OwnedRange]) {
         let mut known = self.known();
-        if !known.claims[shard].are(owned, importing) {
-            known.claims[shard] = Claims::new(owned, importing);
+        if known.claims.len() <= place {
+            known.claims.resize(place + 1, Claims::default());
+        }
+        if !known.claims[place].are(owned, importing) {
+            known.claims[place] = Claims::new(owned, importing);
             self.redraw(&mut known);
         }
     }
 
-    /// Takes in that a shard does not own a slot. `next` is the position of the shard that it names, if there is such a
-    /// one.
+    /// Takes in that a shard does not own a slot. `next` is the place of the shard that it names, if there is such a one.
     pub fn note_moved(&self, moved: &Moved, next: Option<usize>) {
         // Named, the owner has the slot at this epoch or later. Unnamed, the shard that answers is importing the slot or has
         // given up to do so, at one epoch above its owner's.
@@ -157,14 +161,14 @@ impl OnTheWay {
         Self {
             since: Instant::now(),
             least_epoch: 0,
-            shards: last.map(|owner| owner.shard).into_iter().collect(),
+            places: last.map(|owner| owner.place).into_iter().collect(),
             stranger: None,
         }
     }
 
-    fn concerns(&mut self, shard: usize) {
-        if !self.shards.contains(&shard) {
-            self.shards.push(shard);
+    fn concerns(&mut self, place: usize) {
+        if !self.places.contains(&place) {
+            self.places.push(place);
         }
     }
 }
@@ -184,7 +188,7 @@ mod tests {
     }
 
     fn owner(map: &SlotMap, number: u16) -> Option<(usize, u64)> {
-        map.owner(slot(number)).map(|owner| (owner.shard, owner.epoch))
+        map.owner(slot(number)).map(|owner| (owner.place, owner.epoch))
     }
 
     fn released(number: u16, owner: &str, epoch: u64) -> Moved {
@@ -193,7 +197,7 @@ mod tests {
 
     #[test]
     fn each_shard_owns_what_it_says_and_the_higher_epoch_wins() {
-        let map = SlotMap::new(2);
+        let map = SlotMap::default();
         assert_eq!(owner(&map, 0), None);
         map.take_claims(0, &[range(0, 2047, 1)], &[]);
         map.take_claims(1, &[range(2048, 4095, 1)], &[]);
@@ -210,39 +214,39 @@ mod tests {
 
     #[test]
     fn a_claim_past_the_last_slot_harms_nobody() {
-        let map = SlotMap::new(1);
+        let map = SlotMap::default();
         map.take_claims(0, &[range(4095, u16::MAX, 1), range(9, 3, 1)], &[]);
         assert_eq!((owner(&map, 4095), owner(&map, 5)), (Some((0, 1)), None));
     }
 
     #[test]
     fn a_slot_is_on_its_way_once_somebody_gave_it_up_or_wants_it_and_until_somebody_owns_it() {
-        let map = SlotMap::new(3);
+        let map = SlotMap::default();
         map.take_claims(0, &[range(0, 9, 1)], &[]);
         // Nobody ever had it: nothing to wait for.
         assert_eq!(map.on_the_way(slot(10)), None);
         // Its owner does not name it any more.
         map.take_claims(0, &[range(0, 4, 1), range(6, 9, 1)], &[]);
-        assert_eq!((owner(&map, 5), map.on_the_way(slot(5)).unwrap().shards), (None, vec![0]));
+        assert_eq!((owner(&map, 5), map.on_the_way(slot(5)).unwrap().places), (None, vec![0]));
         // And here is who wants it.
         map.take_claims(1, &[], &[range(5, 5, 2)]);
-        assert_eq!(map.on_the_way(slot(5)).unwrap().shards, [0, 1]);
+        assert_eq!(map.on_the_way(slot(5)).unwrap().places, [0, 1]);
         map.take_claims(1, &[range(5, 5, 2)], &[]);
         assert_eq!((owner(&map, 5), map.on_the_way(slot(5))), (Some((1, 2)), None));
         // A slot that is imported while its owner still has it is its owner's.
         map.take_claims(2, &[], &[range(0, 0, 2), range(20, 20, 2)]);
         assert_eq!((owner(&map, 0), map.on_the_way(slot(0))), (Some((0, 1)), None));
         // A gateway that was started during the pause never saw the owner.
-        assert_eq!(map.on_the_way(slot(20)).unwrap().shards, [2]);
+        assert_eq!(map.on_the_way(slot(20)).unwrap().places, [2]);
     }
 
     #[test]
     fn a_claim_that_a_moved_answer_has_overtaken_sends_nobody_back() {
-        let map = SlotMap::new(2);
+        let map = SlotMap::default();
         map.take_claims(0, &[range(0, 9, 1)], &[]);
         map.note_moved(&released(5, "shard-2", 2), Some(1));
         assert_eq!((owner(&map, 5), owner(&map, 6)), (None, Some((0, 1))));
-        assert_eq!(map.on_the_way(slot(5)).unwrap().shards, [0, 1]);
+        assert_eq!(map.on_the_way(slot(5)).unwrap().places, [0, 1]);
         // The source's answer of a moment before the release arrives late, in whatever words.
         map.take_claims(0, &[range(0, 8, 1)], &[]);
         map.take_claims(0, &[range(0, 9, 1)], &[]);
@@ -257,7 +261,7 @@ mod tests {
 
     #[test]
     fn a_move_that_was_given_up_leads_back_to_the_source() {
-        let map = SlotMap::new(2);
+        let map = SlotMap::default();
         map.take_claims(0, &[range(0, 9, 1)], &[]);
         map.note_moved(&released(5, "shard-2", 2), Some(1));
         map.take_claims(0, &[range(0, 4, 1), range(5, 5, 3), range(6, 9, 1)], &[]);
@@ -266,7 +270,7 @@ mod tests {
 
     #[test]
     fn an_importer_that_is_asked_too_early_does_not_make_the_owners_claim_old() {
-        let map = SlotMap::new(2);
+        let map = SlotMap::default();
         // The gateway missed that shard 1 gave the slot up at epoch 4, and that shard 0 has it; it comes back to 1 at 5.
         map.take_claims(1, &[range(5, 5, 3)], &[]);
         map.note_moved(&Moved { slot: slot(5), owner: None, epoch: 5 }, None);
@@ -277,16 +281,16 @@ mod tests {
 
     #[test]
     fn a_target_that_is_not_in_the_configuration_is_remembered_by_its_name() {
-        let map = SlotMap::new(1);
+        let map = SlotMap::default();
         map.take_claims(0, &[range(0, 9, 1)], &[]);
         map.note_moved(&released(5, "shard-9", 2), None);
         let known = map.on_the_way(slot(5)).unwrap();
-        assert_eq!((known.shards, known.stranger.as_deref()), (vec![0], Some("shard-9")));
+        assert_eq!((known.places, known.stranger.as_deref()), (vec![0], Some("shard-9")));
     }
 
     #[tokio::test]
     async fn whoever_waits_for_an_owner_is_woken_by_it_and_else_not_kept_longer_than_asked() {
-        let map = SlotMap::new(2);
+        let map = SlotMap::default();
         map.take_claims(0, &[range(0, 9, 1)], &[]);
         map.note_moved(&released(5, "shard-2", 2), Some(1));
         let soon = || Instant::now() + Duration::from_millis(20);
@@ -295,12 +299,12 @@ mod tests {
         // Longer than anybody waits for this test.
         let late = Instant::now() + Duration::from_mins(10);
         let (found, ()) = tokio::join!(map.owner_before(slot(5), late), flip);
-        assert_eq!(found, Some(Owner { shard: 1, epoch: 2 }));
+        assert_eq!(found, Some(Owner { place: 1, epoch: 2 }));
     }
 
     #[tokio::test]
     async fn a_slot_of_nobody_does_not_make_every_request_ask_around() {
-        let map = SlotMap::new(1);
+        let map = SlotMap::default();
         let rounds = AtomicUsize::new(0);
         for _ in 0..10 {
             map.refresh_for_orphan(async || {

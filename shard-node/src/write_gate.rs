@@ -88,7 +88,7 @@ impl WriteGate {
     }
 
     /// Waits until it is closed.
-    async fn closed(&self) {
+    pub async fn closed(&self) {
         let mut watch = self.state.subscribe();
         let _ = watch.wait_for(Result::is_err).await.expect("the gate lives as long as self");
     }
@@ -122,7 +122,7 @@ impl WriteGate {
 }
 
 /// The database is not the shard this node was started for. No node must serve it.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 #[error("{0}")]
 pub struct WrongDatabase(pub String);
 

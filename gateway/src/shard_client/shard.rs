@@ -38,7 +38,8 @@ const RETRY_WORTH: Duration = Duration::from_millis(100);
 /// The way to one shard.
 #[derive(Debug)]
 pub struct Shard {
-    pub position: usize,
+    /// In the slot map, and in the set of shards.
+    pub place: usize,
     pub name: String,
     pub nodes: Nodes,
     /// A user's commands always take the same one, as they do in the node.
@@ -88,7 +89,7 @@ pub struct ShardView {
 impl Shard {
     /// Opens its lanes. Somebody must run their far ends, see [`Shard::run_pipes`].
     pub fn new(
-        position: usize,
+        place: usize,
         entry: &cluster::Shard,
         nodes: Nodes,
         config: &ShardClientConfig,
@@ -97,7 +98,7 @@ impl Shard {
         let (lanes, lane_ends): (Vec<_>, Vec<_>) =
             (0..config.lanes).map(|_| Lane::new(config.queue_max)).unzip();
         Self {
-            position,
+            place,
             name: entry.name.clone(),
             nodes,
             rooms: lanes.iter().map(|_| QueueRoom::new(config)).collect(),

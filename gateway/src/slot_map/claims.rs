@@ -33,11 +33,11 @@ impl Claims {
 /// of hands. Should it happen, the first shard is asked, and its database decides.)
 pub fn build_table(claims: &[Claims]) -> Table {
     let mut table: Vec<Option<Owner>> = vec![None; usize::from(SLOT_COUNT)];
-    for (shard, own) in claims.iter().enumerate() {
+    for (place, own) in claims.iter().enumerate() {
         for (slot, epoch) in slots_of(&own.owned) {
             let entry = &mut table[slot];
             if entry.is_none_or(|known| known.epoch < epoch) {
-                *entry = Some(Owner { shard, epoch });
+                *entry = Some(Owner { place, epoch });
             }
         }
     }
@@ -64,9 +64,9 @@ pub fn draw(claims: &[Claims], before: &Table, on_the_way: &mut HashMap<usize, O
             (None, None) => {}
         }
     }
-    for (shard, own) in claims.iter().enumerate() {
+    for (place, own) in claims.iter().enumerate() {
         for (slot, _) in slots_of(&own.importing).filter(|(slot, _)| table[*slot].is_none()) {
-            on_the_way.entry(slot).or_insert_with(|| OnTheWay::new(None)).concerns(shard);
+            on_the_way.entry(slot).or_insert_with(|| OnTheWay::new(None)).concerns(place);
         }
     }
     table

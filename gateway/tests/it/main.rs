@@ -14,5 +14,6 @@ mod lost_replies;
 mod metrics;
 mod moved_away;
 mod protection;
+mod reload;
 mod start_and_stop;
 mod values;

@@ -16,4 +16,5 @@ mod plans;
 mod protection;
 mod reads;
 mod recovery_conflict;
+mod reload;
 mod sessions;

@@ -88,6 +88,15 @@ impl TestShard {
         }
     }
 
+    /// A new user with this much, of those that the first of two shards owns.
+    pub async fn user_in_first_half(&self, balance: Money) -> UserId {
+        let owned = |id: i64| UserId::try_from(id).is_ok_and(|user| user.slot().get() < 2048);
+        while !owned(NEXT_USER.load(Ordering::Relaxed)) {
+            NEXT_USER.fetch_add(1, Ordering::Relaxed);
+        }
+        self.user_with(balance).await
+    }
+
     /// The number of rows that the primary has for this user in `transactions`, refused ones included.
     pub async fn row_count(&self, user: UserId) -> i64 {
         let client = self.cluster.connect_primary(0).await.unwrap();
@@ -154,6 +163,11 @@ impl NodeClient {
             return Err(NoReply(response.status().to_string()));
         }
         Ok(response.into_body().collect().await.map_err(|error| NoReply(error.to_string()))?.to_bytes())
+    }
+
+    /// What a path of the node's own answers.
+    pub async fn get(&self, path: &str) -> Result<bytes::Bytes, NoReply> {
+        self.call("GET", path, Vec::new()).await
     }
 
     /// One batch.
