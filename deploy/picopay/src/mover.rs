@@ -24,6 +24,7 @@ pub use self::error::MoveError;
 use self::handover::{Handover, Stop};
 use self::owner::State;
 pub use self::recovery::Settled;
+pub use self::side::MOVER_LOCK;
 use self::side::Side;
 pub use self::step::{Step, Unwatched, Watcher};
 

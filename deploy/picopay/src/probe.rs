@@ -10,6 +10,7 @@ use http_body_util::{BodyExt, Empty, Limited};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use picopay::mover::MOVER_LOCK;
 use picopay_shared::cluster::Shard;
 use picopay_shared::config::Secret;
 use picopay_shared::node_status::{Degradation, NodeStatus, STATUS_PATH};
@@ -89,8 +90,25 @@ pub struct LedgerState {
     pub degraded: Option<Degradation>,
     /// The slots it owns, in order.
     pub owned: Vec<u16>,
+    /// The slots that it has to do with and does not own, in order.
+    pub others: Vec<OtherSlot>,
+    /// Whether a mover has its lock there.
+    pub is_mover_at_work: bool,
     /// The last heartbeat it has; Unix time in milliseconds.
     pub beat_at_ms: Option<i64>,
+}
+
+/// A slot that is not the shard's own: on its way in, given away, or one that did not come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OtherSlot {
+    /// Which.
+    pub slot: u16,
+    /// `importing`, `released` or `aborted`.
+    pub state: String,
+    /// Who owns it, as far as this shard knows.
+    pub owner: String,
+    /// Whether rows of it are left.
+    pub has_rows: bool,
 }
 
 /// What Redis says.
@@ -151,12 +169,20 @@ async fn read_ledger_state(database: &ShardDb) -> Result<Option<LedgerState>, Db
     let owned = database
         .query("SELECT slot::integer FROM slot_owner WHERE state = 'owned' ORDER BY slot", &[])
         .await?;
+    let others = database.query(include_str!("sql/read_other_slots.sql"), &[]).await?;
+    let others = others.iter().filter_map(|row| {
+        let slot = u16::try_from(row.get::<_, i32>(0)).ok()?;
+        Some(OtherSlot { slot, state: row.get(1), owner: row.get(2), has_rows: row.get(3) })
+    });
+    let at_work = database.query_one(include_str!("sql/is_mover_at_work.sql"), &[&MOVER_LOCK]).await?;
     let beat =
         database.query("SELECT (extract(epoch FROM beat_at) * 1000)::bigint FROM heartbeat", &[]).await?;
     Ok(Some(LedgerState {
         identity: identity.first().map(|row| (row.get(0), row.get(1))),
         degraded,
         owned: owned.iter().filter_map(|row| u16::try_from(row.get::<_, i32>(0)).ok()).collect(),
+        others: others.collect(),
+        is_mover_at_work: at_work.get(0),
         beat_at_ms: beat.first().map(|row| row.get(0)),
     }))
 }

@@ -17,7 +17,7 @@ const PATIENCE: Patience = Patience { connect: Duration::from_secs(2), statement
 
 /// Held on the connection, in every shard that takes part, so that of two movers one is refused: "pico" and "move" in
 /// ASCII. It is a courtesy: that two movers do not harm each other rests on the rows' locks and epochs.
-const MOVER_LOCK: i64 = 0x7069_636f_6d6f_7665;
+pub const MOVER_LOCK: i64 = 0x7069_636f_6d6f_7665;
 
 /// How long the lock of a mover that was just killed may be in the way: until its server has noticed.
 const LOCK_WAIT: Duration = Duration::from_secs(3);

@@ -7,6 +7,8 @@ mod config_running;
 mod init;
 mod keys;
 mod mover;
+mod moves;
 mod shard;
+mod shard_add;
 mod status;
 mod verify;
