@@ -2,6 +2,8 @@
 //!
 //! Every handle is resolved once, at the start: counting is one atomic addition and looks nothing up.
 
+mod moving;
+
 use std::time::Instant;
 
 use prometheus::{
@@ -9,6 +11,7 @@ use prometheus::{
     IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
+pub use self::moving::MovingMetrics;
 use crate::problem::{Code, Problem};
 use crate::write_request::Answered;
 
@@ -33,6 +36,8 @@ pub struct Metrics {
     pub connections: IntGauge,
     /// Connections closed at once because there were too many.
     pub connections_refused: IntCounter,
+    /// Of requests whose slot is on its way.
+    pub moving: MovingMetrics,
     /// Changed `cluster.toml` files that are in force.
     pub reloads_taken: IntCounter,
     /// Changed files that were refused.
@@ -151,6 +156,7 @@ impl Metrics {
         )
         .expect("a good name");
         register(&registry, &is_reload_refused);
+        let moving = MovingMetrics::new(&registry);
         let per_shard = PerShard::new(&registry);
         #[cfg(target_os = "linux")]
         registry
@@ -161,6 +167,7 @@ impl Metrics {
             charges,
             connections,
             connections_refused,
+            moving,
             reloads_taken: reloads.with_label_values(&["taken"]),
             reloads_refused: reloads.with_label_values(&["refused"]),
             is_reload_refused,

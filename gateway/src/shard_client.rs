@@ -5,6 +5,7 @@
 
 mod attempts;
 mod breaker;
+mod moving;
 mod pipe;
 mod queue_room;
 mod shard;
@@ -18,7 +19,7 @@ use arc_swap::ArcSwap;
 use axum::http::HeaderValue;
 use bytes::Bytes;
 use picopay_shared::cluster::{self, Cluster};
-use picopay_shared::command::Command;
+use picopay_shared::command::{Command, Moved, Outcome};
 use picopay_shared::config::Secret;
 use picopay_shared::node_status::NodeStatus;
 use picopay_shared::query::{Answer, Found, Query, ReadRequest, Source};
@@ -28,21 +29,29 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::info;
+use tracing::{info, warn};
 
 pub use self::attempts::Written;
-use self::attempts::{Attempts, Failure, Next};
+use self::attempts::{Attempt, Attempts, Failure, Next};
 pub use self::breaker::BreakerState;
+use self::moving::Moving;
 use self::shard::Shard;
 pub use self::shard::ShardView;
 use self::shard_set::{OpenShard, ShardSet};
 use self::wire::{Bearers, NodeConnections, Nodes};
 use crate::config::ShardClientConfig;
 use crate::metrics::Metrics;
-use crate::slot_map::{Owner, SlotMap};
+use crate::slot_map::{OnTheWay, Owner, SlotMap};
 
 /// How soon a shard is polled again of which no node answered: users of one that is back hear no for so much longer.
 const POLL_AGAIN: Duration = Duration::from_millis(250);
+/// While requests are held because nobody owns their slot, somebody is asked this often. A pause lasts some tens of
+/// milliseconds, and a node takes a few to say what it owns.
+const ASK_AGAIN: Duration = Duration::from_millis(25);
+/// How long such a question may take: a shard that is frozen keeps the next round from the others for so long.
+const ASK_WAIT: Duration = Duration::from_millis(200);
+/// How often the log says that a slot has gone to a shard that is not in this gateway's `cluster.toml`.
+const TELL_AGAIN: Duration = Duration::from_secs(5);
 /// When to come back after a refusal that passes soon.
 const SOON: Duration = Duration::from_secs(1);
 
@@ -87,6 +96,7 @@ pub struct ShardClient {
     shards: ArcSwap<ShardSet>,
     /// Outlives reloads, so that no request meets an empty one.
     map: SlotMap,
+    moving: Moving,
     connections: NodeConnections,
     bearers: Arc<ArcSwap<Bearers>>,
     metrics: Metrics,
@@ -105,6 +115,7 @@ impl ShardClient {
         let client = Arc::new(Self {
             shards: ArcSwap::default(),
             map: SlotMap::default(),
+            moving: Moving::new(config.moving_max, metrics.moving.clone()),
             connections: wire::connections(config),
             bearers: Arc::new(ArcSwap::from_pointee(Bearers::of(&cluster.internal_secret))),
             metrics: metrics.clone(),
@@ -117,6 +128,7 @@ impl ShardClient {
         for shard in shards.iter() {
             client.keep_asking(shard);
         }
+        tokio::spawn(Arc::clone(&client).ask_about_moving());
         client.shards.store(Arc::new(shards));
         client
     }
@@ -165,7 +177,7 @@ impl ShardClient {
         let mut last: Option<Arc<OpenShard>> = None;
         loop {
             // Each time anew: the slot may have moved, and the shard's way may have been replaced.
-            let (owner, found) = match self.find(slot).await {
+            let (owner, found) = match self.find(slot, deadline).await {
                 Ok(found) => found,
                 Err(absence) => return Err(absence.into_error(&attempts, last.as_deref())),
             };
@@ -175,6 +187,9 @@ impl ShardClient {
             let shard = last.insert(found);
             command.epoch = owner.epoch;
             let (attempt, session, back) = shard.attempt(command, deadline).await;
+            if let Attempt::Answered(Outcome::Moved(moved)) = &attempt {
+                self.note_moved(shard, moved);
+            }
             let next = attempts.after(attempt, || back.is_some() && shard.may_retry(deadline));
             command = match (next, back) {
                 (Next::Answer(written), _) => {
@@ -187,8 +202,7 @@ impl ShardClient {
                     command
                 }
                 (Next::LookAgain, Some(command)) => {
-                    shard.metrics.moved.inc();
-                    Box::pin(self.map.refresh(async || self.ask_all().await)).await;
+                    self.look_again(slot, owner).await;
                     command
                 }
                 (Next::Retry | Next::LookAgain, None) => {
@@ -214,7 +228,7 @@ impl ShardClient {
         let mut attempts = Attempts::default();
         let mut last: Option<Arc<OpenShard>> = None;
         loop {
-            let (_, found) = match self.find(slot).await {
+            let (owner, found) = match self.find(slot, deadline).await {
                 Ok(found) => found,
                 Err(absence) => return Err(absence.into_error(&attempts, last.as_deref())),
             };
@@ -224,7 +238,10 @@ impl ShardClient {
             let shard = last.insert(found);
             let attempt = shard.attempt_read(body.clone(), deadline).await;
             let next = match attempts.after_read(attempt, || shard.may_retry(deadline)) {
-                Next::Answer(Answer { found: Found::Moved(_), .. }) => attempts.after_moved_read(),
+                Next::Answer(Answer { found: Found::Moved(moved), .. }) => {
+                    self.note_moved(shard, &moved);
+                    attempts.after_moved_read()
+                }
                 other => other,
             };
             match next {
@@ -237,10 +254,7 @@ impl ShardClient {
                     return Err(shard.error(failure));
                 }
                 Next::Retry => shard.pause_before_retry().await,
-                Next::LookAgain => {
-                    shard.metrics.moved.inc();
-                    Box::pin(self.map.refresh(async || self.ask_all().await)).await;
-                }
+                Next::LookAgain => self.look_again(slot, owner).await,
             }
         }
     }
@@ -274,13 +288,26 @@ impl ShardClient {
         tokio::spawn(Arc::clone(self).poll(Arc::clone(shard.way()), shard.closing()));
     }
 
-    /// The slot's owner and the way to it.
-    async fn find(&self, slot: Slot) -> Result<(Owner, Arc<OpenShard>), Absence> {
+    /// The slot's owner and the way to it: at once when the map knows them, and else after a round of questions or, while the
+    /// slot is on its way, as soon as it has an owner.
+    async fn find(&self, slot: Slot, deadline: Instant) -> Result<(Owner, Arc<OpenShard>), Absence> {
         if let Some(found) = self.look_up(slot) {
             return Ok(found);
         }
-        Box::pin(self.map.refresh_for_orphan(async || self.ask_all().await)).await;
+        match self.map.on_the_way(slot).map(|known| known.since + self.config.move_wait) {
+            Some(until) if until > Instant::now() => Box::pin(self.hold(slot, until.min(deadline))).await,
+            _ => Box::pin(self.map.refresh_for_orphan(async || self.ask_all().await)).await,
+        }
         self.look_up(slot).ok_or_else(|| self.absence(slot))
+    }
+
+    /// Waits until the slot has an owner, but not for too long, nor when too many wait already.
+    async fn hold(&self, slot: Slot, until: Instant) {
+        if let Some(held) = self.moving.hold(slot)
+            && self.map.owner_before(slot, until).await.is_none()
+        {
+            held.give_up();
+        }
     }
 
     fn look_up(&self, slot: Slot) -> Option<(Owner, Arc<OpenShard>)> {
@@ -304,6 +331,60 @@ impl ShardClient {
         }
     }
 
+    fn note_moved(&self, shard: &Shard, moved: &Moved) {
+        shard.metrics.moved.inc();
+        let shards = self.shards.load();
+        let next = moved.owner.as_ref().and_then(|name| shards.iter().find(|one| one.name == *name));
+        let next = next.map(|shard| shard.place);
+        self.map.note_moved(moved, next);
+    }
+
+    /// After a shard has said that it does not own the slot. Mostly the answer itself makes its claim an old one, and what is
+    /// to be asked is asked while the request is held; else the claim has to be renewed.
+    async fn look_again(&self, slot: Slot, asked: Owner) {
+        if self.map.owner(slot) == Some(asked) {
+            Box::pin(self.map.refresh_for_orphan(async || self.ask_all().await)).await;
+        }
+    }
+
+    /// Asks around on behalf of all requests that are held, one round at a time and for as long as there are any. They
+    /// are woken by what the map learns.
+    async fn ask_about_moving(self: Arc<Self>) {
+        let mut told: Option<Instant> = None;
+        loop {
+            tokio::select! {
+                () = self.moving.anybody() => {}
+                () = self.closing.cancelled() => return,
+            }
+            let known: Vec<(Slot, OnTheWay)> = (self.moving.slots().into_iter())
+                .filter_map(|slot| Some((slot, self.map.on_the_way(slot)?)))
+                .collect();
+            let stranger = known.iter().find_map(|(slot, known)| Some((slot, known.stranger.as_ref()?)));
+            if let Some((slot, shard)) = stranger
+                && told.is_none_or(|told| told.elapsed() > TELL_AGAIN)
+            {
+                warn!(slot = slot.get(), shard, "a slot goes to a shard that is not in cluster.toml here");
+                told = Some(Instant::now());
+            }
+            self.ask_those_concerned(&known).await;
+            tokio::time::sleep(ASK_AGAIN).await;
+        }
+    }
+
+    async fn ask_those_concerned(&self, known: &[(Slot, OnTheWay)]) {
+        let nothing_known = known.iter().any(|(_, known)| known.places.is_empty());
+        let is_concerned = |shard: &&Arc<OpenShard>| {
+            nothing_known || known.iter().any(|(_, known)| known.places.contains(&shard.place))
+        };
+        let shards = self.shards.load_full();
+        let asking = shards.iter().filter(is_concerned).map(async |shard| {
+            // No answer is no news here: it is the poll that tells the breaker.
+            let answer = shard.ask_status(Instant::now() + ASK_WAIT).await;
+            self.take_claims(shard, answer.as_ref());
+        });
+        futures_util::future::join_all(asking).await;
+    }
+
     async fn poll(self: Arc<Self>, shard: Arc<Shard>, closing: CancellationToken) {
         loop {
             self.ask(&shard).await;
@@ -325,14 +406,18 @@ impl ShardClient {
     }
 
     fn take_answer(&self, shard: &Shard, answer: Option<NodeStatus>) {
-        // A node that cannot reach its database knows of no slots; that is no reason to forget them.
-        if let Some(status) = &answer
-            && (status.is_ready || !status.owned.is_empty())
-        {
-            self.map.take_claims(shard.place, &status.owned);
-        }
+        self.take_claims(shard, answer.as_ref());
         shard.note_poll(answer.is_some());
         shard.take_status(answer);
+    }
+
+    fn take_claims(&self, shard: &Shard, answer: Option<&NodeStatus>) {
+        // A node that cannot reach its database knows of no slots; that is no reason to forget them.
+        if let Some(status) = answer
+            && (status.is_ready || !status.owned.is_empty())
+        {
+            self.map.take_claims(shard.place, &status.owned, &status.importing);
+        }
     }
 }
 

@@ -124,7 +124,7 @@ impl Grow {
         let stand = Stand::start(self.spec(), &self.scale.pace, &acks_path, stop).await?;
         let charges_each = history::fill(&stand, self.scale.transactions).await?;
         let saturation = self.saturation(&stand, stop).await?;
-        let rate = (saturation * OFFERED).max(self.scale.rate_min);
+        let rate = (saturation * OFFERED).min(self.scale.rate_max);
         let before = Rows::count(&stand.cluster).await?;
         tell(
             began,

@@ -30,6 +30,13 @@ const MIGRATE_AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// How long the primary may take to say which slots it owns. Below the time that gateways wait for a status.
 const STATUS_TIMEOUT: Duration = Duration::from_millis(800);
 
+/// The slots that the shard's database knows as its own, now or soon.
+#[derive(Default)]
+struct Slots {
+    owned: Vec<OwnedRange>,
+    importing: Vec<OwnedRange>,
+}
+
 /// What stays for the life of a process, whatever its shard's entry says.
 pub struct Lasting {
     /// Registered once.
@@ -136,9 +143,9 @@ impl Service {
 
     /// What this node says of itself, with the slots that the primary says it owns now.
     pub async fn status(&self) -> NodeStatus {
-        let owned =
-            timeout(STATUS_TIMEOUT, self.read_owned()).await.unwrap_or_else(|error| Err(error.into()));
-        let (not_ready_reason, degraded) = match (self.parts.gate.check(), &owned) {
+        let slots =
+            timeout(STATUS_TIMEOUT, self.read_slots()).await.unwrap_or_else(|error| Err(error.into()));
+        let (not_ready_reason, degraded) = match (self.parts.gate.check(), &slots) {
             (Err(reason), _) => (Some(reason), None),
             (Ok(opening), Ok(_)) => (None, opening.degraded),
             (Ok(opening), Err(error)) => {
@@ -146,30 +153,35 @@ impl Service {
                 (Some(reason), opening.degraded)
             }
         };
+        let Slots { owned, importing } = slots.unwrap_or_default();
         NodeStatus {
             shard: self.shard.clone(),
             is_ready: not_ready_reason.is_none(),
             not_ready_reason,
             degraded: degraded.map(Arc::unwrap_or_clone),
-            owned: owned.unwrap_or_default(),
+            owned,
+            importing,
             replica_lag_ms: self.freshest_lag_ms(),
             cache: self.cache.state(),
         }
     }
 
-    async fn read_owned(&self) -> anyhow::Result<Vec<OwnedRange>> {
+    async fn read_slots(&self) -> anyhow::Result<Slots> {
         let client = self.parts.primary.reader().await?;
-        let statement = client.prepare_cached(include_str!("sql/find_owned_ranges.sql")).await?;
-        let rows = client.query(&statement, &[]).await?;
-        rows.iter()
-            .map(|row| {
-                Ok(OwnedRange {
-                    first: u16::try_from(row.get::<_, i16>(0))?,
-                    last: u16::try_from(row.get::<_, i16>(1))?,
-                    epoch: u64::try_from(row.get::<_, i64>(2))?,
-                })
-            })
-            .collect()
+        let statement = client.prepare_cached(include_str!("sql/find_slot_ranges.sql")).await?;
+        let mut slots = Slots::default();
+        for row in client.query(&statement, &[]).await? {
+            let range = OwnedRange {
+                first: u16::try_from(row.get::<_, i16>(1))?,
+                last: u16::try_from(row.get::<_, i16>(2))?,
+                epoch: u64::try_from(row.get::<_, i64>(3))?,
+            };
+            match row.get(0) {
+                "owned" => slots.owned.push(range),
+                _ => slots.importing.push(range),
+            }
+        }
+        Ok(slots)
     }
 
     fn freshest_lag_ms(&self) -> Option<u64> {

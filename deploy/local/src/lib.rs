@@ -34,6 +34,9 @@ pub use shard::LocalShard;
 mod server_pair;
 pub use server_pair::Failover;
 
+mod slot_move;
+pub use slot_move::SlotMove;
+
 mod proxy;
 pub use proxy::{Proxy, Weather};
 

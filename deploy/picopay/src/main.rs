@@ -84,7 +84,7 @@ async fn main() -> ExitCode {
         Command::Status(args) => status::run(args).await,
         Command::Verify(args) => verify::run(args).await,
         Command::Keys(command) => keys::run(command),
-        Command::Config(command) => config_check::run(command),
+        Command::Config(command) => config_check::run(command).await,
     };
     result.unwrap_or_else(|error| {
         anstream::eprintln!("picopay: {}", chain_of(&error));

@@ -14,6 +14,7 @@ use picopay::mover::MOVER_LOCK;
 use picopay_shared::cluster::Shard;
 use picopay_shared::config::Secret;
 use picopay_shared::node_status::{Degradation, NodeStatus, STATUS_PATH};
+use picopay_shared::running_config::{CONFIG_PATH, RunningConfig};
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 use tokio_postgres::types::{Json, PgLsn};
@@ -186,6 +187,32 @@ async fn read_ledger_state(database: &ShardDb) -> Result<Option<LedgerState>, Db
     }))
 }
 
+/// Why a process does not tell what it goes by.
+#[derive(Debug)]
+pub enum NotTold {
+    /// It goes by another internal secret.
+    SecretRefused,
+    /// A line for people.
+    NoAnswer(String),
+}
+
+/// Asks a gateway or a node what it goes by.
+pub async fn running_config(url: &str, internal_secret: &Secret) -> Result<RunningConfig, NotTold> {
+    let client = Client::builder(TokioExecutor::new()).build_http();
+    let asked = timeout(NODE_TIMEOUT, ask(&client, url, CONFIG_PATH, internal_secret)).await;
+    match asked {
+        Err(_) => Err(NotTold::NoAnswer(format!("no answer in {} s", NODE_TIMEOUT.as_secs()))),
+        Ok(Err(reason)) => Err(NotTold::NoAnswer(reason)),
+        // A gateway's address may be public: to others than its own operators nothing is there.
+        Ok(Ok((StatusCode::UNAUTHORIZED | StatusCode::NOT_FOUND, _))) => Err(NotTold::SecretRefused),
+        Ok(Ok((StatusCode::OK, body))) => serde_json::from_slice(&body)
+            .map_err(|error| NotTold::NoAnswer(format!("its answer is no configuration: {error}"))),
+        Ok(Ok((status, _))) => {
+            Err(NotTold::NoAnswer(format!("it answers {status}: is this a gateway or a shard node?")))
+        }
+    }
+}
+
 async fn probe_node(
     client: &Client<HttpConnector, Empty<Bytes>>,
     url: &str,
@@ -200,24 +227,35 @@ async fn ask_node(
     url: &str,
     internal_secret: &Secret,
 ) -> Result<NodeStatus, String> {
-    let request = Request::get(format!("{url}{STATUS_PATH}"))
-        .header(AUTHORIZATION, format!("Bearer {}", internal_secret.expose()))
-        .body(Empty::new())
-        .map_err(|error| format!("its URL or the internal_secret cannot be sent: {error}"))?;
-    let reply = client.request(request).await.map_err(|error| root_cause(&error))?;
-    match reply.status() {
+    let (status, body) = ask(client, url, STATUS_PATH, internal_secret).await?;
+    match status {
         StatusCode::OK => {}
         StatusCode::UNAUTHORIZED => {
             return Err("it refuses the internal_secret: is its cluster.toml another one?".to_owned());
         }
         status => return Err(format!("it answers {status}: is this a shard node?")),
     }
+    serde_json::from_slice(&body).map_err(|error| format!("its answer is no node status: {error}"))
+}
+
+async fn ask(
+    client: &Client<HttpConnector, Empty<Bytes>>,
+    url: &str,
+    path: &str,
+    internal_secret: &Secret,
+) -> Result<(StatusCode, Bytes), String> {
+    let request = Request::get(format!("{url}{path}"))
+        .header(AUTHORIZATION, format!("Bearer {}", internal_secret.expose()))
+        .body(Empty::new())
+        .map_err(|error| format!("its URL or the internal_secret cannot be sent: {error}"))?;
+    let reply = client.request(request).await.map_err(|error| root_cause(&error))?;
+    let status = reply.status();
     let body = Limited::new(reply.into_body(), NODE_STATUS_BYTES_MAX)
         .collect()
         .await
         .map_err(|error| format!("its answer broke off: {error}"))?
         .to_bytes();
-    serde_json::from_slice(&body).map_err(|error| format!("its answer is no node status: {error}"))
+    Ok((status, body))
 }
 
 async fn probe_redis(url: &str) -> RedisState {

@@ -99,7 +99,7 @@ impl Code {
             Self::Internal => (500, "internal", "Something is wrong on our side", "A bug. The request id finds it in the log. Retrying with the same idempotency key is safe."),
             Self::ShardUnavailable => (503, "shard-unavailable", "The user's shard cannot be reached", "Nothing happened. Retry with the same idempotency key after Retry-After seconds. Users of other shards are not affected."),
             Self::Overloaded => (503, "overloaded", "Too much is waiting", "Nothing happened. Retry with the same idempotency key after Retry-After seconds, and slow down if you can."),
-            Self::SlotMoving => (503, "slot-moving", "The user is moving to another shard", "Nothing happened. This takes a moment only: retry with the same idempotency key after Retry-After seconds."),
+            Self::SlotMoving => (503, "slot-moving", "The user is moving to another shard", "Nothing happened. Most moves are waited for and not noticed; this one takes longer, or too many wait: retry with the same idempotency key after Retry-After seconds."),
             Self::OutcomeUnknown => (504, "outcome-unknown", "It is not known whether this was done", "The answer was lost. It was done once or not at all: retry with the same idempotency key to find out, never with a new one."),
         }
     }

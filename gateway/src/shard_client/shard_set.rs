@@ -93,3 +93,67 @@ impl ShardSet {
         Self { places }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use picopay_shared::cluster::Durability;
+    use picopay_shared::config::Secret;
+
+    use super::*;
+    use crate::config::ShardClientConfig;
+    use crate::metrics::Metrics;
+    use crate::shard_client::ShardClient;
+
+    /// `a1` is shard `a` with a node at port 1.
+    fn cluster(shards: &[&str]) -> Cluster {
+        let shard = |text: &&str| cluster::Shard {
+            name: text[..1].to_owned(),
+            nodes: vec![format!("http://127.0.0.1:{}", &text[1..])],
+            primary: format!("host={text}"),
+            replicas: Vec::new(),
+            password: None,
+            redis: None,
+            durability: Durability::Replicated,
+        };
+        Cluster { internal_secret: Secret::new("s"), shards: shards.iter().map(shard).collect() }
+    }
+
+    #[tokio::test]
+    async fn a_shard_keeps_its_place_for_ever_and_its_way_while_its_nodes_are_the_same() {
+        let client =
+            ShardClient::start(&cluster(&["a1", "b2"]), &ShardClientConfig::default(), &Metrics::new());
+        let open = |place, entry: &cluster::Shard| client.open(place, entry);
+        let first = ShardSet::default().changed_to(&cluster(&["a1", "b2"]), open);
+        let second = first.changed_to(&cluster(&["c3", "b4", "a1"]), open);
+        let third = second.changed_to(&cluster(&["c3"]), open);
+        let fourth = third.changed_to(&cluster(&["d5", "b4", "c3"]), open);
+        let names = |set: &ShardSet| {
+            let all = (0..4).map(|place| set.get(place).map_or("-", |shard| shard.name.as_str()).to_owned());
+            all.collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(
+            [&first, &second, &third, &fourth].map(names),
+            ["a b - -", "a b c -", "- - c -", "- b c d"]
+        );
+        assert_eq!(third.name(0), Some("a"), "so that its users can be told which shard is gone");
+        let is_same = |before: &ShardSet, after: &ShardSet, place| {
+            Arc::ptr_eq(before.get(place).unwrap().way(), after.get(place).unwrap().way())
+        };
+        assert!(is_same(&first, &second, 0) && is_same(&second, &fourth, 2));
+        assert!(!is_same(&first, &second, 1), "another node");
+        assert!(!is_same(&second, &fourth, 1), "it was gone in between");
+    }
+
+    #[tokio::test]
+    async fn a_way_ends_when_the_last_who_holds_its_entrance_lets_go() {
+        let client = ShardClient::start(&cluster(&["a1"]), &ShardClientConfig::default(), &Metrics::new());
+        let before =
+            ShardSet::default().changed_to(&cluster(&["a1"]), |place, entry| client.open(place, entry));
+        let request = Arc::clone(before.get(0).unwrap());
+        let closing = request.closing();
+        drop(before);
+        assert!(!closing.is_cancelled());
+        drop(request);
+        assert!(closing.is_cancelled());
+    }
+}

@@ -15,8 +15,8 @@ pub struct Scale {
     pub warmup: Duration,
     /// The load before anything moves: its p99 is what later ones are held against.
     pub before: Duration,
-    /// Requests a second that are offered at least, however slow the machine is.
-    pub rate_min: f64,
+    /// Requests a second that are offered at most, however fast the machine is for a moment.
+    pub rate_max: f64,
     /// Rows that are purged in a second, as the command takes it. Nobody waits for a purge; what it costs users is in the
     /// summary.
     pub purge_per_second: &'static str,
@@ -30,7 +30,7 @@ impl Default for Scale {
             transactions: 2_000_000,
             warmup: Duration::from_secs(4),
             before: Duration::from_secs(20),
-            rate_min: 100.0,
+            rate_max: f64::INFINITY,
             purge_per_second: "40000",
         }
     }
@@ -45,7 +45,8 @@ impl Scale {
             transactions: 20_000,
             warmup: Duration::from_secs(1),
             before: Duration::from_secs(3),
-            rate_min: 100.0,
+            // A machine that runs a dozen other tests does this too.
+            rate_max: 60.0,
             purge_per_second: "40000",
         }
     }

@@ -3,6 +3,7 @@
 mod command;
 
 mod config;
+mod config_running;
 mod init;
 mod keys;
 mod mover;
