@@ -25,6 +25,9 @@ pub use spec::{ApiKey, ClusterSpec, Data};
 mod cluster;
 pub use cluster::LocalCluster;
 
+mod places;
+pub use places::SHARDS_MAX;
+
 mod shard;
 pub use shard::LocalShard;
 

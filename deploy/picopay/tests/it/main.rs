@@ -6,6 +6,7 @@ mod config;
 mod config_running;
 mod init;
 mod keys;
+mod mover;
 mod shard;
 mod status;
 mod verify;
