@@ -8,6 +8,7 @@ mod breaker;
 mod moving;
 mod pipe;
 mod queue_room;
+mod refusal_pace;
 mod shard;
 mod shard_set;
 mod wire;

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use super::attempts::{Attempt, Done, NotSent};
+use super::refusal_pace;
 use super::shard::Shard;
 use super::wire::{Ask, CallError};
 use crate::session;
@@ -73,6 +74,7 @@ impl Ticket {
 
 /// Serves the lane until `closing`, and then until it is empty.
 pub async fn run(shard: Arc<Shard>, end: LaneEnd<Job, Done>, number: usize, closing: CancellationToken) {
+    let mut trouble = Trouble::default();
     loop {
         let batch = tokio::select! {
             biased; // What waits is served before the end is noticed.
@@ -81,14 +83,51 @@ pub async fn run(shard: Arc<Shard>, end: LaneEnd<Job, Done>, number: usize, clos
         };
         let Some(batch) = batch else { return };
         let (size, began) = (batch.len(), Instant::now());
-        let sent = AssertUnwindSafe(run_batch(&shard, batch, number)).catch_unwind().await;
-        if sent.is_err() {
+        let sent = AssertUnwindSafe(run_batch(&shard, batch, number, &mut trouble)).catch_unwind().await;
+        match sent {
+            Ok(Taken::Refused) => tokio::time::sleep(refusal_pace::rest_after(size)).await,
+            Ok(Taken::Looked) if size >= GATHER_FROM => gather(&shard, number, size, began.elapsed()).await,
+            Ok(Taken::Looked) => {}
             // The panic's message is in the log already; the clients of this batch hear that the outcome is unknown.
-            error!(shard = shard.name, "a batch ended in a panic; the lane goes on");
+            Err(_panic) => error!(shard = shard.name, "a batch ended in a panic; the lane goes on"),
         }
-        if size >= GATHER_FROM {
-            gather(&shard, number, size, began.elapsed()).await;
+    }
+}
+
+/// How a batch was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Taken {
+    /// Something became of it, or nobody knows.
+    Looked,
+    /// The shard takes nothing new at the moment, and what is sent next would fare no better.
+    Refused,
+}
+
+/// Why a shard could not write, as it said last. Each batch of some thousand a second would say it again.
+#[derive(Debug, Default)]
+struct Trouble {
+    reason: Option<String>,
+}
+
+impl Trouble {
+    /// Takes in the outcomes of a batch, logs a reason that is new, and says how the batch was taken.
+    fn note(&mut self, shard: &str, outcomes: &[Outcome]) -> Taken {
+        let reason = outcomes.iter().find_map(|outcome| match outcome {
+            Outcome::Unavailable { reason } => Some(reason),
+            _ => None,
+        });
+        if let Some(reason) = reason
+            && self.reason.as_ref() != Some(reason)
+        {
+            warn!(shard, reason, "the shard could not write");
         }
+        self.reason = reason.cloned();
+        // What it remembers it may tell all the same.
+        let is_nothing_new = |outcome: &Outcome| {
+            matches!(outcome, Outcome::Unavailable { .. } | Outcome::Decided { is_replayed: true, .. })
+        };
+        let is_refused = reason.is_some() && outcomes.iter().all(is_nothing_new);
+        if is_refused { Taken::Refused } else { Taken::Looked }
     }
 }
 
@@ -104,8 +143,13 @@ async fn gather(shard: &Shard, number: usize, size: usize, took: Duration) {
     }
 }
 
-async fn run_batch(shard: &Shard, batch: Vec<Pending<Job, Done>>, number: usize) {
-    let Some(batch) = admit(shard, batch) else { return };
+async fn run_batch(
+    shard: &Shard,
+    batch: Vec<Pending<Job, Done>>,
+    number: usize,
+    trouble: &mut Trouble,
+) -> Taken {
+    let Some(batch) = admit(shard, batch) else { return Taken::Looked };
     let Batch { commands, replies, deadline } = batch;
     shard.metrics.batch_size.observe(f64::from(u32::try_from(commands.len()).unwrap_or(u32::MAX)));
     let left_ms = deadline.saturating_duration_since(Instant::now()).as_millis();
@@ -122,16 +166,20 @@ async fn run_batch(shard: &Shard, batch: Vec<Pending<Job, Done>>, number: usize)
     let pairs = request.commands.into_iter().zip(replies);
     match answer {
         Ok(WriteReply { outcomes, position, .. }) => {
+            let taken = trouble.note(&shard.name, &outcomes);
             let session =
                 position.map(|position| session::to_header(SessionToken::new(&shard.name, position)));
             for ((command, reply), outcome) in pairs.zip(outcomes) {
                 reply.send(Done { command, attempt: Attempt::Answered(outcome), session: session.clone() });
             }
+            taken
         }
         Err(error) => {
             for (command, reply) in pairs {
                 reply.send(Done { command, attempt: error.into(), session: None });
             }
+            // What cannot be reached or does not answer is for the breaker. Who rejects does so at once, and again.
+            if error == CallError::Rejected { Taken::Refused } else { Taken::Looked }
         }
     }
 }
@@ -178,12 +226,6 @@ fn read_reply(shard: &Shard, bytes: &[u8], expected: usize) -> Result<WriteReply
         error!(shard = shard.name, expected, got = reply.outcomes.len(), "the node answered another batch");
         return Err(CallError::Unanswered);
     }
-    // Said once for the batch: a shard without its database refuses all of them for the same reason.
-    if let Some(Outcome::Unavailable { reason }) =
-        reply.outcomes.iter().find(|outcome| matches!(outcome, Outcome::Unavailable { .. }))
-    {
-        warn!(shard = shard.name, reason, "the shard could not write");
-    }
     shard.metrics.cache_hits.inc_by(u64::from(reply.cache_hits));
     if reply.commit_us > 0 {
         shard.metrics.commit.observe(f64::from(reply.commit_us) / 1e6);
@@ -212,5 +254,19 @@ mod tests {
         let ticket = Ticket::default();
         assert!(ticket.give_up());
         assert!(!ticket.send());
+    }
+
+    #[test]
+    fn a_batch_of_which_nothing_new_was_decided_is_refused_and_only_then() {
+        let unavailable = || Outcome::Unavailable { reason: "the database is away".into() };
+        for (outcomes, taken) in [
+            (vec![unavailable()], Taken::Refused),
+            (vec![unavailable(), unavailable()], Taken::Refused),
+            (vec![unavailable(), Outcome::UserNotFound], Taken::Looked),
+            (vec![Outcome::OutcomeUnknown], Taken::Looked),
+            (vec![Outcome::UserCreated], Taken::Looked),
+        ] {
+            assert_eq!(Trouble::default().note("shard-1", &outcomes), taken, "{outcomes:?}");
+        }
     }
 }

@@ -26,7 +26,7 @@ use super::breaker::{Admission, Breaker, BreakerState};
 use super::pipe::{self, Job, Ticket};
 use super::queue_room::QueueRoom;
 use super::wire::{Ask, CallError, Nodes};
-use super::{SOON, ShardError};
+use super::{SOON, ShardError, refusal_pace};
 use crate::config::ShardClientConfig;
 use crate::metrics::{Metrics, ShardMetrics};
 
@@ -252,16 +252,26 @@ impl Shard {
         }
     }
 
-    /// The breaker has just opened. Who waits in the lanes is told now: the pipe is busy with a call that may take its
-    /// whole timeout to fail.
+    /// The breaker has just opened. Who waits in the lanes is told from now on: the pipe is busy with a call that may take
+    /// its whole timeout to fail.
     fn let_nobody_wait(&self) {
         error!(shard = self.name, "the shard does not answer: its breaker opens");
-        for pending in self.lane_ends.iter().flat_map(LaneEnd::take_waiting) {
-            let (job, reply) = pending.split();
-            // It waited, so it was not sent. A client that has given up does not hear this, and needs not.
-            let attempt = Attempt::NotSent(NotSent::BreakerOpen);
-            reply.send(Done { command: job.command, attempt, session: None });
-        }
+        let mut waiting: Vec<_> = self.lane_ends.iter().flat_map(LaneEnd::take_waiting).collect();
+        let batch_max = self.batch_max;
+        tokio::spawn(async move {
+            while !waiting.is_empty() {
+                let later = waiting.split_off(batch_max.min(waiting.len()));
+                let told = waiting.len();
+                for pending in waiting {
+                    let (job, reply) = pending.split();
+                    // It waited, so it was not sent. A client that has given up does not hear this, and needs not.
+                    let attempt = Attempt::NotSent(NotSent::BreakerOpen);
+                    reply.send(Done { command: job.command, attempt, session: None });
+                }
+                waiting = later;
+                tokio::time::sleep(refusal_pace::rest_after(told)).await;
+            }
+        });
     }
 
     pub fn may_retry(&self, deadline: Instant) -> bool {

@@ -124,6 +124,34 @@ async fn what_a_slow_shard_would_serve_too_late_is_refused_at_once() {
     }
 }
 
+/// Its users are refused without each of them travelling to the node: the machine is there for those of other shards.
+#[tokio::test]
+async fn a_shard_that_takes_nothing_is_asked_a_hundred_times_a_second_however_many_ask() {
+    const REST: Duration = Duration::from_millis(10);
+    let node = ScriptedNode::start(&vec![Step::Unavailable; 10_000]).await;
+    let gateway = GatewayProcess::start(&cluster_of(&node.url), "").await;
+    let began = Instant::now();
+    let askers = (0..40).map(|_| {
+        let api = gateway.api.clone();
+        tokio::spawn(async move {
+            let mut answers = Vec::new();
+            while began.elapsed() < Duration::from_secs(1) {
+                answers.push(api.pay("/charge", 1, "5", "USD").await);
+            }
+            answers
+        })
+    });
+    let answers: Vec<_> =
+        futures_util::future::join_all(askers).await.into_iter().flat_map(Result::unwrap).collect();
+    for answer in &answers {
+        gateway.api.expect_problem(answer, 503, "shard-unavailable");
+    }
+    // A busy machine asks less often still, for each rest is counted in full; the first batch had none before it.
+    let batches = u32::try_from(node.seen().len()).unwrap();
+    let (took, asked) = (began.elapsed(), answers.len());
+    assert!(REST * (batches - 1) <= took, "{batches} batches for {asked} charges in {took:?}");
+}
+
 #[tokio::test]
 async fn every_call_says_how_long_its_answer_is_waited_for() {
     let node = ScriptedNode::start(&[Step::Book]).await;
