@@ -18,12 +18,11 @@ use picopay_shared::slot::{SLOT_COUNT, UserId};
 
 use crate::arrivals::Spacing;
 use crate::bench::history;
-use crate::bench::mix::Mix;
-use crate::bench::stand::{Load as StandLoad, Stand};
+use crate::bench::stand::Stand;
 use crate::bench::summary::rounded;
 use crate::chaos::audit::wait_for_replicas;
 use crate::findings::{Findings, Promise};
-use crate::run::{Plan, Rhythm, Stop};
+use crate::run::{self, Plan, Rhythm, Stop};
 
 mod again;
 
@@ -31,7 +30,7 @@ mod books;
 use books::Books;
 
 mod clients;
-use clients::{Charge, Shared, lock};
+use clients::{Charge, Clients, Shared, lock};
 
 mod load;
 use load::Load;
@@ -123,21 +122,21 @@ impl Grow {
         fs::create_dir_all(&self.out).with_context(|| format!("{} cannot be made", self.out.display()))?;
         let stand = Stand::start(self.spec(), &self.scale.pace, &acks_path, stop).await?;
         let charges_each = history::fill(&stand, self.scale.transactions).await?;
-        let saturation = self.saturation(&stand, stop).await?;
-        let rate = (saturation * OFFERED).min(self.scale.rate_max);
         let before = Rows::count(&stand.cluster).await?;
+        let findings = Findings::default();
+        let shared = self.shared(&stand, &findings, charges_each)?;
+        let old_charges = read_old_charges(&stand).await?;
+        let saturation = self.saturation(&stand, &shared, &old_charges, stop).await?;
+        let rate = (saturation * OFFERED).min(self.scale.rate_max);
         tell(
             began,
             &format!(
-                "seed {}: {} users, {} transactions; {saturation:.0} charges/s saturate it, {rate:.0} requests/s are offered",
+                "seed {}: {} users, {} transactions; {saturation:.0} requests/s saturate it, {rate:.0}/s are offered",
                 self.seed, before.users, before.transactions
             ),
         );
 
-        let findings = Findings::default();
-        let shared = self.shared(&stand, &findings, charges_each)?;
         let plan = self.plan(&stand, rate);
-        let old_charges = read_old_charges(&stand).await?;
         let mut load = Load::start(plan.clone(), shared.clone(), self.scale.pace.users, old_charges);
         let grown = self.grow(&stand, &mut load, &shared, began, stop).await;
         load.enter(Stage::After);
@@ -282,17 +281,29 @@ impl Grow {
         }
     }
 
-    /// As many charges a second as it gives: briefly, since it only decides how much is offered.
-    async fn saturation(&self, stand: &Stand, stop: &Stop) -> anyhow::Result<f64> {
+    /// As many of just these requests a second as it answers: briefly, since it only decides how much is offered.
+    async fn saturation(
+        &self,
+        stand: &Stand,
+        shared: &Shared,
+        old_charges: &[Charge],
+        stop: &Stop,
+    ) -> anyhow::Result<f64> {
         let pace = &self.scale.pace;
-        let load = StandLoad {
-            mix: Mix::Uniform,
+        // Other clients than later ones, with other keys.
+        let seed = !self.seed;
+        let plan = Plan {
             rhythm: Rhythm::Closed,
             connections: CONNECTIONS,
             warmup: pace.warmup(),
             duration: Duration::from_secs(pace.saturation_s),
+            seed,
+            ..stand.plan_of_charges()
         };
-        Ok(stand.count(&load, stop, |_| {}).await?.achieved_per_second())
+        let (target, shared, users) = (plan.target.clone(), shared.clone(), pace.users);
+        let old_charges = old_charges.to_vec();
+        let clients = move |_| Clients::new(&target, shared.clone(), users, old_charges.clone(), seed);
+        Ok(run::run(&plan, stop, clients, |_| {}).await?.achieved_per_second())
     }
 
     fn shared(&self, stand: &Stand, findings: &Findings, charges_each: u64) -> anyhow::Result<Shared> {

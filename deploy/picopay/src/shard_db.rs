@@ -10,7 +10,7 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_util::{SinkExt as _, TryStreamExt as _};
 use picopay_migrations::MigrationError;
 use picopay_shared::cluster::Shard;
@@ -34,6 +34,11 @@ pub struct Patience {
 /// How long unacknowledged data may stand on a connection before it counts as dead: short of what makes an
 /// operator press Ctrl-C, long enough for a lossy line.
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What is sent at once of a copy. Rows come one by one, and to send them so costs a message and a wake-up each.
+const COPY_CHUNK: usize = 64 * 1024;
+/// Room for one more row, as most are.
+const COPY_ROW: usize = 1024;
 
 /// How long a goodbye may take. Nothing depends on it.
 const GOODBYE_TIMEOUT: Duration = Duration::from_millis(200);
@@ -260,9 +265,15 @@ impl ShardDb {
         let source = self.bounded(self.connected.client.copy_out(from), "").await?;
         let sink = target.bounded(target.connected.client.copy_in::<_, Bytes>(into), "").await?;
         let (mut source, mut sink) = (pin!(source), pin!(sink));
+        let mut chunk = BytesMut::with_capacity(COPY_CHUNK);
         while let Some(row) = self.bounded(source.try_next(), "").await? {
-            target.bounded(sink.feed(row), "").await?;
+            chunk.extend_from_slice(&row);
+            if chunk.len() > COPY_CHUNK - COPY_ROW {
+                target.bounded(sink.feed(chunk.split().freeze()), "").await?;
+                chunk.reserve(COPY_CHUNK);
+            }
         }
+        target.bounded(sink.feed(chunk.freeze()), "").await?;
         target.bounded(sink.as_mut().finish(), "").await
     }
 
