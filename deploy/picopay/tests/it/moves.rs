@@ -19,7 +19,7 @@ const USERS: i64 = 200;
 /// For what a busy machine takes some seconds for.
 const WAIT_MAX: Duration = Duration::from_mins(1);
 
-/// Three shards with everything around them, and users with 100.00 USD each.
+/// Two shards with everything around them, and users with 100.00 USD each.
 struct Stand {
     cluster: LocalCluster,
     file: PathBuf,
@@ -27,7 +27,7 @@ struct Stand {
 
 impl Stand {
     async fn start() -> Self {
-        let cluster = LocalCluster::start(ClusterSpec::default().with_shards(3)).await.unwrap();
+        let cluster = LocalCluster::start(ClusterSpec::default()).await.unwrap();
         let stand = Self { file: cluster.cluster_file(), cluster };
         for user_id in 1..=USERS {
             let made = stand.cluster.post("/users", None, &json!({"user_id": user_id})).await.unwrap();
@@ -52,8 +52,8 @@ impl Stand {
     }
 
     /// How many slots each shard owns.
-    async fn owned(&self) -> [i64; 3] {
-        let mut owned = [0; 3];
+    async fn owned(&self) -> [i64; 2] {
+        let mut owned = [0; 2];
         for (position, count) in owned.iter_mut().enumerate() {
             let client = self.cluster.connect_primary(position).await.unwrap();
             let sql = "SELECT count(*) FROM slot_owner WHERE state = 'owned'";
@@ -113,9 +113,9 @@ async fn slots_change_hands_by_an_operators_word() {
     a_drained_shard_owns_nothing_and_is_well(&stand).await;
     a_plan_changes_nothing(&stand).await;
 
-    let report = stand.say(["rebalance", "--max-parallel", "2"]).await.success().json();
-    assert_eq!(report["slots"], 1365, "{report}");
-    assert_eq!(stand.owned().await, [1366, 1365, 1365]);
+    let report = stand.say(["rebalance"]).await.success().json();
+    assert_eq!(report["slots"], 2048, "{report}");
+    assert_eq!(stand.owned().await, [2048, 2048]);
     let again = stand.say(["rebalance"]).await.success().json();
     assert_eq!((&again["slots"], &again["is_done"]), (&json!(0), &json!(true)));
 
@@ -132,18 +132,18 @@ async fn slots_change_hands_by_an_operators_word() {
 }
 
 async fn a_drained_shard_owns_nothing_and_is_well(stand: &Stand) {
-    let said = run(picopay(&stand.file, ["shard", "drain", "shard-3"])).await.success();
-    assert!(said.out.contains("shard-3 owns no slot"), "{}", said.out);
-    assert_eq!(stand.owned().await, [2048, 2048, 0]);
+    let said = run(picopay(&stand.file, ["shard", "drain", "shard-2"])).await.success();
+    assert!(said.out.contains("shard-2 owns no slot"), "{}", said.out);
+    assert_eq!(stand.owned().await, [4096, 0]);
     let notes = stand.well().await;
-    assert!(notes.contains("shard-3 has rows of") && notes.contains("slots purge"), "{notes}");
+    assert!(notes.contains("shard-2 has rows of") && notes.contains("slots purge"), "{notes}");
     let ready = stand.cluster.get("/readyz").await.unwrap().json();
-    assert_eq!(ready["shards"][2]["is_ready"], true, "{ready}");
+    assert_eq!(ready["shards"][1]["is_ready"], true, "{ready}");
     let left = stand.proven().await;
     assert!(
         !left.is_empty()
             && left.iter().all(|(shard, state, rows)| {
-                (shard.as_str(), state.as_str()) == ("shard-3", "released") && *rows > 0
+                (shard.as_str(), state.as_str()) == ("shard-2", "released") && *rows > 0
             }),
         "{left:?}"
     );
@@ -152,14 +152,14 @@ async fn a_drained_shard_owns_nothing_and_is_well(stand: &Stand) {
 
 async fn a_plan_changes_nothing(stand: &Stand) {
     let plan = stand.say(["rebalance", "--plan"]).await.success().json();
-    assert_eq!((&plan["slots"], &plan["shards"][2]["slots_after"]), (&json!(1365), &json!(1365)));
+    assert_eq!((&plan["slots"], &plan["shards"][1]["slots_after"]), (&json!(2048), &json!(2048)));
     assert_eq!(plan["estimate"]["source"], "assumed");
     let by_rows = stand.say(["rebalance", "--plan", "--by", "rows"]).await.success().json();
     let rows = |position: usize| by_rows["shards"][position]["rows_after"].as_u64().unwrap();
-    assert!(rows(0).abs_diff(rows(2)) < 20, "{by_rows}");
+    assert!(rows(0).abs_diff(rows(1)) < 20, "{by_rows}");
     let table = run(picopay(&stand.file, ["rebalance", "--plan", "--throttle", "100"])).await.success();
     assert!(table.out.contains("at the 100 rows/s of --throttle"), "{}", table.out);
-    assert_eq!(stand.owned().await, [2048, 2048, 0]);
+    assert_eq!(stand.owned().await, [4096, 0]);
 }
 
 async fn what_moved_is_purged_only_when_it_may(stand: &Stand) {
@@ -168,13 +168,13 @@ async fn what_moved_is_purged_only_when_it_may(stand: &Stand) {
     assert!(fresh["kept"].to_string().contains("--older-than"), "{fresh}");
 
     // Whoever is said to own them says no such thing: these may be the only rows there are.
-    let [source, target] = ["shard-1", "shard-3"];
+    let [source, target] = ["shard-1", "shard-2"];
     let lost = "UPDATE slot_owner SET state = 'aborted' WHERE state = 'owned' AND epoch > 1";
-    stand.execute(2, lost).await;
+    stand.execute(1, lost).await;
     let said = stand.say(["slots", "purge", "--older-than", "0s", "--shard", source]).await;
     assert_eq!((said.code, &said.json()["purged"]), (Some(1), &json!([])), "{said:?}");
     assert!(said.json()["kept"].to_string().contains("only rows there are"), "{said:?}");
-    stand.execute(2, &format!("UPDATE slot_owner SET state = 'owned' WHERE owner = '{target}'")).await;
+    stand.execute(1, &format!("UPDATE slot_owner SET state = 'owned' WHERE owner = '{target}'")).await;
 
     let said = stand.say(["slots", "purge", "--older-than", "0s", "--throttle", "1000000"]).await.success();
     assert!(said.json()["purged"].as_array().unwrap().iter().all(|one| one["rows"].as_u64() > Some(0)));
@@ -184,14 +184,14 @@ async fn what_moved_is_purged_only_when_it_may(stand: &Stand) {
         slots["shards"].as_array().unwrap().iter().flat_map(|shard| shard["groups"].as_array().unwrap());
     assert!(left.filter(|group| group["state"] != "owned").all(|group| group["rows_left"] == 0), "{slots}");
     let table = run(picopay(&stand.file, ["slots"])).await.success();
-    assert!(table.out.contains("moved to shard-3"), "{}", table.out);
+    assert!(table.out.contains("moved to shard-2"), "{}", table.out);
 }
 
 async fn single_slots_move(stand: &Stand) {
-    let moved = stand.say(["slot", "move", "0-9", "4095", "--to", "shard-2"]).await.success().json();
+    let report = stand.say(["slot", "move", "0-9", "4095", "--to", "shard-2"]).await.success().json();
     let runs = |one: &Value| (one["from"].clone(), one["to"].clone(), one["runs"].clone());
-    let moves: Vec<_> = moved["plan"]["moves"].as_array().unwrap().iter().map(runs).collect();
-    assert_eq!(moves[0], (json!("shard-1"), json!("shard-2"), json!([{"first": 0, "last": 9}])));
+    let planned: Vec<_> = report["plan"]["moves"].as_array().unwrap().iter().map(runs).collect();
+    assert_eq!(planned[0], (json!("shard-1"), json!("shard-2"), json!([{"first": 0, "last": 9}])));
     let again = stand.say(["slot", "move", "0–9", "--to", "shard-2"]).await.success().json();
     assert_eq!(again["slots"], 0);
     let client = stand.cluster.connect_primary(1).await.unwrap();
@@ -214,13 +214,13 @@ async fn no_slot_moves_from_or_to_a_degraded_shard(stand: &Stand) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rebalance_that_ends_early_is_gone_on_with_by_the_next() {
     let stand = Stand::start().await;
-    stand.say(["shard", "drain", "shard-3", "--max-parallel", "4"]).await.success();
+    stand.say(["shard", "drain", "shard-2", "--max-parallel", "4"]).await.success();
 
     // Some slots of a batch have users, and this rate makes one batch wait for seconds.
     let slow = stand.begin(["rebalance", "--throttle", "3"]);
     let some_moved = async || {
         let started = Instant::now();
-        while stand.owned().await[2] == 0 {
+        while stand.owned().await[1] == 0 {
             assert!(started.elapsed() < WAIT_MAX, "nothing moves");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
@@ -236,7 +236,7 @@ async fn a_rebalance_that_ends_early_is_gone_on_with_by_the_next() {
     );
     assert!(String::from_utf8(output.stderr).unwrap().contains("Stopping after the batch"));
     let moved = stand.owned().await;
-    assert_eq!(report["slots"], moved[2]);
+    assert_eq!(report["slots"], moved[1]);
     assert_eq!(moved.iter().sum::<i64>(), 4096, "every slot has its owner");
     stand.well().await;
 
@@ -245,7 +245,7 @@ async fn a_rebalance_that_ends_early_is_gone_on_with_by_the_next() {
     killed.kill().await.unwrap();
 
     stand.say(["rebalance"]).await.success();
-    assert_eq!(stand.owned().await, [1366, 1365, 1365]);
+    assert_eq!(stand.owned().await, [2048, 2048]);
     stand.proven().await;
     stand.well().await;
     stand.cluster.stop().await;

@@ -1,5 +1,6 @@
 //! A new shard joins a cluster that is in use, and nothing else is taken for one.
 
+use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use picopay_local::{ClusterSpec, LocalCluster};
@@ -34,12 +35,14 @@ impl Stand {
         let mut text = "internal_secret = \"x\"\n".to_owned();
         for (number, (name, position)) in shards.iter().enumerate() {
             let port = self.cluster.shard(*position).primary_port();
-            text.push_str(&format!(
-                "[[shards]]\nname = \"{name}\"\nnodes = [\"http://127.0.0.1:{}\"]\n\
+            let number = number + 1;
+            write!(
+                text,
+                "[[shards]]\nname = \"{name}\"\nnodes = [\"http://127.0.0.1:{number}\"]\n\
                  primary = \"host=127.0.0.1 port={port} dbname=picopay user=picopay\"\n\
-                 password_file = \"secrets/picopay\"\n",
-                number + 1
-            ));
+                 password_file = \"secrets/picopay\"\n"
+            )
+            .unwrap();
         }
         std::fs::write(&self.file, text).unwrap();
     }
