@@ -30,7 +30,8 @@ const ROWS: usize = 5;
 fn row_count(found: &Found) -> Option<usize> {
     match found {
         Found::History { transactions, .. } => Some(transactions.len()),
-        Found::Moved(_) => None,
+        // Or no answer in time, on a machine that is busy: then nothing is claimed.
+        Found::Moved(_) | Found::Unavailable { .. } => None,
         other => panic!("{other:?}"),
     }
 }
@@ -62,7 +63,9 @@ async fn a_read_that_meets_a_purge_does_not_show_half_a_history() {
         };
         let mut database = shard.cluster.connect_primary(0).await.unwrap();
         let purge = database.transaction().await.unwrap();
-        purge.batch_execute("LOCK TABLE balances, transactions IN ACCESS EXCLUSIVE MODE").await.unwrap();
+        // Only what holds the rows: a read that asks for the owner first is to get that far.
+        let table = if what == "balance" { "balances" } else { "transactions" };
+        purge.batch_execute(&format!("LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")).await.unwrap();
         let node = shard.node.clone();
         let asked = tokio::spawn(async move { node.read_with(query, Some(token_of_another_shard())).await });
         shard.wait_for_blocked(1, "relation").await;
