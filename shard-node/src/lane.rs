@@ -21,6 +21,7 @@ use picopay_shared::command::{Command, Operation, Outcome, Transaction};
 use picopay_shared::id::{IdSource, TransactionId};
 use picopay_shared::session::LogPosition;
 use picopay_shared::slot::{Slot, UserId};
+use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tokio_postgres::error::{DbError, SqlState};
 use uuid::Uuid;
@@ -104,6 +105,9 @@ pub struct LaneParts {
     pub primary: Primary,
     /// Whether to.
     pub gate: WriteGate,
+    /// How often a lane has connected before anybody waited for it; as many times as there are lanes, at least, once a
+    /// service is ready for its first batch.
+    pub lanes_connected: watch::Sender<usize>,
     /// Makes transaction ids.
     pub ids: Arc<IdSource>,
     /// Counts.
@@ -134,7 +138,16 @@ impl Session {
 /// Works on batches until every entrance of the lane is gone.
 pub async fn run(parts: Arc<LaneParts>, end: LaneEnd<Job, Done>) {
     let mut lane = Lane { parts, session: None, wary_batches: 0 };
-    while let Some(batch) = end.next_batch(lane.parts.batch_max).await {
+    loop {
+        let batch = tokio::select! {
+            biased; // Whoever waits comes first.
+            batch = end.next_batch(lane.parts.batch_max) => batch,
+            opening = lane.parts.gate.opened(), if lane.session.is_none() => {
+                lane.connect_ahead(&opening).await;
+                continue;
+            }
+        };
+        let Some(batch) = batch else { return };
         lane.run_batch(batch).await;
         #[cfg(feature = "broken")]
         if let Some(session) = &lane.session {
@@ -250,6 +263,14 @@ impl Lane {
                 self.parts.gate.close(&format!("the primary was not reached: {reason}"));
             }
             _ => {}
+        }
+    }
+
+    /// Connects before anybody waits for it. No failure is final: the next batch, or the next time, tries again.
+    async fn connect_ahead(&mut self, opening: &Opening) {
+        self.session = self.connect(opening).await.ok();
+        if self.session.is_some() {
+            self.parts.lanes_connected.send_modify(|lanes| *lanes += 1);
         }
     }
 

@@ -107,6 +107,10 @@ impl Metrics {
             registry,
         };
         metrics.register_all();
+        // At zero from the start, so that the first refusal is seen to be one more.
+        for result in ["taken", "refused"] {
+            let _ = metrics.reloads.with_label_values(&[result]);
+        }
         metrics
     }
 

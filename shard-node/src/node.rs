@@ -21,9 +21,9 @@ use crate::service::{Lasting, Service};
 use crate::write_gate::WrongDatabase;
 
 /// How long a new service has to show that it may write, while the old one may. Connecting and the first look take
-/// some milliseconds, a commit that waits for a slow standby some more. A change that does not work in this time is
-/// refused, and tried again with the next look at the file.
-const TAKE_OVER_WITHIN: Duration = Duration::from_secs(3);
+/// some milliseconds, on a busy machine or with a slow standby a second or two. A change that does not work in this time
+/// is refused, and tried again with the next look at the file.
+const TAKE_OVER_WITHIN: Duration = Duration::from_secs(5);
 
 /// A running node.
 pub struct Node {
@@ -44,6 +44,7 @@ impl Node {
     pub fn start(cluster: &Cluster, config: &NodeConfig) -> anyhow::Result<Arc<Self>> {
         let lasting = Lasting::new(&config.shard);
         let service = Service::start(own_entry(cluster, &config.shard)?, &lasting, config)?;
+        service.gate().take_up();
         Ok(Arc::new(Self {
             config: config.clone(),
             lasting,
@@ -94,7 +95,7 @@ impl Node {
         tokio::select! {
             biased; // What is known for certain comes first.
             wrong = after.wrong_database() => return Err(wrong.to_string()),
-            _ = after.gate().opened() => {}
+            () = after.ready() => {}
             // There is nothing to lose: the new one may be what the shard waits for.
             () = before.gate().closed() => {}
             () = sleep(TAKE_OVER_WITHIN) => {
@@ -105,6 +106,7 @@ impl Node {
                 ));
             }
         }
+        after.gate().take_up();
         self.service.store(after);
         self.replaced.notify_one();
         // There may be fewer replicas now, and each had its gauge.

@@ -81,6 +81,7 @@ impl Service {
         let parts = Arc::new(LaneParts {
             primary: primary.clone(),
             gate: WriteGate::default(),
+            lanes_connected: watch::Sender::new(0),
             ids: Arc::clone(&lasting.ids),
             metrics: Arc::clone(&lasting.metrics),
             batch_max: config.lanes.batch_max,
@@ -124,6 +125,14 @@ impl Service {
         let mut found = self.wrong_database.clone();
         let found = found.wait_for(Option::is_some).await.expect("the keeper lives as long as the service");
         found.clone().expect("waited for it")
+    }
+
+    /// Waits until it may write and its lanes are connected, so that nobody waits for that.
+    pub async fn ready(&self) {
+        self.parts.gate.opened().await;
+        let lanes = self.writer.queue_lengths().count();
+        let mut connected = self.parts.lanes_connected.subscribe();
+        let _ = connected.wait_for(|connected| *connected >= lanes).await.expect("it lives as long as self");
     }
 
     /// Whether it may write.

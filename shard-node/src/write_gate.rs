@@ -10,6 +10,7 @@
 //! does not any more, comes to all of them.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use picopay_shared::cluster::Durability;
@@ -55,15 +56,22 @@ pub struct Opening {
 #[derive(Clone)]
 pub struct WriteGate {
     state: Arc<watch::Sender<Result<Opening, String>>>,
+    /// Whether it is the one that writes go through. What another one finds is no news of the shard.
+    is_in_use: Arc<AtomicBool>,
 }
 
 impl Default for WriteGate {
     fn default() -> Self {
-        Self { state: Arc::new(watch::Sender::new(Err("starting".to_owned()))) }
+        Self { state: Arc::new(watch::Sender::new(Err("starting".to_owned()))), is_in_use: Arc::default() }
     }
 }
 
 impl WriteGate {
+    /// From now on writes go through it, and the log says when they cannot.
+    pub fn take_up(&self) {
+        self.is_in_use.store(true, Ordering::Relaxed);
+    }
+
     /// What may be written to, while writes may go on.
     ///
     /// # Errors
@@ -98,7 +106,7 @@ impl WriteGate {
     }
 
     fn open(&self, opening: Opening) {
-        if self.check().is_err() {
+        if self.is_in_use.load(Ordering::Relaxed) && self.check().is_err() {
             match &opening.degraded {
                 None => tracing::info!(timeline = opening.timeline, "writes go on"),
                 Some(degraded) => tracing::warn!(
@@ -117,7 +125,9 @@ impl WriteGate {
         self.state.send_if_modified(|state| {
             let is_new = state.as_ref().err() != Some(&reason);
             if is_new {
-                tracing::warn!(reason, "writes are stopped");
+                if self.is_in_use.load(Ordering::Relaxed) {
+                    tracing::warn!(reason, "writes are stopped");
+                }
                 *state = Err(reason);
             }
             is_new
