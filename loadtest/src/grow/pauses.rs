@@ -108,7 +108,9 @@ impl Pauses {
     /// The share `quantile` of all requests of these stages took no longer.
     pub fn quantile_ms(&self, stages: &[Stage], quantile: f64) -> f64 {
         let mut all = Latencies::default();
-        stages.iter().for_each(|stage| all.add(&self.stages[stage.index()].latency));
+        for stage in stages {
+            all.add(&self.stages[stage.index()].latency);
+        }
         all.quantile_ms(quantile)
     }
 

@@ -32,7 +32,7 @@ pub async fn run(args: StartArgs) -> anyhow::Result<ExitCode> {
 
 fn screen(started: &Started) -> String {
     let (shard, file) = (&started.shard, started.cluster_file.display());
-    let entry: String = started.entry.lines().map(|line| format!("  {line}\n")).collect();
+    let entry = format!("  {}\n", started.entry.trim_end().replace('\n', "\n  "));
     format!(
         "{}\n\nA primary, its replica and a node were started. This was added to {file}, which gateways and nodes have read \
          again by themselves, and `picopay shard add {shard}` made it a member:\n\n{entry}\nIt owns no slot yet. To see what \

@@ -136,7 +136,7 @@ async fn fail_over(cluster: &LocalCluster, name: &str) -> Result<Value, String> 
     };
     print(&format!("\nFailing over {name}, as another terminal asks …"));
     let ms = |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-    let done = cluster.fail_over(shard).await.map_err(told)?;
+    let done = cluster.fail_over(shard).await.map_err(|error| told(&error))?;
     print(&format!("{} is the primary of {name} now.", done.primary));
     Ok(json!(Failover {
         shard: name.to_owned(),
@@ -148,7 +148,7 @@ async fn fail_over(cluster: &LocalCluster, name: &str) -> Result<Value, String> 
 
 async fn start_shard(cluster: &LocalCluster, name: &str) -> Result<Value, String> {
     print(&format!("\nStarting {name}, as another terminal asks …"));
-    let shard = cluster.add_shard_named(name).await.map_err(told)?;
+    let shard = cluster.add_shard_named(name).await.map_err(|error| told(&error))?;
     print(&format!("{name} is a member now. It owns no slot yet."));
     let entry = cluster.shard_toml(shard).unwrap_or_default();
     Ok(json!(Started { shard: name.to_owned(), cluster_file: cluster.cluster_file(), entry }))
@@ -156,13 +156,13 @@ async fn start_shard(cluster: &LocalCluster, name: &str) -> Result<Value, String
 
 async fn stop_shard(cluster: &LocalCluster, name: &str) -> Result<Value, String> {
     print(&format!("\nStopping {name}, as another terminal asks …"));
-    cluster.remove_shard(name).await.map_err(told)?;
+    cluster.remove_shard(name).await.map_err(|error| told(&error))?;
     print(&format!("{name} is gone."));
     Ok(Value::Null)
 }
 
 /// A failure, for both terminals.
-fn told(error: LocalError) -> String {
+fn told(error: &LocalError) -> String {
     print(&format!("It failed: {error}"));
     error.to_string()
 }
