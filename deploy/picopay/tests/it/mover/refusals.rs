@@ -10,7 +10,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::field::{At, Field};
-use super::traffic::write;
+use super::traffic::{make_user, write};
 
 /// Runs `sql` at the shard in a session that waits for no standby.
 async fn say(cluster: Arc<LocalCluster>, shard: usize, sql: String) {
@@ -98,6 +98,7 @@ async fn a_degraded_shard_gives_and_takes_no_slot() {
     let ended = hasty.run(&field.batch(0, 1), &watcher).await.unwrap();
     assert!(matches!(ended, Ended::Aborted { .. }), "{ended:?}");
     assert_eq!(field.owner().await, 0);
+    drop(hasty);
     field.cluster.shard(0).replica().start().await.unwrap();
     field.cluster.wait_until_ready().await.unwrap();
     say(Arc::clone(&field.cluster), 0, RESTORE.to_owned()).await;
@@ -109,8 +110,8 @@ async fn a_degraded_shard_gives_and_takes_no_slot() {
 async fn slots_whose_two_sides_differ_are_not_handed_over() {
     let field = Field::start(2).await;
     // Somebody who does not charge: what is changed by hand here stays so until it is put right.
-    let user_id = (100..).find(|user| super::field::slot_of(*user) == field.slots[0]).unwrap();
-    field.cluster.post("/users", None, &json!({"user_id": user_id})).await.unwrap();
+    let user_id = (100..1_000_000).find(|user| super::field::slot_of(*user) == field.slots[0]).unwrap();
+    make_user(&field.cluster, user_id).await;
     let topup = json!({"user_id": user_id, "amount": "5.00", "currency": "USD"});
     assert_eq!(write(&field.cluster, "/topup", Uuid::new_v4(), &topup).await.0, 200);
     let too_much = json!({"user_id": user_id, "amount": "9.00", "currency": "USD"});

@@ -17,7 +17,7 @@ async fn killed_at(field: &Field, limits: Limits, step: Step, (from, to): (usize
         let reached = Arc::clone(&reached);
         async move {
             reached.notify_one();
-            pending().await
+            pending::<()>().await;
         }
     });
     let (mover, batch) = (field.mover_with(limits), field.batch(from, to));
@@ -128,11 +128,11 @@ async fn two_movers_without_a_lock_between_them_leave_every_slot_one_owner() {
             let (one, two) = tokio::join!(mover.run(&batch, &watcher), second);
             let told = format!("{step:?} {is_to_another}: {one:?} {two:?}");
             let owner = field.owner().await;
-            let moved = |ended: &Result<Ended, MoveError>| matches!(ended, Ok(Ended::Moved(_)));
-            assert!(!(moved(&one) && moved(&two)) || step == Step::Done, "{told}");
-            if moved(&two) {
+            let has_moved = |ended: &Result<Ended, MoveError>| matches!(ended, Ok(Ended::Moved(_)));
+            assert!(!(has_moved(&one) && has_moved(&two)) || step == Step::Done, "{told}");
+            if has_moved(&two) {
                 assert_eq!(owner, second_to, "{told}");
-            } else if moved(&one) {
+            } else if has_moved(&one) {
                 assert_eq!(owner, to, "{told}");
             }
         }
