@@ -11,13 +11,14 @@ BIN := $(TARGET)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
 # What comes after `picopay up`: make up ARGS="--fresh --shards 4"
 ARGS ?=
 
-.PHONY: help up test chaos smoke patroni bench bench-full bench-pure bench-bins setup check bins
+.PHONY: help up test chaos grow smoke patroni bench bench-full bench-pure bench-bins setup check bins
 
 help:
 	@echo 'make up      start a cluster on this machine, with a user to charge (http://127.0.0.1:8080)'
 	@echo '             ARGS="--fresh --shards 4" passes options; PICOPAY_GATEWAY__LISTEN=127.0.0.1:8081 moves it'
 	@echo 'make test    format, lints, documentation, every test'
 	@echo 'make chaos   break a cluster under load for eight minutes and check every promise; SEED=7 MINUTES=2 to choose'
+	@echo 'make grow    add a shard under load, move slots there, empty another, and check every promise; SEED=7 to choose'
 	@echo 'make patroni kill the primary of a shard under Patroni three times, under load; installs Patroni and etcd first'
 	@echo 'make smoke   a handful of requests to the cluster of "make up", each checked'
 	@echo 'make bench   measure it on this machine, in five minutes: target/bench/report.html (make bench-full: a quarter of an hour)'
@@ -56,6 +57,11 @@ chaos: bench-bins
 	@exec $(BIN)/picopay-loadtest chaos $(if $(SEED),--seed $(SEED)) --minutes $(MINUTES) $(ARGS)
 
 BUILD_BROKEN = cargo build --locked --profile $(PROFILE) --workspace --features picopay-shard-node/broken --bin picopay-node-broken
+
+# A cluster of its own, with 2,000,000 transactions; six minutes. make grow ARGS=--broken=skip-fence shows that it can fail.
+grow: bench-bins
+	@$(if $(findstring --broken,$(ARGS)),$(BUILD_BROKEN))
+	@exec $(BIN)/picopay-loadtest grow $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 # Against a gateway that runs: `make up` in another terminal, or ARGS="--gateway http://…".
 smoke:

@@ -147,6 +147,15 @@ pub struct ShardClientConfig {
     /// Reads per shard at once, so that a slow shard's readers do not fill the gateway: about a quarter of a second of
     /// them on two cores. What comes on top is refused at once.
     pub reads_max: usize,
+    /// How long a request may wait for its slot to have an owner again, counted from when the gateway noticed that it has
+    /// none: a mover's pause budget (500 ms by default), what it takes to give such a move up, and as much again for a busy
+    /// machine. A slot that is nobody's for longer is not in a pause but waits for an operator: its requests are answered
+    /// at once.
+    #[serde(with = "human_duration")]
+    pub move_wait: Duration,
+    /// Requests that may wait for that at once; what comes on top is refused at once. A pause of a hundred slots at 20,000
+    /// requests a second holds 500 in a second; four times that is still a fifth of `server.connections_max`.
+    pub moving_max: usize,
     /// How often each shard is asked for its slots, its health and its replica's lag.
     #[serde(with = "human_duration")]
     pub poll_interval: Duration,
@@ -169,6 +178,8 @@ impl Default for ShardClientConfig {
             queue_max: 4_096,
             queue_wait: Duration::from_secs(1),
             reads_max: 1_024,
+            move_wait: Duration::from_secs(1),
+            moving_max: 2_048,
             poll_interval: Duration::from_secs(1),
             poll_timeout: Duration::from_secs(1),
         }
@@ -327,6 +338,10 @@ fn check_shard_client(client: &ShardClientConfig, problems: &mut Problems<'_>) {
     ] {
         problems.expect(!duration.is_zero(), || format!("shard_client.{name} must be more than 0"));
     }
+    problems.expect(client.move_wait < client.request_timeout, || {
+        "shard_client.move_wait must be below request_timeout, or there is no time left for the request"
+            .to_owned()
+    });
     problems.expect(client.call_timeout < client.request_timeout, || {
         "shard_client.call_timeout must be below request_timeout, or there is no time for a retry".to_owned()
     });
@@ -410,6 +425,7 @@ mod tests {
             [shard_client]
             batch_max = 1000
             call_timeout = "9s"
+            move_wait = "8s"
             [[keys]]
             name = "a"
             digest = "md5:1"
@@ -429,6 +445,7 @@ mod tests {
             "connections_max",
             "at most 512",
             "call_timeout must be below",
+            "move_wait must be below",
             "digest must look like",
             "\"everything\" is no scope",
             "at least 1",

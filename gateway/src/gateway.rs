@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use picopay_shared::cluster::Cluster;
+use picopay_shared::internal_secret::InternalSecret;
+use picopay_shared::reload::{InForce, Reload};
 
 use crate::auth::KeyRing;
 use crate::config::GatewayConfig;
@@ -18,6 +20,10 @@ pub struct Gateway {
     pub keys: KeyRing,
     /// The way to the shards.
     pub shards: Arc<ShardClient>,
+    /// The `cluster.toml` that it goes by.
+    pub in_force: Arc<InForce>,
+    /// What operators must show.
+    pub secret: InternalSecret,
     /// What it counts.
     pub metrics: Metrics,
 }
@@ -27,6 +33,29 @@ impl Gateway {
     pub fn start(cluster: &Cluster, config: GatewayConfig) -> Arc<Self> {
         let metrics = Metrics::new();
         let shards = ShardClient::start(cluster, &config.shard_client, &metrics);
-        Arc::new(Self { keys: KeyRing::new(&config.keys), config, shards, metrics })
+        Arc::new(Self {
+            keys: KeyRing::new(&config.keys),
+            config,
+            shards,
+            in_force: Arc::new(InForce::new(cluster.clone())),
+            secret: InternalSecret::new(&cluster.internal_secret),
+            metrics,
+        })
+    }
+
+    /// Goes by a changed `cluster.toml` from now on. No shard needs to be up.
+    pub async fn take_over(&self, cluster: &Cluster) {
+        if self.secret.replace(&cluster.internal_secret) {
+            self.shards.show(&cluster.internal_secret);
+        }
+        self.shards.take_over(cluster).await;
+    }
+
+    /// Counts a reload.
+    pub fn count_reload(&self, reload: Reload) {
+        match reload {
+            Reload::Taken => self.metrics.reloads_taken.inc(),
+            Reload::Refused => self.metrics.reloads_refused.inc(),
+        }
     }
 }

@@ -65,6 +65,7 @@ pub async fn get_readyz(State(gateway): State<Arc<Gateway>>) -> Result<Response,
 pub async fn get_metrics(State(gateway): State<Arc<Gateway>>) -> Response {
     // Looking brings the shards' gauges up to date.
     let _ = gateway.shards.views();
+    gateway.metrics.is_reload_refused.set(i64::from(gateway.in_force.refusal().is_some()));
     let text_format = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     ([(header::CONTENT_TYPE, text_format)], gateway.metrics.render()).into_response()
 }

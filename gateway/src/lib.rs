@@ -58,6 +58,8 @@ pub mod problem_pages;
 
 pub mod health;
 
+pub mod running_config;
+
 pub mod metrics;
 
 pub mod openapi;

@@ -2,12 +2,14 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Parser;
 use picopay_gateway::config::GatewayConfig;
 use picopay_gateway::gateway::Gateway;
 use picopay_gateway::{router, server};
 use picopay_shared::cluster::Cluster;
+use picopay_shared::reload::Reloads;
 use picopay_shared::telemetry;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -50,10 +52,18 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let listener = server::bind(&config.listen).await?;
     let stop = stop_on_signal()?;
     let gateway = Gateway::start(&cluster, config);
+    let reloads = Reloads::watch(&arguments.cluster, Arc::clone(&gateway.in_force))?;
     // Heard before the first request is, so that it need not wait for the map. Nobody needs to answer.
     gateway.shards.ask_all().await;
     info!(listen = gateway.config.listen, public_url = gateway.config.public_url, "serving");
-    server::serve(listener, router(&gateway), &gateway.config.server, &gateway.metrics, stop).await;
+    let take_over = async |cluster: &Cluster| {
+        gateway.take_over(cluster).await;
+        Ok(())
+    };
+    tokio::select! {
+        () = server::serve(listener, router(&gateway), &gateway.config.server, &gateway.metrics, stop) => {}
+        never = reloads.follow(take_over, |reload| gateway.count_reload(reload)) => match never {},
+    }
     // Commands whose clients hung up are still on their way.
     let _ = tokio::time::timeout(gateway.config.shard_client.request_timeout, gateway.shards.close()).await;
     info!("stopped");

@@ -2,6 +2,8 @@
 //!
 //! Every handle is resolved once, at the start: counting is one atomic addition and looks nothing up.
 
+mod moving;
+
 use std::time::Instant;
 
 use prometheus::{
@@ -9,6 +11,7 @@ use prometheus::{
     IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
+pub use self::moving::MovingMetrics;
 use crate::problem::{Code, Problem};
 use crate::write_request::Answered;
 
@@ -23,8 +26,8 @@ const COMMIT_BUCKETS: [f64; 12] =
 /// Powers of two up to the most that a node takes.
 const BATCH_BUCKETS: [f64; 10] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0];
 
-/// All of them.
-#[derive(Debug)]
+/// All of them. Clones share them.
+#[derive(Debug, Clone)]
 pub struct Metrics {
     registry: Registry,
     /// Of `POST /charge`.
@@ -33,6 +36,14 @@ pub struct Metrics {
     pub connections: IntGauge,
     /// Connections closed at once because there were too many.
     pub connections_refused: IntCounter,
+    /// Of requests whose slot is on its way.
+    pub moving: MovingMetrics,
+    /// Changed `cluster.toml` files that are in force.
+    pub reloads_taken: IntCounter,
+    /// Changed files that were refused.
+    pub reloads_refused: IntCounter,
+    /// 1 while the file on disk is one that was refused.
+    pub is_reload_refused: IntGauge,
     per_shard: PerShard,
 }
 
@@ -81,7 +92,7 @@ pub struct ShardMetrics {
     pub is_degraded: IntGauge,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct PerShard {
     requests: IntCounterVec,
     retries: IntCounterVec,
@@ -133,12 +144,35 @@ impl Metrics {
         )
         .expect("a good name");
         register(&registry, &connections_refused);
+        let reloads = counters(
+            &registry,
+            "picopay_gateway_reloads_total",
+            "Changed cluster.toml files: taken, or refused with the one before still in force.",
+            &["result"],
+        );
+        let is_reload_refused = IntGauge::new(
+            "picopay_gateway_reload_refused",
+            "1 while the cluster.toml on disk is one that was refused.",
+        )
+        .expect("a good name");
+        register(&registry, &is_reload_refused);
+        let moving = MovingMetrics::new(&registry);
         let per_shard = PerShard::new(&registry);
         #[cfg(target_os = "linux")]
         registry
             .register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))
             .expect("each name is registered once");
-        Self { registry, charges, connections, connections_refused, per_shard }
+        Self {
+            registry,
+            charges,
+            connections,
+            connections_refused,
+            moving,
+            reloads_taken: reloads.with_label_values(&["taken"]),
+            reloads_refused: reloads.with_label_values(&["refused"]),
+            is_reload_refused,
+            per_shard,
+        }
     }
 
     /// The handles of one shard.
@@ -162,6 +196,29 @@ impl Metrics {
             is_ready: all.is_ready.with_label_values(&[name]),
             is_degraded: all.is_degraded.with_label_values(&[name]),
         }
+    }
+
+    /// Lets all that is said of a shard go, which is not there any more. Who still holds its handles counts for nobody.
+    pub fn forget_shard(&self, name: &str) {
+        let all = &self.per_shard;
+        for (operation, results) in
+            [("write", &["answered", "failed", "unknown"][..]), ("read", &["answered", "failed"])]
+        {
+            for result in results {
+                let _ = all.requests.remove_label_values(&[name, operation, result]);
+            }
+        }
+        // Each of them says no only when there is nothing to let go.
+        for counters in [&all.retries, &all.moved, &all.cache_hits] {
+            let _ = counters.remove_label_values(&[name]);
+        }
+        for histograms in [&all.batch_size, &all.commit] {
+            let _ = histograms.remove_label_values(&[name]);
+        }
+        for gauges in [&all.queue_length, &all.breaker_state, &all.is_ready, &all.is_degraded] {
+            let _ = gauges.remove_label_values(&[name]);
+        }
+        let _ = all.replica_lag.remove_label_values(&[name]);
     }
 
     /// Everything, in the text format that Prometheus reads.

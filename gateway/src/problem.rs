@@ -3,11 +3,14 @@
 //! A [`Problem`] travels as a value until `front_door.rs` writes it down, because only there the request's id is
 //! known. Nothing inside the system leaks into it: no SQL, host, path or backtrace.
 
+mod code;
+mod field_error;
+
 use std::borrow::Cow;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use picopay_shared::command::{Refusal, Transaction};
 use picopay_shared::money::{Currency, Money};
@@ -16,6 +19,8 @@ use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
+pub use self::code::Code;
+pub use self::field_error::{FieldError, Place};
 use crate::auth::Scope;
 use crate::read_answer::name_source;
 use crate::session::PICOPAY_SESSION;
@@ -28,162 +33,6 @@ pub const MEDIA_TYPE: &str = "application/problem+json";
 pub static IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 /// The key in use, sent by the client or made by the gateway.
 pub static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
-
-/// The kinds of problem, by their suffix in the contract.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "each is the contract's own suffix, and `meaning` says what it is")]
-pub enum Code {
-    InvalidRequest,
-    InvalidIdempotencyKey,
-    Unauthorized,
-    InsufficientBalance,
-    Forbidden,
-    UserNotFound,
-    TransactionNotFound,
-    NotFound,
-    MethodNotAllowed,
-    TooLarge,
-    UnsupportedMediaType,
-    IdempotencyKeyReused,
-    RefundExceedsCharge,
-    NotRefundable,
-    RateLimited,
-    Internal,
-    ShardUnavailable,
-    Overloaded,
-    SlotMoving,
-    OutcomeUnknown,
-}
-
-impl Code {
-    /// All of them, by status.
-    pub const ALL: [Self; 20] = [
-        Self::InvalidRequest,
-        Self::InvalidIdempotencyKey,
-        Self::Unauthorized,
-        Self::InsufficientBalance,
-        Self::Forbidden,
-        Self::UserNotFound,
-        Self::TransactionNotFound,
-        Self::NotFound,
-        Self::MethodNotAllowed,
-        Self::TooLarge,
-        Self::UnsupportedMediaType,
-        Self::IdempotencyKeyReused,
-        Self::RefundExceedsCharge,
-        Self::NotRefundable,
-        Self::RateLimited,
-        Self::Internal,
-        Self::ShardUnavailable,
-        Self::Overloaded,
-        Self::SlotMoving,
-        Self::OutcomeUnknown,
-    ];
-
-    /// The end of `type`, and `code` as it stands.
-    pub fn suffix(self) -> &'static str {
-        self.facts().1
-    }
-
-    /// The status.
-    pub fn status(self) -> StatusCode {
-        StatusCode::from_u16(self.facts().0).expect("the table below holds statuses only")
-    }
-
-    /// The constant `title`.
-    pub fn title(self) -> &'static str {
-        self.facts().2
-    }
-
-    /// What it means and what to do, for its page.
-    pub fn meaning(self) -> &'static str {
-        self.facts().3
-    }
-
-    /// The code with this suffix.
-    pub fn parse(suffix: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|code| code.suffix() == suffix)
-    }
-
-    #[rustfmt::skip] // One line per problem, so that the table reads as one.
-    fn facts(self) -> (u16, &'static str, &'static str, &'static str) {
-        match self {
-            Self::InvalidRequest => (400, "invalid-request", "The request is not valid", "Something in the request does not follow the API. `errors` names every place and says what would be right. Nothing was recorded under the idempotency key."),
-            Self::InvalidIdempotencyKey => (400, "invalid-idempotency-key", "The idempotency key is not valid", "The header Idempotency-Key was sent and is not one UUID. Send one UUID with hyphens, bare or in double quotes, or leave the header out."),
-            Self::Unauthorized => (401, "unauthorized", "An API key is needed", "Send the API key as X-API-Key or as Authorization: Bearer."),
-            Self::InsufficientBalance => (402, "insufficient-balance", "The balance is too low", "The user's balance in this currency is less than the charge. The refusal is recorded: the same key gets the same answer for ever. After a top-up, try again with a new key."),
-            Self::Forbidden => (403, "forbidden", "The API key may not do this", "The API key is known but lacks the scope that this call needs. Use another key, or have the scope added."),
-            Self::UserNotFound => (404, "user-not-found", "There is no such user", "Make the user with POST /users first. Nothing was recorded under the idempotency key."),
-            Self::TransactionNotFound => (404, "transaction-not-found", "There is no such transaction", "No completed transaction has this id."),
-            Self::NotFound => (404, "not-found", "There is nothing here", "The path is not part of the API. /docs lists all that is."),
-            Self::MethodNotAllowed => (405, "method-not-allowed", "The path does not take this method", "The header Allow names the methods that it takes."),
-            Self::TooLarge => (413, "too-large", "The body is too large", "A body has at most 64 KiB."),
-            Self::UnsupportedMediaType => (415, "unsupported-media-type", "The body must be JSON", "Send the header Content-Type: application/json."),
-            Self::IdempotencyKeyReused => (422, "idempotency-key-reused", "The idempotency key was used for another request", "The key was used before with other values; `differs` names them. Nothing happened now. A new request needs a new key."),
-            Self::RefundExceedsCharge => (422, "refund-exceeds-charge", "The refund is more than what remains of the charge", "Together with earlier refunds this would give back more than was charged. `remaining` says how much still can be. The refusal is recorded: another attempt needs a new key."),
-            Self::NotRefundable => (422, "not-refundable", "The transaction cannot be refunded", "Only charges can be refunded, and only while something remains of them. The refusal is recorded under the key."),
-            Self::RateLimited => (429, "rate-limited", "Too many requests", "The API key has used up its rate. Wait as long as Retry-After says; nothing happened."),
-            Self::Internal => (500, "internal", "Something is wrong on our side", "A bug. The request id finds it in the log. Retrying with the same idempotency key is safe."),
-            Self::ShardUnavailable => (503, "shard-unavailable", "The user's shard cannot be reached", "Nothing happened. Retry with the same idempotency key after Retry-After seconds. Users of other shards are not affected."),
-            Self::Overloaded => (503, "overloaded", "Too much is waiting", "Nothing happened. Retry with the same idempotency key after Retry-After seconds, and slow down if you can."),
-            Self::SlotMoving => (503, "slot-moving", "The user is moving to another shard", "Nothing happened. This takes a moment only: retry with the same idempotency key after Retry-After seconds."),
-            Self::OutcomeUnknown => (504, "outcome-unknown", "It is not known whether this was done", "The answer was lost. It was done once or not at all: retry with the same idempotency key to find out, never with a new one."),
-        }
-    }
-}
-
-/// One thing that is wrong with a request.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
-pub struct FieldError {
-    /// What would be right.
-    #[schema(example = "USD takes at most 2 decimals")]
-    pub detail: String,
-    /// Where.
-    #[serde(flatten)]
-    #[schema(inline)]
-    pub place: Place,
-}
-
-/// Where something is wrong.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Place {
-    /// In the body: a JSON pointer (RFC 6901), empty for the body as a whole.
-    #[schema(example = "/amount")]
-    Pointer(String),
-    /// In the path or the query: the parameter's name.
-    Parameter(String),
-    /// In a header: its name.
-    Header(String),
-}
-
-impl FieldError {
-    /// An error in a top-level field of the body, whose name may be anything a client wrote.
-    pub fn in_field(name: &str, detail: impl Into<String>) -> Self {
-        let pointer = format!("/{}", escape_pointer(name));
-        Self { detail: detail.into(), place: Place::Pointer(pointer) }
-    }
-
-    /// An error in the body as a whole.
-    pub fn in_body(detail: impl Into<String>) -> Self {
-        Self { detail: detail.into(), place: Place::Pointer(String::new()) }
-    }
-
-    /// An error in a parameter of the path or the query.
-    pub fn in_parameter(name: &str, detail: impl Into<String>) -> Self {
-        Self { detail: detail.into(), place: Place::Parameter(name.to_owned()) }
-    }
-
-    /// An error in a header.
-    pub fn in_header(name: &str, detail: impl Into<String>) -> Self {
-        Self { detail: detail.into(), place: Place::Header(name.to_owned()) }
-    }
-}
-
-/// A name as one step of a JSON pointer (RFC 6901, section 3).
-pub fn escape_pointer(name: &str) -> String {
-    name.replace('~', "~0").replace('/', "~1")
-}
 
 /// What a client reads when its request did not do what it asked. Small, because it stands in every `Result`.
 #[derive(Debug, Clone)]
@@ -603,15 +452,6 @@ mod tests {
             assert!(first.contains(r#""instance":"urn:request:first""#), "{first}");
             assert!(needles.iter().all(|needle| first.contains(needle)), "{first}");
         }
-    }
-
-    #[test]
-    fn every_code_is_found_by_its_suffix_and_stands_once() {
-        for code in Code::ALL {
-            assert_eq!(Code::parse(code.suffix()), Some(code));
-            assert!(code.status().is_client_error() || code.status().is_server_error());
-        }
-        assert_eq!(Code::parse("no-such-problem"), None);
     }
 
     #[test]

@@ -4,11 +4,14 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::routing::{MethodRouter, get, post};
+use picopay_shared::running_config::CONFIG_PATH;
 
 use crate::front_door::FrontDoor;
 use crate::gateway::Gateway;
 use crate::problem::Problem;
-use crate::{balance, charge, docs, health, openapi, problem_pages, refund, topup, transactions, users};
+use crate::{
+    balance, charge, docs, health, openapi, problem_pages, refund, running_config, topup, transactions, users,
+};
 
 /// The routes, each under `/v1` and, because existing clients call `POST /charge`, at the root.
 #[rustfmt::skip] // One line per route, so that the table reads as one.
@@ -39,6 +42,8 @@ pub fn router(gateway: &Arc<Gateway>) -> FrontDoor {
         router = router.route(path, methods.clone()).route(&format!("/v1{path}"), methods);
     }
     let router = router
+        // For operators of this very cluster, see there. No part of the API.
+        .route(CONFIG_PATH, get(running_config::get_config))
         .fallback(async || Problem::not_found())
         .method_not_allowed_fallback(async || Problem::method_not_allowed())
         .with_state(Arc::clone(gateway));

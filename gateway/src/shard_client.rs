@@ -5,49 +5,54 @@
 
 mod attempts;
 mod breaker;
+mod moving;
 mod pipe;
 mod queue_room;
 mod refusal_pace;
+mod shard;
+mod shard_set;
 mod wire;
 
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use axum::http::HeaderValue;
 use bytes::Bytes;
-use futures_util::future::{Either, select};
-use picopay_shared::batcher::{Lane, LaneEnd};
 use picopay_shared::cluster::{self, Cluster};
-use picopay_shared::command::{Command, Outcome};
-use picopay_shared::node_status::{Degradation, NodeStatus};
+use picopay_shared::command::{Command, Moved, Outcome};
+use picopay_shared::config::Secret;
+use picopay_shared::node_status::NodeStatus;
 use picopay_shared::query::{Answer, Found, Query, ReadRequest, Source};
 use picopay_shared::session::SessionToken;
 use picopay_shared::slot::Slot;
-use tokio::sync::Semaphore;
+use tokio::sync::Mutex;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 pub use self::attempts::Written;
-use self::attempts::{Attempt, Attempts, Done, Failure, Next, NotSent, RetryBudget};
+use self::attempts::{Attempt, Attempts, Failure, Next};
 pub use self::breaker::BreakerState;
-use self::breaker::{Admission, Breaker};
-use self::pipe::{Job, Ticket};
-use self::queue_room::QueueRoom;
-use self::wire::{Ask, CallError, Nodes};
+use self::moving::Moving;
+use self::shard::Shard;
+pub use self::shard::ShardView;
+use self::shard_set::{OpenShard, ShardSet};
+use self::wire::{Bearers, NodeConnections, Nodes};
 use crate::config::ShardClientConfig;
-use crate::metrics::{Metrics, ShardMetrics};
-use crate::slot_map::{Owner, SlotMap};
+use crate::metrics::Metrics;
+use crate::slot_map::{OnTheWay, Owner, SlotMap};
 
-/// Before the gateway's own retry: a restarted node or a new connection needs a moment. Random up to twice this.
-const RETRY_PAUSE: Duration = Duration::from_millis(25);
-/// A retry with less time than this would only be given up again.
-const RETRY_WORTH: Duration = Duration::from_millis(100);
 /// How soon a shard is polled again of which no node answered: users of one that is back hear no for so much longer.
 const POLL_AGAIN: Duration = Duration::from_millis(250);
+/// While requests are held because nobody owns their slot, somebody is asked this often. A pause lasts some tens of
+/// milliseconds, and a node takes a few to say what it owns.
+const ASK_AGAIN: Duration = Duration::from_millis(25);
+/// How long such a question may take: a shard that is frozen keeps the next round from the others for so long.
+const ASK_WAIT: Duration = Duration::from_millis(200);
+/// How often the log says that a slot has gone to a shard that is not in this gateway's `cluster.toml`.
+const TELL_AGAIN: Duration = Duration::from_secs(5);
 /// When to come back after a refusal that passes soon.
 const SOON: Duration = Duration::from_secs(1);
 
@@ -89,92 +94,77 @@ pub enum ShardError {
 /// The way to all shards.
 #[derive(Debug)]
 pub struct ShardClient {
-    shards: Vec<Arc<Shard>>,
+    shards: ArcSwap<ShardSet>,
+    /// Outlives reloads, so that no request meets an empty one.
     map: SlotMap,
+    moving: Moving,
+    connections: NodeConnections,
+    bearers: Arc<ArcSwap<Bearers>>,
+    metrics: Metrics,
     config: ShardClientConfig,
     closing: CancellationToken,
     pipes: TaskTracker,
-}
-
-/// The way to one shard.
-#[derive(Debug)]
-struct Shard {
-    position: usize,
-    name: String,
-    nodes: Nodes,
-    /// A user's commands always take the same one, as they do in the node.
-    lanes: Vec<Lane<Job, Done>>,
-    lane_ends: Vec<LaneEnd<Job, Done>>,
-    rooms: Vec<QueueRoom>,
-    breaker: Breaker,
-    budget: RetryBudget,
-    readers: Semaphore,
-    status: ArcSwap<ShardStatus>,
-    metrics: ShardMetrics,
-    batch_max: usize,
-    gather_max: Duration,
-    call_timeout: Duration,
-}
-
-/// A shard's lanes, and their far ends.
-type Lanes = (Vec<Lane<Job, Done>>, Vec<LaneEnd<Job, Done>>);
-
-/// What a shard said last of itself.
-#[derive(Debug, Clone, Default, PartialEq)]
-struct ShardStatus {
-    /// Whether it was ever asked successfully.
-    is_known: bool,
-    is_reachable: bool,
-    is_ready: bool,
-    replica_lag_ms: Option<u64>,
-    degraded: Option<Degradation>,
-}
-
-/// One shard, for `/readyz`.
-#[derive(Debug, Clone, PartialEq, serde::Serialize, utoipa::ToSchema)]
-pub struct ShardView {
-    /// Its name in `cluster.toml`.
-    #[schema(example = "shard-1")]
-    pub shard: String,
-    /// Whether it can serve now.
-    pub is_ready: bool,
-    /// `closed`, `probing` or `open`.
-    #[schema(example = "closed")]
-    pub breaker: &'static str,
-    /// Lag of its freshest replica; `null` when unknown.
-    pub replica_lag_ms: Option<u64>,
-    /// Since when an operator lets it go on without its standby, so that what it acknowledges is on one machine only;
-    /// `null` normally.
-    #[schema(example = json!(null))]
-    pub degraded_since: Option<String>,
+    /// One reload at a time.
+    reloading: Mutex<()>,
 }
 
 impl ShardClient {
     /// Opens the lanes and begins to ask every shard how it is. No node needs to be up.
     pub fn start(cluster: &Cluster, config: &ShardClientConfig, metrics: &Metrics) -> Arc<Self> {
-        let connections = wire::connections(config);
-        let closing = CancellationToken::new();
         let pipes = TaskTracker::new();
-        let mut shards = Vec::new();
-        for (position, entry) in cluster.shards.iter().enumerate() {
-            let nodes = Nodes::new(entry, &cluster.internal_secret, connections.clone());
-            let (lanes, ends): (Vec<_>, Vec<_>) =
-                (0..config.lanes).map(|_| Lane::new(config.queue_max)).unzip();
-            let shard = Arc::new(Shard::new(position, entry, nodes, (lanes, ends), config, metrics));
-            for (number, end) in shard.lane_ends.iter().enumerate() {
-                for _ in 0..config.pipes {
-                    pipes.spawn(pipe::run(Arc::clone(&shard), end.clone(), number, closing.clone()));
-                }
-            }
-            shards.push(shard);
-        }
         pipes.close();
-        let map = SlotMap::new(shards.len());
-        let client = Arc::new(Self { shards, map, config: config.clone(), closing, pipes });
-        for position in 0..client.shards.len() {
-            tokio::spawn(Arc::clone(&client).poll(position));
+        let client = Arc::new(Self {
+            shards: ArcSwap::default(),
+            map: SlotMap::default(),
+            moving: Moving::new(config.moving_max, metrics.moving.clone()),
+            connections: wire::connections(config),
+            bearers: Arc::new(ArcSwap::from_pointee(Bearers::of(&cluster.internal_secret))),
+            metrics: metrics.clone(),
+            config: config.clone(),
+            closing: CancellationToken::new(),
+            pipes,
+            reloading: Mutex::default(),
+        });
+        let shards = ShardSet::default().changed_to(cluster, |place, entry| client.open(place, entry));
+        for shard in shards.iter() {
+            client.keep_asking(shard);
         }
+        tokio::spawn(Arc::clone(&client).ask_about_moving());
+        client.shards.store(Arc::new(shards));
         client
+    }
+
+    /// Shows nodes another secret from now on, and those that have not heard of it yet the one before, for a while.
+    pub fn show(&self, secret: &Secret) {
+        self.bearers.store(Arc::new(self.bearers.load().changed_to(secret)));
+    }
+
+    /// Goes by another `cluster.toml` from now on. Shards whose nodes are the same are left alone. The new way to any
+    /// other is asked how it is before it takes over, which takes `poll_timeout` if no node answers; what the old one
+    /// accepted is finished on it.
+    pub async fn take_over(self: &Arc<Self>, cluster: &Cluster) {
+        let _one_at_a_time = self.reloading.lock().await;
+        let before = self.shards.load_full();
+        let mut opened = Vec::new();
+        let after = before.changed_to(cluster, |place, entry| {
+            let shard = self.open(place, entry);
+            opened.push(Arc::clone(&shard));
+            shard
+        });
+        let asking = opened.iter().map(|shard| shard.ask_status(Instant::now() + self.config.poll_timeout));
+        let answers = futures_util::future::join_all(asking).await;
+        for gone in before.iter().filter(|shard| after.get(shard.place).is_none()) {
+            self.metrics.forget_shard(&gone.name);
+            info!(shard = gone.name, "the shard is not in cluster.toml any more");
+        }
+        // First the shards, then what they own: whoever finds a shard in the map finds it here too.
+        self.shards.store(Arc::new(after));
+        for (shard, answer) in opened.iter().zip(answers) {
+            let verb = if before.get(shard.place).is_some() { "changed" } else { "new" };
+            info!(shard = shard.name, "the shard is {verb}");
+            self.take_answer(shard, answer);
+            self.keep_asking(shard);
+        }
     }
 
     /// Has the command decided by the shard that owns its slot, and gives the session token with which a read sees it.
@@ -185,19 +175,22 @@ impl ShardClient {
         let deadline = Instant::now() + self.config.request_timeout;
         let slot = command.operation.slot();
         let mut attempts = Attempts::default();
-        let mut last: Option<&Shard> = None;
+        let mut last: Option<Arc<OpenShard>> = None;
         loop {
-            let owner = match self.owner(slot).await {
-                Ok(owner) => owner,
-                Err(absence) => return Err(absence.into_error(&attempts, last)),
+            // Each time anew: the slot may have moved, and the shard's way may have been replaced.
+            let (owner, found) = match self.find(slot, deadline).await {
+                Ok(found) => found,
+                Err(absence) => return Err(absence.into_error(&attempts, last.as_deref())),
             };
-            let shard: &Shard = &self.shards[owner.shard];
             if last.is_none() {
-                shard.budget.earn();
+                found.budget.earn();
             }
-            last = Some(shard);
+            let shard = last.insert(found);
             command.epoch = owner.epoch;
             let (attempt, session, back) = shard.attempt(command, deadline).await;
+            if let Attempt::Answered(Outcome::Moved(moved)) = &attempt {
+                self.note_moved(shard, moved);
+            }
             let next = attempts.after(attempt, || back.is_some() && shard.may_retry(deadline));
             command = match (next, back) {
                 (Next::Answer(written), _) => {
@@ -210,8 +203,7 @@ impl ShardClient {
                     command
                 }
                 (Next::LookAgain, Some(command)) => {
-                    shard.metrics.moved.inc();
-                    Box::pin(self.map.refresh(async || self.ask_all().await)).await;
+                    self.look_again(slot, owner).await;
                     command
                 }
                 (Next::Retry | Next::LookAgain, None) => {
@@ -235,20 +227,22 @@ impl ShardClient {
         let request = ReadRequest { query, session };
         let body = Bytes::from(postcard::to_stdvec(&request).expect("plain data always serializes"));
         let mut attempts = Attempts::default();
-        let mut last: Option<&Shard> = None;
+        let mut last: Option<Arc<OpenShard>> = None;
         loop {
-            let owner = match self.owner(slot).await {
-                Ok(owner) => owner,
-                Err(absence) => return Err(absence.into_error(&attempts, last)),
+            let (owner, found) = match self.find(slot, deadline).await {
+                Ok(found) => found,
+                Err(absence) => return Err(absence.into_error(&attempts, last.as_deref())),
             };
-            let shard: &Shard = &self.shards[owner.shard];
             if last.is_none() {
-                shard.budget.earn();
+                found.budget.earn();
             }
-            last = Some(shard);
+            let shard = last.insert(found);
             let attempt = shard.attempt_read(body.clone(), deadline).await;
             let next = match attempts.after_read(attempt, || shard.may_retry(deadline)) {
-                Next::Answer(Answer { found: Found::Moved(_), .. }) => attempts.after_moved_read(),
+                Next::Answer(Answer { found: Found::Moved(moved), .. }) => {
+                    self.note_moved(shard, &moved);
+                    attempts.after_moved_read()
+                }
                 other => other,
             };
             match next {
@@ -261,23 +255,20 @@ impl ShardClient {
                     return Err(shard.error(failure));
                 }
                 Next::Retry => shard.pause_before_retry().await,
-                Next::LookAgain => {
-                    shard.metrics.moved.inc();
-                    Box::pin(self.map.refresh(async || self.ask_all().await)).await;
-                }
+                Next::LookAgain => self.look_again(slot, owner).await,
             }
         }
     }
 
     /// Asks every shard for its slots now.
     pub async fn ask_all(&self) {
-        let asking = self.shards.iter().map(|shard| self.ask_status(shard));
-        futures_util::future::join_all(asking).await;
+        let shards = self.shards.load_full();
+        futures_util::future::join_all(shards.iter().map(|shard| self.ask(shard))).await;
     }
 
     /// Every shard as it said last, and its gauges brought up to date.
     pub fn views(&self) -> Vec<ShardView> {
-        self.shards.iter().map(|shard| shard.view()).collect()
+        self.shards.load().iter().map(|shard| shard.view()).collect()
     }
 
     /// Sends what was accepted and stops. Nothing must be handed in any more.
@@ -286,94 +277,162 @@ impl ShardClient {
         self.pipes.wait().await;
     }
 
-    async fn owner(&self, slot: Slot) -> Result<Owner, Absence> {
-        if let Some(owner) = self.map.owner(slot) {
-            return Ok(owner);
-        }
-        Box::pin(self.map.refresh_for_orphan(async || self.ask_all().await)).await;
-        self.map.owner(slot).ok_or_else(|| {
-            // A shard that was never reached may well be the owner: then its users hear that it is unavailable.
-            let mut unknown = self.shards.iter().filter(|shard| !shard.status.load().is_known);
-            match (unknown.next(), unknown.next()) {
-                (None, _) => Absence::Moving,
-                (Some(only), None) => Absence::Unknown { shard: Some(only.name.clone()) },
-                (Some(_), Some(_)) => Absence::Unknown { shard: None },
-            }
-        })
+    fn open(&self, place: usize, entry: &cluster::Shard) -> Arc<OpenShard> {
+        let nodes = Nodes::new(entry, Arc::clone(&self.bearers), self.connections.clone());
+        let shard = Arc::new(Shard::new(place, entry, nodes, &self.config, &self.metrics));
+        let closing = self.closing.child_token();
+        shard.run_pipes(self.config.pipes, &self.pipes, &closing);
+        Arc::new(OpenShard::new(shard, closing))
     }
 
-    async fn poll(self: Arc<Self>, position: usize) {
-        let shard = &self.shards[position];
+    fn keep_asking(self: &Arc<Self>, shard: &OpenShard) {
+        tokio::spawn(Arc::clone(self).poll(Arc::clone(shard.way()), shard.closing()));
+    }
+
+    /// The slot's owner and the way to it: at once when the map knows them, and else after a round of questions or, while the
+    /// slot is on its way, as soon as it has an owner.
+    async fn find(&self, slot: Slot, deadline: Instant) -> Result<(Owner, Arc<OpenShard>), Absence> {
+        if let Some(found) = self.look_up(slot) {
+            return Ok(found);
+        }
+        match self.map.on_the_way(slot).map(|known| known.since + self.config.move_wait) {
+            Some(until) if until > Instant::now() => Box::pin(self.hold(slot, until.min(deadline))).await,
+            _ => Box::pin(self.map.refresh_for_orphan(async || self.ask_all().await)).await,
+        }
+        self.look_up(slot).ok_or_else(|| self.absence(slot))
+    }
+
+    /// Waits until the slot has an owner, but not for too long, nor when too many wait already.
+    async fn hold(&self, slot: Slot, until: Instant) {
+        if let Some(held) = self.moving.hold(slot)
+            && self.map.owner_before(slot, until).await.is_none()
+        {
+            held.give_up();
+        }
+    }
+
+    fn look_up(&self, slot: Slot) -> Option<(Owner, Arc<OpenShard>)> {
+        let owner = self.map.owner(slot)?;
+        let shard = self.shards.load().get(owner.place).cloned()?;
+        Some((owner, shard))
+    }
+
+    fn absence(&self, slot: Slot) -> Absence {
+        let shards = self.shards.load();
+        if let Some(owner) = self.map.owner(slot) {
+            // It was removed from `cluster.toml` while the slot was its own. Only its database could say no for another.
+            return Absence::Unknown { shard: shards.name(owner.place).map(str::to_owned) };
+        }
+        // A shard that was never reached may well be the owner: then its users hear that it is unavailable.
+        let mut unknown = shards.iter().filter(|shard| !shard.is_known());
+        match (unknown.next(), unknown.next()) {
+            (None, _) => Absence::Moving,
+            (Some(only), None) => Absence::Unknown { shard: Some(only.name.clone()) },
+            (Some(_), Some(_)) => Absence::Unknown { shard: None },
+        }
+    }
+
+    fn note_moved(&self, shard: &Shard, moved: &Moved) {
+        shard.metrics.moved.inc();
+        let shards = self.shards.load();
+        let next = moved.owner.as_ref().and_then(|name| shards.iter().find(|one| one.name == *name));
+        let next = next.map(|shard| shard.place);
+        self.map.note_moved(moved, next);
+    }
+
+    /// After a shard has said that it does not own the slot. Mostly the answer itself makes its claim an old one, and what is
+    /// to be asked is asked while the request is held; else the claim has to be renewed.
+    async fn look_again(&self, slot: Slot, asked: Owner) {
+        if self.map.owner(slot) == Some(asked) {
+            Box::pin(self.map.refresh_for_orphan(async || self.ask_all().await)).await;
+        }
+    }
+
+    /// Asks around on behalf of all requests that are held, one round at a time and for as long as there are any. They
+    /// are woken by what the map learns.
+    async fn ask_about_moving(self: Arc<Self>) {
+        let mut told: Option<Instant> = None;
         loop {
-            self.ask_status(shard).await;
-            let is_reachable = shard.status.load().is_reachable;
-            let pause = if is_reachable {
+            tokio::select! {
+                () = self.moving.anybody() => {}
+                () = self.closing.cancelled() => return,
+            }
+            let known: Vec<(Slot, OnTheWay)> = (self.moving.slots().into_iter())
+                .filter_map(|slot| Some((slot, self.map.on_the_way(slot)?)))
+                .collect();
+            let stranger = known.iter().find_map(|(slot, known)| Some((slot, known.stranger.as_ref()?)));
+            if let Some((slot, shard)) = stranger
+                && told.is_none_or(|told| told.elapsed() > TELL_AGAIN)
+            {
+                warn!(slot = slot.get(), shard, "a slot goes to a shard that is not in cluster.toml here");
+                told = Some(Instant::now());
+            }
+            self.ask_those_concerned(&known).await;
+            tokio::time::sleep(ASK_AGAIN).await;
+        }
+    }
+
+    async fn ask_those_concerned(&self, known: &[(Slot, OnTheWay)]) {
+        let nothing_known = known.iter().any(|(_, known)| known.places.is_empty());
+        let is_concerned = |shard: &&Arc<OpenShard>| {
+            nothing_known || known.iter().any(|(_, known)| known.places.contains(&shard.place))
+        };
+        let shards = self.shards.load_full();
+        let asking = shards.iter().filter(is_concerned).map(async |shard| {
+            // No answer is no news here: it is the poll that tells the breaker.
+            let answer = shard.ask_status(Instant::now() + ASK_WAIT).await;
+            self.take_claims(shard, answer.as_ref());
+        });
+        futures_util::future::join_all(asking).await;
+    }
+
+    async fn poll(self: Arc<Self>, shard: Arc<Shard>, closing: CancellationToken) {
+        loop {
+            self.ask(&shard).await;
+            let pause = if shard.is_reachable() {
                 self.config.poll_interval
             } else {
                 POLL_AGAIN.min(self.config.poll_interval)
             };
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
-                () = self.closing.cancelled() => return,
+                () = closing.cancelled() => return,
             }
         }
     }
 
-    /// Asks the shard's nodes in turn until one is ready, and takes in what that one says; without one, what the first
-    /// that answers says.
-    async fn ask_status(&self, shard: &Shard) {
-        let deadline = Instant::now() + self.config.poll_timeout;
-        let mut answer: Option<NodeStatus> = None;
-        for position in 0..shard.nodes.count() {
-            // Each gets its part of the time, or one frozen node would hide the others.
-            let parts = u32::try_from(shard.nodes.count() - position).unwrap_or(u32::MAX);
-            let now = Instant::now();
-            let until = now + deadline.saturating_duration_since(now) / parts;
-            let Ok(body) = shard.nodes.ask_one(Ask::Status, position, Bytes::new(), until).await else {
-                continue;
-            };
-            match serde_json::from_slice::<NodeStatus>(&body) {
-                Ok(status) if status.shard != shard.name => {
-                    error!(
-                        shard = shard.name,
-                        answered = status.shard,
-                        "a node of another shard answers here"
-                    );
-                }
-                Ok(status) => {
-                    let is_ready = status.is_ready;
-                    if is_ready || answer.is_none() {
-                        answer = Some(status);
-                    }
-                    if is_ready {
-                        break;
-                    }
-                }
-                Err(cause) => error!(shard = shard.name, %cause, "the node's status makes no sense"),
-            }
-        }
-        // A node that cannot reach its database knows of no slots; that is no reason to forget them.
-        if let Some(status) = &answer
-            && (status.is_ready || !status.owned.is_empty())
-        {
-            self.map.take_claims(shard.position, &status.owned);
-        }
+    async fn ask(&self, shard: &Shard) {
+        let answer = shard.ask_status(Instant::now() + self.config.poll_timeout).await;
+        self.take_answer(shard, answer);
+    }
+
+    fn take_answer(&self, shard: &Shard, answer: Option<NodeStatus>) {
+        self.take_claims(shard, answer.as_ref());
         shard.note_poll(answer.is_some());
         shard.take_status(answer);
     }
+
+    fn take_claims(&self, shard: &Shard, answer: Option<&NodeStatus>) {
+        // A node that cannot reach its database knows of no slots; that is no reason to forget them.
+        if let Some(status) = answer
+            && (status.is_ready || !status.owned.is_empty())
+        {
+            self.map.take_claims(shard.place, &status.owned, &status.importing);
+        }
+    }
 }
 
-/// Why a slot has no owner in the map.
+/// Why a slot has no owner that can be asked.
 #[derive(Debug)]
 enum Absence {
     /// Every shard was heard, and none owns it.
     Moving,
-    /// Some shard was never heard.
+    /// Some shard was never heard, or the owner is not there any more.
     Unknown { shard: Option<String> },
 }
 
 impl Absence {
-    fn into_error(self, attempts: &Attempts, last: Option<&Shard>) -> ShardError {
+    fn into_error(self, attempts: &Attempts, last: Option<&OpenShard>) -> ShardError {
         let failure = match self {
             Self::Moving => Failure::SlotMoving,
             Self::Unknown { .. } => Failure::Unavailable,
@@ -386,230 +445,4 @@ impl Absence {
             Self::Unknown { shard } => ShardError::Unavailable { shard, retry_after: SOON },
         }
     }
-}
-
-impl Shard {
-    fn new(
-        position: usize,
-        entry: &cluster::Shard,
-        nodes: Nodes,
-        (lanes, lane_ends): Lanes,
-        config: &ShardClientConfig,
-        metrics: &Metrics,
-    ) -> Self {
-        Self {
-            position,
-            name: entry.name.clone(),
-            nodes,
-            rooms: lanes.iter().map(|_| QueueRoom::new(config)).collect(),
-            lanes,
-            lane_ends,
-            breaker: Breaker::new(config.call_timeout),
-            budget: RetryBudget::new(),
-            readers: Semaphore::new(config.reads_max),
-            status: ArcSwap::from_pointee(ShardStatus::default()),
-            metrics: metrics.shard(&entry.name),
-            batch_max: config.batch_max,
-            gather_max: config.gather_max,
-            call_timeout: config.call_timeout,
-        }
-    }
-
-    /// Puts the command into the lane and waits for it to come back, until its deadline.
-    async fn attempt(
-        &self,
-        command: Command,
-        deadline: Instant,
-    ) -> (Attempt<Outcome>, Option<HeaderValue>, Option<Command>) {
-        let is_probe = match self.breaker.admit(std::time::Instant::now()) {
-            Admission::Pass => false,
-            Admission::Probe => true,
-            Admission::Refuse { .. } => return (Attempt::NotSent(NotSent::BreakerOpen), None, None),
-        };
-        let ticket = Arc::new(Ticket::default());
-        let job = Job { command, deadline, ticket: Arc::clone(&ticket), is_probe };
-        let tag = usize::try_from(job.command.operation.tag().get()).expect("30 bits");
-        let lane = tag % self.lanes.len();
-        if !self.rooms[lane].has_place(self.lanes[lane].queue_length()) {
-            return (Attempt::NotSent(NotSent::Full), None, None);
-        }
-        let Ok(answer) = self.lanes[lane].submit(job, 1) else {
-            return (Attempt::NotSent(NotSent::Full), None, None);
-        };
-        // On its own on the heap: a timer is aligned to a cache line, and would make every future around it so.
-        let timer = Box::pin(tokio::time::sleep_until(deadline));
-        match select(pin!(answer), timer).await {
-            Either::Left((Ok(Done { command, attempt, session }), _)) => (attempt, session, Some(command)),
-            // The pipe went away with it, or the time is over: what counts is whether it was sent.
-            Either::Left((Err(_), _)) | Either::Right(_) if ticket.give_up() => {
-                (Attempt::NotSent(NotSent::TooLate), None, None)
-            }
-            Either::Left((Err(_), _)) | Either::Right(_) => (Attempt::Unanswered, None, None),
-        }
-    }
-
-    async fn attempt_read(&self, body: Bytes, deadline: Instant) -> Attempt<Answer> {
-        if let Admission::Refuse { .. } = self.breaker.admit(std::time::Instant::now()) {
-            return Attempt::NotSent(NotSent::BreakerOpen);
-        }
-        let Ok(_place) = self.readers.try_acquire() else {
-            return Attempt::NotSent(NotSent::Full);
-        };
-        let deadline = deadline.min(Instant::now() + self.call_timeout);
-        // Readers take the nodes in turn, by how many of them are at work.
-        let preferred = self.readers.available_permits() % self.nodes.count();
-        let answer = self.nodes.ask(Ask::Read, preferred, body, deadline).await;
-        self.note(answer.as_ref().err().copied());
-        let bytes = match answer {
-            Ok(bytes) => bytes,
-            Err(error) => return error.into(),
-        };
-        match postcard::from_bytes::<Answer>(&bytes) {
-            Ok(Answer { found: Found::Unavailable { reason }, .. }) => {
-                warn!(shard = self.name, reason, "the shard could not read");
-                Attempt::NotSent(NotSent::Unreachable)
-            }
-            Ok(answer) => Attempt::Answered(answer),
-            Err(error) => {
-                error!(shard = self.name, %error, "the node's answer makes no sense");
-                Attempt::Unanswered
-            }
-        }
-    }
-
-    /// Tells the breaker how a call ended.
-    fn note(&self, error: Option<CallError>) {
-        match error {
-            None | Some(CallError::Rejected) => self.breaker.record_success(),
-            Some(CallError::Unreachable | CallError::Unanswered) => {
-                if self.breaker.record_failure(std::time::Instant::now(), rand::random()) {
-                    self.let_nobody_wait();
-                }
-            }
-        }
-    }
-
-    /// Tells the breaker whether any node answered a poll.
-    fn note_poll(&self, is_answered: bool) {
-        if is_answered {
-            self.breaker.record_sign_of_life();
-        } else if self.breaker.record_silence(std::time::Instant::now(), rand::random()) {
-            self.let_nobody_wait();
-        }
-    }
-
-    /// The breaker has just opened. Who waits in the lanes is told from now on: the pipe is busy with a call that may take
-    /// its whole timeout to fail.
-    fn let_nobody_wait(&self) {
-        error!(shard = self.name, "the shard does not answer: its breaker opens");
-        let mut waiting: Vec<_> = self.lane_ends.iter().flat_map(LaneEnd::take_waiting).collect();
-        let batch_max = self.batch_max;
-        tokio::spawn(async move {
-            while !waiting.is_empty() {
-                let later = waiting.split_off(batch_max.min(waiting.len()));
-                let told = waiting.len();
-                for pending in waiting {
-                    let (job, reply) = pending.split();
-                    // It waited, so it was not sent. A client that has given up does not hear this, and needs not.
-                    let attempt = Attempt::NotSent(NotSent::BreakerOpen);
-                    reply.send(Done { command: job.command, attempt, session: None });
-                }
-                waiting = later;
-                tokio::time::sleep(refusal_pace::rest_after(told)).await;
-            }
-        });
-    }
-
-    fn may_retry(&self, deadline: Instant) -> bool {
-        let has_time = deadline.saturating_duration_since(Instant::now()) > RETRY_WORTH;
-        let may = has_time && self.budget.spend();
-        if may {
-            self.metrics.retries.inc();
-        }
-        may
-    }
-
-    async fn pause_before_retry(&self) {
-        Box::pin(tokio::time::sleep(RETRY_PAUSE.mul_f64(2.0 * rand::random::<f64>()))).await;
-    }
-
-    fn write_error(&self, failure: Failure) -> ShardError {
-        match failure {
-            Failure::OutcomeUnknown => self.metrics.writes_unknown.inc(),
-            _ => self.metrics.writes_failed.inc(),
-        }
-        self.error(failure)
-    }
-
-    fn error(&self, failure: Failure) -> ShardError {
-        let shard = self.name.clone();
-        match failure {
-            Failure::Unavailable => {
-                let wait = self.breaker.wait(std::time::Instant::now());
-                ShardError::Unavailable { shard: Some(shard), retry_after: wait.max(SOON) }
-            }
-            Failure::Overloaded => ShardError::Overloaded { shard, retry_after: SOON },
-            Failure::SlotMoving => ShardError::SlotMoving { shard: Some(shard), retry_after: SOON },
-            Failure::OutcomeUnknown => ShardError::OutcomeUnknown,
-            Failure::Internal => ShardError::Internal,
-        }
-    }
-
-    /// Keeps what the shard said of itself, and logs what changed.
-    fn take_status(&self, answer: Option<NodeStatus>) {
-        let before = self.status.load();
-        let status = match &answer {
-            Some(answer) => ShardStatus {
-                is_known: before.is_known || answer.is_ready || !answer.owned.is_empty(),
-                is_reachable: true,
-                is_ready: answer.is_ready,
-                replica_lag_ms: answer.replica_lag_ms,
-                degraded: answer.degraded.clone(),
-            },
-            None => ShardStatus { is_known: before.is_known, ..ShardStatus::default() },
-        };
-        if (before.is_reachable, before.is_ready) != (status.is_reachable, status.is_ready) {
-            let reason = answer.and_then(|answer| answer.not_ready_reason).unwrap_or_default();
-            match (status.is_reachable, status.is_ready) {
-                (_, true) => info!(shard = self.name, "the shard is ready"),
-                (true, false) => warn!(shard = self.name, reason, "the shard is not ready"),
-                (false, false) => warn!(shard = self.name, "no node of the shard answers"),
-            }
-        }
-        match (&before.degraded, &status.degraded) {
-            (None, Some(Degradation { since, by, reason })) => {
-                warn!(shard = self.name, since, by, reason, "the shard goes on without its standby");
-            }
-            (Some(_), None) if status.is_ready => info!(shard = self.name, "the shard has its standby again"),
-            _ => {}
-        }
-        self.status.store(Arc::new(status));
-    }
-
-    fn view(&self) -> ShardView {
-        let (status, breaker) = (self.status.load(), self.breaker.state());
-        let is_ready = status.is_ready && self.breaker.may_be_tried(std::time::Instant::now());
-        let waiting: usize = self.lanes.iter().map(Lane::queue_length).sum();
-        let queue_length = i64::try_from(waiting).unwrap_or(i64::MAX);
-        self.metrics.queue_length.set(queue_length);
-        self.metrics.breaker_state.set(match breaker {
-            BreakerState::Closed => 0,
-            BreakerState::Probing => 1,
-            BreakerState::Open => 2,
-        });
-        self.metrics.is_ready.set(i64::from(is_ready));
-        self.metrics.replica_lag.set(lag_seconds(status.replica_lag_ms));
-        self.metrics.is_degraded.set(i64::from(status.degraded.is_some()));
-        ShardView {
-            shard: self.name.clone(),
-            is_ready,
-            breaker: breaker.as_str(),
-            replica_lag_ms: status.replica_lag_ms,
-            degraded_since: status.degraded.as_ref().map(|degraded| degraded.since.clone()),
-        }
-    }
-}
-
-fn lag_seconds(lag_ms: Option<u64>) -> f64 {
-    lag_ms.map_or(f64::NAN, |ms| Duration::from_millis(ms).as_secs_f64())
 }

@@ -1,114 +1,181 @@
-//! The hint: which shard most likely owns a slot, and how that is refreshed.
+//! The hint: which shard most likely owns a slot, how that is refreshed, and which slots are on their way.
 //!
 //! A hint, because the shard's own database decides. A wrong entry costs one more try and can never book anything
 //! in the wrong place; so the map may be old, and a gateway starts with an empty one.
 
+mod claims;
+
+use std::collections::HashMap;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use picopay_shared::command::Moved;
 use picopay_shared::node_status::OwnedRange;
-use picopay_shared::slot::{SLOT_COUNT, Slot};
+use picopay_shared::slot::Slot;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
 
-/// Refreshes for slots that nobody claims are at least this far apart: during a move that is soon enough, and a
-/// slot that was never dealt out does not turn every request into a round of questions.
+use self::claims::{Claims, Table};
+
+/// Refreshes for slots that nobody claims are at least this far apart: a slot that was never dealt out does not turn
+/// every request into a round of questions.
 const FRUITLESS_REFRESH_PAUSE: Duration = Duration::from_millis(200);
 
 /// Who is believed to own a slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Owner {
-    /// Position of the shard in `cluster.toml`.
-    pub shard: usize,
+    /// Which shard: its place in the client's set of shards, which stays its own for the life of the process.
+    pub place: usize,
     /// Since which change of hands.
     pub epoch: u64,
+}
+
+/// What is known of a slot that somebody gave up or is importing, and that nobody is known to own.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OnTheWay {
+    /// Since when this gateway knows.
+    pub since: Instant,
+    /// A claim below this epoch is from before it was given up: an answer that was overtaken.
+    pub least_epoch: u64,
+    /// The places of the shards that may own it next: the one that gave it up and may take it back, and the one
+    /// that it goes to. Empty when neither is known.
+    pub places: Vec<usize>,
+    /// The name of the shard that it goes to, when this gateway's `cluster.toml` does not have it.
+    pub stranger: Option<String>,
 }
 
 /// Slot → owner, read by every request and replaced as a whole.
 #[derive(Debug)]
 pub struct SlotMap {
     table: ArcSwap<Table>,
-    /// What each shard said last of its own slots. A shard that cannot be asked keeps its claims: its users are
-    /// then told that it is unavailable, not that they belong to nobody.
-    claims: Mutex<Vec<Vec<OwnedRange>>>,
+    known: Mutex<Known>,
+    changes: watch::Sender<()>,
     refreshing: tokio::sync::Mutex<Option<Instant>>,
-    refreshes_started: AtomicU64,
 }
 
-type Table = Box<[Option<Owner>]>;
+#[derive(Debug, Default)]
+struct Known {
+    /// What each shard said last of its own slots, by its place. A shard that cannot be asked keeps its claims: its users
+    /// are then told that it is unavailable, not that they belong to nobody.
+    claims: Vec<Claims>,
+    on_the_way: HashMap<usize, OnTheWay>,
+}
 
-impl SlotMap {
-    /// An empty map of a cluster with this many shards.
-    pub fn new(shards: usize) -> Self {
+/// Empty: nobody owns anything.
+impl Default for SlotMap {
+    fn default() -> Self {
         Self {
-            table: ArcSwap::from_pointee(build_table(&[])),
-            claims: Mutex::new(vec![Vec::new(); shards]),
+            table: ArcSwap::from_pointee(claims::build_table(&[])),
+            known: Mutex::default(),
+            changes: watch::Sender::default(),
             refreshing: tokio::sync::Mutex::new(None),
-            refreshes_started: AtomicU64::new(0),
         }
     }
+}
 
+impl SlotMap {
     /// Who most likely owns the slot.
     pub fn owner(&self, slot: Slot) -> Option<Owner> {
         self.table.load()[slot.index()]
     }
 
-    /// Takes in what a shard says of its own slots.
-    pub fn take_claims(&self, shard: usize, owned: &[OwnedRange]) {
-        let mut claims = self.claims.lock().expect("nothing panics while it is held");
-        if claims[shard] != owned {
-            owned.clone_into(&mut claims[shard]);
-            self.table.store(build_table(&claims).into());
+    /// The same, as soon as there is one, before `until`.
+    pub async fn owner_before(&self, slot: Slot, until: Instant) -> Option<Owner> {
+        // From before the first look, so that no change is missed.
+        let mut changes = self.changes.subscribe();
+        loop {
+            if let Some(owner) = self.owner(slot) {
+                return Some(owner);
+            }
+            timeout_at(until, changes.changed()).await.ok()?.ok()?;
         }
     }
 
-    /// Runs `ask_all`, which asks every shard and hands in their claims, unless a refresh that began after this call
-    /// has ended meanwhile: a thousand *moved* answers lead to one round of questions, and none of them to an
-    /// answer from before the move.
-    pub async fn refresh(&self, ask_all: impl AsyncFnOnce()) {
-        let seen = self.refreshes_started.load(Ordering::SeqCst);
-        let mut last = self.refreshing.lock().await;
-        if self.refreshes_started.load(Ordering::SeqCst) > seen {
+    /// What is known of a slot without an owner; `None` for one that nobody is known to have had or to want.
+    pub fn on_the_way(&self, slot: Slot) -> Option<OnTheWay> {
+        self.known().on_the_way.get(&slot.index()).cloned()
+    }
+
+    /// Takes in what a shard says of its own slots: those that it owns, and those that it is importing.
+    pub fn take_claims(&self, place: usize, owned: &[OwnedRange], importing: &[OwnedRange]) {
+        let mut known = self.known();
+        if known.claims.len() <= place {
+            known.claims.resize(place + 1, Claims::default());
+        }
+        if !known.claims[place].are(owned, importing) {
+            known.claims[place] = Claims::new(owned, importing);
+            self.redraw(&mut known);
+        }
+    }
+
+    /// Takes in that a shard does not own a slot. `next` is the place of the shard that it names, if there is such a one.
+    pub fn note_moved(&self, moved: &Moved, next: Option<usize>) {
+        // Named, the owner has the slot at this epoch or later. Unnamed, the shard that answers is importing the slot or has
+        // given up to do so, at one epoch above its owner's.
+        let least_epoch = if moved.owner.is_some() { moved.epoch } else { moved.epoch.saturating_sub(1) };
+        let mut known = self.known();
+        let slot = moved.slot.index();
+        let owner = self.table.load()[slot];
+        if owner.is_some_and(|owner| owner.epoch >= least_epoch) {
             return;
         }
-        self.refreshes_started.fetch_add(1, Ordering::SeqCst);
-        ask_all().await;
-        *last = Some(Instant::now());
+        let entry = known.on_the_way.entry(slot).or_insert_with(|| OnTheWay::new(owner));
+        if entry.least_epoch < least_epoch {
+            // News, of another change of hands than the one before.
+            entry.least_epoch = least_epoch;
+            entry.since = Instant::now();
+        }
+        match next {
+            Some(next) => entry.concerns(next),
+            None => entry.stranger.clone_from(&moved.owner),
+        }
+        self.redraw(&mut known);
     }
 
-    /// Like [`SlotMap::refresh`] for a slot that nobody claims, but not again right after the last.
+    fn redraw(&self, known: &mut Known) {
+        let before = self.table.load();
+        let table = claims::draw(&known.claims, &before, &mut known.on_the_way);
+        self.table.store(table.into());
+        self.changes.send_replace(());
+    }
+
+    fn known(&self) -> std::sync::MutexGuard<'_, Known> {
+        self.known.lock().expect("nothing panics while it is held")
+    }
+
+    /// Runs `ask_all`, which asks every shard and hands in their claims, for a slot that nobody claims; but not again right
+    /// after the last time.
     pub async fn refresh_for_orphan(&self, ask_all: impl AsyncFnOnce()) {
         let mut last = self.refreshing.lock().await;
         if last.is_some_and(|ended| ended.elapsed() < FRUITLESS_REFRESH_PAUSE) {
             return;
         }
-        self.refreshes_started.fetch_add(1, Ordering::SeqCst);
         ask_all().await;
         *last = Some(Instant::now());
     }
 }
 
-/// Where two shards claim a slot, the higher epoch is newer. (Equal ones cannot be: an epoch grows with each change
-/// of hands. Should it happen, the first shard is asked, and its database decides.)
-fn build_table(claims: &[Vec<OwnedRange>]) -> Table {
-    let mut table: Vec<Option<Owner>> = vec![None; usize::from(SLOT_COUNT)];
-    for (shard, owned) in claims.iter().enumerate() {
-        for range in owned {
-            for slot in range.first..=range.last.min(SLOT_COUNT - 1) {
-                let entry = &mut table[usize::from(slot)];
-                if entry.is_none_or(|known| known.epoch < range.epoch) {
-                    *entry = Some(Owner { shard, epoch: range.epoch });
-                }
-            }
+impl OnTheWay {
+    fn new(last: Option<Owner>) -> Self {
+        Self {
+            since: Instant::now(),
+            least_epoch: 0,
+            places: last.map(|owner| owner.place).into_iter().collect(),
+            stranger: None,
         }
     }
-    table.into_boxed_slice()
+
+    fn concerns(&mut self, place: usize) {
+        if !self.places.contains(&place) {
+            self.places.push(place);
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-    use std::sync::atomic::AtomicUsize;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
 
@@ -116,63 +183,128 @@ mod tests {
         OwnedRange { first, last, epoch }
     }
 
-    fn owner(map: &SlotMap, slot: u16) -> Option<(usize, u64)> {
-        map.owner(Slot::new(slot).unwrap()).map(|owner| (owner.shard, owner.epoch))
+    fn slot(number: u16) -> Slot {
+        Slot::new(number).unwrap()
+    }
+
+    fn owner(map: &SlotMap, number: u16) -> Option<(usize, u64)> {
+        map.owner(slot(number)).map(|owner| (owner.place, owner.epoch))
+    }
+
+    fn released(number: u16, owner: &str, epoch: u64) -> Moved {
+        Moved { slot: slot(number), owner: Some(owner.to_owned()), epoch }
     }
 
     #[test]
     fn each_shard_owns_what_it_says_and_the_higher_epoch_wins() {
-        let map = SlotMap::new(2);
+        let map = SlotMap::default();
         assert_eq!(owner(&map, 0), None);
-        map.take_claims(0, &[range(0, 2047, 1)]);
-        map.take_claims(1, &[range(2048, 4095, 1)]);
+        map.take_claims(0, &[range(0, 2047, 1)], &[]);
+        map.take_claims(1, &[range(2048, 4095, 1)], &[]);
         assert_eq!((owner(&map, 2047), owner(&map, 2048)), (Some((0, 1)), Some((1, 1))));
         // The target says so first; the source still has its old answer.
-        map.take_claims(1, &[range(100, 100, 3), range(2048, 4095, 1)]);
+        map.take_claims(1, &[range(100, 100, 3), range(2048, 4095, 1)], &[]);
         assert_eq!(owner(&map, 100), Some((1, 3)));
         assert_eq!(owner(&map, 101), Some((0, 1)));
         // And back, with a higher epoch still.
-        map.take_claims(0, &[range(0, 99, 1), range(100, 100, 4), range(101, 2047, 1)]);
+        map.take_claims(0, &[range(0, 99, 1), range(100, 100, 4), range(101, 2047, 1)], &[]);
         assert_eq!(owner(&map, 100), Some((0, 4)));
-    }
-
-    #[test]
-    fn a_slot_that_its_owner_released_belongs_to_nobody() {
-        let map = SlotMap::new(2);
-        map.take_claims(0, &[range(0, 4095, 1)]);
-        map.take_claims(0, &[range(0, 9, 1), range(11, 4095, 1)]);
-        assert_eq!(owner(&map, 10), None);
+        assert_eq!(map.on_the_way(slot(100)), None);
     }
 
     #[test]
     fn a_claim_past_the_last_slot_harms_nobody() {
-        let map = SlotMap::new(1);
-        map.take_claims(0, &[range(4095, u16::MAX, 1), range(9, 3, 1)]);
+        let map = SlotMap::default();
+        map.take_claims(0, &[range(4095, u16::MAX, 1), range(9, 3, 1)], &[]);
         assert_eq!((owner(&map, 4095), owner(&map, 5)), (Some((0, 1)), None));
     }
 
+    #[test]
+    fn a_slot_is_on_its_way_once_somebody_gave_it_up_or_wants_it_and_until_somebody_owns_it() {
+        let map = SlotMap::default();
+        map.take_claims(0, &[range(0, 9, 1)], &[]);
+        // Nobody ever had it: nothing to wait for.
+        assert_eq!(map.on_the_way(slot(10)), None);
+        // Its owner does not name it any more.
+        map.take_claims(0, &[range(0, 4, 1), range(6, 9, 1)], &[]);
+        assert_eq!((owner(&map, 5), map.on_the_way(slot(5)).unwrap().places), (None, vec![0]));
+        // And here is who wants it.
+        map.take_claims(1, &[], &[range(5, 5, 2)]);
+        assert_eq!(map.on_the_way(slot(5)).unwrap().places, [0, 1]);
+        map.take_claims(1, &[range(5, 5, 2)], &[]);
+        assert_eq!((owner(&map, 5), map.on_the_way(slot(5))), (Some((1, 2)), None));
+        // A slot that is imported while its owner still has it is its owner's.
+        map.take_claims(2, &[], &[range(0, 0, 2), range(20, 20, 2)]);
+        assert_eq!((owner(&map, 0), map.on_the_way(slot(0))), (Some((0, 1)), None));
+        // A gateway that was started during the pause never saw the owner.
+        assert_eq!(map.on_the_way(slot(20)).unwrap().places, [2]);
+    }
+
+    #[test]
+    fn a_claim_that_a_moved_answer_has_overtaken_sends_nobody_back() {
+        let map = SlotMap::default();
+        map.take_claims(0, &[range(0, 9, 1)], &[]);
+        map.note_moved(&released(5, "shard-2", 2), Some(1));
+        assert_eq!((owner(&map, 5), owner(&map, 6)), (None, Some((0, 1))));
+        assert_eq!(map.on_the_way(slot(5)).unwrap().places, [0, 1]);
+        // The source's answer of a moment before the release arrives late, in whatever words.
+        map.take_claims(0, &[range(0, 8, 1)], &[]);
+        map.take_claims(0, &[range(0, 9, 1)], &[]);
+        assert_eq!(owner(&map, 5), None);
+        // The target owns it; the source's answer is still the old one.
+        map.take_claims(1, &[range(5, 5, 2)], &[]);
+        assert_eq!(owner(&map, 5), Some((1, 2)));
+        // A *moved* answer that is older than what is known changes nothing.
+        map.note_moved(&released(5, "shard-2", 2), Some(1));
+        assert_eq!(owner(&map, 5), Some((1, 2)));
+    }
+
+    #[test]
+    fn a_move_that_was_given_up_leads_back_to_the_source() {
+        let map = SlotMap::default();
+        map.take_claims(0, &[range(0, 9, 1)], &[]);
+        map.note_moved(&released(5, "shard-2", 2), Some(1));
+        map.take_claims(0, &[range(0, 4, 1), range(5, 5, 3), range(6, 9, 1)], &[]);
+        assert_eq!(owner(&map, 5), Some((0, 3)));
+    }
+
+    #[test]
+    fn an_importer_that_is_asked_too_early_does_not_make_the_owners_claim_old() {
+        let map = SlotMap::default();
+        // The gateway missed that shard 1 gave the slot up at epoch 4, and that shard 0 has it; it comes back to 1 at 5.
+        map.take_claims(1, &[range(5, 5, 3)], &[]);
+        map.note_moved(&Moved { slot: slot(5), owner: None, epoch: 5 }, None);
+        assert_eq!(owner(&map, 5), None);
+        map.take_claims(0, &[range(5, 5, 4)], &[]);
+        assert_eq!(owner(&map, 5), Some((0, 4)));
+    }
+
+    #[test]
+    fn a_target_that_is_not_in_the_configuration_is_remembered_by_its_name() {
+        let map = SlotMap::default();
+        map.take_claims(0, &[range(0, 9, 1)], &[]);
+        map.note_moved(&released(5, "shard-9", 2), None);
+        let known = map.on_the_way(slot(5)).unwrap();
+        assert_eq!((known.places, known.stranger.as_deref()), (vec![0], Some("shard-9")));
+    }
+
     #[tokio::test]
-    async fn many_moved_answers_at_once_lead_to_one_round_of_questions() {
-        let map = Arc::new(SlotMap::new(1));
-        let rounds = Arc::new(AtomicUsize::new(0));
-        let asking = (0..100).map(|_| {
-            let (map, rounds) = (Arc::clone(&map), Arc::clone(&rounds));
-            async move {
-                map.refresh(async || {
-                    rounds.fetch_add(1, Ordering::SeqCst);
-                    tokio::task::yield_now().await;
-                })
-                .await;
-            }
-        });
-        futures_util::future::join_all(asking).await;
-        // Those that came while the first round was under way may need a second one, but they share it.
-        assert!(rounds.load(Ordering::SeqCst) <= 2, "{rounds:?}");
+    async fn whoever_waits_for_an_owner_is_woken_by_it_and_else_not_kept_longer_than_asked() {
+        let map = SlotMap::default();
+        map.take_claims(0, &[range(0, 9, 1)], &[]);
+        map.note_moved(&released(5, "shard-2", 2), Some(1));
+        let soon = || Instant::now() + Duration::from_millis(20);
+        assert_eq!(map.owner_before(slot(5), soon()).await, None);
+        let flip = async { map.take_claims(1, &[range(5, 5, 2)], &[]) };
+        // Longer than anybody waits for this test.
+        let late = Instant::now() + Duration::from_mins(10);
+        let (found, ()) = tokio::join!(map.owner_before(slot(5), late), flip);
+        assert_eq!(found, Some(Owner { place: 1, epoch: 2 }));
     }
 
     #[tokio::test]
     async fn a_slot_of_nobody_does_not_make_every_request_ask_around() {
-        let map = SlotMap::new(1);
+        let map = SlotMap::default();
         let rounds = AtomicUsize::new(0);
         for _ in 0..10 {
             map.refresh_for_orphan(async || {

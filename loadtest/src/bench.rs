@@ -25,6 +25,8 @@ use pace::Pace;
 pub(crate) mod stand;
 use stand::Stand;
 
+pub(crate) mod history;
+
 mod wal_files;
 
 pub mod mix;

@@ -18,11 +18,12 @@ use picopay_shared::money::Currency;
 use picopay_shared::slot::UserId;
 
 use crate::acks::AckFile;
+use crate::findings::{Finding, Findings, Promise};
 use crate::run::Stop;
 use crate::shard_map::ShardMap;
 use crate::write::{KeySource, Wish, Write};
 
-mod audit;
+pub(crate) mod audit;
 use audit::Audit;
 
 mod client;
@@ -39,10 +40,6 @@ use errors::{Cause, Errors};
 
 mod fault;
 use fault::{Fault, Schedule};
-
-mod findings;
-pub use findings::Promise;
-use findings::{Finding, Findings};
 
 mod ledger;
 use ledger::{Asking, Entry, Ledger};

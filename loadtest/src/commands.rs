@@ -10,9 +10,11 @@ use picopay_loadtest::run::{Rhythm, Stop};
 use picopay_loadtest::scenario::ScenarioArgs;
 use picopay_loadtest::selftest::{self, PER_CORE_MIN};
 use picopay_loadtest::smoke;
+use tokio::runtime::Builder;
 
 pub mod bench;
 pub mod chaos;
+pub mod grow;
 pub mod protect;
 pub mod run;
 
@@ -108,6 +110,21 @@ pub async fn selftest(args: &SelfTestArgs, stop: &Stop) -> Result<(), Failure> {
         return Err(anyhow::anyhow!("the load test is too slow here: it would measure itself{hint}").into());
     }
     Ok(())
+}
+
+/// For clients and wires of a run on a cluster of its own, which are idle nearly always.
+const THREADS: usize = 2;
+
+/// Runs what starts, breaks and changes a cluster on a thread of its own, beside others for clients and wires: what blocks
+/// the one, such as the files of a server that is made anew, must not hold up the others.
+pub async fn on_threads<T: Send + 'static>(
+    run: impl AsyncFnOnce() -> anyhow::Result<T> + Send + 'static,
+) -> anyhow::Result<T> {
+    let running = tokio::task::spawn_blocking(move || {
+        let runtime = Builder::new_multi_thread().worker_threads(THREADS).enable_all().build()?;
+        runtime.block_on(run())
+    });
+    running.await?
 }
 
 /// Beyond what any machine sends; a zero too many.

@@ -55,6 +55,10 @@ pub mod protect;
 
 pub mod responder;
 
+pub mod findings;
+
 pub mod chaos;
+
+pub mod grow;
 
 mod verify;

@@ -28,6 +28,8 @@ enum Command {
     Bench(commands::bench::BenchArgs),
     /// Breaks a cluster of its own under load, again and again, and checks every promise in the end.
     Chaos(commands::chaos::ChaosArgs),
+    /// Adds a shard to a cluster of its own under load, moves slots there, empties another, and checks every promise.
+    Grow(commands::grow::GrowArgs),
     /// What a frozen shard costs the other one's users, and what three times too much load costs everybody.
     Protect(commands::protect::ProtectArgs),
     /// How many requests a second one core of the load test itself can do.
@@ -45,6 +47,7 @@ async fn main() -> ExitCode {
         Command::Smoke(args) => commands::smoke(&args),
         Command::Bench(args) => commands::bench::run(args, &stop).await,
         Command::Chaos(args) => commands::chaos::run(args, &stop).await,
+        Command::Grow(args) => commands::grow::run(args, &stop).await,
         Command::Protect(args) => commands::protect::run(&args, &stop).await,
         Command::Selftest(args) => commands::selftest(&args, &stop).await,
     };

@@ -17,6 +17,7 @@ use crate::http_client::target::{Form, Target, write_number};
 use crate::run::{self, Plan, Rhythm, Stop};
 use crate::scenario::Scenario;
 use crate::shard_map::ShardMap;
+use crate::tally::Timing;
 use crate::traffic::{Answer, Broken, Kind, Promise, Traffic, Verdict, problem_code};
 use crate::write::{KeySource, UuidText, Wish, Write, WriteAnswer, WriteForms, minor_units};
 
@@ -315,7 +316,7 @@ impl Traffic for Filling {
         Some(Request { rank, write })
     }
 
-    fn judge(&mut self, request: Request, answer: Answer<'_>) -> Verdict {
+    fn judge(&mut self, request: Request, answer: Answer<'_>, _: Timing) -> Verdict {
         let judged = match answer {
             Answer::Lost(lost) => Err(Failure::Passing(lost.code().to_owned())),
             Answer::Reply { status, body, .. } => self.judge_reply(request, status, body),

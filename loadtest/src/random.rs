@@ -31,6 +31,12 @@ impl Random {
         u64::try_from(wide >> 64).expect("the upper half of 128 bits")
     }
 
+    /// Any place in a list of this length; nothing in an empty one.
+    pub fn place(&mut self, length: usize) -> Option<usize> {
+        let end = u64::try_from(length).ok().filter(|end| *end > 0)?;
+        usize::try_from(self.below(end)).ok()
+    }
+
     /// True with this probability.
     pub fn chance(&mut self, probability: f64) -> bool {
         probability > 0.0 && self.unit() < probability

@@ -13,6 +13,7 @@ use crate::acks::AckSink;
 use crate::http_client::target::{Form, Target, write_number};
 use crate::popularity::{Distribution, Popularity};
 use crate::random::Random;
+use crate::tally::Timing;
 use crate::traffic::{Answer, Broken, Kind, Promise, Traffic, Verdict, problem_code};
 use crate::write::{KeySource, UuidText, Wish, Write, WriteAnswer, WriteForms, minor_units};
 
@@ -338,11 +339,11 @@ impl Traffic for ScenarioTraffic {
         Some(asked)
     }
 
-    fn judge(&mut self, asked: Asked, answer: Answer<'_>) -> Verdict {
+    fn judge(&mut self, asked: Asked, answer: Answer<'_>, _: Timing) -> Verdict {
         let (kind, slot) = (asked.kind(), asked.slot());
         let judgement = match answer {
             Answer::Lost(lost) => Judgement::error(Cow::Borrowed(lost.code())),
-            Answer::Reply { status, is_replayed, body } => match &asked {
+            Answer::Reply { status, is_replayed, body, .. } => match &asked {
                 Asked::First(write) => self.judge_first(write, status, is_replayed, body),
                 Asked::Repeat(answered) => judge_repeat(answered, status, is_replayed, body),
                 Asked::Balance(user) | Asked::History(user) => judge_read(*user, status, body),

@@ -16,7 +16,7 @@ pub type Errors = BTreeMap<String, u64>;
 /// How many broken promises are kept to be shown; all are counted.
 const BROKEN_SHOWN_MAX: usize = 5;
 
-/// One request that has ended.
+/// One request that has ended, in nanoseconds since the run's own start.
 #[derive(Debug, Clone, Copy)]
 pub struct Timing {
     /// When it was meant to start.

@@ -7,6 +7,7 @@ use picopay_shared::slot::Slot;
 use serde::Serialize;
 
 use crate::http_client::connection::Lost;
+use crate::tally::Timing;
 
 /// What kind of request, as reports tell them apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -68,6 +69,8 @@ pub enum Answer<'a> {
         status: u16,
         /// Whether it said `Idempotent-Replayed: true`.
         is_replayed: bool,
+        /// Its `PicoPay-Session`: what a read shows to see this write.
+        session: Option<&'a [u8]>,
         /// All of it.
         body: &'a [u8],
     },
@@ -131,7 +134,7 @@ pub trait Traffic {
     fn next(&mut self, output: &mut Vec<u8>) -> Option<Self::Request>;
 
     /// Judges an answer.
-    fn judge(&mut self, request: Self::Request, answer: Answer<'_>) -> Verdict;
+    fn judge(&mut self, request: Self::Request, answer: Answer<'_>, timing: Timing) -> Verdict;
 
     /// Called about once a second, for what is better not put off.
     fn every_second(&mut self) {}

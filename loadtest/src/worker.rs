@@ -15,6 +15,7 @@ use mio::{Events, Poll, Token};
 use crate::alarm::Alarm;
 use crate::arrivals::Schedule;
 use crate::http_client::connection::{Connection, Lost, Progress};
+use crate::http_client::response::Head;
 use crate::shard_map::ShardMap;
 use crate::tally::{Second, Tally, Timing, count_error};
 use crate::traffic::{Answer, Traffic, Verdict};
@@ -126,6 +127,10 @@ impl<R> Line<R> {
             resumes_ns: 0,
             reconnect: RECONNECT_FIRST,
         }
+    }
+
+    fn timing(&self, ended_ns: u64) -> Timing {
+        Timing { intended_ns: self.intended_ns, sent_ns: self.sent_ns, ended_ns }
     }
 }
 
@@ -347,12 +352,15 @@ impl<T: Traffic, F: FnMut(Second)> Worker<T, F> {
             }
             Progress::Answered(head) => {
                 let Some(request) = line.request.take() else { return Ok(()) };
-                let body = line.connection.body(&head);
-                let answer = Answer::Reply { status: head.status, is_replayed: head.is_replayed, body };
-                let verdict = self.traffic.judge(request, answer);
+                let (body, session) = (line.connection.body(&head), line.connection.session(&head));
+                let Head { status, is_replayed, .. } = head;
+                let answer = Answer::Reply { status, is_replayed, session, body };
+                let timing = line.timing(nanos(self.started.elapsed()));
+                let verdict = self.traffic.judge(request, answer, timing);
                 let pause = verdict.pause;
+                // To judge takes its time too.
                 let now = self.now();
-                self.count(place, verdict, now);
+                self.count(verdict, timing);
                 let line = &mut self.lines[place];
                 line.reconnect = RECONNECT_FIRST;
                 if let Some(pause) = pause {
@@ -393,8 +401,9 @@ impl<T: Traffic, F: FnMut(Second)> Worker<T, F> {
     fn lose(&mut self, place: usize, lost: Lost) {
         let now = self.now();
         if let Some(request) = self.lines[place].request.take() {
-            let verdict = self.traffic.judge(request, Answer::Lost(lost));
-            self.count(place, verdict, now);
+            let timing = self.lines[place].timing(now);
+            let verdict = self.traffic.judge(request, Answer::Lost(lost), timing);
+            self.count(verdict, timing);
         } else if lost == Lost::ConnectFailed {
             count_error(&mut self.second.errors, lost.code(), 1);
             if self.is_measured(now) {
@@ -407,15 +416,13 @@ impl<T: Traffic, F: FnMut(Second)> Worker<T, F> {
         line.reconnect = (line.reconnect * 2).min(RECONNECT_MAX);
     }
 
-    fn count(&mut self, place: usize, verdict: Verdict, ended_ns: u64) {
-        let line = &self.lines[place];
-        let timing = Timing { intended_ns: line.intended_ns, sent_ns: line.sent_ns, ended_ns };
+    fn count(&mut self, verdict: Verdict, timing: Timing) {
         self.busy -= 1;
         match &verdict.result {
             Ok(()) => {
                 self.second.achieved += 1;
-                self.second.latency.record_ns(ended_ns.saturating_sub(timing.intended_ns));
-                self.tally.achieved += u64::from(self.is_measured(ended_ns));
+                self.second.latency.record_ns(timing.ended_ns.saturating_sub(timing.intended_ns));
+                self.tally.achieved += u64::from(self.is_measured(timing.ended_ns));
             }
             Err(code) => count_error(&mut self.second.errors, code, 1),
         }
@@ -521,9 +528,9 @@ impl<T: Traffic, F: FnMut(Second)> Worker<T, F> {
         self.drop_waiting();
         for place in 0..self.lines.len() {
             if let Some(request) = self.lines[place].request.take() {
-                let verdict = self.traffic.judge(request, Answer::Lost(Lost::NoAnswer));
-                let now = self.now();
-                self.count(place, verdict, now);
+                let timing = self.lines[place].timing(self.now());
+                let verdict = self.traffic.judge(request, Answer::Lost(Lost::NoAnswer), timing);
+                self.count(verdict, timing);
             }
         }
     }

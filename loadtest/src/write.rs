@@ -171,6 +171,20 @@ pub fn minor_units(money: Money) -> u64 {
     u64::try_from(money.amount().mantissa()).expect("at most 14 digits and 4 decimals")
 }
 
+/// A write in words.
+pub fn describe(write: &Write) -> String {
+    let what = match write.wish {
+        Wish::Charge | Wish::TopUp => format!("{} of {} minor units", write.wish.as_str(), write.minor_units),
+        Wish::Refund { charge } => format!("refund of {}", text(&charge)),
+    };
+    format!("{what}, user {}, key {}", write.user, text(&write.key))
+}
+
+/// A UUID as text.
+pub fn text(uuid: &UuidText) -> String {
+    String::from_utf8_lossy(uuid).into_owned()
+}
+
 /// The answer to a write: the fields of the contract, read in place.
 #[derive(Debug, Deserialize)]
 pub struct WriteAnswer<'a> {

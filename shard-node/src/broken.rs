@@ -1,8 +1,8 @@
-//! Promises broken on purpose, so that `make chaos` can show that it would notice.
+//! Promises broken on purpose, so that `make chaos` and `make grow` can show that they would notice.
 //!
 //! Not in the product: this room and every call of it are compiled with the feature `broken` only, and even then they
 //! sleep in `picopay-node`. A program of its own, `picopay-node-broken`, wakes them, and it does not start unless
-//! [`BROKEN_ENV`] names the promise. Nothing but the chaos run starts that program.
+//! [`BROKEN_ENV`] names the promise. Nothing but those runs starts that program.
 
 use std::borrow::Cow;
 use std::env;
@@ -30,6 +30,8 @@ enum Promise {
     AnswerAfterCommit,
     /// A key has one transaction.
     OncePerKey,
+    /// No write skips the fence.
+    OnlyOwnSlots,
 }
 
 static BROKEN: OnceLock<Promise> = OnceLock::new();
@@ -42,10 +44,11 @@ pub fn break_promise() -> Result<(), String> {
     let promise = match env::var(BROKEN_ENV).as_deref() {
         Ok("answer-before-commit") => Promise::AnswerAfterCommit,
         Ok("skip-key-check") => Promise::OncePerKey,
+        Ok("skip-fence") => Promise::OnlyOwnSlots,
         _ => {
             return Err(format!(
                 "this node breaks a promise on purpose and must never serve anybody; {BROKEN_ENV} takes \
-                 answer-before-commit or skip-key-check"
+                 answer-before-commit, skip-key-check or skip-fence"
             ));
         }
     };
@@ -93,4 +96,9 @@ pub(crate) fn forget(answers: &mut [Option<Outcome>]) {
     if is_broken(Promise::OncePerKey) {
         answers.fill(None);
     }
+}
+
+/// Whether every slot passes the fence, whoever owns it.
+pub(crate) fn skips_fence() -> bool {
+    is_broken(Promise::OnlyOwnSlots)
 }

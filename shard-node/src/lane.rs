@@ -105,9 +105,9 @@ pub struct LaneParts {
     /// Whether to.
     pub gate: WriteGate,
     /// Makes transaction ids.
-    pub ids: IdSource,
+    pub ids: Arc<IdSource>,
     /// Counts.
-    pub metrics: Metrics,
+    pub metrics: Arc<Metrics>,
     /// Most commands of one database transaction.
     pub batch_max: usize,
     /// The longest wait for one flight.

@@ -40,7 +40,11 @@ pub mod identity;
 
 pub mod metrics;
 
+pub mod service;
+
 pub mod node;
+
+pub mod running_config;
 
 pub mod routes;
 

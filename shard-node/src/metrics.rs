@@ -42,6 +42,10 @@ pub struct Metrics {
     /// Reads that no replica answered although one was fresh, by why: it was `behind` the client's own write, `failed`,
     /// had `not found` it, or the session token was of an `other shard`.
     pub passed_over: IntCounterVec,
+    /// Changed `cluster.toml` files, by whether they were `taken` or `refused`.
+    pub reloads: IntCounterVec,
+    /// Whether the file on disk is one that was refused (1).
+    pub is_reload_refused: IntGauge,
 }
 
 impl Metrics {
@@ -94,6 +98,12 @@ impl Metrics {
                 "Reads that went to the primary although a replica was fresh, by why.",
                 "reason",
             ),
+            reloads: counters("reloads_total", "Changed cluster.toml files, taken or refused.", "result"),
+            is_reload_refused: IntGauge::new(
+                "reload_refused",
+                "Whether the cluster.toml on disk is one that was refused.",
+            )
+            .expect("a legal name"),
             registry,
         };
         metrics.register_all();
@@ -101,7 +111,7 @@ impl Metrics {
     }
 
     fn register_all(&self) {
-        let collectors: [Box<dyn prometheus::core::Collector>; 16] = [
+        let collectors: [Box<dyn prometheus::core::Collector>; 18] = [
             Box::new(self.outcomes.clone()),
             Box::new(self.batch_size.clone()),
             Box::new(self.transaction_seconds.clone()),
@@ -118,6 +128,8 @@ impl Metrics {
             Box::new(self.replica_lag_ms.clone()),
             Box::new(self.reads.clone()),
             Box::new(self.passed_over.clone()),
+            Box::new(self.reloads.clone()),
+            Box::new(self.is_reload_refused.clone()),
         ];
         for collector in collectors {
             self.registry.register(collector).expect("each name is registered once");

@@ -1,203 +1,205 @@
-//! One node process: its parts, how they start, and what it says of itself.
+//! One node process: the service of its shard, and how it is replaced when the shard's entry in `cluster.toml` changes.
+//!
+//! Two nodes may serve one shard at any time, so two services may too. The new one takes over when it may write; until
+//! then the old one goes on, and what that accepted it finishes.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use picopay_shared::cluster::{Cluster, Durability};
-use picopay_shared::config::Secret;
-use picopay_shared::id::IdSource;
-use picopay_shared::node_status::{NodeStatus, OwnedRange};
-use tokio::time::{sleep, timeout};
+use anyhow::Context;
+use arc_swap::ArcSwap;
+use picopay_shared::cluster::{Cluster, Shard};
+use picopay_shared::internal_secret::InternalSecret;
+use picopay_shared::reload::{InForce, Reload};
+use picopay_shared::running_config::{RunningConfig, Salt};
+use tokio::sync::Notify;
+use tokio::time::sleep;
 
-use crate::cache::Cache;
 use crate::config::NodeConfig;
-use crate::db::{Primary, Replica};
-use crate::lane::LaneParts;
-use crate::metrics::Metrics;
-use crate::read::Reader;
-use crate::replica_lag;
-use crate::timeline::Timelines;
-use crate::write::Writer;
-use crate::write_gate::{self, WriteGate, WrongDatabase};
+use crate::running_config;
+use crate::service::{Lasting, Service};
+use crate::write_gate::WrongDatabase;
 
-/// How long the pause is before another try to bring the schema up to date.
-const MIGRATE_AGAIN_AFTER: Duration = Duration::from_secs(1);
-
-/// How long the primary may take to say which slots it owns. Below the time that gateways wait for a status.
-const STATUS_TIMEOUT: Duration = Duration::from_millis(800);
+/// How long a new service has to show that it may write, while the old one may. Connecting and the first look take
+/// some milliseconds, a commit that waits for a slow standby some more. A change that does not work in this time is
+/// refused, and tried again with the next look at the file.
+const TAKE_OVER_WITHIN: Duration = Duration::from_secs(3);
 
 /// A running node.
 pub struct Node {
-    shard: String,
-    durability: Durability,
-    internal_secret: Secret,
-    parts: Arc<LaneParts>,
-    writer: Writer,
-    reader: Reader,
-    cache: Cache,
+    config: NodeConfig,
+    lasting: Lasting,
+    service: ArcSwap<Service>,
+    /// Told when another service took over.
+    replaced: Notify,
+    secret: InternalSecret,
+    in_force: Arc<InForce>,
 }
 
 impl Node {
-    /// Puts the parts together and starts their tasks. Neither Postgres nor Redis has to be up.
+    /// Starts the service. Neither Postgres nor Redis has to be up.
     ///
     /// # Errors
     /// When the configuration cannot be used.
     pub fn start(cluster: &Cluster, config: &NodeConfig) -> anyhow::Result<Arc<Self>> {
-        let shard = cluster.shard(&config.shard).ok_or_else(|| {
-            let names: Vec<&str> = cluster.shards.iter().map(|shard| shard.name.as_str()).collect();
-            anyhow::anyhow!(
-                "shard {:?} is not in cluster.toml, which has: {}",
-                config.shard,
-                names.join(", ")
-            )
-        })?;
-        let metrics = Metrics::new(&shard.name);
-        let timelines = Timelines::new(metrics.older_timelines.clone());
-        let primary = Primary::new(shard, &config.postgres, timelines)?;
-        let replicas = Replica::all(shard, &config.postgres)?;
-        let cache = Cache::new(shard.redis.as_deref(), &config.cache)?;
-        let parts = Arc::new(LaneParts {
-            primary: primary.clone(),
-            gate: WriteGate::default(),
-            ids: IdSource::default(),
-            metrics,
-            batch_max: config.lanes.batch_max,
-            flight_timeout: config.postgres.flight_timeout,
-        });
-        let writer =
-            Writer::start(Arc::clone(&parts), cache.clone(), config.lanes.count, config.lanes.queue_max);
-        let lags = replica_lag::watch_all(&primary, &replicas, &config.reads);
-        let reader = Reader::new(
-            &shard.name,
-            Arc::clone(&parts),
-            replicas.into_iter().zip(lags).collect(),
-            &config.reads,
-            config.postgres.flight_timeout,
-        );
-        let node = Self {
-            shard: shard.name.clone(),
-            durability: shard.durability,
-            internal_secret: cluster.internal_secret.clone(),
-            parts,
-            writer,
-            reader,
-            cache,
-        };
-        Ok(Arc::new(node))
+        let lasting = Lasting::new(&config.shard);
+        let service = Service::start(own_entry(cluster, &config.shard)?, &lasting, config)?;
+        Ok(Arc::new(Self {
+            config: config.clone(),
+            lasting,
+            service: ArcSwap::new(service),
+            replaced: Notify::new(),
+            secret: InternalSecret::new(&cluster.internal_secret),
+            in_force: Arc::new(InForce::new(cluster.clone())),
+        }))
     }
 
-    /// Brings the schema up to date, then keeps the write gate. Comes back only when the database turns out to
-    /// be another shard's.
-    pub async fn keep(&self) -> WrongDatabase {
-        self.migrate().await;
-        let cache = self.cache.clone();
-        let (gate, shard) = (self.parts.gate.clone(), self.shard.clone());
-        tokio::spawn(async move {
-            cache.set_scope(gate.opened().await.cluster_id, &shard);
-        });
-        write_gate::keep(
-            self.parts.gate.clone(),
-            self.parts.primary.clone(),
-            self.shard.clone(),
-            self.durability,
-        )
-        .await
+    /// The service to work with now. Whoever holds it keeps it alive.
+    pub fn service(&self) -> Arc<Service> {
+        self.service.load_full()
     }
 
-    async fn migrate(&self) {
+    /// Comes back only when the database turns out to be another shard's.
+    pub async fn wrong_database(&self) -> WrongDatabase {
         loop {
-            let reason = match self.parts.primary.connect("picopay-node migrations", self.durability).await {
-                Err(error) => format!("the primary cannot be reached: {error}"),
-                Ok(mut connection) => match picopay_migrations::apply(&mut connection.client).await {
-                    Ok(applied) => {
-                        for name in applied {
-                            tracing::info!(name, "migration applied");
-                        }
-                        return;
-                    }
-                    Err(error) => format!("{error}: {:?}", std::error::Error::source(&error)),
-                },
-            };
-            self.parts.gate.explain(reason);
-            sleep(MIGRATE_AGAIN_AFTER).await;
+            let service = self.service();
+            tokio::select! {
+                wrong = service.wrong_database() => return wrong,
+                () = self.replaced.notified() => {}
+            }
         }
+    }
+
+    /// Goes by a changed `cluster.toml` from now on: the entry of its shard, and the internal secret.
+    ///
+    /// # Errors
+    /// Why it does not: the shard is not in it, its entry cannot be used, leads to the database of another shard, or does not
+    /// lead to a primary that takes writes while the old one does.
+    pub async fn take_over(&self, cluster: &Cluster) -> Result<(), String> {
+        let shard = &self.config.shard;
+        let entry = own_entry(cluster, shard).map_err(|error| format!("{error:#}"))?;
+        let in_force = self.in_force.cluster();
+        if !in_force.shard(shard).is_some_and(|before| means_the_same(before, entry)) {
+            self.replace_service(entry).await?;
+        }
+        self.secret.replace(&cluster.internal_secret);
+        Ok(())
+    }
+
+    async fn replace_service(&self, entry: &Shard) -> Result<(), String> {
+        let after = Service::start(entry, &self.lasting, &self.config)
+            .with_context(|| format!("shard {}", entry.name))
+            .map_err(|error| format!("{error:#}"))?;
+        let before = self.service();
+        tokio::select! {
+            biased; // What is known for certain comes first.
+            wrong = after.wrong_database() => return Err(wrong.to_string()),
+            _ = after.gate().opened() => {}
+            // There is nothing to lose: the new one may be what the shard waits for.
+            () = before.gate().closed() => {}
+            () = sleep(TAKE_OVER_WITHIN) => {
+                let reason = after.gate().check().err().unwrap_or_default();
+                return Err(format!(
+                    "shard {}: writes go on with the entry in force, and would not with the changed one: {reason}",
+                    entry.name
+                ));
+            }
+        }
+        self.service.store(after);
+        self.replaced.notify_one();
+        // There may be fewer replicas now, and each had its gauge.
+        self.lasting.metrics.replica_lag_ms.reset();
+        tracing::info!(
+            shard = entry.name,
+            "the changed entry is in use; what was accepted before is finished as it was"
+        );
+        Ok(())
     }
 
     /// What gateways and operators must show.
-    pub fn internal_secret(&self) -> &str {
-        self.internal_secret.expose()
+    pub fn secret(&self) -> &InternalSecret {
+        &self.secret
     }
 
-    /// The write path.
-    pub fn writer(&self) -> &Writer {
-        &self.writer
+    /// The `cluster.toml` that it goes by.
+    pub fn in_force(&self) -> &Arc<InForce> {
+        &self.in_force
     }
 
-    /// The read path.
-    pub fn reader(&self) -> &Reader {
-        &self.reader
+    /// The same, for operators.
+    pub fn running_config(&self) -> RunningConfig {
+        running_config::of_node(&self.in_force.cluster(), &self.config.shard, Salt::random())
+            .with_refusal(&self.in_force)
     }
 
-    /// What this node says of itself, with the slots that the primary says it owns now.
-    pub async fn status(&self) -> NodeStatus {
-        let owned =
-            timeout(STATUS_TIMEOUT, self.read_owned()).await.unwrap_or_else(|error| Err(error.into()));
-        let (not_ready_reason, degraded) = match (self.parts.gate.check(), &owned) {
-            (Err(reason), _) => (Some(reason), None),
-            (Ok(opening), Ok(_)) => (None, opening.degraded),
-            (Ok(opening), Err(error)) => {
-                let reason = format!("the primary does not say which slots it owns: {error:#}");
-                (Some(reason), opening.degraded)
-            }
+    /// Counts a reload.
+    pub fn count_reload(&self, reload: Reload) {
+        let word = match reload {
+            Reload::Taken => "taken",
+            Reload::Refused => "refused",
         };
-        NodeStatus {
-            shard: self.shard.clone(),
-            is_ready: not_ready_reason.is_none(),
-            not_ready_reason,
-            degraded: degraded.map(Arc::unwrap_or_clone),
-            owned: owned.unwrap_or_default(),
-            replica_lag_ms: self.freshest_lag_ms(),
-            cache: self.cache.state(),
-        }
-    }
-
-    async fn read_owned(&self) -> anyhow::Result<Vec<OwnedRange>> {
-        let client = self.parts.primary.reader().await?;
-        let statement = client.prepare_cached(include_str!("sql/find_owned_ranges.sql")).await?;
-        let rows = client.query(&statement, &[]).await?;
-        rows.iter()
-            .map(|row| {
-                Ok(OwnedRange {
-                    first: u16::try_from(row.get::<_, i16>(0))?,
-                    last: u16::try_from(row.get::<_, i16>(1))?,
-                    epoch: u64::try_from(row.get::<_, i64>(2))?,
-                })
-            })
-            .collect()
-    }
-
-    fn freshest_lag_ms(&self) -> Option<u64> {
-        let freshest = self.reader.lags().flatten().min()?;
-        u64::try_from(freshest.as_millis()).ok()
+        self.lasting.metrics.reloads.with_label_values(&[word]).inc();
     }
 
     /// All metrics, those that are read off at this moment included.
     pub fn render_metrics(&self) -> Vec<u8> {
-        let metrics = &self.parts.metrics;
-        let opening = self.parts.gate.check();
-        metrics.is_ready.set(i64::from(opening.is_ok()));
-        if let Ok(opening) = opening {
-            metrics.is_degraded.set(i64::from(opening.degraded.is_some()));
-            metrics.timeline.set(i64::from(opening.timeline));
-        }
-        for (lane, length) in self.writer.queue_lengths().enumerate() {
-            let gauge = metrics.queue_length.with_label_values(&[&lane.to_string()]);
-            gauge.set(i64::try_from(length).unwrap_or(i64::MAX));
-        }
-        for (replica, lag) in self.reader.lags().enumerate() {
-            let gauge = metrics.replica_lag_ms.with_label_values(&[&replica.to_string()]);
-            gauge.set(lag.map_or(-1, |lag| i64::try_from(lag.as_millis()).unwrap_or(i64::MAX)));
-        }
+        let metrics = &self.lasting.metrics;
+        metrics.is_reload_refused.set(i64::from(self.in_force.refusal().is_some()));
+        self.service().read_off(metrics);
         metrics.render()
+    }
+}
+
+fn own_entry<'a>(cluster: &'a Cluster, shard: &str) -> anyhow::Result<&'a Shard> {
+    cluster.shard(shard).with_context(|| {
+        let names: Vec<&str> = cluster.shards.iter().map(|shard| shard.name.as_str()).collect();
+        format!(
+            "shard {shard:?}, which this node serves, is not in cluster.toml, which has: {}",
+            names.join(", ")
+        )
+    })
+}
+
+/// Whether a node goes by all that differs. Where nodes are is the gateways' business.
+fn means_the_same(before: &Shard, after: &Shard) -> bool {
+    let Shard { name, nodes: _, primary, replicas, password, redis, durability } = before;
+    (name, primary, replicas, password, redis, durability)
+        == (&after.name, &after.primary, &after.replicas, &after.password, &after.redis, &after.durability)
+}
+
+#[cfg(test)]
+mod tests {
+    use picopay_shared::cluster::Durability;
+    use picopay_shared::config::Secret;
+
+    use super::*;
+
+    #[test]
+    fn every_change_of_what_a_node_uses_is_one_and_other_nodes_are_none() {
+        let entry = Shard {
+            name: "a".into(),
+            nodes: vec!["http://x:1".into()],
+            primary: "host=p".into(),
+            replicas: vec!["host=r".into()],
+            password: Some(Secret::new("s")),
+            redis: None,
+            durability: Durability::Replicated,
+        };
+        let is_seen = |change: fn(&mut Shard)| {
+            let mut after = entry.clone();
+            change(&mut after);
+            !means_the_same(&entry, &after)
+        };
+        assert!(!is_seen(|_| {}) && !is_seen(|shard| shard.nodes.push("http://y:1".into())));
+        let changes: [fn(&mut Shard); 5] = [
+            |shard| shard.primary.push('2'),
+            |shard| shard.replicas.clear(),
+            |shard| shard.password = Some(Secret::new("t")),
+            |shard| shard.redis = Some("redis://x".into()),
+            |shard| shard.durability = Durability::Local,
+        ];
+        for (number, change) in changes.into_iter().enumerate() {
+            assert!(is_seen(change), "{number}");
+        }
     }
 }

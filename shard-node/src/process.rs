@@ -10,6 +10,7 @@ use axum_server::accept::NoDelayAcceptor;
 use axum_server::{Handle, Server};
 use clap::Parser;
 use picopay_shared::cluster::Cluster;
+use picopay_shared::reload::Reloads;
 use picopay_shared::telemetry;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -45,6 +46,7 @@ async fn serve(arguments: &Arguments) -> anyhow::Result<()> {
     let cluster = Cluster::load(&arguments.cluster)?;
     let config = NodeConfig::load(&arguments.config)?;
     let node = Node::start(&cluster, &config)?;
+    let reloads = Reloads::watch(&arguments.cluster, Arc::clone(node.in_force()))?;
     let listener = listen(config.listen)?;
     tracing::info!(shard = config.shard, listen = %config.listen, "serving");
     let handle: Handle<SocketAddr> = Handle::new();
@@ -55,8 +57,10 @@ async fn serve(arguments: &Arguments) -> anyhow::Result<()> {
         .handle(handle.clone())
         .serve(routes::router(Arc::clone(&node)).into_make_service());
     let server = tokio::spawn(server);
+    let take_over = async |cluster: &Cluster| node.take_over(cluster).await;
     tokio::select! {
-        wrong = node.keep() => return Err(wrong.into()),
+        wrong = node.wrong_database() => return Err(wrong.into()),
+        never = reloads.follow(take_over, |reload| node.count_reload(reload)) => match never {},
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }

@@ -12,7 +12,7 @@ use picopay_shared::id::TransactionId;
 use picopay_shared::money::Money;
 use picopay_shared::query::{Answer, Consistency, Found, HistoryQuery, Query, ReadRequest, Source};
 use picopay_shared::session::SessionToken;
-use picopay_shared::slot::{Slot, UserId};
+use picopay_shared::slot::Slot;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 use uuid::Uuid;
@@ -22,7 +22,7 @@ use crate::lane::LaneParts;
 use crate::replay_wait;
 use crate::replica_lag::Lag;
 use crate::slot_owner::{self, Stopped};
-use crate::store::{self, OwnerRow, ReadError};
+use crate::store::{self, OwnerRow, ReadError, Seen};
 
 /// Reads of one shard.
 pub struct Reader {
@@ -192,36 +192,37 @@ fn unavailable(reason: String) -> Found {
     Found::Unavailable { reason }
 }
 
+/// One statement each, so that owner and rows are of one moment: a slot that came or went between two would show a
+/// history without its older or newer half.
 async fn ask(client: &deadpool_postgres::Client, query: &Query) -> Result<Found, ReadError> {
     match query {
         Query::Balance { user_id, currency, .. } => {
-            if let Some(stop) = find_user(client, *user_id).await? {
-                return Ok(stop);
-            }
-            let balances = store::find_balances(client, *user_id).await?;
-            Ok(Found::Balances(match currency {
-                None => balances,
-                Some(currency) => {
-                    let one = balances.into_iter().find(|balance| balance.currency() == *currency);
-                    vec![one.unwrap_or(Money::zero(*currency))]
-                }
+            let seen = store::find_balances(client, *user_id).await?;
+            Ok(of_user(user_id.slot(), seen, |balances| {
+                Found::Balances(match currency {
+                    None => balances,
+                    Some(currency) => {
+                        let one = balances.into_iter().find(|balance| balance.currency() == *currency);
+                        vec![one.unwrap_or(Money::zero(*currency))]
+                    }
+                })
             }))
         }
         Query::History(history) => find_history(client, history).await,
         Query::Lookup { id } => {
-            if let Some(moved) = moved(id.slot(), store::find_owner(client, id.slot()).await?.as_ref()) {
-                return Ok(moved);
-            }
-            let found = store::find_transaction(client, *id).await?;
-            Ok(found.map_or(Found::TransactionNotFound, |found| Found::Transaction(Box::new(found))))
+            let Seen { owner, mut found, .. } = store::find_transaction(client, *id).await?;
+            Ok(moved(id.slot(), owner.as_ref()).unwrap_or_else(|| match found.pop() {
+                Some(transaction) => Found::Transaction(Box::new(transaction)),
+                None => Found::TransactionNotFound,
+            }))
         }
     }
 }
 
-/// What to answer when the slot is not here or the user does not exist.
-async fn find_user(client: &deadpool_postgres::Client, user: UserId) -> Result<Option<Found>, ReadError> {
-    let (owner, user_exists) = store::find_user(client, user).await?;
-    Ok(moved(user.slot(), owner.as_ref()).or((!user_exists).then_some(Found::UserNotFound)))
+/// `answer` to a user's rows, unless the slot is not here or the user does not exist.
+fn of_user<T>(slot: Slot, seen: Seen<T>, answer: impl FnOnce(Vec<T>) -> Found) -> Found {
+    let stopped = moved(slot, seen.owner.as_ref()).or((!seen.user_exists).then_some(Found::UserNotFound));
+    stopped.unwrap_or_else(|| answer(seen.found))
 }
 
 fn moved(slot: Slot, owner: Option<&OwnerRow>) -> Option<Found> {
@@ -233,18 +234,16 @@ fn moved(slot: Slot, owner: Option<&OwnerRow>) -> Option<Found> {
 }
 
 async fn find_history(client: &deadpool_postgres::Client, query: &HistoryQuery) -> Result<Found, ReadError> {
-    if let Some(stop) = find_user(client, query.user_id).await? {
-        return Ok(stop);
-    }
     let from = TransactionId::first_at(query.from_ms.unwrap_or(0));
     let to = query.to_ms.map_or(TransactionId::from_uuid(Uuid::max()), TransactionId::first_at);
     let before = query.before.map_or(to, |before| before.min(to));
     let limit = usize::from(query.limit);
     // One more than asked for tells whether there is a next page.
     let asked = i64::from(query.limit) + 1;
-    let mut transactions =
-        store::find_history(client, query.user_id, from, before, query.kind, asked).await?;
-    let has_more = transactions.len() > limit;
-    transactions.truncate(limit);
-    Ok(Found::History { transactions, has_more })
+    let seen = store::find_history(client, query.user_id, from, before, query.kind, asked).await?;
+    Ok(of_user(query.user_id.slot(), seen, |mut transactions| {
+        let has_more = transactions.len() > limit;
+        transactions.truncate(limit);
+        Found::History { transactions, has_more }
+    }))
 }

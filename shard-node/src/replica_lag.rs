@@ -12,6 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 use picopay_shared::cluster::Durability;
 use tokio::sync::watch;
 use tokio::time::{interval, timeout};
+use tokio_util::sync::CancellationToken;
 
 use crate::config::ReadConfig;
 use crate::db::{Dedicated, Primary, Replica};
@@ -53,15 +54,22 @@ impl Lag {
     }
 }
 
-/// Starts writing beats and reading them back; one [`Lag`] per replica, in their order.
-pub fn watch_all(primary: &Primary, replicas: &[Replica], config: &ReadConfig) -> Vec<Lag> {
+/// Starts writing beats and reading them back, until `ending`; one [`Lag`] per replica, in their order.
+pub fn watch_all(
+    primary: &Primary,
+    replicas: &[Replica],
+    config: &ReadConfig,
+    ending: &CancellationToken,
+) -> Vec<Lag> {
     let (beats, heard) = watch::channel(None);
-    tokio::spawn(write_beats(primary.clone(), beats, config.heartbeat_every));
+    let writing = write_beats(primary.clone(), beats, config.heartbeat_every);
+    tokio::spawn(ending.clone().run_until_cancelled_owned(writing));
     replicas
         .iter()
         .map(|replica| {
             let lag = Lag::new();
-            tokio::spawn(read_beats(replica.clone(), heard.clone(), lag.clone(), config.heartbeat_every));
+            let reading = read_beats(replica.clone(), heard.clone(), lag.clone(), config.heartbeat_every);
+            tokio::spawn(ending.clone().run_until_cancelled_owned(reading));
             lag
         })
         .collect()

@@ -13,7 +13,7 @@ use axum::routing::{get, post};
 use picopay_shared::command::{WRITE_BATCH_MAX, WRITE_PATH, WriteBatch};
 use picopay_shared::node_status::STATUS_PATH;
 use picopay_shared::query::{Answer, DEADLINE_HEADER, Found, READ_PATH, ReadRequest, Source};
-use subtle::ConstantTimeEq;
+use picopay_shared::running_config::CONFIG_PATH;
 use tokio::time::timeout;
 
 use crate::node::Node;
@@ -30,6 +30,7 @@ pub fn router(node: Arc<Node>) -> Router {
         .route(WRITE_PATH, post(write))
         .route(READ_PATH, post(read))
         .route(STATUS_PATH, get(status))
+        .route(CONFIG_PATH, get(config))
         .layer(middleware::from_fn_with_state(Arc::clone(&node), require_secret))
         .layer(DefaultBodyLimit::max(BODY_MAX));
     Router::new()
@@ -45,15 +46,18 @@ async fn require_secret(State(node): State<Arc<Node>>, request: Request, next: N
         .get(header::AUTHORIZATION)
         .and_then(|value| value.as_bytes().strip_prefix(b"Bearer "))
         .unwrap_or_default();
-    let is_right = bool::from(given.ct_eq(node.internal_secret().as_bytes()));
-    if is_right { next.run(request).await } else { StatusCode::UNAUTHORIZED.into_response() }
+    if node.secret().accepts(given) {
+        next.run(request).await
+    } else {
+        StatusCode::UNAUTHORIZED.into_response()
+    }
 }
 
 async fn write(State(node): State<Arc<Node>>, body: Bytes) -> Response {
     match postcard::from_bytes::<WriteBatch>(&body) {
         Ok(batch) if batch.commands.len() <= WRITE_BATCH_MAX => {
             // A task of its own: a gateway that hangs up cancels nothing that was begun.
-            let done = tokio::spawn(async move { node.writer().write(batch).await }).await;
+            let done = tokio::spawn(async move { node.service().writer().write(batch).await }).await;
             done.map_or_else(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response(), |reply| encode(&reply))
         }
         Ok(batch) => refuse(&format!("{} commands are more than {WRITE_BATCH_MAX}", batch.commands.len())),
@@ -66,7 +70,7 @@ async fn read(State(node): State<Arc<Node>>, headers: HeaderMap, body: Bytes) ->
         Ok(request) => {
             // A task of its own, as above: at the deadline it is not cut off in the middle of a statement, with a connection
             // in its hands that the next read would wait behind. It has bounds of its own.
-            let answering = tokio::spawn(async move { node.reader().answer(&request).await });
+            let answering = tokio::spawn(async move { node.service().reader().answer(&request).await });
             match timeout(time_left(&headers), answering).await {
                 Ok(Ok(answer)) => encode(&answer),
                 Ok(Err(_panicked)) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
@@ -87,7 +91,11 @@ fn time_left(headers: &HeaderMap) -> Duration {
 }
 
 async fn status(State(node): State<Arc<Node>>) -> Response {
-    axum::Json(node.status().await).into_response()
+    axum::Json(node.service().status().await).into_response()
+}
+
+async fn config(State(node): State<Arc<Node>>) -> Response {
+    axum::Json(node.running_config()).into_response()
 }
 
 async fn metrics(State(node): State<Arc<Node>>) -> Response {

@@ -57,6 +57,24 @@ impl Servers {
     }
 }
 
+/// Where a connection string leads, for people: `10.0.0.2:5432,10.0.0.3:5433/picopay`. Nothing else of it is shown, since
+/// it may hold a password.
+pub fn describe(connection_string: &str) -> String {
+    let Ok(config) = connection_string.parse::<Config>() else { return "no connection string".to_owned() };
+    let servers: Vec<String> = Servers::of(&config).configs.iter().map(address).collect();
+    format!("{}/{}", servers.join(","), config.get_dbname().unwrap_or_default())
+}
+
+fn address(config: &Config) -> String {
+    let port = config.get_ports().first().copied().unwrap_or(5432);
+    match (config.get_hosts().first(), config.get_hostaddrs().first()) {
+        (Some(Host::Tcp(name)), _) => format!("{name}:{port}"),
+        (Some(Host::Unix(folder)), _) => format!("{}:{port}", folder.display()),
+        (None, Some(address)) => format!("{address}:{port}"),
+        (None, None) => "no host".to_owned(),
+    }
+}
+
 /// `config` with its `position`th server only.
 fn only(config: &Config, position: usize) -> Config {
     let mut one = Config::new();

@@ -1,7 +1,9 @@
 //! Every query of the crate about money, and nothing else: texts in `sql/`, their parameters and rows here.
 //!
 //! Nothing is decided in this file. The order in which statements run, and what that order protects, is told
-//! in `lane`.
+//! in `lane`. What the read path asks is in `store/seen.rs`.
+
+mod seen;
 
 use std::collections::{HashMap, HashSet};
 
@@ -11,12 +13,13 @@ use picopay_shared::command::{Fingerprint, Kind, Refusal, Status, Transaction};
 use picopay_shared::id::TransactionId;
 use picopay_shared::money::{Currency, Money, MoneyError};
 use picopay_shared::session::LogPosition;
-use picopay_shared::slot::{FENCE_LOCK, Slot, UserId, UserTag};
+use picopay_shared::slot::{FENCE_LOCK, Slot, UserId};
 use rust_decimal::Decimal;
 use tokio_postgres::types::PgLsn;
 use tokio_postgres::{Client, Row, SimpleQueryMessage, Statement};
 use uuid::Uuid;
 
+pub use self::seen::{Seen, find_balances, find_history, find_transaction};
 use crate::book::{Booked, Recorded, RefundTotal};
 use crate::db::describe;
 
@@ -385,78 +388,6 @@ pub async fn find_replayed(client: &deadpool_postgres::Client) -> Result<Option<
     Ok(position)
 }
 
-/// Who owns a user's slot, and whether the user exists.
-pub async fn find_user(
-    client: &deadpool_postgres::Client,
-    user: UserId,
-) -> Result<(Option<OwnerRow>, bool), ReadError> {
-    find_owner_and_user(client, user.slot(), user.get()).await
-}
-
-/// Who owns a slot.
-pub async fn find_owner(
-    client: &deadpool_postgres::Client,
-    slot: Slot,
-) -> Result<Option<OwnerRow>, ReadError> {
-    // No user has the number 0.
-    Ok(find_owner_and_user(client, slot, 0).await?.0)
-}
-
-async fn find_owner_and_user(
-    client: &deadpool_postgres::Client,
-    slot: Slot,
-    user: i64,
-) -> Result<(Option<OwnerRow>, bool), ReadError> {
-    let statement = client.prepare_cached(include_str!("sql/find_user.sql")).await?;
-    let row = client.query_one(&statement, &[&slot.as_i16(), &user]).await?;
-    let owner = match row.get::<_, Option<&str>>(0) {
-        Some(_) => Some(owner_from_row(&row, 0)?),
-        None => None,
-    };
-    Ok((owner, row.get(3)))
-}
-
-/// A user's balances, by currency.
-pub async fn find_balances(
-    client: &deadpool_postgres::Client,
-    user: UserId,
-) -> Result<Vec<Money>, ReadError> {
-    let statement = client.prepare_cached(include_str!("sql/find_balances.sql")).await?;
-    let rows = client.query(&statement, &[&user.slot().as_i16(), &user.get()]).await?;
-    rows.iter().map(|row| money_from(row.get(1), row.get(0))).collect()
-}
-
-/// A user's completed transactions with `from <= id < before`, newest first.
-pub async fn find_history(
-    client: &deadpool_postgres::Client,
-    user: UserId,
-    from: TransactionId,
-    before: TransactionId,
-    kind: Option<Kind>,
-    limit: i64,
-) -> Result<Vec<Transaction>, ReadError> {
-    let statement = client.prepare_cached(include_str!("sql/find_history.sql")).await?;
-    let kind = kind.map(Kind::as_str);
-    let rows = client
-        .query(
-            &statement,
-            &[&user.slot().as_i16(), &user.get(), &from.as_uuid(), &before.as_uuid(), &kind, &limit],
-        )
-        .await?;
-    rows.iter().map(|row| Ok(recorded_from_row(row)?.transaction)).collect()
-}
-
-/// A completed transaction by its id.
-pub async fn find_transaction(
-    client: &deadpool_postgres::Client,
-    id: TransactionId,
-) -> Result<Option<Transaction>, ReadError> {
-    let statement = client.prepare_cached(include_str!("sql/find_transaction.sql")).await?;
-    let (slot, tag): (Slot, UserTag) = (id.slot(), id.tag());
-    let row = client.query_opt(&statement, &[&slot.as_i16(), &tag.as_i32(), &id.as_uuid()]).await?;
-    row.map(|row| Ok(recorded_from_row(&row)?.transaction)).transpose()
-}
-
 fn user_keys(users: &[UserId]) -> (Vec<i16>, Vec<i64>) {
     users.iter().map(|user| (user.slot().as_i16(), user.get())).unzip()
 }
@@ -472,6 +403,9 @@ fn money_from(amount: Decimal, currency: &str) -> Result<Money, ReadError> {
 fn created_at(id: TransactionId) -> Timestamp {
     Timestamp::from_millisecond(id.unix_ms()).expect("48 bits of milliseconds are within jiff's range")
 }
+
+/// Of a transaction, as [`recorded_from_row`] reads them; what else a query gives comes after them.
+const RECORDED_COLUMNS: usize = 14;
 
 /// The columns in the order in which every query names them.
 fn recorded_from_row(row: &Row) -> Result<Recorded, ReadError> {

@@ -23,6 +23,10 @@ use crate::db::{Dedicated, Primary, describe};
 use crate::degradation;
 use crate::identity::{self, Identity};
 
+/// A database without an identity, as it is before an operator has said what it is for.
+const NO_CLUSTER: &str = "the shard is of no cluster yet: run `picopay init` for a new cluster, or `picopay shard add` for a \
+                          shard that joins one";
+
 /// How often an open gate looks whether the primary answers and replication is still set up.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How often a closed one tries again: after a failover every charge waits for this.
@@ -88,7 +92,7 @@ impl WriteGate {
     }
 
     /// Waits until it is closed.
-    async fn closed(&self) {
+    pub async fn closed(&self) {
         let mut watch = self.state.subscribe();
         let _ = watch.wait_for(Result::is_err).await.expect("the gate lives as long as self");
     }
@@ -122,7 +126,7 @@ impl WriteGate {
 }
 
 /// The database is not the shard this node was started for. No node must serve it.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 #[error("{0}")]
 pub struct WrongDatabase(pub String);
 
@@ -221,7 +225,7 @@ impl Keeper {
         let cluster_id = match identity::read(client, &self.shard_name).await? {
             Identity::Mismatch(reason) => return Err(Lost::WrongDatabase(WrongDatabase(reason))),
             Identity::NotInitialised => {
-                return Err(Lost::NotReady("the shard is not initialised: run `picopay init`".to_owned()));
+                return Err(Lost::NotReady(NO_CLUSTER.to_owned()));
             }
             Identity::Ours { cluster_id } => cluster_id,
         };

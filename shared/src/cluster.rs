@@ -13,7 +13,7 @@ use crate::config::{self, ConfigError, Secret};
 pub const ENV_PREFIX: &str = "PICOPAY_CLUSTER__";
 
 /// `cluster.toml`, checked, with its secrets read.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cluster {
     /// What gateways and operators show to a shard node.
     pub internal_secret: Secret,
@@ -22,7 +22,7 @@ pub struct Cluster {
 }
 
 /// One shard, checked, with its secrets read.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shard {
     /// Its name, equal to the one in its database's `shard_identity`.
     pub name: String,

@@ -10,6 +10,7 @@ use figment::providers::{Env, Format, Serialized, Toml};
 use secrecy::{ExposeSecret, SecretString};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
+use subtle::ConstantTimeEq;
 
 /// Why a configuration cannot be used. One line a problem, each naming the file and the key.
 #[derive(Debug, thiserror::Error)]
@@ -72,6 +73,11 @@ impl Secret {
         Self(SecretString::from(text.into()))
     }
 
+    /// Whether `shown` is it, in constant time for a text of its length.
+    pub fn is(&self, shown: &[u8]) -> bool {
+        self.expose().as_bytes().ct_eq(shown).into()
+    }
+
     /// The secret, for the one place that needs it.
     pub fn expose(&self) -> &str {
         self.0.expose_secret()
@@ -104,6 +110,15 @@ impl Secret {
         }
     }
 }
+
+/// Tells whether a secret changed; as careful as [`Secret::is`], since nobody sees where it is used.
+impl PartialEq for Secret {
+    fn eq(&self, other: &Self) -> bool {
+        self.is(other.expose().as_bytes())
+    }
+}
+
+impl Eq for Secret {}
 
 impl fmt::Debug for Secret {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -24,4 +24,10 @@ pub mod cluster;
 
 pub mod config;
 
+pub mod internal_secret;
+
+pub mod reload;
+
+pub mod running_config;
+
 pub mod telemetry;

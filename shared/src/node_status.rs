@@ -19,6 +19,9 @@ pub struct NodeStatus {
     pub degraded: Option<Degradation>,
     /// The slots that the shard's own database says it owns.
     pub owned: Vec<OwnedRange>,
+    /// The slots that it is importing, at the epochs at which it will own them.
+    #[serde(default)]
+    pub importing: Vec<OwnedRange>,
     /// Lag of the freshest replica, in milliseconds; absent when unknown, which counts as stale.
     pub replica_lag_ms: Option<u64>,
     /// Whether Redis is in use: `up`, `skipped` (its breaker is open) or `off` (none configured).

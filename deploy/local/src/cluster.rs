@@ -3,17 +3,15 @@
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use futures_util::future::{join_all, try_join_all};
 use http::Method;
-use picopay_shared::node_status::{NodeStatus, STATUS_PATH};
 use picopay_shared::slot::SLOT_COUNT;
 use tokio_postgres::Client;
 
-use crate::config_files::cluster_toml;
-use crate::folder::{Folder, write};
+use crate::folder::{Folder, numbered, read_layout, write};
 use crate::guardian::Guardian;
+use crate::places::{Places, SHARDS_MAX, too_many};
 use crate::ports::Ports;
 use crate::postgres::Ground;
 use crate::process::{Process, start_on_free_port};
@@ -24,12 +22,10 @@ use crate::shard::LocalShard;
 use crate::spec::ClusterSpec;
 use crate::{LocalError, database_user, http_call, programs, redis};
 
-/// From processes that run to a cluster that serves: migrations, slots, connections, the gateway's first look at
-/// all shards. Some hundred milliseconds; this is for a machine that is busy with other tests.
-const READY_WAIT: Duration = Duration::from_mins(1);
+mod membership;
 
-/// How often to ask whether it serves: often enough not to be noticed in a test's time.
-const READY_POLL: Duration = Duration::from_millis(20);
+mod readiness;
+pub(crate) use readiness::{says_all_ready, wait_for_service};
 
 /// How often other ports are tried when a program outside of the cluster was quicker.
 const PORT_TRIES: usize = 3;
@@ -39,7 +35,9 @@ const PORT_TRIES: usize = 3;
 #[derive(Debug)]
 pub struct LocalCluster {
     spec: ClusterSpec,
-    shards: Vec<LocalShard>,
+    shards: Places,
+    /// Held while a shard joins or leaves.
+    changing: tokio::sync::Mutex<()>,
     redis: Option<(Process, u16)>,
     gateway: Option<(Process, SocketAddr)>,
     ground: Ground,
@@ -61,8 +59,10 @@ impl LocalCluster {
 
     /// Starts PostgreSQL and Redis only, without any schema: for tests of what stands directly on them.
     pub async fn start_databases(spec: ClusterSpec) -> Result<Self, LocalError> {
-        if spec.shards == 0 {
-            return Err(LocalError::Unfit("a cluster has at least one shard".to_owned()));
+        match spec.shards {
+            0 => return Err(LocalError::Unfit("a cluster has at least one shard".to_owned())),
+            1..=SHARDS_MAX => {}
+            _ => return Err(too_many()),
         }
         let user = database_user::find()?;
         let folder = Folder::open(&spec.data, user.as_ref()).await?;
@@ -82,25 +82,38 @@ impl LocalCluster {
             ports: Ports::default(),
         };
         // From here on, to return early drops it, and so ends what was started.
-        let mut cluster = Self { spec, shards: Vec::new(), redis: None, gateway: None, ground, folder };
-        cluster.check_layout()?;
+        let mut cluster = Self {
+            spec,
+            shards: Places::of(Vec::new()),
+            changing: tokio::sync::Mutex::default(),
+            redis: None,
+            gateway: None,
+            ground,
+            folder,
+        };
+        let names = cluster.check_layout()?;
         let Self { spec, ground, folder, .. } = &cluster;
-        let shards =
-            (0..spec.shards).map(|position| LocalShard::start_databases(folder, ground, spec, position));
+        let shards = names.iter().map(|name| LocalShard::start_databases(folder, ground, spec, name));
         let (shards, redis) = tokio::try_join!(try_join_all(shards), cluster.start_redis())?;
-        cluster.shards = shards;
+        cluster.shards = Places::of(shards);
         cluster.redis = redis;
         Ok(cluster)
     }
 
-    /// The `position`th shard, from 0.
-    pub fn shard(&self, position: usize) -> &LocalShard {
-        &self.shards[position]
+    /// How many shards the cluster has that is kept in this folder; `None` when there is none.
+    pub fn shards_kept_in(folder: &Path) -> Option<usize> {
+        read_layout(folder).map(|shards| shards.len())
     }
 
-    /// All shards.
-    pub fn shards(&self) -> &[LocalShard] {
-        &self.shards
+    /// The `position`th shard, from 0, in the order in which they joined. It keeps its position, and others theirs, even
+    /// when it is removed.
+    pub fn shard(&self, position: usize) -> &LocalShard {
+        self.shards.at(position)
+    }
+
+    /// All shards that are members now, in the order in which they joined.
+    pub fn shards(&self) -> Vec<&LocalShard> {
+        self.shards.members()
     }
 
     /// The Redis.
@@ -152,28 +165,28 @@ impl LocalCluster {
 
     /// The base URL of a shard's `number`th node.
     pub fn node_url(&self, shard: usize, number: usize) -> String {
-        self.shards[shard].node_url(number)
+        self.shard(shard).node_url(number)
     }
 
     /// A connection to a shard's primary, as the services' role.
     pub async fn connect_primary(&self, shard: usize) -> Result<Client, LocalError> {
-        self.shards[shard].connect_primary().await
+        self.shard(shard).connect_primary().await
     }
 
     /// A connection to a shard's replica, as the services' role.
     pub async fn connect_replica(&self, shard: usize) -> Result<Client, LocalError> {
-        self.shards[shard].connect_replica().await
+        self.shard(shard).connect_replica().await
     }
 
     /// A connection to a shard's primary, as PostgreSQL's superuser.
     pub async fn connect_as_superuser(&self, shard: usize) -> Result<Client, LocalError> {
-        self.shards[shard].connect_as_superuser().await
+        self.shard(shard).connect_as_superuser().await
     }
 
     /// Starts one more node process for a shard, and waits until it is ready. Gateways do not know of it:
     /// `cluster.toml` stays as it is. It is the shard's last [`LocalShard::node`].
     pub async fn add_node(&self, shard: usize) -> Result<Process, LocalError> {
-        let shard = &self.shards[shard];
+        let shard = self.shard(shard);
         for _ in 0..PORT_TRIES {
             let port = self.ground.ports.take()?;
             let number = shard.node_count();
@@ -197,17 +210,15 @@ impl LocalCluster {
     /// When the replica does not run, or does not follow a primary that does: then nothing was changed. Or when the
     /// new replica cannot be made: then the shard has its new primary, which acknowledges nothing without a standby.
     pub async fn failover(&self, shard: usize) -> Result<Failover, LocalError> {
-        self.shards[shard].fail_over(&self.folder, &self.ground, &self.spec).await
+        self.fail_over(self.shard(shard)).await
     }
 
-    /// Waits until every node takes writes and the gateway serves: after parts were killed and started again.
-    pub async fn wait_until_ready(&self) -> Result<(), LocalError> {
-        for shard in &self.shards {
-            for number in 0..shard.node_count() {
-                self.wait_for_node(shard, number).await?;
-            }
-        }
-        self.wait_for_gateway().await
+    /// As [`LocalCluster::failover`], for a shard that is at hand.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn fail_over(&self, shard: &LocalShard) -> Result<Failover, LocalError> {
+        shard.fail_over(&self.folder, &self.ground, &self.spec).await
     }
 
     /// `GET` on the gateway, with the API key.
@@ -229,7 +240,7 @@ impl LocalCluster {
     /// Every process of the cluster, in the order in which they end.
     pub fn processes(&self) -> Vec<Process> {
         let mut all: Vec<Process> = self.gateway.iter().map(|(process, _)| process.clone()).collect();
-        all.extend(self.shards.iter().flat_map(LocalShard::processes));
+        all.extend(self.shards().into_iter().flat_map(LocalShard::processes));
         all.extend(self.redis.iter().map(|(process, _)| process.clone()));
         all
     }
@@ -240,9 +251,9 @@ impl LocalCluster {
         if let Some((gateway, _)) = &self.gateway {
             report(gateway.stop().await);
         }
-        let nodes = self.shards.iter().flat_map(LocalShard::node_processes);
+        let nodes = self.shards().into_iter().flat_map(LocalShard::node_processes);
         join_all(nodes.map(|node| async move { report(node.stop().await) })).await;
-        join_all(self.shards.iter().map(|shard| self.stop_databases(shard))).await;
+        join_all(self.shards().into_iter().map(|shard| self.stop_databases(shard))).await;
         if let Some((redis, _)) = &self.redis {
             report(redis.stop().await);
         }
@@ -275,56 +286,50 @@ impl LocalCluster {
 
     /// Nodes and slots at the same time: a node that finds no slots yet says that it is not ready, and waits.
     async fn start_services(&mut self) -> Result<(), LocalError> {
-        let node_ports = self.describe_cluster().await?;
-        tokio::try_join!(self.start_nodes(node_ports), self.deal_out_slots())?;
+        let (shards, mut starts) = (self.shards(), Vec::new());
+        for shard in &shards {
+            let ports = self.describe(shard).await?;
+            starts.push(self.start_nodes(shard, ports));
+        }
+        self.write_cluster_file()?;
+        tokio::try_join!(try_join_all(starts), self.deal_out_slots())?;
+        for shard in shards {
+            self.finish_joining(shard).await?;
+        }
         if self.spec.has_gateway {
             self.gateway = Some(self.start_gateway().await?);
         }
         self.wait_until_ready().await
     }
 
-    /// Writes `cluster.toml` with new ports for the nodes, and gives those back, by shard.
-    async fn describe_cluster(&self) -> Result<Vec<Vec<u16>>, LocalError> {
-        let (mut ports, mut entries) = (Vec::new(), Vec::new());
-        for shard in &self.shards {
-            let taken = (0..self.spec.nodes_per_shard).map(|_| self.ground.ports.take());
-            let taken = taken.collect::<Result<Vec<_>, _>>()?;
-            if self.spec.has_proxies {
-                shard.start_proxies(&self.ground.ports, &taken).await?;
-            }
-            entries.push(shard.entry(&taken));
-            ports.push(taken);
+    /// Decides on new ports for a shard's nodes, and gives those back.
+    async fn describe(&self, shard: &LocalShard) -> Result<Vec<u16>, LocalError> {
+        let taken = (0..self.spec.nodes_per_shard).map(|_| self.ground.ports.take());
+        let taken = taken.collect::<Result<Vec<_>, _>>()?;
+        if self.spec.has_proxies {
+            shard.start_proxies(&self.ground.ports, &taken).await?;
         }
-        let redis_port = self.redis.as_ref().map(|(_, port)| *port);
-        let text = cluster_toml(&entries, redis_port, self.spec.durability);
-        // In one step: somebody may be reading it.
-        let (next, file) = (self.folder.file("cluster.toml.next"), self.cluster_file());
-        write(&next, &text)?;
-        std::fs::rename(&next, &file).map_err(LocalError::system(format!("write {}", file.display())))?;
-        Ok(ports)
+        shard.describe(&taken);
+        Ok(taken)
     }
 
-    /// `cluster.toml` names the nodes' ports before the nodes have them. When one is lost to another program, all
-    /// take new ones.
-    async fn start_nodes(&self, mut ports: Vec<Vec<u16>>) -> Result<(), LocalError> {
+    /// Starts a shard's nodes. `cluster.toml` names their ports before they have them: when one is lost to another
+    /// program, all of them take new ones.
+    async fn start_nodes(&self, shard: &LocalShard, mut ports: Vec<u16>) -> Result<(), LocalError> {
         for _ in 0..PORT_TRIES {
-            let starts = self.shards.iter().zip(&ports).flat_map(|(shard, ports)| {
-                let start = move |(position, &port): (usize, &u16)| {
-                    shard.start_node(&self.folder, &self.ground, &self.spec, position + 1, port)
-                };
-                ports.iter().enumerate().map(start)
+            let starts = ports.iter().enumerate().map(|(position, &port)| {
+                shard.start_node(&self.folder, &self.ground, &self.spec, position + 1, port)
             });
             match try_join_all(starts).await {
                 Ok(_) => return Ok(()),
                 Err(LocalError::PortTaken { .. }) => {}
                 Err(error) => return Err(error),
             }
-            for shard in &self.shards {
-                shard.dismiss_nodes().await?;
-            }
-            ports = self.describe_cluster().await?;
+            shard.dismiss_nodes().await?;
+            ports = self.describe(shard).await?;
+            self.write_cluster_file()?;
         }
-        Err(LocalError::Unfit("every port tried for the nodes was taken".to_owned()))
+        Err(LocalError::Unfit(format!("every port tried for the nodes of {} was taken", shard.name())))
     }
 
     /// Once in the life of a cluster.
@@ -346,7 +351,7 @@ impl LocalCluster {
 
     async fn owned_slots(&self) -> Result<i64, LocalError> {
         let mut sum = 0;
-        for shard in &self.shards {
+        for shard in self.shards() {
             let client = shard.connect_primary().await?;
             let row = client.query_one("SELECT count(*) FROM slot_owner WHERE state = 'owned'", &[]).await;
             sum += row.map_err(LocalError::postgres("count the slots"))?.get::<_, i64>(0);
@@ -372,32 +377,6 @@ impl LocalCluster {
         Ok((gateway, on_loopback(port)))
     }
 
-    async fn wait_for_node(&self, shard: &LocalShard, number: usize) -> Result<(), LocalError> {
-        let (node, url) = (shard.node(number), format!("{}{STATUS_PATH}", shard.node_url(number)));
-        let authorization = format!("Bearer {}", self.internal_secret());
-        wait_for_service(&node, async || {
-            let asked = http_call::call(Method::GET, &url, &[("authorization", &authorization)], "").await;
-            let answer = asked.map_err(|error| error.to_string())?;
-            match serde_json::from_str::<NodeStatus>(&answer.body) {
-                Ok(status) if status.is_ready => Ok(()),
-                Ok(status) => Err(status.not_ready_reason.unwrap_or_else(|| "it gives no reason".to_owned())),
-                Err(_) => Err(format!("{url} answered {}", answer.status)),
-            }
-        })
-        .await
-    }
-
-    async fn wait_for_gateway(&self) -> Result<(), LocalError> {
-        let Some((gateway, _)) = &self.gateway else { return Ok(()) };
-        let url = format!("{}/readyz", self.gateway_url());
-        wait_for_service(gateway, async || match http_call::get(&url).await {
-            Ok(answer) if says_all_ready(&answer) => Ok(()),
-            Ok(answer) => Err(format!("/readyz answered {}: {}", answer.status, answer.body)),
-            Err(error) => Err(error.to_string()),
-        })
-        .await
-    }
-
     async fn call(
         &self,
         method: Method,
@@ -410,18 +389,26 @@ impl LocalCluster {
         http_call::call(method, &format!("{}{path}", self.gateway_url()), &all, body).await
     }
 
-    /// Databases are made for a number of shards; to start fewer would hide users, to start more would move none.
-    fn check_layout(&self) -> Result<(), LocalError> {
+    /// The names of the shards. Databases are made for some: to start fewer would hide users, to start more would be
+    /// members without slots that nobody asked for.
+    fn check_layout(&self) -> Result<Vec<String>, LocalError> {
         let wanted = self.spec.shards;
-        match self.folder.shards_made() {
-            None => self.folder.write_layout(wanted),
-            Some(made) if made == wanted => Ok(()),
-            Some(made) => Err(LocalError::Unfit(format!(
-                "{} holds a cluster of {made} shards, and {wanted} are asked for. Start it with --shards {made}, or \
-                 begin anew with --fresh",
-                self.folder().display()
-            ))),
+        let Some(made) = self.folder.shards_made() else {
+            let names = numbered(wanted);
+            self.folder.write_layout(&names)?;
+            return Ok(names);
+        };
+        if made.len() == wanted {
+            return Ok(made);
         }
+        Err(LocalError::Unfit(format!(
+            "{} holds a cluster of {} shards, and {wanted} are asked for. Start it with --shards {}; then `picopay shard \
+             start` adds one while it runs, and `picopay shard drain` and `picopay shard stop` take one away. Or begin anew \
+             with --fresh",
+            self.folder().display(),
+            made.len(),
+            made.len(),
+        )))
     }
 }
 
@@ -451,34 +438,6 @@ impl LocalCluster {
 /// Enough to see what a service complained about, for eight processes on one screen or two.
 const SHOWN_LINES: usize = 12;
 
-/// Waits until a check passes, as long as the process lives.
-pub(crate) async fn wait_for_service(
-    process: &Process,
-    check: impl AsyncFn() -> Result<(), String>,
-) -> Result<(), LocalError> {
-    let started = Instant::now();
-    loop {
-        let reason = match check().await {
-            Ok(()) => return Ok(()),
-            Err(reason) => reason,
-        };
-        if let Some(status) = process.died() {
-            return Err(process.ended(status));
-        }
-        if started.elapsed() >= READY_WAIT {
-            return Err(process.not_ready(READY_WAIT, &reason));
-        }
-        tokio::time::sleep(READY_POLL).await;
-    }
-}
-
-/// `/readyz` is content with one shard; somebody who starts a cluster wants them all.
-pub(crate) fn says_all_ready(answer: &http_call::Answer) -> bool {
-    let body = answer.json();
-    let shards = body["shards"].as_array();
-    answer.status == 200 && shards.is_some_and(|shards| shards.iter().all(|shard| shard["is_ready"] == true))
-}
-
 /// Before anything is started: to find out at the end costs seconds.
 fn refuse_busy_port(listen: SocketAddr) -> Result<(), LocalError> {
     match TcpListener::bind(listen) {
@@ -494,9 +453,9 @@ fn refuse_busy_port(listen: SocketAddr) -> Result<(), LocalError> {
 fn programs_for(folder: &Folder) -> Result<programs::Postgres, LocalError> {
     // One of them is not there while a failover makes it again; the third is from when they were named by their role.
     let folders = ["postgres-a", "postgres-b", "primary"];
-    let version = folders
-        .iter()
-        .find_map(|data| std::fs::read_to_string(folder.shard("shard-1").join(data).join("PG_VERSION")).ok());
+    let shards = folder.shards_made().unwrap_or_default();
+    let all = shards.iter().flat_map(|shard| folders.iter().map(|data| folder.shard(shard).join(data)));
+    let version = all.into_iter().find_map(|data| std::fs::read_to_string(data.join("PG_VERSION")).ok());
     match version.and_then(|text| text.trim().parse().ok()) {
         Some(major) => programs::find_postgres_of(major),
         None => programs::find_postgres(),

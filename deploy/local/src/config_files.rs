@@ -10,6 +10,7 @@ use crate::secrets::{INTERNAL_FILE, PICOPAY_FILE};
 use crate::spec::ApiKey;
 
 /// What `cluster.toml` says of one shard.
+#[derive(Debug, Clone)]
 pub(crate) struct ShardEntry {
     pub name: String,
     pub nodes: Vec<String>,
@@ -20,26 +21,32 @@ pub(crate) struct ShardEntry {
 /// `cluster.toml`.
 pub(crate) fn cluster_toml(shards: &[ShardEntry], redis_port: Option<u16>, durability: Durability) -> String {
     let mut text = format!("{HEADER}internal_secret_file = {INTERNAL_FILE:?}\n");
+    for shard in shards {
+        text.push('\n');
+        text.push_str(&shard_toml(shard, redis_port, durability));
+    }
+    text
+}
+
+/// One `[[shards]]` entry of it.
+pub(crate) fn shard_toml(shard: &ShardEntry, redis_port: Option<u16>, durability: Durability) -> String {
     let durability = match durability {
         Durability::Replicated => "replicated",
         Durability::Local => "local",
     };
-    for shard in shards {
-        let (name, nodes) = (&shard.name, &shard.nodes);
-        // For the primary, whoever connects takes the server that takes writes; for the replica, the other one.
-        let servers = |[first, second]: [u16; 2]| {
-            format!("host=127.0.0.1,127.0.0.1 port={first},{second} dbname={DATABASE} user={ROLE}")
-        };
-        let [first, second] = shard.database_ports;
-        let (primary, replica) = (servers([first, second]), servers([second, first]));
-        let _ = write!(
-            text,
-            "\n[[shards]]\nname = {name:?}\nnodes = {nodes:?}\nprimary = {primary:?}\nreplicas = [{replica:?}]\n\
-             password_file = {PICOPAY_FILE:?}\ndurability = {durability:?}\n"
-        );
-        if let Some(port) = redis_port {
-            let _ = writeln!(text, "redis = \"redis://127.0.0.1:{port}\"");
-        }
+    let (name, nodes) = (&shard.name, &shard.nodes);
+    // For the primary, whoever connects takes the server that takes writes; for the replica, the other one.
+    let servers = |[first, second]: [u16; 2]| {
+        format!("host=127.0.0.1,127.0.0.1 port={first},{second} dbname={DATABASE} user={ROLE}")
+    };
+    let [first, second] = shard.database_ports;
+    let (primary, replica) = (servers([first, second]), servers([second, first]));
+    let mut text = format!(
+        "[[shards]]\nname = {name:?}\nnodes = {nodes:?}\nprimary = {primary:?}\nreplicas = [{replica:?}]\n\
+         password_file = {PICOPAY_FILE:?}\ndurability = {durability:?}\n"
+    );
+    if let Some(port) = redis_port {
+        let _ = writeln!(text, "redis = \"redis://127.0.0.1:{port}\"");
     }
     text
 }

@@ -2,10 +2,11 @@
 //!
 //! ```text
 //! lock              held while a cluster runs here; the owner's process id
-//! layout            how many shards the databases were made for
+//! layout            the shards that databases were made for
 //! initialised       the slots are dealt out
 //! databases-at      only when the databases cannot be here: where they are instead
-//! databases/        one folder for each shard, with `postgres-a`, `postgres-b`, and `made` when both are complete
+//! databases/        one folder for each shard, with `postgres-a`, `postgres-b`, `made` when both are complete, and
+//!                   `joining` while a shard that was added later is no full member yet
 //! secrets/          generated passwords
 //! logs/             one file for each process; `.previous` are those of the run before
 //! guardian.sh       runs as long as the cluster does
@@ -86,15 +87,19 @@ impl Folder {
         duplicate.map_err(LocalError::system("duplicate the lock file"))
     }
 
-    /// How many shards the databases here were made for; `None` when there are none.
-    pub(crate) fn shards_made(&self) -> Option<usize> {
-        let text = fs::read_to_string(self.file("layout")).ok()?;
-        text.trim().strip_prefix("shards = ")?.parse().ok()
+    /// The shards that databases here were made for; `None` when there are none.
+    pub(crate) fn shards_made(&self) -> Option<Vec<String>> {
+        read_layout(&self.root)
     }
 
-    /// Writes down for how many shards databases will be made.
-    pub(crate) fn write_layout(&self, shards: usize) -> Result<(), LocalError> {
-        write(&self.file("layout"), &format!("shards = {shards}\n"))
+    /// Writes down for which shards there are databases, or will be.
+    pub(crate) fn write_layout(&self, shards: &[String]) -> Result<(), LocalError> {
+        replace(&self.file(LAYOUT), &format!("{LAYOUT_KEY}{}\n", shards.join(" ")))
+    }
+
+    /// There while a shard has not fully joined a cluster that was running before it: the next start goes on with that.
+    pub(crate) fn joining_mark(&self, shard: &str) -> PathBuf {
+        self.shard(shard).join("joining")
     }
 
     fn open_temporary(user: Option<&DatabaseUser>) -> Result<Self, LocalError> {
@@ -211,6 +216,33 @@ impl Folder {
 }
 
 const LOCK: &str = "lock";
+
+const LAYOUT: &str = "layout";
+const LAYOUT_KEY: &str = "shards = ";
+
+/// The shards of the cluster that is kept in this folder; `None` when there is none.
+pub(crate) fn read_layout(root: &Path) -> Option<Vec<String>> {
+    let text = fs::read_to_string(root.join(LAYOUT)).ok()?;
+    let shards = text.trim().strip_prefix(LAYOUT_KEY)?;
+    // Before shards could come and go, their number said it all.
+    let names = match shards.parse() {
+        Ok(count) => numbered(count),
+        Err(_) => shards.split_whitespace().map(str::to_owned).collect(),
+    };
+    Some(names)
+}
+
+/// The names of a new cluster's shards.
+pub(crate) fn numbered(count: usize) -> Vec<String> {
+    (1..=count).map(|number| format!("shard-{number}")).collect()
+}
+
+/// Writes a file in one step: whoever reads it meanwhile sees the old or the new one, whole.
+pub(crate) fn replace(path: &Path, text: &str) -> Result<(), LocalError> {
+    let next = path.with_extension("next");
+    write(&next, text)?;
+    fs::rename(&next, path).map_err(LocalError::system(format!("write {}", path.display())))
+}
 
 /// Writes a file, whole.
 pub(crate) fn write(path: &Path, text: &str) -> Result<(), LocalError> {

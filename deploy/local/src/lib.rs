@@ -25,11 +25,17 @@ pub use spec::{ApiKey, ClusterSpec, Data};
 mod cluster;
 pub use cluster::LocalCluster;
 
+mod places;
+pub use places::SHARDS_MAX;
+
 mod shard;
 pub use shard::LocalShard;
 
 mod server_pair;
 pub use server_pair::Failover;
+
+mod slot_move;
+pub use slot_move::SlotMove;
 
 mod proxy;
 pub use proxy::{Proxy, Weather};

@@ -49,6 +49,16 @@ pub(crate) fn prepare_init(folder: &Folder, guardian: &Arc<Guardian>) -> Result<
     service(folder, guardian, ("init", "picopay"), &["init"], &[], Kind::Tool)
 }
 
+/// `picopay shard add`, which makes a shard with empty databases a member of a cluster in use.
+pub(crate) fn prepare_join(
+    folder: &Folder,
+    guardian: &Arc<Guardian>,
+    shard: &str,
+) -> Result<Process, LocalError> {
+    let name = format!("{shard}-join");
+    service(folder, guardian, (&name, "picopay"), &["shard", "add", shard], &[], Kind::Tool)
+}
+
 /// Where a client on this machine reaches a service that listens here.
 pub(crate) fn reachable(listen: SocketAddr) -> SocketAddr {
     let ip = match listen.ip() {

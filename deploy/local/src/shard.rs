@@ -1,5 +1,6 @@
 //! One shard: its primary, its replica and its nodes.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use futures_util::future::try_join_all;
@@ -23,6 +24,9 @@ pub struct LocalShard {
     servers: ServerPair,
     nodes: Mutex<Vec<Node>>,
     proxies: Mutex<Option<Proxies>>,
+    /// What `cluster.toml` says of it.
+    entry: Mutex<Option<ShardEntry>>,
+    has_left: AtomicBool,
     secrets: Secrets,
 }
 
@@ -47,12 +51,17 @@ impl LocalShard {
         folder: &Folder,
         ground: &Ground,
         spec: &ClusterSpec,
-        position: usize,
+        name: &str,
     ) -> Result<Self, LocalError> {
-        let name = format!("shard-{}", position + 1);
-        let servers = ServerPair::start(folder, ground, spec, &name).await?;
-        let (nodes, proxies) = (Mutex::default(), Mutex::default());
-        Ok(Self { name, servers, nodes, proxies, secrets: ground.secrets.clone() })
+        Ok(Self {
+            name: name.to_owned(),
+            servers: ServerPair::start(folder, ground, spec, name).await?,
+            nodes: Mutex::default(),
+            proxies: Mutex::default(),
+            entry: Mutex::default(),
+            has_left: AtomicBool::new(false),
+            secrets: ground.secrets.clone(),
+        })
     }
 
     /// Makes the replica the primary; see [`crate::LocalCluster::failover`].
@@ -200,8 +209,23 @@ impl LocalShard {
         self.nodes().into_iter().map(|node| node.process).collect()
     }
 
-    /// What `cluster.toml` says of it: the ports of its proxies, if it has them.
-    pub(crate) fn entry(&self, node_ports: &[u16]) -> ShardEntry {
+    /// From now on it is no member of the cluster: `cluster.toml` does not name it.
+    pub(crate) fn leave(&self) {
+        self.has_left.store(true, Ordering::Release);
+    }
+
+    /// Whether it was removed from the cluster.
+    pub(crate) fn has_left(&self) -> bool {
+        self.has_left.load(Ordering::Acquire)
+    }
+
+    /// What `cluster.toml` says of it, once that is known.
+    pub(crate) fn entry(&self) -> Option<ShardEntry> {
+        self.entry.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Decides what `cluster.toml` says of it: the ports of its proxies, if it has them.
+    pub(crate) fn describe(&self, node_ports: &[u16]) {
         let proxies = self.proxies();
         let seen_nodes: Vec<u16> = match &*proxies {
             Some(proxies) => proxies.nodes.iter().map(Proxy::port).collect(),
@@ -211,11 +235,11 @@ impl LocalShard {
             Some(proxies) => proxies.databases.each_ref().map(Proxy::port),
             None => self.servers.ports(),
         };
-        ShardEntry {
+        *self.entry.lock().unwrap_or_else(PoisonError::into_inner) = Some(ShardEntry {
             name: self.name.clone(),
             nodes: seen_nodes.iter().map(|port| format!("http://127.0.0.1:{port}")).collect(),
             database_ports,
-        }
+        });
     }
 
     fn proxies(&self) -> MutexGuard<'_, Option<Proxies>> {

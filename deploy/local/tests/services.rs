@@ -100,3 +100,60 @@ async fn a_node_that_was_added_can_be_dismissed() {
     cluster.wait_until_ready().await.unwrap();
     cluster.stop().await;
 }
+
+#[tokio::test]
+async fn a_shard_joins_a_cluster_that_runs_and_leaves_it_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let spec = ClusterSpec::one_shard().kept_in(folder.path().join("kept"));
+    let first = cluster(spec.clone()).await;
+    first.post("/users", Some(KEY), &json!({"user_id": 1})).await.unwrap();
+    let taken = first.add_shard_named("shard-1").await.unwrap_err().to_string();
+    assert!(taken.contains("already"), "{taken}");
+
+    let added = first.add_shard().await.unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!((added.name(), first.shards().len()), ("shard-2", 2));
+    let file = std::fs::read_to_string(first.cluster_file()).unwrap();
+    assert!(file.contains(&first.shard_toml(added).unwrap()), "{file}");
+    let ready = first.get("/readyz").await.unwrap().json();
+    assert!(ready["shards"].as_array().unwrap().iter().all(|shard| shard["is_ready"] == true), "{ready}");
+    // Whoever owns slots stays.
+    let refused = first.remove_shard("shard-1").await.unwrap_err().to_string();
+    assert!(refused.contains("owns 4096 slots") && first.shards().len() == 2, "{refused}");
+    first.stop().await;
+
+    // The folder remembers who is a member, whatever the spec of a new cluster would say.
+    let kept = folder.path().join("kept");
+    assert_eq!(LocalCluster::shards_kept_in(&kept), Some(2));
+    let told = LocalCluster::start(spec.clone()).await.unwrap_err().to_string();
+    assert!(told.contains("a cluster of 2 shards") && told.contains("picopay shard"), "{told}");
+
+    let second = cluster(spec.clone().with_shards(2)).await;
+    let (node, primary) = (second.shard(1).node(0), second.shard(1).primary());
+    second.remove_shard("shard-2").await.unwrap_or_else(|error| panic!("{error}"));
+    assert!(!node.is_running() && !primary.is_running() && second.shards().len() == 1);
+    assert!(!kept.join("databases/shard-2").exists());
+    let ready = second.get("/readyz").await.unwrap().json();
+    assert_eq!(ready["shards"].as_array().unwrap().len(), 1, "{ready}");
+    second.stop().await;
+    assert_eq!(LocalCluster::shards_kept_in(&kept), Some(1));
+}
+
+#[tokio::test]
+async fn a_joining_that_broke_off_is_completed_by_the_next_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let spec = ClusterSpec::one_shard().kept_in(folder.path().join("kept"));
+    let first = cluster(spec.clone()).await;
+    first.add_shard().await.unwrap_or_else(|error| panic!("{error}"));
+    // As if the owner had been killed before `picopay shard add` was done.
+    let identity = "TRUNCATE shard_identity";
+    first.shard(1).connect_primary().await.unwrap().batch_execute(identity).await.unwrap();
+    std::fs::write(folder.path().join("kept/databases/shard-2/joining"), "").unwrap();
+    drop(first);
+
+    let second = cluster(spec.with_shards(2)).await;
+    let client = second.connect_primary(1).await.unwrap();
+    let name: String = client.query_one("SELECT shard_name FROM shard_identity", &[]).await.unwrap().get(0);
+    assert_eq!(name, "shard-2");
+    assert!(!folder.path().join("kept/databases/shard-2/joining").exists());
+    second.stop().await;
+}

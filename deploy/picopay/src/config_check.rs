@@ -1,6 +1,9 @@
 //! Whether the configuration files are right, each by itself and all together, before a service finds out.
 //!
-//! It reads files only: whether the things they name answer, `picopay status` tells.
+//! It reads files only: whether the things they name answer, `picopay status` tells. With `--against-running` it asks
+//! gateways and nodes what they go by, to say what a reload would change.
+
+mod against_running;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -13,6 +16,7 @@ use picopay_shared::cluster::{Cluster, Durability, Shard};
 use picopay_shared::config::ConfigError;
 use serde::Serialize;
 
+use self::against_running::RunningLine;
 use crate::cluster_file::ClusterArgs;
 use crate::output::{self, OutputArgs};
 use crate::shard_db;
@@ -35,6 +39,13 @@ pub struct CheckArgs {
     /// A node's file; may be given several times [default: *node*.toml beside the cluster's file]
     #[arg(long, value_name = "FILE")]
     node: Vec<PathBuf>,
+    /// Also say what a reload would change in the gateways and nodes that run. Exit code 3 when it would
+    #[arg(long)]
+    against_running: bool,
+    /// A running gateway; may be given several times [default: where the gateways' files say that they listen, else
+    /// http://127.0.0.1:8080]
+    #[arg(long, value_name = "URL", requires = "against_running")]
+    gateway_url: Vec<String>,
     #[command(flatten)]
     output: OutputArgs,
 }
@@ -42,13 +53,20 @@ pub struct CheckArgs {
 /// What `config check` prints. With `--output json` these are the names of the fields; they stay.
 #[derive(Debug, Serialize)]
 struct CheckReport {
-    /// Whether there is no problem. The exit code is 0 then, and 1 otherwise.
+    /// Whether there is no problem. The exit code is 1 when there is one.
     is_good: bool,
+    /// Whether a reload would change something in a process that runs: then the exit code is 3, unless it is 1. Left out
+    /// when nothing was asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    would_change: Option<bool>,
     cluster_file: PathBuf,
     /// Empty when the cluster's file cannot be used.
     shards: Vec<ShardLine>,
     gateways: Vec<GatewayLine>,
     nodes: Vec<NodeLine>,
+    /// Left out when nothing was asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    running: Option<Vec<RunningLine>>,
     /// A line each, with file and key.
     problems: Vec<String>,
 }
@@ -86,8 +104,14 @@ struct NodeLine {
     listen: String,
 }
 
+/// The exit code when a reload would change something, and nothing is wrong. Not 2: that is how a wrong command line ends.
+const WOULD_CHANGE: u8 = 3;
+
+/// Where a gateway is looked for when no file says it: its own default.
+const GATEWAY_URL: &str = "http://127.0.0.1:8080";
+
 /// Runs `picopay config …`.
-pub fn run(command: ConfigCommand) -> anyhow::Result<ExitCode> {
+pub async fn run(command: ConfigCommand) -> anyhow::Result<ExitCode> {
     let ConfigCommand::Check(args) = command;
     let cluster_file = args.cluster.path()?;
     let folder = match cluster_file.parent() {
@@ -99,9 +123,28 @@ pub fn run(command: ConfigCommand) -> anyhow::Result<ExitCode> {
     };
     let gateways = given_or_found(args.gateway, "gateway");
     let nodes = given_or_found(args.node, "node");
-    let report = check(cluster_file, &gateways, &nodes);
+    let (mut report, cluster) = check(cluster_file, &gateways, &nodes);
+    if let Some(cluster) = cluster.filter(|_| args.against_running) {
+        let urls = if args.gateway_url.is_empty() { gateway_urls(&report) } else { args.gateway_url };
+        let running = against_running::compare(&cluster, &urls).await;
+        report.problems.extend(running.iter().filter_map(RunningLine::problem));
+        report.is_good = report.problems.is_empty();
+        report.would_change = Some(running.iter().any(RunningLine::would_change));
+        report.running = Some(running);
+    }
     args.output.print(&report, screen);
-    Ok(if report.is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(match (report.is_good, report.would_change) {
+        (false, _) => ExitCode::FAILURE,
+        (true, Some(true)) => ExitCode::from(WOULD_CHANGE),
+        (true, Some(false) | None) => ExitCode::SUCCESS,
+    })
+}
+
+fn gateway_urls(report: &CheckReport) -> Vec<String> {
+    if report.gateways.is_empty() {
+        return vec![GATEWAY_URL.to_owned()];
+    }
+    report.gateways.iter().map(|gateway| format!("http://{}", gateway.listen)).collect()
 }
 
 /// `gateway.toml`, `shard-1-node-2.toml` and their like.
@@ -116,11 +159,13 @@ fn files_beside(folder: &Path, word: &str) -> Vec<PathBuf> {
     files
 }
 
-fn check(cluster_file: PathBuf, gateways: &[PathBuf], nodes: &[PathBuf]) -> CheckReport {
+fn check(cluster_file: PathBuf, gateways: &[PathBuf], nodes: &[PathBuf]) -> (CheckReport, Option<Cluster>) {
     let mut problems = Vec::new();
     let cluster = keep(Cluster::load(&cluster_file), &mut problems);
     let mut report = CheckReport {
         is_good: false,
+        would_change: None,
+        running: None,
         shards: cluster.iter().flat_map(|cluster| &cluster.shards).map(shard_line).collect(),
         cluster_file,
         gateways: Vec::new(),
@@ -154,7 +199,7 @@ fn check(cluster_file: PathBuf, gateways: &[PathBuf], nodes: &[PathBuf]) -> Chec
         });
     }
     report.is_good = report.problems.is_empty();
-    report
+    (report, cluster)
 }
 
 fn keep<T>(loaded: Result<T, ConfigError>, problems: &mut Vec<String>) -> Option<T> {
@@ -264,7 +309,12 @@ fn screen(report: &CheckReport) -> String {
     }
     let node = |node: &NodeLine| format!("{}: serves {} on {}", node.file.display(), node.shard, node.listen);
     parts.extend(report.nodes.iter().map(node));
-    if report.is_good {
+    parts.extend(report.running.iter().map(|running| against_running::screen(running)));
+    if report.is_good && report.would_change == Some(true) {
+        parts.push(output::verdict_good("All good. A reload would change what stands above."));
+    } else if report.is_good && report.would_change == Some(false) {
+        parts.push(output::verdict_good("All good. A reload would change nothing."));
+    } else if report.is_good {
         parts.push(output::verdict_good(match (report.gateways.len(), report.nodes.len()) {
             (0, 0) => "All good. No file of a gateway or a node was given, or found beside it.",
             (0, _) => "All good. No gateway's file was given, or found beside it.",

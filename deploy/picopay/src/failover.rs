@@ -6,12 +6,11 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::bail;
 use clap::Args;
 
 use crate::output::{OutputArgs, verdict_good};
 use crate::up::DATA;
-use crate::up::control::{Answer, ask_for_failover};
+use crate::up::control::{Failover, Request, ask};
 
 /// Make a shard's replica its primary.
 #[derive(Debug, Args)]
@@ -27,10 +26,7 @@ pub struct FailoverArgs {
 
 /// Runs `picopay failover`.
 pub async fn run(args: FailoverArgs) -> anyhow::Result<ExitCode> {
-    let done = match ask_for_failover(&args.data, &args.name).await? {
-        Answer::Done(done) => done,
-        Answer::Failed(reason) => bail!("{reason}"),
-    };
+    let done: Failover = ask(&args.data, Request::Failover, &args.name).await?;
     args.output.print(&done, |done| {
         verdict_good(&format!(
             "{} is the primary of {} now: promoted in {} ms, and a new replica follows it since {} ms later.",

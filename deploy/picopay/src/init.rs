@@ -1,7 +1,7 @@
 //! The first and only deal of the slots.
 //!
 //! A service never chooses a slot's owner: an operator runs this once, and slots change hands afterwards only
-//! by a move. So it refuses whenever what it finds could be anything but a new cluster, or one whose init was
+//! by a move; a shard that comes later joins without any (`shard add`). So it refuses whenever what it finds could be anything but a new cluster, or one whose init was
 //! interrupted. Shards are dealt in the order of the file, so an interrupted init leaves the first few dealt.
 
 use std::ops::Range;
@@ -22,7 +22,8 @@ use crate::shard_db::{Patience, ShardDb};
 
 /// A statement, a whole migration and a COMMIT each take well under a second on an empty database; what takes longer
 /// waits for a lock or for a synchronous standby that is not there.
-const PATIENCE: Patience = Patience { connect: Duration::from_secs(10), statement: Duration::from_secs(30) };
+pub const PATIENCE: Patience =
+    Patience { connect: Duration::from_secs(10), statement: Duration::from_secs(30) };
 
 /// Held in every shard for the length of an init, so that two of them never mix their deals: "pico" and "init"
 /// in ASCII.
@@ -119,7 +120,7 @@ fn range_of(position: usize, count: usize) -> Range<u16> {
 }
 
 /// Two entries that lead to one database would deal it two ranges under one identity.
-async fn refuse_shared_databases(names: &[&str], databases: &[ShardDb]) -> anyhow::Result<()> {
+pub async fn refuse_shared_databases(names: &[&str], databases: &[ShardDb]) -> anyhow::Result<()> {
     let mut seen: Vec<(String, &str)> = Vec::new();
     for (name, database) in names.iter().zip(databases) {
         let sql = "SELECT system_identifier::text || '/' || current_database() FROM pg_control_system()";
@@ -136,13 +137,15 @@ async fn refuse_shared_databases(names: &[&str], databases: &[ShardDb]) -> anyho
 
 /// Takes the init lock of every shard, in order of their names so that of two inits one always gets the first.
 /// The locks go with the connections.
-async fn lock_out_other_inits(names: &[&str], databases: &[ShardDb]) -> anyhow::Result<()> {
+pub async fn lock_out_other_inits(names: &[&str], databases: &[ShardDb]) -> anyhow::Result<()> {
     let mut in_order: Vec<_> = names.iter().zip(databases).collect();
     in_order.sort_by_key(|(name, _)| **name);
     for (name, database) in in_order {
         let row = database.query_one("SELECT pg_try_advisory_lock($1)", &[&INIT_LOCK]).await?;
         if !row.get::<_, bool>(0) {
-            bail!("another `picopay init` is at work on {name}: let it end, then look with `picopay status`");
+            bail!(
+                "another `picopay init` or `shard add` is at work on {name}: let it end, then look with `picopay status`"
+            );
         }
     }
     Ok(())
@@ -150,29 +153,39 @@ async fn lock_out_other_inits(names: &[&str], databases: &[ShardDb]) -> anyhow::
 
 /// What a shard's database says of itself.
 #[derive(Debug, Default)]
-struct Contents {
-    identity: Option<Identity>,
-    owners: Vec<OwnerRow>,
-    has_users: bool,
+pub struct Contents {
+    /// Nothing before its first deal.
+    pub identity: Option<Identity>,
+    /// The slots that it has to do with.
+    pub owners: Vec<OwnerRow>,
+    /// Whether there is any user.
+    pub has_users: bool,
 }
 
+/// A row of `shard_identity`.
 #[derive(Debug, Clone, PartialEq)]
-struct Identity {
-    cluster_id: Uuid,
-    shard_name: String,
-    slot_count: i32,
-    slot_hash: String,
+pub struct Identity {
+    /// The cluster.
+    pub cluster_id: Uuid,
+    /// The shard.
+    pub shard_name: String,
+    /// Slots of the cluster.
+    pub slot_count: i32,
+    /// How users become slots.
+    pub slot_hash: String,
 }
 
+/// A row of `slot_owner`.
 #[derive(Debug, Clone, PartialEq)]
-struct OwnerRow {
+pub struct OwnerRow {
     slot: i16,
     state: String,
     owner: String,
     epoch: i64,
 }
 
-async fn read_contents(database: &ShardDb) -> anyhow::Result<Contents> {
+/// Reads it. The schema must be there.
+pub async fn read_contents(database: &ShardDb) -> anyhow::Result<Contents> {
     let identity = database
         .query("SELECT cluster_id, shard_name, slot_count, slot_hash FROM shard_identity", &[])
         .await?
@@ -266,7 +279,7 @@ fn plan(names: &[&str], found: &[Found], even_with_users: bool) -> anyhow::Resul
     if found.iter().any(|found| matches!(found, Found::Other(_))) {
         bail!(
             "this is no new cluster, so no slot was dealt. Check the connection strings; slots of a cluster that is \
-             in use change hands only by a move. Found:{}",
+             in use change hands only by a move, and a new shard joins it by `picopay shard add`. Found:{}",
             listing()
         );
     }

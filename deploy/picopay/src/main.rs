@@ -11,10 +11,13 @@ mod init;
 mod keys;
 mod migrate;
 mod output;
+mod ownership;
 mod probe;
+mod rebalance;
 mod shard;
-mod shard_db;
+mod slot;
 mod slot_runs;
+mod slots;
 mod status;
 mod up;
 mod verify;
@@ -22,6 +25,7 @@ mod verify;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use picopay::shard_db;
 
 /// Operate a PicoPay cluster.
 #[derive(Parser)]
@@ -41,9 +45,16 @@ enum Command {
     Init(init::InitArgs),
     /// Bring the schema of the shards up to date
     Migrate(migrate::MigrateArgs),
-    /// One shard and its synchronous standby
+    /// One shard: let it join, empty it, let it go on without its standby
     #[command(subcommand)]
     Shard(shard::ShardCommand),
+    /// Give every shard an even share of the slots, while charges go on
+    Rebalance(rebalance::RebalanceArgs),
+    /// Single slots
+    #[command(subcommand)]
+    Slot(slot::SlotCommand),
+    /// Show who owns which slots
+    Slots(slots::SlotsArgs),
     /// Make a shard's replica its primary, in the cluster that `up` runs on this machine
     Failover(failover::FailoverArgs),
     /// Show how the cluster is: slots, databases, nodes, Redis
@@ -66,11 +77,14 @@ async fn main() -> ExitCode {
         Command::Init(args) => init::run(args).await,
         Command::Migrate(args) => migrate::run(args).await,
         Command::Shard(command) => shard::run(command).await,
+        Command::Rebalance(args) => rebalance::run(args).await,
+        Command::Slot(command) => slot::run(command).await,
+        Command::Slots(args) => slots::run(args).await,
         Command::Failover(args) => failover::run(args).await,
         Command::Status(args) => status::run(args).await,
         Command::Verify(args) => verify::run(args).await,
         Command::Keys(command) => keys::run(command),
-        Command::Config(command) => config_check::run(command),
+        Command::Config(command) => config_check::run(command).await,
     };
     result.unwrap_or_else(|error| {
         anstream::eprintln!("picopay: {}", chain_of(&error));

@@ -10,9 +10,11 @@ use http_body_util::{BodyExt, Empty, Limited};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use picopay::mover::MOVER_LOCK;
 use picopay_shared::cluster::Shard;
 use picopay_shared::config::Secret;
 use picopay_shared::node_status::{Degradation, NodeStatus, STATUS_PATH};
+use picopay_shared::running_config::{CONFIG_PATH, RunningConfig};
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 use tokio_postgres::types::{Json, PgLsn};
@@ -88,8 +90,25 @@ pub struct LedgerState {
     pub degraded: Option<Degradation>,
     /// The slots it owns, in order.
     pub owned: Vec<u16>,
+    /// The slots that it has to do with and does not own, in order.
+    pub others: Vec<OtherSlot>,
+    /// Whether a mover has its lock there.
+    pub is_mover_at_work: bool,
     /// The last heartbeat it has; Unix time in milliseconds.
     pub beat_at_ms: Option<i64>,
+}
+
+/// A slot that is not the shard's own: on its way in, given away, or one that did not come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OtherSlot {
+    /// Which.
+    pub slot: u16,
+    /// `importing`, `released` or `aborted`.
+    pub state: String,
+    /// Who owns it, as far as this shard knows.
+    pub owner: String,
+    /// Whether rows of it are left.
+    pub has_rows: bool,
 }
 
 /// What Redis says.
@@ -150,14 +169,48 @@ async fn read_ledger_state(database: &ShardDb) -> Result<Option<LedgerState>, Db
     let owned = database
         .query("SELECT slot::integer FROM slot_owner WHERE state = 'owned' ORDER BY slot", &[])
         .await?;
+    let others = database.query(include_str!("sql/read_other_slots.sql"), &[]).await?;
+    let others = others.iter().filter_map(|row| {
+        let slot = u16::try_from(row.get::<_, i32>(0)).ok()?;
+        Some(OtherSlot { slot, state: row.get(1), owner: row.get(2), has_rows: row.get(3) })
+    });
+    let at_work = database.query_one(include_str!("sql/is_mover_at_work.sql"), &[&MOVER_LOCK]).await?;
     let beat =
         database.query("SELECT (extract(epoch FROM beat_at) * 1000)::bigint FROM heartbeat", &[]).await?;
     Ok(Some(LedgerState {
         identity: identity.first().map(|row| (row.get(0), row.get(1))),
         degraded,
         owned: owned.iter().filter_map(|row| u16::try_from(row.get::<_, i32>(0)).ok()).collect(),
+        others: others.collect(),
+        is_mover_at_work: at_work.get(0),
         beat_at_ms: beat.first().map(|row| row.get(0)),
     }))
+}
+
+/// Why a process does not tell what it goes by.
+#[derive(Debug)]
+pub enum NotTold {
+    /// It goes by another internal secret.
+    SecretRefused,
+    /// A line for people.
+    NoAnswer(String),
+}
+
+/// Asks a gateway or a node what it goes by.
+pub async fn running_config(url: &str, internal_secret: &Secret) -> Result<RunningConfig, NotTold> {
+    let client = Client::builder(TokioExecutor::new()).build_http();
+    let asked = timeout(NODE_TIMEOUT, ask(&client, url, CONFIG_PATH, internal_secret)).await;
+    match asked {
+        Err(_) => Err(NotTold::NoAnswer(format!("no answer in {} s", NODE_TIMEOUT.as_secs()))),
+        Ok(Err(reason)) => Err(NotTold::NoAnswer(reason)),
+        // A gateway's address may be public: to others than its own operators nothing is there.
+        Ok(Ok((StatusCode::UNAUTHORIZED | StatusCode::NOT_FOUND, _))) => Err(NotTold::SecretRefused),
+        Ok(Ok((StatusCode::OK, body))) => serde_json::from_slice(&body)
+            .map_err(|error| NotTold::NoAnswer(format!("its answer is no configuration: {error}"))),
+        Ok(Ok((status, _))) => {
+            Err(NotTold::NoAnswer(format!("it answers {status}: is this a gateway or a shard node?")))
+        }
+    }
 }
 
 async fn probe_node(
@@ -174,24 +227,35 @@ async fn ask_node(
     url: &str,
     internal_secret: &Secret,
 ) -> Result<NodeStatus, String> {
-    let request = Request::get(format!("{url}{STATUS_PATH}"))
-        .header(AUTHORIZATION, format!("Bearer {}", internal_secret.expose()))
-        .body(Empty::new())
-        .map_err(|error| format!("its URL or the internal_secret cannot be sent: {error}"))?;
-    let reply = client.request(request).await.map_err(|error| root_cause(&error))?;
-    match reply.status() {
+    let (status, body) = ask(client, url, STATUS_PATH, internal_secret).await?;
+    match status {
         StatusCode::OK => {}
         StatusCode::UNAUTHORIZED => {
             return Err("it refuses the internal_secret: is its cluster.toml another one?".to_owned());
         }
         status => return Err(format!("it answers {status}: is this a shard node?")),
     }
+    serde_json::from_slice(&body).map_err(|error| format!("its answer is no node status: {error}"))
+}
+
+async fn ask(
+    client: &Client<HttpConnector, Empty<Bytes>>,
+    url: &str,
+    path: &str,
+    internal_secret: &Secret,
+) -> Result<(StatusCode, Bytes), String> {
+    let request = Request::get(format!("{url}{path}"))
+        .header(AUTHORIZATION, format!("Bearer {}", internal_secret.expose()))
+        .body(Empty::new())
+        .map_err(|error| format!("its URL or the internal_secret cannot be sent: {error}"))?;
+    let reply = client.request(request).await.map_err(|error| root_cause(&error))?;
+    let status = reply.status();
     let body = Limited::new(reply.into_body(), NODE_STATUS_BYTES_MAX)
         .collect()
         .await
         .map_err(|error| format!("its answer broke off: {error}"))?
         .to_bytes();
-    serde_json::from_slice(&body).map_err(|error| format!("its answer is no node status: {error}"))
+    Ok((status, body))
 }
 
 async fn probe_redis(url: &str) -> RedisState {

@@ -1,10 +1,14 @@
-//! One shard and its synchronous standby: to go on without it, and to come back.
+//! One shard: to let it join a cluster and to empty it, and to go on without its synchronous standby and to come back.
 //!
-//! The shard's own database says which it is, in the row of `degradation`; its nodes read it there, so no file has to be
-//! changed and no node to be reached. Neither command needs more rights than the nodes have.
+//! Whether it is degraded, the shard's own database says in the row of `degradation`; its nodes read it there, so no file
+//! has to be changed and no node to be reached. No command here needs more rights than the nodes have.
 
+mod add;
 mod degrade;
+mod drain;
 mod restore;
+mod start;
+mod stop;
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -32,13 +36,21 @@ const NODES_POLL: Duration = Duration::from_millis(100);
 /// What can be done with one shard.
 #[derive(Debug, Subcommand)]
 pub enum ShardCommand {
+    /// Let a new, empty shard join the cluster, without slots: `rebalance` gives it some
+    Add(add::AddArgs),
+    /// Give every slot of a shard to the others, so that it can be removed
+    Drain(drain::DrainArgs),
     /// Let a shard go on without its synchronous standby: what it acknowledges is then on one machine only
     Degrade(degrade::DegradeArgs),
     /// End that, once the standby has everything
     Restore(restore::RestoreArgs),
+    /// Start the servers of a new shard, in the cluster that `up` runs on this machine
+    Start(start::StartArgs),
+    /// End the servers of a shard that owns nothing any more, in the cluster that `up` runs on this machine
+    Stop(stop::StopArgs),
 }
 
-/// What both commands take.
+/// What the commands about the standby take.
 #[derive(Debug, Args)]
 struct ShardArgs {
     /// The shard, as the cluster's file names it
@@ -62,8 +74,12 @@ struct NodeLine {
 /// Runs `picopay shard …`.
 pub async fn run(command: ShardCommand) -> anyhow::Result<ExitCode> {
     match command {
+        ShardCommand::Add(args) => add::run(args).await,
+        ShardCommand::Drain(args) => drain::run(args).await,
         ShardCommand::Degrade(args) => degrade::run(args).await,
         ShardCommand::Restore(args) => restore::run(args).await,
+        ShardCommand::Start(args) => start::run(args).await,
+        ShardCommand::Stop(args) => stop::run(args).await,
     }
 }
 

@@ -6,16 +6,19 @@
 use std::fmt;
 use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures_util::TryStreamExt;
+use bytes::Bytes;
+use futures_util::{SinkExt as _, TryStreamExt as _};
 use picopay_migrations::MigrationError;
 use picopay_shared::cluster::Shard;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_postgres::config::{Config, Host, TargetSessionAttrs};
+use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{AsyncMessage, Client, Connection, NoTls, Row};
 
@@ -71,6 +74,8 @@ pub enum DbError {
         place: Place,
         /// What the server says.
         reason: String,
+        /// Its code, if it was the server that said it.
+        code: Option<SqlState>,
     },
     /// A statement was not answered in time.
     #[error("{place}: no answer in {} s{hint}", .after.as_secs())]
@@ -82,6 +87,14 @@ pub enum DbError {
         /// What it may be.
         hint: &'static str,
     },
+}
+
+impl DbError {
+    /// Whether a lock was not to be had within `lock_timeout`. The database transaction is rolled back then, and the
+    /// connection as good as before.
+    pub fn is_lock_timeout(&self) -> bool {
+        matches!(self, Self::Failed { code: Some(code), .. } if *code == SqlState::LOCK_NOT_AVAILABLE)
+    }
 }
 
 /// A connection to one database of a shard, on which no statement waits for ever.
@@ -178,7 +191,7 @@ impl ShardDb {
     ) -> Result<(), DbError> {
         let read = async {
             let rows = self.connected.client.query_raw(sql, params.iter().copied()).await?;
-            let mut rows = std::pin::pin!(rows);
+            let mut rows = pin!(rows);
             while let Some(row) = rows.try_next().await? {
                 each(&row);
             }
@@ -217,8 +230,40 @@ impl ShardDb {
             Some(warning) => Err(DbError::Failed {
                 place: self.place.clone(),
                 reason: format!("COMMIT may be done or not: {warning}"),
+                code: None,
             }),
         }
+    }
+
+    /// A commit of its own, which stands behind everything in the log that was visible before: once it is acknowledged,
+    /// so is all of that. In a session with `synchronous_commit = on`.
+    ///
+    /// # Errors
+    /// [`DbError`]; nothing is known then.
+    pub async fn confirm(&self) -> Result<(), DbError> {
+        self.execute_all("BEGIN").await?;
+        self.query("SELECT pg_logical_emit_message(true, 'picopay', 'confirm')", &[]).await?;
+        self.commit().await
+    }
+
+    /// Whether the server, or the way to it, is known to be gone.
+    pub fn is_closed(&self) -> bool {
+        self.connected.client.is_closed()
+    }
+
+    /// Copies the rows that `from` (`COPY … TO STDOUT`) gives here into `target` by `into` (`COPY … FROM STDIN`), and
+    /// says how many there were. Any number of them fits in memory, and each wait is bounded, not the whole.
+    ///
+    /// # Errors
+    /// [`DbError`]; both connections are then of no more use.
+    pub async fn copy_into(&self, from: &str, target: &Self, into: &str) -> Result<u64, DbError> {
+        let source = self.bounded(self.connected.client.copy_out(from), "").await?;
+        let sink = target.bounded(target.connected.client.copy_in::<_, Bytes>(into), "").await?;
+        let (mut source, mut sink) = (pin!(source), pin!(sink));
+        while let Some(row) = self.bounded(source.try_next(), "").await? {
+            target.bounded(sink.feed(row), "").await?;
+        }
+        target.bounded(sink.as_mut().finish(), "").await
     }
 
     /// Brings the schema up to date and gives the names of the migrations that it took.
@@ -234,7 +279,7 @@ impl ShardDb {
                 MigrationError::Lock(source) => format!("{error}: {}", reason(source)),
                 MigrationError::Failed(source) => format!("{error}: {source}"),
             };
-            DbError::Failed { place, reason }
+            DbError::Failed { place, reason, code: None }
         })
     }
 
@@ -251,9 +296,9 @@ impl ShardDb {
     ) -> Result<T, DbError> {
         let after = self.statement_timeout;
         let answered = timeout(after, statement).await;
-        answered
-            .map_err(|_| DbError::Timeout { place: self.place.clone(), after, hint })?
-            .map_err(|error| DbError::Failed { place: self.place.clone(), reason: reason(&error) })
+        answered.map_err(|_| DbError::Timeout { place: self.place.clone(), after, hint })?.map_err(|error| {
+            DbError::Failed { place: self.place.clone(), reason: reason(&error), code: error.code().cloned() }
+        })
     }
 }
 

@@ -4,6 +4,7 @@
 //! comes within seconds. Under the table stands, in words, everything that is not as it should be.
 
 mod judgement;
+mod moves;
 mod screen;
 
 use std::process::ExitCode;
@@ -72,6 +73,8 @@ pub struct ShardStatus {
     pub cluster_id: Option<Uuid>,
     /// The slots it owns; null when none of its databases answers.
     pub slots: Option<OwnedSlots>,
+    /// Slots that are not its own, though it has to do with them: on their way in, given away, or not come.
+    pub other_slots: Vec<OtherSlots>,
     /// Its primary.
     pub primary: PrimaryStatus,
     /// Its replicas.
@@ -91,6 +94,19 @@ pub struct OwnedSlots {
     pub runs: SlotRuns,
     /// `primary`, or `replica` when only that answers.
     pub source: &'static str,
+}
+
+/// Slots of which a shard that does not own them says the same.
+#[derive(Debug, Serialize)]
+pub struct OtherSlots {
+    /// `importing`, `released` or `aborted`.
+    pub state: String,
+    /// Who owns them, as far as this shard knows.
+    pub owner: String,
+    /// Which.
+    pub runs: SlotRuns,
+    /// Those of them that have rows there.
+    pub with_rows: SlotRuns,
 }
 
 /// A primary.

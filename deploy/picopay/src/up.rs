@@ -14,15 +14,15 @@ use std::time::{Duration, Instant};
 use anstyle::{AnsiColor, Effects, Style};
 use anyhow::{Context as _, bail};
 use picopay_local::http_call::Answer;
-use picopay_local::{ClusterSpec, Data, LocalCluster};
+use picopay_local::{ClusterSpec, Data, LocalCluster, SHARDS_MAX};
 use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use uuid::Uuid;
 
 use crate::output::print;
 
-/// More shards than this do not fit on one machine: each is two PostgreSQL servers.
-const SHARDS_MAX: u16 = 64;
+/// Of a new cluster: one is no sharding, and each more is two PostgreSQL servers more.
+const SHARDS: usize = 2;
 
 /// Where the other commands look for a cluster too.
 pub const DATA: &str = ".picopay";
@@ -43,9 +43,9 @@ const RED: Style = AnsiColor::Red.on_default().effects(Effects::BOLD);
 /// What `picopay up` takes.
 #[derive(Debug, clap::Args)]
 pub struct UpArgs {
-    /// How many shards, each with its own PostgreSQL primary and replica
-    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=i64::from(SHARDS_MAX)))]
-    shards: u16,
+    /// How many shards, each with its own PostgreSQL primary and replica [default: as many as it has, 2 for a new one]
+    #[arg(long, value_parser = parse_shards)]
+    shards: Option<usize>,
     /// Where the cluster's data is kept between runs
     #[arg(long, value_name = "FOLDER", default_value = DATA)]
     data: PathBuf,
@@ -65,7 +65,7 @@ pub async fn run(args: UpArgs) -> anyhow::Result<ExitCode> {
     let mut stop = StopSignals::listen()?;
     let started = Instant::now();
     let spec = spec(&args);
-    let shards = args.shards;
+    let shards = spec.shards;
     print(&format!("Starting {shards} {}: PostgreSQL, Redis, nodes, gateway …", plural(shards, "shard")));
     let cluster = tokio::select! {
         started = LocalCluster::start(spec) => started?,
@@ -78,7 +78,7 @@ pub async fn run(args: UpArgs) -> anyhow::Result<ExitCode> {
     if !args.no_demo {
         make_demo_user(&cluster).await?;
     }
-    // Without it the cluster runs as well; only `picopay failover` does not reach it.
+    // Without it the cluster runs as well; only `picopay failover` and its like do not reach it.
     let requests = control::listen(&args.data).inspect_err(|error| print(&format!("{error:#}"))).ok();
     print(&welcome(&cluster, &args, started.elapsed()));
 
@@ -95,8 +95,10 @@ pub async fn run(args: UpArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn spec(args: &UpArgs) -> ClusterSpec {
+    // Shards may have joined and left since it was made.
+    let kept = if args.fresh { None } else { LocalCluster::shards_kept_in(&args.data) };
     ClusterSpec {
-        shards: usize::from(args.shards),
+        shards: args.shards.or(kept).unwrap_or(SHARDS),
         data: Data::Kept { folder: args.data.clone(), is_fresh: args.fresh },
         gateway_listen: Some(args.listen),
         ..ClusterSpec::default()
@@ -192,7 +194,13 @@ fn shell_quoted(text: &str) -> String {
     if text.chars().all(is_plain) { text.to_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
 
-fn plural(count: u16, noun: &str) -> String {
+/// More than the largest number do not fit on one machine.
+fn parse_shards(text: &str) -> Result<usize, String> {
+    let shards = text.parse().ok().filter(|shards| (1..=SHARDS_MAX).contains(shards));
+    shards.ok_or_else(|| format!("a number from 1 to {SHARDS_MAX}"))
+}
+
+fn plural(count: usize, noun: &str) -> String {
     if count == 1 { noun.to_owned() } else { format!("{noun}s") }
 }
 

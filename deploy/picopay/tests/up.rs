@@ -40,7 +40,11 @@ impl Place {
 
     fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_picopay"));
-        command.args(["up", "--shards", "1", "--data"]).arg(self.data());
+        command.args(["up", "--data"]).arg(self.data());
+        // One is enough; a folder that holds a cluster says itself how many there are.
+        if !self.data().join("layout").exists() {
+            command.args(["--shards", "1"]);
+        }
         command.env("PICOPAY_GATEWAY__LISTEN", &self.listen).stdin(Stdio::null());
         command
     }
@@ -216,4 +220,30 @@ async fn another_terminal_fails_a_shard_over_and_the_money_stays() {
     }
     assert_eq!((before.as_str(), up.balance().await.as_str()), ("1000.00", "950.00"));
     up.end_with(Signal::SIGINT);
+}
+
+#[tokio::test]
+async fn another_terminal_starts_a_shard_and_stops_it_again() {
+    let place = Place::new();
+    let shard = |what: &str, name: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_picopay"));
+        command.args(["shard", what, name, "--data"]).arg(place.data());
+        command.stdin(Stdio::null()).output().unwrap()
+    };
+    let up = place.up();
+    let started = shard("start", "shard-2");
+    let said = String::from_utf8_lossy(&started.stdout).into_owned();
+    assert!(started.status.success(), "{said}{}", String::from_utf8_lossy(&started.stderr));
+    assert!(said.contains("name = \"shard-2\"") && said.contains("picopay rebalance --plan"), "{said}");
+    assert!(processes_of(&place.data()).iter().any(|(_, line)| line.contains("shard-2-node-1.toml")));
+
+    let refused = shard("stop", "shard-1");
+    let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(refused.status.code() == Some(1) && told.contains("picopay shard drain shard-1"), "{told}");
+    let stopped = shard("stop", "shard-2");
+    assert!(stopped.status.success(), "{}", String::from_utf8_lossy(&stopped.stderr));
+    assert!(!processes_of(&place.data()).iter().any(|(_, line)| line.contains("shard-2")));
+    assert_eq!(up.balance().await, "1000.00");
+    assert!(up.end_with(Signal::SIGINT).1.success());
+    assert_eq!(processes_of(&place.data()), []);
 }

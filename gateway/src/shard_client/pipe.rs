@@ -16,9 +16,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
-use super::Shard;
 use super::attempts::{Attempt, Done, NotSent};
 use super::refusal_pace;
+use super::shard::Shard;
 use super::wire::{Ask, CallError};
 use crate::session;
 

@@ -3,9 +3,11 @@
 //! The difference between *not sent* and *unanswered* is the difference between "nothing happened" and "maybe", so
 //! it is drawn here, where the connection is known: only a connect that failed counts as not sent.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use axum::http::{HeaderValue, Method, Request, StatusCode, Uri, header};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -15,6 +17,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use picopay_shared::cluster::Shard;
 use picopay_shared::command::WRITE_PATH;
 use picopay_shared::config::Secret;
+use picopay_shared::internal_secret::PREVIOUS_VALID_FOR;
 use picopay_shared::node_status::STATUS_PATH;
 use picopay_shared::query::{DEADLINE_HEADER, READ_PATH};
 use tokio::time::{Instant, timeout_at};
@@ -43,12 +46,41 @@ pub fn connections(config: &ShardClientConfig) -> NodeConnections {
         .build(connector)
 }
 
+/// What shows nodes that a request comes from a gateway of theirs.
+#[derive(Debug)]
+pub struct Bearers {
+    newest: HeaderValue,
+    /// For nodes that have not heard of a change yet, as long as such a node can be.
+    previous: Option<(HeaderValue, Instant)>,
+}
+
+impl Bearers {
+    /// With this secret.
+    pub fn of(secret: &Secret) -> Self {
+        let mut newest = HeaderValue::from_str(&format!("Bearer {}", secret.expose()))
+            .unwrap_or_else(|_| HeaderValue::from_static("Bearer"));
+        newest.set_sensitive(true);
+        Self { newest, previous: None }
+    }
+
+    /// After the secret became this one.
+    #[must_use]
+    pub fn changed_to(&self, secret: &Secret) -> Self {
+        let previous = (self.newest.clone(), Instant::now() + PREVIOUS_VALID_FOR);
+        Self { previous: Some(previous), ..Self::of(secret) }
+    }
+
+    fn previous(&self) -> Option<&HeaderValue> {
+        self.previous.as_ref().filter(|(_, until)| Instant::now() < *until).map(|(bearer, _)| bearer)
+    }
+}
+
 /// The nodes of one shard.
 #[derive(Debug)]
 pub struct Nodes {
     shard: String,
     connections: NodeConnections,
-    bearer: HeaderValue,
+    bearers: Arc<ArcSwap<Bearers>>,
     all: Vec<Node>,
     started: Instant,
 }
@@ -87,10 +119,7 @@ pub enum CallError {
 
 impl Nodes {
     /// The nodes that `cluster.toml` names for a shard.
-    pub fn new(shard: &Shard, secret: &Secret, connections: NodeConnections) -> Self {
-        let mut bearer = HeaderValue::from_str(&format!("Bearer {}", secret.expose()))
-            .unwrap_or_else(|_| HeaderValue::from_static("Bearer"));
-        bearer.set_sensitive(true);
+    pub fn new(shard: &Shard, bearers: Arc<ArcSwap<Bearers>>, connections: NodeConnections) -> Self {
         let uri = |url: &str, path: &str| {
             Uri::try_from(format!("{url}{path}"))
                 .unwrap_or_else(|_| Uri::from_static("http://invalid.invalid/"))
@@ -105,10 +134,15 @@ impl Nodes {
         Self {
             shard: shard.name.clone(),
             connections,
-            bearer,
+            bearers,
             all: shard.nodes.iter().map(node).collect(),
             started: Instant::now(),
         }
+    }
+
+    /// Whether these are the nodes at these URLs, in this order.
+    pub fn are(&self, urls: &[String]) -> bool {
+        self.all.iter().map(|node| &node.url).eq(urls)
     }
 
     /// How many there are.
@@ -143,27 +177,14 @@ impl Nodes {
         deadline: Instant,
     ) -> Result<Bytes, CallError> {
         let node = &self.all[position];
-        let request = self.request(ask, node, body, deadline);
-        let call = async {
-            let response = self.connections.request(request).await.map_err(|error| {
-                let is_unsent = error.is_connect();
-                self.log_failure(ask, node, &error);
-                if is_unsent { CallError::Unreachable } else { CallError::Unanswered }
-            })?;
-            let status = response.status();
-            let body = response.into_body().collect().await.map_err(|error| {
-                self.log_failure(ask, node, &error);
-                CallError::Unanswered
-            })?;
-            Ok((status, body.to_bytes()))
-        };
-        let answer = match timeout_at(deadline, call).await {
-            Ok(answer) => answer,
-            Err(_elapsed) => {
-                warn!(shard = self.shard, node = node.url, ?ask, "the node did not answer in time");
-                Err(CallError::Unanswered)
-            }
-        };
+        let bearers = self.bearers.load_full();
+        let mut answer = self.call(ask, node, body.clone(), deadline, &bearers.newest).await;
+        // It did not look at the request, so that it can be sent again: it has not heard of the new secret yet.
+        if let Ok((StatusCode::UNAUTHORIZED, _)) = &answer
+            && let Some(previous) = bearers.previous()
+        {
+            answer = self.call(ask, node, body, deadline, previous).await;
+        }
         match answer {
             Ok((StatusCode::OK, body)) => Ok(body),
             Ok((status, _)) => {
@@ -177,23 +198,33 @@ impl Nodes {
         }
     }
 
-    fn request(&self, ask: Ask, node: &Node, body: Bytes, deadline: Instant) -> Request<Full<Bytes>> {
-        let (method, uri) = match ask {
-            Ask::Write => (Method::POST, &node.write),
-            Ask::Read => (Method::POST, &node.read),
-            Ask::Status => (Method::GET, &node.status),
+    async fn call(
+        &self,
+        ask: Ask,
+        node: &Node,
+        body: Bytes,
+        deadline: Instant,
+        bearer: &HeaderValue,
+    ) -> Result<(StatusCode, Bytes), CallError> {
+        let mut request = request(ask, node, body, deadline);
+        request.headers_mut().insert(header::AUTHORIZATION, bearer.clone());
+        let call = async {
+            let response = self.connections.request(request).await.map_err(|error| {
+                let is_unsent = error.is_connect();
+                self.log_failure(ask, node, &error);
+                if is_unsent { CallError::Unreachable } else { CallError::Unanswered }
+            })?;
+            let status = response.status();
+            let body = response.into_body().collect().await.map_err(|error| {
+                self.log_failure(ask, node, &error);
+                CallError::Unanswered
+            })?;
+            Ok((status, body.to_bytes()))
         };
-        let mut request = Request::new(Full::new(body));
-        *request.method_mut() = method;
-        *request.uri_mut() = uri.clone();
-        request.headers_mut().insert(header::AUTHORIZATION, self.bearer.clone());
-        // A batch carries its own, and a status is always wanted at once.
-        if ask == Ask::Read {
-            let left = deadline.saturating_duration_since(Instant::now()).saturating_sub(WAY_BACK);
-            let left_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
-            request.headers_mut().insert(DEADLINE_HEADER, HeaderValue::from(left_ms));
-        }
-        request
+        timeout_at(deadline, call).await.unwrap_or_else(|_elapsed| {
+            warn!(shard = self.shard, node = node.url, ?ask, "the node did not answer in time");
+            Err(CallError::Unanswered)
+        })
     }
 
     /// The preferred one first, then the others in turn; those that just failed last.
@@ -229,6 +260,24 @@ impl Nodes {
             }
         }
     }
+}
+
+fn request(ask: Ask, node: &Node, body: Bytes, deadline: Instant) -> Request<Full<Bytes>> {
+    let (method, uri) = match ask {
+        Ask::Write => (Method::POST, &node.write),
+        Ask::Read => (Method::POST, &node.read),
+        Ask::Status => (Method::GET, &node.status),
+    };
+    let mut request = Request::new(Full::new(body));
+    *request.method_mut() = method;
+    *request.uri_mut() = uri.clone();
+    // A batch carries its own, and a status is always wanted at once.
+    if ask == Ask::Read {
+        let left = deadline.saturating_duration_since(Instant::now()).saturating_sub(WAY_BACK);
+        let left_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
+        request.headers_mut().insert(DEADLINE_HEADER, HeaderValue::from(left_ms));
+    }
+    request
 }
 
 /// A client error says that the node did not look at the request, as does 503. Any other status may come from the

@@ -9,6 +9,7 @@ use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use picopay_local::{ClusterSpec, LocalCluster};
+use picopay_shared::slot::{SLOT_COUNT, UserId};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -33,6 +34,7 @@ pub struct Answer {
     pub is_replayed: bool,
     pub source: Option<String>,
     pub session: Option<String>,
+    pub retry_after: Option<String>,
     pub body: String,
 }
 
@@ -73,6 +75,16 @@ impl TestCluster {
             .await;
         }
         user
+    }
+
+    /// A new user of the first shard of two with so many USD.
+    pub async fn user_of_first_shard(&self, balance: &str) -> i64 {
+        loop {
+            let user = self.user_with(balance).await;
+            if UserId::try_from(user).unwrap().slot().get() < SLOT_COUNT / 2 {
+                return user;
+            }
+        }
     }
 
     pub async fn stop(self) {
@@ -121,8 +133,22 @@ impl Client {
             is_replayed: text("idempotent-replayed").as_deref() == Some("true"),
             source: text("picopay-source"),
             session: text("picopay-session"),
+            retry_after: text("retry-after"),
             body: String::from_utf8(bytes.to_vec()).unwrap(),
         })
+    }
+
+    /// A counter or gauge of the gateway, summed over its labels.
+    pub async fn metric(&self, name: &str) -> f64 {
+        let text = self.get("/metrics").await.expect("an answer").body;
+        let of_name = |line: &&str| line.split(['{', ' ']).next() == Some(name);
+        let values = text.lines().filter(of_name).map(|line| line.rsplit(' ').next().unwrap());
+        values.map(|value| value.parse::<f64>().unwrap()).sum()
+    }
+
+    pub async fn refund(&self, charge_id: &str, key: Uuid, amount: &str) -> Answer {
+        let body = json!({"transaction_id": charge_id, "amount": amount});
+        self.post("/refund", Some(key), &body).await.expect("an answer")
     }
 
     pub async fn charge(&self, user: i64, key: Uuid, amount: &str) -> Answer {

@@ -2,8 +2,10 @@
 //! real processes, and the faults are real signals.
 
 mod client;
+mod load;
 
 mod faults;
+mod moving;
 mod one_key;
 mod overdraw;
 mod sessions;

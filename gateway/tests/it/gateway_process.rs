@@ -4,9 +4,11 @@ use std::net::TcpListener;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use http::Method;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use picopay_local::http_call;
+use picopay_local::http_call::{self, Answer};
+use picopay_shared::running_config::CONFIG_PATH;
 use sha2::{Digest, Sha256};
 
 use crate::api::Api;
@@ -15,7 +17,7 @@ use crate::api::Api;
 pub struct GatewayProcess {
     child: Child,
     pub api: Api,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 /// One `[[keys]]` entry.
@@ -36,7 +38,7 @@ impl GatewayProcess {
     pub async fn start(cluster_toml: &str, gateway_toml: &str) -> Self {
         let (mut command, folder, api) = prepare(cluster_toml, gateway_toml);
         let child = command.spawn().unwrap();
-        let process = Self { child, api, _folder: folder };
+        let process = Self { child, api, folder };
         let url = format!("{}/health", process.api.url);
         let deadline = Instant::now() + Duration::from_secs(20);
         while http_call::get(&url).await.is_err() {
@@ -47,8 +49,30 @@ impl GatewayProcess {
     }
 
     pub fn terminate(&self) {
+        self.send(Signal::SIGTERM);
+    }
+
+    /// Puts another `cluster.toml` in the place of the one there, as editors do. The gateway has to notice by itself.
+    pub fn replace_cluster(&self, cluster_toml: &str) {
+        let (new, file) = (self.folder.path().join("new"), self.folder.path().join("cluster.toml"));
+        std::fs::write(&new, cluster_toml).unwrap();
+        std::fs::rename(new, file).unwrap();
+    }
+
+    /// Asks it to reload.
+    pub fn hang_up(&self) {
+        self.send(Signal::SIGHUP);
+    }
+
+    /// What it goes by, told to who shows this secret.
+    pub async fn running_config(&self, secret: &str) -> Answer {
+        let bearer = format!("Bearer {secret}");
+        self.api.call(Method::GET, CONFIG_PATH, &[("authorization", &bearer)], "").await
+    }
+
+    fn send(&self, signal: Signal) {
         let pid = i32::try_from(self.child.id()).unwrap();
-        kill(Pid::from_raw(pid), Signal::SIGTERM).unwrap();
+        kill(Pid::from_raw(pid), signal).unwrap();
     }
 
     /// Waits until it ends.

@@ -12,6 +12,8 @@ mod docs;
 mod history;
 mod lost_replies;
 mod metrics;
+mod moved_away;
 mod protection;
+mod reload;
 mod start_and_stop;
 mod values;

@@ -4,6 +4,7 @@
 //! the whole request, before it says anything.
 
 use std::collections::VecDeque;
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -38,6 +39,8 @@ pub enum Step {
     Unknown,
     /// Says that the slot is elsewhere.
     Moved,
+    /// Says that the slot has gone to `shard-9`, at a higher epoch than the node still claims for itself.
+    MovedAway,
     /// Answers with this status and nothing else.
     Reject(u16),
 }
@@ -49,6 +52,10 @@ pub struct ScriptedNode {
 }
 
 struct State {
+    shard: String,
+    owned: OwnedRange,
+    /// What it wants to be shown, if it looks.
+    secret: Mutex<Option<String>>,
     script: Mutex<VecDeque<Step>>,
     seen: Mutex<Vec<WriteBatch>>,
     reads_left_ms: Mutex<Vec<u64>>,
@@ -56,12 +63,20 @@ struct State {
 }
 
 impl ScriptedNode {
-    /// Follows the script batch by batch; after its end every batch is booked.
+    /// Follows the script batch by batch; after its end every batch is booked. The only shard of its cluster.
     pub async fn start(script: &[Step]) -> Self {
+        Self::start_as("shard-1", 0..=4095, script).await
+    }
+
+    /// The same for one shard of several, which owns these slots.
+    pub async fn start_as(name: &str, slots: RangeInclusive<u16>, script: &[Step]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let script = Mutex::new(script.iter().copied().collect());
         let state = Arc::new(State {
+            shard: name.to_owned(),
+            owned: OwnedRange { first: *slots.start(), last: *slots.end(), epoch: 1 },
+            secret: Mutex::default(),
             script,
             seen: Mutex::default(),
             reads_left_ms: Mutex::default(),
@@ -86,6 +101,11 @@ impl ScriptedNode {
         self.state.is_frozen.store(false, Ordering::Relaxed);
     }
 
+    /// From now on it refuses who does not show this.
+    pub fn want(&self, secret: &str) {
+        *self.state.secret.lock().unwrap() = Some(secret.to_owned());
+    }
+
     /// How long the gateway said that it waits, of each read that arrived.
     pub fn reads_left_ms(&self) -> Vec<u64> {
         self.state.reads_left_ms.lock().unwrap().clone()
@@ -108,6 +128,11 @@ async fn serve(mut stream: TcpStream, state: Arc<State>) {
             tokio::time::sleep(Duration::from_mins(1)).await;
             return;
         }
+        let wanted = state.secret.lock().unwrap().clone();
+        if wanted.is_some_and(|secret| !head.contains(&format!("authorization: bearer {secret}\r\n"))) {
+            respond(&mut stream, 401, b"").await;
+            continue;
+        }
         if path == READ_PATH {
             let left = head.lines().find_map(|line| line.strip_prefix(&format!("{DEADLINE_HEADER}: ")));
             state.reads_left_ms.lock().unwrap().push(left.expect("a deadline").trim().parse().unwrap());
@@ -117,11 +142,12 @@ async fn serve(mut stream: TcpStream, state: Arc<State>) {
         }
         if path != WRITE_PATH {
             let status = NodeStatus {
-                shard: "shard-1".into(),
+                shard: state.shard.clone(),
                 is_ready: true,
                 not_ready_reason: None,
                 degraded: None,
-                owned: vec![OwnedRange { first: 0, last: 4095, epoch: 1 }],
+                owned: vec![state.owned],
+                importing: Vec::new(),
                 replica_lag_ms: None,
                 cache: CacheState::Off,
             };
@@ -143,6 +169,10 @@ async fn serve(mut stream: TcpStream, state: Arc<State>) {
             Step::Moved => {
                 |command| Outcome::Moved(Moved { slot: command.operation.slot(), owner: None, epoch: 1 })
             }
+            Step::MovedAway => |command| {
+                let owner = Some("shard-9".to_owned());
+                Outcome::Moved(Moved { slot: command.operation.slot(), owner, epoch: 2 })
+            },
             Step::HangUp => return,
             Step::Stall => {
                 tokio::time::sleep(Duration::from_mins(1)).await;

@@ -10,6 +10,7 @@ use picopay_local::ClusterSpec;
 use serde::Serialize;
 
 use super::cpu::Memory;
+use super::history;
 use super::pace::Pace;
 use super::saturation::{CONNECTIONS, measure};
 use super::stand::{LoadFigures, Proof, Stand};
@@ -103,7 +104,7 @@ impl FullBench<'_> {
         let variants =
             vec![("empty".to_owned(), base()), (format!("{} existing", self.pace.existing), base())];
         let mut stands = self.start_all(variants).await?;
-        fill_history(&stands[1].1, self.pace.existing).await?;
+        history::fill(&stands[1].1, self.pace.existing).await?;
         let existing = self.compare(&mut stands).await?;
         self.end_all(stands).await?;
 
@@ -197,28 +198,4 @@ impl Variant {
             rounds,
         }
     }
-}
-
-/// Gives the users a past: so many charges in all, in books that stay closed.
-async fn fill_history(stand: &Stand, transactions: u64) -> anyhow::Result<()> {
-    let started = std::time::Instant::now();
-    let mut users: i64 = 0;
-    for primary in stand.primaries() {
-        users += primary.query_one("SELECT count(*) FROM users", &[]).await?.try_get::<_, i64>(0)?;
-    }
-    let turns = i64::try_from(transactions)? / users.max(1);
-    let fill = stand.primaries().iter().map(|primary| async move {
-        // The rows are right by construction, and verify looks at each. Foreign keys would take twice the time.
-        primary.batch_execute("SET session_replication_role = replica").await?;
-        let insert = primary.prepare(include_str!("sql/fill_history.sql")).await?;
-        for turn in 1..=turns {
-            primary.execute(&insert, &[&turn]).await?;
-        }
-        primary.execute(include_str!("sql/fill_history_balances.sql"), &[]).await?;
-        primary.batch_execute("RESET session_replication_role").await
-    });
-    futures_util::future::try_join_all(fill).await.context("the users' past cannot be filled in")?;
-    stand.settle().await?;
-    eprintln!("{} charges filled in, in {:.0} s", turns * users, started.elapsed().as_secs_f64());
-    Ok(())
 }

@@ -270,6 +270,26 @@ impl Stand {
         Ok(sum)
     }
 
+    /// Where acknowledgements go.
+    pub fn acks(&self) -> AckSinks {
+        self.acks.sinks()
+    }
+
+    /// A plan for a load of another kind: for this cluster, and as patient.
+    pub fn plan_of_charges(&self) -> Plan {
+        Plan {
+            target: self.target.clone(),
+            rhythm: Rhythm::Closed,
+            connections: 1,
+            threads: THREADS,
+            warmup: Duration::ZERO,
+            duration: Duration::ZERO,
+            request_timeout: REQUEST_TIMEOUT,
+            seed: 1,
+            shards: Arc::clone(&self.shards),
+        }
+    }
+
     /// All errors so far, by name.
     pub fn errors(&self) -> &Errors {
         &self.errors

@@ -14,10 +14,10 @@ use picopay_shared::slot::UserId;
 use serde_json::Value;
 
 use super::client::Client;
-use super::findings::{Finding, Findings, Promise};
-use super::ledger::{Entry, describe, text};
+use super::ledger::Entry;
+use crate::findings::{Finding, Findings, Promise};
 use crate::verify;
-use crate::write::{AnsweredTransaction, WriteAnswer};
+use crate::write::{AnsweredTransaction, WriteAnswer, describe, text};
 
 /// How long a replica may take to have everything after the load has ended.
 const CATCH_UP: Duration = Duration::from_mins(1);
@@ -57,8 +57,8 @@ impl Audit {
         findings: Findings,
     ) -> anyhow::Result<Self> {
         let mut rows = Vec::new();
-        for (position, shard) in cluster.shards().iter().enumerate() {
-            let database = cluster.connect_primary(position).await?;
+        for shard in cluster.shards() {
+            let database = shard.connect_primary().await?;
             let sql = include_str!("sql/all_transactions.sql");
             let scale = i32::try_from(currency.scale())?;
             for row in database.query(sql, &[&scale]).await.context("the transactions cannot be read")? {
@@ -207,9 +207,8 @@ async fn read_pages(client: &Client, user: UserId) -> anyhow::Result<Vec<Value>>
 /// # Errors
 /// When one does not get there.
 pub async fn wait_for_replicas(cluster: &LocalCluster) -> anyhow::Result<()> {
-    for position in 0..cluster.shards().len() {
-        let (primary, replica) =
-            (cluster.connect_primary(position).await?, cluster.connect_replica(position).await?);
+    for shard in cluster.shards() {
+        let (primary, replica) = (shard.connect_primary().await?, shard.connect_replica().await?);
         let end: String =
             primary.query_one("SELECT pg_current_wal_flush_lsn()::text", &[]).await?.try_get(0)?;
         let has_it = "SELECT pg_last_wal_replay_lsn() >= $1::text::pg_lsn";

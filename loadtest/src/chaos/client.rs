@@ -10,10 +10,10 @@ use serde_json::Value;
 
 use super::clock::Clock;
 use super::errors::{Errors, Failure, What};
-use super::findings::{Finding, Findings, Promise};
-use super::ledger::{Acknowledged, Asking, Ledger, Reply, Told, describe, text};
+use super::ledger::{Acknowledged, Asking, Ledger, Reply, Told};
+use crate::findings::{Finding, Findings, Promise};
 use crate::shard_map::ShardMap;
-use crate::write::{Wish, Write, amount_text};
+use crate::write::{Wish, Write, amount_text, describe, text};
 
 /// Comes with a write's answer; a read that shows it sees that write.
 const SESSION: &str = "picopay-session";

@@ -10,7 +10,7 @@ use std::time::Duration;
 use picopay_shared::slot::UserId;
 
 use super::fault::Kind;
-use super::findings::{Finding, Findings, Promise};
+use crate::findings::{Finding, Findings, Promise};
 
 /// After users are served again, what was on its way through the gateway may still come to a bad end: its own deadline
 /// for a shard's call (2 s) and some for a busy machine.

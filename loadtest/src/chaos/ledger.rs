@@ -10,10 +10,10 @@ use std::time::Duration;
 use picopay_shared::money::Currency;
 
 use super::clock::Clock;
-use super::findings::{Finding, Findings, Promise};
 use crate::acks::AckSink;
+use crate::findings::{Finding, Findings, Promise};
 use crate::random::Random;
-use crate::write::{UuidText, Wish, Write, WriteAnswer};
+use crate::write::{UuidText, Wish, Write, WriteAnswer, describe};
 
 /// A charge that was refunded already is refunded once more this often, to be refused.
 const REFUND_TWICE: f64 = 0.2;
@@ -250,27 +250,13 @@ fn read_acknowledgement<'a>(
     Ok((id, Box::new(move |acks| acks.record(&transaction))))
 }
 
-/// A write in words.
-pub fn describe(write: &Write) -> String {
-    let what = match write.wish {
-        Wish::Charge | Wish::TopUp => format!("{} of {} minor units", write.wish.as_str(), write.minor_units),
-        Wish::Refund { charge } => format!("refund of {}", text(&charge)),
-    };
-    format!("{what}, user {}, key {}", write.user, text(&write.key))
-}
-
-/// A UUID as text.
-pub fn text(uuid: &UuidText) -> String {
-    String::from_utf8_lossy(uuid).into_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use picopay_shared::slot::UserId;
 
     use super::*;
     use crate::acks::AckFile;
-    use crate::write::KeySource;
+    use crate::write::{KeySource, text};
 
     fn ledger(acks: &AckFile) -> (Ledger, Findings) {
         let (findings, usd) = (Findings::default(), Currency::parse("USD").unwrap());

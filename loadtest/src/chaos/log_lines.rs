@@ -5,7 +5,7 @@ use std::path::Path;
 
 use jiff::Timestamp;
 
-use super::findings::Finding;
+use crate::findings::Finding;
 
 /// How far from the moment a line may be.
 const AROUND_MS: i64 = 400;
@@ -48,8 +48,8 @@ fn time_of(line: &str) -> Option<i64> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::findings::Promise;
     use super::*;
+    use crate::findings::Promise;
 
     #[test]
     fn the_lines_that_name_a_key_or_are_of_its_moment_are_found_in_every_log() {

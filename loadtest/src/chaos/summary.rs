@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::findings::{Findings, Promise};
+use crate::findings::{Findings, Promise};
 
 /// What a run found.
 #[derive(Debug, Clone, Serialize)]

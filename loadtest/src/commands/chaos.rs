@@ -5,12 +5,11 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 use clap::Args;
-use picopay_loadtest::chaos::summary::Summary;
-use picopay_loadtest::chaos::{Broken, Chaos, Promise};
+use picopay_loadtest::chaos::{Broken, Chaos};
+use picopay_loadtest::findings::Promise;
 use picopay_loadtest::run::Stop;
-use tokio::runtime::Builder;
 
-use super::{Failure, usage};
+use super::{Failure, on_threads, usage};
 
 /// The flags of `chaos`.
 #[derive(Debug, Clone, Args)]
@@ -32,9 +31,6 @@ pub struct ChaosArgs {
 /// Long enough for some faults, and for a day.
 const MINUTES: std::ops::RangeInclusive<f64> = 0.25..=1_440.0;
 
-/// For clients and wires, which are idle nearly always.
-const THREADS: usize = 2;
-
 /// Runs it.
 pub async fn run(args: ChaosArgs, stop: &Stop) -> Result<(), Failure> {
     if !MINUTES.contains(&args.minutes) {
@@ -44,7 +40,8 @@ pub async fn run(args: ChaosArgs, stop: &Stop) -> Result<(), Failure> {
     let seed = args.seed.unwrap_or_else(|| u64::from(rand::random::<u16>()));
     let time = Duration::from_secs_f64(args.minutes * 60.0);
     let chaos = Chaos { seed, time, out: args.out, broken: args.broken };
-    let summary = run_on_threads(chaos, stop.clone()).await?;
+    let stop = stop.clone();
+    let summary = on_threads(async move || chaos.run(&stop).await).await?;
     // The last line, for programs.
     println!("{}", serde_json::to_string(&summary).map_err(anyhow::Error::from)?);
     if summary.holds {
@@ -55,14 +52,4 @@ pub async fn run(args: ChaosArgs, stop: &Stop) -> Result<(), Failure> {
         Some(count) => Some(format!("{name} {count}")),
     });
     Err(anyhow!("promises were broken: {}", broken.collect::<Vec<_>>().join(", ")).into())
-}
-
-/// Faults strike from a thread of their own, and clients and wires have others: what blocks the one, such as the files of a
-/// server that is made anew, must not be a fault of the others.
-async fn run_on_threads(chaos: Chaos, stop: Stop) -> anyhow::Result<Summary> {
-    let striking = tokio::task::spawn_blocking(move || {
-        let runtime = Builder::new_multi_thread().worker_threads(THREADS).enable_all().build()?;
-        runtime.block_on(chaos.run(&stop))
-    });
-    striking.await?
 }

@@ -150,6 +150,11 @@ impl Connection {
         &self.input[head.body.clone()]
     }
 
+    /// The session token of the last answer.
+    pub fn session(&self, head: &Head) -> Option<&[u8]> {
+        head.session.clone().map(|place| &self.input[place])
+    }
+
     fn finish_connect(&mut self) -> Progress {
         let Some(stream) = &self.stream else { return Progress::Pending };
         let failure = stream.take_error().ok().flatten();

@@ -16,6 +16,8 @@ pub struct Head {
     pub body: Range<usize>,
     /// Whether it said `Idempotent-Replayed: true`.
     pub is_replayed: bool,
+    /// Where the value of `PicoPay-Session` is, likewise.
+    pub session: Option<Range<usize>>,
     /// Whether the connection ends with it.
     pub closes: bool,
 }
@@ -61,10 +63,10 @@ pub fn read(bytes: &[u8]) -> Result<Read, Malformed> {
         return if is_status_start(bytes) { Ok(Read::Partial) } else { Err(Malformed::StatusLine) };
     };
     let (status, mut closes) = read_status(line)?;
-    let (mut length, mut is_replayed) = (None, false);
+    let (mut length, mut is_replayed, mut session) = (None, false, None);
     loop {
         let Some((line, next)) = next_line(bytes, at)? else { return Ok(Read::Partial) };
-        at = next;
+        let began = std::mem::replace(&mut at, next);
         if line.is_empty() {
             break;
         }
@@ -82,6 +84,11 @@ pub fn read(bytes: &[u8]) -> Result<Read, Malformed> {
                 }
                 length = Some(read);
             }
+            15 if name.eq_ignore_ascii_case(b"picopay-session") => {
+                let value = &line[colon + 1..];
+                let blanks = value.len() - value.trim_ascii_start().len();
+                session = Some(began + colon + 1 + blanks..began + line.trim_ascii_end().len());
+            }
             17 if name.eq_ignore_ascii_case(b"transfer-encoding") => return Err(Malformed::TransferEncoding),
             19 if name.eq_ignore_ascii_case(b"idempotent-replayed") => {
                 is_replayed = line[colon + 1..].trim_ascii() == b"true";
@@ -97,7 +104,7 @@ pub fn read(bytes: &[u8]) -> Result<Read, Malformed> {
     let body = at..at + length;
     match bytes.len() {
         there if there < body.end => Ok(Read::Partial),
-        there if there == body.end => Ok(Read::Complete(Head { status, body, is_replayed, closes })),
+        there if there == body.end => Ok(Read::Complete(Head { status, body, is_replayed, session, closes })),
         _ => Err(Malformed::TooLong),
     }
 }

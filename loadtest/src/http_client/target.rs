@@ -94,9 +94,24 @@ pub struct Form {
 impl Form {
     /// Writes a request without a body; `rest` is what follows the form's path.
     pub fn write_get(&self, out: &mut Vec<u8>, rest: impl FnOnce(&mut Vec<u8>)) {
+        self.write_get_after(out, rest, None);
+    }
+
+    /// The same, with the session token of a write that the answer must not miss.
+    pub fn write_get_after(
+        &self,
+        out: &mut Vec<u8>,
+        rest: impl FnOnce(&mut Vec<u8>),
+        session: Option<&[u8]>,
+    ) {
         out.extend_from_slice(&self.head);
         rest(out);
         out.extend_from_slice(&self.middle);
+        if let Some(session) = session {
+            out.extend_from_slice(b"picopay-session: ");
+            out.extend_from_slice(session);
+            out.extend_from_slice(b"\r\n");
+        }
         out.extend_from_slice(b"\r\n");
     }
 

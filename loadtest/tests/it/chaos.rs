@@ -1,41 +1,11 @@
 //! The chaos run, in short: that PicoPay survives it, and that it would not let a broken promise pass.
 
 use std::path::Path;
-use std::process::Command;
 
-use serde_json::Value;
-
-/// What a run printed last, and whether it says that all is well.
-struct Run {
-    summary: Value,
-    exit_code: Option<i32>,
-    told: String,
-}
-
-impl Run {
-    fn count(&self, name: &str) -> u64 {
-        self.summary[name].as_u64().unwrap_or_else(|| panic!("{name} in {}\n{}", self.summary, self.told))
-    }
-}
+use crate::run_of::{Run, build_broken_node};
 
 fn run(folder: &Path, minutes: &str, more: &[&str]) -> Run {
-    let mut chaos = Command::new(env!("CARGO_BIN_EXE_picopay-loadtest"));
-    chaos.args(["chaos", "--seed", "7", "--minutes", minutes, "--out"]).arg(folder).args(more);
-    let output = chaos.output().unwrap();
-    let (said, told) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    let last = said.lines().last().unwrap_or_else(|| panic!("it said nothing: {told}"));
-    let summary: Value = serde_json::from_str(last).unwrap_or_else(|_| panic!("no JSON: {said}{told}"));
-    let written = std::fs::read_to_string(folder.join("summary.json")).unwrap();
-    assert_eq!(serde_json::from_str::<Value>(&written).unwrap(), summary);
-    Run { summary, exit_code: output.status.code(), told: told.into_owned() }
-}
-
-/// Under its own name, which no other build makes, so that it replaces nothing.
-fn build_broken_node() {
-    let mut build = Command::new(env!("CARGO"));
-    build.args(["build", "--quiet", "--locked", "--workspace", "--features", "picopay-shard-node/broken"]);
-    build.args(["--bin", "picopay-node-broken"]).current_dir(env!("CARGO_MANIFEST_DIR"));
-    assert!(build.status().unwrap().success());
+    Run::of(&[&["chaos", "--seed", "7", "--minutes", minutes], more].concat(), folder)
 }
 
 #[test]

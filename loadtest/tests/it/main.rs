@@ -9,9 +9,13 @@ mod accounting;
 mod bench;
 mod chaos;
 mod commands;
+// It counts CPU time in /proc.
+#[cfg(target_os = "linux")]
+mod grow;
 mod honest_latency;
 mod judgement;
 mod real_cluster;
+mod run_of;
 mod users;
 
 use std::sync::Arc;

@@ -68,6 +68,12 @@ impl TestShard {
     /// A new user with this much.
     pub async fn user_with(&self, balance: Money) -> UserId {
         let user_id = UserId::try_from(NEXT_USER.fetch_add(1, Ordering::Relaxed)).unwrap();
+        self.fund(user_id, balance).await;
+        user_id
+    }
+
+    /// Makes this user, with this much.
+    pub async fn fund(&self, user_id: UserId, balance: Money) {
         // A first command may meet a node that is still connecting, on a machine that is busy.
         let create = command(Operation::CreateUser { user_id });
         eventually("a user", || async {
@@ -80,7 +86,15 @@ impl TestShard {
             eventually("money", || async { is_completed(&self.node.run(fund.clone()).await).then_some(()) })
                 .await;
         }
-        user_id
+    }
+
+    /// A new user with this much, of those that the first of two shards owns.
+    pub async fn user_in_first_half(&self, balance: Money) -> UserId {
+        let owned = |id: i64| UserId::try_from(id).is_ok_and(|user| user.slot().get() < 2048);
+        while !owned(NEXT_USER.load(Ordering::Relaxed)) {
+            NEXT_USER.fetch_add(1, Ordering::Relaxed);
+        }
+        self.user_with(balance).await
     }
 
     /// The number of rows that the primary has for this user in `transactions`, refused ones included.
@@ -149,6 +163,11 @@ impl NodeClient {
             return Err(NoReply(response.status().to_string()));
         }
         Ok(response.into_body().collect().await.map_err(|error| NoReply(error.to_string()))?.to_bytes())
+    }
+
+    /// What a path of the node's own answers.
+    pub async fn get(&self, path: &str) -> Result<bytes::Bytes, NoReply> {
+        self.call("GET", path, Vec::new()).await
     }
 
     /// One batch.

@@ -92,9 +92,8 @@ async fn wait_for_standby(name: &str, database: &ShardDb) -> anyhow::Result<()> 
 async fn confirm(shard: &Shard) -> anyhow::Result<()> {
     let patient = Patience { statement: CATCH_UP_WAIT, ..PATIENCE };
     let database = ShardDb::primary(shard, patient).await?;
-    database.execute_all("SET synchronous_commit = on; BEGIN").await?;
-    database.query("SELECT pg_logical_emit_message(true, 'picopay', 'restore')", &[]).await?;
-    database.commit().await?;
+    database.execute_all("SET synchronous_commit = on").await?;
+    database.confirm().await?;
     database.close().await;
     Ok(())
 }

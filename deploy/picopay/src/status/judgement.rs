@@ -3,22 +3,22 @@
 use std::collections::BTreeMap;
 
 use picopay_shared::cluster::{Durability, Shard};
-use picopay_shared::slot::SLOT_COUNT;
 use uuid::Uuid;
 
 use super::{
     NodeLine, OwnedSlots, PrimaryStatus, REPLICA_LAG_MS_MAX, RedisLine, ReplicaStatus, ShardStatus,
-    SlotSummary, StatusReport,
+    StatusReport, moves,
 };
 use crate::output::seconds;
 use crate::probe::{LedgerState, PrimaryState, ReplicaState, ShardProbe, Standby};
-use crate::slot_runs::SlotRuns;
 
 /// What is wrong, in words, collected while the report is made.
 #[derive(Default)]
-struct Remarks {
-    problems: Vec<String>,
-    notes: Vec<String>,
+pub struct Remarks {
+    /// What is not as it should be.
+    pub problems: Vec<String>,
+    /// What is worth knowing.
+    pub notes: Vec<String>,
 }
 
 /// Makes the report of what the shards' parts said.
@@ -35,7 +35,7 @@ pub fn judge(shards: &[Shard], probes: &[ShardProbe]) -> StatusReport {
             list.join(", ")
         ));
     }
-    let slots = summarise_slots(shards, probes, &mut remarks);
+    let slots = moves::summarise_slots(shards, probes, &mut remarks);
     StatusReport {
         is_well: remarks.problems.is_empty(),
         slots,
@@ -76,6 +76,7 @@ fn judge_shard(shard: &Shard, probe: &ShardProbe, remarks: &mut Remarks) -> Shar
             runs: ledger.owned.iter().copied().collect(),
             source,
         }),
+        other_slots: ledger.map(|ledger| moves::group(&ledger.others)).unwrap_or_default(),
         primary: match primary {
             Ok(state) => PrimaryStatus {
                 is_up: true,
@@ -111,7 +112,7 @@ fn judge_shard(shard: &Shard, probe: &ShardProbe, remarks: &mut Remarks) -> Shar
 }
 
 /// What is known of the shard's slots: from the primary, else from a replica, which may be behind.
-fn known_ledger(probe: &ShardProbe) -> Option<(&LedgerState, &'static str)> {
+pub fn known_ledger(probe: &ShardProbe) -> Option<(&LedgerState, &'static str)> {
     if let Ok(primary) = &probe.primary {
         return primary.ledger.as_ref().map(|ledger| (ledger, "primary"));
     }
@@ -121,7 +122,10 @@ fn known_ledger(probe: &ShardProbe) -> Option<(&LedgerState, &'static str)> {
 
 fn judge_identity(shard: &Shard, primary: &PrimaryState, remarks: &mut Remarks) {
     match primary.ledger.as_ref().and_then(|ledger| ledger.identity.as_ref()) {
-        None => remarks.problems.push(format!("{}: not initialised: run `picopay init`", shard.name)),
+        None => remarks.problems.push(format!(
+            "{name}: it is of no cluster: run `picopay init` for a new one, `picopay shard add {name}` for a shard that joins",
+            name = shard.name
+        )),
         Some((_, name)) if *name != shard.name => remarks.problems.push(format!(
             "{}: its primary's database says that it is {name:?}: check the connection strings",
             shard.name
@@ -228,45 +232,4 @@ fn judge_nodes(shard: &Shard, probe: &ShardProbe, remarks: &mut Remarks) -> Vec<
         remarks.problems.push(format!("node of {} ({}): {state}: {reason}", shard.name, line.url));
     }
     lines
-}
-
-fn summarise_slots(shards: &[Shard], probes: &[ShardProbe], remarks: &mut Remarks) -> SlotSummary {
-    let mut owners: Vec<Vec<&str>> = vec![Vec::new(); usize::from(SLOT_COUNT)];
-    let mut silent = Vec::new();
-    for (shard, probe) in shards.iter().zip(probes) {
-        let Some((ledger, _)) = known_ledger(probe) else {
-            silent.push(shard.name.as_str());
-            continue;
-        };
-        for slot in &ledger.owned {
-            if let Some(owners) = owners.get_mut(usize::from(*slot)) {
-                owners.push(&shard.name);
-            }
-        }
-    }
-    let slots_with = |wanted: fn(usize) -> bool| -> SlotRuns {
-        (0..SLOT_COUNT).filter(|slot| wanted(owners[usize::from(*slot)].len())).collect()
-    };
-    let (owned_by_nobody, owned_twice) = (slots_with(|owners| owners == 0), slots_with(|owners| owners > 1));
-    if !owned_by_nobody.is_empty() {
-        let perhaps = if silent.is_empty() {
-            String::new()
-        } else {
-            format!("; {} may own them but cannot say", silent.join(", "))
-        };
-        let (count, them) = (owned_by_nobody.count(), &owned_by_nobody);
-        remarks.problems.push(format!("{count} slots are owned by no shard that answers ({them}){perhaps}"));
-    }
-    if !owned_twice.is_empty() {
-        remarks.problems.push(format!(
-            "{} slots are owned by more than one shard ({owned_twice}): stop their nodes, then find out why",
-            owned_twice.count()
-        ));
-    }
-    SlotSummary {
-        total: SLOT_COUNT,
-        owned_once: usize::from(SLOT_COUNT) - owned_by_nobody.count() - owned_twice.count(),
-        owned_by_nobody,
-        owned_twice,
-    }
 }

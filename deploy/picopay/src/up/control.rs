@@ -1,25 +1,51 @@
 //! What `picopay up` does for other commands while it runs: it owns the processes, so only it can.
 //!
 //! It listens on a Unix socket in the cluster's folder, in a room that only its user may enter. A request is one line,
-//! `failover SHARD`, and so is the answer, in JSON.
+//! `failover SHARD` for example, and so is the answer, in JSON.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
-use picopay_local::{LocalCluster, LocalShard};
+use anyhow::{Context as _, bail};
+use picopay_local::{LocalCluster, LocalError, LocalShard};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 
 use crate::output::print;
 
+/// What can be asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Request {
+    /// Make a shard's replica its primary. The answer is a [`Failover`].
+    Failover,
+    /// Start the servers of a new shard. The answer is a [`Started`].
+    StartShard,
+    /// End those of one that owns nothing. The answer is `null`.
+    StopShard,
+}
+
+impl Request {
+    const ALL: [Self; 3] = [Self::Failover, Self::StartShard, Self::StopShard];
+
+    /// As the line has it.
+    fn word(self) -> &'static str {
+        match self {
+            Self::Failover => "failover",
+            Self::StartShard => "start-shard",
+            Self::StopShard => "stop-shard",
+        }
+    }
+}
+
 /// The answer to a request.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Answer {
+enum Answer {
     /// It was done.
-    Done(Failover),
+    Done(Value),
     /// It was not, for this reason.
     Failed(String),
 }
@@ -35,6 +61,17 @@ pub struct Failover {
     pub promoted_in_ms: u64,
     /// From there to a standby that follows it.
     pub rebuilt_in_ms: u64,
+}
+
+/// A shard that was started.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Started {
+    /// The shard.
+    pub shard: String,
+    /// The file that names it now.
+    pub cluster_file: PathBuf,
+    /// What that says of it.
+    pub entry: String,
 }
 
 /// Where the `up` of this folder listens. Of the folder as it was given, since the path of a socket ends at 107 bytes.
@@ -71,52 +108,86 @@ async fn answer(stream: UnixStream, cluster: &LocalCluster) -> std::io::Result<(
     let mut stream = BufReader::new(stream);
     let mut request = String::new();
     stream.read_line(&mut request).await?;
-    let answer = match request.trim_end().split_once(' ') {
-        Some(("failover", shard)) => fail_over(cluster, shard).await,
-        _ => Answer::Failed("this `picopay up` does not know such a request: is it an older one?".to_owned()),
+    let asked = request.trim_end().split_once(' ');
+    let known = asked.and_then(|(word, shard)| {
+        let request = Request::ALL.into_iter().find(|request| request.word() == word)?;
+        Some((request, shard))
+    });
+    let done = match known {
+        Some((Request::Failover, shard)) => fail_over(cluster, shard).await,
+        Some((Request::StartShard, shard)) => start_shard(cluster, shard).await,
+        Some((Request::StopShard, shard)) => stop_shard(cluster, shard).await,
+        None => Err("this `picopay up` does not know such a request: is it an older one?".to_owned()),
+    };
+    let answer = match done {
+        Ok(done) => Answer::Done(done),
+        Err(reason) => Answer::Failed(reason),
     };
     let mut line = serde_json::to_string(&answer).expect("texts and numbers always serialize");
     line.push('\n');
     stream.write_all(line.as_bytes()).await
 }
 
-async fn fail_over(cluster: &LocalCluster, shard: &str) -> Answer {
-    let Some(position) = cluster.shards().iter().position(|one| one.name() == shard) else {
-        let names: Vec<&str> = cluster.shards().iter().map(LocalShard::name).collect();
-        return Answer::Failed(format!("there is no shard {shard:?} here, only {}", names.join(", ")));
+async fn fail_over(cluster: &LocalCluster, name: &str) -> Result<Value, String> {
+    let members = cluster.shards();
+    let Some(shard) = members.iter().find(|shard| shard.name() == name) else {
+        let names: Vec<&str> = members.into_iter().map(LocalShard::name).collect();
+        return Err(format!("there is no shard {name:?} here, only {}", names.join(", ")));
     };
-    print(&format!("\nFailing over {shard}, as another terminal asks …"));
+    print(&format!("\nFailing over {name}, as another terminal asks …"));
     let ms = |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-    match cluster.failover(position).await {
-        Ok(done) => {
-            print(&format!("{} is the primary of {shard} now.", done.primary));
-            Answer::Done(Failover {
-                shard: shard.to_owned(),
-                primary: done.primary,
-                promoted_in_ms: ms(done.promoted_in),
-                rebuilt_in_ms: ms(done.rebuilt_in),
-            })
-        }
-        Err(error) => {
-            print(&format!("It failed: {error}"));
-            Answer::Failed(error.to_string())
-        }
-    }
+    let done = cluster.fail_over(shard).await.map_err(told)?;
+    print(&format!("{} is the primary of {name} now.", done.primary));
+    Ok(json!(Failover {
+        shard: name.to_owned(),
+        primary: done.primary,
+        promoted_in_ms: ms(done.promoted_in),
+        rebuilt_in_ms: ms(done.rebuilt_in),
+    }))
 }
 
-/// Asks the `up` of this folder for a failover of `shard`, and waits for it.
-pub async fn ask_for_failover(folder: &Path, shard: &str) -> anyhow::Result<Answer> {
+async fn start_shard(cluster: &LocalCluster, name: &str) -> Result<Value, String> {
+    print(&format!("\nStarting {name}, as another terminal asks …"));
+    let shard = cluster.add_shard_named(name).await.map_err(told)?;
+    print(&format!("{name} is a member now. It owns no slot yet."));
+    let entry = cluster.shard_toml(shard).unwrap_or_default();
+    Ok(json!(Started { shard: name.to_owned(), cluster_file: cluster.cluster_file(), entry }))
+}
+
+async fn stop_shard(cluster: &LocalCluster, name: &str) -> Result<Value, String> {
+    print(&format!("\nStopping {name}, as another terminal asks …"));
+    cluster.remove_shard(name).await.map_err(told)?;
+    print(&format!("{name} is gone."));
+    Ok(Value::Null)
+}
+
+/// A failure, for both terminals.
+fn told(error: LocalError) -> String {
+    print(&format!("It failed: {error}"));
+    error.to_string()
+}
+
+/// Asks the `up` of this folder for something about `shard`, and waits until it is done.
+pub async fn ask<T: DeserializeOwned>(folder: &Path, request: Request, shard: &str) -> anyhow::Result<T> {
     let path = socket(folder);
     let stream = UnixStream::connect(&path).await.with_context(|| {
         format!(
-            "no cluster of `picopay up` runs in {}: start it there, or name its folder with --data. Elsewhere, Patroni or \
-             whatever keeps the databases fails over",
-            folder.display()
+            "no cluster of `picopay up` runs in {}: start it there, or name its folder with --data. {}",
+            folder.display(),
+            match request {
+                Request::Failover => "Elsewhere, Patroni or whatever keeps the databases fails over",
+                Request::StartShard | Request::StopShard =>
+                    "Elsewhere, servers come and go by other means, and `cluster.toml` is edited by hand",
+            }
         )
     })?;
     let mut stream = BufReader::new(stream);
-    stream.write_all(format!("failover {shard}\n").as_bytes()).await?;
+    stream.write_all(format!("{} {shard}\n", request.word()).as_bytes()).await?;
     let mut line = String::new();
     stream.read_line(&mut line).await?;
-    serde_json::from_str(&line).context("`picopay up` ended before it was done: see its terminal")
+    match serde_json::from_str(&line) {
+        Ok(Answer::Done(done)) => serde_json::from_value(done).context("`picopay up` is of another version"),
+        Ok(Answer::Failed(reason)) => bail!("{reason}"),
+        Err(error) => Err(error).context("`picopay up` ended before it was done: see its terminal"),
+    }
 }

@@ -10,12 +10,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use futures_util::future::try_join_all;
-use picopay_shared::slot::{SLOT_COUNT, UserId};
+use picopay_shared::slot::UserId;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use uuid::Uuid;
 
 use super::findings::{Finding, Findings, key};
+use super::leftovers;
 use super::snapshot::Snapshot;
 
 /// Acknowledgements per statement: some tens of megabytes at a time, and few enough statements that PostgreSQL may read
@@ -85,13 +86,10 @@ pub async fn check(
     snapshots: &[Snapshot],
     findings: &mut Findings,
 ) -> anyhow::Result<AckSummary> {
-    let mut owner_of: Vec<Option<usize>> = vec![None; usize::from(SLOT_COUNT)];
-    for (position, snapshot) in snapshots.iter().enumerate() {
+    for snapshot in snapshots {
         snapshot.database.execute_all(ROOM).await?;
-        for row in snapshot.owners.iter().filter(|row| row.is_owned) {
-            owner_of[usize::from(row.slot)] = Some(position);
-        }
     }
+    let owner_of = keepers(snapshots);
     let mut summary = AckSummary { file: file.path.clone(), acknowledged: 0, is_torn: false };
     let mut number = 0;
     loop {
@@ -151,6 +149,20 @@ fn parse(line: &[u8]) -> Result<Ack, String> {
         }
     }
     Ok(ack)
+}
+
+/// Who has every write of a slot that was acknowledged before the snapshots: its owner; or, when one snapshot is from after
+/// the release and the other from before the target took the slot, whoever released it last.
+fn keepers(snapshots: &[Snapshot]) -> Vec<Option<usize>> {
+    let released = |slot: usize| {
+        let rows = snapshots.iter().enumerate().flat_map(|(position, one)| {
+            one.owners.iter().filter(move |row| usize::from(row.slot) == slot).map(move |row| (position, row))
+        });
+        let released = rows.filter(|(_, row)| row.state == "released");
+        released.max_by_key(|(_, row)| row.epoch).map(|(position, _)| position)
+    };
+    let owners = leftovers::owners(snapshots);
+    owners.into_iter().enumerate().map(|(slot, owner)| owner.or_else(|| released(slot))).collect()
 }
 
 /// Gives what is wrong with the acknowledgements of one chunk, all of them of users of one shard.

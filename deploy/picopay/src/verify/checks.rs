@@ -12,13 +12,14 @@ use super::findings::{CheckResult, Finding, Findings, key};
 use super::snapshot::Snapshot;
 
 /// Each check's name and what holds when it finds nothing.
-pub const PROMISES: [(&str, &str); 11] = [
+pub const PROMISES: [(&str, &str); 12] = [
     ("balance", "every balance is the sum of its postings"),
     ("balance_after", "every balance_after follows from the one before"),
     ("books", "per currency the books add up to zero"),
     ("refund", "refunds stay within their charge, and their totals agree"),
     ("key", "a user's idempotency key has one transaction"),
-    ("owned", "rows are only in slots that their shard owns"),
+    ("owned", "rows are only in slots that their shard owns, or that moved"),
+    ("fence", "no write came after its slot was given away"),
     ("slot", "slots, tags and ids are what the user's id hashes to"),
     ("user", "every row has its user"),
     ("value", "no value is one that PicoPay does not write"),

@@ -61,7 +61,7 @@ pub async fn check(cluster: &Cluster, snapshots: &[Snapshot], findings: &mut Fin
         });
     }
     for snapshot in snapshots {
-        for row in snapshot.owners.iter().filter(|row| row.is_owned && row.owner != snapshot.shard) {
+        for row in snapshot.owners.iter().filter(|row| row.is_owned() && row.owner != snapshot.shard) {
             findings.add("slot_owner", || Finding {
                 shard: snapshot.shard.clone(),
                 table: "slot_owner".to_owned(),
@@ -77,7 +77,7 @@ pub async fn check(cluster: &Cluster, snapshots: &[Snapshot], findings: &mut Fin
 fn suspects_in(names: &[&str], shards: &[&[OwnerRow]]) -> Vec<Suspect> {
     let mut owners: Vec<Vec<(String, i64)>> = vec![Vec::new(); usize::from(SLOT_COUNT)];
     for (name, rows) in names.iter().zip(shards) {
-        for row in rows.iter().filter(|row| row.is_owned) {
+        for row in rows.iter().filter(|row| row.is_owned()) {
             owners[usize::from(row.slot)].push(((*name).to_owned(), row.epoch));
         }
     }
@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     fn row(slot: u16, epoch: i64) -> OwnerRow {
-        OwnerRow { slot, is_owned: true, owner: String::new(), epoch }
+        OwnerRow { slot, state: "owned".to_owned(), owner: String::new(), epoch }
     }
 
     #[test]
@@ -109,7 +109,7 @@ mod tests {
         assert_eq!(suspects_in(&["a", "b"], &[&all, &[]]), []);
         let twice = suspects_in(&["a", "b"], &[&all, &[row(7, 3)]]);
         assert_eq!(twice, [Suspect { slot: 7, owners: vec![("a".to_owned(), 1), ("b".to_owned(), 3)] }]);
-        let released = OwnerRow { is_owned: false, ..row(4095, 2) };
+        let released = OwnerRow { state: "released".to_owned(), ..row(4095, 2) };
         let none = suspects_in(&["a", "b"], &[&all[..4095], &[released]]);
         assert_eq!(none, [Suspect { slot: 4095, owners: vec![] }]);
     }

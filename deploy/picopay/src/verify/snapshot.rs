@@ -49,12 +49,19 @@ pub struct Identity {
 pub struct OwnerRow {
     /// The slot.
     pub slot: u16,
-    /// Whether this shard may write it.
-    pub is_owned: bool,
+    /// `owned`, `importing`, `released` or `aborted`.
+    pub state: String,
     /// Who this shard believes owns it.
     pub owner: String,
     /// Grows each time the slot changes hands.
     pub epoch: i64,
+}
+
+impl OwnerRow {
+    /// Whether this shard may write it.
+    pub fn is_owned(&self) -> bool {
+        self.state == "owned"
+    }
 }
 
 impl Snapshot {
@@ -92,11 +99,11 @@ impl Snapshot {
 /// What a shard says of slots, as of now or as of the transaction that `database` is in.
 pub async fn read_owners(database: &ShardDb) -> anyhow::Result<Vec<OwnerRow>> {
     let rows = database
-        .query("SELECT slot::integer, state = 'owned', owner, epoch FROM slot_owner ORDER BY slot", &[])
+        .query("SELECT slot::integer, state, owner, epoch FROM slot_owner ORDER BY slot", &[])
         .await?;
     let row = |row: &tokio_postgres::Row| OwnerRow {
         slot: u16::try_from(row.get::<_, i32>(0)).expect("the column is checked to be below 4096"),
-        is_owned: row.get(1),
+        state: row.get(1),
         owner: row.get(2),
         epoch: row.get(3),
     };

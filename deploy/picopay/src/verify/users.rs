@@ -12,7 +12,7 @@ use super::snapshot::Snapshot;
 /// Reads every user once and gives their count.
 pub async fn check_hashes(snapshot: &Snapshot, findings: &mut Findings) -> anyhow::Result<u64> {
     let mut users = 0;
-    let sql = "SELECT slot, user_id, tag FROM users";
+    let sql = include_str!("../sql/verify/read_users.sql");
     let database = &snapshot.database;
     let check = |row: &tokio_postgres::Row| {
         users += 1;

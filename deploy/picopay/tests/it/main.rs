@@ -3,8 +3,12 @@
 mod command;
 
 mod config;
+mod config_running;
 mod init;
 mod keys;
+mod mover;
+mod moves;
 mod shard;
+mod shard_add;
 mod status;
 mod verify;

@@ -16,7 +16,8 @@ WITH broken AS MATERIALIZED (
             SELECT slot, user_id, currency, balance_after,
                    CASE kind WHEN 'charge' THEN -amount ELSE amount END AS posting
             FROM transactions
-            WHERE refusal IS NULL
+            -- Not of slots that are another shard's now (see leftovers).
+            WHERE refusal IS NULL AND slot NOT IN (SELECT slot FROM slot_owner WHERE state <> 'owned')
         ) t
         GROUP BY slot, user_id, currency
     ) chains

@@ -1,5 +1,5 @@
 -- One transaction per user and key. Across shards it follows from two other checks: a user's rows are in the one
--- slot that their id hashes to, and no slot is owned twice or has rows where it is not owned.
+-- slot that their id hashes to, and no slot is owned twice, or has rows that count where it is not owned.
 SELECT 'key' AS check_name,
        'transactions' AS table_name,
        json_build_object('slot', slot, 'user_id', user_id, 'idempotency_key', idempotency_key) AS key,
@@ -9,6 +9,7 @@ SELECT 'key' AS check_name,
 FROM (
     SELECT slot, user_id, idempotency_key, count(*) AS found
     FROM transactions
+    WHERE slot NOT IN (SELECT slot FROM slot_owner WHERE state <> 'owned')
     GROUP BY slot, user_id, idempotency_key
     HAVING count(*) > 1
 ) repeated

@@ -1,10 +1,11 @@
--- Users, balances and refund totals, each row by itself: in an owned slot, of a user that is there, with values that
--- PicoPay writes. $1 and $2: the currencies in use that exist, and their decimals.
+-- Users, balances and refund totals, each row by itself, but for those of slots that are another shard's now (see
+-- leftovers): in a slot of the shard, of a user that is there, with values that PicoPay writes. $1 and $2: the currencies
+-- in use that exist, and their decimals.
 WITH wrong AS (
     SELECT 'users' AS table_name, json_build_object('slot', u.slot, 'user_id', u.user_id) AS key,
            check_name, expected, found
     FROM users u
-    LEFT JOIN slot_owner o ON o.slot = u.slot AND o.state = 'owned'
+    LEFT JOIN slot_owner o ON o.slot = u.slot
     CROSS JOIN LATERAL (VALUES
         (o.slot IS NULL, 'owned', 'a slot that the shard owns', 'slot ' || u.slot)
     ) AS reasons (is_wrong, check_name, expected, found)
@@ -14,7 +15,7 @@ WITH wrong AS (
            check_name, expected, found
     FROM balances b
     LEFT JOIN users u ON u.slot = b.slot AND u.user_id = b.user_id
-    LEFT JOIN slot_owner o ON o.slot = b.slot AND o.state = 'owned'
+    LEFT JOIN slot_owner o ON o.slot = b.slot
     LEFT JOIN unnest($1::text[], $2::integer[]) AS c (currency, decimals) ON c.currency = b.currency
     CROSS JOIN LATERAL (VALUES
         (o.slot IS NULL, 'owned', 'a slot that the shard owns', 'slot ' || b.slot),
@@ -26,18 +27,18 @@ WITH wrong AS (
     ) AS reasons (is_wrong, check_name, expected, found)
     WHERE (o.slot IS NULL OR u.user_id IS NULL OR b.balance < 0 OR b.balance = 'NaN' OR c.currency IS NULL
            OR b.balance <> trunc(b.balance, c.decimals))
-      AND is_wrong
+      AND (o.slot IS NULL OR o.state = 'owned') AND is_wrong
   UNION ALL
     SELECT 'refund_totals', json_build_object('slot', r.slot, 'user_id', r.user_id, 'charge_id', r.charge_id),
            check_name, expected, found
     FROM refund_totals r
     LEFT JOIN users u ON u.slot = r.slot AND u.user_id = r.user_id
-    LEFT JOIN slot_owner o ON o.slot = r.slot AND o.state = 'owned'
+    LEFT JOIN slot_owner o ON o.slot = r.slot
     CROSS JOIN LATERAL (VALUES
         (o.slot IS NULL, 'owned', 'a slot that the shard owns', 'slot ' || r.slot),
         (u.user_id IS NULL, 'user', 'a row in users', 'no row')
     ) AS reasons (is_wrong, check_name, expected, found)
-    WHERE (o.slot IS NULL OR u.user_id IS NULL) AND is_wrong
+    WHERE (o.slot IS NULL OR u.user_id IS NULL) AND (o.slot IS NULL OR o.state = 'owned') AND is_wrong
 )
 SELECT check_name, table_name, key, expected, found, wrong
 FROM (

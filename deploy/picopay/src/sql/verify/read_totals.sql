@@ -1,5 +1,5 @@
 -- What the shard holds per currency, in ten-thousandths, which are whole numbers. Rows of unknown kind, and
--- those that hold NaN, count as zero here and as wrong elsewhere.
+-- those that hold NaN, count as zero here and as wrong elsewhere. Rows of slots that are another shard's now do not count.
 SELECT currency,
        coalesce(p.completed, 0),
        coalesce(p.refused, 0),
@@ -15,12 +15,17 @@ FROM (
            sum(amount) FILTER (WHERE is_sound AND kind = 'topup') AS topups,
            sum(amount) FILTER (WHERE is_sound AND kind = 'charge') AS charges,
            sum(amount) FILTER (WHERE is_sound AND kind = 'refund') AS refunds
-    FROM (SELECT currency, kind, amount, refusal, refusal IS NULL AND amount <> 'NaN' AS is_sound FROM transactions) t
+    FROM (
+        SELECT currency, kind, amount, refusal, refusal IS NULL AND amount <> 'NaN' AS is_sound
+        FROM transactions
+        WHERE slot NOT IN (SELECT slot FROM slot_owner WHERE state <> 'owned')
+    ) t
     GROUP BY currency
 ) p
 FULL JOIN (
     SELECT currency, count(*) AS balances, sum(balance) FILTER (WHERE balance <> 'NaN') AS balance
     FROM balances
+    WHERE slot NOT IN (SELECT slot FROM slot_owner WHERE state <> 'owned')
     GROUP BY currency
 ) b USING (currency)
 ORDER BY currency

@@ -1,14 +1,17 @@
 -- Completed refunds per charge against the charge itself and against the total that the bound stands on.
+-- Not of slots that are another shard's now (see leftovers).
 WITH given AS (
     SELECT slot, user_id, charge_id, sum(amount) AS refunded,
            min(currency) AS currency, max(currency) AS other_currency
     FROM transactions
-    WHERE kind = 'refund' AND refusal IS NULL
+    WHERE kind = 'refund' AND refusal IS NULL AND slot NOT IN (SELECT slot FROM slot_owner WHERE state <> 'owned')
     GROUP BY slot, user_id, charge_id
 ), per_charge AS (
     SELECT slot, user_id, charge_id, g.refunded, g.currency, g.other_currency, r.refunded AS total, r.charged
     FROM given g
-    FULL JOIN refund_totals r USING (slot, user_id, charge_id)
+    FULL JOIN (
+        SELECT * FROM refund_totals WHERE slot NOT IN (SELECT slot FROM slot_owner WHERE state <> 'owned')
+    ) r USING (slot, user_id, charge_id)
 ), compared AS (
     SELECT p.*, c.amount, c.currency AS charge_currency,
            (c.kind = 'charge' AND c.refusal IS NULL) IS TRUE AS is_charge

@@ -1,5 +1,6 @@
--- Each transaction by itself: in an owned slot, of a user that is there, with an id that carries the slot and the
--- user's tag, and with values that PicoPay writes. $1 and $2: the currencies in use that exist, and their decimals.
+-- Each transaction by itself, but for those of slots that are another shard's now (see leftovers): in a slot of the shard,
+-- of a user that is there, with an id that carries the slot and the user's tag, and with values that PicoPay writes.
+-- $1 and $2: the currencies in use that exist, and their decimals.
 --
 -- An id is a UUIDv8: bytes 6 and 7 carry the version and the slot, 8 to 11 the variant and the tag.
 WITH judged AS NOT MATERIALIZED (
@@ -18,8 +19,9 @@ WITH judged AS NOT MATERIALIZED (
     FROM transactions t
     CROSS JOIN LATERAL uuid_send(t.id) AS bytes
     LEFT JOIN users u ON u.slot = t.slot AND u.user_id = t.user_id
-    LEFT JOIN slot_owner o ON o.slot = t.slot AND o.state = 'owned'
+    LEFT JOIN slot_owner o ON o.slot = t.slot
     LEFT JOIN unnest($1::text[], $2::integer[]) AS c (currency, decimals) ON c.currency = t.currency
+    WHERE o.slot IS NULL OR o.state = 'owned'
 ), wrong AS (
     SELECT slot, user_id, id, check_name, expected, found
     FROM judged

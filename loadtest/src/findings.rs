@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::write::UuidText;
+use crate::write::{self, UuidText};
 
 /// How many of a promise are shown; all are counted. Whoever has more looks for one cause.
 pub const SHOWN_MAX: usize = 5;
@@ -74,7 +74,7 @@ pub struct Finding {
 impl Finding {
     /// About a key.
     pub fn about_key(promise: Promise, text: String, key: UuidText, at: Duration) -> Self {
-        Self { promise, text, at: Some(at), words: vec![super::ledger::text(&key)] }
+        Self { promise, text, at: Some(at), words: vec![write::text(&key)] }
     }
 }
 

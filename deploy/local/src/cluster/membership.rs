@@ -1,0 +1,161 @@
+//! Shards that join a cluster that runs, and leave it.
+//!
+//! What an operator does by hand elsewhere, in the same order: servers, an entry in `cluster.toml`, a node, and `picopay
+//! shard add`. Nobody is restarted: gateways and nodes see the file change. To move slots is not this room's: a new shard
+//! owns none, and one that owns any does not leave.
+
+use std::path::Path;
+
+use super::LocalCluster;
+use crate::LocalError;
+use crate::config_files::{cluster_toml, shard_toml};
+use crate::folder::{remove, replace, write};
+use crate::services::prepare_join;
+use crate::shard::LocalShard;
+
+/// The longest name of a shard: it is part of the names of files, and of the names that its servers have for each other.
+const NAME_MAX: usize = 32;
+
+impl LocalCluster {
+    /// Adds a shard to the cluster while it runs, under the next free name; see [`LocalCluster::add_shard_named`].
+    pub async fn add_shard(&self) -> Result<&LocalShard, LocalError> {
+        let taken: Vec<String> = self.shards().iter().map(|shard| shard.name().to_owned()).collect();
+        let names = (1..).map(|number| format!("shard-{number}"));
+        let free =
+            names.into_iter().find(|name| !taken.contains(name)).expect("there is always a next number");
+        self.add_shard_named(&free).await
+    }
+
+    /// Adds a shard to the cluster while it runs: starts its servers and nodes, writes its entry into `cluster.toml`, makes
+    /// it a member with `picopay shard add`, and waits until its nodes are ready and the gateway knows it. It owns no slot.
+    ///
+    /// # Errors
+    /// When the name is taken or no name, or something did not come up: then the cluster is what it was, and the same name
+    /// may be tried again.
+    pub async fn add_shard_named(&self, name: &str) -> Result<&LocalShard, LocalError> {
+        let _alone = self.changing.lock().await;
+        self.check_new_name(name)?;
+        let started = LocalShard::start_databases(&self.folder, &self.ground, &self.spec, name).await?;
+        let shard = self.shards.add(started)?;
+        if let Err(error) = self.join(shard).await {
+            // What went wrong first is what matters.
+            if let Err(error) = self.take_back(shard).await {
+                tracing::warn!(%error, shard = name, "a shard that could not join is not all gone");
+            }
+            return Err(error);
+        }
+        Ok(shard)
+    }
+
+    /// Takes a shard that owns nothing any more out of the cluster: its entry, its processes, its databases.
+    ///
+    /// # Errors
+    /// When it owns a slot, one is on its way to it, or rows of moved slots still wait to be purged: then nothing was changed.
+    pub async fn remove_shard(&self, name: &str) -> Result<(), LocalError> {
+        let _alone = self.changing.lock().await;
+        let members = self.shards();
+        let Some(shard) = members.iter().find(|shard| shard.name() == name) else {
+            let names: Vec<&str> = members.iter().map(|shard| shard.name()).collect();
+            return Err(LocalError::Unfit(format!(
+                "there is no shard {name:?} here, only {}",
+                names.join(", ")
+            )));
+        };
+        refuse_if_needed(shard).await?;
+        self.take_back(shard).await?;
+        remove(&self.folder.shard(name))
+    }
+
+    /// The `[[shards]]` entry of a shard, as `cluster.toml` has it.
+    pub fn shard_toml(&self, shard: &LocalShard) -> Option<String> {
+        Some(shard_toml(&shard.entry()?, self.redis_port(), self.spec.durability))
+    }
+
+    /// Writes `cluster.toml` anew, in one step: somebody may be reading it.
+    pub(super) fn write_cluster_file(&self) -> Result<(), LocalError> {
+        let entries: Vec<_> = self.shards().iter().filter_map(|shard| shard.entry()).collect();
+        let text = cluster_toml(&entries, self.redis_port(), self.spec.durability);
+        replace(&self.cluster_file(), &text)
+    }
+
+    /// Makes a shard a member whose joining was not completed, if it was not.
+    pub(super) async fn finish_joining(&self, shard: &LocalShard) -> Result<(), LocalError> {
+        let mark = self.folder.joining_mark(shard.name());
+        if !mark.is_file() {
+            return Ok(());
+        }
+        // It may be done already: a second time changes nothing.
+        let join = prepare_join(&self.folder, &self.ground.guardian, shard.name())?;
+        join.spawn()?;
+        join.wait_until_done().await?;
+        remove(&mark)
+    }
+
+    async fn join(&self, shard: &LocalShard) -> Result<(), LocalError> {
+        write(&self.folder.joining_mark(shard.name()), "")?;
+        self.write_members()?;
+        let ports = self.describe(shard).await?;
+        self.write_cluster_file()?;
+        tokio::try_join!(self.start_nodes(shard, ports), self.finish_joining(shard))?;
+        self.wait_for_nodes(shard).await?;
+        self.wait_for_gateway().await
+    }
+
+    /// Takes it out of the file first: nobody may ask for what is about to end.
+    async fn take_back(&self, shard: &LocalShard) -> Result<(), LocalError> {
+        shard.leave();
+        self.write_members()?;
+        self.write_cluster_file()?;
+        let told = self.wait_for_gateway().await;
+        shard.dismiss_nodes().await?;
+        self.stop_databases(shard).await;
+        told
+    }
+
+    /// Which shards the next start has to start.
+    fn write_members(&self) -> Result<(), LocalError> {
+        let names: Vec<String> = self.shards().iter().map(|shard| shard.name().to_owned()).collect();
+        self.folder.write_layout(&names)
+    }
+
+    fn check_new_name(&self, name: &str) -> Result<(), LocalError> {
+        let is_name = |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '-';
+        let unfit = |text: String| Err(LocalError::Unfit(text));
+        if name.is_empty() || name.len() > NAME_MAX || !name.chars().all(is_name) {
+            return unfit(format!(
+                "{name:?} is no name for a shard here: 1 to {NAME_MAX} lower-case letters, digits and dashes"
+            ));
+        }
+        if self.shards().iter().any(|shard| shard.name() == name) {
+            return unfit(format!("there is a shard {name} already"));
+        }
+        if !Path::new(&self.cluster_file()).is_file() {
+            return unfit("only a cluster with services can be joined".to_owned());
+        }
+        Ok(())
+    }
+
+    fn redis_port(&self) -> Option<u16> {
+        self.redis.as_ref().map(|(_, port)| *port)
+    }
+}
+
+/// Whoever leaves takes its databases along.
+async fn refuse_if_needed(shard: &LocalShard) -> Result<(), LocalError> {
+    let name = shard.name();
+    let client = shard.connect_primary().await?;
+    let sql = "SELECT (SELECT count(*) FROM slot_owner WHERE state IN ('owned', 'importing')), \
+                      EXISTS (SELECT FROM users) OR EXISTS (SELECT FROM transactions)";
+    let row = client.query_one(sql, &[]).await.map_err(LocalError::postgres("count the slots"))?;
+    let (slots, has_rows): (i64, bool) = (row.get(0), row.get(1));
+    let reason = if slots > 0 {
+        format!(
+            "{name} owns {slots} slots, or they are on their way to it: `picopay shard drain {name}` moves them away"
+        )
+    } else if has_rows {
+        format!("{name} still has the rows of slots that were moved away: `picopay slots purge` deletes them")
+    } else {
+        return Ok(());
+    };
+    Err(LocalError::Unfit(reason))
+}

@@ -1,0 +1,137 @@
+//! A slot moved by hand: the steps of the mover, each when a test wants it and as slowly as it wants.
+//!
+//! Nobody moves slots of a real cluster with it. It compares nothing, and copies everything within the pause.
+
+use picopay_shared::slot::{FENCE_LOCK, Slot};
+use tokio_postgres::{Client, Error};
+
+use crate::{LocalCluster, LocalError};
+
+/// What belongs to a slot, in the order in which the foreign keys let it be written.
+const TABLES: [&str; 4] = ["users", "balances", "transactions", "refund_totals"];
+
+/// One slot on its way from the shard that owns it to another.
+#[derive(Debug)]
+pub struct SlotMove {
+    slot: i16,
+    source: Client,
+    target: Client,
+    source_name: String,
+    target_name: String,
+    epoch: i64,
+}
+
+impl LocalCluster {
+    /// Gets ready to move `slot`, which the shard at `from` owns at `epoch`. Nothing is changed yet.
+    ///
+    /// # Errors
+    /// When a primary cannot be reached.
+    pub async fn slot_move(
+        &self,
+        slot: Slot,
+        from: usize,
+        to: usize,
+        epoch: i64,
+    ) -> Result<SlotMove, LocalError> {
+        Ok(SlotMove {
+            slot: slot.as_i16(),
+            source: self.connect_primary(from).await?,
+            target: self.connect_primary(to).await?,
+            source_name: self.shard(from).name().to_owned(),
+            target_name: self.shard(to).name().to_owned(),
+            epoch,
+        })
+    }
+}
+
+impl SlotMove {
+    /// The target expects the slot, and has no rows of it.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn import(&mut self) -> Result<(), Error> {
+        delete_rows(&self.target, self.slot).await?;
+        self.epoch += 1;
+        let row = (self.slot, "importing", self.source_name.as_str(), self.epoch);
+        set_owner(&mut self.target, row).await
+    }
+
+    /// The source gives the slot up: from here on nobody owns it.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn release(&mut self) -> Result<(), Error> {
+        let row = (self.slot, "released", self.target_name.as_str(), self.epoch);
+        set_owner(&mut self.source, row).await
+    }
+
+    /// The rows, as the source has them now. Copied before the release, they lack what is written until then.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn copy(&self) -> Result<(), Error> {
+        for table in TABLES {
+            let read = format!("SELECT coalesce(json_agg(r), '[]')::text FROM {table} r WHERE slot = $1");
+            let rows: String = self.source.query_one(&read, &[&self.slot]).await?.get(0);
+            let write = format!(
+                "INSERT INTO {table} SELECT * FROM json_populate_recordset(NULL::{table}, $1::text::json)"
+            );
+            self.target.execute(&write, &[&rows]).await?;
+        }
+        Ok(())
+    }
+
+    /// The target owns the slot.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn own(&mut self) -> Result<(), Error> {
+        let row = (self.slot, "owned", self.target_name.as_str(), self.epoch);
+        set_owner(&mut self.target, row).await
+    }
+
+    /// Instead of [`SlotMove::own`]: the target gives up, and the source owns the slot again.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn abort(&mut self) -> Result<(), Error> {
+        let row = (self.slot, "aborted", self.source_name.as_str(), self.epoch);
+        set_owner(&mut self.target, row).await?;
+        self.epoch += 1;
+        let row = (self.slot, "owned", self.source_name.as_str(), self.epoch);
+        set_owner(&mut self.source, row).await
+    }
+
+    /// After the target owns the slot: the source's rows go, a table at a time.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn purge(&self) -> Result<(), Error> {
+        delete_rows(&self.source, self.slot).await
+    }
+
+    /// Since when the slot is where it is now, to move it on from there.
+    pub fn epoch(&self) -> i64 {
+        self.epoch
+    }
+}
+
+async fn delete_rows(database: &Client, slot: i16) -> Result<(), Error> {
+    for table in TABLES.iter().rev() {
+        database.execute(&format!("DELETE FROM {table} WHERE slot = $1"), &[&slot]).await?;
+    }
+    Ok(())
+}
+
+async fn set_owner(
+    database: &mut Client,
+    (slot, state, owner, epoch): (i16, &str, &str, i64),
+) -> Result<(), Error> {
+    let change = database.transaction().await?;
+    change.execute("SELECT pg_advisory_xact_lock($1)", &[&FENCE_LOCK]).await?;
+    let write = "INSERT INTO slot_owner (slot, state, owner, epoch) VALUES ($1, $2, $3, $4)
+         ON CONFLICT (slot) DO UPDATE SET state = $2, owner = $3, epoch = $4, changed_at = now()";
+    change.execute(write, &[&slot, &state, &owner, &epoch]).await?;
+    change.commit().await?;
+    Ok(())
+}

@@ -1,0 +1,277 @@
+//! The steps by which a batch of slots changes hands, when nothing goes wrong.
+//!
+//! What is safe about them: the target's rows say `importing`, durably, before anything is copied; the source's rows say
+//! `released`, on two machines, before anything of the tail is read; and the target takes the slots in the very database
+//! transaction that brings their last rows, once both sides were compared. So there is no moment with two owners, and
+//! none in which an owner lacks a row. Whatever goes wrong in between is an error here, and is undone by `recovery`.
+
+use std::time::{Duration, Instant};
+
+use picopay_shared::id::TransactionId;
+use tokio::time::timeout;
+use uuid::Uuid;
+
+use super::digest::Digest;
+use super::owner::{OwnerRow, State};
+use super::purge;
+use super::side::Side;
+use super::step::{Step, Watcher};
+use super::{Figures, Limits, MoveError};
+
+/// Transactions younger than this are left for the pause. An id is made under the fence, at most a flight of statements
+/// (1.5 s) before its COMMIT, by the clock of a node; the rest is room for that clock to differ from the primary's. One
+/// that differs by more is found out before anything changes hands.
+const TAIL: Duration = Duration::from_secs(5);
+
+/// Why a handover was broken off.
+#[derive(Debug, thiserror::Error)]
+pub enum Stop {
+    /// A database failed, or the slots are not as they were.
+    #[error(transparent)]
+    Failed(#[from] MoveError),
+    /// The two sides differ, or the source does not add up.
+    #[error("{0}")]
+    Unequal(String),
+    /// A transaction came with an id from before the copy. The next copy has it.
+    #[error("{0}")]
+    Late(String),
+    /// The users would have waited for longer than they may.
+    #[error("the pause would have been longer than {} ms", .0.as_millis())]
+    OverBudget(Duration),
+}
+
+impl From<crate::shard_db::DbError> for Stop {
+    fn from(error: crate::shard_db::DbError) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+/// A batch on its way.
+pub struct Handover<'a> {
+    /// Who owns the slots.
+    pub source: &'a Side,
+    /// Who is to own them.
+    pub target: &'a Side,
+    /// Which, in order.
+    pub slots: &'a [i16],
+    /// How.
+    pub limits: &'a Limits,
+    /// Who watches.
+    pub watcher: &'a dyn Watcher,
+}
+
+impl Handover<'_> {
+    /// Whether both shards may take part, and the source owns the slots. Nothing is changed.
+    pub async fn check(&self) -> Result<(), MoveError> {
+        let (source, target) = (self.source.check_fit().await?, self.target.check_fit().await?);
+        if source != target {
+            return Err(MoveError::Unfit {
+                shard: self.target.name.clone(),
+                reason: format!("it is of cluster {target}, and {} of {source}", self.source.name),
+            });
+        }
+        let owners = self.source.owners().await?;
+        for slot in self.slots {
+            let row = owners.of(*slot);
+            if row.is_none_or(|row| row.state != State::Owned) {
+                return Err(self.not_owned(*slot, row));
+            }
+        }
+        Ok(())
+    }
+
+    /// Does it.
+    pub async fn run(&self) -> Result<Figures, Stop> {
+        let started = Instant::now();
+        self.watcher.reached(Step::Import).await;
+        let epochs = self.import().await?;
+        self.watcher.reached(Step::Clean).await;
+        purge::delete(self.target, self.slots, &super::step::Unwatched).await?;
+        let bound = self.set_scope().await?;
+        self.watcher.reached(Step::Copy).await;
+        self.copy_older().await?;
+        self.watcher.reached(Step::Compare).await;
+        let older = self.compare_older(bound).await?;
+        self.watcher.rows(older.rows());
+        let copy = started.elapsed();
+        self.watcher.reached(Step::Lock).await;
+        self.lock_import(&epochs).await?;
+        self.watcher.reached(Step::Release).await;
+        let paused = self.release(&epochs).await?;
+        let rest = self.within_budget(paused, self.bring_rest(bound, &older)).await?;
+        self.watcher.reached(Step::Take).await;
+        if paused.elapsed() > self.limits.pause_budget {
+            return Err(Stop::OverBudget(self.limits.pause_budget));
+        }
+        self.take(&epochs).await?;
+        let pause = paused.elapsed();
+        self.watcher.rows(rest.rows());
+        self.watcher.reached(Step::Done).await;
+        Ok(Figures { rows: older.rows() + rest.rows(), copy, pause })
+    }
+
+    /// The target says that the slots are coming, at epochs higher than any that either side has seen.
+    async fn import(&self) -> Result<Vec<i64>, Stop> {
+        let (sources, targets) = (self.source.owners().await?, self.target.owners().await?);
+        let mut epochs = Vec::with_capacity(self.slots.len());
+        for slot in self.slots {
+            let Some(row) = sources.of(*slot).filter(|row| row.state == State::Owned) else {
+                return Err(self.not_owned(*slot, sources.of(*slot)).into());
+            };
+            let seen = targets.of(*slot).map_or(0, |row| row.epoch);
+            epochs.push(row.epoch.max(seen) + 1);
+        }
+        let (sql, database) = (include_str!("../sql/mover/import.sql"), &self.target.database);
+        database.execute_all("BEGIN").await?;
+        let changed = database.execute(sql, &[&self.slots, &epochs, &self.source.name.as_str()]).await?;
+        database.commit().await?;
+        self.all_of_them(changed, self.target, "already owns some of the slots")?;
+        Ok(epochs)
+    }
+
+    /// What the COPY statements of both sides are about. Gives the id from which on transactions are left for the pause.
+    async fn set_scope(&self) -> Result<Uuid, Stop> {
+        let now = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint";
+        let now_ms: i64 = self.source.database.query_one(now, &[]).await?.get(0);
+        let tail_ms = i64::try_from(TAIL.as_millis()).expect("a few seconds");
+        let bound = TransactionId::first_at(now_ms - tail_ms).as_uuid();
+        self.source.database.query(include_str!("../sql/mover/scope.sql"), &[&self.slots, &bound]).await?;
+        Ok(bound)
+    }
+
+    /// Users and older transactions, as of one moment, in one database transaction of the target's. The source's stays at
+    /// that moment until both were compared: what comes late is no difference, and is found in the pause.
+    async fn copy_older(&self) -> Result<(), Stop> {
+        let (source, target) = (&self.source.database, &self.target.database);
+        // One moment, or a transaction could come whose user was made after the users had been copied.
+        source.execute_all("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
+        target.execute_all("BEGIN").await?;
+        source
+            .copy_into(
+                include_str!("../sql/mover/copy_users_out.sql"),
+                target,
+                include_str!("../sql/mover/copy_users_in.sql"),
+            )
+            .await?;
+        source
+            .copy_into(
+                include_str!("../sql/mover/copy_older_out.sql"),
+                target,
+                include_str!("../sql/mover/copy_transactions_in.sql"),
+            )
+            .await?;
+        target.commit().await?;
+        Ok(())
+    }
+
+    async fn compare_older(&self, bound: Uuid) -> Result<Digest, Stop> {
+        let (source, target) = futures_util::try_join!(
+            Digest::of_older(&self.source.database, self.slots, bound),
+            Digest::of_older(&self.target.database, self.slots, bound),
+        )?;
+        self.source.database.execute_all("COMMIT").await?;
+        match Digest::difference(&source, &target) {
+            None => Ok(source),
+            Some(difference) => Err(Stop::Unequal(difference)),
+        }
+    }
+
+    /// Begins the database transaction in which the target takes the slots.
+    async fn lock_import(&self, epochs: &[i64]) -> Result<(), Stop> {
+        self.target.database.execute_all("BEGIN").await?;
+        let sql = include_str!("../sql/mover/lock_importing.sql");
+        let locked =
+            self.target.database.query(sql, &[&self.slots, &epochs, &self.source.name.as_str()]).await?.len();
+        self.all_of_them(locked as u64, self.target, "does not import some of the slots any more")?;
+        // The copy took a while. Better to find out now than when users wait.
+        self.target.check_fit().await?;
+        Ok(())
+    }
+
+    /// The source gives the slots up, on two machines. Gives the moment from which on its users waited.
+    async fn release(&self, epochs: &[i64]) -> Result<Instant, Stop> {
+        self.source.begin_fenced().await?;
+        let paused = Instant::now();
+        // Under the fence: what was true a moment ago may not be any more.
+        self.source.check_fit().await?;
+        let (source, target) = (self.source.name.as_str(), self.target.name.as_str());
+        let sql = include_str!("../sql/mover/release.sql");
+        let released = self.source.database.execute(sql, &[&self.slots, &epochs, &source, &target]).await?;
+        self.all_of_them(released, self.source, "does not own some of the slots any more")?;
+        self.source.database.commit().await?;
+        Ok(paused)
+    }
+
+    async fn within_budget(
+        &self,
+        paused: Instant,
+        work: impl Future<Output = Result<Digest, Stop>>,
+    ) -> Result<Digest, Stop> {
+        let left = self.limits.pause_budget.saturating_sub(paused.elapsed());
+        timeout(left, work).await.unwrap_or(Err(Stop::OverBudget(self.limits.pause_budget)))
+    }
+
+    /// What came since, and everything that can change; then both sides compared.
+    async fn bring_rest(&self, bound: Uuid, older: &Digest) -> Result<Digest, Stop> {
+        self.watcher.reached(Step::Tail).await;
+        let (source, target) = (&self.source.database, &self.target.database);
+        let [users, transactions, balances, refund_totals] = [
+            (
+                include_str!("../sql/mover/copy_users_out.sql"),
+                include_str!("../sql/mover/copy_moved_users_in.sql"),
+            ),
+            (
+                include_str!("../sql/mover/copy_newer_out.sql"),
+                include_str!("../sql/mover/copy_transactions_in.sql"),
+            ),
+            (
+                include_str!("../sql/mover/copy_balances_out.sql"),
+                include_str!("../sql/mover/copy_balances_in.sql"),
+            ),
+            (
+                include_str!("../sql/mover/copy_refund_totals_out.sql"),
+                include_str!("../sql/mover/copy_refund_totals_in.sql"),
+            ),
+        ];
+        source.copy_into(users.0, target, users.1).await?;
+        target.execute(include_str!("../sql/mover/add_moved_users.sql"), &[]).await?;
+        for (from, into) in [transactions, balances, refund_totals] {
+            source.copy_into(from, target, into).await?;
+        }
+        self.watcher.reached(Step::Verify).await;
+        let (source, target) = futures_util::try_join!(
+            Digest::of_rest(source, self.slots, bound),
+            Digest::of_rest(target, self.slots, bound),
+        )?;
+        // First: what came late is at the source only, and would be told as a difference.
+        if let Some(late) = Digest::late(older, &source) {
+            return Err(Stop::Late(late));
+        }
+        match Digest::difference(&source, &target).or_else(|| Digest::flaw(older, &source)) {
+            None => Ok(source),
+            Some(difference) => Err(Stop::Unequal(difference)),
+        }
+    }
+
+    async fn take(&self, epochs: &[i64]) -> Result<(), Stop> {
+        let sql = include_str!("../sql/mover/take.sql");
+        let taken =
+            self.target.database.execute(sql, &[&self.slots, &epochs, &self.target.name.as_str()]).await?;
+        self.all_of_them(taken, self.target, "does not import some of the slots any more")?;
+        self.target.check_fit().await?;
+        self.target.database.commit().await?;
+        Ok(())
+    }
+
+    fn not_owned(&self, slot: i16, row: Option<&OwnerRow>) -> MoveError {
+        MoveError::NotOwned { slot, shard: self.source.name.clone(), found: OwnerRow::describe(row) }
+    }
+
+    /// A statement that did not change every row met another mover, or a database that is not what it was.
+    fn all_of_them(&self, changed: u64, side: &Side, otherwise: &str) -> Result<(), Stop> {
+        if changed == self.slots.len() as u64 {
+            return Ok(());
+        }
+        Err(side.unfit(format!("it {otherwise}")).into())
+    }
+}

@@ -1,0 +1,51 @@
+//! Deletes the rows of slots that a shard does not own, in small batches, so that no delete holds up anybody.
+
+use super::MoveError;
+use super::side::Side;
+use super::step::Watcher;
+
+/// Rows of one database transaction: some hundred milliseconds of work.
+const ROWS: i64 = 5_000;
+
+/// Rows that name others first.
+const STATEMENTS: [&str; 5] = [
+    include_str!("../sql/mover/delete_refund_totals.sql"),
+    include_str!("../sql/mover/delete_refunds.sql"),
+    include_str!("../sql/mover/delete_transactions.sql"),
+    include_str!("../sql/mover/delete_balances.sql"),
+    include_str!("../sql/mover/delete_users.sql"),
+];
+
+/// Deletes what is there of `slots`, and says how many rows that was.
+///
+/// # Errors
+/// When the shard owns one of them, or has never had it. What was deleted by then stays so.
+pub async fn delete(side: &Side, slots: &[i16], watcher: &dyn Watcher) -> Result<u64, MoveError> {
+    let mut all = 0;
+    for sql in STATEMENTS {
+        loop {
+            let deleted = delete_some(side, sql, slots).await?;
+            watcher.rows(deleted);
+            all += deleted;
+            if deleted < ROWS.unsigned_abs() {
+                break;
+            }
+        }
+    }
+    Ok(all)
+}
+
+async fn delete_some(side: &Side, sql: &str, slots: &[i16]) -> Result<u64, MoveError> {
+    let database = &side.database;
+    database.execute_all("BEGIN").await?;
+    // Nobody can take these slots until the rows are gone.
+    let locked = database.query(include_str!("../sql/mover/lock_not_owned.sql"), &[&slots]).await?;
+    if locked.len() != slots.len() {
+        database.execute_all("ROLLBACK").await?;
+        let reason = "its rows of slots that it owns, or never had, are not deleted".to_owned();
+        return Err(MoveError::Unfit { shard: side.name.clone(), reason });
+    }
+    let deleted = database.execute(sql, &[&slots, &ROWS]).await?;
+    database.commit().await?;
+    Ok(deleted)
+}

@@ -1,0 +1,239 @@
+//! Who owns which slot now, as the shards' databases say, all of them.
+//!
+//! Read from the primaries, and kept by nobody: a plan is made of what is read, and the mover reads again.
+
+use anyhow::{Context, bail};
+use futures_util::future::try_join_all;
+use picopay_shared::cluster::{Cluster, Shard};
+use picopay_shared::slot::SLOT_COUNT;
+use uuid::Uuid;
+
+use crate::rebalance::plan::Holdings;
+use crate::shard;
+use crate::shard_db::{Patience, ShardDb};
+use crate::slot_runs::SlotRuns;
+
+/// Owner rows are a few thousand. Counting reads an index of every table, some million entries a second: ten minutes are
+/// thousands of millions of them, and what takes longer hangs.
+const PATIENCE: Patience =
+    Patience { connect: std::time::Duration::from_secs(5), statement: std::time::Duration::from_mins(10) };
+
+/// A count takes one core from the charges and no more, and is not worth compiling.
+const COUNT_SETTINGS: &str = "SET max_parallel_workers_per_gather = 0; SET jit = off";
+
+/// What all shards say.
+pub struct Ownership {
+    /// In the order of the cluster's file.
+    pub shards: Vec<ShardSlots>,
+}
+
+/// What one shard says.
+pub struct ShardSlots {
+    /// Its name in the cluster's file.
+    pub name: String,
+    /// The cluster and the name that its database has; nothing before it joined.
+    pub identity: Option<(Uuid, String)>,
+    /// Since when an operator lets it go on without its standby: then no slot may move from or to it.
+    pub degraded_since: Option<String>,
+    /// Every slot it has to do with, in order.
+    pub rows: Vec<OwnerRow>,
+}
+
+/// A row of `slot_owner`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnerRow {
+    /// The slot.
+    pub slot: u16,
+    /// `owned`, `importing`, `released` or `aborted`.
+    pub state: String,
+    /// Who owns it, as far as this shard knows.
+    pub owner: String,
+    /// Grows each time the slot changes hands.
+    pub epoch: i64,
+    /// How long it has been so, by the shard's own clock.
+    pub age_s: i64,
+    /// Whether there are rows of a slot that the shard does not own.
+    pub has_leftovers: bool,
+}
+
+impl OwnerRow {
+    /// Whether the shard may write the slot.
+    pub fn is_owned(&self) -> bool {
+        self.state == "owned"
+    }
+}
+
+impl Ownership {
+    /// Asks every shard's primary.
+    ///
+    /// # Errors
+    /// When one does not answer, or has no schema.
+    pub async fn read(cluster: &Cluster) -> anyhow::Result<Self> {
+        let shards = try_join_all(cluster.shards.iter().map(read_shard)).await;
+        Ok(Self { shards: shards.context("who owns which slot is only known when every shard answers")? })
+    }
+
+    /// Refuses a shard that is not of this cluster, with what to do about it.
+    pub fn refuse_strangers(&self) -> anyhow::Result<()> {
+        let cluster_id = self.shards.iter().find_map(|shard| Some(shard.identity.as_ref()?.0));
+        for shard in &self.shards {
+            let name = &shard.name;
+            match &shard.identity {
+                None => bail!(
+                    "{name} is no part of the cluster yet: `picopay shard add {name}` for a new shard that joins, \
+                     `picopay init` for a new cluster"
+                ),
+                Some((_, other)) if other != name => {
+                    bail!("the database of {name} says that it is {other}: check the connection strings")
+                }
+                Some((id, _)) if Some(*id) != cluster_id => {
+                    bail!("{name} is of another cluster ({id}): check the connection strings")
+                }
+                Some(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The shards that own `slot`, as positions, with their epochs.
+    pub fn owners_of(&self, slot: u16) -> Vec<(usize, i64)> {
+        let rows = self.shards.iter().enumerate().filter_map(|(position, shard)| {
+            Some((position, shard.row(slot).filter(|row| row.is_owned())?.epoch))
+        });
+        rows.collect()
+    }
+
+    /// The slots that nobody owns, and those that several do.
+    pub fn flaws(&self) -> (SlotRuns, SlotRuns) {
+        let with = |wanted: fn(usize) -> bool| -> SlotRuns {
+            (0..SLOT_COUNT).filter(|slot| wanted(self.owners_of(*slot).len())).collect()
+        };
+        (with(|owners| owners == 0), with(|owners| owners > 1))
+    }
+
+    /// Who owns each slot. One in the middle of a move counts as its target's, to which the source has given it.
+    ///
+    /// # Errors
+    /// When a slot has two owners, or none and no shard that it was given to.
+    pub fn owners(&self) -> anyhow::Result<Vec<usize>> {
+        let (_, owned_twice) = self.flaws();
+        if !owned_twice.is_empty() {
+            bail!(
+                "slots {owned_twice} are owned by more than one shard: stop their nodes, then find out why"
+            );
+        }
+        let given_to = |slot: u16| {
+            let rows = self.shards.iter().filter_map(|shard| shard.row(slot));
+            let last = rows.filter(|row| row.state == "released").max_by_key(|row| row.epoch)?;
+            self.shards.iter().position(|shard| shard.name == last.owner)
+        };
+        let owner = |slot: u16| match self.owners_of(slot).first() {
+            Some((position, _)) => Some(*position),
+            None => given_to(slot),
+        };
+        let owners: Vec<Option<usize>> = (0..SLOT_COUNT).map(owner).collect();
+        let lost: SlotRuns = (0..SLOT_COUNT).filter(|slot| owners[usize::from(*slot)].is_none()).collect();
+        if !lost.is_empty() {
+            bail!(
+                "slots {lost} are owned by no shard of the cluster's file, and no move accounts for it: does the file \
+                 name all shards, and is none of their databases lost?"
+            );
+        }
+        Ok(owners.into_iter().flatten().collect())
+    }
+
+    /// Who owns each slot, with the rows that it has.
+    pub async fn holdings(&self, cluster: &Cluster) -> anyhow::Result<Holdings> {
+        let owners = self.owners()?;
+        let counted = try_join_all(cluster.shards.iter().map(count_rows)).await?;
+        let rows = owners.iter().enumerate().map(|(slot, owner)| counted[*owner][slot]).collect();
+        Ok(Holdings { shards: self.shards.len(), owners, rows })
+    }
+}
+
+impl ShardSlots {
+    /// What it says of one slot.
+    pub fn row(&self, slot: u16) -> Option<&OwnerRow> {
+        self.rows.binary_search_by_key(&slot, |row| row.slot).ok().map(|position| &self.rows[position])
+    }
+}
+
+async fn read_shard(shard: &Shard) -> anyhow::Result<ShardSlots> {
+    let database = ShardDb::primary(shard, PATIENCE).await?;
+    let tables = "SELECT to_regclass('degradation') IS NOT NULL";
+    let has_schema = database.query_one(tables, &[]).await?.get(0);
+    let (mut identity, mut degraded_since, mut rows) = (None, None, Vec::new());
+    if has_schema {
+        let read = database.query("SELECT cluster_id, shard_name FROM shard_identity", &[]).await?;
+        identity = read.first().map(|row| (row.get(0), row.get(1)));
+        degraded_since = shard::read_degradation(&database).await?.map(|degraded| degraded.since);
+        rows = read_rows(&database).await?;
+    }
+    database.close().await;
+    Ok(ShardSlots { name: shard.name.clone(), identity, degraded_since, rows })
+}
+
+async fn read_rows(database: &ShardDb) -> anyhow::Result<Vec<OwnerRow>> {
+    let read = database.query(include_str!("sql/slots/read_owners.sql"), &[]).await?;
+    let row = |row: &tokio_postgres::Row| OwnerRow {
+        slot: slot_of(row.get(0)),
+        state: row.get(1),
+        owner: row.get(2),
+        epoch: row.get(3),
+        age_s: row.get(4),
+        has_leftovers: row.get(5),
+    };
+    Ok(read.iter().map(row).collect())
+}
+
+/// The rows of every slot in one shard, owned or not.
+pub async fn count_rows(shard: &Shard) -> anyhow::Result<Vec<u64>> {
+    let database = ShardDb::primary(shard, PATIENCE).await?;
+    database.execute_all(COUNT_SETTINGS).await?;
+    let mut rows = vec![0; usize::from(SLOT_COUNT)];
+    for row in database.query(include_str!("sql/slots/count_rows.sql"), &[]).await? {
+        rows[usize::from(slot_of(row.get(0)))] = u64::try_from(row.get::<_, i64>(1)).expect("a count");
+    }
+    database.close().await;
+    Ok(rows)
+}
+
+fn slot_of(column: i32) -> u16 {
+    u16::try_from(column)
+        .ok()
+        .filter(|slot| *slot < SLOT_COUNT)
+        .expect("the column is checked to be below 4096")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(slot: u16, state: &str, owner: &str, epoch: i64) -> OwnerRow {
+        let (state, owner) = (state.to_owned(), owner.to_owned());
+        OwnerRow { slot, state, owner, epoch, age_s: 0, has_leftovers: false }
+    }
+
+    fn shard(name: &str, rows: Vec<OwnerRow>) -> ShardSlots {
+        ShardSlots { name: name.to_owned(), identity: None, degraded_since: None, rows }
+    }
+
+    #[test]
+    fn a_slot_between_two_shards_counts_as_the_one_s_that_it_was_given_to() {
+        let owned = |from: u16| (from..SLOT_COUNT).map(|slot| row(slot, "owned", "a", 1));
+        let mut rows = vec![row(0, "released", "b", 2)];
+        rows.extend(owned(1));
+        let mut ownership =
+            Ownership { shards: vec![shard("a", rows), shard("b", vec![row(0, "importing", "a", 2)])] };
+        let owners = ownership.owners().unwrap();
+        assert_eq!((owners[0], owners[1], owners[4095]), (1, 0, 0));
+        assert_eq!(ownership.flaws().0.to_string(), "0");
+
+        ownership.shards[1].rows = vec![row(1, "owned", "b", 3)];
+        assert!(ownership.owners().unwrap_err().to_string().contains("slots 1 are owned by more than one"));
+
+        ownership.shards[1].rows.clear();
+        ownership.shards[0].rows.remove(0);
+        assert!(ownership.owners().unwrap_err().to_string().contains("slots 0 are owned by no shard"));
+    }
+}

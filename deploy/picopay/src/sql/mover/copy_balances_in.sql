@@ -1,0 +1,1 @@
+COPY balances (slot, user_id, currency, balance) FROM STDIN (FORMAT binary)

@@ -1,0 +1,1 @@
+COPY users (slot, user_id, tag, created_at) FROM STDIN (FORMAT binary)

@@ -1,0 +1,30 @@
+-- Everything but the older transactions, which are counted only: they cannot change, but one of them could have come late.
+-- Of each row the hash; of transactions what they come to, and of balances what they are.
+SELECT 'users', slot, '', count(*), sum(hash_record_extended(u, 0))::text, 0::numeric
+FROM users u
+WHERE slot = ANY ($1::smallint[])
+GROUP BY slot
+UNION ALL
+SELECT 'older transactions', slot, '', count(*), '', 0
+FROM transactions
+WHERE slot = ANY ($1::smallint[]) AND id < $2
+GROUP BY slot
+UNION ALL
+SELECT 'newer transactions', slot, currency, count(*), sum(hash_record_extended(ROW(
+           slot, user_id, id, idempotency_key, fingerprint, created_at, amount, balance_after, kind, currency, refusal,
+           request_id, charge_id, remaining, reference, metadata::text
+       ), 0))::text,
+       coalesce(sum(CASE kind WHEN 'charge' THEN -amount ELSE amount END) FILTER (WHERE refusal IS NULL), 0)
+FROM transactions t
+WHERE slot = ANY ($1::smallint[]) AND id >= $2
+GROUP BY slot, currency
+UNION ALL
+SELECT 'balances', slot, currency, count(*), sum(hash_record_extended(b, 0))::text, sum(balance)
+FROM balances b
+WHERE slot = ANY ($1::smallint[])
+GROUP BY slot, currency
+UNION ALL
+SELECT 'refund totals', slot, '', count(*), sum(hash_record_extended(r, 0))::text, 0
+FROM refund_totals r
+WHERE slot = ANY ($1::smallint[])
+GROUP BY slot

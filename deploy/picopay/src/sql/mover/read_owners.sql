@@ -1,0 +1,1 @@
+SELECT slot, state, owner, epoch FROM slot_owner ORDER BY slot

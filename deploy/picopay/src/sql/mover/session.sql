@@ -1,0 +1,11 @@
+-- A commit here waits for the standby like any charge's. A lock that is not to be had soon is tried again: who waits for the
+-- fence keeps every later batch waiting too. A mover that was killed in the middle of a long statement is noticed, and its
+-- locks go; so do, after 11 s, those of one whose machine or network is gone, while slots may have no owner.
+SET synchronous_commit = on;
+SET lock_timeout = '250ms';
+SET client_connection_check_interval = '500ms';
+SET tcp_keepalives_idle = 5;
+SET tcp_keepalives_interval = 2;
+SET tcp_keepalives_count = 3;
+SET jit = off;
+CREATE TEMP TABLE moved_users (slot smallint, user_id bigint, tag integer, created_at timestamptz) ON COMMIT DELETE ROWS

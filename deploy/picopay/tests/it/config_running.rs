@@ -1,0 +1,138 @@
+//! `config check --against-running` says what a reload would change in each process, and what a process refuses.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use picopay_local::{ClusterSpec, LocalCluster};
+use serde_json::Value;
+
+use crate::command::{Said, picopay, run};
+
+/// A `cluster.toml` of the test's own, which no process watches, with the secrets of the running one.
+struct Candidate {
+    folder: tempfile::TempDir,
+    text: String,
+}
+
+impl Candidate {
+    fn of(cluster: &LocalCluster) -> Self {
+        let text = std::fs::read_to_string(cluster.cluster_file()).unwrap();
+        let text = text.replace("_file = \"", &format!("_file = \"{}/", cluster.folder().display()));
+        Self { folder: tempfile::tempdir().unwrap(), text }
+    }
+
+    fn file(&self, text: &str) -> PathBuf {
+        let file = self.folder.path().join("cluster.toml");
+        std::fs::write(&file, text).unwrap();
+        file
+    }
+}
+
+async fn compare(file: &Path, gateway: &str, format: &str) -> Said {
+    let mut command = picopay(file, ["config", "check", "--against-running", "--output", format]);
+    command.args(["--gateway-url", gateway]);
+    run(command).await
+}
+
+fn line<'a>(report: &'a Value, process: &str, shard: Option<&str>) -> &'a Value {
+    let lines = report["running"].as_array().unwrap();
+    let is_it = |line: &&Value| line["process"] == process && line["shard"].as_str() == shard;
+    lines.iter().find(is_it).unwrap_or_else(|| panic!("{process} {shard:?} in {report}"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_reload_would_change_is_told_for_each_process_without_any_secret() {
+    let cluster = LocalCluster::start(ClusterSpec::default()).await.unwrap();
+    let gateway = cluster.gateway_url();
+    let candidate = Candidate::of(&cluster);
+
+    let said = compare(&candidate.file(&candidate.text), &gateway, "json").await.success();
+    assert_eq!((&said.json()["is_good"], &said.json()["would_change"]), (&true.into(), &false.into()));
+    let said = compare(&candidate.file(&candidate.text), &gateway, "table").await.success();
+    assert!(said.out.contains("A reload would change nothing."), "{}", said.out);
+
+    // A third shard, another Redis for the second, and a password of the first that is given in place.
+    let port = cluster.redis_url().rsplit(':').next().unwrap().to_owned();
+    let redis = format!("redis = \"redis://127.0.0.1:{port}\"");
+    let (first, second) = candidate.text.split_at(candidate.text.rfind("[[shards]]").unwrap());
+    let first = first.replace("durability = \"replicated\"", "durability = \"local\"");
+    let second = second.replace(&redis, "redis = \"redis://:s3cret@10.9.9.9:6379\"");
+    let third =
+        "\n[[shards]]\nname = \"shard-3\"\nnodes = [\"http://127.0.0.1:9\"]\nprimary = \"host=10.9.9.8\"\n";
+    let changed = candidate.file(&format!("{first}{second}{third}"));
+    let said = compare(&changed, &gateway, "json").await;
+    assert_eq!(said.code, Some(3), "{said:?}");
+    let report = said.json();
+    assert_eq!((&report["is_good"], &report["would_change"]), (&true.into(), &true.into()));
+    let gateway_line = line(&report, "gateway", None);
+    assert_eq!(gateway_line["changes"].as_array().unwrap().len(), 1, "the databases are not its business");
+    assert_eq!(gateway_line["changes"][0]["shard"], "shard-3");
+    assert_eq!(gateway_line["changes"][0]["now"], Value::Null);
+    let change = &line(&report, "node", Some("shard-1"))["changes"][0];
+    assert_eq!(
+        (&change["key"], &change["now"], &change["then"]),
+        (&"durability".into(), &"replicated".into(), &"local".into())
+    );
+    assert_eq!(line(&report, "node", Some("shard-2"))["changes"][0]["then"], "10.9.9.9:6379");
+    assert_eq!(
+        line(&report, "node", Some("shard-3"))["is_told"],
+        false,
+        "it is not there, which is no problem yet"
+    );
+    assert!(!said.out.contains("s3cret"), "{}", said.out);
+
+    // The first shard goes away: the gateway would take that over, its node would not.
+    let only_second = candidate.text.split("[[shards]]").enumerate().filter(|(number, _)| *number != 1);
+    let only_second: Vec<&str> = only_second.map(|(_, part)| part).collect();
+    let said = compare(&candidate.file(&only_second.join("[[shards]]")), &gateway, "table").await;
+    assert_eq!(said.code, Some(1), "{said:?}");
+    for needle in ["shard-1: goes away", "it would refuse the file"] {
+        assert!(said.out.contains(needle), "{needle} in {}", said.out);
+    }
+
+    // With another internal secret nothing is told, and that is what would change.
+    let secret = format!("internal_secret_file = \"{}/secrets/internal\"", cluster.folder().display());
+    let said = compare(
+        &candidate.file(&candidate.text.replace(&secret, "internal_secret = \"another\"")),
+        &gateway,
+        "json",
+    )
+    .await;
+    assert_eq!(said.code, Some(3), "{said:?}");
+    assert_eq!(line(&said.json(), "gateway", None)["changes"][0]["key"], "internal_secret");
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_is_gone_or_refuses_its_file_is_a_problem() {
+    let cluster = LocalCluster::start(ClusterSpec::one_shard()).await.unwrap();
+    let gateway = cluster.gateway_url();
+    let candidate = Candidate::of(&cluster);
+    let good = candidate.file(&candidate.text);
+
+    std::fs::write(cluster.cluster_file(), "shards = = 1").unwrap();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        let said = compare(&good, &gateway, "json").await;
+        let refused = |process: &str, shard| {
+            let report = said.json();
+            line(&report, process, shard)["refused"]["reason"]
+                .as_str()
+                .is_some_and(|why| why.contains("line 1"))
+        };
+        if refused("gateway", None) && refused("node", Some("shard-1")) {
+            assert_eq!(said.code, Some(1), "{said:?}");
+            break;
+        }
+        assert!(Instant::now() < deadline, "{said:?}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+
+    cluster.shard(0).node(0).kill().await.unwrap();
+    let said = compare(&good, &gateway, "table").await;
+    assert!(said.code == Some(1) && said.out.contains("refused"), "{said:?}");
+    let unreachable = compare(&good, "http://127.0.0.1:1", "json").await;
+    assert_eq!(unreachable.code, Some(1), "{unreachable:?}");
+    assert!(line(&unreachable.json(), "gateway", None)["problem"].as_str().unwrap().contains("refused"));
+    cluster.stop().await;
+}

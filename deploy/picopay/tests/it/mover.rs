@@ -1,0 +1,116 @@
+//! Slots change hands with everything that belongs to their users, and with one owner at most at every moment.
+
+use picopay::mover::{Batch, Ended, Mover, Unwatched};
+use picopay_local::{ClusterSpec, LocalCluster};
+use picopay_shared::cluster::Cluster;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use self::field::PATIENT;
+use self::traffic::write;
+
+mod faults;
+mod field;
+mod refusals;
+mod rivals;
+mod traffic;
+
+/// Users of both shards.
+const USERS: [i64; 6] = [1, 2, 3, 42, 1000, 4096];
+
+fn mover(cluster: &LocalCluster) -> Mover {
+    Mover::new(&Cluster::load(&cluster.cluster_file()).unwrap(), PATIENT)
+}
+
+fn slots_of(users: &[i64]) -> Vec<u16> {
+    users.iter().map(|user| field::slot_of(*user)).collect()
+}
+
+/// Users of the first shard, by the even deal of two.
+fn users_of_first() -> Vec<i64> {
+    USERS.into_iter().filter(|user| slots_of(&[*user])[0] < 2048).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slot_moves_with_everything_that_belongs_to_its_users() {
+    let cluster = LocalCluster::start(ClusterSpec::default().with_shards(2)).await.unwrap();
+    let mut asked = Vec::new();
+    for user_id in USERS {
+        cluster.post("/users", None, &json!({"user_id": user_id})).await.unwrap();
+        for (path, body) in [
+            (
+                "/topup",
+                json!({"user_id": user_id, "amount": "100.00", "currency": "USD", "metadata": {"a": 1}}),
+            ),
+            ("/topup", json!({"user_id": user_id, "amount": "5", "currency": "JPY"})),
+            ("/charge", json!({"user_id": user_id, "amount": "30.00", "currency": "USD", "reference": "é"})),
+            ("/charge", json!({"user_id": user_id, "amount": "900.00", "currency": "USD"})),
+        ] {
+            let key = Uuid::new_v4();
+            let (status, answer) = write(&cluster, path, key, &body).await;
+            if body["amount"] == "30.00" {
+                let charge: Value = serde_json::from_str(&answer).unwrap();
+                let refund = json!({"transaction_id": charge["transaction"]["id"], "amount": "10.00"});
+                let key = Uuid::new_v4();
+                let (status, answer) = write(&cluster, "/refund", key, &refund).await;
+                asked.push(("/refund", key, refund, status, answer));
+            }
+            asked.push((path, key, body, status, answer));
+        }
+    }
+    let histories = async || {
+        let mut histories = Vec::new();
+        for user_id in USERS {
+            histories.push(cluster.get(&format!("/transactions?user_id={user_id}")).await.unwrap().body);
+        }
+        histories
+    };
+    let before = histories().await;
+
+    let moving = users_of_first();
+    assert!(moving.len() > 1 && moving.len() < USERS.len(), "{moving:?}");
+    let batch = Batch { slots: slots_of(&moving), from: "shard-1".to_owned(), to: "shard-2".to_owned() };
+    let mover = mover(&cluster);
+    let ended = mover.run(&batch, &Unwatched).await.unwrap();
+    let Ended::Moved(figures) = ended else { panic!("{ended:?}") };
+    // Per user: itself, two balances, four answers under a key and a refund, and what was given back of one charge.
+    assert_eq!(figures.rows, 9 * moving.len() as u64);
+
+    for (path, key, body, status, answer) in &asked {
+        assert_eq!(&write(&cluster, path, *key, body).await, &(*status, answer.clone()), "{path} {body}");
+    }
+    assert_eq!(histories().await, before);
+    // What is left of the charge can be given back, and no more.
+    for (_, _, refund, _, _) in asked.iter().filter(|(path, ..)| *path == "/refund") {
+        let id = &refund["transaction_id"];
+        let too_much = json!({"transaction_id": id, "amount": "20.01"});
+        assert_eq!(write(&cluster, "/refund", Uuid::new_v4(), &too_much).await.0, 422);
+        assert_eq!(write(&cluster, "/refund", Uuid::new_v4(), &json!({"transaction_id": id})).await.0, 200);
+        assert_eq!(
+            cluster.get(&format!("/transactions/{}", id.as_str().unwrap())).await.unwrap().status,
+            200
+        );
+    }
+
+    let source = cluster.connect_primary(0).await.unwrap();
+    let left = "SELECT count(*) FROM users WHERE slot = ANY ($1)";
+    let slots: Vec<i16> = batch.slots.iter().map(|slot| slot.cast_signed()).collect();
+    let count = async || {
+        let row = source.query_one(left, &[&slots]).await.unwrap();
+        usize::try_from(row.get::<_, i64>(0)).unwrap()
+    };
+    assert_eq!(count().await, moving.len(), "the source keeps its rows");
+    let deleted = mover.purge("shard-1", &batch.slots, &Unwatched).await.unwrap();
+    assert_eq!((deleted, count().await), (figures.rows, 0));
+    let owned = mover.purge("shard-2", &batch.slots, &Unwatched).await.unwrap_err();
+    assert!(owned.to_string().contains("slots that it owns"), "{owned}");
+
+    // And back, where nothing of it is any more.
+    let back = Batch { from: batch.to.clone(), to: batch.from.clone(), slots: batch.slots.clone() };
+    assert!(matches!(mover.run(&back, &Unwatched).await.unwrap(), Ended::Moved(_)));
+    // And once more to where rows of the first time are left.
+    let ended = mover.run(&batch, &Unwatched).await.unwrap();
+    assert!(matches!(ended, Ended::Moved(figures) if figures.rows == 11 * moving.len() as u64), "{ended:?}");
+    assert!(histories().await.iter().all(|history| history.contains("refund")));
+    cluster.stop().await;
+}

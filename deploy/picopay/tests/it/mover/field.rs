@@ -1,0 +1,166 @@
+//! Where slots are moved in these tests: a cluster, some users in slots of its first shard, and what its databases say of
+//! them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures_util::future::{BoxFuture, ready};
+use picopay::mover::{Batch, Ended, Limits, Mover, Step, Unwatched, Watcher};
+use picopay_local::{ClusterSpec, LocalCluster};
+use picopay_shared::cluster::Cluster;
+use picopay_shared::slot::{SLOT_COUNT, UserId};
+use tokio::time::sleep;
+
+use super::traffic::Traffic;
+use crate::command::{picopay, run};
+
+/// Longer than a move takes on a machine that runs other tests.
+pub const PATIENT: Limits = Limits { pause_budget: Duration::from_secs(20) };
+
+/// How many users move.
+const MOVING: usize = 4;
+
+/// The slot of a user.
+pub fn slot_of(user_id: i64) -> u16 {
+    UserId::try_from(user_id).unwrap().slot().get()
+}
+
+/// The position of the shard that owns a user's slot.
+pub async fn owner_of(cluster: &LocalCluster, user_id: i64) -> usize {
+    owners(cluster).await[&slot_of(user_id)]
+}
+
+/// The owner of each slot, of which each has one and none has two.
+async fn owners(cluster: &LocalCluster) -> BTreeMap<u16, usize> {
+    let mut owners = BTreeMap::new();
+    for position in 0..cluster.shards().len() {
+        let database = cluster.connect_primary(position).await.unwrap();
+        let sql = "SELECT slot FROM slot_owner WHERE state = 'owned'";
+        for row in database.query(sql, &[]).await.unwrap() {
+            let slot = row.get::<_, i16>(0).cast_unsigned();
+            let other = owners.insert(slot, position);
+            assert_eq!(other, None, "slot {slot} has two owners");
+        }
+    }
+    assert_eq!(owners.len(), usize::from(SLOT_COUNT), "some slots have no owner");
+    owners
+}
+
+/// A cluster, and users of it who move together and charge all the while.
+pub struct Field {
+    pub cluster: Arc<LocalCluster>,
+    pub slots: Vec<u16>,
+    traffic: Traffic,
+}
+
+impl Field {
+    /// Starts a cluster of so many shards, and its clients: of four users who will move, and one who stays.
+    pub async fn start(shards: usize) -> Self {
+        let cluster = ClusterSpec::default().with_shards(shards);
+        let cluster = Arc::new(LocalCluster::start(cluster).await.unwrap());
+        let owners = owners(&cluster).await;
+        let (first, others): (Vec<i64>, Vec<i64>) = (1..100).partition(|user| owners[&slot_of(*user)] == 0);
+        let moving = &first[..MOVING];
+        let users: Vec<i64> = moving.iter().chain(&others[..1]).copied().collect();
+        let slots = moving.iter().map(|user| slot_of(*user)).collect();
+        let traffic = Traffic::start(&cluster, &users).await;
+        Self { cluster, slots, traffic }
+    }
+
+    /// A mover that gives users all the time they need.
+    pub fn mover(&self) -> Mover {
+        self.mover_with(PATIENT)
+    }
+
+    /// A mover.
+    pub fn mover_with(&self, limits: Limits) -> Mover {
+        Mover::new(&self.cluster_file(), limits)
+    }
+
+    /// What the cluster's file says.
+    pub fn cluster_file(&self) -> Cluster {
+        Cluster::load(&self.cluster.cluster_file()).unwrap()
+    }
+
+    /// The shard that owns the moving slots now, all of them; and that each slot of the cluster has one owner.
+    pub async fn owner(&self) -> usize {
+        let owners = owners(&self.cluster).await;
+        let owner = owners[&self.slots[0]];
+        assert!(self.slots.iter().all(|slot| owners[slot] == owner), "a batch goes as one");
+        owner
+    }
+
+    /// The moving slots, from one shard to another.
+    pub fn batch(&self, from: usize, to: usize) -> Batch {
+        let name = |position: usize| self.cluster.shard(position).name().to_owned();
+        Batch { slots: self.slots.clone(), from: name(from), to: name(to) }
+    }
+
+    /// What a shard says of the moving slots: state and epoch, of which all have the same.
+    pub async fn row(&self, shard: usize) -> Option<(String, i64)> {
+        let database = self.cluster.connect_primary(shard).await.unwrap();
+        let sql = "SELECT DISTINCT state, epoch FROM slot_owner WHERE slot = ANY ($1)";
+        let slots: Vec<i16> = self.slots.iter().map(|slot| slot.cast_signed()).collect();
+        let rows = database.query(sql, &[&slots]).await.unwrap();
+        assert!(rows.len() < 2, "a batch goes as one: {rows:?}");
+        rows.first().map(|row| (row.get(0), row.get(1)))
+    }
+
+    /// Moves the batch with a new mover, as often as it takes: servers come back, and with them their standbys.
+    pub async fn move_at_last(&self, batch: &Batch) {
+        let (mover, started) = (self.mover(), Instant::now());
+        loop {
+            let ended = mover.run(batch, &Unwatched).await;
+            if matches!(ended, Ok(Ended::Moved(_))) {
+                return;
+            }
+            assert!(started.elapsed() < Duration::from_secs(40), "not moved: {ended:?}");
+            sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// Everybody was told the truth, and the books are right once the left-over rows are gone.
+    pub async fn end(self) {
+        let Self { cluster, slots, traffic } = self;
+        traffic.end().await;
+        let mover = Mover::new(&Cluster::load(&cluster.cluster_file()).unwrap(), PATIENT);
+        let owner = owners(&cluster).await[&slots[0]];
+        for (position, shard) in cluster.shards().iter().enumerate() {
+            let database = cluster.connect_primary(position).await.unwrap();
+            let sql = "SELECT EXISTS (SELECT FROM slot_owner WHERE slot = $1)";
+            let was_there: bool = database.query_one(sql, &[&slots[0].cast_signed()]).await.unwrap().get(0);
+            if position != owner && was_there {
+                mover.purge(shard.name(), &slots, &Unwatched).await.unwrap();
+            }
+        }
+        run(picopay(&cluster.cluster_file(), ["verify"])).await.success();
+        if let Some(cluster) = Arc::into_inner(cluster) {
+            cluster.stop().await;
+        }
+    }
+}
+
+/// Does something once, when a mover is about to take a step.
+pub struct At {
+    step: Step,
+    deed: Mutex<Option<BoxFuture<'static, ()>>>,
+}
+
+impl At {
+    /// The mover waits for `deed`.
+    pub fn new(step: Step, deed: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self { step, deed: Mutex::new(Some(Box::pin(deed))) }
+    }
+}
+
+impl Watcher for At {
+    fn reached(&self, step: Step) -> BoxFuture<'_, ()> {
+        if step != self.step {
+            return Box::pin(ready(()));
+        }
+        let deed = self.deed.lock().unwrap_or_else(PoisonError::into_inner).take();
+        deed.unwrap_or_else(|| Box::pin(ready(())))
+    }
+}

@@ -1,0 +1,158 @@
+//! When a move must not be: too long a pause, a degraded shard, two sides that differ. The source serves its users again, at
+//! a higher epoch if they had to wait.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use picopay::mover::{Ended, Limits, MoveError, Mover, Step};
+use picopay_local::LocalCluster;
+use serde_json::json;
+use uuid::Uuid;
+
+use super::field::{At, Field};
+use super::traffic::write;
+
+/// Runs `sql` at the shard in a session that waits for no standby.
+async fn say(cluster: Arc<LocalCluster>, shard: usize, sql: String) {
+    let database = cluster.connect_primary(shard).await.unwrap();
+    database.batch_execute(&format!("SET synchronous_commit = local; {sql}")).await.unwrap();
+}
+
+const DEGRADE: &str = "INSERT INTO degradation (degraded_by, reason) VALUES ('a test', 'to see')";
+const RESTORE: &str = "DELETE FROM degradation";
+
+/// A move from the first shard to the second that is broken off at `step` by `sql` at `shard`, for a reason that contains
+/// `words`; and whether users had to wait by then.
+async fn is_broken_off(
+    field: &Field,
+    mover: &Mover,
+    (step, shard, sql): (Step, usize, String),
+    words: &str,
+) -> bool {
+    let (_, before) = field.row(0).await.unwrap();
+    let watcher = At::new(step, say(Arc::clone(&field.cluster), shard, sql));
+    let ended = mover.run(&field.batch(0, 1), &watcher).await.unwrap();
+    let Ended::Aborted { reason, is_worth_another_try, settled } = &ended else {
+        panic!("{step:?} {ended:?}")
+    };
+    assert!(reason.contains(words), "{words:?} in {reason}");
+    assert_eq!(settled.aborted.len(), field.slots.len(), "{step:?} {settled:?}");
+    assert_eq!(*is_worth_another_try, words != "slot", "{reason}");
+    assert_eq!(field.row(1).await.unwrap().0, "aborted", "{step:?}");
+    let (state, after) = field.row(0).await.unwrap();
+    assert_eq!((state.as_str(), field.owner().await), ("owned", 0));
+    after > before
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pause_that_would_be_too_long_is_given_up() {
+    let field = Field::start(2).await;
+    for budget in [Duration::ZERO, Duration::from_millis(1)] {
+        let mover = field.mover_with(Limits { pause_budget: budget });
+        let nothing = (Step::Import, 0, String::new());
+        assert!(is_broken_off(&field, &mover, nothing, "the pause would have been longer").await);
+    }
+    // Somebody is in the way at the target, from the moment the pause begins.
+    let holder = field.cluster.connect_primary(1).await.unwrap();
+    let held = Arc::new(holder);
+    let watcher = At::new(Step::Tail, {
+        let held = Arc::clone(&held);
+        async move { held.batch_execute("BEGIN; LOCK TABLE balances IN SHARE MODE").await.unwrap() }
+    });
+    let ended = field.mover().run(&field.batch(0, 1), &watcher).await.unwrap();
+    assert!(matches!(&ended, Ended::Aborted { reason, .. } if reason.contains("lock timeout")), "{ended:?}");
+    assert_eq!(field.owner().await, 0);
+    held.batch_execute("ROLLBACK").await.unwrap();
+    field.move_at_last(&field.batch(0, 1)).await;
+    field.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_degraded_shard_gives_and_takes_no_slot() {
+    let field = Field::start(2).await;
+    let mover = field.mover();
+    for shard in [0, 1] {
+        say(Arc::clone(&field.cluster), shard, DEGRADE.to_owned()).await;
+        let refused = mover.run(&field.batch(0, 1), &picopay::mover::Unwatched).await;
+        assert!(matches!(refused, Err(MoveError::Unfit { .. })), "{refused:?}");
+        say(Arc::clone(&field.cluster), shard, RESTORE.to_owned()).await;
+    }
+    // Between the check and the release, and in the pause.
+    for (step, shard, have_waited) in
+        [(Step::Copy, 1, false), (Step::Release, 0, false), (Step::Tail, 1, true)]
+    {
+        let deed = (step, shard, DEGRADE.to_owned());
+        let words = format!("shard-{} can be no part of a move: it is degraded", shard + 1);
+        assert_eq!(is_broken_off(&field, &mover, deed, &words).await, have_waited, "{step:?}");
+        say(Arc::clone(&field.cluster), shard, RESTORE.to_owned()).await;
+    }
+    // With its connections and their locks.
+    drop(mover);
+    // The source loses its standby in the pause, and an operator lets it go on: it takes its slots back all the same.
+    let hasty = field.mover_with(Limits { pause_budget: Duration::ZERO });
+    let cluster = Arc::clone(&field.cluster);
+    let watcher = At::new(Step::TakeBack, async move {
+        cluster.shard(0).replica().kill().await.unwrap();
+        say(cluster, 0, DEGRADE.to_owned()).await;
+    });
+    let ended = hasty.run(&field.batch(0, 1), &watcher).await.unwrap();
+    assert!(matches!(ended, Ended::Aborted { .. }), "{ended:?}");
+    assert_eq!(field.owner().await, 0);
+    field.cluster.shard(0).replica().start().await.unwrap();
+    field.cluster.wait_until_ready().await.unwrap();
+    say(Arc::clone(&field.cluster), 0, RESTORE.to_owned()).await;
+    field.move_at_last(&field.batch(0, 1)).await;
+    field.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn slots_whose_two_sides_differ_are_not_handed_over() {
+    let field = Field::start(2).await;
+    // Somebody who does not charge: what is changed by hand here stays so until it is put right.
+    let user_id = (100..).find(|user| super::field::slot_of(*user) == field.slots[0]).unwrap();
+    field.cluster.post("/users", None, &json!({"user_id": user_id})).await.unwrap();
+    let topup = json!({"user_id": user_id, "amount": "5.00", "currency": "USD"});
+    assert_eq!(write(&field.cluster, "/topup", Uuid::new_v4(), &topup).await.0, 200);
+    let too_much = json!({"user_id": user_id, "amount": "9.00", "currency": "USD"});
+    assert_eq!(write(&field.cluster, "/charge", Uuid::new_v4(), &too_much).await.0, 402);
+    // A refusal with an id of long ago moves no money, and is copied before the pause.
+    let late = |id: u32| {
+        format!(
+            "INSERT INTO transactions (slot, user_id, id, idempotency_key, fingerprint, created_at, amount, balance_after,
+                                       kind, currency, refusal, request_id)
+             SELECT slot, user_id, '00000000-0000-8000-8000-{id:012}', gen_random_uuid(), fingerprint, created_at, amount,
+                    balance_after, kind, currency, refusal, request_id
+             FROM transactions WHERE user_id = {user_id} AND refusal IS NOT NULL LIMIT 1"
+        )
+    };
+    let mover = field.mover();
+    let by_one = |sign| format!("UPDATE balances SET balance = balance {sign} 1 WHERE user_id = {user_id}");
+    let old =
+        format!("transactions WHERE user_id = {user_id} AND id < '00000001-0000-8000-8000-000000000000'");
+    say(Arc::clone(&field.cluster), 0, late(1)).await;
+    for (step, shard, sql, undo, words, have_waited) in [
+        (Step::Compare, 1, format!("DELETE FROM {old}"), String::new(), "slot", false),
+        (
+            Step::Compare,
+            1,
+            format!("UPDATE {}", old.replace("WHERE", "SET amount = 8 WHERE")),
+            String::new(),
+            "slot",
+            false,
+        ),
+        (Step::Verify, 1, format!("DELETE FROM {old}"), String::new(), "slot", true),
+        (Step::Verify, 0, by_one('+'), by_one('-'), "slot", true),
+        // Before anything is copied: both sides have it, and are wrong together.
+        (Step::Import, 0, by_one('+'), by_one('-'), "slot", true),
+        // The clock of a node is behind. The next move has it.
+        (Step::Compare, 0, late(2), String::new(), "clock", true),
+        (Step::Lock, 0, late(3), String::new(), "clock", true),
+    ] {
+        let deed = (step, shard, sql.clone());
+        assert_eq!(is_broken_off(&field, &mover, deed, words).await, have_waited, "{step:?} {sql}");
+        say(Arc::clone(&field.cluster), 0, undo).await;
+    }
+    drop(mover);
+    field.move_at_last(&field.batch(0, 1)).await;
+    field.end().await;
+}

@@ -1,0 +1,38 @@
+//! What this gateway goes by, told to operators who show the internal secret.
+//!
+//! To anybody else there is nothing here: the gateway's address may be public.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::Response;
+use picopay_shared::cluster::Cluster;
+use picopay_shared::running_config::{RunningConfig, RunningShard, Salt};
+
+use crate::gateway::Gateway;
+use crate::problem::Problem;
+use crate::write_request::json;
+
+/// What a gateway uses of this `cluster.toml`: which nodes each shard has, and the internal secret.
+pub fn of_gateway(cluster: &Cluster, salt: Salt) -> RunningConfig {
+    let shard = |shard: &picopay_shared::cluster::Shard| {
+        RunningShard::new(&shard.name).with(&salt, "nodes", &shard.nodes.join(", "))
+    };
+    let shards = cluster.shards.iter().map(shard).collect();
+    RunningConfig::new(salt, &cluster.internal_secret, shards)
+}
+
+/// Answers with what is in force.
+pub async fn get_config(
+    State(gateway): State<Arc<Gateway>>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let shown =
+        headers.get(header::AUTHORIZATION).and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
+    if !shown.is_some_and(|shown| gateway.secret.accepts(shown)) {
+        return Err(Problem::not_found());
+    }
+    let config = of_gateway(&gateway.in_force.cluster(), Salt::random()).with_refusal(&gateway.in_force);
+    Ok(json(StatusCode::OK, &config))
+}

@@ -1,0 +1,370 @@
+//! The way to one shard: its nodes, lanes, breaker and budget, and what it said last of itself.
+//!
+//! Which shard a request goes to, and whether it goes once more, is not decided here.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use axum::http::HeaderValue;
+use bytes::Bytes;
+use futures_util::future::{Either, select};
+use picopay_shared::batcher::{Lane, LaneEnd};
+use picopay_shared::cluster;
+use picopay_shared::command::{Command, Outcome};
+use picopay_shared::node_status::{Degradation, NodeStatus};
+use picopay_shared::query::{Answer, Found};
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{error, info, warn};
+
+use super::attempts::{Attempt, Done, Failure, NotSent, RetryBudget};
+use super::breaker::{Admission, Breaker, BreakerState};
+use super::pipe::{self, Job, Ticket};
+use super::queue_room::QueueRoom;
+use super::refusal_pace;
+use super::wire::{Ask, CallError, Nodes};
+use super::{SOON, ShardError};
+use crate::config::ShardClientConfig;
+use crate::metrics::{Metrics, ShardMetrics};
+
+/// Before the gateway's own retry: a restarted node or a new connection needs a moment. Random up to twice this.
+const RETRY_PAUSE: Duration = Duration::from_millis(25);
+/// A retry with less time than this would only be given up again.
+const RETRY_WORTH: Duration = Duration::from_millis(100);
+
+/// The way to one shard.
+#[derive(Debug)]
+pub struct Shard {
+    /// In the slot map, and in the set of shards.
+    pub place: usize,
+    pub name: String,
+    pub nodes: Nodes,
+    /// A user's commands always take the same one, as they do in the node.
+    pub lanes: Vec<Lane<Job, Done>>,
+    lane_ends: Vec<LaneEnd<Job, Done>>,
+    pub rooms: Vec<QueueRoom>,
+    pub breaker: Breaker,
+    pub budget: RetryBudget,
+    readers: Semaphore,
+    status: ArcSwap<ShardStatus>,
+    pub metrics: ShardMetrics,
+    pub batch_max: usize,
+    pub gather_max: Duration,
+    pub call_timeout: Duration,
+}
+
+/// What a shard said last of itself.
+#[derive(Debug, Clone, Default, PartialEq)]
+struct ShardStatus {
+    /// Whether it was ever asked successfully.
+    is_known: bool,
+    is_reachable: bool,
+    is_ready: bool,
+    replica_lag_ms: Option<u64>,
+    degraded: Option<Degradation>,
+}
+
+/// One shard, for `/readyz`.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, utoipa::ToSchema)]
+pub struct ShardView {
+    /// Its name in `cluster.toml`.
+    #[schema(example = "shard-1")]
+    pub shard: String,
+    /// Whether it can serve now.
+    pub is_ready: bool,
+    /// `closed`, `probing` or `open`.
+    #[schema(example = "closed")]
+    pub breaker: &'static str,
+    /// Lag of its freshest replica; `null` when unknown.
+    pub replica_lag_ms: Option<u64>,
+    /// Since when an operator lets it go on without its standby, so that what it acknowledges is on one machine only;
+    /// `null` normally.
+    #[schema(example = json!(null))]
+    pub degraded_since: Option<String>,
+}
+
+impl Shard {
+    /// Opens its lanes. Somebody must run their far ends, see [`Shard::run_pipes`].
+    pub fn new(
+        place: usize,
+        entry: &cluster::Shard,
+        nodes: Nodes,
+        config: &ShardClientConfig,
+        metrics: &Metrics,
+    ) -> Self {
+        let (lanes, lane_ends): (Vec<_>, Vec<_>) =
+            (0..config.lanes).map(|_| Lane::new(config.queue_max)).unzip();
+        Self {
+            place,
+            name: entry.name.clone(),
+            nodes,
+            rooms: lanes.iter().map(|_| QueueRoom::new(config)).collect(),
+            lanes,
+            lane_ends,
+            breaker: Breaker::new(config.call_timeout),
+            budget: RetryBudget::new(),
+            readers: Semaphore::new(config.reads_max),
+            status: ArcSwap::from_pointee(ShardStatus::default()),
+            metrics: metrics.shard(&entry.name),
+            batch_max: config.batch_max,
+            gather_max: config.gather_max,
+            call_timeout: config.call_timeout,
+        }
+    }
+
+    /// Runs this many pipes for each lane, until `closing` and then until the lane is empty.
+    pub fn run_pipes(self: &Arc<Self>, count: usize, tasks: &TaskTracker, closing: &CancellationToken) {
+        for (number, end) in self.lane_ends.iter().enumerate() {
+            for _ in 0..count {
+                tasks.spawn(pipe::run(Arc::clone(self), end.clone(), number, closing.clone()));
+            }
+        }
+    }
+
+    /// Whether it ever said what it owns.
+    pub fn is_known(&self) -> bool {
+        self.status.load().is_known
+    }
+
+    /// Whether a node of it answered when last asked.
+    pub fn is_reachable(&self) -> bool {
+        self.status.load().is_reachable
+    }
+
+    /// Puts the command into the lane and waits for it to come back, until its deadline.
+    pub async fn attempt(
+        &self,
+        command: Command,
+        deadline: Instant,
+    ) -> (Attempt<Outcome>, Option<HeaderValue>, Option<Command>) {
+        let is_probe = match self.breaker.admit(std::time::Instant::now()) {
+            Admission::Pass => false,
+            Admission::Probe => true,
+            Admission::Refuse { .. } => return (Attempt::NotSent(NotSent::BreakerOpen), None, None),
+        };
+        let ticket = Arc::new(Ticket::default());
+        let job = Job { command, deadline, ticket: Arc::clone(&ticket), is_probe };
+        let tag = usize::try_from(job.command.operation.tag().get()).expect("30 bits");
+        let lane = tag % self.lanes.len();
+        if !self.rooms[lane].has_place(self.lanes[lane].queue_length()) {
+            return (Attempt::NotSent(NotSent::Full), None, None);
+        }
+        let Ok(answer) = self.lanes[lane].submit(job, 1) else {
+            return (Attempt::NotSent(NotSent::Full), None, None);
+        };
+        // On its own on the heap: a timer is aligned to a cache line, and would make every future around it so.
+        let timer = Box::pin(tokio::time::sleep_until(deadline));
+        match select(pin!(answer), timer).await {
+            Either::Left((Ok(Done { command, attempt, session }), _)) => (attempt, session, Some(command)),
+            // The pipe went away with it, or the time is over: what counts is whether it was sent.
+            Either::Left((Err(_), _)) | Either::Right(_) if ticket.give_up() => {
+                (Attempt::NotSent(NotSent::TooLate), None, None)
+            }
+            Either::Left((Err(_), _)) | Either::Right(_) => (Attempt::Unanswered, None, None),
+        }
+    }
+
+    pub async fn attempt_read(&self, body: Bytes, deadline: Instant) -> Attempt<Answer> {
+        if let Admission::Refuse { .. } = self.breaker.admit(std::time::Instant::now()) {
+            return Attempt::NotSent(NotSent::BreakerOpen);
+        }
+        let Ok(_place) = self.readers.try_acquire() else {
+            return Attempt::NotSent(NotSent::Full);
+        };
+        let deadline = deadline.min(Instant::now() + self.call_timeout);
+        // Readers take the nodes in turn, by how many of them are at work.
+        let preferred = self.readers.available_permits() % self.nodes.count();
+        let answer = self.nodes.ask(Ask::Read, preferred, body, deadline).await;
+        self.note(answer.as_ref().err().copied());
+        let bytes = match answer {
+            Ok(bytes) => bytes,
+            Err(error) => return error.into(),
+        };
+        match postcard::from_bytes::<Answer>(&bytes) {
+            Ok(Answer { found: Found::Unavailable { reason }, .. }) => {
+                warn!(shard = self.name, reason, "the shard could not read");
+                Attempt::NotSent(NotSent::Unreachable)
+            }
+            Ok(answer) => Attempt::Answered(answer),
+            Err(error) => {
+                error!(shard = self.name, %error, "the node's answer makes no sense");
+                Attempt::Unanswered
+            }
+        }
+    }
+
+    /// Asks the shard's nodes in turn until one is ready, and gives what that one says; without one, what the first
+    /// that answers says.
+    pub async fn ask_status(&self, deadline: Instant) -> Option<NodeStatus> {
+        let mut answer: Option<NodeStatus> = None;
+        for position in 0..self.nodes.count() {
+            // Each gets its part of the time, or one frozen node would hide the others.
+            let parts = u32::try_from(self.nodes.count() - position).unwrap_or(u32::MAX);
+            let now = Instant::now();
+            let until = now + deadline.saturating_duration_since(now) / parts;
+            let Ok(body) = self.nodes.ask_one(Ask::Status, position, Bytes::new(), until).await else {
+                continue;
+            };
+            match serde_json::from_slice::<NodeStatus>(&body) {
+                Ok(status) if status.shard != self.name => {
+                    error!(
+                        shard = self.name,
+                        answered = status.shard,
+                        "a node of another shard answers here"
+                    );
+                }
+                Ok(status) => {
+                    let is_ready = status.is_ready;
+                    if is_ready || answer.is_none() {
+                        answer = Some(status);
+                    }
+                    if is_ready {
+                        break;
+                    }
+                }
+                Err(cause) => error!(shard = self.name, %cause, "the node's status makes no sense"),
+            }
+        }
+        answer
+    }
+
+    /// Tells the breaker how a call ended.
+    pub fn note(&self, error: Option<CallError>) {
+        match error {
+            None | Some(CallError::Rejected) => self.breaker.record_success(),
+            Some(CallError::Unreachable | CallError::Unanswered) => {
+                if self.breaker.record_failure(std::time::Instant::now(), rand::random()) {
+                    self.let_nobody_wait();
+                }
+            }
+        }
+    }
+
+    /// Tells the breaker whether any node answered a poll.
+    pub fn note_poll(&self, is_answered: bool) {
+        if is_answered {
+            self.breaker.record_sign_of_life();
+        } else if self.breaker.record_silence(std::time::Instant::now(), rand::random()) {
+            self.let_nobody_wait();
+        }
+    }
+
+    /// The breaker has just opened. Who waits in the lanes is told from now on: the pipe is busy with a call that may take
+    /// its whole timeout to fail.
+    fn let_nobody_wait(&self) {
+        error!(shard = self.name, "the shard does not answer: its breaker opens");
+        let mut waiting: Vec<_> = self.lane_ends.iter().flat_map(LaneEnd::take_waiting).collect();
+        let batch_max = self.batch_max;
+        tokio::spawn(async move {
+            while !waiting.is_empty() {
+                let later = waiting.split_off(batch_max.min(waiting.len()));
+                let told = waiting.len();
+                for pending in waiting {
+                    let (job, reply) = pending.split();
+                    // It waited, so it was not sent. A client that has given up does not hear this, and needs not.
+                    let attempt = Attempt::NotSent(NotSent::BreakerOpen);
+                    reply.send(Done { command: job.command, attempt, session: None });
+                }
+                waiting = later;
+                tokio::time::sleep(refusal_pace::rest_after(told)).await;
+            }
+        });
+    }
+
+    pub fn may_retry(&self, deadline: Instant) -> bool {
+        let has_time = deadline.saturating_duration_since(Instant::now()) > RETRY_WORTH;
+        let may = has_time && self.budget.spend();
+        if may {
+            self.metrics.retries.inc();
+        }
+        may
+    }
+
+    pub async fn pause_before_retry(&self) {
+        Box::pin(tokio::time::sleep(RETRY_PAUSE.mul_f64(2.0 * rand::random::<f64>()))).await;
+    }
+
+    pub fn write_error(&self, failure: Failure) -> ShardError {
+        match failure {
+            Failure::OutcomeUnknown => self.metrics.writes_unknown.inc(),
+            _ => self.metrics.writes_failed.inc(),
+        }
+        self.error(failure)
+    }
+
+    pub fn error(&self, failure: Failure) -> ShardError {
+        let shard = self.name.clone();
+        match failure {
+            Failure::Unavailable => {
+                let wait = self.breaker.wait(std::time::Instant::now());
+                ShardError::Unavailable { shard: Some(shard), retry_after: wait.max(SOON) }
+            }
+            Failure::Overloaded => ShardError::Overloaded { shard, retry_after: SOON },
+            Failure::SlotMoving => ShardError::SlotMoving { shard: Some(shard), retry_after: SOON },
+            Failure::OutcomeUnknown => ShardError::OutcomeUnknown,
+            Failure::Internal => ShardError::Internal,
+        }
+    }
+
+    /// Keeps what the shard said of itself, and logs what changed.
+    pub fn take_status(&self, answer: Option<NodeStatus>) {
+        let before = self.status.load();
+        let status = match &answer {
+            Some(answer) => ShardStatus {
+                is_known: before.is_known || answer.is_ready || !answer.owned.is_empty(),
+                is_reachable: true,
+                is_ready: answer.is_ready,
+                replica_lag_ms: answer.replica_lag_ms,
+                degraded: answer.degraded.clone(),
+            },
+            None => ShardStatus { is_known: before.is_known, ..ShardStatus::default() },
+        };
+        if (before.is_reachable, before.is_ready) != (status.is_reachable, status.is_ready) {
+            let reason = answer.and_then(|answer| answer.not_ready_reason).unwrap_or_default();
+            match (status.is_reachable, status.is_ready) {
+                (_, true) => info!(shard = self.name, "the shard is ready"),
+                (true, false) => warn!(shard = self.name, reason, "the shard is not ready"),
+                (false, false) => warn!(shard = self.name, "no node of the shard answers"),
+            }
+        }
+        match (&before.degraded, &status.degraded) {
+            (None, Some(Degradation { since, by, reason })) => {
+                warn!(shard = self.name, since, by, reason, "the shard goes on without its standby");
+            }
+            (Some(_), None) if status.is_ready => info!(shard = self.name, "the shard has its standby again"),
+            _ => {}
+        }
+        self.status.store(Arc::new(status));
+    }
+
+    pub fn view(&self) -> ShardView {
+        let (status, breaker) = (self.status.load(), self.breaker.state());
+        let is_ready = status.is_ready && self.breaker.may_be_tried(std::time::Instant::now());
+        let waiting: usize = self.lanes.iter().map(Lane::queue_length).sum();
+        let queue_length = i64::try_from(waiting).unwrap_or(i64::MAX);
+        self.metrics.queue_length.set(queue_length);
+        self.metrics.breaker_state.set(match breaker {
+            BreakerState::Closed => 0,
+            BreakerState::Probing => 1,
+            BreakerState::Open => 2,
+        });
+        self.metrics.is_ready.set(i64::from(is_ready));
+        self.metrics.replica_lag.set(lag_seconds(status.replica_lag_ms));
+        self.metrics.is_degraded.set(i64::from(status.degraded.is_some()));
+        ShardView {
+            shard: self.name.clone(),
+            is_ready,
+            breaker: breaker.as_str(),
+            replica_lag_ms: status.replica_lag_ms,
+            degraded_since: status.degraded.as_ref().map(|degraded| degraded.since.clone()),
+        }
+    }
+}
+
+fn lag_seconds(lag_ms: Option<u64>) -> f64 {
+    lag_ms.map_or(f64::NAN, |ms| Duration::from_millis(ms).as_secs_f64())
+}

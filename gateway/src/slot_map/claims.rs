@@ -1,0 +1,79 @@
+//! What shards say of their own slots, and the table that follows from it. Pure.
+
+use std::collections::HashMap;
+
+use picopay_shared::node_status::OwnedRange;
+use picopay_shared::slot::SLOT_COUNT;
+
+use super::{OnTheWay, Owner};
+
+/// The owner of every slot.
+pub type Table = Box<[Option<Owner>]>;
+
+/// What one shard said last of its own slots.
+#[derive(Debug, Clone, Default)]
+pub struct Claims {
+    owned: Vec<OwnedRange>,
+    importing: Vec<OwnedRange>,
+}
+
+impl Claims {
+    /// These.
+    pub fn new(owned: &[OwnedRange], importing: &[OwnedRange]) -> Self {
+        Self { owned: owned.to_vec(), importing: importing.to_vec() }
+    }
+
+    /// Whether they are these.
+    pub fn are(&self, owned: &[OwnedRange], importing: &[OwnedRange]) -> bool {
+        self.owned == owned && self.importing == importing
+    }
+}
+
+/// Where two shards claim a slot, the higher epoch is newer. (Equal ones cannot be: an epoch grows with each change
+/// of hands. Should it happen, the first shard is asked, and its database decides.)
+pub fn build_table(claims: &[Claims]) -> Table {
+    let mut table: Vec<Option<Owner>> = vec![None; usize::from(SLOT_COUNT)];
+    for (place, own) in claims.iter().enumerate() {
+        for (slot, epoch) in slots_of(&own.owned) {
+            let entry = &mut table[slot];
+            if entry.is_none_or(|known| known.epoch < epoch) {
+                *entry = Some(Owner { place, epoch });
+            }
+        }
+    }
+    table.into_boxed_slice()
+}
+
+/// The table that follows from `claims`, without those that a *moved* answer has overtaken; and `on_the_way` brought up to
+/// date with it: a slot that has an owner again is not on its way any more, and one that lost its owner since `before`, or
+/// that is somebody's to import and nobody's else, is.
+pub fn draw(claims: &[Claims], before: &Table, on_the_way: &mut HashMap<usize, OnTheWay>) -> Table {
+    let mut table = build_table(claims);
+    for (slot, entry) in table.iter_mut().enumerate() {
+        let least_epoch = on_the_way.get(&slot).map_or(0, |known| known.least_epoch);
+        if entry.is_some_and(|owner| owner.epoch < least_epoch) {
+            *entry = None;
+        }
+        match (&entry, before[slot]) {
+            (Some(_), _) => {
+                on_the_way.remove(&slot);
+            }
+            (None, Some(last)) => {
+                on_the_way.entry(slot).or_insert_with(|| OnTheWay::new(Some(last)));
+            }
+            (None, None) => {}
+        }
+    }
+    for (place, own) in claims.iter().enumerate() {
+        for (slot, _) in slots_of(&own.importing).filter(|(slot, _)| table[*slot].is_none()) {
+            on_the_way.entry(slot).or_insert_with(|| OnTheWay::new(None)).concerns(place);
+        }
+    }
+    table
+}
+
+fn slots_of(ranges: &[OwnedRange]) -> impl Iterator<Item = (usize, u64)> {
+    ranges.iter().flat_map(|range| {
+        (range.first..=range.last.min(SLOT_COUNT - 1)).map(|slot| (usize::from(slot), range.epoch))
+    })
+}

@@ -1,0 +1,208 @@
+//! While a slot changes hands its clients wait a moment, and nothing happens twice.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use picopay_local::{ClusterSpec, SlotMove};
+use picopay_shared::slot::{Slot, UserId};
+use tokio::time::sleep;
+use uuid::Uuid;
+
+use crate::client::{Answer, TestCluster, eventually};
+use crate::load::{Load, settle};
+
+/// So long that no pause of a test on a busy machine comes to its end.
+const PATIENT: &str = "[shard_client]\nmove_wait = \"20s\"\nrequest_timeout = \"30s\"\n";
+/// As long as the mover's may be, and then some.
+const PAUSE: Duration = Duration::from_millis(300);
+
+fn slot_of(user: i64) -> Slot {
+    UserId::try_from(user).unwrap().slot()
+}
+
+/// The slot has no owner when this returns.
+async fn begin(test: &TestCluster, slot: Slot, from: usize, to: usize, epoch: i64) -> SlotMove {
+    let mut moving = test.cluster.slot_move(slot, from, to, epoch).await.unwrap();
+    moving.import().await.unwrap();
+    moving.release().await.unwrap();
+    moving
+}
+
+async fn finish(mut moving: SlotMove) -> i64 {
+    moving.copy().await.unwrap();
+    moving.own().await.unwrap();
+    moving.purge().await.unwrap();
+    moving.epoch()
+}
+
+#[tokio::test]
+async fn a_pause_of_300_ms_under_load_is_waited_for_and_told_to_nobody() {
+    let test = TestCluster::start(ClusterSpec::default().with_gateway_toml(PATIENT)).await;
+    let user = test.user_of_first_shard("1000").await;
+    let load = Load::start(&test.client, user);
+    let stop = Arc::new(AtomicBool::new(false));
+    let readers: Vec<_> = [
+        format!("/users/{user}/balance"),
+        format!("/users/{user}/balance?consistency=eventual"),
+        format!("/transactions?user_id={user}"),
+    ]
+    .into_iter()
+    .map(|path| {
+        let (client, stop) = (test.client.clone(), Arc::clone(&stop));
+        tokio::spawn(async move {
+            while !stop.load(Ordering::Relaxed) {
+                let answer = client.get(&path).await.expect("an answer");
+                // A machine that has too much to do may lose a shard from sight, but the move is no reason for that.
+                assert!(answer.status == 200 || answer.code() != "slot-moving", "{path}: {answer:?}");
+            }
+        })
+    })
+    .collect();
+    let mut epoch = 1;
+    for (from, to) in [(0, 1), (1, 0), (0, 1)] {
+        // One that is given up, and one that is not.
+        let mut moving = begin(&test, slot_of(user), from, to, epoch).await;
+        sleep(PAUSE).await;
+        moving.abort().await.unwrap();
+        sleep(PAUSE).await;
+        let moving = begin(&test, slot_of(user), from, to, moving.epoch()).await;
+        sleep(PAUSE).await;
+        epoch = finish(moving).await;
+        sleep(PAUSE).await;
+    }
+    let charges = load.end().await;
+    stop.store(true, Ordering::Relaxed);
+    for reader in readers {
+        reader.await.unwrap();
+    }
+    assert!(!charges.problems.contains(&"slot-moving".to_owned()), "{:?}", charges.problems);
+    assert!(test.client.metric("picopay_gateway_held_total").await > 0.0, "they had to wait");
+    let none =
+        ["picopay_gateway_held", "picopay_gateway_held_given_up_total", "picopay_gateway_held_refused_total"];
+    for name in none {
+        assert!(test.client.metric(name).await == 0.0, "{name}");
+    }
+    settle(&test.client, user, 100_000, charges).await;
+    test.stop().await;
+}
+
+#[tokio::test]
+async fn a_pause_that_does_not_end_is_answered_and_the_next_requests_do_not_wait_for_it() {
+    // No poll tells the gateway of the release before the first request does.
+    let hasty = "[shard_client]\nmove_wait = \"300ms\"\npoll_interval = \"5s\"\n";
+    let test = TestCluster::start(ClusterSpec::default().with_gateway_toml(hasty)).await;
+    let client = &test.client;
+    let user = test.user_of_first_shard("100").await;
+    let charge = client.charge(user, Uuid::new_v4(), "10").await.json();
+    let id = charge["transaction"]["id"].as_str().unwrap().to_owned();
+    let moving = begin(&test, slot_of(user), 0, 1, 1).await;
+    let expect_moving = |answer: &Answer| {
+        assert_eq!((answer.status, answer.code().as_str()), (503, "slot-moving"), "{answer:?}");
+        let seconds: u64 = answer.retry_after.as_ref().expect("when to come back").parse().unwrap();
+        assert!(seconds > 0);
+    };
+    let (charge_key, refund_key) = (Uuid::new_v4(), Uuid::new_v4());
+    let history = format!("/transactions?user_id={user}");
+    for round in 0..2 {
+        expect_moving(&client.charge(user, charge_key, "1").await);
+        if round == 0 {
+            assert!(client.metric("picopay_gateway_held_total").await > 0.0, "it waited");
+        }
+        expect_moving(&client.refund(&id, refund_key, "1").await);
+        for path in [format!("/users/{user}/balance"), history.clone(), format!("/transactions/{id}")] {
+            expect_moving(&client.get(&path).await.unwrap());
+        }
+    }
+    // Only what came within `move_wait` of the release was held.
+    eventually("an answer without a wait", || async {
+        let before = client.metric("picopay_gateway_held_total").await;
+        expect_moving(&client.charge(user, charge_key, "1").await);
+        (client.metric("picopay_gateway_held_total").await - before == 0.0).then_some(())
+    })
+    .await;
+    finish(moving).await;
+    eventually("the slot at its new place", || async {
+        (client.charge(user, charge_key, "1").await.status == 200).then_some(())
+    })
+    .await;
+    assert_eq!(client.refund(&id, refund_key, "1").await.status, 200);
+    assert_eq!(client.balance(user).await, "90.00");
+    test.stop().await;
+}
+
+#[tokio::test]
+async fn no_more_requests_wait_than_there_are_places() {
+    let few = format!("{PATIENT}moving_max = 3\n");
+    let test = TestCluster::start(ClusterSpec::default().with_gateway_toml(&few)).await;
+    let user = test.user_of_first_shard("100").await;
+    let neighbour = test.user_of_first_shard("100").await;
+    let moving = begin(&test, slot_of(user), 0, 1, 1).await;
+    let waiting: Vec<_> = (0..10)
+        .map(|_| {
+            let client = test.client.clone();
+            tokio::spawn(async move { client.charge(user, Uuid::new_v4(), "1").await })
+        })
+        .collect();
+    // Those that found no place are answered while the others wait.
+    eventually("seven answers", || async {
+        (waiting.iter().filter(|one| one.is_finished()).count() == 7).then_some(())
+    })
+    .await;
+    assert!((test.client.metric("picopay_gateway_held").await - 3.0).abs() < 0.5);
+    // Nobody else is kept waiting by them.
+    assert_eq!(test.client.charge(neighbour, Uuid::new_v4(), "1").await.status, 200);
+    finish(moving).await;
+    let answers: Vec<Answer> = join_all(waiting).await.into_iter().map(Result::unwrap).collect();
+    let count = |status| answers.iter().filter(|answer| answer.status == status).count();
+    assert_eq!((count(200), count(503)), (3, 7));
+    for refused in answers.iter().filter(|answer| answer.status == 503) {
+        assert_eq!((refused.code().as_str(), refused.retry_after.is_some()), ("slot-moving", true));
+    }
+    assert_eq!(test.client.balance(user).await, "97.00");
+    test.stop().await;
+}
+
+/// Interleavings: each of the three is at the source before the release, refused there after it, held, or first sent to
+/// the target, and its copies with the same key are at another of these places at the same time.
+#[tokio::test]
+async fn a_charge_a_refund_and_an_old_key_that_race_the_flip_happen_once() {
+    let test = TestCluster::start(ClusterSpec::default().with_gateway_toml(PATIENT)).await;
+    let client = &test.client;
+    let user = test.user_of_first_shard("100").await;
+    let (mut epoch, mut rows) = (1, 1);
+    for (from, to) in [(0, 1), (1, 0), (0, 1), (1, 0)] {
+        let [old_key, charge_key, refund_key] = [(); 3].map(|()| Uuid::new_v4());
+        let old = client.charge(user, old_key, "3").await;
+        let id = old.json()["transaction"]["id"].as_str().unwrap().to_owned();
+        let racing: Vec<_> = (0..12)
+            .map(|number: u32| {
+                let (client, id) = (client.clone(), id.clone());
+                tokio::spawn(async move {
+                    sleep(Duration::from_millis(5) * number).await;
+                    let charge = client.charge(user, charge_key, "2").await;
+                    let refund = client.refund(&id, refund_key, "1").await;
+                    (charge, refund, client.charge(user, old_key, "3").await)
+                })
+            })
+            .collect();
+        let moving = begin(&test, slot_of(user), from, to, epoch).await;
+        sleep(Duration::from_millis(20)).await;
+        epoch = finish(moving).await;
+        let answers: Vec<_> = join_all(racing).await.into_iter().map(Result::unwrap).collect();
+        for (charge, refund, again) in &answers {
+            assert_eq!((charge.status, &charge.body), (200, &answers[0].0.body));
+            assert_eq!((refund.status, &refund.body), (200, &answers[0].1.body));
+            assert_eq!((again.status, &again.body, again.is_replayed), (200, &old.body, true));
+        }
+        rows += 3;
+        assert_eq!(client.history(user).await.len(), rows);
+        let owner = test.cluster.connect_primary(to).await.unwrap();
+        let count = "SELECT count(*) FROM transactions WHERE user_id = $1";
+        let there: i64 = owner.query_one(count, &[&user]).await.unwrap().get(0);
+        assert_eq!(usize::try_from(there).unwrap(), rows);
+    }
+    assert_eq!(client.balance(user).await, "84.00");
+    test.stop().await;
+}

@@ -1,0 +1,215 @@
+//! A changed `cluster.toml` is taken over while requests go on, and a wrong one changes nothing.
+//!
+//! Interleavings: a request that waits for a shard, or travels to it, while the shard's way is replaced or removed; one that
+//! comes between two files; a secret that gateway and node learn of in either order.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use picopay_shared::slot::UserId;
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::api::{Api, payment};
+use crate::gateway_process::GatewayProcess;
+use crate::scripted_node::{ScriptedNode, Step};
+
+/// `cluster.toml` of these shards, each with one node.
+fn cluster(shards: &[(&str, &ScriptedNode)]) -> String {
+    cluster_with("s", shards)
+}
+
+fn cluster_with(secret: &str, shards: &[(&str, &ScriptedNode)]) -> String {
+    let shard = |(name, node): &(&str, &ScriptedNode)| {
+        format!("[[shards]]\nname = {name:?}\nnodes = [{:?}]\nprimary = \"host=none\"\n", node.url)
+    };
+    format!("internal_secret = {secret:?}\n{}", shards.iter().map(shard).collect::<String>())
+}
+
+/// A user of the first or the second half of the slots.
+fn user_in(half: u16) -> i64 {
+    (1..100).find(|id| UserId::try_from(*id).unwrap().slot().get() / 2048 == half).unwrap()
+}
+
+async fn charge(api: &Api, user: i64) -> picopay_local::http_call::Answer {
+    api.post_with("/charge", Uuid::new_v4(), &payment(user, "1", "USD")).await
+}
+
+async fn shard_names(gateway: &GatewayProcess) -> Vec<String> {
+    let told = gateway.running_config("s").await.json();
+    let shards = told["shards"].as_array().cloned().unwrap_or_default();
+    shards.iter().map(|shard| shard["name"].as_str().unwrap().to_owned()).collect()
+}
+
+async fn eventually(what: &str, is_so: impl AsyncFn() -> bool) {
+    // A look at the file without any reason comes after 5 s; a busy machine needs some more.
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !is_so().await {
+        assert!(Instant::now() < deadline, "{what} did not happen");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
+async fn users_of_a_removed_shard_hear_that_it_is_unavailable_and_those_of_a_new_one_are_served() {
+    let first = ScriptedNode::start_as("shard-1", 0..=2047, &[]).await;
+    let second = ScriptedNode::start_as("shard-2", 2048..=4094, &[]).await;
+    let both = cluster(&[("shard-1", &first), ("shard-2", &second)]);
+    let gateway = GatewayProcess::start(&cluster(&[("shard-1", &first)]), "").await;
+    let (api, user) = (&gateway.api, user_in(1));
+    api.expect_problem(&charge(api, user).await, 503, "slot-moving");
+
+    gateway.replace_cluster(&both);
+    eventually("the new shard", async || shard_names(&gateway).await == ["shard-1", "shard-2"]).await;
+    assert_eq!(charge(api, user).await.status, 200);
+    assert!(api.get("/metrics").await.body.contains("shard=\"shard-2\""));
+
+    // The other one takes its place in the file; it must not take it in the map.
+    let third = ScriptedNode::start_as("shard-3", 4095..=4095, &[]).await;
+    gateway.replace_cluster(&cluster(&[("shard-1", &first), ("shard-3", &third)]));
+    eventually("the removal", async || shard_names(&gateway).await == ["shard-1", "shard-3"]).await;
+    let sent = (first.seen().len(), third.seen().len());
+    for answer in [charge(api, user).await, api.get(&format!("/users/{user}/balance")).await] {
+        let body = api.expect_problem(&answer, 503, "shard-unavailable");
+        assert_eq!(body["shard"], "shard-2");
+        assert!(answer.header("retry-after").is_some());
+    }
+    assert_eq!((first.seen().len(), third.seen().len()), sent, "nobody else was asked to write");
+    assert_eq!(charge(api, user_in(0)).await.status, 200);
+    let ready = api.get("/readyz").await.json();
+    let shown: Vec<&Value> =
+        ready["shards"].as_array().unwrap().iter().map(|shard| &shard["shard"]).collect();
+    assert_eq!(shown, ["shard-1", "shard-3"]);
+    let metrics = api.get("/metrics").await.body;
+    assert!(!metrics.contains("shard-2"), "{metrics}");
+
+    gateway.replace_cluster(&both);
+    eventually("its return", async || shard_names(&gateway).await == ["shard-1", "shard-2"]).await;
+    assert_eq!(charge(api, user).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_used_is_refused_and_the_old_one_stays_in_force() {
+    let node = ScriptedNode::start(&[]).await;
+    let good = cluster(&[("shard-1", &node)]);
+    let gateway = GatewayProcess::start(&good, "").await;
+    let refused =
+        async || gateway.running_config("s").await.json()["refused"]["reason"].as_str().map(str::to_owned);
+    let metric = async |line: &str| gateway.api.get("/metrics").await.body.contains(line);
+    for (text, needle) in [
+        ("shards = = 1", "line 1"),
+        ("internal_secret = \"s\"", "there is no [[shards]]"),
+        ("shrads = 1", "shrads"),
+    ] {
+        gateway.replace_cluster(text);
+        eventually(needle, async || refused().await.is_some_and(|reason| reason.contains(needle))).await;
+        assert_eq!(charge(&gateway.api, 1).await.status, 200);
+    }
+    assert!(metric("picopay_gateway_reload_refused 1\n").await);
+    assert!(metric("picopay_gateway_reloads_total{result=\"refused\"} 3\n").await);
+    gateway.replace_cluster(&good);
+    eventually("the end of the refusal", async || refused().await.is_none()).await;
+    assert!(metric("picopay_gateway_reload_refused 0\n").await);
+    assert!(metric("picopay_gateway_reloads_total{result=\"taken\"} 0\n").await, "it was in force all along");
+    // Nobody else than who knows the secret learns that there is something to ask for.
+    for secret in ["", "x"] {
+        gateway.api.expect_problem(&gateway.running_config(secret).await, 404, "not-found");
+    }
+}
+
+#[tokio::test]
+async fn what_a_shard_has_accepted_is_finished_where_it_was_accepted() {
+    // One batch at a time, of one command: the others wait in the lane when the way is replaced.
+    let slow = [Step::BookAfter(Duration::from_millis(150)); 10];
+    let (before, after) = (ScriptedNode::start(&slow).await, ScriptedNode::start(&[]).await);
+    let gateway =
+        GatewayProcess::start(&cluster(&[("shard-1", &before)]), "[shard_client]\nbatch_max = 1\n").await;
+    let accepted: Vec<_> = (0..8)
+        .map(|_| {
+            let api = gateway.api.clone();
+            tokio::spawn(async move { charge(&api, 1).await })
+        })
+        .collect();
+    eventually("a queue", async || {
+        gateway.api.get("/metrics").await.body.lines().any(|line| {
+            let length = line.strip_prefix("picopay_gateway_queue_length{shard=\"shard-1\"} ");
+            length.is_some_and(|length| length.parse::<u32>().unwrap() >= 3)
+        })
+    })
+    .await;
+    gateway.replace_cluster(&cluster(&[("shard-1", &after)]));
+    gateway.hang_up();
+    eventually("the new way", async || {
+        assert_eq!(charge(&gateway.api, 1).await.status, 200);
+        !after.seen().is_empty()
+    })
+    .await;
+    for answer in accepted {
+        assert_eq!(answer.await.unwrap().status, 200);
+    }
+    assert!(before.seen().len() >= 8, "each of them where it waited");
+}
+
+#[tokio::test]
+async fn reloads_under_load_fail_no_request() {
+    let nodes = [
+        ScriptedNode::start_as("shard-1", 0..=2047, &[]).await,
+        ScriptedNode::start_as("shard-2", 2048..=4094, &[]).await,
+        // Another node of the second shard, and a third shard, with one slot of its own.
+        ScriptedNode::start_as("shard-2", 2048..=4094, &[]).await,
+        ScriptedNode::start_as("shard-3", 4095..=4095, &[]).await,
+    ];
+    let [first, second, other_second, third] = &nodes;
+    let files = [
+        cluster(&[("shard-1", first), ("shard-2", second)]),
+        cluster(&[("shard-1", first), ("shard-2", second), ("shard-3", third)]),
+        cluster(&[("shard-3", third), ("shard-2", other_second), ("shard-1", first)]),
+        cluster(&[("shard-2", other_second), ("shard-1", first)]),
+    ];
+    let gateway = GatewayProcess::start(&files[0], "").await;
+    let (is_over, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let clients: Vec<_> = (0..8)
+        .map(|number| {
+            let (api, is_over, answered) = (gateway.api.clone(), Arc::clone(&is_over), Arc::clone(&answered));
+            let user = user_in(number % 2);
+            tokio::spawn(async move {
+                while !is_over.load(Ordering::Relaxed) {
+                    let answer = charge(&api, user).await;
+                    assert_eq!(answer.status, 200, "{answer:?}");
+                    answered.fetch_add(1, Ordering::Relaxed);
+                }
+            })
+        })
+        .collect();
+    let taken = async |count: usize| {
+        let line = format!("picopay_gateway_reloads_total{{result=\"taken\"}} {count}\n");
+        gateway.api.get("/metrics").await.body.contains(&line)
+    };
+    for (count, file) in (1..).zip(files.iter().cycle().skip(1).take(24)) {
+        let before = answered.load(Ordering::Relaxed);
+        gateway.replace_cluster(file);
+        gateway.hang_up();
+        eventually("the reload", async || taken(count).await).await;
+        eventually("an answer", async || answered.load(Ordering::Relaxed) > before).await;
+    }
+    is_over.store(true, Ordering::Relaxed);
+    for client in clients {
+        client.await.unwrap();
+    }
+    assert!(!second.seen().is_empty() && !other_second.seen().is_empty(), "both served");
+}
+
+#[tokio::test]
+async fn a_changed_secret_stops_nobody_whoever_hears_of_it_first() {
+    let node = ScriptedNode::start(&[]).await;
+    node.want("old");
+    let gateway = GatewayProcess::start(&cluster_with("old", &[("shard-1", &node)]), "").await;
+    assert_eq!(charge(&gateway.api, 1).await.status, 200);
+    gateway.replace_cluster(&cluster_with("new", &[("shard-1", &node)]));
+    eventually("the new secret", async || gateway.running_config("new").await.status == 200).await;
+    assert_eq!(charge(&gateway.api, 1).await.status, 200, "the node has not heard of it yet");
+    assert_eq!(gateway.running_config("old").await.status, 200, "nor has every operator");
+    node.want("new");
+    assert_eq!(charge(&gateway.api, 1).await.status, 200);
+}

@@ -1,0 +1,36 @@
+//! What the databases hold: as many rows as clients know of, each in a slot that its shard owns.
+
+use anyhow::Context;
+use picopay_local::LocalCluster;
+
+/// Rows of one or of all shards.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Rows {
+    /// Transactions in slots that the shard owns, refusals too.
+    pub transactions: i64,
+    /// Users in slots that the shard owns.
+    pub users: i64,
+    /// Rows of any table in slots that the shard does not own.
+    pub out_of_place: i64,
+}
+
+impl Rows {
+    /// Counts them all.
+    ///
+    /// # Errors
+    /// When a database does not answer.
+    pub async fn count(cluster: &LocalCluster) -> anyhow::Result<Self> {
+        let mut sum = Self::default();
+        for shard in cluster.shards() {
+            let database = shard.connect_primary().await?;
+            let row = database
+                .query_one(include_str!("sql/count_rows.sql"), &[])
+                .await
+                .with_context(|| format!("the rows of {} cannot be counted", shard.name()))?;
+            sum.transactions += row.try_get::<_, i64>(0)?;
+            sum.users += row.try_get::<_, i64>(1)?;
+            sum.out_of_place += row.try_get::<_, i64>(2)?;
+        }
+        Ok(sum)
+    }
+}

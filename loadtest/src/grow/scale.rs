@@ -1,0 +1,53 @@
+//! How much of everything a run has.
+
+use std::time::Duration;
+
+use crate::bench::pace::Pace;
+
+/// How much of everything a run has.
+#[derive(Debug, Clone)]
+pub struct Scale {
+    /// Users, and how long saturation is looked for.
+    pub pace: Pace,
+    /// Transactions that are there before the load: charges of a day ago.
+    pub transactions: u64,
+    /// The load before anything is measured.
+    pub warmup: Duration,
+    /// The load before anything moves: its p99 is what later ones are held against.
+    pub before: Duration,
+    /// Requests a second that are offered at most, however fast the machine is for a moment.
+    pub rate_max: f64,
+    /// Rows that are purged in a second, as the command takes it. Nobody waits for a purge; what it costs users is in the
+    /// summary.
+    pub purge_per_second: &'static str,
+}
+
+impl Default for Scale {
+    fn default() -> Self {
+        Self {
+            // 24 files of 16 MB are what a shard writes until it is purged: making them is not what is measured.
+            pace: Pace { users: 200_000, wal_files: 24, saturation_s: 6, ..Pace::default() },
+            transactions: 2_000_000,
+            warmup: Duration::from_secs(4),
+            before: Duration::from_secs(20),
+            rate_max: f64::INFINITY,
+            purge_per_second: "40000",
+        }
+    }
+}
+
+impl Scale {
+    /// A little of everything: to see that it works, not to measure.
+    #[must_use]
+    pub fn quick() -> Self {
+        Self {
+            pace: Pace { saturation_s: 1, ..Pace::quick() },
+            transactions: 20_000,
+            warmup: Duration::from_secs(1),
+            before: Duration::from_secs(3),
+            // A machine that runs a dozen other tests does this too.
+            rate_max: 60.0,
+            purge_per_second: "40000",
+        }
+    }
+}

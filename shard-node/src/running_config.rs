@@ -1,0 +1,70 @@
+//! What this node goes by, told to operators: its shard's databases and Redis, without any secret.
+
+use picopay_shared::cluster::{Cluster, Durability, Shard};
+use picopay_shared::running_config::{RunningConfig, RunningShard, Salt};
+
+use crate::servers;
+
+/// What a node of `shard` uses of this `cluster.toml`. Without an entry for it, there is no shard in the answer.
+pub fn of_node(cluster: &Cluster, shard: &str, salt: Salt) -> RunningConfig {
+    let shards = cluster.shard(shard).map(|entry| own_shard(entry, &salt)).into_iter().collect();
+    RunningConfig::new(salt, &cluster.internal_secret, shards)
+}
+
+fn own_shard(entry: &Shard, salt: &Salt) -> RunningShard {
+    let mut told = RunningShard::new(&entry.name).with_hidden(
+        salt,
+        "primary",
+        &entry.primary,
+        &servers::describe(&entry.primary),
+    );
+    if !entry.replicas.is_empty() {
+        let shown: Vec<String> = entry.replicas.iter().map(|replica| servers::describe(replica)).collect();
+        // No connection string holds a line end.
+        told = told.with_hidden(salt, "replicas", &entry.replicas.join("\n"), &shown.join("; "));
+    }
+    if let Some(password) = &entry.password {
+        told = told.with_hidden(salt, "password", password.expose(), "a secret");
+    }
+    if let Some(url) = &entry.redis {
+        let address = redis::Client::open(url.as_str())
+            .map_or_else(|_| "no URL".to_owned(), |client| client.get_connection_info().addr().to_string());
+        told = told.with_hidden(salt, "redis", url, &address);
+    }
+    let durability = match entry.durability {
+        Durability::Replicated => "replicated",
+        Durability::Local => "local",
+    };
+    told.with(salt, "durability", durability)
+}
+
+#[cfg(test)]
+mod tests {
+    use picopay_shared::config::Secret;
+
+    use super::*;
+
+    #[test]
+    fn an_operator_sees_where_it_leads_and_no_password() {
+        let cluster = Cluster {
+            internal_secret: Secret::new("s3cret"),
+            shards: vec![Shard {
+                name: "a".into(),
+                nodes: vec!["http://x:1".into()],
+                primary: "postgresql://picopay:s3cret@10.0.0.2,10.0.0.3:5433/picopay".into(),
+                replicas: vec!["host=10.0.0.4 dbname=picopay user=picopay password='s3cret'".into()],
+                password: Some(Secret::new("s3cret")),
+                redis: Some("redis://:s3cret@10.0.0.5:6379/1".into()),
+                durability: Durability::Replicated,
+            }],
+        };
+        let told = serde_json::to_string(&of_node(&cluster, "a", Salt::random())).unwrap();
+        assert!(!told.contains("s3cret"), "{told}");
+        for needle in
+            ["10.0.0.2:5432,10.0.0.3:5433/picopay", "10.0.0.4:5432/picopay", "10.0.0.5:6379", "replicated"]
+        {
+            assert!(told.contains(needle), "{needle} in {told}");
+        }
+        assert!(of_node(&cluster, "b", Salt::random()).shards.is_empty());
+    }
+}

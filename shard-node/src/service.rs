@@ -1,0 +1,263 @@
+//! The charge service of a shard, as one entry of `cluster.toml` describes it: its parts, how they start and end.
+//!
+//! When the entry changes, the node starts another one beside it (`node.rs`). Whoever works with a service holds it; when
+//! the last has let go of it, its tasks and connections end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use picopay_shared::cluster::{Durability, Shard};
+use picopay_shared::id::IdSource;
+use picopay_shared::node_status::{NodeStatus, OwnedRange};
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::cache::Cache;
+use crate::config::NodeConfig;
+use crate::db::{Primary, Replica};
+use crate::lane::LaneParts;
+use crate::metrics::Metrics;
+use crate::read::Reader;
+use crate::replica_lag;
+use crate::timeline::Timelines;
+use crate::write::Writer;
+use crate::write_gate::{self, WriteGate, WrongDatabase};
+
+/// How long the pause is before another try to bring the schema up to date.
+const MIGRATE_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// How long the primary may take to say which slots it owns. Below the time that gateways wait for a status.
+const STATUS_TIMEOUT: Duration = Duration::from_millis(800);
+
+/// The slots that the shard's database knows as its own, now or soon.
+#[derive(Default)]
+struct Slots {
+    owned: Vec<OwnedRange>,
+    importing: Vec<OwnedRange>,
+}
+
+/// What stays for the life of a process, whatever its shard's entry says.
+pub struct Lasting {
+    /// Registered once.
+    pub metrics: Arc<Metrics>,
+    /// Ids rise also from one service to the next.
+    pub ids: Arc<IdSource>,
+    /// A primary that was replaced is not used again because it is named in another way.
+    pub timelines: Timelines,
+}
+
+impl Lasting {
+    /// For a node of this shard.
+    pub fn new(shard: &str) -> Self {
+        let metrics = Arc::new(Metrics::new(shard));
+        let timelines = Timelines::new(metrics.older_timelines.clone());
+        Self { metrics, ids: Arc::default(), timelines }
+    }
+}
+
+/// A running service.
+pub struct Service {
+    shard: String,
+    parts: Arc<LaneParts>,
+    writer: Writer,
+    reader: Reader,
+    cache: Cache,
+    wrong_database: watch::Receiver<Option<WrongDatabase>>,
+    /// Ends the tasks. The lanes end by themselves, once their entrances have gone.
+    _ending: DropGuard,
+}
+
+impl Service {
+    /// Puts the parts together and starts their tasks. Neither Postgres nor Redis has to be up.
+    ///
+    /// # Errors
+    /// When the entry cannot be used.
+    pub fn start(shard: &Shard, lasting: &Lasting, config: &NodeConfig) -> anyhow::Result<Arc<Self>> {
+        let ending = CancellationToken::new();
+        let primary = Primary::new(shard, &config.postgres, lasting.timelines.clone())?;
+        let replicas = Replica::all(shard, &config.postgres)?;
+        let cache = Cache::new(shard.redis.as_deref(), &config.cache)?;
+        let parts = Arc::new(LaneParts {
+            primary: primary.clone(),
+            gate: WriteGate::default(),
+            ids: Arc::clone(&lasting.ids),
+            metrics: Arc::clone(&lasting.metrics),
+            batch_max: config.lanes.batch_max,
+            flight_timeout: config.postgres.flight_timeout,
+        });
+        let writer =
+            Writer::start(Arc::clone(&parts), cache.clone(), config.lanes.count, config.lanes.queue_max);
+        let lags = replica_lag::watch_all(&primary, &replicas, &config.reads, &ending);
+        let reader = Reader::new(
+            &shard.name,
+            Arc::clone(&parts),
+            replicas.into_iter().zip(lags).collect(),
+            &config.reads,
+            config.postgres.flight_timeout,
+        );
+        let (wrong, wrong_database) = watch::channel(None);
+        let keeper = Keeper {
+            shard: shard.name.clone(),
+            durability: shard.durability,
+            gate: parts.gate.clone(),
+            primary,
+            cache: cache.clone(),
+        };
+        tokio::spawn(ending.clone().run_until_cancelled_owned(async move {
+            wrong.send_replace(Some(keeper.keep().await));
+        }));
+        let service = Self {
+            shard: shard.name.clone(),
+            parts,
+            writer,
+            reader,
+            cache,
+            wrong_database,
+            _ending: ending.drop_guard(),
+        };
+        Ok(Arc::new(service))
+    }
+
+    /// Comes back only when the database turns out to be another shard's.
+    pub async fn wrong_database(&self) -> WrongDatabase {
+        let mut found = self.wrong_database.clone();
+        let found = found.wait_for(Option::is_some).await.expect("the keeper lives as long as the service");
+        found.clone().expect("waited for it")
+    }
+
+    /// Whether it may write.
+    pub fn gate(&self) -> &WriteGate {
+        &self.parts.gate
+    }
+
+    /// The write path.
+    pub fn writer(&self) -> &Writer {
+        &self.writer
+    }
+
+    /// The read path.
+    pub fn reader(&self) -> &Reader {
+        &self.reader
+    }
+
+    /// What this node says of itself, with the slots that the primary says it owns now.
+    pub async fn status(&self) -> NodeStatus {
+        let slots =
+            timeout(STATUS_TIMEOUT, self.read_slots()).await.unwrap_or_else(|error| Err(error.into()));
+        let (not_ready_reason, degraded) = match (self.parts.gate.check(), &slots) {
+            (Err(reason), _) => (Some(reason), None),
+            (Ok(opening), Ok(_)) => (None, opening.degraded),
+            (Ok(opening), Err(error)) => {
+                let reason = format!("the primary does not say which slots it owns: {error:#}");
+                (Some(reason), opening.degraded)
+            }
+        };
+        let Slots { owned, importing } = slots.unwrap_or_default();
+        NodeStatus {
+            shard: self.shard.clone(),
+            is_ready: not_ready_reason.is_none(),
+            not_ready_reason,
+            degraded: degraded.map(Arc::unwrap_or_clone),
+            owned,
+            importing,
+            replica_lag_ms: self.freshest_lag_ms(),
+            cache: self.cache.state(),
+        }
+    }
+
+    async fn read_slots(&self) -> anyhow::Result<Slots> {
+        let client = self.parts.primary.reader().await?;
+        let statement = client.prepare_cached(include_str!("sql/find_slot_ranges.sql")).await?;
+        let mut slots = Slots::default();
+        for row in client.query(&statement, &[]).await? {
+            let range = OwnedRange {
+                first: u16::try_from(row.get::<_, i16>(1))?,
+                last: u16::try_from(row.get::<_, i16>(2))?,
+                epoch: u64::try_from(row.get::<_, i64>(3))?,
+            };
+            match row.get(0) {
+                "owned" => slots.owned.push(range),
+                _ => slots.importing.push(range),
+            }
+        }
+        Ok(slots)
+    }
+
+    fn freshest_lag_ms(&self) -> Option<u64> {
+        let freshest = self.reader.lags().flatten().min()?;
+        u64::try_from(freshest.as_millis()).ok()
+    }
+
+    /// Sets the gauges that are read off and not kept up to date.
+    pub fn read_off(&self, metrics: &Metrics) {
+        let opening = self.parts.gate.check();
+        metrics.is_ready.set(i64::from(opening.is_ok()));
+        if let Ok(opening) = opening {
+            metrics.is_degraded.set(i64::from(opening.degraded.is_some()));
+            metrics.timeline.set(i64::from(opening.timeline));
+        }
+        for (lane, length) in self.writer.queue_lengths().enumerate() {
+            let gauge = metrics.queue_length.with_label_values(&[&lane.to_string()]);
+            gauge.set(i64::try_from(length).unwrap_or(i64::MAX));
+        }
+        for (replica, lag) in self.reader.lags().enumerate() {
+            let gauge = metrics.replica_lag_ms.with_label_values(&[&replica.to_string()]);
+            gauge.set(lag.map_or(-1, |lag| i64::try_from(lag.as_millis()).unwrap_or(i64::MAX)));
+        }
+    }
+}
+
+/// Looks after the write gate, on parts of its own: it must not keep the service alive that it works for.
+struct Keeper {
+    shard: String,
+    durability: Durability,
+    gate: WriteGate,
+    primary: Primary,
+    cache: Cache,
+}
+
+impl Keeper {
+    /// Brings the schema up to date, then keeps the write gate.
+    async fn keep(self) -> WrongDatabase {
+        self.migrate().await;
+        let Self { shard, durability, gate, primary, cache } = self;
+        let scope = async {
+            let cluster_id = gate.opened().await.cluster_id;
+            cache.set_scope(cluster_id, &cache_scope(&shard, durability));
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            wrong = write_gate::keep(gate.clone(), primary, shard.clone(), durability) => wrong,
+            () = scope => unreachable!("pending for ever"),
+        }
+    }
+
+    async fn migrate(&self) {
+        loop {
+            let reason = match self.primary.connect("picopay-node migrations", self.durability).await {
+                Err(error) => format!("the primary cannot be reached: {error}"),
+                Ok(mut connection) => match picopay_migrations::apply(&mut connection.client).await {
+                    Ok(applied) => {
+                        for name in applied {
+                            tracing::info!(name, "migration applied");
+                        }
+                        return;
+                    }
+                    Err(error) => format!("{error}: {:?}", std::error::Error::source(&error)),
+                },
+            };
+            self.gate.explain(reason);
+            sleep(MIGRATE_AGAIN_AFTER).await;
+        }
+    }
+}
+
+/// Whose answers Redis keeps. What was promised less than others has a place of its own: an answer that only one machine
+/// had is not replayed by a service that promises two.
+fn cache_scope(shard: &str, durability: Durability) -> String {
+    match durability {
+        Durability::Replicated => shard.to_owned(),
+        Durability::Local => format!("{shard} (local)"),
+    }
+}

@@ -1,0 +1,88 @@
+//! What the read path finds: rows, and who owned their slot at the moment when they were read.
+//!
+//! Each is one statement, hence one snapshot and one round trip. Read one after the other, owner and rows could be of two
+//! moments between which the slot was given up and its rows deleted; on a replica, between which it replayed that.
+
+use picopay_shared::command::{Kind, Transaction};
+use picopay_shared::id::TransactionId;
+use picopay_shared::money::Money;
+use picopay_shared::slot::{Slot, UserId, UserTag};
+use tokio_postgres::Row;
+
+use super::{OwnerRow, RECORDED_COLUMNS, ReadError, money_from, owner_from_row, recorded_from_row};
+
+/// What a read found, with the owner of its slot, in one snapshot: neither says anything about another moment.
+pub struct Seen<T> {
+    /// Who owns the slot; `None` when it was never here.
+    pub owner: Option<OwnerRow>,
+    /// Whether there is such a user. A lookup by id names none, and does not say.
+    pub user_exists: bool,
+    /// The rows.
+    pub found: Vec<T>,
+}
+
+/// A user's balances, by currency.
+pub async fn find_balances(
+    client: &deadpool_postgres::Client,
+    user: UserId,
+) -> Result<Seen<Money>, ReadError> {
+    let statement = client.prepare_cached(include_str!("../sql/find_balances.sql")).await?;
+    let rows = client.query(&statement, &[&user.slot().as_i16(), &user.get()]).await?;
+    seen_from_rows(&rows, 2, |row| {
+        let currency: Option<&str> = row.get(0);
+        currency.map(|currency| money_from(row.get(1), currency)).transpose()
+    })
+}
+
+/// A user's completed transactions with `from <= id < before`, newest first.
+pub async fn find_history(
+    client: &deadpool_postgres::Client,
+    user: UserId,
+    from: TransactionId,
+    before: TransactionId,
+    kind: Option<Kind>,
+    limit: i64,
+) -> Result<Seen<Transaction>, ReadError> {
+    let statement = client.prepare_cached(include_str!("../sql/find_history.sql")).await?;
+    let kind = kind.map(Kind::as_str);
+    let rows = client
+        .query(
+            &statement,
+            &[&user.slot().as_i16(), &user.get(), &from.as_uuid(), &before.as_uuid(), &kind, &limit],
+        )
+        .await?;
+    seen_from_rows(&rows, RECORDED_COLUMNS, found_from_row)
+}
+
+/// A completed transaction by its id.
+pub async fn find_transaction(
+    client: &deadpool_postgres::Client,
+    id: TransactionId,
+) -> Result<Seen<Transaction>, ReadError> {
+    let statement = client.prepare_cached(include_str!("../sql/find_transaction.sql")).await?;
+    let (slot, tag): (Slot, UserTag) = (id.slot(), id.tag());
+    let rows = client.query(&statement, &[&slot.as_i16(), &tag.as_i32(), &id.as_uuid()]).await?;
+    seen_from_rows(&rows, RECORDED_COLUMNS, found_from_row)
+}
+
+/// Rows of something each, or one of nothing; from the column `own` on all say the same: whether the user exists, and the
+/// owner.
+fn seen_from_rows<T>(
+    rows: &[Row],
+    own: usize,
+    read: impl Fn(&Row) -> Result<Option<T>, ReadError>,
+) -> Result<Seen<T>, ReadError> {
+    let first = rows.first().ok_or_else(|| ReadError::Corrupt("a read that gives no row".into()))?;
+    let owner = match first.get::<_, Option<&str>>(own + 1) {
+        Some(_) => Some(owner_from_row(first, own + 1)?),
+        None => None,
+    };
+    let found = rows.iter().filter_map(|row| read(row).transpose()).collect::<Result<_, _>>()?;
+    Ok(Seen { owner, user_exists: first.get(own), found })
+}
+
+/// `None` for a row of an outer join that found no transaction.
+fn found_from_row(row: &Row) -> Result<Option<Transaction>, ReadError> {
+    let user: Option<i64> = row.get(0);
+    user.map(|_| Ok(recorded_from_row(row)?.transaction)).transpose()
+}

@@ -1,0 +1,241 @@
+//! A changed `cluster.toml`, taken over by a process that runs.
+//!
+//! The file is looked at when somebody may have changed it (`nudges.rs`), read and checked as at the start, and handed
+//! over as a whole. One that cannot be used is refused with its reason, and what is in force stays so. Only
+//! `cluster.toml` and the secrets that it names are reloaded; `gateway.toml` and `node.toml` are read at the start.
+
+mod nudges;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use tracing::{info, warn};
+
+use self::nudges::Nudges;
+pub use self::nudges::{LOOK_EVERY, Nudge};
+use crate::cluster::Cluster;
+use crate::config::ConfigError;
+
+/// The `cluster.toml` that a process goes by, and whether the one on disk was refused.
+#[derive(Debug)]
+pub struct InForce {
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    cluster: Arc<Cluster>,
+    refusal: Option<Refusal>,
+}
+
+/// Why the file on disk is not the one in force.
+#[derive(Debug, Clone)]
+pub struct Refusal {
+    /// For an operator, a line for each problem.
+    pub reason: String,
+    /// When it was refused first.
+    pub since: Instant,
+}
+
+/// How a reload ended, for the metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reload {
+    /// The changed file is in force.
+    Taken,
+    /// It is not, and the one before it stays.
+    Refused,
+}
+
+impl InForce {
+    /// As read at the start.
+    pub fn new(cluster: Cluster) -> Self {
+        Self { state: Mutex::new(State { cluster: Arc::new(cluster), refusal: None }) }
+    }
+
+    /// What the process goes by.
+    pub fn cluster(&self) -> Arc<Cluster> {
+        Arc::clone(&self.lock().cluster)
+    }
+
+    /// Set while the file on disk is one that was refused.
+    pub fn refusal(&self) -> Option<Refusal> {
+        self.lock().refusal.clone()
+    }
+
+    /// Keeps why, and says whether it is news.
+    fn refuse(&self, reason: &str) -> bool {
+        let mut state = self.lock();
+        let is_news = state.refusal.as_ref().is_none_or(|known| known.reason != reason);
+        if is_news {
+            state.refusal = Some(Refusal { reason: reason.to_owned(), since: Instant::now() });
+        }
+        is_news
+    }
+
+    fn take(&self, cluster: Cluster) {
+        *self.lock() = State { cluster: Arc::new(cluster), refusal: None };
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Follows a `cluster.toml`.
+#[derive(Debug)]
+pub struct Reloads {
+    file: PathBuf,
+    in_force: Arc<InForce>,
+    nudges: Nudges,
+}
+
+impl Reloads {
+    /// Watches the folder of `file`, and listens for SIGHUP from now on: before, the signal ends the process.
+    ///
+    /// # Errors
+    /// When the process cannot listen for signals. A folder that cannot be watched is only logged: the file is looked
+    /// at every [`LOOK_EVERY`] in any case.
+    pub fn watch(file: &Path, in_force: Arc<InForce>) -> std::io::Result<Self> {
+        Ok(Self { file: file.to_owned(), in_force, nudges: Nudges::listen(file)? })
+    }
+
+    /// For ever: hands each changed file that can be used to `take_over`, which says why if it cannot use it all the same,
+    /// and tells `count` how it ended.
+    pub async fn follow(
+        mut self,
+        take_over: impl AsyncFn(&Cluster) -> Result<(), String>,
+        count: impl Fn(Reload),
+    ) -> std::convert::Infallible {
+        loop {
+            let nudge = self.nudges.next().await;
+            if let Some(reload) = self.look(nudge, &take_over).await {
+                count(reload);
+            }
+        }
+    }
+
+    /// `None` when there is nothing new.
+    async fn look(
+        &self,
+        nudge: Nudge,
+        take_over: impl AsyncFn(&Cluster) -> Result<(), String>,
+    ) -> Option<Reload> {
+        let refused = match self.load().await {
+            Ok(cluster) if cluster == *self.in_force.cluster() => {
+                self.note_unchanged(nudge);
+                return None;
+            }
+            Ok(cluster) => match take_over(&cluster).await {
+                Ok(()) => {
+                    self.in_force.take(cluster);
+                    info!(file = %self.file.display(), "reloaded");
+                    return Some(Reload::Taken);
+                }
+                Err(reason) => reason,
+            },
+            Err(error) => error.to_string(),
+        };
+        // A file that stays wrong is looked at again and again; to say so again helps nobody, unless somebody asked.
+        if !self.in_force.refuse(&refused) && nudge != Nudge::Signal {
+            return None;
+        }
+        warn!(file = %self.file.display(), reason = refused, "the changed file is refused; the old one stays in force");
+        Some(Reload::Refused)
+    }
+
+    async fn load(&self) -> Result<Cluster, ConfigError> {
+        let file = self.file.clone();
+        // A file system may hang, and whoever is served here must not.
+        let loading = tokio::task::spawn_blocking(move || Cluster::load(&file)).await;
+        loading.unwrap_or_else(|panicked| Err(ConfigError::Invalid(vec![panicked.to_string()])))
+    }
+
+    fn note_unchanged(&self, nudge: Nudge) {
+        let was_refused = self.in_force.lock().refusal.take().is_some();
+        if was_refused {
+            info!(file = %self.file.display(), "the file says again what is in force");
+        } else if nudge == Nudge::Signal {
+            info!(file = %self.file.display(), "asked to reload, and nothing has changed");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+
+    fn text(shards: &[&str]) -> String {
+        let shard = |name: &&str| {
+            format!("[[shards]]\nname = {name:?}\nnodes = [\"http://{name}:1\"]\nprimary = \"host={name}\"\n")
+        };
+        format!("internal_secret_file = \"secret\"\n{}", shards.iter().map(shard).collect::<String>())
+    }
+
+    /// A file in force with one shard, and whoever follows it.
+    fn reloads() -> (tempfile::TempDir, Reloads) {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("cluster.toml");
+        std::fs::write(folder.path().join("secret"), "s1").unwrap();
+        std::fs::write(&file, text(&["a"])).unwrap();
+        let in_force = Arc::new(InForce::new(Cluster::load(&file).unwrap()));
+        let reloads = Reloads::watch(&file, in_force).unwrap();
+        (folder, reloads)
+    }
+
+    fn names(cluster: &Cluster) -> Vec<String> {
+        cluster.shards.iter().map(|shard| shard.name.clone()).collect()
+    }
+
+    #[tokio::test]
+    async fn a_changed_file_is_taken_once_and_a_bad_one_leaves_the_old_one_in_force() {
+        let (_folder, reloads) = reloads();
+        let taken = RefCell::new(Vec::new());
+        let look = async |nudge| {
+            reloads
+                .look(nudge, async |cluster: &Cluster| {
+                    if cluster.shard("refused").is_some() {
+                        return Err("not this one".to_owned());
+                    }
+                    taken.borrow_mut().push(names(cluster));
+                    Ok(())
+                })
+                .await
+        };
+        let reason = || reloads.in_force.refusal().map(|refusal| refusal.reason);
+        let write = |text: &str| std::fs::write(&reloads.file, text).unwrap();
+
+        assert_eq!(look(Nudge::Signal).await, None, "an unchanged file is no reload");
+        write("shards = = 1");
+        assert_eq!(look(Nudge::Look).await, Some(Reload::Refused));
+        assert!(reason().unwrap().contains("line 1"), "{:?}", reason());
+        assert_eq!(look(Nudge::Look).await, None, "said once");
+        assert_eq!(look(Nudge::Signal).await, Some(Reload::Refused), "and again to whoever asks");
+        write(&text(&["a", "refused"]));
+        assert_eq!(look(Nudge::Look).await, Some(Reload::Refused));
+        assert_eq!(
+            (reason().as_deref(), names(&reloads.in_force.cluster())),
+            (Some("not this one"), vec!["a".into()])
+        );
+        write(&text(&["a"]));
+        assert_eq!(
+            (look(Nudge::Look).await, reason()),
+            (None, None),
+            "as it was: nothing is refused any more"
+        );
+        write(&text(&["a", "b"]));
+        assert_eq!((look(Nudge::Look).await, look(Nudge::Look).await), (Some(Reload::Taken), None));
+        assert_eq!((names(&reloads.in_force.cluster()), reason()), (vec!["a".into(), "b".into()], None));
+        assert_eq!(taken.into_inner(), [["a", "b"]]);
+    }
+
+    #[tokio::test]
+    async fn a_secret_that_changes_beside_the_file_is_a_change() {
+        let (folder, reloads) = reloads();
+        std::fs::write(folder.path().join("secret"), "s2").unwrap();
+        assert_eq!(reloads.look(Nudge::Look, async |_: &Cluster| Ok(())).await, Some(Reload::Taken));
+        assert_eq!(reloads.in_force.cluster().internal_secret.expose(), "s2");
+    }
+}
