@@ -25,7 +25,6 @@ use super::attempts::{Attempt, Done, Failure, NotSent, RetryBudget};
 use super::breaker::{Admission, Breaker, BreakerState};
 use super::pipe::{self, Job, Ticket};
 use super::queue_room::QueueRoom;
-use super::refusal_pace;
 use super::wire::{Ask, CallError, Nodes};
 use super::{SOON, ShardError, refusal_pace};
 use crate::config::ShardClientConfig;
