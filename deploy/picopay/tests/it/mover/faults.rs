@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use picopay::mover::{Ended, Step};
 use picopay_local::LocalCluster;
+use tokio::sync::Notify;
 
 use super::field::{At, Field};
 
@@ -25,13 +26,14 @@ enum Return {
 }
 
 /// Kills the primary, and has it come back while the mover goes on.
-async fn kill(cluster: Arc<LocalCluster>, shard: usize, comes_back: Return) {
+async fn kill(cluster: Arc<LocalCluster>, shard: usize, comes_back: Return, is_back: Arc<Notify>) {
     cluster.shard(shard).primary().kill().await.unwrap();
     tokio::spawn(async move {
         match comes_back {
             Return::Restarted => cluster.shard(shard).primary().start().await.unwrap(),
             Return::Replaced => drop(cluster.failover(shard).await.unwrap()),
         }
+        is_back.notify_one();
     });
 }
 
@@ -42,7 +44,9 @@ async fn a_primary_dies(at: &[Step], side: Side, comes_back: Return) {
         let from = field.owner().await;
         let to = 1 - from;
         let dies = if side == Side::Source { from } else { to };
-        let watcher = At::new(*step, kill(Arc::clone(&field.cluster), dies, comes_back));
+        let is_back = Arc::new(Notify::new());
+        let death = kill(Arc::clone(&field.cluster), dies, comes_back, Arc::clone(&is_back));
+        let watcher = At::new(*step, death);
         let batch = field.batch(from, to);
         let ended = field.mover().run(&batch, &watcher).await.unwrap();
         // Once the target has everything, it does not need the source to take the slots; and what it took it keeps.
@@ -53,6 +57,7 @@ async fn a_primary_dies(at: &[Step], side: Side, comes_back: Return) {
                 assert!(!is_moved && settled.moved.is_empty(), "{step:?} {ended:?}");
             }
         }
+        is_back.notified().await;
         field.cluster.wait_until_ready().await.unwrap();
         assert_eq!(field.owner().await, if is_moved { to } else { from }, "{step:?}");
         if !is_moved {
