@@ -27,7 +27,7 @@ use stand::Stand;
 
 pub(crate) mod history;
 
-mod wal_files;
+pub(crate) mod wal_files;
 
 pub mod mix;
 use mix::Mix;

@@ -20,6 +20,7 @@ use crate::arrivals::Spacing;
 use crate::bench::history;
 use crate::bench::stand::Stand;
 use crate::bench::summary::rounded;
+use crate::bench::wal_files;
 use crate::chaos::audit::wait_for_replicas;
 use crate::findings::{Findings, Promise};
 use crate::run::{self, Plan, Rhythm, Stop};
@@ -104,6 +105,7 @@ pub struct Grow {
 }
 
 /// What the operator's commands came to.
+#[derive(Default)]
 struct Grown {
     moved: [Moved; 2],
     slots: BTreeMap<String, usize>,
@@ -142,7 +144,13 @@ impl Grow {
         load.enter(Stage::After);
         tokio::time::sleep(CALM).await;
         let (dropped, waiting) = load.finish().await?;
-        let grown = grown?;
+        ensure!(!stop.is_set(), "stopped");
+        let did_grow = grown.is_ok();
+        let grown = grown.unwrap_or_else(|error| {
+            // A mover refuses what does not add up. What became of the users' money is looked at all the same.
+            eprintln!("\nBROKEN: the cluster did not grow: {error:#}");
+            Grown::default()
+        });
 
         // What is answered now is what the databases know.
         let redis = stand.cluster.redis();
@@ -162,7 +170,8 @@ impl Grow {
         let (p99_before, p99_moving) =
             (pauses.quantile_ms(&[Stage::Before], 0.99), pauses.quantile_ms(&Stage::MOVING, 0.99));
         let rows_moved = grown.moved.iter().map(|moved| moved.rows).sum::<u64>();
-        let moving_s = grown.moved.iter().map(|moved| moved.took_ms as f64).sum::<f64>() / 1_000.0;
+        let moving_s =
+            (grown.moved.iter().map(|moved| moved.took_ms as f64).sum::<f64>() / 1_000.0).max(0.001);
         let mut summary = Summary {
             seed: self.seed,
             holds: false,
@@ -183,6 +192,7 @@ impl Grow {
             rows_moved_per_second: rounded(rows_moved as f64 / moving_s.max(f64::MIN_POSITIVE)),
             longest_handover_ms: grown.moved.iter().map(|moved| moved.longest_pause_ms).max().unwrap_or(0),
             aborts: grown.moved.iter().map(|moved| moved.aborts).sum(),
+            did_grow,
             slots: grown.slots,
             slots_off_share: rounded(grown.off_share),
             needless_moves: grown.needless_moves,
@@ -231,7 +241,9 @@ impl Grow {
         tell(began, &format!("before: p99 {:.1} ms", p99(&[Stage::Before])));
 
         load.enter(Stage::Adding);
-        let added = cluster.add_shard().await?.name().to_owned();
+        let added = cluster.add_shard().await?;
+        wal_files::make_of(added, self.scale.new_wal_files).await?;
+        let added = added.name().to_owned();
         let all: Vec<String> = cluster.shards().iter().map(|shard| shard.name().to_owned()).collect();
         tell(began, &format!("{added} is a member, and owns no slot"));
         ensure!(!stop.is_set(), "stopped");

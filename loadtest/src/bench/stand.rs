@@ -172,7 +172,7 @@ impl Stand {
         let fund = Money::parse(FUND, scenario.currency())?;
         population::prepare(&stand.target, &scenario, fund, Some(&stand.acks), stop).await?;
         ensure!(!stop.is_set(), "stopped");
-        wal_files::make(&stand.cluster, &stand.primaries, pace.wal_files).await?;
+        wal_files::make(&stand.cluster, pace.wal_files).await?;
         stand.settle().await?;
         Ok(stand)
     }

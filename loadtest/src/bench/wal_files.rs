@@ -5,8 +5,7 @@
 //! seconds, for pgbench and for PicoPay, and most of the p99 at half of saturation.
 
 use anyhow::Context;
-use picopay_local::{ClusterSpec, LocalCluster};
-use tokio_postgres::Client;
+use picopay_local::{ClusterSpec, LocalCluster, LocalShard};
 
 /// For primaries and replicas: a checkpoint keeps as many files for later as are made here, and holds few back for replicas,
 /// which never fall behind in a bench.
@@ -20,18 +19,25 @@ pub fn keep(spec: ClusterSpec) -> ClusterSpec {
 }
 
 /// Has every server of the cluster make `count` files and put them aside.
-pub async fn make(cluster: &LocalCluster, primaries: &[Client], count: usize) -> anyhow::Result<()> {
-    let shards = primaries.iter().enumerate().map(|(position, primary)| async move {
+pub async fn make(cluster: &LocalCluster, count: usize) -> anyhow::Result<()> {
+    let shards = cluster.shards().into_iter().map(|shard| make_of(shard, count));
+    futures_util::future::try_join_all(shards).await?;
+    Ok(())
+}
+
+/// Has both servers of one shard make them.
+pub async fn make_of(shard: &LocalShard, count: usize) -> anyhow::Result<()> {
+    let making = async {
+        let primary = shard.connect_as_superuser().await?;
         for _ in 0..count {
             // The commit waits for the replica, which so keeps pace.
             let next = "SELECT pg_switch_wal(); SELECT pg_logical_emit_message(true, 'bench', 'next file')";
             primary.batch_execute(next).await?;
         }
         primary.batch_execute("CHECKPOINT").await?;
-        let replica = cluster.shard(position).connect_replica_as_superuser().await?;
+        let replica = shard.connect_replica_as_superuser().await?;
         replica.batch_execute("CHECKPOINT").await?;
         anyhow::Ok(())
-    });
-    futures_util::future::try_join_all(shards).await.context("the WAL files cannot be made")?;
-    Ok(())
+    };
+    making.await.context("the WAL files cannot be made")
 }

@@ -13,7 +13,7 @@ use serde_json::Value;
 const PATIENCE: Duration = Duration::from_mins(20);
 
 /// What `rebalance` and `shard drain` say, of which more is said.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 pub struct Moved {
     /// Whether everything is where it should be.
     pub is_done: bool,

@@ -11,6 +11,8 @@ pub struct Scale {
     pub pace: Pace,
     /// Transactions that are there before the load: charges of a day ago.
     pub transactions: u64,
+    /// WAL files that the new shard's servers make before anything moves there, as others have them from before.
+    pub new_wal_files: usize,
     /// The load before anything is measured.
     pub warmup: Duration,
     /// The load before anything moves: its p99 is what later ones are held against.
@@ -28,6 +30,8 @@ impl Default for Scale {
             // 24 files of 16 MB are what a shard writes until it is purged: making them is not what is measured.
             pace: Pace { users: 200_000, wal_files: 24, saturation_s: 6, ..Pace::default() },
             transactions: 2_000_000,
+            // 800 MB: what two thirds of all rows come to until there is a checkpoint.
+            new_wal_files: 48,
             warmup: Duration::from_secs(4),
             before: Duration::from_secs(20),
             rate_max: f64::INFINITY,
@@ -43,6 +47,7 @@ impl Scale {
         Self {
             pace: Pace { saturation_s: 1, ..Pace::quick() },
             transactions: 20_000,
+            new_wal_files: 1,
             warmup: Duration::from_secs(1),
             before: Duration::from_secs(3),
             // A machine that runs a dozen other tests does this too.

@@ -55,6 +55,8 @@ pub struct Summary {
     pub longest_handover_ms: u64,
     /// Batches that were given back and tried again.
     pub aborts: u64,
+    /// Whether every command of the operator did what it was told.
+    pub did_grow: bool,
     /// Slots of each shard after the third was added.
     pub slots: BTreeMap<String, usize>,
     /// How many slots the share that is furthest off is from a third.
@@ -71,7 +73,7 @@ pub struct Summary {
     pub users: u64,
     /// Transactions before the load.
     pub transactions: u64,
-    /// Charges a second that saturate it, on the spot.
+    /// Requests a second that saturate it, of the same kinds, on the spot.
     pub saturation_per_second: f64,
     /// Requests a second that were meant to start.
     pub rate_per_second: f64,
@@ -101,6 +103,7 @@ impl Summary {
             ("longest_pause_ms", self.longest_pause_ms <= PAUSE_MAX_MS),
             ("p99_ratio", self.p99_ratio <= P99_RATIO_MAX),
             ("rows_moved_per_second", self.rows_moved_per_second >= ROWS_PER_SECOND_MIN),
+            ("did_grow", self.did_grow),
             ("slots_off_share", self.slots_off_share <= OFF_SHARE_MAX),
             ("needless_moves", self.needless_moves == 0),
             ("rows_out_of_place", self.rows_out_of_place == 0),
