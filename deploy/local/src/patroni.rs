@@ -218,7 +218,8 @@ impl PatroniShard {
         // hexadecimal digits, made by this crate.
         let role = format!(
             "SET synchronous_commit = local;
-             CREATE ROLE {ROLE} LOGIN PASSWORD '{picopay}' IN ROLE pg_monitor;"
+             CREATE ROLE {ROLE} LOGIN PASSWORD '{picopay}' IN ROLE pg_monitor;
+             GRANT SET ON PARAMETER session_replication_role TO {ROLE};"
         );
         let doing = || LocalError::postgres("create the services' role and database");
         client.batch_execute(&role).await.map_err(doing())?;

@@ -226,6 +226,7 @@ pub(crate) async fn create_roles(ground: &Ground, primary: &Server) -> Result<()
     let roles = format!(
         "SET synchronous_commit = local;
          CREATE ROLE {ROLE} LOGIN PASSWORD '{picopay}' IN ROLE pg_monitor;
+         GRANT SET ON PARAMETER session_replication_role TO {ROLE};
          CREATE ROLE replicator LOGIN REPLICATION PASSWORD '{replicator}';"
     );
     client.batch_execute(&roles).await.map_err(doing())?;

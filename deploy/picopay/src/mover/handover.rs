@@ -145,7 +145,7 @@ impl Handover<'_> {
         let (source, target) = (&self.source.database, &self.target.database);
         // One moment, or a transaction could come whose user was made after the users had been copied.
         source.execute_all("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
-        target.execute_all("BEGIN").await?;
+        self.target.begin_copy().await?;
         source
             .copy_into(
                 include_str!("../sql/mover/copy_users_out.sql"),
@@ -178,7 +178,7 @@ impl Handover<'_> {
 
     /// Begins the database transaction in which the target takes the slots.
     async fn lock_import(&self, epochs: &[i64]) -> Result<(), Stop> {
-        self.target.database.execute_all("BEGIN").await?;
+        self.target.begin_copy().await?;
         let sql = include_str!("../sql/mover/lock_importing.sql");
         let locked =
             self.target.database.query(sql, &[&self.slots, &epochs, &self.source.name.as_str()]).await?.len();

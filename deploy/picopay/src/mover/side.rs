@@ -124,6 +124,12 @@ impl Side {
         OwnerRows::read(&self.database).await
     }
 
+    /// Begins a database transaction that takes in rows of another shard, and compares them with that shard's before they
+    /// count.
+    pub async fn begin_copy(&self) -> Result<(), DbError> {
+        self.database.execute_all(include_str!("../sql/mover/begin_copy.sql")).await
+    }
+
     /// Begins a database transaction that holds the fence alone.
     pub async fn begin_fenced(&self) -> Result<(), DbError> {
         for _ in 1..FENCE_TRIES {
