@@ -18,7 +18,7 @@ use crate::bench::cpu::Memory;
 use crate::bench::median;
 use crate::bench::mix::Mix;
 use crate::bench::pace::Pace;
-use crate::bench::stand::{Load, Stand};
+use crate::bench::stand::{Load, Stand, write_back};
 use crate::bench::summary::rounded;
 use crate::run::{Measured, Rhythm, Stop};
 use crate::tally::Errors;
@@ -186,7 +186,8 @@ impl Protect {
         Ok(stand.count(&load, stop, |_| {}).await?.achieved_per_second())
     }
 
-    /// The same load without the fault, with it from the first measured second on, and when it is long known.
+    /// The same load without the fault, with it from the first measured second on, and when it is long known. Both sides that
+    /// are compared start with nothing for the kernel to write back.
     async fn freeze(
         &self,
         stand: &Stand,
@@ -195,8 +196,10 @@ impl Protect {
         stop: &Stop,
     ) -> anyhow::Result<Frozen> {
         let load = self.load(open(saturation * CALM), CONNECTIONS);
+        write_back().await?;
         let without = stand.count(&load, stop, |_| {}).await?;
         let last_of_warmup = load.warmup.as_secs().saturating_sub(1);
+        write_back().await?;
         let with = stand
             .count(&load, stop, |second| {
                 if second.index == last_of_warmup {
