@@ -137,7 +137,25 @@ async fn two_movers_without_a_lock_between_them_leave_every_slot_one_owner() {
             }
         }
     }
+    a_move_that_is_about_to_end_is_not_taken_back(&field).await;
     field.end().await;
+}
+
+/// By one who finds the source's rows released and the target's still importing: the target has to give up first, and that
+/// its mover does not let it.
+async fn a_move_that_is_about_to_end_is_not_taken_back(field: &Field) {
+    for step in [Step::Release, Step::Tail, Step::Verify, Step::Take] {
+        let from = field.owner().await;
+        let to = (from + 1) % 3;
+        let settler = mover_without_lock(field);
+        let watcher = At::new(step, async move {
+            let settled = settler.settle().await;
+            assert!(matches!(settled, Err(MoveError::Database(_))), "{step:?} {settled:?}");
+        });
+        let ended = mover_without_lock(field).run(&field.batch(from, to), &watcher).await;
+        assert!(matches!(ended, Ok(Ended::Moved(_))), "{step:?} {ended:?}");
+        assert_eq!(field.owner().await, to, "{step:?}");
+    }
 }
 
 /// Ends the connections that hold the mover's lock at a shard.
