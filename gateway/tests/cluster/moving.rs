@@ -183,8 +183,9 @@ async fn a_charge_a_refund_and_an_old_key_that_race_the_flip_happen_once() {
         let keys: Vec<[Uuid; 2]> = (0..5 * RACING).map(|_| [Uuid::new_v4(), Uuid::new_v4()]).collect();
         let mut racing = Vec::new();
         let mut ask = |step: usize| {
-            for number in step.saturating_sub(1) * RACING..(step + 1) * RACING {
-                let (client, id, [charge_key, refund_key]) = (client.clone(), id.clone(), keys[number]);
+            let numbers = step.saturating_sub(1) * RACING..(step + 1) * RACING;
+            for (number, [charge_key, refund_key]) in numbers.clone().zip(keys[numbers].to_vec()) {
+                let (client, id) = (client.clone(), id.clone());
                 racing.push(tokio::spawn(async move {
                     let charge = client.charge(user, charge_key, "2").await;
                     let refund = client.refund(&id, refund_key, "1").await;
