@@ -170,10 +170,12 @@ impl Mover {
     ///
     /// # Errors
     /// When the shard owns one of them or never had it, or no other shard owns it on two machines; or when one does not
-    /// answer.
+    /// answer, or has no standby.
     pub async fn purge(&self, shard: &str, slots: &[u16], watcher: &dyn Watcher) -> Result<u64, MoveError> {
         let slots: Vec<i16> = slots.iter().map(|slot| slot.cast_signed()).collect();
         let side = self.side(shard).await?;
+        // Or every deletion waits for a standby that is not there.
+        side.check_fit().await?;
         self.check_owned_elsewhere(&side, &slots).await?;
         let deleted = purge::delete(&side, &slots, watcher).await?;
         self.keep(side).await;

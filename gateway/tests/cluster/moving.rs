@@ -18,6 +18,9 @@ const PATIENT: &str = "[shard_client]\nmove_wait = \"20s\"\nrequest_timeout = \"
 /// As long as the mover's may be, and then some.
 const PAUSE: Duration = Duration::from_millis(300);
 
+/// How many charges and refunds race each step of a move.
+const RACING: usize = 3;
+
 fn slot_of(user: i64) -> Slot {
     UserId::try_from(user).unwrap().slot()
 }
@@ -164,45 +167,60 @@ async fn no_more_requests_wait_than_there_are_places() {
     test.stop().await;
 }
 
-/// Interleavings: each of the three is at the source before the release, refused there after it, held, or first sent to
-/// the target, and its copies with the same key are at another of these places at the same time.
+/// Interleavings: each of the three is first asked for at the source before the release, refused there after it, held, or
+/// sent to the target at once; and once more a step of the move later, with the same key.
 #[tokio::test]
 async fn a_charge_a_refund_and_an_old_key_that_race_the_flip_happen_once() {
     let test = TestCluster::start(ClusterSpec::default().with_gateway_toml(PATIENT)).await;
     let client = &test.client;
-    let user = test.user_of_first_shard("100").await;
+    let user = test.user_of_first_shard("1000").await;
     let (mut epoch, mut rows) = (1, 1);
     for (from, to) in [(0, 1), (1, 0), (0, 1), (1, 0)] {
-        let [old_key, charge_key, refund_key] = [(); 3].map(|()| Uuid::new_v4());
-        let old = client.charge(user, old_key, "3").await;
+        let old_key = Uuid::new_v4();
+        let old = client.charge(user, old_key, "15").await;
         let id = old.json()["transaction"]["id"].as_str().unwrap().to_owned();
-        let racing: Vec<_> = (0..12)
-            .map(|number: u32| {
+        // New keys for each step: with the first ones alone, everything would be decided before the release.
+        let keys: Vec<[Uuid; 2]> = (0..5 * RACING).map(|_| [Uuid::new_v4(), Uuid::new_v4()]).collect();
+        let mut racing = Vec::new();
+        let mut ask = |step: usize| {
+            let numbers = step.saturating_sub(1) * RACING..(step + 1) * RACING;
+            for (number, [charge_key, refund_key]) in numbers.clone().zip(keys[numbers].to_vec()) {
                 let (client, id) = (client.clone(), id.clone());
-                tokio::spawn(async move {
-                    sleep(Duration::from_millis(5) * number).await;
+                racing.push(tokio::spawn(async move {
                     let charge = client.charge(user, charge_key, "2").await;
                     let refund = client.refund(&id, refund_key, "1").await;
-                    (charge, refund, client.charge(user, old_key, "3").await)
-                })
-            })
-            .collect();
-        let moving = begin(&test, slot_of(user), from, to, epoch).await;
+                    (number, charge, refund, client.charge(user, old_key, "15").await)
+                }));
+            }
+        };
+        let mut moving = test.cluster.slot_move(slot_of(user), from, to, epoch).await.unwrap();
+        ask(0);
+        moving.import().await.unwrap();
+        ask(1);
+        moving.release().await.unwrap();
+        ask(2);
         sleep(Duration::from_millis(20)).await;
-        epoch = finish(moving).await;
+        moving.copy().await.unwrap();
+        ask(3);
+        sleep(Duration::from_millis(20)).await;
+        moving.own().await.unwrap();
+        ask(4);
+        moving.purge().await.unwrap();
+        epoch = moving.epoch();
         let answers: Vec<_> = join_all(racing).await.into_iter().map(Result::unwrap).collect();
-        for (charge, refund, again) in &answers {
-            assert_eq!((charge.status, &charge.body), (200, &answers[0].0.body));
-            assert_eq!((refund.status, &refund.body), (200, &answers[0].1.body));
+        let mut first = vec![None; keys.len()];
+        for (number, charge, refund, again) in &answers {
+            let first = first[*number].get_or_insert((&charge.body, &refund.body));
+            assert_eq!((charge.status, &charge.body), (200, first.0));
+            assert_eq!((refund.status, &refund.body), (200, first.1));
             assert_eq!((again.status, &again.body, again.is_replayed), (200, &old.body, true));
         }
-        rows += 3;
-        assert_eq!(client.history(user).await.len(), rows);
+        rows += 1 + 2 * keys.len();
         let owner = test.cluster.connect_primary(to).await.unwrap();
         let count = "SELECT count(*) FROM transactions WHERE user_id = $1";
         let there: i64 = owner.query_one(count, &[&user]).await.unwrap().get(0);
         assert_eq!(usize::try_from(there).unwrap(), rows);
     }
-    assert_eq!(client.balance(user).await, "84.00");
+    assert_eq!(client.balance(user).await, "880.00");
     test.stop().await;
 }

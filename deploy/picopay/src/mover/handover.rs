@@ -179,6 +179,7 @@ impl Handover<'_> {
     /// Begins the database transaction in which the target takes the slots.
     async fn lock_import(&self, epochs: &[i64]) -> Result<(), Stop> {
         self.target.begin_copy().await?;
+        self.target.database.execute_all(include_str!("../sql/mover/make_moved_users.sql")).await?;
         let sql = include_str!("../sql/mover/lock_importing.sql");
         let locked =
             self.target.database.query(sql, &[&self.slots, &epochs, &self.source.name.as_str()]).await?.len();

@@ -49,14 +49,17 @@ impl Side {
     pub async fn connect(shard: &Shard) -> Result<Self, MoveError> {
         let database = ShardDb::primary(shard, PATIENCE).await?;
         database.execute_all(include_str!("../sql/mover/session.sql")).await?;
+        let side = Self { name: shard.name.clone(), database, durability: shard.durability };
         let started = Instant::now();
         loop {
-            let row = database.query_one("SELECT pg_try_advisory_lock($1)", &[&MOVER_LOCK]).await?;
+            let row = side.database.query_one("SELECT pg_try_advisory_lock($1)", &[&MOVER_LOCK]).await?;
             if row.get(0) {
-                return Ok(Self { name: shard.name.clone(), database, durability: shard.durability });
+                return Ok(side);
             }
             if started.elapsed() > LOCK_WAIT {
-                return Err(MoveError::Busy(shard.name.clone()));
+                // Of a mover that was ended, a commit may be left that waits for a standby: that is to be mended then.
+                side.read_fitness().await?;
+                return Err(MoveError::Busy(side.name));
             }
             sleep(LOCK_POLL).await;
         }

@@ -1,12 +1,17 @@
 //! Slots change hands with everything that belongs to their users, and with one owner at most at every moment.
 
-use picopay::mover::{Batch, Ended, Mover, Unwatched};
+use std::sync::Arc;
+use std::time::Duration;
+
+use picopay::mover::{Batch, Ended, Mover, Step, Unwatched};
 use picopay_local::{ClusterSpec, LocalCluster};
 use picopay_shared::cluster::Cluster;
 use serde_json::{Value, json};
+use tokio::sync::Notify;
+use tokio::time::sleep;
 use uuid::Uuid;
 
-use self::field::PATIENT;
+use self::field::{At, Field, PATIENT};
 use self::traffic::write;
 
 mod faults;
@@ -105,7 +110,14 @@ async fn a_slot_moves_with_everything_that_belongs_to_its_users() {
     let owned = mover.purge("shard-2", &batch.slots, &Unwatched).await.unwrap_err();
     assert!(owned.to_string().contains("slots that it owns"), "{owned}");
 
-    // And back, where nothing of it is any more.
+    // And back, where nothing of it is any more, by a role that has to have the foreign keys checked.
+    for shard in 0..2 {
+        let database = cluster.connect_as_superuser(shard).await.unwrap();
+        database
+            .batch_execute("REVOKE SET ON PARAMETER session_replication_role FROM picopay")
+            .await
+            .unwrap();
+    }
     let back = Batch { from: batch.to.clone(), to: batch.from.clone(), slots: batch.slots.clone() };
     assert!(matches!(mover.run(&back, &Unwatched).await.unwrap(), Ended::Moved(_)));
     // And once more to where rows of the first time are left.
@@ -113,4 +125,50 @@ async fn a_slot_moves_with_everything_that_belongs_to_its_users() {
     assert!(matches!(ended, Ended::Moved(figures) if figures.rows == 11 * moving.len() as u64), "{ended:?}");
     assert!(histories().await.iter().all(|history| history.contains("refund")));
     cluster.stop().await;
+}
+
+/// So patient that no charge gives up while this test holds it.
+const PATIENT_NODE: &str =
+    "[postgres]\nlock_timeout = \"10s\"\nstatement_timeout = \"11s\"\nflight_timeout = \"12s\"\n";
+
+/// Interleaving: charges are through the fence and wait for their users' rows, the mover comes to the release, the charges
+/// go on and are committed.
+#[tokio::test(flavor = "multi_thread")]
+async fn charges_that_have_passed_the_fence_keep_the_release_waiting_and_come_along() {
+    let field = Field::start_with(ClusterSpec::default().with_node_toml(PATIENT_NODE)).await;
+    let (at_release, are_held) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let watcher = At::new(Step::Release, {
+        let (at_release, are_held) = (Arc::clone(&at_release), Arc::clone(&are_held));
+        async move {
+            at_release.notify_one();
+            are_held.notified().await;
+        }
+    });
+    let hold = async {
+        at_release.notified().await;
+        let holder = field.cluster.connect_primary(0).await.unwrap();
+        holder.batch_execute("BEGIN").await.unwrap();
+        let lock = "SELECT FROM users WHERE slot = ANY ($1) FOR NO KEY UPDATE";
+        holder.execute(lock, &[&field.signed_slots()]).await.unwrap();
+        wait_for(&field, "picopay-node lane", "transactionid").await;
+        are_held.notify_one();
+        wait_for(&field, "picopay", "advisory").await;
+        holder.batch_execute("COMMIT").await.unwrap();
+    };
+    let batch = field.batch(0, 1);
+    let (ended, ()) = tokio::join!(async { field.mover().run(&batch, &watcher).await }, hold);
+    assert!(matches!(ended, Ok(Ended::Moved(_))), "{ended:?}");
+    // Each charge that was told is at the target.
+    field.end().await;
+}
+
+/// Waits until somebody waits for a lock at the first shard, which owns the moving slots all the while.
+async fn wait_for(field: &Field, application: &str, lock: &str) {
+    let database = field.cluster.connect_as_superuser(0).await.unwrap();
+    let sql = "SELECT EXISTS (SELECT FROM pg_stat_activity
+                              WHERE wait_event_type = 'Lock' AND application_name = $1 AND wait_event = $2)";
+    while !database.query_one(sql, &[&application, &lock]).await.unwrap().get::<_, bool>(0) {
+        assert_eq!(field.owner().await, 0, "released under a charge that had passed the fence");
+        sleep(Duration::from_millis(10)).await;
+    }
 }

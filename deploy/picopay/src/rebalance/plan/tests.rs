@@ -85,6 +85,24 @@ fn a_third_shard_takes_one_range_from_between_two() {
 }
 
 #[test]
+fn whole_runs_go_the_largest_first_and_what_is_cut_lies_beside_what_the_target_has() {
+    let holdings = |runs: &[(usize, usize)]| {
+        let owners: Vec<usize> =
+            runs.iter().flat_map(|(owner, length)| std::iter::repeat_n(*owner, *length)).collect();
+        Holdings { shards: 3, rows: vec![1; owners.len()], owners }
+    };
+    let many =
+        [(0, 1), (1, 1), (0, 1), (1, 1), (0, 1), (1, 1), (0, 1), (1, 1), (0, 3), (1, 1), (0, 1), (1, 2)];
+    let moves = even_by_slots(&holdings(&many));
+    assert_eq!(moves[0], Move { slots: vec![8, 9, 10], from: 0, to: 2 });
+    let moves = even_by_slots(&holdings(&[(0, 10), (1, 10), (0, 10), (2, 2)]));
+    assert_eq!(
+        moves,
+        [Move { slots: vec![9], from: 0, to: 1 }, Move { slots: (22..30).collect(), from: 0, to: 2 }]
+    );
+}
+
+#[test]
 fn what_is_even_stays() {
     for shards in 1..100 {
         let now = dealt(shards, shards);

@@ -1,8 +1,3 @@
--- The standby never sees a temporary table, so a shard without one does not keep the mover waiting before it can say why.
-BEGIN;
-SET LOCAL synchronous_commit = local;
-CREATE TEMP TABLE moved_users (slot smallint, user_id bigint, tag integer, created_at timestamptz) ON COMMIT DELETE ROWS;
-COMMIT;
 -- A commit here waits for the standby like any charge's. A lock that is not to be had soon is tried again: who waits for the
 -- fence keeps every later batch waiting too. A mover that was killed in the middle of a long statement is noticed, and its
 -- locks go; so do, after 11 s, those of one whose machine or network is gone, while slots may have no owner. A new

@@ -58,7 +58,11 @@ pub struct Field {
 impl Field {
     /// Starts a cluster of so many shards, and its clients: of four users who will move, and one who stays.
     pub async fn start(shards: usize) -> Self {
-        let cluster = ClusterSpec::default().with_shards(shards);
+        Self::start_with(ClusterSpec::default().with_shards(shards)).await
+    }
+
+    /// The same in this cluster.
+    pub async fn start_with(cluster: ClusterSpec) -> Self {
         let cluster = Arc::new(LocalCluster::start(cluster).await.unwrap());
         let owners = owners(&cluster).await;
         let (first, others): (Vec<i64>, Vec<i64>) = (1..100).partition(|user| owners[&slot_of(*user)] == 0);
@@ -102,10 +106,21 @@ impl Field {
     pub async fn row(&self, shard: usize) -> Option<(String, i64)> {
         let database = self.cluster.connect_primary(shard).await.unwrap();
         let sql = "SELECT DISTINCT state, epoch FROM slot_owner WHERE slot = ANY ($1)";
-        let slots: Vec<i16> = self.slots.iter().map(|slot| slot.cast_signed()).collect();
-        let rows = database.query(sql, &[&slots]).await.unwrap();
+        let rows = database.query(sql, &[&self.signed_slots()]).await.unwrap();
         assert!(rows.len() < 2, "a batch goes as one: {rows:?}");
         rows.first().map(|row| (row.get(0), row.get(1)))
+    }
+
+    /// How many of the moving users have their row at a shard, whoever owns them.
+    pub async fn users_at(&self, shard: usize) -> i64 {
+        let database = self.cluster.connect_primary(shard).await.unwrap();
+        let sql = "SELECT count(*) FROM users WHERE slot = ANY ($1)";
+        database.query_one(sql, &[&self.signed_slots()]).await.unwrap().get(0)
+    }
+
+    /// The moving slots, as the databases have them.
+    pub fn signed_slots(&self) -> Vec<i16> {
+        self.slots.iter().map(|slot| slot.cast_signed()).collect()
     }
 
     /// Moves the batch with a new mover, as often as it takes: servers come back, and with them their standbys.

@@ -4,9 +4,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use picopay::mover::{Ended, Limits, MoveError, Mover, Step};
+use picopay::mover::{Ended, Limits, MoveError, Mover, Step, Unwatched};
 use picopay_local::LocalCluster;
 use serde_json::json;
+use tokio::time::error::Elapsed;
+use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::field::{At, Field};
@@ -73,7 +75,7 @@ async fn a_degraded_shard_gives_and_takes_no_slot() {
     let mover = field.mover();
     for shard in [0, 1] {
         say(Arc::clone(&field.cluster), shard, DEGRADE.to_owned()).await;
-        let refused = mover.run(&field.batch(0, 1), &picopay::mover::Unwatched).await;
+        let refused = mover.run(&field.batch(0, 1), &Unwatched).await;
         assert!(matches!(refused, Err(MoveError::Unfit { .. })), "{refused:?}");
         say(Arc::clone(&field.cluster), shard, RESTORE.to_owned()).await;
     }
@@ -88,22 +90,63 @@ async fn a_degraded_shard_gives_and_takes_no_slot() {
     }
     // With its connections and their locks.
     drop(mover);
-    // The source loses its standby in the pause, and an operator lets it go on: it takes its slots back all the same.
-    let hasty = field.mover_with(Limits { pause_budget: Duration::ZERO });
+    // The source loses its standby in the pause, an operator lets it go on, and the target cannot take the slots: the source
+    // takes them back all the same, and at once.
     let cluster = Arc::clone(&field.cluster);
-    let watcher = At::new(Step::TakeBack, async move {
+    let watcher = At::new(Step::Tail, async move {
         cluster.shard(0).replica().kill().await.unwrap();
-        say(cluster, 0, DEGRADE.to_owned()).await;
+        for shard in [0, 1] {
+            say(Arc::clone(&cluster), shard, DEGRADE.to_owned()).await;
+        }
     });
-    let ended = hasty.run(&field.batch(0, 1), &watcher).await.unwrap();
+    let (mover, batch) = (field.mover(), field.batch(0, 1));
+    let ended = timeout(AT_ONCE, mover.run(&batch, &watcher)).await.unwrap().unwrap();
     assert!(matches!(ended, Ended::Aborted { .. }), "{ended:?}");
     assert_eq!(field.owner().await, 0);
-    drop(hasty);
+    drop(mover);
+    say(Arc::clone(&field.cluster), 1, RESTORE.to_owned()).await;
     field.cluster.shard(0).replica().start().await.unwrap();
     field.cluster.wait_until_ready().await.unwrap();
     say(Arc::clone(&field.cluster), 0, RESTORE.to_owned()).await;
     field.move_at_last(&field.batch(0, 1)).await;
+    a_shard_without_its_standby_is_told_at_once_and_costs_no_row(&field).await;
     field.end().await;
+}
+
+/// Much less than a statement may take, which is what a commit without a standby takes.
+const AT_ONCE: Duration = Duration::from_secs(10);
+
+/// After the slots went from the first shard to the second.
+async fn a_shard_without_its_standby_is_told_at_once_and_costs_no_row(field: &Field) {
+    let purge = async || field.mover().purge("shard-1", &field.slots, &Unwatched).await;
+    let left = field.users_at(0).await;
+    let is_told = |refused: Result<MoveError, Elapsed>, shard: usize| {
+        let words = format!("shard-{shard} can be no part of a move: no synchronous standby follows");
+        assert!(refused.as_ref().is_ok_and(|error| error.to_string().contains(&words)), "{refused:?}");
+    };
+    // Degraded, the new owner confirms nothing.
+    say(Arc::clone(&field.cluster), 1, DEGRADE.to_owned()).await;
+    let refused = purge().await;
+    assert!(matches!(refused, Err(MoveError::Unfit { .. })), "{refused:?}");
+    say(Arc::clone(&field.cluster), 1, RESTORE.to_owned()).await;
+    // That its standby is gone is not known yet, so all that it says may be on one machine.
+    field.cluster.shard(1).replica().freeze();
+    let unconfirmed = timeout(Duration::from_secs(2), purge()).await;
+    assert!(unconfirmed.is_err(), "{unconfirmed:?}");
+    // Of the mover that was ended there, a commit is left that waits for the standby, with its lock.
+    field.cluster.shard(1).replica().kill().await.unwrap();
+    let mover = field.mover();
+    let refused = timeout(AT_ONCE, mover.run(&field.batch(1, 0), &Unwatched)).await;
+    is_told(refused.map(Result::unwrap_err), 2);
+    drop(mover);
+    is_told(timeout(AT_ONCE, purge()).await.map(Result::unwrap_err), 2);
+    field.cluster.shard(0).replica().kill().await.unwrap();
+    is_told(timeout(AT_ONCE, purge()).await.map(Result::unwrap_err), 1);
+    assert_eq!(field.users_at(0).await, left);
+    for shard in [0, 1] {
+        field.cluster.shard(shard).replica().start().await.unwrap();
+    }
+    field.cluster.wait_until_ready().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

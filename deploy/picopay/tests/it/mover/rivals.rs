@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::pending;
-use picopay::mover::{Ended, Limits, MoveError, Mover, Step, Unwatched};
+use picopay::mover::{Batch, Ended, Limits, MoveError, Mover, Step, Unwatched};
 use picopay_local::LocalCluster;
 use tokio::sync::Notify;
 
 use super::field::{At, Field, PATIENT};
 
 /// A mover that is stopped before `step`, and gone.
-async fn killed_at(field: &Field, limits: Limits, step: Step, (from, to): (usize, usize)) {
+async fn killed_at(mover: Mover, batch: Batch, step: Step) {
     let reached = Arc::new(Notify::new());
     let watcher = At::new(step, {
         let reached = Arc::clone(&reached);
@@ -20,7 +20,6 @@ async fn killed_at(field: &Field, limits: Limits, step: Step, (from, to): (usize
             pending::<()>().await;
         }
     });
-    let (mover, batch) = (field.mover_with(limits), field.batch(from, to));
     tokio::select! {
         ended = mover.run(&batch, &watcher) => panic!("{step:?} was not reached: {ended:?}"),
         () = reached.notified() => {}
@@ -36,7 +35,7 @@ async fn what_a_killed_mover_left_is_settled_by_the_next() {
     for (limits, step) in Step::ALL.map(|step| (PATIENT, step)).into_iter().chain(giving_up) {
         let from = field.owner().await;
         let to = 1 - from;
-        killed_at(&field, limits, step, (from, to)).await;
+        killed_at(field.mover_with(limits), field.batch(from, to), step).await;
         let mover = field.mover();
         let settled = mover.settle().await.unwrap();
         match step {
@@ -83,12 +82,12 @@ const NO_LOCK: &str = "CREATE SCHEMA no_lock; GRANT USAGE ON SCHEMA no_lock TO P
     CREATE FUNCTION no_lock.pg_try_advisory_lock(bigint) RETURNS boolean LANGUAGE sql AS 'SELECT true'";
 
 /// A mover that asks for no lock: as one whose connection was lost with its lock, and who does not know yet.
-fn mover_without_lock(field: &Field) -> Mover {
+fn mover_without_lock(field: &Field, limits: Limits) -> Mover {
     let mut cluster = field.cluster_file();
     for shard in &mut cluster.shards {
         shard.primary.push_str(" options='-csearch_path=no_lock,pg_catalog,public'");
     }
-    Mover::new(&cluster, PATIENT)
+    Mover::new(&cluster, limits)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -115,7 +114,7 @@ async fn two_movers_without_a_lock_between_them_leave_every_slot_one_owner() {
                 async move { done.notify_one() }
             };
             let (watcher, second_watcher) = (At::new(step, wait), At::new(Step::Abort, give_up));
-            let (mover, second) = (mover_without_lock(&field), mover_without_lock(&field));
+            let (mover, second) = (mover_without_lock(&field, PATIENT), mover_without_lock(&field, PATIENT));
             let second_batch = field.batch(from, second_to);
             let start = Arc::new(Notify::new());
             let second = async {
@@ -137,7 +136,68 @@ async fn two_movers_without_a_lock_between_them_leave_every_slot_one_owner() {
             }
         }
     }
+    an_import_that_was_given_up_or_begun_anew_is_not_ended(&field).await;
+    a_slot_that_was_given_and_taken_back_meanwhile_is_not_released(&field).await;
+    a_move_that_is_about_to_end_is_not_taken_back(&field).await;
     field.end().await;
+}
+
+/// Before its mover has locked the target's rows.
+async fn an_import_that_was_given_up_or_begun_anew_is_not_ended(field: &Field) {
+    let from = field.owner().await;
+    let batch = field.batch(from, (from + 1) % 3);
+    for is_begun_anew in [false, true] {
+        let (second, second_batch) = (mover_without_lock(field, PATIENT), batch.clone());
+        let watcher = At::new(Step::Lock, async move {
+            if is_begun_anew {
+                killed_at(second, second_batch, Step::Clean).await;
+            } else {
+                assert_eq!(second.settle().await.unwrap().len(), 1);
+            }
+        });
+        let ended = mover_without_lock(field, PATIENT).run(&batch, &watcher).await;
+        assert!(matches!(ended, Ok(Ended::Aborted { .. })), "{is_begun_anew} {ended:?}");
+        assert_eq!(field.owner().await, from);
+    }
+}
+
+/// By a mover whose target imports at a lower epoch than the source has by then: whoever has seen that one would take the
+/// target for a database that has lost state.
+async fn a_slot_that_was_given_and_taken_back_meanwhile_is_not_released(field: &Field) {
+    let from = field.owner().await;
+    let to = (from + 2) % 3;
+    let watcher = At::new(Step::Release, {
+        let second = mover_without_lock(field, Limits { pause_budget: Duration::ZERO });
+        let batch = field.batch(from, (from + 1) % 3);
+        async move {
+            // Each time the source's epoch grows by two at least.
+            for _ in 0..2 {
+                let ended = second.run(&batch, &Unwatched).await;
+                assert!(matches!(ended, Ok(Ended::Aborted { .. })), "{ended:?}");
+            }
+        }
+    });
+    let ended = mover_without_lock(field, PATIENT).run(&field.batch(from, to), &watcher).await;
+    assert!(matches!(ended, Ok(Ended::Aborted { .. })), "{ended:?}");
+    assert_eq!(field.owner().await, from);
+    assert!(field.row(from).await.unwrap().1 >= field.row(to).await.unwrap().1);
+}
+
+/// By one who finds the source's rows released and the target's still importing: the target has to give up first, and that
+/// its mover does not let it.
+async fn a_move_that_is_about_to_end_is_not_taken_back(field: &Field) {
+    for step in [Step::Release, Step::Tail, Step::Verify, Step::Take] {
+        let from = field.owner().await;
+        let to = (from + 1) % 3;
+        let settler = mover_without_lock(field, PATIENT);
+        let watcher = At::new(step, async move {
+            let settled = settler.settle().await;
+            assert!(matches!(settled, Err(MoveError::Database(_))), "{step:?} {settled:?}");
+        });
+        let ended = mover_without_lock(field, PATIENT).run(&field.batch(from, to), &watcher).await;
+        assert!(matches!(ended, Ok(Ended::Moved(_))), "{step:?} {ended:?}");
+        assert_eq!(field.owner().await, to, "{step:?}");
+    }
 }
 
 /// Ends the connections that hold the mover's lock at a shard.
