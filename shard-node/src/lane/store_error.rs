@@ -1,0 +1,96 @@
+//! Why a batch came to nothing, and what its clients are told.
+
+use picopay_shared::command::{Command, Outcome};
+use tokio_postgres::error::{DbError, SqlState};
+
+use crate::db::describe;
+use crate::store;
+
+/// Why a batch came to nothing.
+#[derive(Debug)]
+pub enum StoreError {
+    /// Rolled back; another try at once may succeed.
+    Contended(String),
+    /// Rolled back; somebody held a user's row for longer than `lock_timeout`.
+    Blocked(String),
+    /// Rolled back; some key of it may have its answer already, and keys were not looked up.
+    KeyTaken,
+    /// Rolled back; some row of it is one that the database does not take.
+    Refused(String),
+    /// Never reached COMMIT. Nothing was written.
+    Unreached(String),
+    /// COMMIT was sent and its answer did not come, or came with a warning: written, or not.
+    CommitUnanswered(String),
+}
+
+impl StoreError {
+    /// What an error of a statement means for its batch.
+    pub fn of(error: &tokio_postgres::Error) -> Self {
+        let reason = describe(error);
+        let Some(code) = error.code() else {
+            // No answer of the server at all, or one that the driver could not make sense of.
+            return Self::Unreached(reason);
+        };
+        let passes = [
+            SqlState::T_R_DEADLOCK_DETECTED,
+            SqlState::T_R_SERIALIZATION_FAILURE,
+            // "cached plan must not change result type", once after a migration.
+            SqlState::FEATURE_NOT_SUPPORTED,
+        ];
+        if passes.contains(code) {
+            return Self::Contended(reason);
+        }
+        if *code == SqlState::LOCK_NOT_AVAILABLE {
+            return Self::Blocked(reason);
+        }
+        if *code == SqlState::UNIQUE_VIOLATION
+            && error.as_db_error().and_then(DbError::constraint) == Some(store::ONE_PER_KEY)
+        {
+            return Self::KeyTaken;
+        }
+        match &code.code()[..2] {
+            // Data that the database does not take, or a constraint: some row of the batch is at fault.
+            "22" | "23" => Self::Refused(reason),
+            // Out of space, shutting down, read-only, cancelled: nothing is wrong with the batch.
+            _ => Self::Unreached(reason),
+        }
+    }
+
+    /// What the clients of its commands are told. An operator reads why in the log.
+    pub fn outcome(&self, commands: &[&Command]) -> Outcome {
+        let first = commands.first().map_or("", |command| command.request_id.as_str());
+        match self {
+            Self::Contended(reason) | Self::Blocked(reason) => {
+                tracing::warn!(
+                    reason,
+                    commands = commands.len(),
+                    "a batch was given up: somebody holds its users"
+                );
+                unavailable(reason)
+            }
+            Self::Unreached(reason) => unavailable(reason),
+            Self::KeyTaken => unreachable!("such a batch is run again"),
+            Self::Refused(reason) => {
+                tracing::error!(
+                    reason,
+                    request_id = first,
+                    "the database refuses a command that the rules let pass"
+                );
+                Outcome::Internal
+            }
+            Self::CommitUnanswered(reason) => {
+                tracing::error!(
+                    reason,
+                    request_id = first,
+                    commands = commands.len(),
+                    "the outcome of a batch is unknown"
+                );
+                Outcome::OutcomeUnknown
+            }
+        }
+    }
+}
+
+fn unavailable(reason: &str) -> Outcome {
+    Outcome::Unavailable { reason: reason.to_owned() }
+}
