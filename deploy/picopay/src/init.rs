@@ -12,11 +12,12 @@ use anyhow::{Context, bail};
 use clap::Args;
 use futures_util::future::join_all;
 use picopay_shared::cluster::Cluster;
-use picopay_shared::slot::{FENCE_LOCK, SLOT_COUNT, SLOT_HASH};
+use picopay_shared::slot::{SLOT_COUNT, SLOT_HASH};
 use serde::Serialize;
 use uuid::Uuid;
 
 use crate::cluster_file::ClusterArgs;
+use crate::identity::{self, Identity};
 use crate::output::{self, OutputArgs};
 use crate::shard_db::{Patience, ShardDb};
 
@@ -162,19 +163,6 @@ pub struct Contents {
     pub has_users: bool,
 }
 
-/// A row of `shard_identity`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Identity {
-    /// The cluster.
-    pub cluster_id: Uuid,
-    /// The shard.
-    pub shard_name: String,
-    /// Slots of the cluster.
-    pub slot_count: i32,
-    /// How users become slots.
-    pub slot_hash: String,
-}
-
 /// A row of `slot_owner`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct OwnerRow {
@@ -186,16 +174,7 @@ pub struct OwnerRow {
 
 /// Reads it. The schema must be there.
 pub async fn read_contents(database: &ShardDb) -> anyhow::Result<Contents> {
-    let identity = database
-        .query("SELECT cluster_id, shard_name, slot_count, slot_hash FROM shard_identity", &[])
-        .await?
-        .first()
-        .map(|row| Identity {
-            cluster_id: row.get(0),
-            shard_name: row.get(1),
-            slot_count: row.get(2),
-            slot_hash: row.get(3),
-        });
+    let identity = identity::read(database).await?;
     let owners = database
         .query("SELECT slot, state, owner, epoch FROM slot_owner ORDER BY slot", &[])
         .await?
@@ -317,22 +296,14 @@ fn plan(names: &[&str], found: &[Found], even_with_users: bool) -> anyhow::Resul
     Ok(Plan::Finish(cluster_id))
 }
 
-/// Writes one shard's identity and slots in one database transaction, under the fence: a node that asks
-/// meanwhile sees nothing or all of it.
+/// Writes one shard's identity and slots in one database transaction.
 async fn write_deal(
     database: &ShardDb,
     cluster_id: Uuid,
     name: &str,
     range: &Range<u16>,
 ) -> anyhow::Result<()> {
-    database.execute_all("BEGIN; SET LOCAL lock_timeout = '10s'").await?;
-    database.query("SELECT pg_advisory_xact_lock($1)", &[&FENCE_LOCK]).await?;
-    database
-        .query(
-            "INSERT INTO shard_identity (cluster_id, shard_name, slot_count, slot_hash) VALUES ($1, $2, $3, $4)",
-            &[&cluster_id, &name, &i32::from(SLOT_COUNT), &SLOT_HASH],
-        )
-        .await?;
+    identity::begin_with(database, cluster_id, name).await?;
     database
         .query(
             "INSERT INTO slot_owner (slot, state, owner, epoch)

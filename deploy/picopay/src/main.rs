@@ -7,6 +7,7 @@ mod cluster_file;
 mod config_check;
 mod doctor;
 mod failover;
+mod identity;
 mod init;
 mod keys;
 mod migrate;

@@ -8,6 +8,7 @@ use picopay_shared::cluster::{Cluster, Shard};
 use picopay_shared::slot::SLOT_COUNT;
 use uuid::Uuid;
 
+use crate::identity;
 use crate::rebalance::plan::Holdings;
 use crate::shard;
 use crate::shard_db::{Patience, ShardDb};
@@ -164,8 +165,8 @@ async fn read_shard(shard: &Shard) -> anyhow::Result<ShardSlots> {
     let has_schema = database.query_one(tables, &[]).await?.get(0);
     let (mut identity, mut degraded_since, mut rows) = (None, None, Vec::new());
     if has_schema {
-        let read = database.query("SELECT cluster_id, shard_name FROM shard_identity", &[]).await?;
-        identity = read.first().map(|row| (row.get(0), row.get(1)));
+        identity =
+            identity::read(&database).await?.map(|identity| (identity.cluster_id, identity.shard_name));
         degraded_since = shard::read_degradation(&database).await?.map(|degraded| degraded.since);
         rows = read_rows(&database).await?;
     }

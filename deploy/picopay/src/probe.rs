@@ -20,6 +20,7 @@ use tokio::time::timeout;
 use tokio_postgres::types::{Json, PgLsn};
 use uuid::Uuid;
 
+use crate::identity;
 use crate::shard;
 use crate::shard_db::{DbError, Patience, ShardDb};
 
@@ -165,7 +166,7 @@ async fn read_ledger_state(database: &ShardDb) -> Result<Option<LedgerState>, Db
         return Ok(None);
     }
     let degraded = if row.get(1) { shard::read_degradation(database).await? } else { None };
-    let identity = database.query("SELECT cluster_id, shard_name FROM shard_identity", &[]).await?;
+    let identity = identity::read(database).await?.map(|identity| (identity.cluster_id, identity.shard_name));
     let owned = database
         .query("SELECT slot::integer FROM slot_owner WHERE state = 'owned' ORDER BY slot", &[])
         .await?;
@@ -178,7 +179,7 @@ async fn read_ledger_state(database: &ShardDb) -> Result<Option<LedgerState>, Db
     let beat =
         database.query("SELECT (extract(epoch FROM beat_at) * 1000)::bigint FROM heartbeat", &[]).await?;
     Ok(Some(LedgerState {
-        identity: identity.first().map(|row| (row.get(0), row.get(1))),
+        identity,
         degraded,
         owned: owned.iter().filter_map(|row| u16::try_from(row.get::<_, i32>(0)).ok()).collect(),
         others: others.collect(),

@@ -10,12 +10,13 @@ use anyhow::{Context, bail};
 use clap::Args;
 use futures_util::future::join_all;
 use picopay_shared::cluster::Cluster;
-use picopay_shared::slot::{FENCE_LOCK, SLOT_COUNT, SLOT_HASH};
+use picopay_shared::slot::SLOT_COUNT;
 use serde::Serialize;
 use tokio::time::sleep;
 use uuid::Uuid;
 
 use crate::cluster_file::{ClusterArgs, find_shard};
+use crate::identity;
 use crate::init::{self, Contents};
 use crate::output::{self, OutputArgs};
 use crate::ownership::Ownership;
@@ -157,16 +158,9 @@ async fn others_own_all_slots(cluster: &Cluster, name: &str) -> anyhow::Result<(
     unreachable!("the last reading returns")
 }
 
-/// Writes who it is, under the fence like everything that nodes go by.
+/// Writes who it is.
 async fn join(database: &ShardDb, cluster_id: Uuid, name: &str) -> anyhow::Result<()> {
-    database.execute_all("BEGIN; SET LOCAL lock_timeout = '10s'").await?;
-    database.query("SELECT pg_advisory_xact_lock($1)", &[&FENCE_LOCK]).await?;
-    database
-        .query(
-            "INSERT INTO shard_identity (cluster_id, shard_name, slot_count, slot_hash) VALUES ($1, $2, $3, $4)",
-            &[&cluster_id, &name, &i32::from(SLOT_COUNT), &SLOT_HASH],
-        )
-        .await?;
+    identity::begin_with(database, cluster_id, name).await?;
     database.commit().await?;
     Ok(())
 }
@@ -187,8 +181,10 @@ fn screen(report: &Report) -> String {
 
 #[cfg(test)]
 mod tests {
+    use picopay_shared::slot::SLOT_HASH;
+
     use super::*;
-    use crate::init::Identity;
+    use crate::identity::Identity;
 
     #[test]
     fn only_an_empty_database_or_one_that_has_joined_is_accepted() {

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use anyhow::bail;
 use picopay_shared::cluster::Shard;
-use uuid::Uuid;
 
+use crate::identity::{self, Identity};
 use crate::shard_db::{Patience, ShardDb};
 
 /// An hour for one check of one shard: the slowest reads every transaction, about a million per second and core. What
@@ -30,18 +30,6 @@ pub struct Snapshot {
     pub identity: Option<Identity>,
     /// The slots it has to do with, in order.
     pub owners: Vec<OwnerRow>,
-}
-
-/// A row of `shard_identity`.
-pub struct Identity {
-    /// The cluster.
-    pub cluster_id: Uuid,
-    /// The shard.
-    pub shard_name: String,
-    /// Slots of the cluster.
-    pub slot_count: i32,
-    /// How users become slots.
-    pub slot_hash: String,
 }
 
 /// A row of `slot_owner`.
@@ -74,16 +62,7 @@ impl Snapshot {
         if !has_schema.get::<_, bool>(0) {
             bail!("{} has no schema yet: run `picopay init`", shard.name);
         }
-        let identity = database
-            .query("SELECT cluster_id, shard_name, slot_count, slot_hash FROM shard_identity", &[])
-            .await?
-            .first()
-            .map(|row| Identity {
-                cluster_id: row.get(0),
-                shard_name: row.get(1),
-                slot_count: row.get(2),
-                slot_hash: row.get(3),
-            });
+        let identity = identity::read(&database).await?;
         let owners = read_owners(&database).await?;
         Ok(Self { shard: shard.name.clone(), database, identity, owners })
     }
