@@ -45,6 +45,8 @@ async fn the_services_role_owns_its_database_and_is_no_superuser() {
         "false"
     );
     assert_eq!(text(&primary, "SELECT pg_has_role('pg_monitor', 'MEMBER')::text").await, "true");
+    let may_skip_checks = "SELECT has_parameter_privilege('session_replication_role', 'SET')::text";
+    assert_eq!(text(&primary, may_skip_checks).await, "true");
     primary.batch_execute("CREATE TABLE mine ()").await.unwrap();
     cluster.stop().await;
 }

@@ -36,7 +36,7 @@ pub enum Keys {
     TakenAsNew,
 }
 
-/// Runs a batch whole, or leaves nothing of it behind.
+/// Runs a batch whole, or leaves nothing of it behind; after [`StoreError::CommitUnanswered`] nobody knows which.
 pub async fn transact(
     parts: &LaneParts,
     session: &Session,
