@@ -34,6 +34,9 @@ const STOP_WAIT: Duration = Duration::from_secs(15);
 /// A killed process is gone at once, unless the kernel is still writing for it.
 const KILL_WAIT: Duration = Duration::from_secs(10);
 
+/// Where a disk is full: more than a server's log and its small files have, and next to nothing of a WAL file.
+const FULL_DISK_BYTES: u64 = 256 * 1024;
+
 /// Enough of a log's end for the lines that are shown of it.
 const TAIL_BYTES: u64 = 32 * 1024;
 
@@ -202,6 +205,25 @@ impl Process {
         send(pid, Signal::SIGCONT);
     }
 
+    /// Lets it write no file beyond its first 256 kB any more, as if its disk was full: of PostgreSQL no WAL file, which have
+    /// 16 MB, while its log and its small files go on. PostgreSQL takes the error for what a full disk says, and ends what
+    /// it can do no longer; it does not heed the signal (<https://www.postgresql.org/docs/15/app-postgres.html>,
+    /// `src/backend/postmaster/postmaster.c`: SIGXFSZ is ignored).
+    ///
+    /// # Errors
+    /// When there is no `prlimit`, which is of Debian's `util-linux`.
+    pub fn fill_disk(&self) -> Result<(), LocalError> {
+        self.limit_files(&FULL_DISK_BYTES.to_string())
+    }
+
+    /// Gives it the whole disk again. What has ended over it is to be started.
+    ///
+    /// # Errors
+    /// As [`Self::fill_disk`].
+    pub fn free_disk(&self) -> Result<(), LocalError> {
+        self.limit_files("unlimited")
+    }
+
     /// SIGHUP: asks it to read its configuration again.
     pub fn reload(&self) {
         if let Some(pid) = self.pid() {
@@ -324,6 +346,28 @@ impl Process {
             state.child = None;
             state.died = Some(status);
         }
+    }
+
+    /// Sets the soft limit of itself and its children. Itself first: whom it starts from then on has it already.
+    fn limit_files(&self, limit: &str) -> Result<(), LocalError> {
+        let Some(pid) = self.pid() else { return Ok(()) };
+        self.limit_files_of(pid, limit)?;
+        self.children_of(pid).into_iter().try_for_each(|child| self.limit_files_of(child, limit))
+    }
+
+    fn limit_files_of(&self, pid: u32, limit: &str) -> Result<(), LocalError> {
+        let mut command = Command::new("prlimit");
+        command.args(["--pid", &pid.to_string(), &format!("--fsize={limit}:")]).current_dir("/");
+        // As the same user: for others, root alone is not enough in a container.
+        if let Some(user) = &self.0.recipe.user {
+            user.apply_to(&mut command);
+        }
+        let output = command.output().map_err(LocalError::system("run prlimit (Debian's util-linux)"))?;
+        if output.status.success() || !is_alive(pid) {
+            return Ok(());
+        }
+        let said = String::from_utf8_lossy(&output.stderr);
+        Err(LocalError::Unfit(format!("the files of {} cannot be limited: {}", self.name(), said.trim())))
     }
 
     fn children_of(&self, pid: u32) -> Vec<u32> {

@@ -70,6 +70,27 @@ async fn a_replicated_commit_waits_for_the_replica_and_a_local_one_does_not() {
 }
 
 #[tokio::test]
+async fn a_server_whose_disk_is_full_writes_no_more_until_there_is_room() {
+    let cluster = databases(ClusterSpec::one_shard()).await;
+    let (primary, replica) = (cluster.connect_primary(0).await.unwrap(), cluster.shard(0).replica());
+    // The first quarter megabyte of each WAL file can be written as before.
+    let some_log = "SELECT pg_logical_emit_message(false, 'test', repeat('x', 512 * 1024))";
+    primary.batch_execute(some_log).await.unwrap();
+    replica.fill_disk().unwrap();
+    let commit = primary.batch_execute("CREATE TABLE acknowledged ()");
+    let answered = tokio::time::timeout(Duration::from_secs(1), commit).await;
+    assert!(answered.is_err(), "the replica cannot have it: {answered:?}");
+    assert!(replica.log_tail(100).contains("File too large"), "{}", replica.log_tail(15));
+
+    replica.free_disk().unwrap();
+    replica.kill().await.unwrap();
+    replica.start().await.unwrap();
+    let client = cluster.connect_primary(0).await.unwrap();
+    client.batch_execute("CREATE TABLE replicated ()").await.unwrap();
+    cluster.stop().await;
+}
+
+#[tokio::test]
 async fn a_killed_primary_comes_back_with_what_it_acknowledged() {
     let cluster = databases(ClusterSpec::one_shard()).await;
     let primary = cluster.shard(0).primary();

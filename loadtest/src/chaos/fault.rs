@@ -32,6 +32,8 @@ pub enum Kind {
     RedisFrozen,
     /// SIGSTOP of a replica: no commit is acknowledged meanwhile.
     ReplicaFrozen,
+    /// A replica can write no more of its log, as on a full disk: it crashes over it, again and again.
+    ReplicaDiskFull,
     /// SIGSTOP of a primary.
     PrimaryFrozen,
     /// SIGKILL of a primary, which recovers from its own log.
@@ -60,13 +62,14 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::GatewayKilled,
         Self::NodeKilled,
         Self::NodeFrozen,
         Self::RedisKilled,
         Self::RedisFrozen,
         Self::ReplicaFrozen,
+        Self::ReplicaDiskFull,
         Self::PrimaryFrozen,
         Self::PrimaryCrashed,
         Self::PrimaryLost,
@@ -95,6 +98,7 @@ impl Kind {
             Self::RedisKilled => "redis killed",
             Self::RedisFrozen => "redis frozen",
             Self::ReplicaFrozen => "replica frozen",
+            Self::ReplicaDiskFull => "replica's disk full",
             Self::PrimaryFrozen => "primary frozen",
             Self::PrimaryCrashed => "primary crashed",
             Self::PrimaryLost => "primary lost, standby promoted",
@@ -131,12 +135,13 @@ impl Kind {
             // Never the only copy of anything.
             Self::RedisKilled | Self::RedisFrozen => false,
             // Reads come from the primary meanwhile, capped.
-            Self::ReplicaFrozen if !is_write => is_struck && code == "overloaded",
+            Self::ReplicaFrozen | Self::ReplicaDiskFull if !is_write => is_struck && code == "overloaded",
             // The gateway's connections were cut to spread them, and are cut again to gather them.
             Self::NodeTwice
             | Self::NodeKilled
             | Self::NodeFrozen
             | Self::ReplicaFrozen
+            | Self::ReplicaDiskFull
             | Self::PrimaryFrozen
             | Self::PrimaryCrashed
             | Self::PrimaryLost
@@ -191,6 +196,7 @@ impl Fault {
             Kind::NodeFrozen => self.freeze(&shard.node(0), healing).await,
             Kind::RedisFrozen => self.freeze(&cluster.redis(), healing).await,
             Kind::ReplicaFrozen => self.freeze(&shard.replica(), healing).await,
+            Kind::ReplicaDiskFull => self.fill_disk(&shard.replica(), healing).await,
             Kind::PrimaryFrozen => self.freeze(&shard.primary(), healing).await,
             Kind::NodeWireReset => self.reset(&shard.node_proxy(0), healing).await,
             Kind::PrimaryWireReset => self.reset(&shard.primary_proxy(), healing).await,
@@ -232,6 +238,17 @@ impl Fault {
         healing();
         process.thaw();
         Ok(())
+    }
+
+    async fn fill_disk(self, server: &Process, healing: impl FnOnce()) -> anyhow::Result<()> {
+        server.fill_disk()?;
+        tokio::time::sleep(self.hold).await;
+        healing();
+        server.free_disk()?;
+        // One that still runs may be about to end over its last write, and is no better off than one that has ended.
+        let doing = || format!("{} does not come back", server.name());
+        server.kill().await.with_context(doing)?;
+        server.start().await.with_context(doing)
     }
 
     async fn disturb(self, wire: &Proxy, weather: Weather, healing: impl FnOnce()) -> anyhow::Result<()> {
