@@ -181,8 +181,8 @@ impl Stand {
     pub async fn settle(&self) -> anyhow::Result<()> {
         for primary in &self.primaries {
             primary.batch_execute("VACUUM ANALYZE").await?;
-            primary.batch_execute("CHECKPOINT").await?;
         }
+        wal_files::recycle(&self.cluster).await?;
         write_back().await
     }
 

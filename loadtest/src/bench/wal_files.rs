@@ -7,6 +7,8 @@
 use anyhow::Context;
 use picopay_local::{ClusterSpec, LocalCluster, LocalShard};
 
+use crate::chaos::audit::wait_for_replica;
+
 /// For primaries and replicas: a checkpoint keeps as many files for later as are made here, and holds few back for replicas,
 /// which never fall behind in a bench.
 const SETTINGS: [(&str, &str); 2] = [("min_wal_size", "1536MB"), ("wal_keep_size", "128MB")];
@@ -34,10 +36,23 @@ pub async fn make_of(shard: &LocalShard, count: usize) -> anyhow::Result<()> {
             let next = "SELECT pg_switch_wal(); SELECT pg_logical_emit_message(true, 'bench', 'next file')";
             primary.batch_execute(next).await?;
         }
-        primary.batch_execute("CHECKPOINT").await?;
-        let replica = shard.connect_replica_as_superuser().await?;
-        replica.batch_execute("CHECKPOINT").await?;
-        anyhow::Ok(())
+        recycle_of(shard).await
     };
     making.await.context("the WAL files cannot be made")
+}
+
+/// Has every server of the cluster put aside the files that it has filled so far, to write over them.
+pub async fn recycle(cluster: &LocalCluster) -> anyhow::Result<()> {
+    let shards = cluster.shards().into_iter().map(recycle_of);
+    futures_util::future::try_join_all(shards).await?;
+    Ok(())
+}
+
+/// Has both servers of one shard do so: the replica too, and only once it has heard of the primary's checkpoint. It would keep
+/// them until its own, a quarter of an hour later, and make new ones meanwhile, each while a commit waits for it.
+async fn recycle_of(shard: &LocalShard) -> anyhow::Result<()> {
+    shard.connect_as_superuser().await?.batch_execute("CHECKPOINT").await?;
+    wait_for_replica(shard).await?;
+    shard.connect_replica_as_superuser().await?.batch_execute("CHECKPOINT").await?;
+    Ok(())
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use picopay_local::LocalCluster;
+use picopay_local::{LocalCluster, LocalShard};
 use picopay_shared::money::Currency;
 use picopay_shared::slot::UserId;
 use serde_json::Value;
@@ -208,19 +208,27 @@ async fn read_pages(client: &Client, user: UserId) -> anyhow::Result<Vec<Value>>
 /// When one does not get there.
 pub async fn wait_for_replicas(cluster: &LocalCluster) -> anyhow::Result<()> {
     for shard in cluster.shards() {
-        let (primary, replica) = (shard.connect_primary().await?, shard.connect_replica().await?);
-        let end: String =
-            primary.query_one("SELECT pg_current_wal_flush_lsn()::text", &[]).await?.try_get(0)?;
-        let has_it = "SELECT pg_last_wal_replay_lsn() >= $1::text::pg_lsn";
-        let reached = async {
-            while !replica.query_one(has_it, &[&end]).await?.try_get::<_, bool>(0)? {
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-            anyhow::Ok(())
-        };
-        tokio::time::timeout(CATCH_UP, reached).await.context("a replica does not catch up")??;
+        wait_for_replica(shard).await?;
     }
     Ok(())
+}
+
+/// Waits until one shard's replica has all that its primary has.
+///
+/// # Errors
+/// When it does not catch up.
+pub async fn wait_for_replica(shard: &LocalShard) -> anyhow::Result<()> {
+    let (primary, replica) = (shard.connect_primary().await?, shard.connect_replica().await?);
+    let end: String =
+        primary.query_one("SELECT pg_current_wal_flush_lsn()::text", &[]).await?.try_get(0)?;
+    let has_it = "SELECT pg_last_wal_replay_lsn() >= $1::text::pg_lsn";
+    let reached = async {
+        while !replica.query_one(has_it, &[&end]).await?.try_get::<_, bool>(0)? {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        anyhow::Ok(())
+    };
+    tokio::time::timeout(CATCH_UP, reached).await.context("a replica does not catch up")?
 }
 
 /// Has `picopay verify` prove the money and every line of the file.

@@ -30,8 +30,8 @@ impl Default for Scale {
             // 24 files of 16 MB are what a shard writes until it is purged: making them is not what is measured.
             pace: Pace { users: 200_000, wal_files: 24, saturation_s: 6, ..Pace::default() },
             transactions: 2_000_000,
-            // 800 MB: what two thirds of all rows come to until there is a checkpoint.
-            new_wal_files: 48,
+            // 1 GB: what two thirds of all rows come to until there is a checkpoint, and the charges meanwhile.
+            new_wal_files: 64,
             warmup: Duration::from_secs(4),
             before: Duration::from_secs(20),
             rate_max: f64::INFINITY,
