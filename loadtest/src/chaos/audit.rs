@@ -219,8 +219,7 @@ pub async fn wait_for_replicas(cluster: &LocalCluster) -> anyhow::Result<()> {
 /// When it does not catch up.
 pub async fn wait_for_replica(shard: &LocalShard) -> anyhow::Result<()> {
     let (primary, replica) = (shard.connect_primary().await?, shard.connect_replica().await?);
-    let end: String =
-        primary.query_one("SELECT pg_current_wal_flush_lsn()::text", &[]).await?.try_get(0)?;
+    let end: String = primary.query_one("SELECT pg_current_wal_flush_lsn()::text", &[]).await?.try_get(0)?;
     let has_it = "SELECT pg_last_wal_replay_lsn() >= $1::text::pg_lsn";
     let reached = async {
         while !replica.query_one(has_it, &[&end]).await?.try_get::<_, bool>(0)? {

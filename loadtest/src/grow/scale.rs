@@ -27,8 +27,8 @@ pub struct Scale {
 impl Default for Scale {
     fn default() -> Self {
         Self {
-            // 24 files of 16 MB are what a shard writes until it is purged: making them is not what is measured.
-            pace: Pace { users: 200_000, wal_files: 24, saturation_s: 6, ..Pace::default() },
+            // 40 files of 16 MB are what a shard writes until it is purged: making them is not what is measured.
+            pace: Pace { users: 200_000, wal_files: 40, saturation_s: 6, ..Pace::default() },
             transactions: 2_000_000,
             // 1 GB: what two thirds of all rows come to until there is a checkpoint, and the charges meanwhile.
             new_wal_files: 64,
