@@ -207,11 +207,10 @@ impl Process {
 
     /// Lets it write no file beyond its first 256 kB any more, as if its disk was full: of PostgreSQL no WAL file, which have
     /// 16 MB, while its log and its small files go on. PostgreSQL takes the error for what a full disk says, and ends what
-    /// it can do no longer; it does not heed the signal (<https://www.postgresql.org/docs/15/app-postgres.html>,
-    /// `src/backend/postmaster/postmaster.c`: SIGXFSZ is ignored).
+    /// it can do no longer; it ignores the signal that comes with it (SIGXFSZ, `src/backend/postmaster/postmaster.c`).
     ///
     /// # Errors
-    /// When there is no `prlimit`, which is of Debian's `util-linux`.
+    /// When there is no `prlimit`, which is of Debian's `util-linux`, or it may not.
     pub fn fill_disk(&self) -> Result<(), LocalError> {
         self.limit_files(&FULL_DISK_BYTES.to_string())
     }

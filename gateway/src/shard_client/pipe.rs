@@ -27,6 +27,7 @@ use crate::session;
 const WORTH_SENDING: Duration = Duration::from_millis(20);
 
 /// A batch of at least so many shows a load under which the next one is worth waiting for. Below, a command leaves at once.
+/// From three on, a third of saturation leaves room beside it, for a move of slots; with eight there was next to none.
 const GATHER_FROM: usize = 3;
 /// How much of the time that the last batch took. At half of saturation this spares a sixth of all CPU and leaves the
 /// median as it is; with a half or all of it the machine rests while clients wait.
