@@ -127,8 +127,8 @@ pub struct ShardClientConfig {
     /// Batches per lane that are on their way at once. A second one would wait in the node for the first and only make
     /// both smaller; it is worth having where the way to the node takes longer than a database transaction there.
     pub pipes: usize,
-    /// The longest that a pipe under load lets its next batch gather before it sends it; zero for never. A quarter of
-    /// the time that the last batch took, and no longer than a client would notice.
+    /// The longest that a pipe under load lets its next batch gather before it sends it; zero for never. Of the time that the
+    /// last batch took, a quarter, or all of it while batches are small, and no longer than a client would notice.
     #[serde(with = "human_duration")]
     pub gather_max: Duration,
     /// Commands in one batch. A COMMIT costs the same for one and for hundreds; beyond 256 the rows themselves cost, and
@@ -173,7 +173,7 @@ impl Default for ShardClientConfig {
             node_idle_timeout: Duration::from_secs(20),
             lanes: 1,
             pipes: 1,
-            gather_max: Duration::from_millis(5),
+            gather_max: Duration::from_millis(8),
             batch_max: 256,
             queue_max: 4_096,
             queue_wait: Duration::from_secs(1),

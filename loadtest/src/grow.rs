@@ -18,7 +18,7 @@ use picopay_shared::slot::{SLOT_COUNT, UserId};
 
 use crate::arrivals::Spacing;
 use crate::bench::history;
-use crate::bench::stand::Stand;
+use crate::bench::stand::{Stand, keep_writing_back};
 use crate::bench::summary::rounded;
 use crate::bench::wal_files;
 use crate::chaos::audit::wait_for_replicas;
@@ -140,7 +140,8 @@ impl Grow {
 
         let plan = self.plan(&stand, rate);
         let mut load = Load::start(plan.clone(), shared.clone(), self.scale.pace.users, old_charges);
-        let grown = self.grow(&stand, &mut load, &shared, began, stop).await;
+        let grown = self.grow(&stand, &mut load, &shared, began, stop);
+        let grown = tokio::select! { grown = grown => grown, Err(error) = keep_writing_back() => Err(error) };
         load.enter(Stage::After);
         tokio::time::sleep(CALM).await;
         let (dropped, waiting) = load.finish().await?;
@@ -167,8 +168,8 @@ impl Grow {
 
         let expected = before.transactions + decided;
         let stages = &Stage::ALL[Stage::Adding.index()..];
-        let (p99_before, p99_moving) =
-            (pauses.quantile_ms(&[Stage::Before], 0.99), pauses.quantile_ms(&Stage::MOVING, 0.99));
+        let p99_before = pauses.quantile_ms(&[Stage::Before], 0.99);
+        let p99_moving = pauses.quantile_ms(&Stage::MOVING, 0.99);
         let rows_moved = grown.moved.iter().map(|moved| moved.rows).sum::<u64>();
         let moving_s =
             (grown.moved.iter().map(|moved| moved.took_ms as f64).sum::<f64>() / 1_000.0).max(0.001);

@@ -5,6 +5,7 @@
 //! changes who owns a slot.
 
 use std::collections::HashMap;
+use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
 use picopay_shared::cluster::{Cluster, Shard};
@@ -50,6 +51,9 @@ pub struct Batch {
 pub struct Limits {
     /// How long the users of a batch may wait. What takes longer is given up, and their source serves them again.
     pub pause_budget: Duration,
+    /// Rows that are copied in a second at most, while charges go on. `None` for as fast as the shards can. What is copied in
+    /// the pause is never held back.
+    pub rows_per_second: Option<NonZeroU32>,
 }
 
 /// How a batch went.

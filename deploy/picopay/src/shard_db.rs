@@ -6,6 +6,7 @@
 use std::fmt;
 use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -16,11 +17,13 @@ use picopay_migrations::MigrationError;
 use picopay_shared::cluster::Shard;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_postgres::config::{Config, Host, TargetSessionAttrs};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{AsyncMessage, Client, Connection, NoTls, Row};
+
+use crate::pace::time_for;
 
 /// How long a command waits for a database before it gives up on it.
 #[derive(Debug, Clone, Copy)]
@@ -256,21 +259,33 @@ impl ShardDb {
         self.connected.client.is_closed()
     }
 
-    /// Copies the rows that `from` (`COPY … TO STDOUT`) gives here into `target` by `into` (`COPY … FROM STDIN`), and
-    /// says how many there were. Any number of them fits in memory, and each wait is bounded, not the whole.
+    /// Copies the rows that `from` (`COPY … TO STDOUT`) gives here into `target` by `into` (`COPY … FROM STDIN`), no more than
+    /// `rows_per_second`, and says how many there were. Any number of them fits in memory, and each wait is bounded, not the
+    /// whole.
     ///
     /// # Errors
     /// [`DbError`]; both connections are then of no more use.
-    pub async fn copy_into(&self, from: &str, target: &Self, into: &str) -> Result<u64, DbError> {
+    pub async fn copy_into(
+        &self,
+        from: &str,
+        target: &Self,
+        into: &str,
+        rows_per_second: Option<NonZeroU32>,
+    ) -> Result<u64, DbError> {
         let source = self.bounded(self.connected.client.copy_out(from), "").await?;
         let sink = target.bounded(target.connected.client.copy_in::<_, Bytes>(into), "").await?;
         let (mut source, mut sink) = (pin!(source), pin!(sink));
         let mut chunk = BytesMut::with_capacity(COPY_CHUNK);
+        let (began, mut rows) = (Instant::now(), 0);
         while let Some(row) = self.bounded(source.try_next(), "").await? {
             chunk.extend_from_slice(&row);
+            rows += 1;
             if chunk.len() > COPY_CHUNK - COPY_ROW {
                 target.bounded(sink.feed(chunk.split().freeze()), "").await?;
                 chunk.reserve(COPY_CHUNK);
+                if let Some(pace) = rows_per_second {
+                    sleep_until(began + time_for(rows, pace)).await;
+                }
             }
         }
         target.bounded(sink.feed(chunk.freeze()), "").await?;

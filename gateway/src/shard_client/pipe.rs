@@ -27,10 +27,14 @@ use crate::session;
 const WORTH_SENDING: Duration = Duration::from_millis(20);
 
 /// A batch of at least so many shows a load under which the next one is worth waiting for. Below, a command leaves at once.
-/// From three on, a third of saturation leaves room beside it, for a move of slots; with eight there was next to none.
 const GATHER_FROM: usize = 3;
-/// How much of the time that the last batch took. At half of saturation this spares a sixth of all CPU and leaves the
-/// median as it is; with a half or all of it the machine rests while clients wait.
+/// In a batch of fewer than so many, the batch itself (a commit on two machines, and a dozen wake-ups) costs more than its
+/// commands.
+const FEW: usize = 24;
+/// How much of the time that the last batch took: all of it after few commands, so that half as many batches leave. After
+/// many, a quarter spares a sixth of all CPU at half of saturation and leaves the median as it is; with a half or all of it
+/// the machine rests while clients wait.
+const GATHER_SHARE_OF_FEW: f64 = 1.0;
 const GATHER_SHARE: f64 = 0.25;
 /// How often a gathering pipe looks: the shortest that tokio's timer knows.
 const GATHER_LOOK: Duration = Duration::from_millis(1);
@@ -138,7 +142,8 @@ impl Trouble {
 async fn gather(shard: &Shard, number: usize, size: usize, took: Duration) {
     let lane = &shard.lanes[number];
     let enough = (size + lane.queue_length()).min(shard.batch_max);
-    let until = Instant::now() + took.mul_f64(GATHER_SHARE).min(shard.gather_max);
+    let part = if size < FEW { GATHER_SHARE_OF_FEW } else { GATHER_SHARE };
+    let until = Instant::now() + took.mul_f64(part).min(shard.gather_max);
     while lane.queue_length() < enough && Instant::now() < until {
         tokio::time::sleep(GATHER_LOOK).await;
     }

@@ -3,7 +3,6 @@
 //! Nothing is kept here that matters: what was moved stands in the databases, and whoever runs the command again makes a
 //! new plan of that.
 
-use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
@@ -47,7 +46,6 @@ pub async fn carry_out(
     mover: &Mover,
     names: &[String],
     mut queue: Queue,
-    throttle: Option<NonZeroU32>,
     stop: &Stop,
     board: &Board,
 ) -> Outcome {
@@ -59,7 +57,7 @@ pub async fn carry_out(
         outcome.was_stopped = stop.is_asked() && (queue.len() > 0 || !running.is_empty());
         while !stop.is_asked() && outcome.failure.is_none() {
             let Some(batch) = queue.take() else { break };
-            running.push(run_batch(mover, names, batch, throttle, stop, board));
+            running.push(run_batch(mover, names, batch, stop, board));
         }
         let Some((batch, ended)) = running.next().await else { break };
         queue.ended(&batch);
@@ -96,34 +94,22 @@ pub async fn carry_out(
     outcome
 }
 
-/// How long so many rows take at this rate.
-pub fn at_rate(rows: u64, rows_per_second: NonZeroU32) -> Duration {
-    Duration::from_millis(rows.saturating_mul(1000) / u64::from(rows_per_second.get()))
-}
-
 async fn run_batch(
     mover: &Mover,
     names: &[String],
     batch: PlannedBatch,
-    throttle: Option<NonZeroU32>,
     stop: &Stop,
     board: &Board,
 ) -> (PlannedBatch, Result<Ended, MoveError>) {
     if batch.tries > 1 {
         stop.sleep(RETRY_PAUSE).await;
     }
-    let started = Instant::now();
     let progress = board.follow(&batch, names);
     let order =
         Batch { slots: batch.slots.clone(), from: names[batch.from].clone(), to: names[batch.to].clone() };
     let ended = mover.run(&order, &progress).await;
     match &ended {
-        Ok(Ended::Moved(figures)) => {
-            progress.moved();
-            // A batch is small, and copied at once; what keeps the rate is the wait after it.
-            let due = throttle.map_or(Duration::ZERO, |rate| at_rate(figures.rows, rate));
-            stop.sleep(due.saturating_sub(started.elapsed())).await;
-        }
+        Ok(Ended::Moved(_)) => progress.moved(),
         Ok(Ended::Aborted { reason, .. }) => {
             progress.aborted();
             let (from, to) = (&order.from, &order.to);

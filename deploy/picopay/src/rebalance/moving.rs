@@ -22,6 +22,11 @@ use crate::output::OutputArgs;
 use crate::ownership::Ownership;
 use crate::slot_runs::SlotRuns;
 
+/// Rows a second. Two cores that serve charges too reach some 60,000 with it, the handovers between two copies included. Without
+/// it the copy takes what charges need: in `make grow`, those of users who did not move had a p99 of 96 and 81 ms while slots
+/// moved, and of 39 and 70 with it (one run each).
+const THROTTLE: &str = "100000";
+
 /// What every command that moves slots takes.
 #[derive(Debug, Args)]
 pub struct MoveArgs {
@@ -40,8 +45,8 @@ pub struct MoveArgs {
     #[arg(long, value_name = "TIME", default_value = "500ms", value_parser = pause_budget)]
     pause_budget: Duration,
     /// Copy no more than this many rows a second, for each move at once
-    #[arg(long, value_name = "ROWS")]
-    throttle: Option<NonZeroU32>,
+    #[arg(long, value_name = "ROWS", default_value = THROTTLE)]
+    throttle: NonZeroU32,
 }
 
 fn pause_budget(text: &str) -> Result<Duration, String> {
@@ -64,19 +69,20 @@ pub async fn run(
     }
     // Before anything is touched, since the mover's own refusal can only name what it meets first.
     Ownership::read(&cluster).await?.refuse_strangers()?;
-    let mover = Mover::new(&cluster, Limits { pause_budget: args.pause_budget });
+    let limits = Limits { pause_budget: args.pause_budget, rows_per_second: Some(args.throttle) };
+    let mover = Mover::new(&cluster, limits);
     let settled = mover.settle().await?.iter().flat_map(settled_lines).collect();
     let (now, wanted, plan) = make_plan(args, &cluster, &names, &planned).await?;
     if let Some(note) = plan.notes.first() {
         bail!("{note}");
     }
-    let queue = Queue::new(&now, &wanted, args.max_parallel.get());
+    let queue = Queue::new(&now, &wanted, args.max_parallel.get(), args.throttle);
     let outcome = if wanted.is_empty() {
         Outcome::default()
     } else {
         let board = Arc::new(Board::new(plan.slots, plan.rows));
         let stop = Stop::listen(Arc::clone(&board))?;
-        let outcome = carry_out(&mover, &names, queue, args.throttle, &stop, &board).await;
+        let outcome = carry_out(&mover, &names, queue, &stop, &board).await;
         board.finish();
         outcome
     };
@@ -111,7 +117,7 @@ async fn make_plan(
     let now = ownership.holdings(cluster).await?;
     let moves = planned(names, &now)?;
     let notes = obstacles(&ownership, &moves);
-    let plan = PlanReport::new(names, &now, &moves, args.throttle.map(NonZeroU32::get), notes);
+    let plan = PlanReport::new(names, &now, &moves, args.throttle, notes);
     Ok((now, moves, plan))
 }
 

@@ -1,5 +1,6 @@
 //! What is printed of a plan, and of what came of it.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use comfy_table::CellAlignment::Right;
@@ -71,7 +72,7 @@ impl PlanReport {
         names: &[String],
         now: &Holdings,
         moves: &[Move],
-        throttle: Option<u32>,
+        throttle: NonZeroU32,
         notes: Vec<String>,
     ) -> Self {
         let after = now.after(moves);
@@ -93,7 +94,7 @@ impl PlanReport {
         };
         let moves_told: Vec<PlannedMove> = moves.iter().map(planned).collect();
         let rows = moves_told.iter().map(|one| one.rows).sum();
-        let batches = Queue::new(now, moves, 1).len();
+        let batches = Queue::new(now, moves, 1, throttle).len();
         Self {
             shards: names.iter().enumerate().map(shard).collect(),
             slots: moves_told.iter().map(|one| one.count).sum(),
@@ -105,10 +106,10 @@ impl PlanReport {
     }
 }
 
-fn estimate(rows: u64, batches: usize, throttle: Option<u32>) -> Estimate {
-    let (rows_per_second, source) = match throttle.filter(|rate| *rate < ASSUMED_ROWS_PER_SECOND) {
-        Some(rate) => (rate, "throttle"),
-        None => (ASSUMED_ROWS_PER_SECOND, "assumed"),
+fn estimate(rows: u64, batches: usize, throttle: NonZeroU32) -> Estimate {
+    let (rows_per_second, source) = match throttle.get() {
+        rate if rate < ASSUMED_ROWS_PER_SECOND => (rate, "throttle"),
+        _ => (ASSUMED_ROWS_PER_SECOND, "assumed"),
     };
     let batches_time = ASSUMED_BATCH_TIME * u32::try_from(batches).unwrap_or(u32::MAX);
     let seconds = rows.div_ceil(u64::from(rows_per_second)) + batches_time.as_secs();
@@ -278,12 +279,13 @@ mod tests {
     #[test]
     fn an_estimate_says_what_it_goes_by() {
         for (rows, batches, throttle, expected) in [
-            (0, 0, None, (0, 50_000, "assumed")),
-            (1_000_000, 50, None, (25, 50_000, "assumed")),
-            (1_000_000, 50, Some(10_000), (105, 10_000, "throttle")),
-            (1_000_000, 50, Some(90_000), (25, 50_000, "assumed")),
+            (0, 0, 100_000, (0, 50_000, "assumed")),
+            (1_000_000, 50, 50_000, (25, 50_000, "assumed")),
+            (1_000_000, 50, 10_000, (105, 10_000, "throttle")),
+            (1_000_000, 50, 90_000, (25, 50_000, "assumed")),
         ] {
-            let Estimate { seconds, rows_per_second, source, .. } = estimate(rows, batches, throttle);
+            let Estimate { seconds, rows_per_second, source, .. } =
+                estimate(rows, batches, NonZeroU32::new(throttle).unwrap());
             assert_eq!((seconds, rows_per_second, source), expected);
         }
     }

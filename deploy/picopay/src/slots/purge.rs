@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use picopay::mover::{Limits, Mover, Watcher};
+use picopay::pace::time_for;
 use picopay_shared::cluster::Shard;
 use picopay_shared::config::human_duration;
 use serde::Serialize;
@@ -19,7 +20,6 @@ use tokio::time::sleep;
 use crate::cluster_file::{ClusterArgs, find_shard};
 use crate::output::{self, OutputArgs};
 use crate::ownership::{self, Ownership};
-use crate::rebalance::conduct::at_rate;
 use crate::slot_runs::SlotRuns;
 
 /// Longer than any read of the old owner is under way, and than a replica that is still read from is behind; the rest is
@@ -99,7 +99,7 @@ pub async fn run(args: PurgeArgs) -> anyhow::Result<ExitCode> {
     let ownership = Ownership::read(&cluster).await?;
     ownership.refuse_strangers()?;
     // It moves nothing here, so that no pause needs a budget.
-    let mover = Mover::new(&cluster, Limits { pause_budget: Duration::ZERO });
+    let mover = Mover::new(&cluster, Limits { pause_budget: Duration::ZERO, rows_per_second: None });
     let mut report = Report { purged: Vec::new(), kept: Vec::new() };
     let is_meant = |name: &str| args.shard.as_ref().is_none_or(|wanted| wanted == name);
     for position in (0..ownership.shards.len()).filter(|one| is_meant(&ownership.shards[*one].name)) {
@@ -138,7 +138,7 @@ async fn purge(mover: &Mover, shard: &Shard, slots: &[u16], throttle: NonZeroU32
         let rows = mover.purge(&shard.name, chunk, &progress).await?;
         deleted += rows;
         left = rest;
-        sleep(at_rate(rows, throttle).saturating_sub(started.elapsed())).await;
+        sleep(time_for(rows, throttle).saturating_sub(started.elapsed())).await;
     }
     progress.bar.finish_and_clear();
     Ok(deleted)

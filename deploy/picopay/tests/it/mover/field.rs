@@ -17,7 +17,7 @@ use super::traffic::Traffic;
 use crate::command::{picopay, run};
 
 /// Longer than a move takes on a machine that runs other tests.
-pub const PATIENT: Limits = Limits { pause_budget: Duration::from_secs(20) };
+pub const PATIENT: Limits = Limits { pause_budget: Duration::from_secs(20), rows_per_second: None };
 
 /// How many users move.
 const MOVING: usize = 4;

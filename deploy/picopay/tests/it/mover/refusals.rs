@@ -50,7 +50,7 @@ async fn is_broken_off(
 async fn a_pause_that_would_be_too_long_is_given_up() {
     let field = Field::start(2).await;
     for budget in [Duration::ZERO, Duration::from_millis(1)] {
-        let mover = field.mover_with(Limits { pause_budget: budget });
+        let mover = field.mover_with(Limits { pause_budget: budget, rows_per_second: None });
         let nothing = (Step::Import, 0, String::new());
         assert!(is_broken_off(&field, &mover, nothing, "the pause would have been longer").await);
     }

@@ -30,7 +30,7 @@ async fn killed_at(mover: Mover, batch: Batch, step: Step) {
 async fn what_a_killed_mover_left_is_settled_by_the_next() {
     let field = Field::start(2).await;
     // Of these, the last two are steps of one that was giving up.
-    let hasty = Limits { pause_budget: Duration::ZERO };
+    let hasty = Limits { pause_budget: Duration::ZERO, rows_per_second: None };
     let giving_up = [(hasty.clone(), Step::Abort), (hasty, Step::TakeBack)];
     for (limits, step) in Step::ALL.map(|step| (PATIENT, step)).into_iter().chain(giving_up) {
         let from = field.owner().await;
@@ -167,7 +167,8 @@ async fn a_slot_that_was_given_and_taken_back_meanwhile_is_not_released(field: &
     let from = field.owner().await;
     let to = (from + 2) % 3;
     let watcher = At::new(Step::Release, {
-        let second = mover_without_lock(field, Limits { pause_budget: Duration::ZERO });
+        let second =
+            mover_without_lock(field, Limits { pause_budget: Duration::ZERO, rows_per_second: None });
         let batch = field.batch(from, (from + 1) % 3);
         async move {
             // Each time the source's epoch grows by two at least.
