@@ -35,7 +35,7 @@ impl Default for Scale {
             warmup: Duration::from_secs(4),
             before: Duration::from_secs(20),
             rate_max: f64::INFINITY,
-            purge_per_second: "15000",
+            purge_per_second: "40000",
         }
     }
 }
