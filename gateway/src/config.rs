@@ -127,8 +127,9 @@ pub struct ShardClientConfig {
     /// Batches per lane that are on their way at once. A second one would wait in the node for the first and only make
     /// both smaller; it is worth having where the way to the node takes longer than a database transaction there.
     pub pipes: usize,
-    /// The longest that a pipe under load lets its next batch gather before it sends it; zero for never. Of the time that the
-    /// last batch took, a quarter, or all of it while batches are small, and no longer than a client would notice.
+    /// The longest that a pipe under load lets its next batch gather before it sends it; zero for never. A quarter of the time
+    /// that the last batch took, or all of it when that one was too small for what it cost, and no longer than a client would
+    /// notice.
     #[serde(with = "human_duration")]
     pub gather_max: Duration,
     /// Commands in one batch. A COMMIT costs the same for one and for hundreds; beyond 256 the rows themselves cost, and

@@ -420,7 +420,7 @@ pub async fn write_back() -> anyhow::Result<()> {
 }
 
 /// Has it write every second, for as long as this is awaited. A growth changes 700 MB in half a minute, and charges waited for
-/// 0.6 s when the kernel wrote them all. An operator has `vm.dirty_background_bytes` for that, which is the whole machine's.
+/// 0.6 s when the kernel wrote it all. An operator has `vm.dirty_background_bytes` for that, which is the whole machine's.
 pub async fn keep_writing_back() -> anyhow::Result<Infallible> {
     loop {
         tokio::time::sleep(Duration::from_secs(1)).await;

@@ -12,8 +12,8 @@ use super::plan::{Holdings, Move};
 use crate::output;
 use crate::slot_runs::SlotRuns;
 
-/// Rows a second that an estimate goes by: between the 43,000 and 63,000 that `make grow` moved on two cores, with their load
-/// and the load test on them, and what batches cost beside. The bar shows what is true here.
+/// Rows a second that an estimate goes by: somewhat less than the 56,500 to 64,500 that `make grow` moved on two cores, with their
+/// load and the load test on them. The bar shows what is true here.
 const ASSUMED_ROWS_PER_SECOND: u32 = 50_000;
 
 /// What a batch costs beside its rows: a few commits that wait for two standbys, and the pause.
