@@ -3,11 +3,13 @@
 //! Nothing is kept here that matters: what was moved stands in the databases, and whoever runs the command again makes a
 //! new plan of that.
 
+use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use picopay::mover::{Batch, Ended, MoveError, Mover};
+use picopay::pace::time_for;
 
 use super::batches::{PlannedBatch, Queue};
 use super::progress::Board;
@@ -46,6 +48,7 @@ pub async fn carry_out(
     mover: &Mover,
     names: &[String],
     mut queue: Queue,
+    throttle: NonZeroU32,
     stop: &Stop,
     board: &Board,
 ) -> Outcome {
@@ -57,7 +60,7 @@ pub async fn carry_out(
         outcome.was_stopped = stop.is_asked() && (queue.len() > 0 || !running.is_empty());
         while !stop.is_asked() && outcome.failure.is_none() {
             let Some(batch) = queue.take() else { break };
-            running.push(run_batch(mover, names, batch, stop, board));
+            running.push(run_batch(mover, names, batch, throttle, stop, board));
         }
         let Some((batch, ended)) = running.next().await else { break };
         queue.ended(&batch);
@@ -98,18 +101,24 @@ async fn run_batch(
     mover: &Mover,
     names: &[String],
     batch: PlannedBatch,
+    throttle: NonZeroU32,
     stop: &Stop,
     board: &Board,
 ) -> (PlannedBatch, Result<Ended, MoveError>) {
     if batch.tries > 1 {
         stop.sleep(RETRY_PAUSE).await;
     }
+    let started = Instant::now();
     let progress = board.follow(&batch, names);
     let order =
         Batch { slots: batch.slots.clone(), from: names[batch.from].clone(), to: names[batch.to].clone() };
     let ended = mover.run(&order, &progress).await;
     match &ended {
-        Ok(Ended::Moved(_)) => progress.moved(),
+        Ok(Ended::Moved(figures)) => {
+            progress.moved();
+            // The copy keeps to the pace as far as it can: what is sent at once, and the tail, it does not hold back.
+            stop.sleep(time_for(figures.rows, throttle).saturating_sub(started.elapsed())).await;
+        }
         Ok(Ended::Aborted { reason, .. }) => {
             progress.aborted();
             let (from, to) = (&order.from, &order.to);

@@ -82,7 +82,7 @@ pub async fn run(
     } else {
         let board = Arc::new(Board::new(plan.slots, plan.rows));
         let stop = Stop::listen(Arc::clone(&board))?;
-        let outcome = carry_out(&mover, &names, queue, &stop, &board).await;
+        let outcome = carry_out(&mover, &names, queue, args.throttle, &stop, &board).await;
         board.finish();
         outcome
     };

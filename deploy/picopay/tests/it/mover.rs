@@ -1,9 +1,10 @@
 //! Slots change hands with everything that belongs to their users, and with one owner at most at every moment.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use picopay::mover::{Batch, Ended, Mover, Step, Unwatched};
+use picopay::mover::{Batch, Ended, Limits, Mover, Step, Unwatched};
 use picopay_local::{ClusterSpec, LocalCluster};
 use picopay_shared::cluster::Cluster;
 use serde_json::{Value, json};
@@ -124,6 +125,31 @@ async fn a_slot_moves_with_everything_that_belongs_to_its_users() {
     let ended = mover.run(&batch, &Unwatched).await.unwrap();
     assert!(matches!(ended, Ended::Moved(figures) if figures.rows == 11 * moving.len() as u64), "{ended:?}");
     assert!(histories().await.iter().all(|history| history.contains("refund")));
+    cluster.stop().await;
+}
+
+/// What a copy sends at once is not held back, so that the last of these chunks has to be worth waiting for.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_takes_as_long_as_its_pace_says() {
+    let cluster = LocalCluster::start(ClusterSpec::default().with_shards(2)).await.unwrap();
+    let user = users_of_first()[0];
+    cluster.post("/users", None, &json!({"user_id": user})).await.unwrap();
+    let slot = field::slot_of(user);
+    let fill = format!(
+        "INSERT INTO transactions (slot, user_id, id, idempotency_key, fingerprint, created_at, amount, balance_after, kind,
+                                   currency, refusal, request_id)
+         SELECT {slot}, {user}, lpad(to_hex(n), 32, '0')::uuid, gen_random_uuid(), decode(repeat('00', 16), 'hex'), now(), 1, 0,
+                'charge', 'USD', 'insufficient-balance', repeat('r', 100)
+         FROM generate_series(1, 2000) n"
+    );
+    cluster.connect_as_superuser(0).await.unwrap().batch_execute(&fill).await.unwrap();
+    let limits = Limits { rows_per_second: NonZeroU32::new(1_000), ..PATIENT };
+    let mover = Mover::new(&Cluster::load(&cluster.cluster_file()).unwrap(), limits);
+    let batch = Batch { slots: vec![slot], from: "shard-1".into(), to: "shard-2".into() };
+    let ended = mover.run(&batch, &Unwatched).await.unwrap();
+    let Ended::Moved(figures) = ended else { panic!("{ended:?}") };
+    assert_eq!(figures.rows, 2_001);
+    assert!(figures.copy >= Duration::from_millis(1_500), "{figures:?}");
     cluster.stop().await;
 }
 
