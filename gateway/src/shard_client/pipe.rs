@@ -28,12 +28,12 @@ const WORTH_SENDING: Duration = Duration::from_millis(20);
 
 /// A batch of at least so many shows a load under which the next one is worth waiting for. Below, a command leaves at once.
 const GATHER_FROM: usize = 3;
-/// What a command takes in a batch that is large enough: 0.1 ms at saturation, 0.17 at half of it. Where it took longer, most of
-/// the time was the batch's own (a commit on two machines, and a dozen processes that wait for their turn on a busy machine).
-const PRICE_OF_ENOUGH: Duration = Duration::from_micros(200);
-/// How much of the time that the last batch took: all of it when it was too small for what it cost, so that half as many leave.
-/// Of one that was large enough a quarter, which spares a sixth of all CPU at half of saturation and leaves the median as it
-/// is; with a half or all of it the machine rests while clients wait.
+/// In a batch of fewer than so many, the batch itself (a commit on two machines, and a dozen wake-ups) costs more than its
+/// commands.
+const FEW: usize = 24;
+/// How much of the time that the last batch took: all of it after few commands, so that half as many batches leave. After
+/// many, a quarter spares a sixth of all CPU at half of saturation and leaves the median as it is; with a half or all of it
+/// the machine rests while clients wait.
 const GATHER_SHARE_OF_FEW: f64 = 1.0;
 const GATHER_SHARE: f64 = 0.25;
 /// How often a gathering pipe looks: the shortest that tokio's timer knows.
@@ -142,8 +142,7 @@ impl Trouble {
 async fn gather(shard: &Shard, number: usize, size: usize, took: Duration) {
     let lane = &shard.lanes[number];
     let enough = (size + lane.queue_length()).min(shard.batch_max);
-    let is_enough = took <= PRICE_OF_ENOUGH * u32::try_from(size).unwrap_or(u32::MAX);
-    let part = if is_enough { GATHER_SHARE } else { GATHER_SHARE_OF_FEW };
+    let part = if size < FEW { GATHER_SHARE_OF_FEW } else { GATHER_SHARE };
     let until = Instant::now() + took.mul_f64(part).min(shard.gather_max);
     while lane.queue_length() < enough && Instant::now() < until {
         tokio::time::sleep(GATHER_LOOK).await;
