@@ -28,8 +28,8 @@ const WORTH_SENDING: Duration = Duration::from_millis(20);
 
 /// A batch of at least so many shows a load under which the next one is worth waiting for. Below, a command leaves at once.
 const GATHER_FROM: usize = 3;
-/// In a batch of fewer than so many, the batch itself (a commit on two machines, and a dozen wake-ups) costs more than its
-/// commands.
+/// A batch costs by itself (a commit on two machines, and a dozen wake-ups) as much CPU as ten to twenty commands, by a line
+/// through what a third of saturation and all of it cost. One of fewer than so many is worth making larger.
 const FEW: usize = 24;
 /// How much of the time that the last batch took: all of it after few commands, so that half as many batches leave. After
 /// many, a quarter spares a sixth of all CPU at half of saturation and leaves the median as it is; with a half or all of it

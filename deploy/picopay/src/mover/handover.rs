@@ -166,7 +166,8 @@ impl Handover<'_> {
         Ok(())
     }
 
-    /// One side after the other: nobody waits for it, and both at once leave charges nothing of two cores for a tenth of a second.
+    /// One side after the other: nobody waits for it, and both at once leave charges nothing of two cores for a tenth of a
+    /// second.
     async fn compare_older(&self, bound: Uuid) -> Result<Digest, Stop> {
         let source = Digest::of_older(&self.source.database, self.slots, bound).await?;
         let target = Digest::of_older(&self.target.database, self.slots, bound).await?;

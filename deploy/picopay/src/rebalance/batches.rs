@@ -1,12 +1,11 @@
 //! What shares a pause, and what runs next: the batches of a plan, in the order in which they may run.
 
 use std::collections::{HashSet, VecDeque};
-use std::num::NonZeroU32;
 
 use super::plan::{Holdings, Move};
 
 /// Rows of a batch, unless a single slot has more: a second or so of copying, so that Ctrl-C is soon obeyed and an
-/// interruption costs little; fewer where fewer are copied in a second. Only what is new, users and balances are left for the pause: with a tenth as many users as
+/// interruption costs little. Only what is new, users and balances are left for the pause: with a tenth as many users as
 /// transactions, batches of 20,000 rows paused for 60 to 180 ms, well within the default budget. And each batch stops its
 /// source for a moment, at the fence, so fewer of them stop it less.
 pub const ROWS_MAX: u64 = 60_000;
@@ -51,16 +50,9 @@ pub struct Queue {
 }
 
 impl Queue {
-    /// The batches of these moves, of which `parallel_max` may run at once, no two of them on one shard, each at no more than
-    /// `rows_per_second`.
-    pub fn new(
-        holdings: &Holdings,
-        moves: &[Move],
-        parallel_max: usize,
-        rows_per_second: NonZeroU32,
-    ) -> Self {
-        let rows_max = ROWS_MAX.min(rows_per_second.get().into());
-        let batches = moves.iter().flat_map(|one| batches_of(one, holdings, rows_max));
+    /// The batches of these moves, of which `parallel_max` may run at once, no two of them on one shard.
+    pub fn new(holdings: &Holdings, moves: &[Move], parallel_max: usize) -> Self {
+        let batches = moves.iter().flat_map(|one| batches_of(one, holdings));
         Self { waiting: batches.collect(), busy: HashSet::new(), parallel_max, rows: holdings.rows.clone() }
     }
 
@@ -103,12 +95,12 @@ impl Queue {
     }
 }
 
-fn batches_of(planned: &Move, holdings: &Holdings, rows_max: u64) -> Vec<PlannedBatch> {
+fn batches_of(planned: &Move, holdings: &Holdings) -> Vec<PlannedBatch> {
     let mut batches: Vec<PlannedBatch> = Vec::new();
     for slot in &planned.slots {
         let rows = holdings.rows[usize::from(*slot)];
         match batches.last_mut() {
-            Some(batch) if batch.slots.len() < SLOTS_MAX && batch.rows + rows <= rows_max => {
+            Some(batch) if batch.slots.len() < SLOTS_MAX && batch.rows + rows <= ROWS_MAX => {
                 batch.slots.push(*slot);
                 batch.rows += rows;
             }
@@ -128,8 +120,6 @@ fn batches_of(planned: &Move, holdings: &Holdings, rows_max: u64) -> Vec<Planned
 mod tests {
     use super::*;
 
-    const FAST: NonZeroU32 = NonZeroU32::new(100_000).unwrap();
-
     fn holdings(rows_of_each: u64) -> Holdings {
         Holdings { shards: 4, owners: vec![0; 4096], rows: vec![rows_of_each; 4096] }
     }
@@ -140,17 +130,10 @@ mod tests {
 
     #[test]
     fn a_batch_has_as_many_slots_as_fit_its_rows_and_at_least_one() {
-        for (rows_of_each, rows_per_second, slots, batches) in [
-            (0, 100_000, 128, 8),
-            (300, 100_000, 128, 8),
-            (1_000, 100_000, 60, 18),
-            (59_999, 100_000, 1, 1024),
-            (1_000_000, 100_000, 1, 1024),
-            // A second's worth where it is slow, so that Ctrl-C is soon obeyed there too.
-            (1_000, 2_000, 2, 512),
-        ] {
-            let pace = NonZeroU32::new(rows_per_second).unwrap();
-            let mut queue = Queue::new(&holdings(rows_of_each), &[one_move(0..1024, 0, 1)], 1, pace);
+        for (rows_of_each, slots, batches) in
+            [(0, 128, 8), (300, 128, 8), (1_000, 60, 18), (59_999, 1, 1024), (1_000_000, 1, 1024)]
+        {
+            let mut queue = Queue::new(&holdings(rows_of_each), &[one_move(0..1024, 0, 1)], 1);
             assert_eq!(queue.len(), batches);
             let first = queue.take().unwrap();
             assert_eq!((first.slots.len(), first.rows), (slots, rows_of_each * slots as u64));
@@ -160,7 +143,7 @@ mod tests {
     #[test]
     fn no_shard_has_two_moves_at_once() {
         let moves = [one_move(0..1, 0, 1), one_move(1..2, 2, 1), one_move(2..3, 2, 3), one_move(3..4, 0, 3)];
-        let mut queue = Queue::new(&holdings(1), &moves, 2, FAST);
+        let mut queue = Queue::new(&holdings(1), &moves, 2);
         let (first, second) = (queue.take().unwrap(), queue.take().unwrap());
         assert_eq!(((first.from, first.to), (second.from, second.to)), ((0, 1), (2, 3)));
         assert_eq!(queue.take(), None);
@@ -168,13 +151,13 @@ mod tests {
         assert_eq!(queue.take(), None, "shard 1 still takes from 0");
         queue.ended(&first);
         assert_eq!(queue.take().map(|next| (next.from, next.to)), Some((2, 1)));
-        let mut one_at_once = Queue::new(&holdings(1), &moves, 1, FAST);
+        let mut one_at_once = Queue::new(&holdings(1), &moves, 1);
         assert!(one_at_once.take().is_some() && one_at_once.take().is_none());
     }
 
     #[test]
     fn an_aborted_batch_is_tried_in_halves_and_given_up_in_the_end() {
-        let mut queue = Queue::new(&holdings(1), &[one_move(0..128, 0, 1)], 1, FAST);
+        let mut queue = Queue::new(&holdings(1), &[one_move(0..128, 0, 1)], 1);
         let (mut given_up, mut sizes) = (0, Vec::new());
         while let Some(batch) = queue.take() {
             queue.ended(&batch);

@@ -116,7 +116,7 @@ async fn run_batch(
     match &ended {
         Ok(Ended::Moved(figures)) => {
             progress.moved();
-            // The copy keeps to the pace as far as it can: what is sent at once, and the tail, it does not hold back.
+            // What keeps a low rate, and heeds Ctrl-C.
             stop.sleep(time_for(figures.rows, throttle).saturating_sub(started.elapsed())).await;
         }
         Ok(Ended::Aborted { reason, .. }) => {

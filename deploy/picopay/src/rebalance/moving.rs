@@ -27,6 +27,10 @@ use crate::slot_runs::SlotRuns;
 /// moved, and of 39 and 70 with it (one run each).
 const THROTTLE: &str = "100000";
 
+/// No copy is slower than this: what comes meanwhile is left for the pause, and the longer the copy of a large slot, the less
+/// that fits its budget. A lower rate is kept by the wait after each batch.
+const COPY_AT_LEAST: NonZeroU32 = NonZeroU32::new(60_000).unwrap();
+
 /// What every command that moves slots takes.
 #[derive(Debug, Args)]
 pub struct MoveArgs {
@@ -69,14 +73,15 @@ pub async fn run(
     }
     // Before anything is touched, since the mover's own refusal can only name what it meets first.
     Ownership::read(&cluster).await?.refuse_strangers()?;
-    let limits = Limits { pause_budget: args.pause_budget, rows_per_second: Some(args.throttle) };
+    let rows_per_second = Some(args.throttle.max(COPY_AT_LEAST));
+    let limits = Limits { pause_budget: args.pause_budget, rows_per_second };
     let mover = Mover::new(&cluster, limits);
     let settled = mover.settle().await?.iter().flat_map(settled_lines).collect();
     let (now, wanted, plan) = make_plan(args, &cluster, &names, &planned).await?;
     if let Some(note) = plan.notes.first() {
         bail!("{note}");
     }
-    let queue = Queue::new(&now, &wanted, args.max_parallel.get(), args.throttle);
+    let queue = Queue::new(&now, &wanted, args.max_parallel.get());
     let outcome = if wanted.is_empty() {
         Outcome::default()
     } else {

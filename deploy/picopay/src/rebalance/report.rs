@@ -12,8 +12,8 @@ use super::plan::{Holdings, Move};
 use crate::output;
 use crate::slot_runs::SlotRuns;
 
-/// Rows a second that an estimate goes by: somewhat less than the 56,500 to 64,500 that `make grow` moved on two cores, with their
-/// load and the load test on them. The bar shows what is true here.
+/// Rows a second that an estimate goes by: somewhat less than the 56,500 to 64,500 that `make grow` moved on two cores, with
+/// their load and the load test on them. The bar shows what is true here.
 const ASSUMED_ROWS_PER_SECOND: u32 = 50_000;
 
 /// What a batch costs beside its rows: a few commits that wait for two standbys, and the pause.
@@ -94,7 +94,7 @@ impl PlanReport {
         };
         let moves_told: Vec<PlannedMove> = moves.iter().map(planned).collect();
         let rows = moves_told.iter().map(|one| one.rows).sum();
-        let batches = Queue::new(now, moves, 1, throttle).len();
+        let batches = Queue::new(now, moves, 1).len();
         Self {
             shards: names.iter().enumerate().map(shard).collect(),
             slots: moves_told.iter().map(|one| one.count).sum(),

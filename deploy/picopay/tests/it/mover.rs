@@ -128,7 +128,7 @@ async fn a_slot_moves_with_everything_that_belongs_to_its_users() {
     cluster.stop().await;
 }
 
-/// What a copy sends at once is not held back, so that the last of these chunks has to be worth waiting for.
+/// A copy sends some 300 of these rows at once, and does not wait after its last ones: hence 1.5 s of 2.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_copy_takes_as_long_as_its_pace_says() {
     let cluster = LocalCluster::start(ClusterSpec::default().with_shards(2)).await.unwrap();
