@@ -20,6 +20,7 @@ mod purge;
 mod recovery;
 mod side;
 mod step;
+mod tally;
 
 pub use self::error::MoveError;
 use self::handover::{Handover, Stop};

@@ -39,7 +39,7 @@ pub struct Patience {
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What is sent at once of a copy. Rows come one by one, and to send them so costs a message and a wake-up each.
-const COPY_CHUNK: usize = 64 * 1024;
+const COPY_CHUNK: usize = 16 * 1024;
 /// Room for one more row, as most are.
 const COPY_ROW: usize = 1024;
 
@@ -259,9 +259,34 @@ impl ShardDb {
         self.connected.client.is_closed()
     }
 
+    /// Gives each message that `from` (`COPY … TO STDOUT`) comes in to `each`: one row, as a rule. No more than
+    /// `rows_per_second`; each wait is bounded, not the whole.
+    ///
+    /// # Errors
+    /// [`DbError`]; the connection is then of no more use.
+    pub async fn copy_out(
+        &self,
+        from: &str,
+        rows_per_second: Option<NonZeroU32>,
+        mut each: impl FnMut(&[u8]),
+    ) -> Result<(), DbError> {
+        let mut source = pin!(self.bounded(self.connected.client.copy_out(from), "").await?);
+        let (began, mut rows, mut unpaced) = (Instant::now(), 0, 0);
+        while let Some(row) = self.bounded(source.try_next(), "").await? {
+            each(&row);
+            rows += 1;
+            unpaced += row.len();
+            if unpaced > COPY_CHUNK - COPY_ROW {
+                unpaced = 0;
+                keep_pace(began, rows, rows_per_second).await;
+            }
+        }
+        Ok(())
+    }
+
     /// Copies the rows that `from` (`COPY … TO STDOUT`) gives here into `target` by `into` (`COPY … FROM STDIN`), no more than
-    /// `rows_per_second`, and says how many there were. Any number of them fits in memory, and each wait is bounded, not the
-    /// whole.
+    /// `rows_per_second`, gives `each` message to look at on its way, and says how many rows there were. Any number of them
+    /// fits in memory, and each wait is bounded, not the whole.
     ///
     /// # Errors
     /// [`DbError`]; both connections are then of no more use.
@@ -271,6 +296,7 @@ impl ShardDb {
         target: &Self,
         into: &str,
         rows_per_second: Option<NonZeroU32>,
+        mut each: impl FnMut(&[u8]),
     ) -> Result<u64, DbError> {
         let source = self.bounded(self.connected.client.copy_out(from), "").await?;
         let sink = target.bounded(target.connected.client.copy_in::<_, Bytes>(into), "").await?;
@@ -278,14 +304,13 @@ impl ShardDb {
         let mut chunk = BytesMut::with_capacity(COPY_CHUNK);
         let (began, mut rows) = (Instant::now(), 0);
         while let Some(row) = self.bounded(source.try_next(), "").await? {
+            each(&row);
             chunk.extend_from_slice(&row);
             rows += 1;
             if chunk.len() > COPY_CHUNK - COPY_ROW {
                 target.bounded(sink.feed(chunk.split().freeze()), "").await?;
                 chunk.reserve(COPY_CHUNK);
-                if let Some(pace) = rows_per_second {
-                    sleep_until(began + time_for(rows, pace)).await;
-                }
+                keep_pace(began, rows, rows_per_second).await;
             }
         }
         target.bounded(sink.feed(chunk.freeze()), "").await?;
@@ -325,6 +350,12 @@ impl ShardDb {
         answered.map_err(|_| DbError::Timeout { place: self.place.clone(), after, hint })?.map_err(|error| {
             DbError::Failed { place: self.place.clone(), reason: reason(&error), code: error.code().cloned() }
         })
+    }
+}
+
+async fn keep_pace(began: Instant, rows: u64, rows_per_second: Option<NonZeroU32>) {
+    if let Some(pace) = rows_per_second {
+        sleep_until(began + time_for(rows, pace)).await;
     }
 }
 

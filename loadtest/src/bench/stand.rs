@@ -423,7 +423,7 @@ pub async fn write_back() -> anyhow::Result<()> {
 /// 0.6 s when the kernel wrote it all. An operator has `vm.dirty_background_bytes` for that, which is the whole machine's.
 pub async fn keep_writing_back() -> anyhow::Result<Infallible> {
     loop {
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        tokio::time::sleep(Duration::from_millis(250)).await;
         write_back().await?;
     }
 }

@@ -8,6 +8,8 @@ use uuid::Uuid;
 
 use crate::shard_db::{DbError, ShardDb};
 
+const OLDER: &str = "older transactions";
+
 /// Rows that are summed up together.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Key {
@@ -29,18 +31,9 @@ struct Line {
 pub struct Digest(BTreeMap<Key, Line>);
 
 impl Digest {
-    /// Of the transactions older than `bound`.
-    pub async fn of_older(database: &ShardDb, slots: &[i16], bound: Uuid) -> Result<Self, DbError> {
-        Self::read(database, include_str!("../sql/mover/digest_older.sql"), slots, bound).await
-    }
-
-    /// Of everything else, and how many older transactions there are.
+    /// Of everything but the transactions older than `bound`; of those a [`Tally`](super::tally::Tally) makes it.
     pub async fn of_rest(database: &ShardDb, slots: &[i16], bound: Uuid) -> Result<Self, DbError> {
-        Self::read(database, include_str!("../sql/mover/digest_rest.sql"), slots, bound).await
-    }
-
-    async fn read(database: &ShardDb, sql: &str, slots: &[i16], bound: Uuid) -> Result<Self, DbError> {
-        let rows = database.query(sql, &[&slots, &bound]).await?;
+        let rows = database.query(include_str!("../sql/mover/digest_rest.sql"), &[&slots, &bound]).await?;
         let line = |row: &tokio_postgres::Row| {
             let key = Key { rows: row.get(0), slot: row.get(1), currency: row.get(2) };
             (key, Line { count: row.get(3), hash: row.get(4), money: row.get(5) })
@@ -48,10 +41,25 @@ impl Digest {
         Ok(Self(rows.iter().map(line).collect()))
     }
 
-    /// How many rows it is of; older transactions that are only counted are not among them.
+    /// How many transactions older than `bound` there are of each slot that has any.
+    pub async fn count_older(
+        database: &ShardDb,
+        slots: &[i16],
+        bound: Uuid,
+    ) -> Result<BTreeMap<i16, i64>, DbError> {
+        let rows = database.query(include_str!("../sql/mover/count_older.sql"), &[&slots, &bound]).await?;
+        Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+    }
+
+    /// Takes in the older transactions of a slot in one currency.
+    pub fn add_older(&mut self, slot: i16, currency: String, count: i64, hash: u64, money: Decimal) {
+        let key = Key { rows: OLDER.to_owned(), slot, currency };
+        self.0.insert(key, Line { count, hash: hash.to_string(), money });
+    }
+
+    /// How many rows it is of.
     pub fn rows(&self) -> u64 {
-        let counted = self.0.values().filter(|line| !line.hash.is_empty());
-        counted.map(|line| line.count.unsigned_abs()).sum()
+        self.0.values().map(|line| line.count.unsigned_abs()).sum()
     }
 
     /// In what the source and the target differ, if they do.
@@ -72,28 +80,19 @@ impl Digest {
         ))
     }
 
-    /// Whether the source has more older transactions in `rest`, read when nobody wrote any more, than in `older`, which
-    /// was copied before.
-    pub fn late(older: &Self, rest: &Self) -> Option<String> {
-        let mut counted = BTreeMap::<i16, i64>::new();
-        for (key, line) in older.0.iter().chain(&rest.0).filter(|(key, _)| key.rows == "older transactions") {
-            let is_of_rest = line.hash.is_empty();
-            *counted.entry(key.slot).or_default() += if is_of_rest { line.count } else { -line.count };
+    /// A slot that has other than these many older transactions now, and how many more that are.
+    pub fn recount(&self, mut now: BTreeMap<i16, i64>) -> Option<(i16, i64)> {
+        for (key, line) in self.0.iter().filter(|(key, _)| key.rows == OLDER) {
+            *now.entry(key.slot).or_default() -= line.count;
         }
-        let (slot, late) = counted.into_iter().find(|(_, late)| *late != 0)?;
-        Some(format!(
-            "slot {slot}: {late} transactions came with an id that was older than it should be: is the clock of a node \
-             behind that of its primary?"
-        ))
+        now.into_iter().find(|(_, more)| *more != 0)
     }
 
     /// What is wrong with the source itself: its postings against its balances.
     pub fn flaw(older: &Self, rest: &Self) -> Option<String> {
         let mut money = BTreeMap::<(i16, &str), Decimal>::new();
         for (key, line) in older.0.iter().chain(&rest.0) {
-            if matches!(key.rows.as_str(), "older transactions" | "newer transactions")
-                && !line.hash.is_empty()
-            {
+            if matches!(key.rows.as_str(), OLDER | "newer transactions") {
                 *money.entry((key.slot, &key.currency)).or_default() += line.money;
             } else if key.rows == "balances" {
                 *money.entry((key.slot, &key.currency)).or_default() -= line.money;
@@ -136,14 +135,31 @@ mod tests {
     }
 
     #[test]
-    fn late_transactions_and_books_that_do_not_add_up_are_flaws() {
+    fn older_transactions_that_come_or_go_later_are_seen_by_their_number() {
+        let older = digest(&[
+            ("older transactions", 7, "USD", 2, "5", 70),
+            ("older transactions", 7, "EUR", 1, "6", 5),
+            ("balances", 7, "EUR", 1, "6", 5),
+        ]);
+        for (now, found) in [
+            (vec![(7, 3)], None),
+            (vec![(7, 4)], Some((7, 1))),
+            (vec![(7, 1)], Some((7, -2))),
+            (vec![], Some((7, -3))),
+            (vec![(7, 3), (8, 1)], Some((8, 1))),
+        ] {
+            assert_eq!(older.recount(now.iter().copied().collect()), found, "{now:?}");
+        }
+    }
+
+    #[test]
+    fn books_that_do_not_add_up_are_a_flaw() {
         let older = digest(&[
             ("older transactions", 7, "USD", 2, "5", 70),
             ("older transactions", 7, "EUR", 1, "6", 5),
         ]);
-        let rest = |late: i64, usd| {
+        let rest = |usd| {
             digest(&[
-                ("older transactions", 7, "", 3 + late, "", 0),
                 ("newer transactions", 7, "USD", 1, "8", -20),
                 ("newer transactions", 8, "USD", 1, "8", 1),
                 ("balances", 7, "USD", 1, "9", usd),
@@ -152,10 +168,8 @@ mod tests {
                 ("users", 7, "", 1, "3", 0),
             ])
         };
-        assert_eq!(Digest::late(&older, &rest(0, 50)), None);
-        assert_eq!(Digest::flaw(&older, &rest(0, 50)), None);
-        assert!(Digest::late(&older, &rest(1, 50)).unwrap().contains("slot 7: 1 transactions"));
-        assert!(Digest::flaw(&older, &rest(0, 49)).unwrap().contains("differ by 1"));
-        assert_eq!(older.rows() + rest(0, 50).rows(), 3 + 6);
+        assert_eq!(Digest::flaw(&older, &rest(50)), None);
+        assert!(Digest::flaw(&older, &rest(49)).unwrap().contains("differ by 1"));
+        assert_eq!(older.rows() + rest(50).rows(), 3 + 6);
     }
 }

@@ -5,6 +5,7 @@
 //! transaction that brings their last rows, once both sides were compared. So there is no moment with two owners, and
 //! none in which an owner lacks a row. Whatever goes wrong in between is an error here, and is undone by `recovery`.
 
+use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
 use picopay_shared::id::TransactionId;
@@ -16,12 +17,19 @@ use super::owner::{OwnerRow, State};
 use super::purge;
 use super::side::Side;
 use super::step::{Step, Watcher};
+use super::tally::Tally;
 use super::{Figures, Limits, MoveError};
 
 /// Transactions younger than this are left for the pause. An id is made under the fence, at most a flight of statements
 /// (1.5 s) before its COMMIT, by the clock of a node; the rest is room for that clock to differ from the primary's. One
 /// that differs by more is found out before anything changes hands.
 const TAIL: Duration = Duration::from_secs(5);
+
+const COPY_OLDER_OUT: &str = include_str!("../sql/mover/copy_older_out.sql");
+
+/// How much faster than it was copied a copy is read back: to give a row away costs less than half of what it takes to put one
+/// in.
+const READ_BACK: NonZeroU32 = NonZeroU32::new(2).unwrap();
 
 /// Why a handover was broken off.
 #[derive(Debug, thiserror::Error)]
@@ -89,16 +97,16 @@ impl Handover<'_> {
         purge::delete(self.target, self.slots, &super::step::Unwatched).await?;
         let bound = self.set_scope().await?;
         self.watcher.reached(Step::Copy).await;
-        self.copy_older().await?;
+        let sent = self.copy_older().await?;
         self.watcher.reached(Step::Compare).await;
-        let older = self.compare_older(bound).await?;
+        let older = self.compare_older(sent).await?;
         self.watcher.rows(older.rows());
         let copy = started.elapsed();
         self.watcher.reached(Step::Lock).await;
         self.lock_import(&epochs).await?;
         self.watcher.reached(Step::Release).await;
         let paused = self.release(&epochs).await?;
-        let rest = self.within_budget(paused, self.bring_rest(bound, &older)).await?;
+        let rest = self.within_budget(paused, Box::pin(self.bring_rest(bound, &older))).await?;
         self.watcher.reached(Step::Take).await;
         if paused.elapsed() > self.limits.pause_budget {
             return Err(Stop::OverBudget(self.limits.pause_budget));
@@ -135,45 +143,40 @@ impl Handover<'_> {
         let now_ms: i64 = self.source.database.query_one(now, &[]).await?.get(0);
         let tail_ms = i64::try_from(TAIL.as_millis()).expect("a few seconds");
         let bound = TransactionId::first_at(now_ms - tail_ms).as_uuid();
-        self.source.database.query(include_str!("../sql/mover/scope.sql"), &[&self.slots, &bound]).await?;
+        for side in [self.source, self.target] {
+            side.database.query(include_str!("../sql/mover/scope.sql"), &[&self.slots, &bound]).await?;
+        }
         Ok(bound)
     }
 
-    /// Users and older transactions, as of one moment, in one database transaction of the target's. The source's stays at
-    /// that moment until both were compared: what comes late is no difference, and is found in the pause.
-    async fn copy_older(&self) -> Result<(), Stop> {
+    /// Users and older transactions, as of one moment, in one database transaction of the target's. Gives what the
+    /// transactions come to, as they left the source.
+    async fn copy_older(&self) -> Result<Tally, Stop> {
         let (source, target) = (&self.source.database, &self.target.database);
+        let (pace, mut sent) = (self.limits.rows_per_second, Tally::default());
         // One moment, or a transaction could come whose user was made after the users had been copied.
         source.execute_all("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
         self.target.begin_copy().await?;
-        source
-            .copy_into(
-                include_str!("../sql/mover/copy_users_out.sql"),
-                target,
-                include_str!("../sql/mover/copy_users_in.sql"),
-                self.limits.rows_per_second,
-            )
-            .await?;
-        source
-            .copy_into(
-                include_str!("../sql/mover/copy_older_out.sql"),
-                target,
-                include_str!("../sql/mover/copy_transactions_in.sql"),
-                self.limits.rows_per_second,
-            )
-            .await?;
+        let (from, into) =
+            (include_str!("../sql/mover/copy_users_out.sql"), include_str!("../sql/mover/copy_users_in.sql"));
+        source.copy_into(from, target, into, pace, |_| ()).await?;
+        let into = include_str!("../sql/mover/copy_transactions_in.sql");
+        source.copy_into(COPY_OLDER_OUT, target, into, pace, |row| sent.take(row)).await?;
         target.commit().await?;
-        Ok(())
+        source.execute_all("COMMIT").await?;
+        Ok(sent)
     }
 
-    /// One side after the other: nobody waits for it, and both at once leave charges nothing of two cores for a tenth of a
-    /// second.
-    async fn compare_older(&self, bound: Uuid) -> Result<Digest, Stop> {
-        let source = Digest::of_older(&self.source.database, self.slots, bound).await?;
-        let target = Digest::of_older(&self.target.database, self.slots, bound).await?;
-        self.source.database.execute_all("COMMIT").await?;
-        match Digest::difference(&source, &target) {
-            None => Ok(source),
+    /// Reads back what was copied.
+    async fn compare_older(&self, sent: Tally) -> Result<Digest, Stop> {
+        let pace = self.limits.rows_per_second.map(|pace| pace.saturating_mul(READ_BACK));
+        let mut kept = Tally::default();
+        self.target.database.copy_out(COPY_OLDER_OUT, pace, |row| kept.take(row)).await?;
+        let (Some(sent), Some(kept)) = (sent.into_digest(), kept.into_digest()) else {
+            return Err(Stop::Unequal("a copy had something that is no row of a transaction".to_owned()));
+        };
+        match Digest::difference(&sent, &kept) {
+            None => Ok(sent),
             Some(difference) => Err(Stop::Unequal(difference)),
         }
     }
@@ -236,19 +239,29 @@ impl Handover<'_> {
                 include_str!("../sql/mover/copy_refund_totals_in.sql"),
             ),
         ];
-        source.copy_into(users.0, target, users.1, None).await?;
+        source.copy_into(users.0, target, users.1, None, |_| ()).await?;
         target.execute(include_str!("../sql/mover/add_moved_users.sql"), &[]).await?;
         for (from, into) in [transactions, balances, refund_totals] {
-            source.copy_into(from, target, into, None).await?;
+            source.copy_into(from, target, into, None, |_| ()).await?;
         }
         self.watcher.reached(Step::Verify).await;
-        let (source, target) = futures_util::try_join!(
+        let (source_now, source, target_now, target) = futures_util::try_join!(
+            Digest::count_older(source, self.slots, bound),
             Digest::of_rest(source, self.slots, bound),
+            Digest::count_older(target, self.slots, bound),
             Digest::of_rest(target, self.slots, bound),
         )?;
-        // First: what came late is at the source only, and would be told as a difference.
-        if let Some(late) = Digest::late(older, &source) {
-            return Err(Stop::Late(late));
+        // Older transactions cannot change, but one of them could have come late.
+        if let Some((slot, late)) = older.recount(source_now) {
+            return Err(Stop::Late(format!(
+                "slot {slot}: {late} transactions came with an id that was older than it should be: is the clock of a node \
+                 behind that of its primary?"
+            )));
+        }
+        if let Some((slot, more)) = older.recount(target_now) {
+            return Err(Stop::Unequal(format!(
+                "slot {slot}: the target has {more:+} transactions since its copy was compared"
+            )));
         }
         match Digest::difference(&source, &target).or_else(|| Digest::flaw(older, &source)) {
             None => Ok(source),

@@ -1,3 +1,4 @@
+-- `tally.rs` counts on the order of the columns.
 COPY (
     SELECT slot, user_id, id, idempotency_key, fingerprint, created_at, amount, balance_after, kind, currency, refusal,
            request_id, charge_id, remaining, reference, metadata

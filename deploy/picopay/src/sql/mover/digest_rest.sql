@@ -1,13 +1,7 @@
--- Everything but the older transactions, which are counted only: they cannot change, but one of them could have come late.
--- Of each row the hash; of transactions what they come to, and of balances what they are.
+-- Everything but the older transactions. Of each row the hash; of transactions what they come to, and of balances what they are.
 SELECT 'users', slot, '', count(*), sum(hash_record_extended(u, 0))::text, 0::numeric
 FROM users u
 WHERE slot = ANY ($1::smallint[])
-GROUP BY slot
-UNION ALL
-SELECT 'older transactions', slot, '', count(*), '', 0
-FROM transactions
-WHERE slot = ANY ($1::smallint[]) AND id < $2
 GROUP BY slot
 UNION ALL
 SELECT 'newer transactions', slot, currency, count(*), sum(hash_record_extended(ROW(
