@@ -29,7 +29,7 @@ const COPY_OLDER_OUT: &str = include_str!("../sql/mover/copy_older_out.sql");
 
 /// How much faster than it was copied a copy is read back: to give a row away costs less than half of what it takes to put one
 /// in.
-const READ_BACK: NonZeroU32 = NonZeroU32::new(2).unwrap();
+const READ_BACK: NonZeroU32 = NonZeroU32::new(4).unwrap();
 
 /// Why a handover was broken off.
 #[derive(Debug, thiserror::Error)]
