@@ -29,6 +29,8 @@ pub(crate) mod history;
 
 pub(crate) mod wal_files;
 
+pub(crate) mod write_back;
+
 pub mod mix;
 use mix::Mix;
 

@@ -18,9 +18,9 @@ use picopay_shared::slot::{SLOT_COUNT, UserId};
 
 use crate::arrivals::Spacing;
 use crate::bench::history;
-use crate::bench::stand::{Stand, keep_writing_back};
+use crate::bench::stand::Stand;
 use crate::bench::summary::rounded;
-use crate::bench::wal_files;
+use crate::bench::{wal_files, write_back};
 use crate::chaos::audit::wait_for_replicas;
 use crate::findings::{Findings, Promise};
 use crate::run::{self, Plan, Rhythm, Stop};
@@ -59,6 +59,9 @@ use summary::Summary;
 /// Shards before, of which the first is emptied in the end.
 const SHARDS: usize = 2;
 const EMPTIED: &str = "shard-1";
+
+/// Room for all that a shard has when another one was emptied into it.
+const BUFFERS: &str = "1GB";
 
 /// The share of saturation that is offered: growing begins before there is no room.
 const OFFERED: f64 = 1.0 / 3.0;
@@ -141,7 +144,7 @@ impl Grow {
         let plan = self.plan(&stand, rate);
         let mut load = Load::start(plan.clone(), shared.clone(), self.scale.pace.users, old_charges);
         let grown = self.grow(&stand, &mut load, &shared, began, stop);
-        let grown = tokio::select! { grown = grown => grown, Err(error) = keep_writing_back() => Err(error) };
+        let grown = tokio::select! { grown = grown => grown, Err(error) = write_back::keep_up(&stand.cluster) => Err(error) };
         load.enter(Stage::After);
         tokio::time::sleep(CALM).await;
         let (dropped, waiting) = load.finish().await?;
@@ -285,7 +288,10 @@ impl Grow {
     }
 
     fn spec(&self) -> ClusterSpec {
-        let spec = ClusterSpec::default().with_shards(SHARDS);
+        let spec = ClusterSpec::default()
+            .with_shards(SHARDS)
+            .with_primary_setting("shared_buffers", BUFFERS)
+            .with_replica_setting("shared_buffers", BUFFERS);
         match self.broken {
             None => spec,
             Some(broken) => spec

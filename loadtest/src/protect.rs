@@ -18,8 +18,9 @@ use crate::bench::cpu::Memory;
 use crate::bench::median;
 use crate::bench::mix::Mix;
 use crate::bench::pace::Pace;
-use crate::bench::stand::{Load, Stand, write_back};
+use crate::bench::stand::{Load, Stand};
 use crate::bench::summary::rounded;
+use crate::bench::write_back;
 use crate::run::{Measured, Rhythm, Stop};
 use crate::tally::Errors;
 
@@ -196,10 +197,10 @@ impl Protect {
         stop: &Stop,
     ) -> anyhow::Result<Frozen> {
         let load = self.load(open(saturation * CALM), CONNECTIONS);
-        write_back().await?;
+        write_back::all().await?;
         let without = stand.count(&load, stop, |_| {}).await?;
         let last_of_warmup = load.warmup.as_secs().saturating_sub(1);
-        write_back().await?;
+        write_back::all().await?;
         let with = stand
             .count(&load, stop, |second| {
                 if second.index == last_of_warmup {

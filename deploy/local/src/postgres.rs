@@ -49,7 +49,7 @@ max_connections = 100
 
 # Room for the rows of some million charges: a replica that has to make room in the middle of its replay writes its
 # control file each time, and holds up the primary's commits meanwhile. Memory that is not used is not taken.
-shared_buffers = 1GB
+shared_buffers = 512MB
 
 # An acknowledged charge is on disk. Also here: a speed that was measured without it would be no measurement.
 fsync = on

@@ -1,6 +1,5 @@
 //! A cluster on the test stand: started, filled with users, loaded, and in the end proven.
 
-use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,7 +16,7 @@ use super::cpu::{ByRole, CpuTimes, Processes};
 use super::mix::Mix;
 use super::pace::Pace;
 use super::summary::rounded;
-use super::wal_files;
+use super::{wal_files, write_back};
 use crate::acks::{AckFile, AckSinks};
 use crate::cluster_view;
 use crate::http_client::target::Target;
@@ -184,7 +183,7 @@ impl Stand {
             primary.batch_execute("VACUUM ANALYZE").await?;
         }
         wal_files::recycle(&self.cluster).await?;
-        write_back().await
+        write_back::all().await
     }
 
     /// A superuser's connection to each primary.
@@ -410,21 +409,6 @@ fn figures(measured: &Measured, plan: &Plan, spent: CpuTimes, written: Written, 
         began_s,
         seconds: seconds.iter().map(|second| second.achieved).collect(),
         warmup_s,
-    }
-}
-
-/// Has the kernel write what was changed so far. It would do so half a minute later, up to 300 MB at once, while every COMMIT
-/// waits for the same disk a tenth of a second: in the middle of another measurement than the one that is to blame.
-pub async fn write_back() -> anyhow::Result<()> {
-    Ok(tokio::task::spawn_blocking(nix::unistd::sync).await?)
-}
-
-/// Has it write every second, for as long as this is awaited. A growth changes 700 MB in half a minute, and charges waited for
-/// 0.6 s when the kernel wrote it all. An operator has `vm.dirty_background_bytes` for that, which is the whole machine's.
-pub async fn keep_writing_back() -> anyhow::Result<Infallible> {
-    loop {
-        tokio::time::sleep(Duration::from_millis(250)).await;
-        write_back().await?;
     }
 }
 

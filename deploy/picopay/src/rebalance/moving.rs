@@ -25,7 +25,7 @@ use crate::slot_runs::SlotRuns;
 /// Rows a second. Two cores that serve charges too reach some 60,000 with it, the handovers between two copies included. Without
 /// it the copy takes what charges need: in `make grow`, those of users who did not move had a p99 of 96 and 81 ms while slots
 /// moved, and of 39 and 70 with it (one run each).
-const THROTTLE: &str = "85000";
+const THROTTLE: &str = "75000";
 
 /// No copy is slower than this: what comes meanwhile is left for the pause, and the longer the copy of a large slot, the less
 /// that fits its budget. A lower rate is kept by the wait after each batch.
