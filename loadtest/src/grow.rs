@@ -247,6 +247,8 @@ impl Grow {
         load.enter(Stage::Adding);
         let added = cluster.add_shard().await?;
         wal_files::make_of(added, self.scale.new_wal_files).await?;
+        // A hundred megabytes of new servers, which the kernel would write half a minute later: in the middle of a move.
+        write_back::all().await?;
         let added = added.name().to_owned();
         let all: Vec<String> = cluster.shards().iter().map(|shard| shard.name().to_owned()).collect();
         tell(began, &format!("{added} is a member, and owns no slot"));

@@ -27,8 +27,7 @@ const TAIL: Duration = Duration::from_secs(5);
 
 const COPY_OLDER_OUT: &str = include_str!("../sql/mover/copy_older_out.sql");
 
-/// How much faster than it was copied a copy is read back: to give a row away costs less than half of what it takes to put one
-/// in.
+/// How much faster than it was copied a copy is read back: a row takes a quarter of the work then, at one database alone.
 const READ_BACK: NonZeroU32 = NonZeroU32::new(4).unwrap();
 
 /// Why a handover was broken off.

@@ -11,7 +11,7 @@ pub enum Step {
     Clean,
     /// Users and older transactions are copied, while charges go on.
     Copy,
-    /// The copy is compared.
+    /// The copy is read back and compared.
     Compare,
     /// The target's rows are locked, so that nobody else ends or aborts this import.
     Lock,
