@@ -1,7 +1,6 @@
-//! What servers have changed goes to disk bit by bit, not when the kernel finds that it is half a minute old.
-//!
-//! Left alone it writes 700 MB of a growth at once, and every commit of the machine waits for 0.6 s. An operator has
-//! `vm.dirty_background_bytes` against that, which is the whole machine's and not a load test's to change.
+//! What servers have changed goes to disk bit by bit, not all at once when the kernel finds that it is half a minute old, while
+//! every commit waits. An operator has `vm.dirty_background_bytes` against that, which is the whole machine's and not a load
+//! test's to change.
 
 use std::convert::Infallible;
 use std::fs::{self, File};
@@ -30,8 +29,8 @@ pub async fn all() -> anyhow::Result<()> {
     Ok(spawn_blocking(nix::unistd::sync).await?)
 }
 
-/// Has the tables and indexes of a cluster written for as long as this is awaited, and waits for none of it. (`sync` would end
-/// the file system's transaction each time, for which every other write waits: a p99 of 112 ms while slots moved, and 60 without.)
+/// Has the tables and indexes of a cluster written for as long as this is awaited, and waits for none of it. (`sync` does,
+/// and every other write with it.)
 pub async fn keep_up(cluster: &LocalCluster) -> anyhow::Result<Infallible> {
     let mut folders = Vec::new();
     loop {

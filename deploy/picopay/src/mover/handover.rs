@@ -149,7 +149,7 @@ impl Handover<'_> {
     }
 
     /// Users and older transactions, as of one moment, in one database transaction of the target's. Gives what the
-    /// transactions come to, as they left the source.
+    /// transactions come to, as they came from the source.
     async fn copy_older(&self) -> Result<Tally, Stop> {
         let (source, target) = (&self.source.database, &self.target.database);
         let (pace, mut sent) = (self.limits.rows_per_second, Tally::default());
@@ -172,7 +172,10 @@ impl Handover<'_> {
         let mut kept = Tally::default();
         self.target.database.copy_out(COPY_OLDER_OUT, pace, |row| kept.take(row)).await?;
         let (Some(sent), Some(kept)) = (sent.into_digest(), kept.into_digest()) else {
-            return Err(Stop::Unequal("a copy had something that is no row of a transaction".to_owned()));
+            return Err(Stop::Unequal(format!(
+                "a copy from {} to {} had something that is no row of a transaction",
+                self.source.name, self.target.name
+            )));
         };
         match Digest::difference(&sent, &kept) {
             None => Ok(sent),
@@ -251,11 +254,19 @@ impl Handover<'_> {
             Digest::of_rest(target, self.slots, bound),
         )?;
         // Older transactions cannot change, but one of them could have come late.
-        if let Some((slot, late)) = older.recount(source_now) {
-            return Err(Stop::Late(format!(
-                "slot {slot}: {late} transactions came with an id that was older than it should be: is the clock of a node \
-                 behind that of its primary?"
-            )));
+        match older.recount(source_now) {
+            Some((slot, late @ 1..)) => {
+                return Err(Stop::Late(format!(
+                    "slot {slot}: {late} transactions came with an id that was older than it should be: is the clock of a \
+                     node behind that of its primary?"
+                )));
+            }
+            Some((slot, more)) => {
+                return Err(Stop::Unequal(format!(
+                    "slot {slot}: the source has {more} transactions since they were copied"
+                )));
+            }
+            None => {}
         }
         if let Some((slot, more)) = older.recount(target_now) {
             return Err(Stop::Unequal(format!(

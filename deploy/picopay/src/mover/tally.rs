@@ -1,5 +1,5 @@
-//! Adds up the rows of a binary COPY as they pass, into a [`Digest`]: so a copy is compared without the source reading its
-//! rows a second time, and the target by giving them back.
+//! Adds up the rows of a binary COPY as they come by, into a [`Digest`]: what came from the source, and then what the target
+//! gives back. So the source reads its rows once.
 //!
 //! The format: <https://www.postgresql.org/docs/current/sql-copy.html>, "Binary Format".
 
@@ -15,6 +15,8 @@ use super::digest::Digest;
 const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 /// The number of fields that ends a copy.
 const END: i16 = -1;
+/// The length of a field that is NULL.
+const NULL: i32 = -1;
 
 /// Where the columns are that are looked at, in `copy_older_out.sql`.
 const SLOT: usize = 0;
@@ -29,6 +31,7 @@ const COLUMNS: usize = 16;
 #[derive(Debug, Default)]
 pub struct Tally {
     has_begun: bool,
+    has_ended: bool,
     is_unreadable: bool,
     /// By slot, for each currency.
     sums: BTreeMap<i16, Vec<(String, Sum)>>,
@@ -54,7 +57,7 @@ impl Tally {
         }
     }
 
-    /// The digest, unless there was something that is no row of a transaction.
+    /// The digest, unless there was something that is no row of a transaction, or the end is missing.
     pub fn into_digest(self) -> Option<Digest> {
         let mut digest = Digest::default();
         for (slot, sums) in self.sums {
@@ -62,23 +65,24 @@ impl Tally {
                 digest.add_older(slot, currency, count, hash, money);
             }
         }
-        (!self.is_unreadable).then_some(digest)
+        (self.has_ended && !self.is_unreadable).then_some(digest)
     }
 
     fn take_row(&mut self, rest: &mut &[u8]) -> Option<()> {
         let row = *rest;
         let columns = i16::from_be_bytes(take(rest)?);
-        if columns == END && rest.is_empty() {
-            return Some(());
+        if columns == END {
+            self.has_ended = true;
+            return rest.is_empty().then_some(());
         }
-        let mut fields: [Option<&[u8]>; COLUMNS] = [None; COLUMNS];
-        if usize::try_from(columns) != Ok(COLUMNS) {
+        if self.has_ended || usize::try_from(columns) != Ok(COLUMNS) {
             return None;
         }
+        let mut fields: [Option<&[u8]>; COLUMNS] = [None; COLUMNS];
         for field in &mut fields {
-            // A NULL has the length -1.
-            if let Ok(length) = usize::try_from(i32::from_be_bytes(take(rest)?)) {
-                *field = Some(rest.split_off(..length)?);
+            let length = i32::from_be_bytes(take(rest)?);
+            if length != NULL {
+                *field = Some(rest.split_off(..usize::try_from(length).ok()?)?);
             }
         }
         let row = &row[..row.len() - rest.len()];
@@ -129,19 +133,35 @@ mod tests {
         fields[REFUSAL] = refusal.map(str::as_bytes);
         let mut row = i16::try_from(COLUMNS).unwrap().to_be_bytes().to_vec();
         for field in fields {
-            let length = field.map_or(-1, |bytes| i32::try_from(bytes.len()).unwrap());
+            let length = field.map_or(NULL, |bytes| i32::try_from(bytes.len()).unwrap());
             row.extend(length.to_be_bytes());
             row.extend(field.unwrap_or_default());
         }
         row
     }
 
+    /// Of a copy that comes in these messages, header and all.
     fn digest_of(messages: &[&[u8]]) -> Option<Digest> {
         let mut tally = Tally::default();
         for message in messages {
             tally.take(message);
         }
         tally.into_digest()
+    }
+
+    /// Of a copy of this, with header and end.
+    fn digest_within(rows: &[u8]) -> Option<Digest> {
+        digest_of(&[HEADER, rows, &END.to_be_bytes()])
+    }
+
+    #[test]
+    fn the_columns_are_where_the_statement_has_them() {
+        let sql = include_str!("../sql/mover/copy_older_out.sql");
+        let list = sql.split_once("SELECT").unwrap().1.split_once("FROM").unwrap().0;
+        let columns: Vec<&str> = list.split(',').map(str::trim).collect();
+        assert_eq!(columns.len(), COLUMNS);
+        let looked_at = [SLOT, AMOUNT, KIND, CURRENCY, REFUSAL].map(|place| columns[place]);
+        assert_eq!(looked_at, ["slot", "amount", "kind", "currency", "refusal"]);
     }
 
     #[test]
@@ -173,11 +193,11 @@ mod tests {
     #[test]
     fn one_bit_anywhere_makes_another_digest() {
         let mut row = row(7, 500, "topup", "USD", None);
-        let before = digest_of(&[HEADER, &row]);
+        let before = digest_within(&row);
         assert!(before.is_some());
         for place in 0..row.len() {
             row[place] ^= 1;
-            assert_ne!(digest_of(&[HEADER, &row]), before, "byte {place}");
+            assert_ne!(digest_within(&row), before, "byte {place}");
             row[place] ^= 1;
         }
     }
@@ -185,10 +205,15 @@ mod tests {
     #[test]
     fn what_is_no_row_of_a_transaction_has_no_digest() {
         let good = row(7, 500, "topup", "USD", None);
+        assert!(digest_within(&good).is_some());
         let fewer = [&[0, 15][..], &good[2..]].concat();
-        for bad in [&good[..good.len() - 1], &good[..1], &fewer, &[HEADER, &good].concat()] {
-            assert_eq!(digest_of(&[HEADER, bad]), None, "{bad:?}");
+        let negative = [&good[..2], &(-2_i32).to_be_bytes(), &good[2 + 4 + 2..]].concat();
+        let after_the_end = [&END.to_be_bytes()[..], &good].concat();
+        for bad in [&good[..good.len() - 1], &good[..1], &fewer, &negative, &after_the_end, HEADER] {
+            assert_eq!(digest_within(bad), None, "{bad:?}");
         }
-        assert_eq!(digest_of(&[&good]), None, "no header");
+        assert_eq!(digest_of(&[&good, &END.to_be_bytes()]), None, "no header");
+        assert_eq!(digest_of(&[HEADER, &good]), None, "no end");
+        assert_eq!(digest_of(&[]), None, "nothing");
     }
 }

@@ -22,13 +22,14 @@ use crate::output::OutputArgs;
 use crate::ownership::Ownership;
 use crate::slot_runs::SlotRuns;
 
-/// Rows a second. Two cores that serve charges too reach some 60,000 with it, the handovers between two copies included. Without
-/// it the copy takes what charges need: in `make grow`, those of users who did not move had a p99 of 96 and 81 ms while slots
-/// moved, and of 39 and 70 with it (one run each).
+/// Rows a second. Two cores that serve charges too reach some 54,000 with it, the handovers between two copies included. A
+/// faster copy takes what charges need: without a limit, those of users who did not move had a p99 of 96 and 81 ms where a copy
+/// at 100,000 left them 39 and 70 (`make grow`, one run each).
 const THROTTLE: &str = "75000";
 
-/// No copy is slower than this: what comes meanwhile is left for the pause, and the longer the copy of a large slot, the less
-/// that fits its budget. A lower rate is kept by the wait after each batch.
+/// No copy is slower than this, and none is read back at less than four times of it: what comes meanwhile is left for the
+/// pause, and the longer the copy of a large slot, the less that fits its budget. A lower rate is kept by the wait after each
+/// batch.
 const COPY_AT_LEAST: NonZeroU32 = NonZeroU32::new(60_000).unwrap();
 
 /// What every command that moves slots takes.
@@ -48,7 +49,7 @@ pub struct MoveArgs {
     /// How long the writes of a batch's users may be held up; a batch that takes longer stays, and is tried again in halves
     #[arg(long, value_name = "TIME", default_value = "500ms", value_parser = pause_budget)]
     pause_budget: Duration,
-    /// Copy no more than this many rows a second, for each move at once
+    /// Copy no more than this many rows a second, on the average of a batch, for each move at once
     #[arg(long, value_name = "ROWS", default_value = THROTTLE)]
     throttle: NonZeroU32,
 }

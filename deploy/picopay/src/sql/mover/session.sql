@@ -10,4 +10,5 @@ SET tcp_keepalives_interval = 2;
 SET tcp_keepalives_count = 3;
 SET jit = off;
 SET enable_seqscan = off;
-SET enable_sort = off
+SET enable_sort = off;
+SET enable_incremental_sort = off
