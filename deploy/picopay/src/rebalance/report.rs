@@ -12,7 +12,7 @@ use super::plan::{Holdings, Move};
 use crate::output;
 use crate::slot_runs::SlotRuns;
 
-/// Rows a second that an estimate goes by: somewhat less than the 56,500 to 64,500 that `make grow` moved on two cores, with
+/// Rows a second that an estimate goes by: somewhat less than the 53,000 to 57,300 that `make grow` moved on two cores, with
 /// their load and the load test on them. The bar shows what is true here.
 const ASSUMED_ROWS_PER_SECOND: u32 = 50_000;
 
