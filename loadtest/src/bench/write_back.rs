@@ -21,7 +21,8 @@ const PAUSE: Duration = Duration::from_millis(250);
 const LARGE: u64 = 1 << 20;
 
 /// Where the tables and indexes of a database are.
-const FOLDER: &str = "SELECT current_setting('data_directory') || '/base/' || oid FROM pg_database WHERE datname = current_database()";
+const FOLDER: &str = "\
+    SELECT current_setting('data_directory') || '/base/' || oid FROM pg_database WHERE datname = current_database()";
 
 /// Has everything written that was changed so far, and waits for it. The kernel would do so in the middle of another measurement
 /// than the one that is to blame.
@@ -32,7 +33,8 @@ pub async fn all() -> anyhow::Result<()> {
 /// Has the tables and indexes of a cluster written for as long as this is awaited, and waits for none of it. (`sync` does,
 /// and every other write with it.)
 pub async fn keep_up(cluster: &LocalCluster) -> anyhow::Result<Infallible> {
-    let mut folders = Vec::new();
+    let mut folders =
+        folders_of(&cluster.shards()).await.context("servers do not say where their files are")?;
     loop {
         sleep(PAUSE).await;
         let shards = cluster.shards();

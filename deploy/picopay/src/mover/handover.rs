@@ -261,9 +261,10 @@ impl Handover<'_> {
                      node behind that of its primary?"
                 )));
             }
-            Some((slot, more)) => {
+            Some((slot, gone)) => {
                 return Err(Stop::Unequal(format!(
-                    "slot {slot}: the source has {more} transactions since they were copied"
+                    "slot {slot}: {} of the source's transactions are gone since they were copied",
+                    gone.unsigned_abs()
                 )));
             }
             None => {}

@@ -22,7 +22,7 @@ use crate::output::OutputArgs;
 use crate::ownership::Ownership;
 use crate::slot_runs::SlotRuns;
 
-/// Rows a second. Two cores that serve charges too reach some 54,000 with it, the handovers between two copies included. A
+/// Rows a second. Two cores that serve charges too reach some 55,000 with it, the handovers between two copies included. A
 /// faster copy takes what charges need: without a limit, those of users who did not move had a p99 of 96 and 81 ms where a copy
 /// at 100,000 left them 39 and 70 (`make grow`, one run each).
 const THROTTLE: &str = "75000";
