@@ -277,10 +277,19 @@ fn add_options(config: &mut Config, more: &str) {
     config.options(options);
 }
 
-/// Of a session that writes batches.
+/// What keeps the planner to the one good plan of a batch, whatever it believes of the tables: each row by its key.
 ///
-/// The plans are pinned: for a few hundred rows Postgres guesses hash joins and sequential scans for the
-/// `unnest` joins, and the write rate falls by two thirds. All of these joins are by primary key.
+/// For a few hundred rows it guesses hash joins and sequential scans for the `unnest` joins, and the write rate falls by
+/// two thirds. And of a table that was empty or small when it was last looked at, it believes that it still is: it reads
+/// all of it for each batch, by an index when that is the only way left, until somebody looks again. So the statements
+/// themselves (`sql/`) say what is found for what: `LATERAL`, with an `OFFSET 0` that the planner does not look through.
+pub const WRITE_PLANS: &str = "-c plan_cache_mode=force_generic_plan -c enable_hashjoin=off -c enable_mergejoin=off \
+                               -c enable_seqscan=off -c enable_memoize=off -c jit=off";
+
+/// The same for reads, which look for the rows of one user. Their first plans see values, and know which are `NULL`.
+pub const READ_PLANS: &str = "-c enable_seqscan=off -c jit=off";
+
+/// Of a session that writes batches.
 fn write_options(settings: &PostgresConfig, durability: Durability) -> String {
     let synchronous_commit = match durability {
         Durability::Replicated => "on",
@@ -288,9 +297,7 @@ fn write_options(settings: &PostgresConfig, durability: Durability) -> String {
     };
     format!(
         "-c lock_timeout={} -c statement_timeout={} -c idle_in_transaction_session_timeout={} \
-         -c synchronous_commit={synchronous_commit} -c default_transaction_isolation=read\\ committed \
-         -c plan_cache_mode=force_generic_plan -c enable_hashjoin=off -c enable_mergejoin=off \
-         -c enable_seqscan=off -c jit=off",
+         -c synchronous_commit={synchronous_commit} -c default_transaction_isolation=read\\ committed {WRITE_PLANS}",
         settings.lock_timeout.as_millis(),
         settings.statement_timeout.as_millis(),
         settings.flight_timeout.as_millis(),
@@ -300,5 +307,5 @@ fn write_options(settings: &PostgresConfig, durability: Durability) -> String {
 /// Of a session that reads. Not `default_transaction_read_only`: the check for read-write would take the primary for a
 /// replica.
 fn read_options(settings: &PostgresConfig) -> String {
-    format!("-c statement_timeout={} -c jit=off", settings.statement_timeout.as_millis())
+    format!("-c statement_timeout={} {READ_PLANS}", settings.statement_timeout.as_millis())
 }

@@ -3,7 +3,11 @@
 INSERT INTO users (slot, user_id, tag)
 SELECT w.slot, w.user_id, w.tag
 FROM unnest($1::smallint[], $2::bigint[], $3::integer[]) AS w (slot, user_id, tag)
-JOIN slot_owner o ON o.slot = w.slot AND o.state = 'owned'
+CROSS JOIN LATERAL (
+    SELECT FROM slot_owner
+    WHERE slot = w.slot AND state = 'owned'
+    OFFSET 0
+) o
 ORDER BY w.slot, w.user_id
 ON CONFLICT DO NOTHING
 RETURNING user_id

@@ -2,4 +2,8 @@
 SELECT t.user_id, t.id, t.kind, t.amount, t.currency, t.balance_after, t.idempotency_key, t.fingerprint,
        t.charge_id, t.reference, t.metadata::text, t.refusal, t.request_id, t.remaining
 FROM unnest($1::smallint[], $2::bigint[], $3::uuid[]) AS w (slot, user_id, idempotency_key)
-JOIN transactions t ON t.slot = w.slot AND t.user_id = w.user_id AND t.idempotency_key = w.idempotency_key
+CROSS JOIN LATERAL (
+    SELECT * FROM transactions
+    WHERE slot = w.slot AND user_id = w.user_id AND idempotency_key = w.idempotency_key
+    OFFSET 0
+) t

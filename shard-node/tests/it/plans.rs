@@ -1,7 +1,8 @@
-//! A transaction is found by its id among its user's thousands, not by reading all of them; and a read that asks for the
-//! owner in the same breath finds everything by its key.
+//! Rows are found by their keys, whatever the planner believes of the tables: nothing reads a whole table, nor all that a
+//! user has for one transaction of it.
 
 use picopay_local::ClusterSpec;
+use picopay_shard_node::db::{READ_PLANS, WRITE_PLANS};
 use tokio_postgres::Client;
 
 use crate::test_shard::TestShard;
@@ -93,6 +94,54 @@ async fn a_read_finds_owner_user_and_rows_by_their_keys() {
                 assert!(plan.contains(index), "{index}: {text}\n{plan}");
             }
             assert!(!plan.contains("Seq Scan"), "{text}\n{plan}");
+        }
+    }
+    shard.stop().await;
+}
+
+/// Each statement with its parameters' types.
+const OF_BATCHES: [(&str, &str); 7] = [
+    (include_str!("../../src/sql/insert_users.sql"), "smallint[], bigint[], integer[]"),
+    (include_str!("../../src/sql/lock_users.sql"), "smallint[], bigint[]"),
+    (include_str!("../../src/sql/read_balances.sql"), "smallint[], bigint[]"),
+    (include_str!("../../src/sql/read_by_keys.sql"), "smallint[], bigint[], uuid[]"),
+    (include_str!("../../src/sql/read_refunded.sql"), "smallint[], integer[], uuid[]"),
+    (include_str!("../../src/sql/read_refund_totals.sql"), "smallint[], bigint[], uuid[]"),
+    (include_str!("../../src/sql/update_balances.sql"), "smallint[], bigint[], text[], numeric[]"),
+];
+const OF_READS: [(&str, &str); 3] = [
+    (include_str!("../../src/sql/find_balances.sql"), "smallint, bigint"),
+    (include_str!("../../src/sql/find_history.sql"), "smallint, bigint, uuid, uuid, text, bigint"),
+    (include_str!("../../src/sql/find_transaction.sql"), "smallint, integer, uuid"),
+];
+
+/// What a planner may have seen last. A plan that it made then is kept until it looks again, and by then there can be
+/// millions of rows.
+#[tokio::test]
+async fn no_batch_and_no_read_takes_a_table_to_be_small() {
+    let shard = TestShard::start_with(ClusterSpec::one_shard().without_redis()).await;
+    let superuser = shard.cluster.connect_as_superuser(0).await.unwrap();
+    let a_few = "INSERT INTO users SELECT n, n, n FROM generate_series(1, 20) n;
+                 INSERT INTO balances SELECT n, n, 'USD', 1 FROM generate_series(1, 20) n;
+                 ANALYZE";
+    for seen in ["SELECT 'nothing yet'", "VACUUM ANALYZE", a_few, FILL] {
+        superuser.batch_execute("TRUNCATE users, slot_owner CASCADE").await.unwrap();
+        superuser.batch_execute(seen).await.unwrap();
+        for (options, statements) in [(WRITE_PLANS, OF_BATCHES.as_slice()), (READ_PLANS, &OF_READS)] {
+            let settings = options.replace("-c ", "; SET ");
+            superuser.batch_execute(&format!("RESET ALL {settings}")).await.unwrap();
+            for (text, types) in statements {
+                let values = vec!["NULL"; types.split(',').count()].join(", ");
+                let prepare = format!(
+                    "DEALLOCATE ALL; SET plan_cache_mode = force_generic_plan; PREPARE asked ({types}) AS {text}"
+                );
+                superuser.batch_execute(&prepare).await.unwrap();
+                let plan = explain(&superuser, &format!("EXECUTE asked ({values})")).await;
+                assert!(!plan.contains("Seq Scan"), "{seen}: {text}\n{plan}");
+                let scans = plan.matches("Index Scan").count() + plan.matches("Index Only Scan").count();
+                assert!(scans > 0, "{seen}: {text}\n{plan}");
+                assert_eq!(plan.matches("Index Cond").count(), scans, "{seen}: {text}\n{plan}");
+            }
         }
     }
     shard.stop().await;
