@@ -5,25 +5,26 @@
 
 use std::fmt;
 use std::future::poll_fn;
+use std::mem;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use futures_util::{SinkExt as _, TryStreamExt as _};
+use futures_util::{FutureExt as _, SinkExt as _, TryStreamExt as _};
 use picopay_migrations::MigrationError;
 use picopay_shared::cluster::Shard;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::timeout;
 use tokio_postgres::config::{Config, Host, TargetSessionAttrs};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{AsyncMessage, Client, Connection, NoTls, Row};
+use tokio_postgres::{AsyncMessage, Client, Connection, CopyOutStream, NoTls, Row};
 
-use crate::pace::time_for;
+use crate::pace::Pace;
 
 /// How long a command waits for a database before it gives up on it.
 #[derive(Debug, Clone, Copy)]
@@ -274,12 +275,12 @@ impl ShardDb {
         mut each: impl FnMut(&[u8]),
     ) -> Result<(), DbError> {
         let mut source = pin!(self.bounded(self.connected.client.copy_out(from), "").await?);
-        let (began, mut rows) = (Instant::now(), 0_u64);
-        while let Some(row) = self.bounded(source.try_next(), "").await? {
+        let (mut pace, mut rows) = (Pace::new(rows_per_second), 0_u64);
+        while let Some(row) = self.next_row(source.as_mut()).await? {
             each(&row);
             rows += 1;
             if rows.is_multiple_of(PACED_ROWS) {
-                keep_pace(began, rows, rows_per_second).await;
+                pace.spend(PACED_ROWS).await;
             }
         }
         Ok(())
@@ -303,15 +304,15 @@ impl ShardDb {
         let sink = target.bounded(target.connected.client.copy_in::<_, Bytes>(into), "").await?;
         let (mut source, mut sink) = (pin!(source), pin!(sink));
         let mut chunk = BytesMut::with_capacity(COPY_CHUNK);
-        let (began, mut rows) = (Instant::now(), 0);
-        while let Some(row) = self.bounded(source.try_next(), "").await? {
+        let (mut pace, mut rows) = (Pace::new(rows_per_second), 0);
+        while let Some(row) = self.next_row(source.as_mut()).await? {
             each(&row);
             chunk.extend_from_slice(&row);
             rows += 1;
             if chunk.len() > COPY_CHUNK - COPY_ROW {
                 target.bounded(sink.feed(chunk.split().freeze()), "").await?;
                 chunk.reserve(COPY_CHUNK);
-                keep_pace(began, rows, rows_per_second).await;
+                pace.spend(mem::take(&mut rows)).await;
             }
         }
         target.bounded(sink.feed(chunk.freeze()), "").await?;
@@ -341,6 +342,14 @@ impl ShardDb {
         let _ = timeout(GOODBYE_TIMEOUT, self.connected.driver).await;
     }
 
+    /// The next message of a copy. Most are there already, and then there is nothing to bound.
+    async fn next_row(&self, mut rows: Pin<&mut CopyOutStream>) -> Result<Option<Bytes>, DbError> {
+        match rows.try_next().now_or_never() {
+            Some(next) => next.map_err(|error| self.failed(&error)),
+            None => self.bounded(rows.try_next(), "").await,
+        }
+    }
+
     async fn bounded<T>(
         &self,
         statement: impl Future<Output = Result<T, tokio_postgres::Error>>,
@@ -348,15 +357,13 @@ impl ShardDb {
     ) -> Result<T, DbError> {
         let after = self.statement_timeout;
         let answered = timeout(after, statement).await;
-        answered.map_err(|_| DbError::Timeout { place: self.place.clone(), after, hint })?.map_err(|error| {
-            DbError::Failed { place: self.place.clone(), reason: reason(&error), code: error.code().cloned() }
-        })
+        answered
+            .map_err(|_| DbError::Timeout { place: self.place.clone(), after, hint })?
+            .map_err(|error| self.failed(&error))
     }
-}
 
-async fn keep_pace(began: Instant, rows: u64, rows_per_second: Option<NonZeroU32>) {
-    if let Some(pace) = rows_per_second {
-        sleep_until(began + time_for(rows, pace)).await;
+    fn failed(&self, error: &tokio_postgres::Error) -> DbError {
+        DbError::Failed { place: self.place.clone(), reason: reason(error), code: error.code().cloned() }
     }
 }
 

@@ -27,8 +27,8 @@ const TAIL: Duration = Duration::from_secs(5);
 
 const COPY_OLDER_OUT: &str = include_str!("../sql/mover/copy_older_out.sql");
 
-/// How much faster than it was copied a copy is read back: a row takes a quarter of the work then, at one database alone.
-const READ_BACK: NonZeroU32 = NonZeroU32::new(4).unwrap();
+/// How much faster than it was copied a copy is read back: a row takes a sixth of the work then, at one database alone.
+const READ_BACK: NonZeroU32 = NonZeroU32::new(6).unwrap();
 
 /// Why a handover was broken off.
 #[derive(Debug, thiserror::Error)]
@@ -140,10 +140,11 @@ impl Handover<'_> {
     async fn set_scope(&self) -> Result<Uuid, Stop> {
         let now = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint";
         let now_ms: i64 = self.source.database.query_one(now, &[]).await?.get(0);
-        let tail_ms = i64::try_from(TAIL.as_millis()).expect("a few seconds");
-        let bound = TransactionId::first_at(now_ms - tail_ms).as_uuid();
+        let since_ms = now_ms - i64::try_from(TAIL.as_millis()).expect("a few seconds");
+        let bound = TransactionId::first_at(since_ms).as_uuid();
+        let sql = include_str!("../sql/mover/scope.sql");
         for side in [self.source, self.target] {
-            side.database.query(include_str!("../sql/mover/scope.sql"), &[&self.slots, &bound]).await?;
+            side.database.query(sql, &[&self.slots, &bound, &since_ms]).await?;
         }
         Ok(bound)
     }
@@ -225,7 +226,7 @@ impl Handover<'_> {
         let (source, target) = (&self.source.database, &self.target.database);
         let [users, transactions, balances, refund_totals] = [
             (
-                include_str!("../sql/mover/copy_users_out.sql"),
+                include_str!("../sql/mover/copy_newer_users_out.sql"),
                 include_str!("../sql/mover/copy_moved_users_in.sql"),
             ),
             (
