@@ -173,7 +173,7 @@ impl Default for ShardClientConfig {
             node_idle_timeout: Duration::from_secs(20),
             lanes: 1,
             pipes: 1,
-            gather_max: Duration::from_millis(8),
+            gather_max: Duration::from_millis(20),
             batch_max: 256,
             queue_max: 4_096,
             queue_wait: Duration::from_secs(1),

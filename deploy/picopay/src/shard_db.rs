@@ -22,7 +22,7 @@ use tokio::time::timeout;
 use tokio_postgres::config::{Config, Host, TargetSessionAttrs};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{AsyncMessage, Client, Connection, CopyOutStream, NoTls, Row};
+use tokio_postgres::{AsyncMessage, Client, Connection, CopyOutStream, NoTls, Row, Statement, ToStatement};
 
 use crate::pace::Pace;
 
@@ -174,11 +174,23 @@ impl ShardDb {
         Err(DbError::Unreachable { place, reason: reasons.join("; ") })
     }
 
-    /// Runs `sql` and gives its rows.
+    /// Has the server read `sql`, for a statement that runs often.
     ///
     /// # Errors
     /// [`DbError`]; the connection is then of no more use.
-    pub async fn query(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, DbError> {
+    pub async fn prepare(&self, sql: &str) -> Result<Statement, DbError> {
+        self.bounded(self.connected.client.prepare(sql), "").await
+    }
+
+    /// Runs `sql`, a text or what [`Self::prepare`] made of one, and gives its rows.
+    ///
+    /// # Errors
+    /// [`DbError`]; the connection is then of no more use.
+    pub async fn query<T: ?Sized + ToStatement>(
+        &self,
+        sql: &T,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, DbError> {
         self.bounded(self.connected.client.query(sql, params), "").await
     }
 

@@ -102,7 +102,7 @@ impl Handover<'_> {
         self.watcher.rows(older.rows());
         let copy = started.elapsed();
         self.watcher.reached(Step::Lock).await;
-        self.lock_import(&epochs).await?;
+        self.lock_import(&epochs, bound, &older).await?;
         self.watcher.reached(Step::Release).await;
         let paused = self.release(&epochs).await?;
         let rest = self.within_budget(paused, Box::pin(self.bring_rest(bound, &older))).await?;
@@ -184,14 +184,21 @@ impl Handover<'_> {
         }
     }
 
-    /// Begins the database transaction in which the target takes the slots.
-    async fn lock_import(&self, epochs: &[i64]) -> Result<(), Stop> {
+    /// Begins the database transaction in which the target takes the slots, and makes sure that it still has what was
+    /// compared: from here on no mover and no purge changes that.
+    async fn lock_import(&self, epochs: &[i64], bound: Uuid, older: &Digest) -> Result<(), Stop> {
         self.target.begin_copy().await?;
         self.target.database.execute_all(include_str!("../sql/mover/make_moved_users.sql")).await?;
         let sql = include_str!("../sql/mover/lock_importing.sql");
         let locked =
             self.target.database.query(sql, &[&self.slots, &epochs, &self.source.name.as_str()]).await?.len();
         self.all_of_them(locked as u64, self.target, "does not import some of the slots any more")?;
+        let now = Digest::count_older(&self.target.database, self.slots, bound).await?;
+        if let Some((slot, more)) = older.recount(now) {
+            return Err(Stop::Unequal(format!(
+                "slot {slot}: the target has {more:+} transactions since its copy was compared"
+            )));
+        }
         // The copy took a while. Better to find out now than when users wait.
         self.target.check_fit().await?;
         Ok(())
@@ -248,10 +255,9 @@ impl Handover<'_> {
             source.copy_into(from, target, into, None, |_| ()).await?;
         }
         self.watcher.reached(Step::Verify).await;
-        let (source_now, source, target_now, target) = futures_util::try_join!(
+        let (source_now, source, target) = futures_util::try_join!(
             Digest::count_older(source, self.slots, bound),
             Digest::of_rest(source, self.slots, bound),
-            Digest::count_older(target, self.slots, bound),
             Digest::of_rest(target, self.slots, bound),
         )?;
         // Older transactions cannot change, but one of them could have come late.
@@ -269,11 +275,6 @@ impl Handover<'_> {
                 )));
             }
             None => {}
-        }
-        if let Some((slot, more)) = older.recount(target_now) {
-            return Err(Stop::Unequal(format!(
-                "slot {slot}: the target has {more:+} transactions since its copy was compared"
-            )));
         }
         match Digest::difference(&source, &target).or_else(|| Digest::flaw(older, &source)) {
             None => Ok(source),

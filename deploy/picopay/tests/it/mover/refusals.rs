@@ -194,8 +194,8 @@ async fn slots_whose_two_sides_differ_are_not_handed_over() {
             false,
         ),
         (Step::Compare, 1, late(4), String::new(), "slot", false),
-        (Step::Verify, 1, late(5), String::new(), "slot", true),
-        (Step::Verify, 1, format!("DELETE FROM {old}"), String::new(), "slot", true),
+        (Step::Lock, 1, late(5), String::new(), "slot", false),
+        (Step::Lock, 1, format!("DELETE FROM {old}"), String::new(), "slot", false),
         (Step::Verify, 0, by_one('+'), by_one('-'), "slot", true),
         // Before anything is copied: both sides have it, and are wrong together.
         (Step::Import, 0, by_one('+'), by_one('-'), "slot", true),
