@@ -15,7 +15,8 @@ pub struct Scale {
     pub new_wal_files: usize,
     /// The load before anything is measured.
     pub warmup: Duration,
-    /// The load before anything moves: its p99 is what later ones are held against.
+    /// The load before anything moves: its p99 is what later ones are held against. About as long as slots move, so that both
+    /// meet as many of the moments in which the machine itself is slow.
     pub before: Duration,
     /// Requests a second that are offered at most, however fast the machine is for a moment.
     pub rate_max: f64,
@@ -33,7 +34,7 @@ impl Default for Scale {
             // 1 GB: what two thirds of all rows come to until there is a checkpoint, and the charges meanwhile.
             new_wal_files: 64,
             warmup: Duration::from_secs(4),
-            before: Duration::from_secs(20),
+            before: Duration::from_secs(35),
             rate_max: f64::INFINITY,
             purge_per_second: "40000",
         }
