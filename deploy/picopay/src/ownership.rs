@@ -27,8 +27,7 @@ const COUNTED_AT_ONCE: u16 = 16;
 
 /// A count takes one core from the charges and no more, is not worth compiling, and is planned once: for some slots, by
 /// an index.
-const COUNT_SETTINGS: &str =
-    "SET max_parallel_workers_per_gather = 0; SET jit = off; SET enable_seqscan = off;
+const COUNT_SETTINGS: &str = "SET max_parallel_workers_per_gather = 0; SET jit = off; SET enable_seqscan = off; \
                               SET plan_cache_mode = force_generic_plan";
 
 /// What all shards say.

@@ -25,6 +25,10 @@ use super::{Figures, Limits, MoveError};
 /// that differs by more is found out before anything changes hands.
 const TAIL: Duration = Duration::from_secs(5);
 
+/// Users younger than this are looked for once more in the pause. One who is made has the time of the beginning, and its
+/// COMMIT may wait for a standby for long; whoever waited for longer than this makes the two sides differ.
+const TAIL_OF_USERS: Duration = Duration::from_mins(1);
+
 const COPY_OLDER_OUT: &str = include_str!("../sql/mover/copy_older_out.sql");
 
 /// How much faster than it was copied a copy is read back: a row takes a sixth of the work then, at one database alone.
@@ -140,8 +144,8 @@ impl Handover<'_> {
     async fn set_scope(&self) -> Result<Uuid, Stop> {
         let now = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint";
         let now_ms: i64 = self.source.database.query_one(now, &[]).await?.get(0);
-        let since_ms = now_ms - i64::try_from(TAIL.as_millis()).expect("a few seconds");
-        let bound = TransactionId::first_at(since_ms).as_uuid();
+        let before = |tail: Duration| now_ms - i64::try_from(tail.as_millis()).expect("a minute at most");
+        let (bound, since_ms) = (TransactionId::first_at(before(TAIL)).as_uuid(), before(TAIL_OF_USERS));
         let sql = include_str!("../sql/mover/scope.sql");
         for side in [self.source, self.target] {
             side.database.query(sql, &[&self.slots, &bound, &since_ms]).await?;

@@ -22,12 +22,12 @@ use crate::output::OutputArgs;
 use crate::ownership::Ownership;
 use crate::slot_runs::SlotRuns;
 
-/// Rows a second. Two cores that serve charges too reach some 55,000 with it, the handovers between two copies included. A
+/// Rows a second. Two cores that serve charges too reach 50,000 to 55,000 with it, the handovers between two copies included. A
 /// faster copy takes what charges need: without a limit, those of users who did not move had a p99 of 96 and 81 ms where a copy
 /// at 100,000 left them 39 and 70 (`make grow`, one run each).
-const THROTTLE: &str = "75000";
+const THROTTLE: &str = "80000";
 
-/// No copy is slower than this, and none is read back at less than four times of it: what comes meanwhile is left for the
+/// No copy is slower than this, and none is read back at less than six times of it: what comes meanwhile is left for the
 /// pause, and the longer the copy of a large slot, the less that fits its budget. A lower rate is kept by the wait after each
 /// batch.
 const COPY_AT_LEAST: NonZeroU32 = NonZeroU32::new(60_000).unwrap();
