@@ -305,7 +305,8 @@ pub async fn insert_transactions(
     Ok(())
 }
 
-/// Writes the balances of a batch. Errors when a row to update is not there, which the lock rules out.
+/// Writes the balances of a batch. A row to update that is not there would go unnoticed here; the lock
+/// of its user rules that out.
 pub async fn write_balances(
     client: &Client,
     sql: &WriteStatements,
