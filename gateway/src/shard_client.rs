@@ -5,6 +5,7 @@
 
 mod attempts;
 mod breaker;
+mod gathering;
 mod moving;
 mod pipe;
 mod queue_room;

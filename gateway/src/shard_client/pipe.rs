@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use super::attempts::{Attempt, Done, NotSent};
+use super::gathering::Gathering;
 use super::refusal_pace;
 use super::shard::Shard;
 use super::wire::{Ask, CallError};
@@ -26,16 +27,6 @@ use crate::session;
 /// is sent and the client hears for certain that nothing happened.
 const WORTH_SENDING: Duration = Duration::from_millis(20);
 
-/// A batch of at least so many shows a load under which the next one is worth waiting for. Below, a command leaves at once.
-const GATHER_FROM: usize = 3;
-/// A batch costs by itself (a commit on two machines, and a dozen wake-ups) as much CPU as ten to twenty commands, by a line
-/// through what a third of saturation and all of it cost. One of fewer than so many is worth making larger.
-const FEW: usize = 24;
-/// How much of the time that the last batch took: all of it after few commands, so that half as many batches leave. After
-/// many, a quarter spares a sixth of all CPU at half of saturation and leaves the median as it is; with a half or all of it
-/// the machine rests while clients wait.
-const GATHER_SHARE_OF_FEW: f64 = 1.0;
-const GATHER_SHARE: f64 = 0.25;
 /// How often a gathering pipe looks: the shortest that tokio's timer knows.
 const GATHER_LOOK: Duration = Duration::from_millis(1);
 
@@ -91,8 +82,7 @@ pub async fn run(shard: Arc<Shard>, end: LaneEnd<Job, Done>, number: usize, clos
         let sent = AssertUnwindSafe(run_batch(&shard, batch, number, &mut trouble)).catch_unwind().await;
         match sent {
             Ok(Taken::Refused) => tokio::time::sleep(refusal_pace::rest_after(size)).await,
-            Ok(Taken::Looked) if size >= GATHER_FROM => gather(&shard, number, size, began.elapsed()).await,
-            Ok(Taken::Looked) => {}
+            Ok(Taken::Looked) => gather(&shard, number, size, began.elapsed()).await,
             // The panic's message is in the log already; the clients of this batch hear that the outcome is unknown.
             Err(_panic) => error!(shard = shard.name, "a batch ended in a panic; the lane goes on"),
         }
@@ -136,15 +126,12 @@ impl Trouble {
     }
 }
 
-/// Lets the next batch gather, for a while that is short beside the last one. The clients that were just answered are
-/// about to ask again, and what waits already would leave without them: two half batches, one after the other, at twice
-/// the price of a whole one.
+/// Lets the next batch gather, when the last one shows a load.
 async fn gather(shard: &Shard, number: usize, size: usize, took: Duration) {
-    let lane = &shard.lanes[number];
-    let enough = (size + lane.queue_length()).min(shard.batch_max);
-    let part = if size < FEW { GATHER_SHARE_OF_FEW } else { GATHER_SHARE };
-    let until = Instant::now() + took.mul_f64(part).min(shard.gather_max);
-    while lane.queue_length() < enough && Instant::now() < until {
+    let (lane, began) = (&shard.lanes[number], Instant::now());
+    let gathering = Gathering::after(size, took, lane.queue_length(), shard.batch_max, shard.gather_max);
+    let Some(gathering) = gathering else { return };
+    while gathering.goes_on(lane.queue_length(), began.elapsed()) {
         tokio::time::sleep(GATHER_LOOK).await;
     }
 }
