@@ -1,7 +1,7 @@
--- How much of its column a value's statistics are made from. With the default of 100, the automatic ANALYZE reads and sorts 30,000
--- rows: it keeps a processor busy for most of a second, once a minute while a shard fills up or is moved, and charges wait.
--- Every statement of ours says itself what is found for what, so 3,000 rows tell the planner enough. (The largest target of a
--- table's columns counts, hence all of them; it needs no lock that a charge would wait for.)
+-- How many rows the statistics of a column are made from: 300 for each of these. With the default of 100, the automatic ANALYZE of
+-- two million transactions takes 22,700 pages and 0.23 s of CPU within 0.8 s, once a minute while a shard fills up or takes
+-- slots, and charges wait; with 10 it takes 3,700 pages and 0.02 s. Every statement of ours says itself what is found for what, so
+-- that is enough. (The largest target of a table's columns counts, hence all of them. No charge waits for this lock.)
 ALTER TABLE transactions
     ALTER COLUMN slot SET STATISTICS 10,
     ALTER COLUMN user_id SET STATISTICS 10,
