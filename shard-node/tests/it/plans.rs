@@ -147,6 +147,23 @@ async fn no_batch_and_no_read_takes_a_table_to_be_small() {
     shard.stop().await;
 }
 
+/// What a table's largest target asks for is what ANALYZE reads, so a new column without one would bring all of it back.
+#[tokio::test]
+async fn an_analyze_of_what_grows_is_short() {
+    let shard = TestShard::start_with(ClusterSpec::one_shard().without_redis()).await;
+    let superuser = shard.cluster.connect_as_superuser(0).await.unwrap();
+    let columns = "SELECT attrelid::regclass || '.' || attname, attstattarget::int FROM pg_attribute
+                   WHERE attrelid IN (SELECT conrelid FROM pg_constraint WHERE contype = 'f'
+                                      UNION SELECT confrelid FROM pg_constraint WHERE contype = 'f')
+                   AND attnum > 0 AND NOT attisdropped";
+    let columns = superuser.query(columns, &[]).await.unwrap();
+    assert!(columns.len() >= 29, "users, balances, transactions and refund_totals: {}", columns.len());
+    for column in columns {
+        assert_eq!(column.get::<_, i32>(1), 10, "{}", column.get::<_, String>(0));
+    }
+    shard.stop().await;
+}
+
 async fn explain(database: &Client, statement: &str) -> String {
     let rows = database.query(&format!("EXPLAIN {statement}"), &[]).await.unwrap();
     let lines: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
