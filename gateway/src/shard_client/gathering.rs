@@ -10,8 +10,8 @@ const FROM: usize = 3;
 /// A batch costs by itself (a commit on two machines, and a dozen wake-ups) as much CPU as ten to twenty commands, by a line
 /// through what a third of saturation and all of it cost. With so many in it, that is less than half of what it costs.
 const FEW: usize = 40;
-/// How much of the time that the last batch took, while fewer than that wait: twice that time, so that a third as many
-/// batches leave as without.
+/// How much of the time that the last batch took, while fewer than that wait: twice as long, so that a third as many batches
+/// leave as without.
 const SHARE_OF_FEW: f64 = 2.0;
 /// And while more wait: a quarter spares a sixth of all CPU at half of saturation and leaves the median as it is; with a half
 /// or all of it the machine rests while clients wait.
@@ -47,7 +47,8 @@ impl Gathering {
 
     /// Whether it goes on, with `queued` waiting now and after so long.
     pub fn goes_on(&self, queued: usize, waited: Duration) -> bool {
-        queued < self.few && waited < self.for_few || queued < self.enough && waited < self.for_more
+        let longest = if queued < self.few { self.for_few } else { self.for_more };
+        queued < self.enough && waited < longest
     }
 }
 
@@ -72,31 +73,37 @@ mod tests {
     }
 
     #[test]
-    fn few_gather_for_twice_as_long_as_the_last_batch_took_or_until_they_are_more() {
-        let gathering = after(10, 4, 5);
+    fn few_gather_for_twice_as_long_as_the_last_batch_took() {
+        let gathering = after(38, 4, 20);
         assert!(gathering.goes_on(FEW - 1, ms(7)));
         assert!(!gathering.goes_on(FEW - 1, ms(8)));
-        assert!(!gathering.goes_on(FEW, ms(1)));
     }
 
     #[test]
-    fn many_gather_for_a_quarter_of_it_or_until_all_who_were_answered_are_back() {
-        let gathering = after(100, 8, 60);
-        assert!(gathering.goes_on(159, ms(1)));
-        assert!(!gathering.goes_on(159, ms(2)));
-        assert!(!gathering.goes_on(160, ms(1)));
+    fn many_gather_for_a_quarter_of_it() {
+        let gathering = after(38, 8, 20);
+        assert!(gathering.goes_on(FEW, ms(1)));
+        assert!(!gathering.goes_on(FEW, ms(2)));
+    }
+
+    #[test]
+    fn nobody_waits_once_all_who_were_answered_are_back() {
+        assert!(after(10, 4, 0).goes_on(9, ms(1)));
+        assert!(!after(10, 4, 0).goes_on(10, ms(0)));
+        assert!(after(100, 8, 60).goes_on(159, ms(1)));
+        assert!(!after(100, 8, 60).goes_on(160, ms(1)));
     }
 
     #[test]
     fn nothing_waits_beyond_the_bound_or_a_full_batch() {
-        let slow = after(10, 500, 5);
+        let slow = after(10, 500, 15);
         assert!(slow.goes_on(20, ms(19)));
         assert!(!slow.goes_on(20, LONGEST));
         let slow = after(200, 500, 200);
         assert!(slow.goes_on(255, ms(19)));
         assert!(!slow.goes_on(256, ms(1)));
         assert!(!slow.goes_on(255, LONGEST));
-        let small = Gathering::after(4, ms(8), 0, 4, LONGEST).unwrap();
+        let small = Gathering::after(4, ms(8), 2, 4, LONGEST).unwrap();
         assert!(!small.goes_on(4, ms(0)));
         let never = Gathering::after(10, ms(4), 5, 256, Duration::ZERO).unwrap();
         assert!(!never.goes_on(0, ms(0)));
