@@ -130,7 +130,7 @@ impl Trouble {
 async fn gather(shard: &Shard, number: usize, size: usize, took: Duration) {
     let (lane, began) = (&shard.lanes[number], Instant::now());
     let gathering = Gathering::after(size, took, lane.queue_length(), shard.batch_max, shard.gather_max);
-    let Some(gathering) = gathering else { return };
+    let Some(mut gathering) = gathering else { return };
     while gathering.goes_on(lane.queue_length(), began.elapsed()) {
         tokio::time::sleep(GATHER_LOOK).await;
     }
