@@ -16,6 +16,7 @@ use tower::Service;
 use tracing::error;
 
 use crate::gateway::Gateway;
+use crate::metrics::Open;
 use crate::problem::{Code, Problem};
 use crate::request_id::{RequestId, X_REQUEST_ID};
 
@@ -34,6 +35,7 @@ impl FrontDoor {
 
     /// Answers one request. There is always an answer.
     pub async fn answer(&mut self, mut request: Request<Body>) -> Response {
+        let _open = Open::count(&self.gateway.metrics.clients.requests);
         let id = RequestId::take_or_make(request.headers());
         request.extensions_mut().insert(id.clone());
         let answering = AssertUnwindSafe(self.router.call(request)).catch_unwind();

@@ -26,14 +26,59 @@ const COMMIT_BUCKETS: [f64; 12] =
 /// Powers of two up to the most that a node takes.
 const BATCH_BUCKETS: [f64; 10] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0];
 
+/// Clients, of whom each has a connection, and one request at a time on it (HTTP/1.1).
+#[derive(Debug, Clone)]
+pub struct ClientMetrics {
+    /// Connections from clients that are open.
+    pub connections: IntGauge,
+    /// Requests that have no answer yet.
+    pub requests: IntGauge,
+}
+
+impl ClientMetrics {
+    fn new(registry: &Registry) -> Self {
+        let gauge = |name, help| {
+            let gauge = IntGauge::new(name, help).expect("a good name");
+            register(registry, &gauge);
+            gauge
+        };
+        Self {
+            connections: gauge("picopay_gateway_connections", "Connections from clients that are open."),
+            requests: gauge("picopay_gateway_requests", "Requests from clients that have no answer yet."),
+        }
+    }
+
+    /// Whether all who could ask have asked: nothing comes before one of them has an answer.
+    pub fn are_all_waiting(&self) -> bool {
+        self.requests.get() >= self.connections.get()
+    }
+}
+
+/// Counts something while it is open.
+pub struct Open(IntGauge);
+
+impl Open {
+    /// One more, until this goes away.
+    pub fn count(gauge: &IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
 /// All of them. Clones share them.
 #[derive(Debug, Clone)]
 pub struct Metrics {
     registry: Registry,
     /// Of `POST /charge`.
     pub charges: ChargeMetrics,
-    /// Connections from clients that are open.
-    pub connections: IntGauge,
+    /// Who asks.
+    pub clients: ClientMetrics,
     /// Connections closed at once because there were too many.
     pub connections_refused: IntCounter,
     /// Of requests whose slot is on its way.
@@ -134,10 +179,7 @@ impl Metrics {
                 latency,
             }
         };
-        let connections =
-            IntGauge::new("picopay_gateway_connections", "Connections from clients that are open.")
-                .expect("a good name");
-        register(&registry, &connections);
+        let clients = ClientMetrics::new(&registry);
         let connections_refused = IntCounter::new(
             "picopay_gateway_connections_refused_total",
             "Connections closed at once because connections_max were open.",
@@ -165,7 +207,7 @@ impl Metrics {
         Self {
             registry,
             charges,
-            connections,
+            clients,
             connections_refused,
             moving,
             reloads_taken: reloads.with_label_values(&["taken"]),

@@ -26,7 +26,7 @@ use tracing::{debug, info, warn};
 use self::patient_io::{PatientIo, Phase};
 use crate::config::{ENV_PREFIX, ServerConfig};
 use crate::front_door::FrontDoor;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Open};
 
 /// When the process has no file descriptor left, accepting fails at once, again and again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -87,7 +87,7 @@ pub async fn serve(
             continue;
         };
         let connection = Connection { stream, peer, place, stop: stop.clone() };
-        let open = OpenConnection::count(metrics);
+        let open = Open::count(&metrics.clients.connections);
         let (front_door, config) = (front_door.clone(), config.clone());
         connections.spawn(async move {
             let _open = open;
@@ -143,21 +143,5 @@ impl Connection {
             // The client's affair: it broke off, was too slow or spoke no HTTP.
             debug!(%peer, %error, "a connection ended early");
         }
-    }
-}
-
-/// Counts a connection while it is open.
-struct OpenConnection(prometheus::IntGauge);
-
-impl OpenConnection {
-    fn count(metrics: &Metrics) -> Self {
-        metrics.connections.inc();
-        Self(metrics.connections.clone())
-    }
-}
-
-impl Drop for OpenConnection {
-    fn drop(&mut self) {
-        self.0.dec();
     }
 }

@@ -17,21 +17,13 @@ const SHARE_OF_FEW: f64 = 2.0;
 /// or all of it the machine rests while clients wait.
 const SHARE: f64 = 0.25;
 
-/// When nobody came for so long, nobody is expected: all clients that there are have their answers from here and wait for those of
-/// other shards. Waiting for twice the time all the same cost 64 connections on 2 shards a quarter of their charges. At 1,300
-/// charges a second, 3 ms without one are one in fifty.
-const QUIET: Duration = Duration::from_millis(3);
-
 /// What a pipe waits for after a batch.
 #[derive(Debug, Clone, Copy)]
 pub struct Gathering {
     /// As many as were answered, beside those that waited meanwhile: whoever asks again is there.
     enough: usize,
-    for_few: Duration,
     for_more: Duration,
-    seen: usize,
-    /// When more than `seen` were to be seen last.
-    grew_after: Duration,
+    for_few: Duration,
 }
 
 impl Gathering {
@@ -46,20 +38,15 @@ impl Gathering {
     ) -> Option<Self> {
         (size >= FROM).then(|| Self {
             enough: (size + queued).min(batch_max),
-            for_few: took.mul_f64(SHARE_OF_FEW).min(longest),
             for_more: took.mul_f64(SHARE).min(longest),
-            seen: queued,
-            grew_after: Duration::ZERO,
+            for_few: took.mul_f64(SHARE_OF_FEW).min(longest),
         })
     }
 
-    /// Whether it goes on, with `queued` waiting now and after so long.
-    pub fn goes_on(&mut self, queued: usize, waited: Duration) -> bool {
-        if queued > self.seen {
-            (self.seen, self.grew_after) = (queued, waited);
-        }
+    /// Whether it goes on, with `queued` waiting now and after so long. It does not once all clients of the gateway wait.
+    pub fn goes_on(&self, queued: usize, waited: Duration) -> bool {
         let longest = if queued < FEW { self.for_few } else { self.for_more };
-        queued < self.enough && waited < longest && waited - self.grew_after < QUIET
+        queued < self.enough && waited < longest
     }
 }
 
@@ -83,52 +70,40 @@ mod tests {
         assert!(Gathering::after(FROM, ms(4), 0, 256, LONGEST).is_some());
     }
 
-    /// Whether it goes on when one more came just now.
-    fn goes_on(mut gathering: Gathering, queued: usize, waited: Duration) -> bool {
-        gathering.seen = queued - 1;
-        gathering.goes_on(queued, waited)
-    }
-
     #[test]
     fn few_gather_for_twice_as_long_as_the_last_batch_took() {
-        assert!(goes_on(after(38, 4, 20), FEW - 1, ms(7)));
-        assert!(!goes_on(after(38, 4, 20), FEW - 1, ms(8)));
+        let gathering = after(38, 4, 20);
+        assert!(gathering.goes_on(FEW - 1, ms(7)));
+        assert!(!gathering.goes_on(FEW - 1, ms(8)));
     }
 
     #[test]
     fn many_gather_for_a_quarter_of_it() {
-        assert!(goes_on(after(38, 8, 20), FEW, ms(1)));
-        assert!(!goes_on(after(38, 8, 20), FEW, ms(2)));
+        let gathering = after(38, 8, 20);
+        assert!(gathering.goes_on(FEW, ms(1)));
+        assert!(!gathering.goes_on(FEW, ms(2)));
     }
 
     #[test]
     fn nobody_waits_once_all_who_were_answered_are_back() {
-        assert!(goes_on(after(10, 4, 0), 9, ms(1)));
-        assert!(!goes_on(after(10, 4, 0), 10, ms(1)));
-        assert!(goes_on(after(100, 8, 60), 159, ms(1)));
-        assert!(!goes_on(after(100, 8, 60), 160, ms(1)));
-    }
-
-    #[test]
-    fn nobody_waits_for_long_when_nobody_comes() {
-        let mut gathering = after(20, 10, 5);
-        assert!(gathering.goes_on(5, ms(2)));
-        assert!(gathering.goes_on(6, ms(2)));
-        assert!(gathering.goes_on(6, ms(4)));
-        assert!(!gathering.goes_on(6, ms(5)));
-        assert!(!after(20, 10, 5).goes_on(5, QUIET));
+        assert!(after(10, 4, 0).goes_on(9, ms(1)));
+        assert!(!after(10, 4, 0).goes_on(10, ms(0)));
+        assert!(after(100, 8, 60).goes_on(159, ms(1)));
+        assert!(!after(100, 8, 60).goes_on(160, ms(1)));
     }
 
     #[test]
     fn nothing_waits_beyond_the_bound_or_a_full_batch() {
-        assert!(goes_on(after(10, 500, 15), 20, ms(19)));
-        assert!(!goes_on(after(10, 500, 15), 20, LONGEST));
-        assert!(goes_on(after(200, 500, 200), 255, ms(19)));
-        assert!(!goes_on(after(200, 500, 200), 256, ms(1)));
-        assert!(!goes_on(after(200, 500, 200), 255, LONGEST));
+        let slow = after(10, 500, 15);
+        assert!(slow.goes_on(20, ms(19)));
+        assert!(!slow.goes_on(20, LONGEST));
+        let slow = after(200, 500, 200);
+        assert!(slow.goes_on(255, ms(19)));
+        assert!(!slow.goes_on(256, ms(1)));
+        assert!(!slow.goes_on(255, LONGEST));
         let small = Gathering::after(4, ms(8), 2, 4, LONGEST).unwrap();
-        assert!(!goes_on(small, 4, ms(1)));
+        assert!(!small.goes_on(4, ms(0)));
         let never = Gathering::after(10, ms(4), 5, 256, Duration::ZERO).unwrap();
-        assert!(!goes_on(never, 1, ms(0)));
+        assert!(!never.goes_on(0, ms(0)));
     }
 }

@@ -130,8 +130,8 @@ impl Trouble {
 async fn gather(shard: &Shard, number: usize, size: usize, took: Duration) {
     let (lane, began) = (&shard.lanes[number], Instant::now());
     let gathering = Gathering::after(size, took, lane.queue_length(), shard.batch_max, shard.gather_max);
-    let Some(mut gathering) = gathering else { return };
-    while gathering.goes_on(lane.queue_length(), began.elapsed()) {
+    let Some(gathering) = gathering else { return };
+    while gathering.goes_on(lane.queue_length(), began.elapsed()) && !shard.clients.are_all_waiting() {
         tokio::time::sleep(GATHER_LOOK).await;
     }
 }

@@ -28,7 +28,7 @@ use super::queue_room::QueueRoom;
 use super::wire::{Ask, CallError, Nodes};
 use super::{SOON, ShardError, refusal_pace};
 use crate::config::ShardClientConfig;
-use crate::metrics::{Metrics, ShardMetrics};
+use crate::metrics::{ClientMetrics, Metrics, ShardMetrics};
 
 /// Before the gateway's own retry: a restarted node or a new connection needs a moment. Random up to twice this.
 const RETRY_PAUSE: Duration = Duration::from_millis(25);
@@ -51,6 +51,7 @@ pub struct Shard {
     readers: Semaphore,
     status: ArcSwap<ShardStatus>,
     pub metrics: ShardMetrics,
+    pub clients: ClientMetrics,
     pub batch_max: usize,
     pub gather_max: Duration,
     pub call_timeout: Duration,
@@ -109,6 +110,7 @@ impl Shard {
             readers: Semaphore::new(config.reads_max),
             status: ArcSwap::from_pointee(ShardStatus::default()),
             metrics: metrics.shard(&entry.name),
+            clients: metrics.clients.clone(),
             batch_max: config.batch_max,
             gather_max: config.gather_max,
             call_timeout: config.call_timeout,
