@@ -128,8 +128,8 @@ pub struct ShardClientConfig {
     /// both smaller; it is worth having where the way to the node takes longer than a database transaction there.
     pub pipes: usize,
     /// The longest that a pipe under load lets its next batch gather before it sends it; zero for never. A quarter of the time
-    /// that the last batch took, or twice that time while few commands wait; this bounds it where the machine is so busy that
-    /// a batch takes longer than usual.
+    /// that the last batch took, or twice that time while few commands wait, but not once every client waits; this bounds
+    /// it where the machine is so busy that a batch takes longer than usual.
     #[serde(with = "human_duration")]
     pub gather_max: Duration,
     /// Commands in one batch. A COMMIT costs the same for one and for hundreds; beyond 256 the rows themselves cost, and

@@ -55,6 +55,7 @@ impl ClientMetrics {
 }
 
 /// Counts something while it is open.
+#[derive(Debug)]
 pub struct Open(IntGauge);
 
 impl Open {
@@ -418,6 +419,18 @@ mod tests {
 
     fn text(metrics: &Metrics) -> String {
         String::from_utf8(metrics.render()).unwrap()
+    }
+
+    #[test]
+    fn all_clients_wait_while_each_connection_has_a_request() {
+        let clients = Metrics::new().clients;
+        let _connections = [Open::count(&clients.connections), Open::count(&clients.connections)];
+        let first = Open::count(&clients.requests);
+        assert!(!clients.are_all_waiting());
+        let _second = Open::count(&clients.requests);
+        assert!(clients.are_all_waiting());
+        drop(first);
+        assert!(!clients.are_all_waiting());
     }
 
     #[test]
