@@ -8,7 +8,7 @@ use std::time::Duration;
 /// A batch of at least so many shows a load under which the next one is worth waiting for. Below, a command leaves at once.
 const FROM: usize = 3;
 /// A batch costs by itself (a commit on two machines, and a dozen wake-ups) as much CPU as ten to twenty commands, by a line
-/// through what a third of saturation and all of it cost. With so many in it, that is less than half of what it costs.
+/// through what a third of saturation and all of it cost. With so many in it, that is a third of its cost at most.
 const FEW: usize = 40;
 /// How much of the time that the last batch took, while fewer than that wait: twice as long, so that a third as many batches
 /// leave as without.

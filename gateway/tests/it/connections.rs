@@ -179,6 +179,7 @@ async fn two_thousand_idle_connections_cost_nobody_anything() {
     let opened = Instant::now();
     let metrics = api.get("/metrics").await.body;
     assert!(metrics.contains("picopay_gateway_connections 2001"), "{metrics}");
+    assert!(metrics.contains("picopay_gateway_requests 1\n"), "{metrics}");
     for _ in 0..100 {
         let began = Instant::now();
         assert_eq!(api.get("/health").await.status, 200);
