@@ -9,12 +9,12 @@ use std::env;
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use picopay_postgres::{Commits, Committed};
 use picopay_shared::command::Outcome;
 use tokio_postgres::Client;
 use uuid::Uuid;
 
 use crate::book::Recorded;
-use crate::store::{self, ReadError};
 
 /// The environment variable that names the promise to break.
 pub const BROKEN_ENV: &str = "PICOPAY_BROKEN";
@@ -60,8 +60,12 @@ fn is_broken(promise: Promise) -> bool {
 }
 
 /// Commits a batch; not yet, when answers go out before.
-pub(crate) async fn commit(client: &Client) -> Result<u64, ReadError> {
-    if is_broken(Promise::AnswerAfterCommit) { Ok(0) } else { store::commit(client).await }
+pub(crate) async fn commit(commits: &Commits, client: &Client) -> Result<Committed, tokio_postgres::Error> {
+    if is_broken(Promise::AnswerAfterCommit) {
+        commits.pretend(client).await
+    } else {
+        commits.commit(client).await
+    }
 }
 
 /// After the answers of a batch went out: the COMMIT that should have come before. Whether it succeeds, nobody asks.

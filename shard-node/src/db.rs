@@ -1,26 +1,23 @@
 //! Connections to the shard's Postgres: the primary and its replicas, as two types, so that only functions for
 //! which a stale answer is right can be given a replica.
 //!
-//! Every wait has a bound. `connect_timeout` of the driver covers the TCP connect only, so the whole of it is
-//! wrapped; a frozen server would otherwise hang a client for ever.
+//! Which server is the primary is the finding of the gate's keeper (`gate_keeper.rs`), who asks all of them. Whoever
+//! connects here comes to that one, or to none.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use deadpool_postgres::{PoolError, TimeoutType};
-use futures_util::future::poll_fn;
+use picopay_postgres::{
+    Answer, Commits, Connection, OpenError, SESSION, Servers, add_options, ask, is_server_lost,
+};
 use picopay_shared::cluster::{Durability, Shard};
 use picopay_shared::config::Secret;
 use tokio::time::timeout;
-use tokio_postgres::config::TargetSessionAttrs;
-use tokio_postgres::error::SqlState;
-use tokio_postgres::{AsyncMessage, Client, Config, NoTls};
+use tokio_postgres::{Client, Config};
 
 use crate::config::PostgresConfig;
-use crate::read_pool::ReadPool;
-use crate::servers::Servers;
-use crate::store;
+use crate::read_pool::{ReadPool, Target};
 use crate::timeline::{Admitted, OlderTimeline, Timelines};
 
 /// A connection string that cannot be used.
@@ -35,53 +32,44 @@ pub struct ConnectionStringError {
 /// No connection in time.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// Nothing answered within `connect_timeout`.
-    #[error("no answer within {0:?}")]
-    TimedOut(Duration),
-    /// Postgres refused, or is not there.
-    #[error("no connection: {}", describe(.0))]
-    Failed(#[from] tokio_postgres::Error),
+    /// The keeper of the gate has found no primary yet, or lost it.
+    #[error("no primary is known now")]
+    NoneKnown,
+    /// It did not answer in time, or refused.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// It did not say what it is.
+    #[error("{0}")]
+    Unknown(String),
+    /// It is not what the keeper found there.
+    #[error("another server is there now, or it takes no writes any more")]
+    Changed,
     /// It takes writes, and should not any more.
     #[error(transparent)]
     Replaced(#[from] OlderTimeline),
-    /// None of several servers, for these reasons.
-    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
-    NoneOf(Vec<ConnectError>),
 }
 
-/// The cause of a driver error in one line; its own `Display` is only "db error".
-pub fn describe(error: &tokio_postgres::Error) -> String {
-    match error.as_db_error() {
-        Some(cause) => format!("{} (SQLSTATE {})", cause.message(), cause.code().code()),
-        None => match std::error::Error::source(error) {
-            Some(cause) => format!("{error}: {cause}"),
-            None => error.to_string(),
-        },
-    }
-}
-
-/// Whether this error says that the connection, and so the pool it came from, leads to the wrong server or
-/// nowhere: read-only (a demoted primary), shutting down, crashed, starting up, or simply gone.
-pub fn is_server_lost(error: &tokio_postgres::Error) -> bool {
-    match error.code() {
-        None => true,
-        Some(code) => {
-            *code == SqlState::READ_ONLY_SQL_TRANSACTION
-                || *code == SqlState::ADMIN_SHUTDOWN
-                || *code == SqlState::CRASH_SHUTDOWN
-                || *code == SqlState::CANNOT_CONNECT_NOW
-                || code.code().starts_with("08")
-        }
-    }
-}
-
-/// The same for a pool that has no connection to give. When all are in use, the server is busy and not lost.
+/// Whether a pool's error says that the server is lost. When all are in use, the server is busy and not lost.
 pub fn is_pool_lost(error: &PoolError) -> bool {
     match error {
         PoolError::Timeout(TimeoutType::Wait) => false,
         PoolError::Backend(error) => is_server_lost(error),
         _ => true,
     }
+}
+
+/// How long the keeper's word about reads holds: a look each second, which may take two, and one more for a busy machine.
+const READS_GOOD_FOR: Duration = Duration::from_secs(4);
+
+/// The server that the keeper has found to be the primary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ServerId {
+    /// Its place in the connection string.
+    pub position: usize,
+    /// The timeline that it writes.
+    pub timeline: u32,
+    /// When it was started: a name may lead to another server later.
+    pub started_us: i64,
 }
 
 /// The shard's primary.
@@ -91,7 +79,14 @@ pub struct Primary {
     settings: PostgresConfig,
     timelines: Timelines,
     pool: ReadPool,
-    is_silent: Arc<AtomicBool>,
+    found: Arc<Mutex<Found>>,
+}
+
+/// What the keeper has found.
+struct Found {
+    server: Option<ServerId>,
+    /// Whether it may be read, as of when.
+    reads: (Instant, Result<(), String>),
 }
 
 /// One of the shard's replicas.
@@ -100,27 +95,22 @@ pub struct Replica {
     pool: ReadPool,
 }
 
-/// A connection of its own, for a task that writes, with an ear for the warnings that the server sends.
+/// A connection of its own, for a task that writes.
 pub struct Dedicated {
-    /// To send statements.
-    pub client: Client,
-    /// The timeline that the server writes. It stays: a promotion begins one, and ends every connection.
-    pub timeline: u32,
+    /// With an ear for the warnings that the server sends.
+    pub connection: Connection,
+    /// Its commits, and whether they are what they say.
+    pub commits: Commits,
+    /// Where it leads.
+    pub server: ServerId,
     /// Whom its commits wait for.
     pub durability: Durability,
-    warned: Arc<AtomicBool>,
 }
 
 impl Dedicated {
-    /// Forgets the warnings so far.
-    pub fn clear_warnings(&self) {
-        self.warned.store(false, Ordering::Relaxed);
-    }
-
-    /// Whether the server warned since. A COMMIT whose wait for the standby was cancelled reports success
-    /// and such a warning: it is not replicated.
-    pub fn was_warned(&self) -> bool {
-        self.warned.load(Ordering::Relaxed)
+    /// To send statements.
+    pub fn client(&self) -> &Client {
+        &self.connection.client
     }
 }
 
@@ -131,71 +121,94 @@ impl Primary {
         settings: &PostgresConfig,
         timelines: Timelines,
     ) -> Result<Self, ConnectionStringError> {
-        let mut config = parse(&shard.primary, shard.password.as_ref(), settings)
+        let config = parse(&shard.primary, shard.password.as_ref(), settings)
             .map_err(|source| ConnectionStringError { shard: shard.name.clone(), role: "primary", source })?;
-        config.target_session_attrs(TargetSessionAttrs::ReadWrite);
         let servers = Servers::of(&config);
         let readers = servers.clone().with(|config| add_options(config, &read_options(settings)));
-        let pool = ReadPool::new(readers, settings, Some(timelines.clone()));
-        Ok(Self { servers, settings: settings.clone(), timelines, pool, is_silent: Arc::default() })
+        let nothing = Found { server: None, reads: (Instant::now(), Err("starting".to_owned())) };
+        let found = Arc::new(Mutex::new(nothing));
+        let chosen = Arc::clone(&found);
+        let target = Target::Primary(Arc::new(move || lock(&chosen).server));
+        let pool = ReadPool::new(readers, settings, target);
+        Ok(Self { servers, settings: settings.clone(), timelines, pool, found })
     }
 
-    /// A connection for a task that writes, whose commits wait as `durability` says. Of several servers, the one that takes
-    /// writes, on no older timeline than was seen before.
+    /// The servers that its connection string names, for the keeper: with the options of a session that looks.
+    pub fn candidates(&self) -> Servers {
+        let options = write_options(&self.settings, Durability::Local);
+        self.servers.clone().with(|config| {
+            config.application_name("picopay-node gate");
+            add_options(config, &options);
+        })
+    }
+
+    /// How long one server may take to say what it is.
+    pub fn patience(&self) -> Duration {
+        self.settings.connect_timeout
+    }
+
+    /// From now on this server is the primary.
     ///
     /// # Errors
-    /// [`ConnectError`], when `connect_timeout` for each of the servers is over at the latest.
+    /// [`OlderTimeline`], when this process has seen a newer one.
+    pub fn use_server(&self, server: ServerId) -> Result<(), OlderTimeline> {
+        let admitted = self.timelines.admit(server.timeline)?;
+        let before = lock(&self.found).server.replace(server);
+        if admitted == Admitted::Newer || before.is_some_and(|before| before != server) {
+            // They lead to a server that has been replaced by this one.
+            self.drop_pool();
+        }
+        Ok(())
+    }
+
+    /// No server is known to be the primary any more.
+    pub fn forget_server(&self) {
+        lock(&self.found).server = None;
+    }
+
+    /// A connection to the primary for a task that writes, whose commits wait as `durability` says.
+    ///
+    /// # Errors
+    /// [`ConnectError`], when `connect_timeout` is over at the latest.
     pub async fn connect(
         &self,
         application_name: &str,
         durability: Durability,
     ) -> Result<Dedicated, ConnectError> {
-        let options = write_options(&self.settings, durability);
+        let server = lock(&self.found).server.ok_or(ConnectError::NoneKnown)?;
+        let mut config = self.servers.at(server.position).clone();
+        config.application_name(application_name);
+        add_options(&mut config, &write_options(&self.settings, durability));
         let limit = self.settings.connect_timeout;
-        let mut failed = Vec::new();
-        for (position, config) in self.servers.in_order() {
-            let mut config = config.clone();
-            config.application_name(application_name);
-            add_options(&mut config, &options);
-            match timeout(limit, self.connect_to(&config, durability)).await {
-                Ok(Ok(connection)) => {
-                    self.servers.prefer(position);
-                    return Ok(connection);
-                }
-                Ok(Err(error)) => failed.push(error),
-                Err(_) => failed.push(ConnectError::TimedOut(limit)),
+        let connection = match ask(&config, limit).await {
+            Answer::Stands(connection, standing)
+                if standing.writes_on() == Some(server.timeline)
+                    && standing.started_us == server.started_us =>
+            {
+                connection
             }
-        }
-        Err(if failed.len() == 1 { failed.remove(0) } else { ConnectError::NoneOf(failed) })
+            Answer::Stands(..) => return Err(ConnectError::Changed),
+            Answer::Refused(error) => return Err(error.into()),
+            Answer::Unknown(reason) => return Err(ConnectError::Unknown(reason)),
+        };
+        let watched = timeout(limit, Commits::watch(&connection.client)).await;
+        let commits = watched.map_err(|_| OpenError::TimedOut(limit))?.map_err(OpenError::from)?;
+        Ok(Dedicated { connection, commits, server, durability })
     }
 
-    async fn connect_to(&self, config: &Config, durability: Durability) -> Result<Dedicated, ConnectError> {
-        let (client, mut connection) = config.connect(NoTls).await?;
-        let warned = Arc::new(AtomicBool::new(false));
-        let ear = Arc::clone(&warned);
-        tokio::spawn(async move {
-            // Ends with the connection: when the client is dropped, or the server is gone. Whoever waits for
-            // an answer on it is told by the driver.
-            while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await {
-                if let AsyncMessage::Notice(notice) = message {
-                    if notice.severity() == "WARNING" {
-                        ear.store(true, Ordering::Relaxed);
-                    }
-                    tracing::debug!(severity = notice.severity(), "postgres: {}", notice.message());
-                }
-            }
-        });
-        let timeline = store::read_timeline(&client).await?;
-        if self.timelines.admit(timeline)? == Admitted::Newer {
-            // They lead to a server that has been replaced by this one.
-            self.drop_pool();
-        }
-        Ok(Dedicated { client, timeline, durability, warned })
+    /// Whether there is a server to read from.
+    pub fn is_known(&self) -> bool {
+        lock(&self.found).server.is_some()
     }
 
-    /// Whether the server behind this connection was replaced since, as another connection has found.
-    pub fn was_replaced(&self, connection: &Dedicated) -> bool {
-        self.timelines.is_over(connection.timeline)
+    /// Another server takes writes on an older timeline: alarm.
+    pub fn note_older(&self, timeline: u32) {
+        let _ = self.timelines.admit(timeline);
+    }
+
+    /// Whether a newer timeline than this server's was seen since.
+    pub fn was_replaced(&self, server: ServerId) -> bool {
+        self.timelines.is_over(server.timeline)
     }
 
     /// A pooled connection for a read.
@@ -208,16 +221,28 @@ impl Primary {
         self.pool.drop_all();
     }
 
-    /// Whether the keeper of the write gate, who asks it every second, was not answered last. Reads need not find out
-    /// for themselves then, each after its own time-out.
-    pub fn is_silent(&self) -> bool {
-        self.is_silent.load(Ordering::Relaxed)
+    /// Whether what is read there is what was acknowledged last.
+    ///
+    /// # Errors
+    /// Why nobody can tell: no primary is known, it does not answer the keeper, or it may have been replaced.
+    pub fn may_read(&self) -> Result<(), String> {
+        let found = lock(&self.found);
+        let (looked, leave) = &found.reads;
+        leave.clone()?;
+        if looked.elapsed() > READS_GOOD_FOR {
+            return Err("nobody has looked at the primary for some seconds".to_owned());
+        }
+        Ok(())
     }
 
-    /// The keeper's finding.
-    pub fn note_silence(&self, is_silent: bool) {
-        self.is_silent.store(is_silent, Ordering::Relaxed);
+    /// The keeper's word about reads, as of now.
+    pub fn note_reads(&self, leave: Result<(), String>) {
+        lock(&self.found).reads = (Instant::now(), leave);
     }
+}
+
+fn lock(found: &Mutex<Found>) -> std::sync::MutexGuard<'_, Found> {
+    found.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Replica {
@@ -230,10 +255,8 @@ impl Replica {
                 let mut config = parse(text, shard.password.as_ref(), settings).map_err(|source| {
                     ConnectionStringError { shard: shard.name.clone(), role: "replica", source }
                 })?;
-                // Of several servers, the one that is no primary now: roles change at a failover.
-                config.target_session_attrs(TargetSessionAttrs::ReadOnly);
                 add_options(&mut config, &read_options(settings));
-                Ok(Self { pool: ReadPool::new(Servers::of(&config), settings, None) })
+                Ok(Self { pool: ReadPool::new(Servers::of(&config), settings, Target::Replica) })
             })
             .collect()
     }
@@ -269,14 +292,6 @@ fn parse(
     Ok(config)
 }
 
-fn add_options(config: &mut Config, more: &str) {
-    let options = match config.get_options() {
-        Some(given) => format!("{given} {more}"),
-        None => more.to_owned(),
-    };
-    config.options(options);
-}
-
 /// What keeps the planner to the one good plan of a batch, whatever it believes of the tables: each row by its key.
 ///
 /// For a few hundred rows it guesses hash joins and sequential scans for the `unnest` joins, and the write rate falls by
@@ -287,7 +302,7 @@ pub const WRITE_PLANS: &str = "-c plan_cache_mode=force_generic_plan -c enable_h
                                -c enable_seqscan=off -c enable_memoize=off -c jit=off";
 
 /// The same for reads, which look for the rows of one user. Their first plans see values, and know which are `NULL`.
-pub const READ_PLANS: &str = "-c enable_seqscan=off -c jit=off";
+pub const READ_PLANS: &str = "-c enable_seqscan=off -c jit=off -c plan_cache_mode=auto";
 
 /// Of a session that writes batches.
 fn write_options(settings: &PostgresConfig, durability: Durability) -> String {
@@ -296,16 +311,15 @@ fn write_options(settings: &PostgresConfig, durability: Durability) -> String {
         Durability::Local => "local",
     };
     format!(
-        "-c lock_timeout={} -c statement_timeout={} -c idle_in_transaction_session_timeout={} \
-         -c synchronous_commit={synchronous_commit} -c default_transaction_isolation=read\\ committed {WRITE_PLANS}",
+        "{SESSION} -c lock_timeout={} -c statement_timeout={} -c idle_in_transaction_session_timeout={} \
+         -c synchronous_commit={synchronous_commit} {WRITE_PLANS}",
         settings.lock_timeout.as_millis(),
         settings.statement_timeout.as_millis(),
         settings.flight_timeout.as_millis(),
     )
 }
 
-/// Of a session that reads. Not `default_transaction_read_only`: the check for read-write would take the primary for a
-/// replica.
+/// Of a session that reads.
 fn read_options(settings: &PostgresConfig) -> String {
-    format!("-c statement_timeout={} {READ_PLANS}", settings.statement_timeout.as_millis())
+    format!("{SESSION} -c statement_timeout={} {READ_PLANS}", settings.statement_timeout.as_millis())
 }

@@ -6,14 +6,17 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use picopay_postgres::describe;
 use picopay_shared::batcher::{LaneEnd, Pending};
+use picopay_shared::cluster::Durability;
 use picopay_shared::command::{Command, Outcome};
 use picopay_shared::id::IdSource;
 use picopay_shared::session::LogPosition;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
-use crate::db::{Dedicated, Primary, describe};
+use crate::db::{Dedicated, Primary};
+use crate::floor::Floors;
 use crate::metrics::Metrics;
 use crate::store::WriteStatements;
 use crate::write_gate::{Opening, WriteGate};
@@ -83,6 +86,8 @@ pub struct LaneParts {
     pub lanes_connected: watch::Sender<usize>,
     /// Makes transaction ids.
     pub ids: Arc<IdSource>,
+    /// The last transaction that each lane has acknowledged.
+    pub floors: Arc<Floors>,
     /// Counts.
     pub metrics: Arc<Metrics>,
     /// Most commands of one database transaction.
@@ -102,15 +107,20 @@ struct Session {
 impl Session {
     /// Whether it leads to what the gate has opened.
     fn is_for(&self, opening: &Opening) -> bool {
-        self.connection.timeline == opening.timeline
+        self.connection.server == opening.server
             && self.connection.durability == opening.durability
             && self.is_degraded == opening.degraded.is_some()
     }
+
+    /// Whether the server, or the way to it, is known to be gone: an idle connection that was cut.
+    fn is_cut(&self) -> bool {
+        self.connection.connection.is_closed()
+    }
 }
 
-/// Works on batches until every entrance of the lane is gone.
-pub async fn run(parts: Arc<LaneParts>, end: LaneEnd<Job, Done>) {
-    let mut lane = Lane { parts, session: None, wary_batches: 0 };
+/// Works on batches until every entrance of the lane with this number is gone.
+pub async fn run(number: usize, parts: Arc<LaneParts>, end: LaneEnd<Job, Done>) {
+    let mut lane = Lane { number, parts, session: None, wary_batches: 0 };
     loop {
         let batch = tokio::select! {
             biased; // Whoever waits comes first.
@@ -124,12 +134,13 @@ pub async fn run(parts: Arc<LaneParts>, end: LaneEnd<Job, Done>) {
         lane.run_batch(batch).await;
         #[cfg(feature = "broken")]
         if let Some(session) = &lane.session {
-            crate::broken::commit_late(&session.connection.client).await;
+            crate::broken::commit_late(session.connection.client()).await;
         }
     }
 }
 
 struct Lane {
+    number: usize,
     parts: Arc<LaneParts>,
     session: Option<Session>,
     /// How many more batches have their keys looked up before anything is decided.
@@ -186,22 +197,30 @@ impl Lane {
 
     async fn run_once(&mut self, commands: &[&Command]) -> Result<Done, StoreError> {
         let mut tries = 0;
+        let mut has_reconnected = false;
         loop {
             let opening = self.parts.gate.check().map_err(StoreError::Unreached)?;
-            let session = match self.session.take().filter(|session| session.is_for(&opening)) {
+            let kept = self.session.take().filter(|session| session.is_for(&opening) && !session.is_cut());
+            let is_kept = kept.is_some();
+            let session = match kept {
                 Some(session) => session,
                 None => self.connect(&opening).await.inspect_err(|error| self.close_gate(error))?,
             };
             let keys = if self.wary_batches > 0 { Keys::LookedUp } else { Keys::TakenAsNew };
             self.wary_batches = self.wary_batches.saturating_sub(1);
-            let result = batch::transact(&self.parts, &session, commands, keys).await;
+            let result = batch::transact(self.number, &self.parts, &session, commands, keys).await;
             #[cfg(feature = "broken")]
             if result.is_err() {
-                crate::broken::roll_back(&session.connection.client).await;
+                crate::broken::roll_back(session.connection.client()).await;
             }
             match &result {
                 // The connection is dropped, and with it whatever it still waits for.
                 Err(error @ StoreError::CommitUnanswered(_)) => self.close_gate(error),
+                // Cut while it was idle, and nobody knew yet: nothing was written, and the server may be well.
+                Err(StoreError::Unreached(_)) if is_kept && !has_reconnected && session.is_cut() => {
+                    has_reconnected = true;
+                    continue;
+                }
                 Err(error @ StoreError::Unreached(reason)) => {
                     tracing::warn!(reason, "a batch did not reach the primary");
                     self.close_gate(error);
@@ -251,10 +270,13 @@ impl Lane {
         let connected = async {
             let connecting = self.parts.primary.connect("picopay-node lane", opening.durability);
             let connection = connecting.await.map_err(|error| error.to_string())?;
-            let sql = timeout(self.parts.flight_timeout, WriteStatements::prepare(&connection.client))
+            let sql = timeout(self.parts.flight_timeout, WriteStatements::prepare(connection.client()))
                 .await
                 .map_err(|_| "preparing the statements timed out".to_owned())?
                 .map_err(|error| describe(&error))?;
+            if opening.durability == Durability::Replicated && !connection.commits.wait_for_standby() {
+                return Err("synchronous_standby_names is empty".to_owned());
+            }
             let session = Session { connection, sql, is_degraded: opening.degraded.is_some() };
             if session.is_for(opening) {
                 Ok(session)

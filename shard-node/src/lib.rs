@@ -16,8 +16,6 @@ pub mod store;
 
 pub mod db;
 
-pub mod servers;
-
 pub mod timeline;
 
 pub mod read_pool;
@@ -33,6 +31,14 @@ pub mod replay_wait;
 pub mod replica_lag;
 
 pub mod write_gate;
+
+pub mod gate_keeper;
+
+pub mod which_primary;
+
+pub mod standby;
+
+pub mod floor;
 
 pub mod degradation;
 

@@ -35,6 +35,10 @@ pub struct Metrics {
     /// Connections refused because their server was on an older timeline than one seen before. Alarm on any: a primary
     /// that was replaced still takes writes.
     pub older_timelines: IntCounter,
+    /// Whether two servers take writes on one timeline (1). Alarm: neither gets any from this node.
+    pub two_primaries: IntGauge,
+    /// Whether a primary lacks what was acknowledged (1). Alarm: a lagging standby was promoted, or an older copy restored.
+    pub acknowledged_lost: IntGauge,
     /// Lag of each replica in milliseconds; -1 while it is not known.
     pub replica_lag_ms: IntGaugeVec,
     /// Reads, by the database that answered.
@@ -91,6 +95,13 @@ impl Metrics {
                 "older_timelines_total",
                 "Connections refused because their server was replaced.",
             ),
+            two_primaries: IntGauge::new("two_primaries", "Whether two servers take writes on one timeline.")
+                .expect("a legal name"),
+            acknowledged_lost: IntGauge::new(
+                "acknowledged_lost",
+                "Whether a primary lacks what was acknowledged.",
+            )
+            .expect("a legal name"),
             replica_lag_ms: gauges("replica_lag_ms", "Lag by replica; -1 is unknown.", "replica"),
             reads: counters("reads_total", "Reads by the database that answered.", "source"),
             passed_over: counters(
@@ -115,7 +126,7 @@ impl Metrics {
     }
 
     fn register_all(&self) {
-        let collectors: [Box<dyn prometheus::core::Collector>; 18] = [
+        let collectors: [Box<dyn prometheus::core::Collector>; 20] = [
             Box::new(self.outcomes.clone()),
             Box::new(self.batch_size.clone()),
             Box::new(self.transaction_seconds.clone()),
@@ -129,6 +140,8 @@ impl Metrics {
             Box::new(self.is_degraded.clone()),
             Box::new(self.timeline.clone()),
             Box::new(self.older_timelines.clone()),
+            Box::new(self.two_primaries.clone()),
+            Box::new(self.acknowledged_lost.clone()),
             Box::new(self.replica_lag_ms.clone()),
             Box::new(self.reads.clone()),
             Box::new(self.passed_over.clone()),

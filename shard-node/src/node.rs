@@ -16,9 +16,9 @@ use tokio::sync::Notify;
 use tokio::time::sleep;
 
 use crate::config::NodeConfig;
+use crate::gate_keeper::WrongDatabase;
 use crate::running_config;
 use crate::service::{Lasting, Service};
-use crate::write_gate::WrongDatabase;
 
 /// How long a new service has to show that it may write, while the old one may. Connecting and the first look take
 /// some milliseconds, on a busy machine or with a slow standby a second or two. A change that does not work in this time

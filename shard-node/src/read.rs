@@ -8,6 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use picopay_postgres::is_server_lost;
 use picopay_shared::id::TransactionId;
 use picopay_shared::money::Money;
 use picopay_shared::query::{Answer, Consistency, Found, HistoryQuery, Query, ReadRequest, Source};
@@ -17,7 +18,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
-use crate::db::{Primary, Replica, is_pool_lost, is_server_lost};
+use crate::db::{Primary, Replica, is_pool_lost};
 use crate::lane::LaneParts;
 use crate::replay_wait;
 use crate::replica_lag::Lag;
@@ -152,8 +153,8 @@ impl Reader {
 
     async fn ask_primary(&self, query: &Query) -> Found {
         let primary: &Primary = &self.parts.primary;
-        if primary.is_silent() {
-            return unavailable("the primary does not answer".to_owned());
+        if let Err(reason) = primary.may_read() {
+            return unavailable(reason);
         }
         let asked = async {
             let client = primary

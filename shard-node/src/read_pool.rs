@@ -3,6 +3,7 @@
 //! A pool is let go as a whole when one of its connections turns out to lead to the wrong server, or nowhere: the others
 //! lead to the same, those included that are in use and come back later.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -11,14 +12,12 @@ use deadpool_postgres::{
     Timeouts,
 };
 use futures_util::future::{BoxFuture, FutureExt};
+use picopay_postgres::{Answer, OpenError, Servers, ask};
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
-use tokio_postgres::{Client, Config, Error, NoTls};
+use tokio_postgres::{Client, Config, Error};
 
 use crate::config::PostgresConfig;
-use crate::servers::Servers;
-use crate::store;
-use crate::timeline::Timelines;
+use crate::db::ServerId;
 
 /// Connections for reads. Clones share them.
 #[derive(Clone)]
@@ -28,9 +27,17 @@ pub struct ReadPool {
     dropped: Arc<Mutex<Option<Instant>>>,
 }
 
+/// Which of the servers of a connection string is read from.
+pub enum Target {
+    /// The one that the keeper of the gate has found to be the primary, if there is one now.
+    Primary(Arc<dyn Fn() -> Option<ServerId> + Send + Sync>),
+    /// One that is in recovery: roles change at a failover.
+    Replica,
+}
+
 impl ReadPool {
-    /// Connects when first asked to. With `timelines`, only to a server whose timeline is not older than theirs.
-    pub fn new(servers: Servers, settings: &PostgresConfig, timelines: Option<Timelines>) -> Self {
+    /// Connects when first asked to.
+    pub fn new(servers: Servers, settings: &PostgresConfig, target: Target) -> Self {
         let dropped: Arc<Mutex<Option<Instant>>> = Arc::default();
         let last_drop = Arc::clone(&dropped);
         let is_stale = Hook::sync_fn(move |_, metrics| {
@@ -42,7 +49,12 @@ impl ReadPool {
         });
         // For the last of several silent servers, and for a login that takes its time.
         let create = settings.connect_timeout * u32::try_from(servers.count() + 1).unwrap_or(u32::MAX);
-        let connect = PoolConnect { servers, patience: settings.connect_timeout, timelines };
+        let connect = PoolConnect {
+            servers,
+            patience: settings.connect_timeout,
+            target,
+            served_last: AtomicUsize::default(),
+        };
         // `Fast` hands out a connection to a frozen server, so every read has its own bound and lets the pool go when
         // it is passed. `Verified` would cost each read a round trip.
         let manager_config = ManagerConfig { recycling_method: RecyclingMethod::Fast };
@@ -79,24 +91,26 @@ impl ReadPool {
     }
 }
 
-/// Connects to the first server that answers within `patience` and has the role that its configuration asks for.
 struct PoolConnect {
     servers: Servers,
     patience: Duration,
-    timelines: Option<Timelines>,
+    target: Target,
+    /// Asked first.
+    served_last: AtomicUsize,
 }
 
 impl PoolConnect {
-    /// `Ok(None)` when the server is on an older timeline.
-    async fn connect_to(&self, config: &Config) -> Result<Option<(Client, JoinHandle<()>)>, Error> {
-        let (client, connection) = config.connect(NoTls).await?;
-        // Whoever uses the connection sees at the next statement that it is gone.
-        let driver = tokio::spawn(connection.map(drop));
-        if let Some(timelines) = &self.timelines {
-            let timeline = store::read_timeline(&client).await?;
-            return Ok(timelines.admit(timeline).is_ok().then_some((client, driver)));
+    /// The positions to try, in order, with what must be found there: a server, or any that is in recovery.
+    fn wanted(&self) -> Vec<(usize, Option<ServerId>)> {
+        match &self.target {
+            Target::Primary(found) => {
+                found().map(|server| (server.position, Some(server))).into_iter().collect()
+            }
+            Target::Replica => {
+                let (first, count) = (self.served_last.load(Ordering::Relaxed), self.servers.count());
+                (0..count).map(|step| ((first + step) % count, None)).collect()
+            }
         }
-        Ok(Some((client, driver)))
     }
 }
 
@@ -105,14 +119,23 @@ impl Connect for PoolConnect {
     fn connect(&self, _: &Config) -> BoxFuture<'_, Result<(Client, JoinHandle<()>), Error>> {
         async move {
             let mut failed = None;
-            for (position, config) in self.servers.in_order() {
-                match timeout(self.patience, self.connect_to(config)).await {
-                    Ok(Ok(Some(connected))) => {
-                        self.servers.prefer(position);
-                        return Ok(connected);
+            for (position, wanted) in self.wanted() {
+                match ask(self.servers.at(position), self.patience).await {
+                    Answer::Stands(connection, standing) => {
+                        let is_right = match wanted {
+                            Some(server) => {
+                                standing.writes_on() == Some(server.timeline)
+                                    && standing.started_us == server.started_us
+                            }
+                            None => standing.timeline.is_none(),
+                        };
+                        if is_right {
+                            self.served_last.store(position, Ordering::Relaxed);
+                            return Ok(connection.into_parts());
+                        }
                     }
-                    Ok(Err(error)) => failed = Some(error),
-                    Ok(Ok(None)) | Err(_) => {}
+                    Answer::Refused(OpenError::Failed(error)) => failed = Some(error),
+                    Answer::Refused(OpenError::TimedOut(_)) | Answer::Unknown(_) => {}
                 }
             }
             match failed {

@@ -101,7 +101,7 @@ async fn connect(primary: &Primary) -> Option<Dedicated> {
 async fn beat(connection: &Dedicated) -> Result<Beat, tokio_postgres::Error> {
     let written = Instant::now();
     let row = connection
-        .client
+        .client()
         .query_one(
             "INSERT INTO heartbeat (beat_at) VALUES (clock_timestamp()) \
              ON CONFLICT (only_row) DO UPDATE SET beat_at = excluded.beat_at RETURNING beat_at",

@@ -1,9 +1,8 @@
 //! What this node goes by, told to operators: its shard's databases and Redis, without any secret.
 
+use picopay_postgres::describe_servers;
 use picopay_shared::cluster::{Cluster, Durability, Shard};
 use picopay_shared::running_config::{RunningConfig, RunningShard, Salt};
-
-use crate::servers;
 
 /// What a node of `shard` uses of this `cluster.toml`. Without an entry for it, there is no shard in the answer.
 pub fn of_node(cluster: &Cluster, shard: &str, salt: Salt) -> RunningConfig {
@@ -16,10 +15,10 @@ fn own_shard(entry: &Shard, salt: &Salt) -> RunningShard {
         salt,
         "primary",
         &entry.primary,
-        &servers::describe(&entry.primary),
+        &describe_servers(&entry.primary),
     );
     if !entry.replicas.is_empty() {
-        let shown: Vec<String> = entry.replicas.iter().map(|replica| servers::describe(replica)).collect();
+        let shown: Vec<String> = entry.replicas.iter().map(|replica| describe_servers(replica)).collect();
         // No connection string holds a line end.
         told = told.with_hidden(salt, "replicas", &entry.replicas.join("\n"), &shown.join("; "));
     }

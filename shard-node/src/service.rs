@@ -16,13 +16,15 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::cache::Cache;
 use crate::config::NodeConfig;
 use crate::db::{Primary, Replica};
+use crate::floor::Floors;
+use crate::gate_keeper::{GateKeeper, WrongDatabase};
 use crate::lane::LaneParts;
 use crate::metrics::Metrics;
 use crate::read::Reader;
 use crate::replica_lag;
 use crate::timeline::Timelines;
 use crate::write::Writer;
-use crate::write_gate::{self, WriteGate, WrongDatabase};
+use crate::write_gate::WriteGate;
 
 /// How long the pause is before another try to bring the schema up to date.
 const MIGRATE_AGAIN_AFTER: Duration = Duration::from_secs(1);
@@ -45,6 +47,8 @@ pub struct Lasting {
     pub ids: Arc<IdSource>,
     /// A primary that was replaced is not used again because it is named in another way.
     pub timelines: Timelines,
+    /// What was acknowledged, by whichever service.
+    pub floors: Arc<Floors>,
 }
 
 impl Lasting {
@@ -52,7 +56,7 @@ impl Lasting {
     pub fn new(shard: &str) -> Self {
         let metrics = Arc::new(Metrics::new(shard));
         let timelines = Timelines::new(metrics.older_timelines.clone());
-        Self { metrics, ids: Arc::default(), timelines }
+        Self { metrics, ids: Arc::default(), timelines, floors: Arc::default() }
     }
 }
 
@@ -83,6 +87,7 @@ impl Service {
             gate: WriteGate::default(),
             lanes_connected: watch::Sender::new(0),
             ids: Arc::clone(&lasting.ids),
+            floors: Arc::clone(&lasting.floors),
             metrics: Arc::clone(&lasting.metrics),
             batch_max: config.lanes.batch_max,
             flight_timeout: config.postgres.flight_timeout,
@@ -104,6 +109,8 @@ impl Service {
             gate: parts.gate.clone(),
             primary,
             cache: cache.clone(),
+            floors: Arc::clone(&lasting.floors),
+            metrics: Arc::clone(&lasting.metrics),
         };
         tokio::spawn(ending.clone().run_until_cancelled_owned(async move {
             wrong.send_replace(Some(keeper.keep().await));
@@ -176,6 +183,7 @@ impl Service {
     }
 
     async fn read_slots(&self) -> anyhow::Result<Slots> {
+        anyhow::ensure!(self.parts.primary.is_known(), "no primary is known now");
         let client = self.parts.primary.reader().await?;
         let statement = client.prepare_cached(include_str!("sql/find_slot_ranges.sql")).await?;
         let mut slots = Slots::default();
@@ -204,7 +212,7 @@ impl Service {
         metrics.is_ready.set(i64::from(opening.is_ok()));
         if let Ok(opening) = opening {
             metrics.is_degraded.set(i64::from(opening.degraded.is_some()));
-            metrics.timeline.set(i64::from(opening.timeline));
+            metrics.timeline.set(i64::from(opening.server.timeline));
         }
         for (lane, length) in self.writer.queue_lengths().enumerate() {
             let gauge = metrics.queue_length.with_label_values(&[&lane.to_string()]);
@@ -224,37 +232,53 @@ struct Keeper {
     gate: WriteGate,
     primary: Primary,
     cache: Cache,
+    floors: Arc<Floors>,
+    metrics: Arc<Metrics>,
 }
 
 impl Keeper {
     /// Brings the schema up to date, then keeps the write gate.
     async fn keep(self) -> WrongDatabase {
         self.migrate().await;
-        let Self { shard, durability, gate, primary, cache } = self;
+        let Self { shard, durability, gate, primary, cache, floors, metrics } = self;
+        let keeper = GateKeeper {
+            gate: gate.clone(),
+            primary,
+            shard_name: shard.clone(),
+            promised: durability,
+            floors,
+            metrics,
+        };
         let scope = async {
             let cluster_id = gate.opened().await.cluster_id;
             cache.set_scope(cluster_id, &cache_scope(&shard, durability));
             std::future::pending::<()>().await;
         };
         tokio::select! {
-            wrong = write_gate::keep(gate.clone(), primary, shard.clone(), durability) => wrong,
+            wrong = keeper.keep() => wrong,
             () = scope => unreachable!("pending for ever"),
         }
     }
 
     async fn migrate(&self) {
         loop {
+            let said = crate::which_primary::look_around(&self.primary, Arc::default()).await;
+            if let crate::which_primary::Choice::Use(server) = crate::which_primary::choose(&said) {
+                let _ = self.primary.use_server(server);
+            }
             let reason = match self.primary.connect("picopay-node migrations", self.durability).await {
                 Err(error) => format!("the primary cannot be reached: {error}"),
-                Ok(mut connection) => match picopay_migrations::apply(&mut connection.client).await {
-                    Ok(applied) => {
-                        for name in applied {
-                            tracing::info!(name, "migration applied");
+                Ok(mut connection) => {
+                    match picopay_migrations::apply(&mut connection.connection.client).await {
+                        Ok(applied) => {
+                            for name in applied {
+                                tracing::info!(name, "migration applied");
+                            }
+                            return;
                         }
-                        return;
+                        Err(error) => format!("{error}: {:?}", std::error::Error::source(&error)),
                     }
-                    Err(error) => format!("{error}: {:?}", std::error::Error::source(&error)),
-                },
+                }
             };
             self.gate.explain(reason);
             sleep(MIGRATE_AGAIN_AFTER).await;

@@ -9,6 +9,7 @@ use std::collections::{HashMap, HashSet};
 
 use futures_util::future;
 use jiff::Timestamp;
+use picopay_postgres::describe;
 use picopay_shared::command::{Fingerprint, Kind, Refusal, Status, Transaction};
 use picopay_shared::id::TransactionId;
 use picopay_shared::money::{Currency, Money, MoneyError};
@@ -16,12 +17,11 @@ use picopay_shared::session::LogPosition;
 use picopay_shared::slot::{FENCE_LOCK, Slot, UserId};
 use rust_decimal::Decimal;
 use tokio_postgres::types::PgLsn;
-use tokio_postgres::{Client, Row, SimpleQueryMessage, Statement};
+use tokio_postgres::{Client, Row, Statement};
 use uuid::Uuid;
 
 pub use self::seen::{Seen, find_balances, find_history, find_transaction};
 use crate::book::{Booked, Recorded, RefundTotal};
-use crate::db::describe;
 
 /// The constraint that makes an operation happen once (`V1__ledger.sql`).
 pub const ONE_PER_KEY: &str = "one_transaction_per_key";
@@ -353,28 +353,6 @@ pub async fn write_refund_totals(
     let refunded: Vec<Decimal> = totals.iter().map(|total| total.refunded.amount()).collect();
     client.execute(&sql.write_refund_totals, &[&slots, &users, &charge_ids, &charged, &refunded]).await?;
     Ok(())
-}
-
-/// Commits, and gives the position up to which the log is now on disk: this batch is before it, and so is everything
-/// that it saw.
-///
-/// One message, so it costs no round trip and no wake-up beside COMMIT's own. The end of what is flushed and not of what
-/// is inserted: what other sessions have inserted since reaches no replica before somebody flushes it.
-pub async fn commit(client: &Client) -> Result<u64, ReadError> {
-    let answer = client.simple_query("COMMIT; SELECT pg_current_wal_flush_lsn()").await?;
-    let text = answer.iter().find_map(|message| match message {
-        SimpleQueryMessage::Row(row) => row.get(0),
-        _ => None,
-    });
-    let lsn = text.and_then(|text| text.parse::<PgLsn>().ok());
-    lsn.map(u64::from)
-        .ok_or_else(|| ReadError::Corrupt("pg_current_wal_flush_lsn() gives no position".into()))
-}
-
-/// The timeline that the primary writes.
-pub async fn read_timeline(client: &Client) -> Result<u32, tokio_postgres::Error> {
-    let row = client.query_one(include_str!("sql/read_timeline.sql"), &[]).await?;
-    Ok(row.get::<_, i32>(0).cast_unsigned())
 }
 
 /// How far the replica behind this connection has replayed its primary's log; `None` while it follows no primary.

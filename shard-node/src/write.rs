@@ -22,12 +22,12 @@ impl Writer {
     /// Starts `count` lanes in which at most `queue_max` commands wait.
     pub fn start(parts: Arc<LaneParts>, cache: Cache, count: usize, queue_max: usize) -> Self {
         let lanes = (0..count)
-            .map(|_| {
+            .map(|number| {
                 let (lane, end) = Lane::new(queue_max);
                 let parts = Arc::clone(&parts);
                 tokio::spawn(async move {
                     // A panic loses its own batch, whose outcome is then unknown, and not the lane.
-                    while tokio::spawn(lane::run(Arc::clone(&parts), end.clone())).await.is_err() {
+                    while tokio::spawn(lane::run(number, Arc::clone(&parts), end.clone())).await.is_err() {
                         tracing::error!("a lane panicked and was started again");
                     }
                 });

@@ -4,25 +4,24 @@
 //! whole connect and each statement stand under a timeout of this program's own.
 
 use std::fmt;
-use std::future::poll_fn;
 use std::mem;
-use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::pin::{Pin, pin};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{FutureExt as _, SinkExt as _, TryStreamExt as _};
 use picopay_migrations::MigrationError;
+use picopay_postgres::{
+    Answer, CommitError, Commits, Connection, SESSION, Servers, Standing, add_options, address, ask_all,
+    describe_with_detail as reason,
+};
 use picopay_shared::cluster::Shard;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::task::JoinHandle;
 use tokio::time::timeout;
-use tokio_postgres::config::{Config, Host, TargetSessionAttrs};
+use tokio_postgres::config::Config;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{AsyncMessage, Client, Connection, CopyOutStream, NoTls, Row, Statement, ToStatement};
+use tokio_postgres::{CopyOutStream, Row, Statement, ToStatement};
 
 use crate::pace::Pace;
 
@@ -111,27 +110,30 @@ impl DbError {
 
 /// A connection to one database of a shard, on which no statement waits for ever.
 pub struct ShardDb {
-    connected: Connected,
+    connection: Connection,
+    /// None at a replica, which commits nothing.
+    commits: Option<Commits>,
     place: Place,
     statement_timeout: Duration,
 }
 
 impl ShardDb {
-    /// Connects to the primary: of several hosts, the one that takes writes.
+    /// Connects to the primary: of all servers that take writes, the one on the highest timeline. Another one was replaced
+    /// and does not know it.
     ///
     /// # Errors
-    /// [`DbError`], when the patience for each of its hosts is at an end at the latest.
+    /// [`DbError`], when the patience is at an end at the latest.
     pub async fn primary(shard: &Shard, patience: Patience) -> Result<Self, DbError> {
         let role = format!("primary of {}", shard.name);
-        let target = TargetSessionAttrs::ReadWrite;
-        Self::connect(&role, shard, &shard.primary, target, patience).await
+        let rank = |standing: &Standing| standing.writes_on();
+        Self::connect(&role, shard, &shard.primary, rank, patience).await
     }
 
-    /// Connects to the replica with this connection string: of several hosts, the one that takes no writes. One that
-    /// is named alone is looked at whatever it does, so that it can be said what is wrong with it.
+    /// Connects to the replica with this connection string: of several servers, one in recovery. One that is named alone is
+    /// looked at whatever it does, so that it can be said what is wrong with it.
     ///
     /// # Errors
-    /// [`DbError`], when the patience for each of its hosts is at an end at the latest.
+    /// [`DbError`], when the patience is at an end at the latest.
     pub async fn replica(
         shard: &Shard,
         connection_string: &str,
@@ -139,15 +141,17 @@ impl ShardDb {
     ) -> Result<Self, DbError> {
         let role = format!("replica of {}", shard.name);
         let is_one_of_several = addresses_of(connection_string).is_ok_and(|addresses| addresses.len() > 1);
-        let target = if is_one_of_several { TargetSessionAttrs::ReadOnly } else { TargetSessionAttrs::Any };
-        Self::connect(&role, shard, connection_string, target, patience).await
+        let rank = |standing: &Standing| (!is_one_of_several || standing.timeline.is_none()).then_some(0);
+        Self::connect(&role, shard, connection_string, rank, patience).await
     }
 
+    /// Connects to the server of the highest `rank`, the first of them in the order of the connection string. Those without
+    /// one are not what is looked for.
     async fn connect(
         role: &str,
         shard: &Shard,
         connection_string: &str,
-        target: TargetSessionAttrs,
+        rank: impl Fn(&Standing) -> Option<u32>,
         patience: Patience,
     ) -> Result<Self, DbError> {
         let mut config: Config = connection_string.parse().map_err(|error| DbError::ConnectionString {
@@ -157,21 +161,52 @@ impl ShardDb {
         if let Some(password) = &shard.password {
             config.password(password.expose());
         }
-        let hosts = hosts(&config);
-        let addresses: Vec<String> = hosts.iter().map(address).collect();
-        let mut reasons = Vec::new();
-        for (host, address) in hosts.iter().zip(&addresses) {
-            let place = Place(format!("{role} ({address})"));
-            match connect_to_host(&config, host, target, patience.connect).await {
-                Ok(connected) => {
-                    return Ok(Self { connected, place, statement_timeout: patience.statement });
-                }
-                Err(reason) if hosts.len() == 1 => reasons.push(reason),
-                Err(reason) => reasons.push(format!("{address}: {reason}")),
-            }
+        config
+            .application_name("picopay")
+            .connect_timeout(patience.connect)
+            .tcp_user_timeout(TCP_USER_TIMEOUT);
+        add_options(&mut config, SESSION);
+        let servers = Servers::of(&config);
+        let addresses: Vec<String> = servers.iter().map(address).collect();
+        let (mut best, mut reasons): (Option<(u32, Connection, Standing, &String)>, _) = (None, Vec::new());
+        for (answer, address) in ask_all(&servers, patience.connect).await.into_iter().zip(&addresses) {
+            let why_not = match answer {
+                Answer::Stands(connection, standing) => match rank(&standing) {
+                    Some(rank) => {
+                        if best.as_ref().is_none_or(|(highest, ..)| rank > *highest) {
+                            best = Some((rank, connection, standing, address));
+                        }
+                        continue;
+                    }
+                    None if standing.timeline.is_some() && standing.is_read_only => {
+                        "it is configured to take no writes".to_owned()
+                    }
+                    None => {
+                        format!("it is a {}", if standing.timeline.is_some() { "primary" } else { "replica" })
+                    }
+                },
+                Answer::Refused(error) => error.to_string(),
+                Answer::Unknown(reason) => reason,
+            };
+            reasons.push(if servers.count() == 1 { why_not } else { format!("{address}: {why_not}") });
         }
-        let place = Place(format!("{role} ({})", addresses.join(", ")));
-        Err(DbError::Unreachable { place, reason: reasons.join("; ") })
+        let unreachable = |reason| {
+            let place = Place(format!("{role} ({})", addresses.join(", ")));
+            DbError::Unreachable { place, reason }
+        };
+        let Some((_, connection, standing, address)) = best else {
+            return Err(unreachable(reasons.join("; ")));
+        };
+        let commits = if standing.timeline.is_some() {
+            let watched = timeout(patience.connect, Commits::watch(&connection.client)).await;
+            let watched =
+                watched.map_err(|_| unreachable(format!("no answer within {:?}", patience.connect)))?;
+            Some(watched.map_err(|error| unreachable(reason(&error)))?)
+        } else {
+            None
+        };
+        let place = Place(format!("{role} ({address})"));
+        Ok(Self { connection, commits, place, statement_timeout: patience.statement })
     }
 
     /// Has the server read `sql`, for a statement that runs often.
@@ -179,7 +214,7 @@ impl ShardDb {
     /// # Errors
     /// [`DbError`]; the connection is then of no more use.
     pub async fn prepare(&self, sql: &str) -> Result<Statement, DbError> {
-        self.bounded(self.connected.client.prepare(sql), "").await
+        self.bounded(self.connection.client.prepare(sql), "").await
     }
 
     /// Runs `sql`, a text or what [`Self::prepare`] made of one, and gives its rows.
@@ -191,7 +226,7 @@ impl ShardDb {
         sql: &T,
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, DbError> {
-        self.bounded(self.connected.client.query(sql, params), "").await
+        self.bounded(self.connection.client.query(sql, params), "").await
     }
 
     /// Runs `sql`, which gives one row.
@@ -199,7 +234,7 @@ impl ShardDb {
     /// # Errors
     /// [`DbError`]; the connection is then of no more use.
     pub async fn query_one(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Row, DbError> {
-        self.bounded(self.connected.client.query_one(sql, params), "").await
+        self.bounded(self.connection.client.query_one(sql, params), "").await
     }
 
     /// Runs `sql` and hands its rows over one by one, so that any number of them fits in memory: the server is
@@ -214,7 +249,7 @@ impl ShardDb {
         mut each: impl FnMut(&Row),
     ) -> Result<(), DbError> {
         let read = async {
-            let rows = self.connected.client.query_raw(sql, params.iter().copied()).await?;
+            let rows = self.connection.client.query_raw(sql, params.iter().copied()).await?;
             let mut rows = pin!(rows);
             while let Some(row) = rows.try_next().await? {
                 each(&row);
@@ -229,7 +264,7 @@ impl ShardDb {
     /// # Errors
     /// [`DbError`]; the connection is then of no more use.
     pub async fn execute(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<u64, DbError> {
-        self.bounded(self.connected.client.execute(sql, params), "").await
+        self.bounded(self.connection.client.execute(sql, params), "").await
     }
 
     /// Runs statements without parameters or rows.
@@ -237,7 +272,7 @@ impl ShardDb {
     /// # Errors
     /// [`DbError`]; the connection is then of no more use.
     pub async fn execute_all(&self, sql: &str) -> Result<(), DbError> {
-        self.bounded(self.connected.client.batch_execute(sql), "").await
+        self.bounded(self.connection.client.batch_execute(sql), "").await
     }
 
     /// Commits what was begun with [`Self::execute_all`].
@@ -246,14 +281,18 @@ impl ShardDb {
     /// [`DbError`]; whether it is committed is then unknown.
     pub async fn commit(&self) -> Result<(), DbError> {
         let hint = " to COMMIT: it may be done or not; is the synchronous standby up?";
-        self.connected.take_warning();
-        self.bounded(self.connected.client.batch_execute("COMMIT"), hint).await?;
-        match self.connected.take_warning() {
-            None => Ok(()),
-            // A wait for the standby that somebody cancelled succeeds, with a warning.
-            Some(warning) => Err(DbError::Failed {
+        let Some(commits) = &self.commits else {
+            let reason = "a replica commits nothing".to_owned();
+            return Err(DbError::Failed { place: self.place.clone(), reason, code: None });
+        };
+        self.connection.take_warning();
+        let committed = self.bounded(commits.commit(&self.connection.client), hint).await?;
+        match commits.judge(&self.connection, committed, self.statement_timeout).await {
+            Ok(_) => Ok(()),
+            Err(CommitError::Failed(error)) => Err(self.failed(&error)),
+            Err(error @ (CommitError::Cancelled(_) | CommitError::Unconfirmed)) => Err(DbError::Failed {
                 place: self.place.clone(),
-                reason: format!("COMMIT may be done or not: {warning}"),
+                reason: format!("COMMIT may be done or not: {error}"),
                 code: None,
             }),
         }
@@ -272,7 +311,7 @@ impl ShardDb {
 
     /// Whether the server, or the way to it, is known to be gone.
     pub fn is_closed(&self) -> bool {
-        self.connected.client.is_closed()
+        self.connection.client.is_closed()
     }
 
     /// Gives each message that `from` (`COPY … TO STDOUT`) comes in to `each`: one row, as a rule. No more than
@@ -286,7 +325,7 @@ impl ShardDb {
         rows_per_second: Option<NonZeroU32>,
         mut each: impl FnMut(&[u8]),
     ) -> Result<(), DbError> {
-        let mut source = pin!(self.bounded(self.connected.client.copy_out(from), "").await?);
+        let mut source = pin!(self.bounded(self.connection.client.copy_out(from), "").await?);
         let (mut pace, mut rows) = (Pace::new(rows_per_second), 0_u64);
         while let Some(row) = self.next_row(source.as_mut()).await? {
             each(&row);
@@ -312,8 +351,8 @@ impl ShardDb {
         rows_per_second: Option<NonZeroU32>,
         mut each: impl FnMut(&[u8]),
     ) -> Result<u64, DbError> {
-        let source = self.bounded(self.connected.client.copy_out(from), "").await?;
-        let sink = target.bounded(target.connected.client.copy_in::<_, Bytes>(into), "").await?;
+        let source = self.bounded(self.connection.client.copy_out(from), "").await?;
+        let sink = target.bounded(target.connection.client.copy_in::<_, Bytes>(into), "").await?;
         let (mut source, mut sink) = (pin!(source), pin!(sink));
         let mut chunk = BytesMut::with_capacity(COPY_CHUNK);
         let (mut pace, mut rows) = (Pace::new(rows_per_second), 0);
@@ -338,7 +377,7 @@ impl ShardDb {
     pub async fn migrate(&mut self) -> Result<Vec<String>, DbError> {
         let (place, after) = (self.place.clone(), self.statement_timeout);
         let hint = " to a migration: does another one run, or is the synchronous standby down?";
-        let applied = timeout(after, picopay_migrations::apply(&mut self.connected.client)).await;
+        let applied = timeout(after, picopay_migrations::apply(&mut self.connection.client)).await;
         applied.map_err(|_| DbError::Timeout { place: place.clone(), after, hint })?.map_err(|error| {
             let reason = match &error {
                 MigrationError::Lock(source) => format!("{error}: {}", reason(source)),
@@ -350,8 +389,7 @@ impl ShardDb {
 
     /// Says goodbye, so that the server does not log a client that was lost.
     pub async fn close(self) {
-        drop(self.connected.client);
-        let _ = timeout(GOODBYE_TIMEOUT, self.connected.driver).await;
+        self.connection.close(GOODBYE_TIMEOUT).await;
     }
 
     /// The next message of a copy. Most are there already, and then there is nothing to bound.
@@ -385,10 +423,10 @@ impl ShardDb {
 /// What is wrong with it.
 pub fn addresses_of(connection_string: &str) -> Result<Vec<String>, String> {
     let config: Config = connection_string.parse().map_err(|error| reason(&error))?;
-    match hosts(&config).as_slice() {
-        [] => Err("it names no host".to_owned()),
-        hosts => Ok(hosts.iter().map(address).collect()),
+    if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
+        return Err("it names no host".to_owned());
     }
+    Ok(Servers::of(&config).iter().map(address).collect())
 }
 
 /// The databases that a connection string leads to, one for each host.
@@ -400,120 +438,4 @@ pub fn databases_of(connection_string: &str) -> Result<Vec<String>, String> {
     // As in libpq: without a name, the database is called like the user.
     let name = config.get_dbname().or(config.get_user()).unwrap_or_default();
     Ok(addresses_of(connection_string)?.iter().map(|address| format!("{address}/{name}")).collect())
-}
-
-/// One of the hosts that a connection string names.
-struct HostEntry {
-    host: Option<Host>,
-    hostaddr: Option<IpAddr>,
-    port: u16,
-}
-
-fn hosts(config: &Config) -> Vec<HostEntry> {
-    let (names, addresses, ports) = (config.get_hosts(), config.get_hostaddrs(), config.get_ports());
-    let entry = |position: usize| HostEntry {
-        host: names.get(position).cloned(),
-        hostaddr: addresses.get(position).copied(),
-        // One port stands for all hosts.
-        port: ports.get(position).or(ports.first()).copied().unwrap_or(5432),
-    };
-    (0..names.len().max(addresses.len())).map(entry).collect()
-}
-
-fn address(entry: &HostEntry) -> String {
-    match (&entry.host, entry.hostaddr) {
-        (Some(Host::Tcp(name)), _) => format!("{name}:{}", entry.port),
-        (Some(Host::Unix(folder)), _) => format!("{}/.s.PGSQL.{}", folder.display(), entry.port),
-        (None, Some(address)) => SocketAddr::new(address, entry.port).to_string(),
-        (None, None) => format!("port {}", entry.port),
-    }
-}
-
-/// One connection, with what drives it.
-struct Connected {
-    client: Client,
-    driver: JoinHandle<()>,
-    /// The last WARNING that the server sent.
-    warning: Arc<Mutex<Option<String>>>,
-}
-
-impl Connected {
-    fn take_warning(&self) -> Option<String> {
-        self.warning.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-}
-
-/// Drives a connection until its client is dropped. An error also fails the statement that waits, which reports it.
-/// The driver's own loop would throw warnings away.
-async fn drive<S, T>(mut connection: Connection<S, T>, warning: Arc<Mutex<Option<String>>>)
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-    T: AsyncRead + AsyncWrite + Unpin,
-{
-    while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await {
-        if let AsyncMessage::Notice(notice) = message
-            && notice.severity() == "WARNING"
-        {
-            *warning.lock().unwrap_or_else(PoisonError::into_inner) = Some(notice.message().to_owned());
-        }
-    }
-}
-
-/// Connects to one host. The driver would try the hosts itself, but a frozen one, which takes the connection and
-/// never answers the login, would keep it from the next.
-async fn connect_to_host(
-    config: &Config,
-    entry: &HostEntry,
-    target: TargetSessionAttrs,
-    patience: Duration,
-) -> Result<Connected, String> {
-    let mut one = Config::new();
-    match &entry.host {
-        Some(Host::Tcp(name)) => one.host(name),
-        Some(Host::Unix(folder)) => one.host_path(folder),
-        None => &mut one,
-    };
-    if let Some(address) = entry.hostaddr {
-        one.hostaddr(address);
-    }
-    if let Some(user) = config.get_user() {
-        one.user(user);
-    }
-    if let Some(password) = config.get_password() {
-        one.password(password);
-    }
-    if let Some(name) = config.get_dbname() {
-        one.dbname(name);
-    }
-    if let Some(options) = config.get_options() {
-        one.options(options);
-    }
-    one.port(entry.port)
-        .ssl_mode(config.get_ssl_mode())
-        .channel_binding(config.get_channel_binding())
-        .application_name("picopay")
-        .connect_timeout(patience)
-        .tcp_user_timeout(TCP_USER_TIMEOUT)
-        .target_session_attrs(target);
-    let (client, connection) = timeout(patience, one.connect(NoTls))
-        .await
-        .map_err(|_| format!("no answer in {} s", patience.as_secs()))?
-        .map_err(|error| reason(&error))?;
-    let warning = Arc::new(Mutex::new(None));
-    let driver = tokio::spawn(drive(connection, Arc::clone(&warning)));
-    Ok(Connected { client, driver, warning })
-}
-
-/// What the server said, or what the network did. The error's own text is only its class ("db error").
-fn reason(error: &tokio_postgres::Error) -> String {
-    if let Some(said) = error.as_db_error() {
-        return match said.detail() {
-            Some(detail) => format!("{} ({detail}) [{}]", said.message(), said.code().code()),
-            None => format!("{} [{}]", said.message(), said.code().code()),
-        };
-    }
-    match std::error::Error::source(error) {
-        Some(source) => source.to_string(),
-        None => error.to_string(),
-    }
 }

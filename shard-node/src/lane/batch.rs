@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::{self, FutureExt};
 use jiff::Timestamp;
+use picopay_postgres::{CommitError, describe};
 use picopay_shared::command::{Command, Operation, Outcome, Transaction};
 use picopay_shared::id::TransactionId;
 use picopay_shared::session::LogPosition;
@@ -22,8 +23,8 @@ use uuid::Uuid;
 use super::store_error::StoreError;
 use super::{Done, LaneParts, Session};
 use crate::book::{self, Admitted, Booked, Known};
-use crate::db::describe;
 use crate::degradation;
+use crate::floor::Acknowledged;
 use crate::slot_owner::{self, Stopped};
 use crate::store::{self, OwnerRow, ReadError};
 
@@ -38,6 +39,7 @@ pub enum Keys {
 
 /// Runs a batch whole, or leaves nothing of it behind; after [`StoreError::CommitUnanswered`] nobody knows which.
 pub async fn transact(
+    lane: usize,
     parts: &LaneParts,
     session: &Session,
     commands: &[&Command],
@@ -69,17 +71,20 @@ pub async fn transact(
     };
     parts.metrics.batch_size.observe(f64::from(u32::try_from(commands.len()).unwrap_or(u32::MAX)));
     parts.metrics.transaction_seconds.observe(started.elapsed().as_secs_f64());
+    if let Some(last) = booked.transactions.last() {
+        parts.floors.note(lane, Acknowledged::of(&last.transaction));
+    }
     for (position, outcome) in booked.outcomes {
         outcomes[position] = outcome;
     }
-    let position = Some(LogPosition { timeline: session.connection.timeline, lsn });
+    let position = Some(LogPosition { timeline: session.connection.server.timeline, lsn });
     Ok(Done { outcomes, commit_time, position, is_as_promised: !session.is_degraded })
 }
 
 /// Under the fence, whether the shard is still degraded. Without this, a batch could be acknowledged by the primary alone
 /// after `picopay shard restore` has said that this is over: the gate looks only every second.
 async fn confirm_degraded(parts: &LaneParts, session: &Session) -> Result<(), StoreError> {
-    let read = timeout(parts.flight_timeout, degradation::read(&session.connection.client)).await;
+    let read = timeout(parts.flight_timeout, degradation::read(session.connection.client())).await;
     match read {
         Ok(Ok(Some(_))) => Ok(()),
         Ok(Ok(None)) => Err(StoreError::Unreached("the shard was restored".to_owned())),
@@ -130,7 +135,7 @@ async fn read_under_lock(
     commands: &[&Command],
     keys: Keys,
 ) -> Result<(HashMap<Slot, OwnerRow>, Known), ReadError> {
-    let (client, sql) = (&session.connection.client, &session.sql);
+    let (client, sql) = (session.connection.client(), &session.sql);
     let mut slots: Vec<i16> = commands.iter().map(|command| command.operation.slot().as_i16()).collect();
     slots.sort_unstable();
     slots.dedup();
@@ -177,7 +182,7 @@ async fn lock_and_read(
     keys: Keys,
     refunded: HashMap<TransactionId, Transaction>,
 ) -> Result<Known, ReadError> {
-    let (client, sql) = (&session.connection.client, &session.sql);
+    let (client, sql) = (session.connection.client(), &session.sql);
     let named: Vec<(UserId, Uuid)> = commands
         .iter()
         .filter_map(|command| {
@@ -222,13 +227,15 @@ async fn write_and_commit(
     session: &Session,
     booked: &Booked,
 ) -> Result<(Duration, u64), StoreError> {
-    let (client, sql) = (&session.connection.client, &session.sql);
-    session.connection.clear_warnings();
+    let (client, sql) = (session.connection.client(), &session.sql);
+    let commits = &session.connection.commits;
+    session.connection.connection.take_warning();
     let started = Instant::now();
     #[cfg(not(feature = "broken"))]
-    let (rows, end) = (&booked.transactions, store::commit(client));
+    let (rows, end) = (&booked.transactions, commits.commit(client));
     #[cfg(feature = "broken")]
-    let (rows, end) = (&crate::broken::under_fresh_keys(&booked.transactions), crate::broken::commit(client));
+    let (rows, end) =
+        (&crate::broken::under_fresh_keys(&booked.transactions), crate::broken::commit(commits, client));
     let flight = future::join4(
         store::insert_transactions(client, sql, rows),
         store::write_balances(client, sql, booked),
@@ -245,9 +252,13 @@ async fn write_and_commit(
             rolled_back => rolled_back,
         })?;
     }
-    let lsn = commit.map_err(|error| StoreError::CommitUnanswered(error.reason()))?;
-    if session.connection.was_warned() {
-        return Err(StoreError::CommitUnanswered("the wait for the standby was cancelled".to_owned()));
+    let unknown = |error: CommitError| StoreError::CommitUnanswered(error.to_string());
+    let committed = commit.map_err(|error| unknown(error.into()))?;
+    let judged = commits.judge(&session.connection.connection, committed, parts.flight_timeout).await;
+    let lsn = judged.map_err(unknown)?;
+    // While it was on its way, another server was found to have taken over from this one.
+    if parts.primary.was_replaced(session.connection.server) {
+        return Err(StoreError::CommitUnanswered("the primary was replaced".to_owned()));
     }
     Ok((started.elapsed(), lsn))
 }
@@ -265,7 +276,7 @@ async fn roll_back_after(parts: &LaneParts, session: &Session, error: ReadError)
 }
 
 async fn roll_back(parts: &LaneParts, session: &Session) -> Result<(), StoreError> {
-    match timeout(parts.flight_timeout, session.connection.client.batch_execute("ROLLBACK")).await {
+    match timeout(parts.flight_timeout, session.connection.client().batch_execute("ROLLBACK")).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(error)) => Err(StoreError::Unreached(describe(&error))),
         Err(_) => Err(StoreError::Unreached("the primary did not answer in time".to_owned())),

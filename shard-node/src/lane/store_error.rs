@@ -1,9 +1,9 @@
 //! Why a batch came to nothing, and what its clients are told.
 
+use picopay_postgres::describe;
 use picopay_shared::command::{Command, Outcome};
 use tokio_postgres::error::{DbError, SqlState};
 
-use crate::db::describe;
 use crate::store;
 
 /// Why a batch came to nothing.

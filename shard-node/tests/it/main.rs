@@ -18,3 +18,4 @@ mod reads;
 mod recovery_conflict;
 mod reload;
 mod sessions;
+mod which_primary;

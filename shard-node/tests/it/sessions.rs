@@ -2,7 +2,7 @@
 //! past, and never an older one than `max_replica_lag`.
 
 use picopay_local::ClusterSpec;
-use picopay_shard_node::store;
+use picopay_postgres::Standing;
 use picopay_shared::command::Transaction;
 use picopay_shared::query::{Answer, Consistency, Found, Query, Source};
 use picopay_shared::session::{LogPosition, SessionToken};
@@ -177,12 +177,12 @@ async fn a_token_of_another_shard_or_timeline_is_answered_by_the_primary() {
 async fn a_promoted_replica_writes_a_timeline_of_its_own_from_its_first_moment() {
     let shard = TestShard::start_with(ClusterSpec::one_shard()).await;
     let primary = shard.cluster.connect_primary(0).await.unwrap();
-    let before = store::read_timeline(&primary).await.unwrap();
+    let before = Standing::read(&primary).await.unwrap().timeline.unwrap();
     shard.cluster.shard(0).primary().kill().await.unwrap();
     let promoted = shard.cluster.shard(0).connect_replica_as_superuser().await.unwrap();
     promoted.execute("SELECT pg_promote(true, 30)", &[]).await.unwrap();
     let after = shard.cluster.shard(0).connect_replica().await.unwrap();
-    assert_eq!(store::read_timeline(&after).await.unwrap(), before + 1);
+    assert_eq!(Standing::read(&after).await.unwrap().timeline.unwrap(), before + 1);
     shard.stop().await;
 }
 

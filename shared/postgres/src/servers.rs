@@ -1,20 +1,16 @@
-//! The servers that one connection string names, asked one by one, the one that served last first.
+//! The servers that one connection string names, each with a configuration of its own.
 //!
-//! The driver would go through them itself. But a frozen server takes the connection and never answers the login,
-//! and the driver would wait for it as long as it is let, and never come to the server that was promoted in its place.
-
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+//! The driver would go through them itself. But it takes the first that says yes, and after a failover whose old primary
+//! lives on, two do. And a frozen server takes the connection and never answers the login.
 
 use tokio_postgres::Config;
 use tokio_postgres::config::Host;
 
-/// The servers of one connection string. Clones share which one served last.
+/// The servers of one connection string, in its order.
 #[derive(Clone)]
 pub struct Servers {
     /// At least one; each names one server.
     configs: Vec<Config>,
-    served_last: Arc<AtomicUsize>,
 }
 
 impl Servers {
@@ -27,7 +23,7 @@ impl Servers {
         } else {
             (0..count).map(|position| only(config, position)).collect()
         };
-        Self { configs, served_last: Arc::default() }
+        Self { configs }
     }
 
     /// The same servers, each with a changed configuration.
@@ -42,18 +38,17 @@ impl Servers {
         self.configs.len()
     }
 
-    /// Each with its position, in the order in which to ask them.
-    pub fn in_order(&self) -> impl Iterator<Item = (usize, &Config)> {
-        let first = self.served_last.load(Ordering::Relaxed);
-        (0..self.count()).map(move |step| {
-            let position = (first + step) % self.count();
-            (position, &self.configs[position])
-        })
+    /// The server at a position.
+    ///
+    /// # Panics
+    /// When there are not so many.
+    pub fn at(&self, position: usize) -> &Config {
+        &self.configs[position]
     }
 
-    /// From now on this one is asked first.
-    pub fn prefer(&self, position: usize) {
-        self.served_last.store(position, Ordering::Relaxed);
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Config> {
+        self.configs.iter()
     }
 }
 
@@ -65,7 +60,8 @@ pub fn describe(connection_string: &str) -> String {
     format!("{}/{}", servers.join(","), config.get_dbname().unwrap_or_default())
 }
 
-fn address(config: &Config) -> String {
+/// The address of the one server that `config` names, for people.
+pub fn address(config: &Config) -> String {
     let port = config.get_ports().first().copied().unwrap_or(5432);
     match (config.get_hosts().first(), config.get_hostaddrs().first()) {
         (Some(Host::Tcp(name)), _) => format!("{name}:{port}"),
@@ -130,26 +126,19 @@ fn only(config: &Config, position: usize) -> Config {
 mod tests {
     use super::*;
 
-    fn ports(servers: &Servers) -> Vec<u16> {
-        servers.in_order().map(|(_, config)| config.get_ports()[0]).collect()
-    }
-
     #[test]
-    fn each_server_stands_alone_with_all_that_was_said_of_them_and_the_last_that_served_comes_first() {
+    fn each_server_stands_alone_with_all_that_was_said_of_them() {
         let text = "host=a,b,c port=1,2,3 dbname=d user=u target_session_attrs=read-write keepalives_idle=7";
         let servers = Servers::of(&text.parse().unwrap());
-        assert_eq!(ports(&servers), [1, 2, 3]);
-        servers.clone().prefer(1);
-        assert_eq!(ports(&servers), [2, 3, 1]);
-        for (position, config) in servers.in_order() {
-            let name = ["a", "b", "c"][position];
+        assert_eq!(servers.count(), 3);
+        for (position, name) in ["a", "b", "c"].into_iter().enumerate() {
             let expected = format!(
                 "host={name} port={} dbname=d user=u target_session_attrs=read-write keepalives_idle=7",
                 position + 1
             );
-            assert_eq!(*config, expected.parse().unwrap());
+            assert_eq!(*servers.at(position), expected.parse().unwrap());
         }
         let one_port = Servers::of(&"postgresql://u@a,b:7/d".parse().unwrap());
-        assert_eq!(one_port.count(), 2);
+        assert_eq!(one_port.iter().map(address).collect::<Vec<_>>(), ["a:7", "b:7"]);
     }
 }

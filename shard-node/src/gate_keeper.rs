@@ -1,0 +1,429 @@
+//! Looks after the write gate: finds the primary, looks at it every second, and opens the gate once a commit of its own
+//! comes back from primary and standby.
+//!
+//! A server that was promoted is looked at before the first charge on it, and must have what was acknowledged before
+//! (`floor.rs`). An operator's word that the shard goes on without its standby, or does not any more, comes to all lanes
+//! by another opening. What it finds is also what strong reads go by.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use picopay_postgres::describe;
+use picopay_shared::cluster::Durability;
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+
+use crate::db::{Dedicated, Primary, ServerId};
+use crate::degradation;
+use crate::floor::{self, Floors};
+use crate::identity::{self, Identity};
+use crate::metrics::Metrics;
+use crate::standby;
+use crate::which_primary::{self, Choice, Said};
+use crate::write_gate::{Opening, WriteGate};
+
+/// A database without an identity, as it is before an operator has said what it is for.
+const NO_CLUSTER: &str = "the shard is of no cluster yet: run `picopay init` for a new cluster, or `picopay shard add` for a \
+                          shard that joins one";
+
+/// How often an open gate looks whether the primary answers and replication is still set up.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often a closed one tries again: after a failover every charge waits for this.
+const TRY_EVERY: Duration = Duration::from_millis(250);
+/// How long such a look may take. It reads a handful of rows, in a millisecond; on a machine that is overloaded it waits for
+/// its turn, and to stop writes for that would be a failure of our own making.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(2);
+/// How often all servers of the connection string are asked while one is in use. Each time costs each of them a login; a
+/// primary that was replaced and does not know it is used for as long as this at most.
+const ASK_ALL_EVERY: Duration = Duration::from_secs(3);
+/// The same while the gate is shut: reads hang on what the others say then, and it is not to be older than this and a
+/// `connect_timeout`.
+const ASK_ALL_EVERY_WHEN_SHUT: Duration = Duration::from_secs(1);
+/// How old the others' word may be for a strong read.
+const OTHERS_GOOD_FOR: Duration = Duration::from_secs(4);
+
+/// The database behind the connection string is not the one that this node was started for. No node must serve it.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{0}")]
+pub struct WrongDatabase(pub String);
+
+/// Whose gate, and what it takes to keep it.
+pub struct GateKeeper {
+    /// The gate.
+    pub gate: WriteGate,
+    /// Where to look, and whom to tell.
+    pub primary: Primary,
+    /// As `cluster.toml` has it.
+    pub shard_name: String,
+    /// What `cluster.toml` promises.
+    pub promised: Durability,
+    /// What must be there before it opens.
+    pub floors: Arc<Floors>,
+    /// For its alarms.
+    pub metrics: Arc<Metrics>,
+}
+
+/// Why it stops looking at a server.
+enum Lost {
+    WrongDatabase(WrongDatabase),
+    NotReady(String),
+    /// Somebody degraded or restored the shard.
+    Changed {
+        durability: Durability,
+        reason: String,
+    },
+}
+
+impl From<tokio_postgres::Error> for Lost {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Self::NotReady(format!("the primary was lost: {}", describe(&error)))
+    }
+}
+
+/// What a look came to.
+enum Seen {
+    /// All is as it must be for this.
+    Fit(Opening),
+    /// Something is missing, and may come.
+    Lacks {
+        reason: String,
+        /// Whether what is read there is still what was acknowledged, unless another server has taken over.
+        is_whole: bool,
+    },
+}
+
+/// A commit of the keeper's own that has to come back from the standby like any charge's. It is never given up while its
+/// connection lives: each one given up would leave a backend behind that waits.
+struct Probe {
+    server: ServerId,
+    durability: Durability,
+    running: JoinHandle<Result<(), String>>,
+}
+
+impl Drop for Probe {
+    fn drop(&mut self) {
+        self.running.abort();
+    }
+}
+
+/// All servers, asked in the background.
+struct Round {
+    running: JoinHandle<Vec<Said>>,
+}
+
+impl Drop for Round {
+    fn drop(&mut self) {
+        self.running.abort();
+    }
+}
+
+/// What keeps from one connection to the next.
+struct Watch<'a> {
+    keeper: &'a GateKeeper,
+    /// What the shard keeps now: less than it promised while it is degraded.
+    durability: Durability,
+    probe: Option<Probe>,
+    round: Option<Round>,
+    /// When all were asked last, and whether all but the one in use said that they take no writes.
+    others: (Instant, bool),
+}
+
+impl GateKeeper {
+    /// Keeps the gate, until the database turns out to be the wrong one.
+    pub async fn keep(self) -> WrongDatabase {
+        let mut watch = Watch {
+            keeper: &self,
+            durability: self.promised,
+            probe: None,
+            round: None,
+            others: (Instant::now(), false),
+        };
+        loop {
+            match watch.find_and_keep().await {
+                Lost::WrongDatabase(wrong) => return wrong,
+                Lost::NotReady(reason) => {
+                    self.primary.note_reads(Err(reason.clone()));
+                    self.gate.explain(reason);
+                    sleep(TRY_EVERY).await;
+                }
+                Lost::Changed { durability, reason } => {
+                    self.gate.explain(reason);
+                    watch.durability = durability;
+                }
+            }
+        }
+    }
+}
+
+impl Watch<'_> {
+    /// Looks after the gate on one connection, until that is lost or something is not as it must be.
+    async fn find_and_keep(&mut self) -> Lost {
+        let said = self.ask_all().await;
+        let server = match self.choose(&said) {
+            Ok(server) => server,
+            Err(reason) => {
+                self.keeper.primary.forget_server();
+                return Lost::NotReady(reason);
+            }
+        };
+        if let Err(older) = self.keeper.primary.use_server(server) {
+            self.keeper.primary.forget_server();
+            return Lost::NotReady(older.to_string());
+        }
+        self.note_others(&said, server);
+        let connection = match self.keeper.primary.connect("picopay-node gate", self.durability).await {
+            Ok(connection) => connection,
+            Err(error) => return Lost::NotReady(format!("the primary cannot be reached: {error}")),
+        };
+        loop {
+            if let Err(lost) = self.look_once(&connection).await {
+                return lost;
+            }
+            self.wait().await;
+            if let Some(said) = self.finished_round().await {
+                if let Some(reason) = self.reason_to_leave(&said, server) {
+                    return Lost::NotReady(reason);
+                }
+                self.note_others(&said, server);
+            }
+        }
+    }
+
+    /// A moment, shorter while the gate is shut. A lane that closes it has it looked at once: its reason may have been one
+    /// dropped connection.
+    async fn wait(&mut self) {
+        if self.keeper.gate.check().is_ok() {
+            let _ = timeout(LOOK_EVERY, self.keeper.gate.closed()).await;
+        } else if self.probe.is_none() {
+            sleep(TRY_EVERY).await;
+        }
+        // A probe that is under way was waited for as long already.
+    }
+
+    async fn ask_all(&self) -> Vec<Said> {
+        let floor = Arc::new(self.keeper.floors.all());
+        which_primary::look_around(&self.keeper.primary, floor).await
+    }
+
+    fn choose(&self, said: &[Said]) -> Result<ServerId, String> {
+        let choice = which_primary::choose(said);
+        let is_split = matches!(choice, Choice::TwoWriters { .. });
+        if is_split && self.keeper.metrics.two_primaries.get() == 0 {
+            tracing::error!(?said, "two servers take writes on one timeline; neither gets any from here");
+        }
+        self.keeper.metrics.two_primaries.set(i64::from(is_split));
+        match choice {
+            Choice::Use(server) => {
+                self.note_passed_over(said, server);
+                Ok(server)
+            }
+            Choice::TwoWriters { timeline } => Err(format!(
+                "two servers take writes on timeline {timeline}: stop the one that is not the primary"
+            )),
+            Choice::None(reasons) => Err(format!("no primary is found: {reasons}")),
+        }
+    }
+
+    /// Alarm for a server that was promoted without what was acknowledged, and is not used for it.
+    fn note_passed_over(&self, said: &[Said], used: ServerId) {
+        let lacking = said.iter().find_map(|one| match one {
+            Said::Writes { server, .. } if server.timeline > used.timeline => Some(server),
+            _ => None,
+        });
+        let Some(lacking) = lacking else { return };
+        if self.keeper.metrics.acknowledged_lost.get() == 0 {
+            tracing::error!(
+                timeline = lacking.timeline,
+                used = used.timeline,
+                "a server was promoted without what was acknowledged; the one before it still has its standby and stays \
+                 in use: stop the promoted one"
+            );
+        }
+        self.keeper.metrics.acknowledged_lost.set(1);
+    }
+
+    /// Why the server in use is it no more, of what all said.
+    fn reason_to_leave(&self, said: &[Said], in_use: ServerId) -> Option<String> {
+        let is_same =
+            |server: &ServerId| server.started_us == in_use.started_us && server.timeline == in_use.timeline;
+        // A server that is too busy for one more login is judged by the connection that it has.
+        let is_unheard = matches!(said.get(in_use.position), Some(Said::Unknown(_)));
+        match self.choose(said) {
+            Ok(found) if is_same(&found) => None,
+            Ok(found) if is_unheard && found.timeline < in_use.timeline => None,
+            Ok(_) => Some("the primary was replaced: looking for the new one".to_owned()),
+            Err(_) if is_unheard && self.keeper.metrics.two_primaries.get() == 0 => None,
+            Err(reason) => Some(reason),
+        }
+    }
+
+    fn note_others(&mut self, said: &[Said], server: ServerId) {
+        self.others = (Instant::now(), which_primary::are_others_quiet(said, server));
+        for one in said {
+            if let Said::Writes { server: other, .. } = one
+                && other.timeline < server.timeline
+            {
+                self.keeper.primary.note_older(other.timeline);
+            }
+        }
+    }
+
+    /// Has all servers asked again when it is time to, and gives what they said once it is there.
+    async fn finished_round(&mut self) -> Option<Vec<Said>> {
+        if let Some(round) = &mut self.round {
+            if !round.running.is_finished() {
+                return None;
+            }
+            let said = (&mut round.running).await;
+            self.round = None;
+            return said.ok();
+        }
+        let is_open = self.keeper.gate.check().is_ok();
+        let every = if is_open { ASK_ALL_EVERY } else { ASK_ALL_EVERY_WHEN_SHUT };
+        if self.others.0.elapsed() >= every {
+            let (primary, floor) = (self.keeper.primary.clone(), Arc::new(self.keeper.floors.all()));
+            let running = tokio::spawn(async move { which_primary::look_around(&primary, floor).await });
+            self.round = Some(Round { running });
+        }
+        None
+    }
+
+    async fn look_once(&mut self, connection: &Dedicated) -> Result<(), Lost> {
+        let look = timeout(LOOK_TIMEOUT, self.look(connection)).await;
+        let seen = look.map_err(|_| Lost::NotReady("the primary does not answer".to_owned()))??;
+        let (fit, is_whole) = match seen {
+            Seen::Fit(opening) => (Ok(opening), true),
+            Seen::Lacks { reason, is_whole } => (Err(reason), is_whole),
+        };
+        let opened = match fit {
+            Ok(opening) if self.keeper.gate.check().as_ref() == Ok(&opening) => Ok(()),
+            Ok(opening) => self.probe_for(opening).await,
+            Err(reason) => Err(reason),
+        };
+        self.keeper.primary.note_reads(match &opened {
+            Ok(()) => Ok(()),
+            Err(reason) if is_whole => self.reads_without_standby(reason),
+            Err(reason) => Err(reason.clone()),
+        });
+        if let Err(reason) = opened {
+            self.keeper.gate.explain(reason);
+        }
+        Ok(())
+    }
+
+    /// While the gate is shut for want of a standby, that may be because it was promoted and the clients are elsewhere.
+    fn reads_without_standby(&self, reason: &str) -> Result<(), String> {
+        let (asked, are_quiet) = self.others;
+        if are_quiet && asked.elapsed() <= OTHERS_GOOD_FOR {
+            return Ok(());
+        }
+        Err(format!("{reason}; and another server of the shard does not say that it is no primary"))
+    }
+
+    /// Opens the gate once a commit of our own has come back.
+    async fn probe_for(&mut self, opening: Opening) -> Result<(), String> {
+        let is_of = |probe: &Probe| probe.server == opening.server && probe.durability == opening.durability;
+        self.probe = self.probe.take().filter(is_of);
+        let mut probe = self.probe.take().unwrap_or_else(|| self.start_probe(&opening));
+        // Mostly it is a matter of milliseconds, and then the next look need not be waited for.
+        match timeout(TRY_EVERY, &mut probe.running).await {
+            Ok(Ok(Ok(()))) => {
+                self.keeper.gate.open(opening);
+                Ok(())
+            }
+            Ok(Ok(Err(reason))) => Err(reason),
+            Ok(Err(_)) => Err("the probe was ended".to_owned()),
+            Err(_) => {
+                self.probe = Some(probe);
+                Err("no standby confirms a commit".to_owned())
+            }
+        }
+    }
+
+    fn start_probe(&self, opening: &Opening) -> Probe {
+        let (primary, durability) = (self.keeper.primary.clone(), opening.durability);
+        let patience = primary.patience();
+        let running = tokio::spawn(async move {
+            let connected = primary.connect("picopay-node probe", durability).await;
+            let connected = connected.map_err(|error| format!("the primary cannot be reached: {error}"))?;
+            probe(&connected, patience).await
+        });
+        Probe { server: opening.server, durability, running }
+    }
+
+    /// Whether the database is ours and set up to keep what the shard promises.
+    async fn look(&self, connection: &Dedicated) -> Result<Seen, Lost> {
+        let client = connection.client();
+        let cluster_id = match identity::read(client, &self.keeper.shard_name).await? {
+            Identity::Mismatch(reason) => return Err(Lost::WrongDatabase(WrongDatabase(reason))),
+            Identity::NotInitialised => {
+                return Ok(Seen::Lacks { reason: NO_CLUSTER.to_owned(), is_whole: false });
+            }
+            Identity::Ours { cluster_id } => cluster_id,
+        };
+        // A shard that promises no more than it keeps cannot be degraded.
+        let degraded = match self.keeper.promised {
+            Durability::Replicated => degradation::read(client).await?,
+            Durability::Local => None,
+        };
+        let durability = if degraded.is_some() { Durability::Local } else { self.keeper.promised };
+        if durability != self.durability {
+            let reason = match &degraded {
+                Some(degraded) => format!("{} degraded the shard: {}", degraded.by, degraded.reason),
+                None => "the shard was restored".to_owned(),
+            };
+            return Err(Lost::Changed { durability, reason });
+        }
+        // Once it is open here, what is acknowledged is here.
+        if self.keeper.gate.check().is_err() {
+            let missing = floor::find_missing(client, &self.keeper.floors.all()).await?;
+            self.keeper.metrics.acknowledged_lost.set(i64::from(missing.is_some()));
+            if let Some(missing) = missing {
+                let shard = &self.keeper.shard_name;
+                return Ok(Seen::Lacks {
+                    reason: format!(
+                        "{missing} was acknowledged and is not in this database (timeline {}): a standby without it was \
+                         promoted, or an older copy restored. Bring back the server that has it, or accept the loss: \
+                         `picopay shard accept-loss {shard} --reason TEXT`",
+                        connection.server.timeline
+                    ),
+                    is_whole: false,
+                });
+            }
+        }
+        let standby = standby::read(client).await?;
+        let lacks = match durability {
+            _ if !standby.is_safe => Some("fsync and full_page_writes must be on at the primary"),
+            Durability::Replicated if !standby.is_named => {
+                Some("durability is \"replicated\" but the primary's synchronous_standby_names is empty")
+            }
+            Durability::Replicated if !standby.is_waited_for => Some(
+                "durability is \"replicated\" but synchronous_commit is not on in a session that asks for it",
+            ),
+            Durability::Replicated if !standby.follows => Some(
+                "no standby that synchronous_standby_names names follows the primary; \
+                 `picopay shard degrade` goes on without one",
+            ),
+            Durability::Replicated | Durability::Local => None,
+        };
+        if let Some(lacks) = lacks {
+            return Ok(Seen::Lacks { reason: lacks.to_owned(), is_whole: true });
+        }
+        let degraded = degraded.map(Arc::new);
+        Ok(Seen::Fit(Opening { cluster_id, server: connection.server, durability, degraded }))
+    }
+}
+
+/// It writes to the log alone, so that a probe that hangs holds no row.
+async fn probe(connected: &Dedicated, patience: Duration) -> Result<(), String> {
+    let (client, commits) = (connected.client(), &connected.commits);
+    let begun = async {
+        client.batch_execute("BEGIN").await?;
+        client.execute("SELECT pg_logical_emit_message(true, 'picopay', 'probe')", &[]).await?;
+        connected.connection.take_warning();
+        commits.commit(client).await
+    };
+    let committed = begun.await.map_err(|error| format!("a probe failed: {}", describe(&error)))?;
+    commits.judge(&connected.connection, committed, patience).await.map_err(|error| error.to_string())?;
+    Ok(())
+}

@@ -1,0 +1,104 @@
+//! One connection, bounded from the first packet to the end of the login, with an ear for the server's warnings.
+
+use std::future::poll_fn;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_postgres::error::{DbError, Severity, SqlState};
+use tokio_postgres::{AsyncMessage, Client, Config, NoTls};
+
+use crate::error::describe;
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Nothing answered in time.
+    #[error("no answer within {0:?}")]
+    TimedOut(Duration),
+    /// Postgres refused, or is not there.
+    #[error("no connection: {}", describe(.0))]
+    Failed(#[from] tokio_postgres::Error),
+}
+
+impl OpenError {
+    /// Whether no server runs there that could take writes: nobody listens, or it is starting or ending. Silence is no such
+    /// word, nor is a wrong password.
+    pub fn is_refusal(&self) -> bool {
+        let Self::Failed(error) = self else { return false };
+        if let Some(code) = error.code() {
+            return *code == SqlState::CANNOT_CONNECT_NOW;
+        }
+        let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<io::Error>());
+        // The second is a Unix socket that is not there.
+        cause.is_some_and(|cause| {
+            matches!(cause.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound)
+        })
+    }
+}
+
+/// A connection to one server.
+pub struct Connection {
+    /// To send statements.
+    pub client: Client,
+    warning: Arc<Mutex<Option<String>>>,
+    driver: JoinHandle<()>,
+}
+
+impl Connection {
+    /// Connects to the one server that `config` names. The driver's own `connect_timeout` covers the TCP connect only; a
+    /// frozen server accepts that and never answers the login.
+    ///
+    /// # Errors
+    /// [`OpenError`], after `patience` at the latest.
+    pub async fn open(config: &Config, patience: Duration) -> Result<Self, OpenError> {
+        debug_assert!(config.get_hosts().len() < 2, "several servers are asked by `Servers`");
+        let opening = timeout(patience, config.connect(NoTls)).await;
+        let (client, mut connection) = opening.map_err(|_| OpenError::TimedOut(patience))??;
+        let warning: Arc<Mutex<Option<String>>> = Arc::default();
+        let ear = Arc::clone(&warning);
+        // Ends with the connection: when the client is dropped, or the server is gone. Whoever waits for an answer on it
+        // gets the driver's error.
+        let driver = tokio::spawn(async move {
+            while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await {
+                if let AsyncMessage::Notice(notice) = message {
+                    tracing::debug!(code = notice.code().code(), "postgres: {}", notice.message());
+                    if is_warning(&notice) {
+                        *ear.lock().unwrap_or_else(PoisonError::into_inner) =
+                            Some(notice.message().to_owned());
+                    }
+                }
+            }
+        });
+        Ok(Self { client, warning, driver })
+    }
+
+    /// The last warning that the server sent since this was asked last.
+    pub fn take_warning(&self) -> Option<String> {
+        self.warning.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Whether the server, or the way to it, is known to be gone.
+    pub fn is_closed(&self) -> bool {
+        self.client.is_closed()
+    }
+
+    /// The client and what drives it, for a pool that looks after them.
+    pub fn into_parts(self) -> (Client, JoinHandle<()>) {
+        (self.client, self.driver)
+    }
+
+    /// Says goodbye, so that the server does not log a client that was lost. Waits for `patience` at most.
+    pub async fn close(self, patience: Duration) {
+        drop(self.client);
+        let _ = timeout(patience, self.driver).await;
+    }
+}
+
+/// Field V of a notice, or its code's class: neither is translated. Field S is: under `lc_messages = de_DE` a warning is a
+/// WARNUNG (PostgreSQL, "Error and Notice Message Fields").
+fn is_warning(notice: &DbError) -> bool {
+    notice.parsed_severity() == Some(Severity::Warning) || notice.code().code().starts_with("01")
+}

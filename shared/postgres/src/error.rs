@@ -1,0 +1,44 @@
+//! What an error of the driver means, and its cause in one line.
+
+use tokio_postgres::Error;
+use tokio_postgres::error::SqlState;
+
+/// The cause of a driver error in one line, for a log. Its own `Display` is only "db error".
+pub fn describe(error: &Error) -> String {
+    match error.as_db_error() {
+        Some(cause) => format!("{} (SQLSTATE {})", cause.message(), cause.code().code()),
+        None => match std::error::Error::source(error) {
+            Some(cause) => format!("{error}: {cause}"),
+            None => error.to_string(),
+        },
+    }
+}
+
+/// The same for an operator's screen: with the server's own detail, and without the class of the error.
+pub fn describe_with_detail(error: &Error) -> String {
+    if let Some(said) = error.as_db_error() {
+        return match said.detail() {
+            Some(detail) => format!("{} ({detail}) [{}]", said.message(), said.code().code()),
+            None => format!("{} [{}]", said.message(), said.code().code()),
+        };
+    }
+    match std::error::Error::source(error) {
+        Some(source) => source.to_string(),
+        None => error.to_string(),
+    }
+}
+
+/// Whether this error says that the connection, and so the pool it came from, leads to the wrong server or nowhere:
+/// read-only (a demoted primary), shutting down, crashed, starting up, or simply gone.
+pub fn is_server_lost(error: &Error) -> bool {
+    match error.code() {
+        None => true,
+        Some(code) => {
+            *code == SqlState::READ_ONLY_SQL_TRANSACTION
+                || *code == SqlState::ADMIN_SHUTDOWN
+                || *code == SqlState::CRASH_SHUTDOWN
+                || *code == SqlState::CANNOT_CONNECT_NOW
+                || code.code().starts_with("08")
+        }
+    }
+}
