@@ -18,6 +18,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{AsyncMessage, Client, Config, NoTls};
 
 use crate::config::PostgresConfig;
+use crate::identity::{self, Expected, Unfit};
 use crate::read_pool::ReadPool;
 use crate::servers::Servers;
 use crate::store;
@@ -25,11 +26,11 @@ use crate::timeline::{Admitted, OlderTimeline, Timelines};
 
 /// A connection string that cannot be used.
 #[derive(Debug, thiserror::Error)]
-#[error("shard {shard}: the connection string of its {role} is wrong: {source}")]
+#[error("shard {shard}: the connection string of its {role} is wrong: {reason}")]
 pub struct ConnectionStringError {
     shard: String,
     role: &'static str,
-    source: tokio_postgres::Error,
+    reason: String,
 }
 
 /// No connection in time.
@@ -44,6 +45,9 @@ pub enum ConnectError {
     /// It takes writes, and should not any more.
     #[error(transparent)]
     Replaced(#[from] OlderTimeline),
+    /// It is not what it is taken for.
+    #[error(transparent)]
+    Unfit(#[from] Unfit),
     /// None of several servers, for these reasons.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     NoneOf(Vec<ConnectError>),
@@ -58,6 +62,16 @@ pub fn describe(error: &tokio_postgres::Error) -> String {
             None => error.to_string(),
         },
     }
+}
+
+/// Why a connection string cannot be read. The parser names the word that it stumbles over, which is a part of the password when
+/// that has a space and no quotes.
+fn unreadable(text: &str, error: &tokio_postgres::Error) -> String {
+    if text.contains("password") {
+        return "it cannot be read; why is not said, since it holds a password, which stands in single quotes if it has a space"
+            .to_owned();
+    }
+    describe(error)
 }
 
 /// Whether this error says that the connection, and so the pool it came from, leads to the wrong server or
@@ -90,6 +104,7 @@ pub struct Primary {
     servers: Servers,
     settings: PostgresConfig,
     timelines: Timelines,
+    expected: Expected,
     pool: ReadPool,
     is_silent: Arc<AtomicBool>,
 }
@@ -130,14 +145,15 @@ impl Primary {
         shard: &Shard,
         settings: &PostgresConfig,
         timelines: Timelines,
+        expected: Expected,
     ) -> Result<Self, ConnectionStringError> {
         let mut config = parse(&shard.primary, shard.password.as_ref(), settings)
-            .map_err(|source| ConnectionStringError { shard: shard.name.clone(), role: "primary", source })?;
+            .map_err(|reason| ConnectionStringError { shard: shard.name.clone(), role: "primary", reason })?;
         config.target_session_attrs(TargetSessionAttrs::ReadWrite);
         let servers = Servers::of(&config);
         let readers = servers.clone().with(|config| add_options(config, &read_options(settings)));
-        let pool = ReadPool::new(readers, settings, Some(timelines.clone()));
-        Ok(Self { servers, settings: settings.clone(), timelines, pool, is_silent: Arc::default() })
+        let pool = ReadPool::new(readers, settings, expected.clone(), Some(timelines.clone()));
+        Ok(Self { servers, settings: settings.clone(), timelines, expected, pool, is_silent: Arc::default() })
     }
 
     /// A connection for a task that writes, whose commits wait as `durability` says. Of several servers, the one that takes
@@ -166,7 +182,13 @@ impl Primary {
                 Err(_) => failed.push(ConnectError::TimedOut(limit)),
             }
         }
-        Err(if failed.len() == 1 { failed.remove(0) } else { ConnectError::NoneOf(failed) })
+        // What a database says of itself is news; that another server takes no writes is none.
+        let unfit = failed.iter().position(|error| matches!(error, ConnectError::Unfit(_)));
+        Err(match unfit {
+            Some(position) => failed.swap_remove(position),
+            None if failed.len() == 1 => failed.remove(0),
+            None => ConnectError::NoneOf(failed),
+        })
     }
 
     async fn connect_to(&self, config: &Config, durability: Durability) -> Result<Dedicated, ConnectError> {
@@ -185,12 +207,19 @@ impl Primary {
                 }
             }
         });
+        // Before anything is taken note of: another cluster's timelines say nothing about ours.
+        identity::check(&client, &self.expected).await?;
         let timeline = store::read_timeline(&client).await?;
         if self.timelines.admit(timeline)? == Admitted::Newer {
             // They lead to a server that has been replaced by this one.
             self.drop_pool();
         }
         Ok(Dedicated { client, timeline, durability, warned })
+    }
+
+    /// What its database must say of itself.
+    pub fn expected(&self) -> &Expected {
+        &self.expected
     }
 
     /// Whether the server behind this connection was replaced since, as another connection has found.
@@ -222,18 +251,22 @@ impl Primary {
 
 impl Replica {
     /// Reads the connection strings of all replicas of a shard; connects when first asked to.
-    pub fn all(shard: &Shard, settings: &PostgresConfig) -> Result<Vec<Self>, ConnectionStringError> {
+    pub fn all(
+        shard: &Shard,
+        settings: &PostgresConfig,
+        expected: &Expected,
+    ) -> Result<Vec<Self>, ConnectionStringError> {
         shard
             .replicas
             .iter()
             .map(|text| {
-                let mut config = parse(text, shard.password.as_ref(), settings).map_err(|source| {
-                    ConnectionStringError { shard: shard.name.clone(), role: "replica", source }
+                let mut config = parse(text, shard.password.as_ref(), settings).map_err(|reason| {
+                    ConnectionStringError { shard: shard.name.clone(), role: "replica", reason }
                 })?;
                 // Of several servers, the one that is no primary now: roles change at a failover.
                 config.target_session_attrs(TargetSessionAttrs::ReadOnly);
                 add_options(&mut config, &read_options(settings));
-                Ok(Self { pool: ReadPool::new(Servers::of(&config), settings, None) })
+                Ok(Self { pool: ReadPool::new(Servers::of(&config), settings, expected.of_replica(), None) })
             })
             .collect()
     }
@@ -249,12 +282,8 @@ impl Replica {
     }
 }
 
-fn parse(
-    text: &str,
-    password: Option<&Secret>,
-    settings: &PostgresConfig,
-) -> Result<Config, tokio_postgres::Error> {
-    let mut config: Config = text.parse()?;
+fn parse(text: &str, password: Option<&Secret>, settings: &PostgresConfig) -> Result<Config, String> {
+    let mut config: Config = text.parse().map_err(|error| unreadable(text, &error))?;
     if let Some(password) = password {
         config.password(password.expose());
     }
@@ -308,4 +337,17 @@ fn write_options(settings: &PostgresConfig, durability: Durability) -> String {
 /// replica.
 fn read_options(settings: &PostgresConfig) -> String {
     format!("-c statement_timeout={} {READ_PLANS}", settings.statement_timeout.as_millis())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_string_that_cannot_be_read_shows_nothing_of_its_password() {
+        let reason = |text: &str| parse(text, None, &PostgresConfig::default()).unwrap_err();
+        assert!(reason("hots=x").contains("hots"));
+        let told = reason("host=x password=my s3cret=y");
+        assert!(!told.contains("s3cret") && told.contains("single quotes"), "{told}");
+    }
 }

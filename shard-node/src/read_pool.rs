@@ -16,6 +16,7 @@ use tokio::time::timeout;
 use tokio_postgres::{Client, Config, Error, NoTls};
 
 use crate::config::PostgresConfig;
+use crate::identity::{self, Expected, Unfit};
 use crate::servers::Servers;
 use crate::store;
 use crate::timeline::Timelines;
@@ -30,7 +31,12 @@ pub struct ReadPool {
 
 impl ReadPool {
     /// Connects when first asked to. With `timelines`, only to a server whose timeline is not older than theirs.
-    pub fn new(servers: Servers, settings: &PostgresConfig, timelines: Option<Timelines>) -> Self {
+    pub fn new(
+        servers: Servers,
+        settings: &PostgresConfig,
+        expected: Expected,
+        timelines: Option<Timelines>,
+    ) -> Self {
         let dropped: Arc<Mutex<Option<Instant>>> = Arc::default();
         let last_drop = Arc::clone(&dropped);
         let is_stale = Hook::sync_fn(move |_, metrics| {
@@ -42,7 +48,7 @@ impl ReadPool {
         });
         // For the last of several silent servers, and for a login that takes its time.
         let create = settings.connect_timeout * u32::try_from(servers.count() + 1).unwrap_or(u32::MAX);
-        let connect = PoolConnect { servers, patience: settings.connect_timeout, timelines };
+        let connect = PoolConnect { servers, patience: settings.connect_timeout, expected, timelines };
         // `Fast` hands out a connection to a frozen server, so every read has its own bound and lets the pool go when
         // it is passed. `Verified` would cost each read a round trip.
         let manager_config = ManagerConfig { recycling_method: RecyclingMethod::Fast };
@@ -83,15 +89,21 @@ impl ReadPool {
 struct PoolConnect {
     servers: Servers,
     patience: Duration,
+    expected: Expected,
     timelines: Option<Timelines>,
 }
 
 impl PoolConnect {
-    /// `Ok(None)` when the server is on an older timeline.
+    /// `Ok(None)` when the server is on an older timeline, or its database is not what it is taken for.
     async fn connect_to(&self, config: &Config) -> Result<Option<(Client, JoinHandle<()>)>, Error> {
         let (client, connection) = config.connect(NoTls).await?;
         // Whoever uses the connection sees at the next statement that it is gone.
         let driver = tokio::spawn(connection.map(drop));
+        match identity::check(&client, &self.expected).await {
+            Ok(_) => {}
+            Err(Unfit::Lost(error)) => return Err(error),
+            Err(Unfit::WrongDatabase(_) | Unfit::NoCluster | Unfit::Schema(_)) => return Ok(None),
+        }
         if let Some(timelines) = &self.timelines {
             let timeline = store::read_timeline(&client).await?;
             return Ok(timelines.admit(timeline).is_ok().then_some((client, driver)));

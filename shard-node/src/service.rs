@@ -10,12 +10,13 @@ use picopay_shared::cluster::{Durability, Shard};
 use picopay_shared::id::IdSource;
 use picopay_shared::node_status::{NodeStatus, OwnedRange};
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::cache::Cache;
 use crate::config::NodeConfig;
 use crate::db::{Primary, Replica};
+use crate::identity::{Expected, Kept};
 use crate::lane::LaneParts;
 use crate::metrics::Metrics;
 use crate::read::Reader;
@@ -23,9 +24,6 @@ use crate::replica_lag;
 use crate::timeline::Timelines;
 use crate::write::Writer;
 use crate::write_gate::{self, WriteGate, WrongDatabase};
-
-/// How long the pause is before another try to bring the schema up to date.
-const MIGRATE_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// How long the primary may take to say which slots it owns. Below the time that gateways wait for a status.
 const STATUS_TIMEOUT: Duration = Duration::from_millis(800);
@@ -45,6 +43,8 @@ pub struct Lasting {
     pub ids: Arc<IdSource>,
     /// A primary that was replaced is not used again because it is named in another way.
     pub timelines: Timelines,
+    /// A process never serves another cluster than its first.
+    pub kept: Arc<Kept>,
 }
 
 impl Lasting {
@@ -52,7 +52,7 @@ impl Lasting {
     pub fn new(shard: &str) -> Self {
         let metrics = Arc::new(Metrics::new(shard));
         let timelines = Timelines::new(metrics.older_timelines.clone());
-        Self { metrics, ids: Arc::default(), timelines }
+        Self { metrics, ids: Arc::default(), timelines, kept: Arc::default() }
     }
 }
 
@@ -75,8 +75,9 @@ impl Service {
     /// When the entry cannot be used.
     pub fn start(shard: &Shard, lasting: &Lasting, config: &NodeConfig) -> anyhow::Result<Arc<Self>> {
         let ending = CancellationToken::new();
-        let primary = Primary::new(shard, &config.postgres, lasting.timelines.clone())?;
-        let replicas = Replica::all(shard, &config.postgres)?;
+        let expected = Expected::new(&shard.name, Arc::clone(&lasting.kept));
+        let primary = Primary::new(shard, &config.postgres, lasting.timelines.clone(), expected.clone())?;
+        let replicas = Replica::all(shard, &config.postgres, &expected)?;
         let cache = Cache::new(shard.redis.as_deref(), &config.cache)?;
         let parts = Arc::new(LaneParts {
             primary: primary.clone(),
@@ -227,9 +228,7 @@ struct Keeper {
 }
 
 impl Keeper {
-    /// Brings the schema up to date, then keeps the write gate.
     async fn keep(self) -> WrongDatabase {
-        self.migrate().await;
         let Self { shard, durability, gate, primary, cache } = self;
         let scope = async {
             let cluster_id = gate.opened().await.cluster_id;
@@ -237,27 +236,8 @@ impl Keeper {
             std::future::pending::<()>().await;
         };
         tokio::select! {
-            wrong = write_gate::keep(gate.clone(), primary, shard.clone(), durability) => wrong,
+            wrong = write_gate::keep(gate.clone(), primary, durability) => wrong,
             () = scope => unreachable!("pending for ever"),
-        }
-    }
-
-    async fn migrate(&self) {
-        loop {
-            let reason = match self.primary.connect("picopay-node migrations", self.durability).await {
-                Err(error) => format!("the primary cannot be reached: {error}"),
-                Ok(mut connection) => match picopay_migrations::apply(&mut connection.client).await {
-                    Ok(applied) => {
-                        for name in applied {
-                            tracing::info!(name, "migration applied");
-                        }
-                        return;
-                    }
-                    Err(error) => format!("{error}: {:?}", std::error::Error::source(&error)),
-                },
-            };
-            self.gate.explain(reason);
-            sleep(MIGRATE_AGAIN_AFTER).await;
         }
     }
 }

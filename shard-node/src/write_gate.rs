@@ -20,13 +20,9 @@ use tokio::time::{sleep, timeout};
 use tokio_postgres::Client;
 use uuid::Uuid;
 
-use crate::db::{Dedicated, Primary, describe};
+use crate::db::{ConnectError, Dedicated, Primary, describe};
 use crate::degradation;
-use crate::identity::{self, Identity};
-
-/// A database without an identity, as it is before an operator has said what it is for.
-const NO_CLUSTER: &str = "the shard is of no cluster yet: run `picopay init` for a new cluster, or `picopay shard add` for a \
-                          shard that joins one";
+use crate::identity::{self, Unfit};
 
 /// How often an open gate looks whether the primary answers and replication is still set up.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -141,13 +137,8 @@ impl WriteGate {
 pub struct WrongDatabase(pub String);
 
 /// Keeps the gate, until the database turns out to be the wrong one.
-pub async fn keep(
-    gate: WriteGate,
-    primary: Primary,
-    shard_name: String,
-    durability: Durability,
-) -> WrongDatabase {
-    let mut keeper = Keeper { gate, primary, shard_name, promised: durability, durability };
+pub async fn keep(gate: WriteGate, primary: Primary, durability: Durability) -> WrongDatabase {
+    let mut keeper = Keeper { gate, primary, promised: durability, durability };
     loop {
         match keeper.connect_and_keep().await {
             Lost::WrongDatabase(wrong) => return wrong,
@@ -166,7 +157,6 @@ pub async fn keep(
 struct Keeper {
     gate: WriteGate,
     primary: Primary,
-    shard_name: String,
     /// What `cluster.toml` says.
     promised: Durability,
     /// What the shard keeps now: less than it promised while it is degraded.
@@ -189,11 +179,25 @@ impl From<tokio_postgres::Error> for Lost {
     }
 }
 
+impl From<Unfit> for Lost {
+    fn from(unfit: Unfit) -> Self {
+        match unfit {
+            Unfit::WrongDatabase(reason) => Self::WrongDatabase(WrongDatabase(reason)),
+            Unfit::NoCluster | Unfit::Schema(_) => Self::NotReady(unfit.to_string()),
+            Unfit::Lost(error) => error.into(),
+        }
+    }
+}
+
 impl Keeper {
     /// Looks after the gate on one connection, until that is lost or something is not as it must be.
     async fn connect_and_keep(&self) -> Lost {
         let connection = match self.primary.connect("picopay-node gate", self.durability).await {
             Ok(connection) => connection,
+            Err(ConnectError::Unfit(unfit)) => {
+                self.primary.note_silence(false);
+                return unfit.into();
+            }
             Err(error) => {
                 self.primary.note_silence(true);
                 return Lost::NotReady(format!("the primary cannot be reached: {error}"));
@@ -232,13 +236,7 @@ impl Keeper {
             return Err(Lost::NotReady("the primary was replaced: looking for the new one".to_owned()));
         }
         let client = &connection.client;
-        let cluster_id = match identity::read(client, &self.shard_name).await? {
-            Identity::Mismatch(reason) => return Err(Lost::WrongDatabase(WrongDatabase(reason))),
-            Identity::NotInitialised => {
-                return Err(Lost::NotReady(NO_CLUSTER.to_owned()));
-            }
-            Identity::Ours { cluster_id } => cluster_id,
-        };
+        let cluster_id = identity::check(client, self.primary.expected()).await?.cluster_id;
         // A shard that promises no more than it keeps cannot be degraded.
         let degraded = match self.promised {
             Durability::Replicated => degradation::read(client).await?,
