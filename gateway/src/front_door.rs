@@ -78,7 +78,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (cluster, config) = (folder.path().join("cluster.toml"), folder.path().join("gateway.toml"));
         let shard = "[[shards]]\nname = \"s\"\nnodes = [\"http://127.0.0.1:1\"]\nprimary = \"host=none\"\n";
-        std::fs::write(&cluster, format!("internal_secret = \"s\"\n{shard}")).unwrap();
+        std::fs::write(&cluster, format!("internal_secret = \"an-internal-secret-for-this-test\"\n{shard}"))
+            .unwrap();
         let key =
             format!("[[keys]]\nname = \"k\"\ndigest = \"sha256:{}\"\nscopes = [\"read\"]\n", "00".repeat(32));
         std::fs::write(&config, key).unwrap();

@@ -10,7 +10,7 @@ use picopay_gateway::gateway::Gateway;
 use picopay_gateway::{router, server};
 use picopay_shared::cluster::Cluster;
 use picopay_shared::reload::Reloads;
-use picopay_shared::telemetry;
+use picopay_shared::{open_files, telemetry};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
@@ -48,7 +48,7 @@ async fn main() -> ExitCode {
 async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let cluster = Cluster::load(&arguments.cluster)?;
     let config = GatewayConfig::load(&arguments.config)?;
-    server::allow_many_connections();
+    open_files::allow_many();
     let listener = server::bind(&config.listen).await?;
     let stop = stop_on_signal()?;
     let gateway = Gateway::start(&cluster, config);

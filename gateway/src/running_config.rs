@@ -20,7 +20,7 @@ pub fn of_gateway(cluster: &Cluster, salt: Salt) -> RunningConfig {
         RunningShard::new(&shard.name).with(&salt, "nodes", &shard.nodes.join(", "))
     };
     let shards = cluster.shards.iter().map(shard).collect();
-    RunningConfig::new(salt, &cluster.internal_secret, shards)
+    RunningConfig::new(salt, &cluster.internal_secret, shards).with_cluster_id(cluster.cluster_id())
 }
 
 /// Answers with what is in force.

@@ -41,16 +41,6 @@ pub struct BindError {
     source: io::Error,
 }
 
-/// Raises this process's own limit of open files as far as it may: the default of 1024 is below `connections_max`.
-pub fn allow_many_connections() {
-    use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    let raised = getrlimit(Resource::RLIMIT_NOFILE)
-        .and_then(|(_soft, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
-    if let Err(error) = raised {
-        warn!(%error, "the limit of open files stays as it is");
-    }
-}
-
 /// Takes the address.
 ///
 /// # Errors

@@ -17,16 +17,17 @@ use tokio::time::timeout;
 use tokio_postgres::{Client, Config};
 
 use crate::config::PostgresConfig;
+use crate::identity::{self, Expected, Unfit};
 use crate::read_pool::{ReadPool, Target};
 use crate::timeline::{Admitted, OlderTimeline, Timelines};
 
 /// A connection string that cannot be used.
 #[derive(Debug, thiserror::Error)]
-#[error("shard {shard}: the connection string of its {role} is wrong: {source}")]
+#[error("shard {shard}: the connection string of its {role} is wrong: {reason}")]
 pub struct ConnectionStringError {
     shard: String,
     role: &'static str,
-    source: tokio_postgres::Error,
+    reason: String,
 }
 
 /// No connection in time.
@@ -47,6 +48,9 @@ pub enum ConnectError {
     /// It takes writes, and should not any more.
     #[error(transparent)]
     Replaced(#[from] OlderTimeline),
+    /// Its database is not what it is taken for.
+    #[error(transparent)]
+    Unfit(#[from] Unfit),
 }
 
 /// Whether a pool's error says that the server is lost. When all are in use, the server is busy and not lost.
@@ -78,6 +82,7 @@ pub struct Primary {
     servers: Servers,
     settings: PostgresConfig,
     timelines: Timelines,
+    expected: Expected,
     pool: ReadPool,
     found: Arc<Mutex<Found>>,
 }
@@ -120,17 +125,18 @@ impl Primary {
         shard: &Shard,
         settings: &PostgresConfig,
         timelines: Timelines,
+        expected: Expected,
     ) -> Result<Self, ConnectionStringError> {
         let config = parse(&shard.primary, shard.password.as_ref(), settings)
-            .map_err(|source| ConnectionStringError { shard: shard.name.clone(), role: "primary", source })?;
+            .map_err(|reason| ConnectionStringError { shard: shard.name.clone(), role: "primary", reason })?;
         let servers = Servers::of(&config);
         let readers = servers.clone().with(|config| add_options(config, &read_options(settings)));
         let nothing = Found { server: None, reads: (Instant::now(), Err("starting".to_owned())) };
         let found = Arc::new(Mutex::new(nothing));
         let chosen = Arc::clone(&found);
         let target = Target::Primary(Arc::new(move || lock(&chosen).server));
-        let pool = ReadPool::new(readers, settings, target);
-        Ok(Self { servers, settings: settings.clone(), timelines, pool, found })
+        let pool = ReadPool::new(readers, settings, expected.clone(), target);
+        Ok(Self { servers, settings: settings.clone(), timelines, expected, pool, found })
     }
 
     /// The servers that its connection string names, for the keeper: with the options of a session that looks.
@@ -140,6 +146,11 @@ impl Primary {
             config.application_name("picopay-node gate");
             add_options(config, &options);
         })
+    }
+
+    /// What its database must say of itself.
+    pub fn expected(&self) -> &Expected {
+        &self.expected
     }
 
     /// How long one server may take to say what it is.
@@ -191,8 +202,11 @@ impl Primary {
             Answer::Refused(error) => return Err(error.into()),
             Answer::Unknown(reason) => return Err(ConnectError::Unknown(reason)),
         };
-        let watched = timeout(limit, Commits::watch(&connection.client)).await;
-        let commits = watched.map_err(|_| OpenError::TimedOut(limit))?.map_err(OpenError::from)?;
+        let checked = async {
+            identity::check(&connection.client, &self.expected).await?;
+            Ok::<_, ConnectError>(Commits::watch(&connection.client).await.map_err(OpenError::from)?)
+        };
+        let commits = timeout(limit, checked).await.map_err(|_| OpenError::TimedOut(limit))??;
         Ok(Dedicated { connection, commits, server, durability })
     }
 
@@ -247,16 +261,21 @@ fn lock(found: &Mutex<Found>) -> std::sync::MutexGuard<'_, Found> {
 
 impl Replica {
     /// Reads the connection strings of all replicas of a shard; connects when first asked to.
-    pub fn all(shard: &Shard, settings: &PostgresConfig) -> Result<Vec<Self>, ConnectionStringError> {
+    pub fn all(
+        shard: &Shard,
+        settings: &PostgresConfig,
+        expected: &Expected,
+    ) -> Result<Vec<Self>, ConnectionStringError> {
         shard
             .replicas
             .iter()
             .map(|text| {
-                let mut config = parse(text, shard.password.as_ref(), settings).map_err(|source| {
-                    ConnectionStringError { shard: shard.name.clone(), role: "replica", source }
+                let mut config = parse(text, shard.password.as_ref(), settings).map_err(|reason| {
+                    ConnectionStringError { shard: shard.name.clone(), role: "replica", reason }
                 })?;
                 add_options(&mut config, &read_options(settings));
-                Ok(Self { pool: ReadPool::new(Servers::of(&config), settings, Target::Replica) })
+                let servers = Servers::of(&config);
+                Ok(Self { pool: ReadPool::new(servers, settings, expected.of_replica(), Target::Replica) })
             })
             .collect()
     }
@@ -272,12 +291,8 @@ impl Replica {
     }
 }
 
-fn parse(
-    text: &str,
-    password: Option<&Secret>,
-    settings: &PostgresConfig,
-) -> Result<Config, tokio_postgres::Error> {
-    let mut config: Config = text.parse()?;
+fn parse(text: &str, password: Option<&Secret>, settings: &PostgresConfig) -> Result<Config, String> {
+    let mut config = picopay_postgres::parse(text)?;
     if let Some(password) = password {
         config.password(password.expose());
     }

@@ -13,18 +13,14 @@ use picopay_shared::cluster::Durability;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-use crate::db::{Dedicated, Primary, ServerId};
+use crate::db::{ConnectError, Dedicated, Primary, ServerId};
 use crate::degradation;
 use crate::floor::{self, Floors};
-use crate::identity::{self, Identity};
+use crate::identity::{self, Unfit};
 use crate::metrics::Metrics;
 use crate::standby;
 use crate::which_primary::{self, Choice, Said};
 use crate::write_gate::{Opening, WriteGate};
-
-/// A database without an identity, as it is before an operator has said what it is for.
-const NO_CLUSTER: &str = "the shard is of no cluster yet: run `picopay init` for a new cluster, or `picopay shard add` for a \
-                          shard that joins one";
 
 /// How often an open gate looks whether the primary answers and replication is still set up.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -77,6 +73,16 @@ enum Lost {
 impl From<tokio_postgres::Error> for Lost {
     fn from(error: tokio_postgres::Error) -> Self {
         Self::NotReady(format!("the primary was lost: {}", describe(&error)))
+    }
+}
+
+impl From<Unfit> for Lost {
+    fn from(unfit: Unfit) -> Self {
+        match unfit {
+            Unfit::WrongDatabase(reason) => Self::WrongDatabase(WrongDatabase(reason)),
+            Unfit::NoCluster | Unfit::Schema(_) => Self::NotReady(unfit.to_string()),
+            Unfit::Lost(error) => error.into(),
+        }
     }
 }
 
@@ -162,6 +168,9 @@ impl Watch<'_> {
         let server = match self.choose(&said) {
             Ok(server) => server,
             Err(reason) => {
+                if let Some(wrong) = said.iter().find_map(Said::wrong_database) {
+                    return Lost::WrongDatabase(WrongDatabase(wrong));
+                }
                 self.keeper.primary.forget_server();
                 return Lost::NotReady(reason);
             }
@@ -173,6 +182,7 @@ impl Watch<'_> {
         self.note_others(&said, server);
         let connection = match self.keeper.primary.connect("picopay-node gate", self.durability).await {
             Ok(connection) => connection,
+            Err(ConnectError::Unfit(unfit)) => return unfit.into(),
             Err(error) => return Lost::NotReady(format!("the primary cannot be reached: {error}")),
         };
         loop {
@@ -354,13 +364,7 @@ impl Watch<'_> {
     /// Whether the database is ours and set up to keep what the shard promises.
     async fn look(&self, connection: &Dedicated) -> Result<Seen, Lost> {
         let client = connection.client();
-        let cluster_id = match identity::read(client, &self.keeper.shard_name).await? {
-            Identity::Mismatch(reason) => return Err(Lost::WrongDatabase(WrongDatabase(reason))),
-            Identity::NotInitialised => {
-                return Ok(Seen::Lacks { reason: NO_CLUSTER.to_owned(), is_whole: false });
-            }
-            Identity::Ours { cluster_id } => cluster_id,
-        };
+        let cluster_id = identity::check(client, self.keeper.primary.expected()).await?.cluster_id;
         // A shard that promises no more than it keeps cannot be degraded.
         let degraded = match self.keeper.promised {
             Durability::Replicated => degradation::read(client).await?,

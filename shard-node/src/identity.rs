@@ -1,46 +1,142 @@
-//! Whether the database behind the connection string is the shard that it is taken for.
+//! Whether the database behind a connection is what it is taken for: this shard, of this cluster, with a schema that this
+//! program can serve. Whoever connects looks, and the keeper of the write gate looks again and again.
 
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use picopay_migrations::Schema;
 use picopay_shared::slot::{SLOT_COUNT, SLOT_HASH};
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 use uuid::Uuid;
 
-/// What `shard_identity` says.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Identity {
-    /// The shard we serve, of this cluster.
-    Ours {
-        /// The cluster.
-        cluster_id: Uuid,
-    },
-    /// `picopay init` has not been here yet.
-    NotInitialised,
-    /// Another shard, or another way of counting slots: swapped connection strings, most likely.
-    Mismatch(String),
+/// A database without an identity, as it is before an operator has said what it is for.
+const NO_CLUSTER: &str = "the shard is of no cluster yet: run `picopay init` for a new cluster, or `picopay shard add` for a \
+                          shard that joins one";
+
+/// What a database must say of itself. Clones share what was found.
+#[derive(Clone)]
+pub struct Expected {
+    shard_name: Arc<str>,
+    kept: Arc<Kept>,
+    /// Why nobody is served, although the database is ours.
+    refusal: Arc<Mutex<Option<String>>>,
+    is_primary: bool,
 }
 
-/// Reads the identity of the database.
-pub async fn read(client: &Client, shard_name: &str) -> Result<Identity, tokio_postgres::Error> {
+/// What stays for the life of a process, whatever its shard's entry says.
+#[derive(Default)]
+pub struct Kept {
+    /// `cluster_id` of `cluster.toml`; without that line the first one that a primary showed.
+    pub cluster_id: OnceLock<Uuid>,
+    /// Said once each: a replica is tried twice a second, and a refused file every five.
+    logged: Mutex<HashSet<String>>,
+}
+
+/// The shard we serve, of this cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Identity {
+    /// The cluster.
+    pub cluster_id: Uuid,
+}
+
+/// Why a connection must not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Unfit {
+    /// Another shard or another cluster, or another way of counting slots: swapped connection strings, most likely.
+    #[error("{0}")]
+    WrongDatabase(String),
+    /// `picopay init` has not been here yet, or, of a replica, nobody knows the cluster yet.
+    #[error("{NO_CLUSTER}")]
+    NoCluster,
+    /// The schema is not one that this program can serve.
+    #[error("{0}")]
+    Schema(picopay_migrations::Unfit),
+    /// It cannot be asked.
+    #[error("the database does not say who it is")]
+    Lost(#[from] tokio_postgres::Error),
+}
+
+impl Expected {
+    /// Of the primary of this shard, in the cluster that `kept` holds, or will.
+    pub fn new(shard_name: &str, kept: Arc<Kept>) -> Self {
+        Self { shard_name: shard_name.into(), kept, refusal: Arc::default(), is_primary: true }
+    }
+
+    /// The same of its replicas, by which nobody learns which cluster it is.
+    #[must_use]
+    pub fn of_replica(&self) -> Self {
+        Self { is_primary: false, ..self.clone() }
+    }
+
+    /// Why nobody is served by this process now; the primary's database is ours, and this program is not made for its schema.
+    pub fn refusal(&self) -> Option<String> {
+        lock(&self.refusal).clone()
+    }
+
+    /// Whether the id is the one to be seen. The first one is kept.
+    fn is_of_cluster(&self, id: Uuid) -> bool {
+        let known = self.kept.cluster_id.get_or_init(|| {
+            tracing::warn!(
+                "cluster.toml does not say which cluster its databases are of, so this process keeps to the one that it \
+                 found. Add the line: cluster_id = \"{id}\""
+            );
+            id
+        });
+        *known == id
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Looks whether this connection may be used.
+///
+/// # Errors
+/// [`Unfit`]. A wrong database is logged.
+pub async fn check(client: &Client, expected: &Expected) -> Result<Identity, Unfit> {
+    let schema = Schema::read(client).await?.check();
+    if schema == Err(picopay_migrations::Unfit::Empty) {
+        return Err(Unfit::NoCluster);
+    }
+    // Who it is comes first: what to do about the schema of another one's database is not ours to say. These four columns
+    // are there in every schema.
+    let identity = read(client, expected).await;
+    if let Err(Unfit::WrongDatabase(reason)) = &identity {
+        let is_news = lock(&expected.kept.logged).insert(reason.clone());
+        if is_news {
+            let role = if expected.is_primary { "primary" } else { "replica" };
+            tracing::error!(role, reason, "a connection leads to a wrong database, and is not used");
+        }
+    }
+    let identity = identity?;
+    if expected.is_primary {
+        *lock(&expected.refusal) = schema.as_ref().err().map(ToString::to_string);
+    }
+    schema.map(|()| identity).map_err(Unfit::Schema)
+}
+
+async fn read(client: &Client, expected: &Expected) -> Result<Identity, Unfit> {
     let read = client
         .query_opt("SELECT cluster_id, shard_name, slot_count, slot_hash FROM shard_identity", &[])
         .await;
     let row = match read {
         Ok(Some(row)) => row,
-        Ok(None) => return Ok(Identity::NotInitialised),
-        Err(error) if error.code() == Some(&SqlState::UNDEFINED_TABLE) => {
-            return Ok(Identity::NotInitialised);
-        }
-        Err(error) => return Err(error),
+        Ok(None) => return Err(Unfit::NoCluster),
+        Err(error) if error.code() == Some(&SqlState::UNDEFINED_TABLE) => return Err(Unfit::NoCluster),
+        Err(error) => return Err(error.into()),
     };
+    let cluster_id: Uuid = row.get(0);
     let (name, count, hash): (String, i32, String) = (row.get(1), row.get(2), row.get(3));
     let mismatch = |what: &str, found: &str, expected: &str| {
-        Ok(Identity::Mismatch(format!(
+        Err(Unfit::WrongDatabase(format!(
             "the database's shard_identity says {what} {found}, but this node is configured for {expected}: \
              are the connection strings in cluster.toml swapped?"
         )))
     };
-    if name != shard_name {
-        return mismatch("shard", &name, shard_name);
+    if name != *expected.shard_name {
+        return mismatch("shard", &name, &expected.shard_name);
     }
     if count != i32::from(SLOT_COUNT) {
         return mismatch("slot count", &count.to_string(), &SLOT_COUNT.to_string());
@@ -48,5 +144,15 @@ pub async fn read(client: &Client, shard_name: &str) -> Result<Identity, tokio_p
     if hash != SLOT_HASH {
         return mismatch("slot hash", &hash, SLOT_HASH);
     }
-    Ok(Identity::Ours { cluster_id: row.get(0) })
+    if !expected.is_primary && expected.kept.cluster_id.get().is_none() {
+        return Err(Unfit::NoCluster);
+    }
+    if !expected.is_of_cluster(cluster_id) {
+        let known = expected.kept.cluster_id.get().map(Uuid::to_string).unwrap_or_default();
+        return Err(Unfit::WrongDatabase(format!(
+            "the database's shard_identity says cluster {cluster_id}, but this node serves cluster {known}: does a \
+             connection string in cluster.toml lead to another environment?"
+        )));
+    }
+    Ok(Identity { cluster_id })
 }

@@ -43,6 +43,9 @@ impl Node {
     /// When the configuration cannot be used.
     pub fn start(cluster: &Cluster, config: &NodeConfig) -> anyhow::Result<Arc<Self>> {
         let lasting = Lasting::new(&config.shard);
+        if let Some(id) = cluster.cluster_id() {
+            lasting.kept.cluster_id.get_or_init(|| id);
+        }
         let service = Service::start(own_entry(cluster, &config.shard)?, &lasting, config)?;
         service.gate().take_up();
         Ok(Arc::new(Self {
@@ -74,11 +77,20 @@ impl Node {
     /// Goes by a changed `cluster.toml` from now on: the entry of its shard, and the internal secret.
     ///
     /// # Errors
-    /// Why it does not: the shard is not in it, its entry cannot be used, leads to the database of another shard, or does not
-    /// lead to a primary that takes writes while the old one does.
+    /// Why it does not: the shard is not in it, it is another cluster's, its entry cannot be used, leads to the database of
+    /// another shard or cluster, or does not lead to a primary that takes writes while the old one does.
     pub async fn take_over(&self, cluster: &Cluster) -> Result<(), String> {
         let shard = &self.config.shard;
         let entry = own_entry(cluster, shard).map_err(|error| format!("{error:#}"))?;
+        if let Some(id) = cluster.cluster_id() {
+            let known = self.lasting.kept.cluster_id.get_or_init(|| id);
+            if *known != id {
+                return Err(format!(
+                    "cluster_id: this process serves cluster {known}, and the file is of {id}: start another process for \
+                     another cluster"
+                ));
+            }
+        }
         let in_force = self.in_force.cluster();
         if !in_force.shard(shard).is_some_and(|before| means_the_same(before, entry)) {
             self.replace_service(entry).await?;
@@ -164,15 +176,24 @@ fn own_entry<'a>(cluster: &'a Cluster, shard: &str) -> anyhow::Result<&'a Shard>
 
 /// Whether a node goes by all that differs. Where nodes are is the gateways' business.
 fn means_the_same(before: &Shard, after: &Shard) -> bool {
-    let Shard { name, nodes: _, primary, replicas, password, redis, durability } = before;
-    (name, primary, replicas, password, redis, durability)
-        == (&after.name, &after.primary, &after.replicas, &after.password, &after.redis, &after.durability)
+    let Shard { name, cluster_id, nodes: _, primary, replicas, password, redis, durability } = before;
+    (name, cluster_id, primary, replicas, password, redis, durability)
+        == (
+            &after.name,
+            &after.cluster_id,
+            &after.primary,
+            &after.replicas,
+            &after.password,
+            &after.redis,
+            &after.durability,
+        )
 }
 
 #[cfg(test)]
 mod tests {
     use picopay_shared::cluster::Durability;
     use picopay_shared::config::Secret;
+    use uuid::Uuid;
 
     use super::*;
 
@@ -180,6 +201,7 @@ mod tests {
     fn every_change_of_what_a_node_uses_is_one_and_other_nodes_are_none() {
         let entry = Shard {
             name: "a".into(),
+            cluster_id: None,
             nodes: vec!["http://x:1".into()],
             primary: "host=p".into(),
             replicas: vec!["host=r".into()],
@@ -193,7 +215,8 @@ mod tests {
             !means_the_same(&entry, &after)
         };
         assert!(!is_seen(|_| {}) && !is_seen(|shard| shard.nodes.push("http://y:1".into())));
-        let changes: [fn(&mut Shard); 5] = [
+        let changes: [fn(&mut Shard); 6] = [
+            |shard| shard.cluster_id = Some(Uuid::from_u128(7)),
             |shard| shard.primary.push('2'),
             |shard| shard.replicas.clear(),
             |shard| shard.password = Some(Secret::new("t")),

@@ -11,7 +11,7 @@ use axum_server::{Handle, Server};
 use clap::Parser;
 use picopay_shared::cluster::Cluster;
 use picopay_shared::reload::Reloads;
-use picopay_shared::telemetry;
+use picopay_shared::{open_files, telemetry};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::NodeConfig;
@@ -33,6 +33,7 @@ struct Arguments {
 /// Runs until a signal ends it in order, or it cannot go on.
 pub async fn run() -> ExitCode {
     telemetry::start();
+    open_files::allow_many();
     match serve(&Arguments::parse()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -73,6 +73,9 @@ impl Reader {
 
     /// Answers from the right database.
     pub async fn answer(&self, request: &ReadRequest) -> Answer {
+        if let Some(reason) = self.parts.primary.expected().refusal() {
+            return Answer { found: unavailable(reason), source: Source::Primary };
+        }
         let query = &request.query;
         let is_strong = matches!(query, Query::Balance { consistency: Consistency::Strong, .. });
         if !is_strong && let Some(answer) = self.answer_from_replica(query, request.session).await {

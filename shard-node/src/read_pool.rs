@@ -18,6 +18,7 @@ use tokio_postgres::{Client, Config, Error};
 
 use crate::config::PostgresConfig;
 use crate::db::ServerId;
+use crate::identity::{self, Expected, Unfit};
 
 /// Connections for reads. Clones share them.
 #[derive(Clone)]
@@ -37,7 +38,7 @@ pub enum Target {
 
 impl ReadPool {
     /// Connects when first asked to.
-    pub fn new(servers: Servers, settings: &PostgresConfig, target: Target) -> Self {
+    pub fn new(servers: Servers, settings: &PostgresConfig, expected: Expected, target: Target) -> Self {
         let dropped: Arc<Mutex<Option<Instant>>> = Arc::default();
         let last_drop = Arc::clone(&dropped);
         let is_stale = Hook::sync_fn(move |_, metrics| {
@@ -52,6 +53,7 @@ impl ReadPool {
         let connect = PoolConnect {
             servers,
             patience: settings.connect_timeout,
+            expected,
             target,
             served_last: AtomicUsize::default(),
         };
@@ -94,6 +96,7 @@ impl ReadPool {
 struct PoolConnect {
     servers: Servers,
     patience: Duration,
+    expected: Expected,
     target: Target,
     /// Asked first.
     served_last: AtomicUsize,
@@ -129,9 +132,16 @@ impl Connect for PoolConnect {
                             }
                             None => standing.timeline.is_none(),
                         };
-                        if is_right {
-                            self.served_last.store(position, Ordering::Relaxed);
-                            return Ok(connection.into_parts());
+                        if !is_right {
+                            continue;
+                        }
+                        match identity::check(&connection.client, &self.expected).await {
+                            Ok(_) => {
+                                self.served_last.store(position, Ordering::Relaxed);
+                                return Ok(connection.into_parts());
+                            }
+                            Err(Unfit::Lost(error)) => failed = Some(error),
+                            Err(Unfit::WrongDatabase(_) | Unfit::NoCluster | Unfit::Schema(_)) => {}
                         }
                     }
                     Answer::Refused(OpenError::Failed(error)) => failed = Some(error),

@@ -7,7 +7,7 @@ use picopay_shared::running_config::{RunningConfig, RunningShard, Salt};
 /// What a node of `shard` uses of this `cluster.toml`. Without an entry for it, there is no shard in the answer.
 pub fn of_node(cluster: &Cluster, shard: &str, salt: Salt) -> RunningConfig {
     let shards = cluster.shard(shard).map(|entry| own_shard(entry, &salt)).into_iter().collect();
-    RunningConfig::new(salt, &cluster.internal_secret, shards)
+    RunningConfig::new(salt, &cluster.internal_secret, shards).with_cluster_id(cluster.cluster_id())
 }
 
 fn own_shard(entry: &Shard, salt: &Salt) -> RunningShard {
@@ -49,6 +49,7 @@ mod tests {
             internal_secret: Secret::new("s3cret"),
             shards: vec![Shard {
                 name: "a".into(),
+                cluster_id: None,
                 nodes: vec!["http://x:1".into()],
                 primary: "postgresql://picopay:s3cret@10.0.0.2,10.0.0.3:5433/picopay".into(),
                 replicas: vec!["host=10.0.0.4 dbname=picopay user=picopay password='s3cret'".into()],

@@ -10,7 +10,7 @@ use picopay_shared::cluster::{Durability, Shard};
 use picopay_shared::id::IdSource;
 use picopay_shared::node_status::{NodeStatus, OwnedRange};
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::cache::Cache;
@@ -18,6 +18,7 @@ use crate::config::NodeConfig;
 use crate::db::{Primary, Replica};
 use crate::floor::Floors;
 use crate::gate_keeper::{GateKeeper, WrongDatabase};
+use crate::identity::{Expected, Kept};
 use crate::lane::LaneParts;
 use crate::metrics::Metrics;
 use crate::read::Reader;
@@ -25,9 +26,6 @@ use crate::replica_lag;
 use crate::timeline::Timelines;
 use crate::write::Writer;
 use crate::write_gate::WriteGate;
-
-/// How long the pause is before another try to bring the schema up to date.
-const MIGRATE_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// How long the primary may take to say which slots it owns. Below the time that gateways wait for a status.
 const STATUS_TIMEOUT: Duration = Duration::from_millis(800);
@@ -49,6 +47,8 @@ pub struct Lasting {
     pub timelines: Timelines,
     /// What was acknowledged, by whichever service.
     pub floors: Arc<Floors>,
+    /// A process never serves another cluster than its first.
+    pub kept: Arc<Kept>,
 }
 
 impl Lasting {
@@ -56,7 +56,7 @@ impl Lasting {
     pub fn new(shard: &str) -> Self {
         let metrics = Arc::new(Metrics::new(shard));
         let timelines = Timelines::new(metrics.older_timelines.clone());
-        Self { metrics, ids: Arc::default(), timelines, floors: Arc::default() }
+        Self { metrics, ids: Arc::default(), timelines, floors: Arc::default(), kept: Arc::default() }
     }
 }
 
@@ -79,8 +79,9 @@ impl Service {
     /// When the entry cannot be used.
     pub fn start(shard: &Shard, lasting: &Lasting, config: &NodeConfig) -> anyhow::Result<Arc<Self>> {
         let ending = CancellationToken::new();
-        let primary = Primary::new(shard, &config.postgres, lasting.timelines.clone())?;
-        let replicas = Replica::all(shard, &config.postgres)?;
+        let expected = Expected::new(&shard.name, Arc::clone(&lasting.kept));
+        let primary = Primary::new(shard, &config.postgres, lasting.timelines.clone(), expected.clone())?;
+        let replicas = Replica::all(shard, &config.postgres, &expected)?;
         let cache = Cache::new(shard.redis.as_deref(), &config.cache)?;
         let parts = Arc::new(LaneParts {
             primary: primary.clone(),
@@ -237,9 +238,7 @@ struct Keeper {
 }
 
 impl Keeper {
-    /// Brings the schema up to date, then keeps the write gate.
     async fn keep(self) -> WrongDatabase {
-        self.migrate().await;
         let Self { shard, durability, gate, primary, cache, floors, metrics } = self;
         let keeper = GateKeeper {
             gate: gate.clone(),
@@ -257,31 +256,6 @@ impl Keeper {
         tokio::select! {
             wrong = keeper.keep() => wrong,
             () = scope => unreachable!("pending for ever"),
-        }
-    }
-
-    async fn migrate(&self) {
-        loop {
-            let said = crate::which_primary::look_around(&self.primary, Arc::default()).await;
-            if let crate::which_primary::Choice::Use(server) = crate::which_primary::choose(&said) {
-                let _ = self.primary.use_server(server);
-            }
-            let reason = match self.primary.connect("picopay-node migrations", self.durability).await {
-                Err(error) => format!("the primary cannot be reached: {error}"),
-                Ok(mut connection) => {
-                    match picopay_migrations::apply(&mut connection.connection.client).await {
-                        Ok(applied) => {
-                            for name in applied {
-                                tracing::info!(name, "migration applied");
-                            }
-                            return;
-                        }
-                        Err(error) => format!("{error}: {:?}", std::error::Error::source(&error)),
-                    }
-                }
-            };
-            self.gate.explain(reason);
-            sleep(MIGRATE_AGAIN_AFTER).await;
         }
     }
 }

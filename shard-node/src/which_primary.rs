@@ -5,7 +5,6 @@
 //! without what this shard has acknowledged is not taken while the one before it still has its standby.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::future;
 use picopay_postgres::{Answer, Connection, Standing, ask_all};
@@ -13,6 +12,7 @@ use tokio::time::timeout;
 
 use crate::db::{Primary, ServerId};
 use crate::floor::{self, Acknowledged};
+use crate::identity::{self, Unfit};
 use crate::standby;
 
 /// What one server came to.
@@ -29,8 +29,20 @@ pub enum Said {
     },
     /// It said that it takes none, or nobody listens there.
     WritesNot,
+    /// It takes writes, and its database is another shard's or another cluster's.
+    IsAnothers(String),
     /// Nobody knows: silence, or an error.
     Unknown(String),
+}
+
+impl Said {
+    /// What is wrong with the database, if it is not ours.
+    pub fn wrong_database(&self) -> Option<String> {
+        match self {
+            Self::IsAnothers(reason) => Some(reason.clone()),
+            Self::Writes { .. } | Self::WritesNot | Self::Unknown(_) => None,
+        }
+    }
 }
 
 /// Which one to use.
@@ -75,7 +87,7 @@ pub fn choose(said: &[Said]) -> Choice {
 pub fn are_others_quiet(said: &[Said], in_use: ServerId) -> bool {
     said.iter().enumerate().all(|(position, one)| match one {
         Said::Writes { server, .. } => server.started_us == in_use.started_us,
-        Said::WritesNot => true,
+        Said::WritesNot | Said::IsAnothers(_) => true,
         Said::Unknown(_) => position == in_use.position,
     })
 }
@@ -84,7 +96,7 @@ fn reasons(said: &[Said]) -> String {
     let reasons: Vec<&str> = said
         .iter()
         .map(|one| match one {
-            Said::Unknown(reason) => reason.as_str(),
+            Said::Unknown(reason) | Said::IsAnothers(reason) => reason.as_str(),
             Said::Writes { .. } | Said::WritesNot => "no server that takes writes",
         })
         .collect();
@@ -100,7 +112,7 @@ pub async fn look_around(primary: &Primary, floor: Arc<Vec<Acknowledged>>) -> Ve
         async move {
             match answer {
                 Answer::Stands(connection, standing) => {
-                    look_at(position, &connection, standing, &floor, patience).await
+                    look_at(position, &connection, standing, primary, &floor).await
                 }
                 Answer::Refused(_) => Said::WritesNot,
                 Answer::Unknown(reason) => Said::Unknown(reason),
@@ -114,18 +126,29 @@ async fn look_at(
     position: usize,
     connection: &Connection,
     standing: Standing,
+    primary: &Primary,
     floor: &[Acknowledged],
-    patience: Duration,
 ) -> Said {
+    let patience = primary.patience();
     let Some(timeline) = standing.writes_on() else { return Said::WritesNot };
     let server = ServerId { position, timeline, started_us: standing.started_us };
     let looked = async {
+        match identity::check(&connection.client, primary.expected()).await {
+            // What is wrong with a database that is ours, the gate says.
+            Ok(_) | Err(Unfit::NoCluster | Unfit::Schema(_)) => {}
+            Err(Unfit::WrongDatabase(reason)) => return Ok(Said::IsAnothers(reason)),
+            Err(Unfit::Lost(error)) => return Err(error),
+        }
         let missing = floor::find_missing(&connection.client, floor).await?;
         let standby = standby::read(&connection.client).await?;
-        Ok::<_, tokio_postgres::Error>((missing.is_none(), standby.follows))
+        Ok::<_, tokio_postgres::Error>(Said::Writes {
+            server,
+            has_floor: missing.is_none(),
+            has_standby: standby.follows,
+        })
     };
     match timeout(patience, looked).await {
-        Ok(Ok((has_floor, has_standby))) => Said::Writes { server, has_floor, has_standby },
+        Ok(Ok(said)) => said,
         Ok(Err(error)) => Said::Unknown(picopay_postgres::describe(&error)),
         Err(_) => Said::Unknown(format!("no answer within {patience:?}")),
     }

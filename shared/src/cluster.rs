@@ -3,14 +3,20 @@
 //! It says where things are. It does not say who owns which slot: the shards' own databases do.
 
 use std::collections::HashSet;
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use uuid::Uuid;
 
 use crate::config::{self, ConfigError, Secret};
 
 /// The environment variables that go over `cluster.toml`: `PICOPAY_CLUSTER__INTERNAL_SECRET`, for example.
 pub const ENV_PREFIX: &str = "PICOPAY_CLUSTER__";
+
+/// The shortest `internal_secret`: 128 bits, written as hexadecimal digits. Whoever guesses it may charge any user, and
+/// a node does not slow down who tries.
+pub const INTERNAL_SECRET_MIN: usize = 32;
 
 /// `cluster.toml`, checked, with its secrets read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,10 +28,13 @@ pub struct Cluster {
 }
 
 /// One shard, checked, with its secrets read.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Shard {
     /// Its name, equal to the one in its database's `shard_identity`.
     pub name: String,
+    /// The cluster that its databases must be of: `cluster_id` of the file, which is the same for all shards. Every
+    /// environment has a `shard-1`; this tells them apart. Without it, whoever connects keeps to the first that it sees.
+    pub cluster_id: Option<Uuid>,
     /// Base URLs of its node processes, `http://host:port`, in order of preference.
     pub nodes: Vec<String>,
     /// Connection string of the primary (libpq keywords or URL), without the password. Several hosts are tried in order.
@@ -54,6 +63,7 @@ pub enum Durability {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ClusterFile {
+    cluster_id: Option<String>,
     internal_secret: Option<Secret>,
     internal_secret_file: Option<PathBuf>,
     #[serde(default)]
@@ -90,9 +100,14 @@ impl Cluster {
             read.internal_secret_file.as_deref(),
             base,
         );
-        if secret.is_none() && problems.found.is_empty() {
-            problems.add("internal_secret or internal_secret_file is missing");
+        match &secret {
+            None if problems.found.is_empty() => {
+                problems.add(&format!("internal_secret or internal_secret_file is missing; {MAKE_A_SECRET}"));
+            }
+            Some(secret) => problems.check_internal_secret(secret),
+            None => {}
         }
+        let cluster_id = read.cluster_id.and_then(|text| problems.cluster_id(&text));
         if read.shards.is_empty() {
             problems.add("there is no [[shards]] entry");
         }
@@ -115,6 +130,7 @@ impl Cluster {
                 problems.secret(&key, entry.password.as_ref(), entry.password_file.as_deref(), base);
             shards.push(Shard {
                 name: entry.name,
+                cluster_id,
                 nodes: entry.nodes.into_iter().map(|url| url.trim_end_matches('/').to_owned()).collect(),
                 primary: entry.primary,
                 replicas: entry.replicas,
@@ -129,11 +145,47 @@ impl Cluster {
         }
     }
 
+    /// The cluster that all databases must be of, if the file says it.
+    pub fn cluster_id(&self) -> Option<Uuid> {
+        self.shards.first().and_then(|shard| shard.cluster_id)
+    }
+
     /// The shard with this name.
     pub fn shard(&self, name: &str) -> Option<&Shard> {
         self.shards.iter().find(|shard| shard.name == name)
     }
 }
+
+/// A connection string or a URL may hold a password, so none is shown.
+impl fmt::Debug for Shard {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, cluster_id, nodes, primary: _, replicas, password, redis, durability } = self;
+        formatter
+            .debug_struct("Shard")
+            .field("name", name)
+            .field("cluster_id", cluster_id)
+            .field("nodes", nodes)
+            .field("primary", &Hidden)
+            .field("replicas", &vec![Hidden; replicas.len()])
+            .field("password", password)
+            .field("redis", &redis.as_ref().map(|_| Hidden))
+            .field("durability", durability)
+            .finish()
+    }
+}
+
+/// Stands for what is not shown.
+#[derive(Clone)]
+struct Hidden;
+
+impl fmt::Debug for Hidden {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("[redacted]")
+    }
+}
+
+/// How an operator gets one.
+const MAKE_A_SECRET: &str = "make one with `openssl rand -hex 32`";
 
 /// Everything wrong with one file, so that an operator mends it in one go.
 struct Problems<'a> {
@@ -159,6 +211,34 @@ impl Problems<'_> {
         })
     }
 
+    fn check_internal_secret(&mut self, secret: &Secret) {
+        let length = secret.expose().chars().count();
+        if length < INTERNAL_SECRET_MIN {
+            self.add(&format!(
+                "internal_secret has {length} characters and needs at least {INTERNAL_SECRET_MIN}: {MAKE_A_SECRET}, and \
+                 give it to all gateways, nodes and operators"
+            ));
+        }
+    }
+
+    fn cluster_id(&mut self, text: &str) -> Option<Uuid> {
+        match Uuid::try_parse(text) {
+            Ok(id) if !id.is_nil() => Some(id),
+            Ok(_) => {
+                self.add(
+                    "cluster_id is nil, which is no cluster's: `picopay init` prints the line to write here",
+                );
+                None
+            }
+            Err(_) => {
+                self.add(&format!(
+                    "cluster_id {text:?} is no UUID: copy the one that `picopay init` printed, or leave the line out"
+                ));
+                None
+            }
+        }
+    }
+
     /// A shard's name stands in metrics, in Redis keys and on command lines.
     fn check_name(&mut self, place: &str, name: &str, seen: &mut HashSet<String>) {
         let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
@@ -175,6 +255,13 @@ impl Problems<'_> {
             self.add(&format!("{place}: nodes is empty; write for example [\"http://10.0.0.1:7100\"]"));
         }
         for url in urls {
+            if url.contains('@') {
+                // Node URLs are shown in many places.
+                self.add(&format!(
+                    "{place}: a node's URL has no user and no password: nodes ask for the internal_secret"
+                ));
+                continue;
+            }
             if !url.starts_with("http://") || url.len() == "http://".len() {
                 self.add(&format!("{place}: node {url:?} must look like http://host:port"));
             }
@@ -189,6 +276,8 @@ impl Problems<'_> {
 mod tests {
     use super::*;
 
+    const SECRET: &str = "internal_secret = \"0123456789abcdef0123456789abcdef\"\n";
+
     fn load(text: &str) -> Result<Cluster, String> {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("password"), "s3cret\n").unwrap();
@@ -201,20 +290,76 @@ mod tests {
     fn a_cluster_is_read_with_its_secrets() {
         let cluster = load(
             r#"
-            internal_secret = "abc"
+            cluster_id = "0192f7a0-5c3e-7c11-9a55-0d2f6f1f2a3b"
+            internal_secret = "0123456789abcdef0123456789abcdef"
             [[shards]]
             name = "shard-1"
             nodes = ["http://127.0.0.1:7100/"]
-            primary = "host=127.0.0.1 dbname=picopay"
+            primary = "host=127.0.0.1 dbname=picopay password=s3cret"
+            replicas = ["postgresql://picopay:s3cret@10.0.0.2/picopay"]
+            redis = "redis://:s3cret@10.0.0.3:6379"
             password_file = "password"
             "#,
         )
         .unwrap();
+        assert_eq!(cluster.cluster_id(), Some(Uuid::from_u128(0x0192_f7a0_5c3e_7c11_9a55_0d2f_6f1f_2a3b)));
         let shard = cluster.shard("shard-1").unwrap();
         assert_eq!(shard.nodes, ["http://127.0.0.1:7100"]);
         assert_eq!(shard.password.as_ref().unwrap().expose(), "s3cret");
         assert_eq!(shard.durability, Durability::Replicated);
-        assert!(!format!("{cluster:?}").contains("s3cret"));
+        // In words and in the form of many lines.
+        for shown in [format!("{cluster:?}"), format!("{cluster:#?}")] {
+            assert!(!shown.contains("s3cret") && shown.contains("shard-1"), "{shown}");
+        }
+    }
+
+    #[test]
+    fn a_cluster_id_is_a_uuid_that_stands_for_a_cluster() {
+        let with = |line: &str| {
+            let shard = "[[shards]]\nname = \"a\"\nnodes = [\"http://x:1\"]\nprimary = \"host=x\"\n";
+            load(&format!("{line}\n{SECRET}{shard}"))
+        };
+        assert_eq!(with("").unwrap().cluster_id(), None);
+        for (text, needle) in [
+            ("production", "is no UUID"),
+            ("0192f7a0-5c3e-7c11-9a55", "is no UUID"),
+            ("00000000-0000-0000-0000-000000000000", "is nil"),
+        ] {
+            let message = with(&format!("cluster_id = {text:?}")).unwrap_err();
+            assert!(message.contains("cluster_id") && message.contains(needle), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_short_internal_secret_is_refused_with_what_to_do_and_without_showing_it() {
+        let shard = "[[shards]]\nname = \"a\"\nnodes = [\"http://x:1\"]\nprimary = \"host=x\"\n";
+        let with = |secret: &str| load(&format!("internal_secret = {secret:?}\n{shard}"));
+        let short = "s3cret-s3cret-s3cret-s3cret-s3c";
+        for (given, has) in [("", "has 0 "), ("x", "has 1 "), (short, "has 31 ")] {
+            let message = with(given).unwrap_err();
+            assert!(message.contains(has) && message.contains("openssl rand -hex 32"), "{message}");
+            assert!(!message.contains("s3cret"), "{message}");
+        }
+        with(&format!("{short}r")).unwrap();
+    }
+
+    #[test]
+    fn a_mistake_in_the_file_shows_no_password() {
+        for text in [
+            // Not a list; a list in place of a text; no TOML; in another key's place; in a node's URL; another scheme.
+            "replicas = \"host=r password=s3cret\"",
+            "redis = [\"redis://:s3cret@r\"]",
+            "redis = redis://:s3cret@r",
+            "durability = \"host=x password=s3cret\"",
+            "nodes = [\"http://user:s3cret@x:1\"]",
+            "redis = \"rediss://:s3cret@r\"",
+        ] {
+            let file = format!("{SECRET}[[shards]]\nname = \"a\"\nprimary = \"host=x\"\n{text}\n");
+            let message = load(&file).unwrap_err();
+            assert!(!message.contains("s3cret"), "{text} gave {message}");
+        }
+        let message = load("shards = \"host=x password=s3cret\"").unwrap_err();
+        assert!(!message.contains("s3cret") && message.contains("shards"), "{message}");
     }
 
     #[test]
@@ -240,7 +385,7 @@ mod tests {
     #[test]
     fn two_shards_share_neither_a_name_nor_a_node() {
         let entry = "[[shards]]\nname = \"a\"\nnodes = [\"http://x:1\"]\nprimary = \"host=x\"\n";
-        let message = load(&format!("internal_secret = \"abc\"\n{entry}{entry}")).unwrap_err();
+        let message = load(&format!("{SECRET}{entry}{entry}")).unwrap_err();
         assert!(
             message.contains("another shard has this name") && message.contains("named twice"),
             "{message}"

@@ -6,6 +6,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use figment::Figment;
+use figment::error::{Actual, Kind};
 use figment::providers::{Env, Format, Serialized, Toml};
 use secrecy::{ExposeSecret, SecretString};
 use serde::de::DeserializeOwned;
@@ -60,7 +61,40 @@ fn describe(problem: &figment::Error, file: &Path, env_prefix: &str) -> String {
     } else {
         format!("{}: {}", file.display(), problem.path.join("."))
     };
-    format!("{place}: {}", problem.kind)
+    format!("{place}: {}", without_values(&problem.kind))
+}
+
+/// What is wrong, without the value that is: it may be a connection string in the wrong place, with its password.
+fn without_values(kind: &Kind) -> String {
+    let found = |actual: &Actual| match actual {
+        Actual::Str(_) => "a text".to_owned(),
+        Actual::Char(_) => "a letter".to_owned(),
+        Actual::Other(_) | Actual::Bytes(_) => "something else".to_owned(),
+        plain => plain.to_string(),
+    };
+    match kind {
+        Kind::InvalidType(actual, expected) => {
+            format!("invalid type: found {}, expected {expected}", found(actual))
+        }
+        Kind::InvalidValue(actual, expected) => {
+            format!("invalid value: found {}, expected {expected}", found(actual))
+        }
+        // A word that was mistyped is of use; a connection string is none.
+        Kind::UnknownVariant(word, expected) if word.contains(['=', '@', ':']) => {
+            format!("unknown word, expected one of {}", expected.join(", "))
+        }
+        Kind::Message(message) => without_quoted_lines(message),
+        other => other.to_string(),
+    }
+}
+
+/// The message of a syntax error without the lines of the file that it quotes: `3 | password = …`, and the mark below.
+fn without_quoted_lines(message: &str) -> String {
+    let is_quoted = |line: &&str| {
+        let line = line.trim_start().trim_start_matches(|letter: char| letter.is_ascii_digit());
+        line.trim_start().starts_with('|')
+    };
+    message.lines().filter(|line| !is_quoted(line)).collect::<Vec<_>>().join("\n")
 }
 
 /// A secret given in place. Takes any scalar, since TOML reads `12345` as a number; never printed.

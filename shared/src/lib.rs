@@ -26,6 +26,8 @@ pub mod config;
 
 pub mod internal_secret;
 
+pub mod open_files;
+
 pub mod reload;
 
 pub mod running_config;

@@ -178,7 +178,7 @@ mod tests {
     fn reloads() -> (tempfile::TempDir, Reloads) {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("cluster.toml");
-        std::fs::write(folder.path().join("secret"), "s1").unwrap();
+        std::fs::write(folder.path().join("secret"), "1".repeat(32)).unwrap();
         std::fs::write(&file, text(&["a"])).unwrap();
         let in_force = Arc::new(InForce::new(Cluster::load(&file).unwrap()));
         let reloads = Reloads::watch(&file, in_force).unwrap();
@@ -234,8 +234,8 @@ mod tests {
     #[tokio::test]
     async fn a_secret_that_changes_beside_the_file_is_a_change() {
         let (folder, reloads) = reloads();
-        std::fs::write(folder.path().join("secret"), "s2").unwrap();
+        std::fs::write(folder.path().join("secret"), "2".repeat(32)).unwrap();
         assert_eq!(reloads.look(Nudge::Look, async |_: &Cluster| Ok(())).await, Some(Reload::Taken));
-        assert_eq!(reloads.in_force.cluster().internal_secret.expose(), "s2");
+        assert_eq!(reloads.in_force.cluster().internal_secret.expose(), "2".repeat(32));
     }
 }

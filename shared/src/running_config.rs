@@ -6,6 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use uuid::Uuid;
 
 use crate::config::Secret;
 use crate::reload::InForce;
@@ -20,6 +21,9 @@ pub struct RunningConfig {
     pub salt: Salt,
     /// What gateways, nodes and operators show to each other.
     pub internal_secret: SecretDigest,
+    /// The cluster that the databases must be of, if its file says it. No secret.
+    #[serde(default)]
+    pub cluster_id: Option<Uuid>,
     /// Those that the process knows: all of them, or the one that it serves.
     pub shards: Vec<RunningShard>,
     /// Set while the process refuses the file that it finds.
@@ -114,7 +118,15 @@ impl RunningShard {
 impl RunningConfig {
     /// With what stands beside the shards.
     pub fn new(salt: Salt, internal_secret: &Secret, shards: Vec<RunningShard>) -> Self {
-        Self { internal_secret: salt.digest(internal_secret.expose()), salt, shards, refused: None }
+        let internal_secret = salt.digest(internal_secret.expose());
+        Self { internal_secret, salt, cluster_id: None, shards, refused: None }
+    }
+
+    /// With the cluster that the file names.
+    #[must_use]
+    pub fn with_cluster_id(mut self, cluster_id: Option<Uuid>) -> Self {
+        self.cluster_id = cluster_id;
+        self
     }
 
     /// Says whether the file on disk was refused.
@@ -137,6 +149,15 @@ impl RunningConfig {
                 key: "internal_secret".to_owned(),
                 now: Some("a secret".to_owned()),
                 then: Some("another".to_owned()),
+            });
+        }
+        if self.cluster_id != then.cluster_id {
+            let shown = |id: Option<Uuid>| id.map(|id| id.to_string());
+            changes.push(Change {
+                shard: None,
+                key: "cluster_id".to_owned(),
+                now: shown(self.cluster_id),
+                then: shown(then.cluster_id),
             });
         }
         for shard in &then.shards {
@@ -223,6 +244,7 @@ mod tests {
                 ("a", &[("primary", "host=x password=q", "x"), ("redis", "redis://:p@r", "r")]),
             ],
         );
+        let after = after.with_cluster_id(Some(Uuid::from_u128(7)));
         let told: Vec<String> = before
             .changes_to(&after)
             .into_iter()
@@ -235,6 +257,7 @@ mod tests {
             told,
             [
                 "- internal_secret: a secret > another",
+                "- cluster_id: - > 00000000-0000-0000-0000-000000000007",
                 "new shard: - > n, r",
                 "a primary: x > x (differs unseen)",
                 "a redis: - > r",

@@ -2,12 +2,14 @@
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use futures_util::future::{join_all, try_join_all};
 use http::Method;
-use picopay_shared::slot::SLOT_COUNT;
 use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
+use uuid::Uuid;
 
 use crate::folder::{Folder, numbered, read_layout, write};
 use crate::guardian::Guardian;
@@ -17,7 +19,7 @@ use crate::postgres::Ground;
 use crate::process::{Process, start_on_free_port};
 use crate::secrets::Secrets;
 use crate::server_pair::Failover;
-use crate::services::{CLUSTER_FILE, prepare_gateway, prepare_init, reachable};
+use crate::services::{CLUSTER_FILE, prepare_gateway, prepare_init, prepare_migrate, reachable};
 use crate::shard::LocalShard;
 use crate::spec::ClusterSpec;
 use crate::{LocalError, database_user, http_call, programs, redis};
@@ -30,11 +32,17 @@ pub(crate) use readiness::{says_all_ready, wait_for_service};
 /// How often other ports are tried when a program outside of the cluster was quicker.
 const PORT_TRIES: usize = 3;
 
+/// How long the schema of a cluster that is kept may take: as long as `picopay migrate` gives one migration, since one that is
+/// cut off begins anew.
+const MIGRATE_WAIT: Duration = Duration::from_hours(1);
+
 /// A running cluster. [`LocalCluster::stop`] ends it in order; to drop it ends it at once. Either way a temporary
 /// folder is removed.
 #[derive(Debug)]
 pub struct LocalCluster {
     spec: ClusterSpec,
+    /// Known before the services start.
+    cluster_id: OnceLock<Uuid>,
     shards: Places,
     /// Held while a shard joins or leaves.
     changing: tokio::sync::Mutex<()>,
@@ -84,6 +92,7 @@ impl LocalCluster {
         // From here on, to return early drops it, and so ends what was started.
         let mut cluster = Self {
             spec,
+            cluster_id: OnceLock::new(),
             shards: Places::of(Vec::new()),
             changing: tokio::sync::Mutex::default(),
             redis: None,
@@ -286,13 +295,15 @@ impl LocalCluster {
 
     /// Nodes and slots at the same time: a node that finds no slots yet says that it is not ready, and waits.
     async fn start_services(&mut self) -> Result<(), LocalError> {
+        let id = self.read_or_make_cluster_id().await?;
+        self.cluster_id.get_or_init(|| id);
         let (shards, mut starts) = (self.shards(), Vec::new());
         for shard in &shards {
             let ports = self.describe(shard).await?;
             starts.push(self.start_nodes(shard, ports));
         }
         self.write_cluster_file()?;
-        tokio::try_join!(try_join_all(starts), self.deal_out_slots())?;
+        tokio::try_join!(try_join_all(starts), self.prepare_databases())?;
         for shard in shards {
             self.finish_joining(shard).await?;
         }
@@ -332,31 +343,34 @@ impl LocalCluster {
         Err(LocalError::Unfit(format!("every port tried for the nodes of {} was taken", shard.name())))
     }
 
-    /// Once in the life of a cluster.
-    async fn deal_out_slots(&self) -> Result<(), LocalError> {
+    /// The schema at every start; the slots once in the life of a cluster.
+    async fn prepare_databases(&self) -> Result<(), LocalError> {
         let mark = self.folder.file("initialised");
-        if mark.is_file() {
-            return Ok(());
-        }
-        let init = prepare_init(&self.folder, &self.ground.guardian)?;
-        init.spawn()?;
-        if let Err(error) = init.wait_until_done().await {
-            // It refuses a second time; the first may have been interrupted just before the mark was written.
-            if self.owned_slots().await.ok() != Some(i64::from(SLOT_COUNT)) {
-                return Err(error);
-            }
-        }
-        write(&mark, "")
+        let (folder, guardian) = (&self.folder, &self.ground.guardian);
+        let is_initialised = mark.is_file();
+        // A shard whose joining was broken off is no member yet, which is none of `init`'s business.
+        let tool =
+            if is_initialised { prepare_migrate(folder, guardian)? } else { prepare_init(folder, guardian)? };
+        tool.spawn()?;
+        tool.wait_until_done_within(MIGRATE_WAIT).await?;
+        if is_initialised { Ok(()) } else { write(&mark, "") }
     }
 
-    async fn owned_slots(&self) -> Result<i64, LocalError> {
-        let mut sum = 0;
-        for shard in self.shards() {
-            let client = shard.connect_primary().await?;
-            let row = client.query_one("SELECT count(*) FROM slot_owner WHERE state = 'owned'", &[]).await;
-            sum += row.map_err(LocalError::postgres("count the slots"))?.get::<_, i64>(0);
+    /// What its databases say, else what this program said before, else a new one.
+    async fn read_or_make_cluster_id(&self) -> Result<Uuid, LocalError> {
+        let file = self.folder.file("cluster-id");
+        let kept = std::fs::read_to_string(&file).ok().and_then(|text| Uuid::try_parse(text.trim()).ok());
+        if let Some(id) = kept {
+            return Ok(id);
         }
-        Ok(sum)
+        // Of a folder from before there was such a file.
+        let mut id = None;
+        for shard in self.shards() {
+            id = id.or(read_cluster_id(shard).await?);
+        }
+        let id = id.unwrap_or_else(Uuid::new_v4);
+        write(&file, &format!("{id}\n"))?;
+        Ok(id)
     }
 
     async fn start_gateway(&self) -> Result<(Process, SocketAddr), LocalError> {
@@ -459,6 +473,16 @@ fn programs_for(folder: &Folder) -> Result<programs::Postgres, LocalError> {
     match version.and_then(|text| text.trim().parse().ok()) {
         Some(major) => programs::find_postgres_of(major),
         None => programs::find_postgres(),
+    }
+}
+
+/// Nothing before `picopay init`.
+async fn read_cluster_id(shard: &LocalShard) -> Result<Option<Uuid>, LocalError> {
+    let client = shard.connect_primary().await?;
+    match client.query_opt("SELECT cluster_id FROM shard_identity", &[]).await {
+        Ok(row) => Ok(row.map(|row| row.get(0))),
+        Err(error) if error.code() == Some(&SqlState::UNDEFINED_TABLE) => Ok(None),
+        Err(error) => Err(LocalError::postgres("read which cluster it is")(error)),
     }
 }
 

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use picopay_shared::cluster::Durability;
 use sha2::{Digest as _, Sha256};
+use uuid::Uuid;
 
 use crate::postgres::{DATABASE, ROLE};
 use crate::secrets::{INTERNAL_FILE, PICOPAY_FILE};
@@ -19,8 +20,14 @@ pub(crate) struct ShardEntry {
 }
 
 /// `cluster.toml`.
-pub(crate) fn cluster_toml(shards: &[ShardEntry], redis_port: Option<u16>, durability: Durability) -> String {
-    let mut text = format!("{HEADER}internal_secret_file = {INTERNAL_FILE:?}\n");
+pub(crate) fn cluster_toml(
+    cluster_id: Uuid,
+    shards: &[ShardEntry],
+    redis_port: Option<u16>,
+    durability: Durability,
+) -> String {
+    let id = cluster_id.to_string();
+    let mut text = format!("{HEADER}cluster_id = {id:?}\ninternal_secret_file = {INTERNAL_FILE:?}\n");
     for shard in shards {
         text.push('\n');
         text.push_str(&shard_toml(shard, redis_port, durability));
@@ -52,12 +59,13 @@ pub(crate) fn shard_toml(shard: &ShardEntry, redis_port: Option<u16>, durability
 }
 
 /// `cluster.toml` of one shard whose primary is one of several servers, and whose replicas are the others.
-pub(crate) fn patroni_cluster_toml(shard: &str, ports: &[u16], node_port: u16) -> String {
+pub(crate) fn patroni_cluster_toml(cluster_id: Uuid, shard: &str, ports: &[u16], node_port: u16) -> String {
+    let id = cluster_id.to_string();
     let hosts = vec!["127.0.0.1"; ports.len()].join(",");
     let ports = ports.iter().map(u16::to_string).collect::<Vec<_>>().join(",");
     let servers = format!("host={hosts} port={ports} dbname={DATABASE} user={ROLE}");
     format!(
-        "{HEADER}internal_secret_file = {INTERNAL_FILE:?}\n\n[[shards]]\nname = {shard:?}\n\
+        "{HEADER}cluster_id = {id:?}\ninternal_secret_file = {INTERNAL_FILE:?}\n\n[[shards]]\nname = {shard:?}\n\
          nodes = [\"http://127.0.0.1:{node_port}\"]\nprimary = \"{servers} target_session_attrs=read-write\"\n\
          replicas = [\"{servers} target_session_attrs=read-only\"]\npassword_file = {PICOPAY_FILE:?}\n"
     )
@@ -91,7 +99,7 @@ mod tests {
     fn the_cluster_file_is_one_that_every_component_reads() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir(folder.path().join("secrets")).unwrap();
-        std::fs::write(folder.path().join(INTERNAL_FILE), "internal\n").unwrap();
+        std::fs::write(folder.path().join(INTERNAL_FILE), format!("{}\n", "i".repeat(32))).unwrap();
         std::fs::write(folder.path().join(PICOPAY_FILE), "password\n").unwrap();
         let entry = |name: &str, port: u16| ShardEntry {
             name: name.to_owned(),
@@ -99,6 +107,7 @@ mod tests {
             database_ports: [port + 1, port + 2],
         };
         let text = cluster_toml(
+            Uuid::from_u128(7),
             &[entry("shard-1", 10_100), entry("shard-2", 10_200)],
             Some(10_300),
             Durability::Local,
@@ -106,6 +115,7 @@ mod tests {
         let file = folder.path().join("cluster.toml");
         std::fs::write(&file, text).unwrap();
         let cluster = Cluster::load(&file).unwrap();
+        assert_eq!(cluster.cluster_id(), Some(Uuid::from_u128(7)));
         let shard = cluster.shard("shard-2").unwrap();
         assert_eq!(shard.nodes, ["http://127.0.0.1:10200"]);
         assert_eq!(shard.primary, "host=127.0.0.1,127.0.0.1 port=10201,10202 dbname=picopay user=picopay");
@@ -113,6 +123,6 @@ mod tests {
         assert_eq!(shard.redis.as_deref(), Some("redis://127.0.0.1:10300"));
         assert_eq!(shard.durability, Durability::Local);
         assert_eq!(shard.password.as_ref().unwrap().expose(), "password");
-        assert_eq!(cluster.internal_secret.expose(), "internal");
+        assert_eq!(cluster.internal_secret.expose(), "i".repeat(32));
     }
 }

@@ -4,6 +4,7 @@
 //! lock              held while a cluster runs here; the owner's process id
 //! layout            the shards that databases were made for
 //! initialised       the slots are dealt out
+//! cluster-id        which cluster this is
 //! databases-at      only when the databases cannot be here: where they are instead
 //! databases/        one folder for each shard, with `postgres-a`, `postgres-b`, `made` when both are complete, and
 //!                   `joining` while a shard that was added later is no full member yet

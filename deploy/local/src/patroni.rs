@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::{join_all, try_join_all};
 use tokio_postgres::Client;
+use uuid::Uuid;
 
 use crate::cluster::{says_all_ready, wait_for_service};
 use crate::config_files::patroni_cluster_toml;
@@ -229,7 +230,7 @@ impl PatroniShard {
     async fn start_services(&mut self) -> Result<(), LocalError> {
         let node_port = self.ground.ports.take()?;
         let ports: Vec<u16> = self.members.iter().map(Member::port).collect();
-        write(&self.cluster_file(), &patroni_cluster_toml(SHARD, &ports, node_port))?;
+        write(&self.cluster_file(), &patroni_cluster_toml(Uuid::new_v4(), SHARD, &ports, node_port))?;
         let (folder, guardian) = (&self.folder, &self.ground.guardian);
         let node = prepare_node(folder, guardian, &self.spec, (SHARD, "shard-1-node-1"), node_port)?;
         let gateway = prepare_gateway(folder, guardian, &self.spec, self.gateway)?;

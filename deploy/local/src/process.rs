@@ -275,14 +275,19 @@ impl Process {
 
     /// Waits until a tool has done its work.
     pub(crate) async fn wait_until_done(&self) -> Result<(), LocalError> {
-        let is_done = wait_for(START_WAIT, || !self.is_running()).await;
+        self.wait_until_done_within(START_WAIT).await
+    }
+
+    /// The same for a tool that may have a lot to do.
+    pub(crate) async fn wait_until_done_within(&self, limit: Duration) -> Result<(), LocalError> {
+        let is_done = wait_for(limit, || !self.is_running()).await;
         match self.died() {
             Some(status) if status.success() => Ok(()),
             Some(status) => Err(self.ended(status)),
             None if is_done => Err(LocalError::Unfit(format!("{} was stopped", self.name()))),
             None => {
                 self.kill().await?;
-                Err(self.not_ready(START_WAIT, "it takes too long"))
+                Err(self.not_ready(limit, "it takes too long"))
             }
         }
     }

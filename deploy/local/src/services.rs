@@ -44,9 +44,14 @@ pub(crate) fn prepare_gateway(
     service(folder, guardian, ("gateway", "picopay-gateway"), &["--config", config], &[], kind)
 }
 
-/// `picopay init`, which deals out the slots of a new cluster.
+/// `picopay init`, which applies the schema, and deals out the slots of a new cluster.
 pub(crate) fn prepare_init(folder: &Folder, guardian: &Arc<Guardian>) -> Result<Process, LocalError> {
-    service(folder, guardian, ("init", "picopay"), &["init"], &[], Kind::Tool)
+    service(folder, guardian, ("init", "picopay"), &["init", "--if-needed"], &[], Kind::Tool)
+}
+
+/// `picopay migrate`, which brings the schema of a cluster that is kept up to date.
+pub(crate) fn prepare_migrate(folder: &Folder, guardian: &Arc<Guardian>) -> Result<Process, LocalError> {
+    service(folder, guardian, ("migrate", "picopay"), &["migrate"], &[], Kind::Tool)
 }
 
 /// `picopay shard add`, which makes a shard with empty databases a member of a cluster in use.

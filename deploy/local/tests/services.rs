@@ -127,7 +127,12 @@ async fn a_shard_joins_a_cluster_that_runs_and_leaves_it_again() {
     let told = LocalCluster::start(spec.clone()).await.unwrap_err().to_string();
     assert!(told.contains("a cluster of 2 shards") && told.contains("picopay shard"), "{told}");
 
+    // As a folder of the release before has it: which cluster it is, the databases say.
+    let id = |file: &str| file.lines().find(|line| line.starts_with("cluster_id")).unwrap().to_owned();
+    std::fs::remove_file(kept.join("cluster-id")).unwrap();
     let second = cluster(spec.clone().with_shards(2)).await;
+    let file_now = std::fs::read_to_string(second.cluster_file()).unwrap();
+    assert_eq!(id(&file_now), id(&file));
     let (node, primary) = (second.shard(1).node(0), second.shard(1).primary());
     second.remove_shard("shard-2").await.unwrap_or_else(|error| panic!("{error}"));
     assert!(!node.is_running() && !primary.is_running() && second.shards().len() == 1);

@@ -15,6 +15,7 @@ use picopay_shard_node::config::NodeConfig;
 use picopay_shared::cluster::{Cluster, Durability, Shard};
 use picopay_shared::config::ConfigError;
 use serde::Serialize;
+use uuid::Uuid;
 
 use self::against_running::RunningLine;
 use crate::cluster_file::ClusterArgs;
@@ -60,6 +61,8 @@ struct CheckReport {
     #[serde(skip_serializing_if = "Option::is_none")]
     would_change: Option<bool>,
     cluster_file: PathBuf,
+    /// Which cluster the databases must be of, if the file says it.
+    cluster_id: Option<Uuid>,
     /// Empty when the cluster's file cannot be used.
     shards: Vec<ShardLine>,
     gateways: Vec<GatewayLine>,
@@ -166,6 +169,7 @@ fn check(cluster_file: PathBuf, gateways: &[PathBuf], nodes: &[PathBuf]) -> (Che
         is_good: false,
         would_change: None,
         running: None,
+        cluster_id: cluster.as_ref().and_then(Cluster::cluster_id),
         shards: cluster.iter().flat_map(|cluster| &cluster.shards).map(shard_line).collect(),
         cluster_file,
         gateways: Vec::new(),
@@ -288,7 +292,14 @@ fn gateway_line(file: &Path, gateway: &GatewayConfig) -> GatewayLine {
 }
 
 fn screen(report: &CheckReport) -> String {
-    let mut parts = vec![format!("{}:", report.cluster_file.display())];
+    let file = report.cluster_file.display();
+    let mut parts = vec![match report.cluster_id {
+        Some(id) => format!("{file}: cluster {id}"),
+        None if report.shards.is_empty() => format!("{file}:"),
+        None => format!(
+            "{file}: it has no cluster_id, so databases of another cluster may pass; `picopay init` prints the line"
+        ),
+    }];
     if !report.shards.is_empty() {
         let mut shards = output::table(["shard", "durability", "part", "address"]);
         for shard in &report.shards {

@@ -18,6 +18,18 @@ pub struct Identity {
     pub slot_hash: String,
 }
 
+impl Identity {
+    /// Of this shard of this cluster, as this program counts slots.
+    pub fn of(cluster_id: Uuid, shard_name: &str) -> Self {
+        Self {
+            cluster_id,
+            shard_name: shard_name.to_owned(),
+            slot_count: i32::from(SLOT_COUNT),
+            slot_hash: SLOT_HASH.to_owned(),
+        }
+    }
+}
+
 /// Reads it; nothing before the database belongs to a cluster. The schema must be there.
 pub async fn read(database: &ShardDb) -> Result<Option<Identity>, DbError> {
     let rows = database

@@ -4,33 +4,47 @@
 //! by a move; a shard that comes later joins without any (`shard add`). So it refuses whenever what it finds could be anything but a new cluster, or one whose init was
 //! interrupted. Shards are dealt in the order of the file, so an interrupted init leaves the first few dealt.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use clap::Args;
 use futures_util::future::join_all;
 use picopay_shared::cluster::Cluster;
-use picopay_shared::slot::{SLOT_COUNT, SLOT_HASH};
+use picopay_shared::slot::SLOT_COUNT;
 use serde::Serialize;
+use tokio::time::sleep;
 use uuid::Uuid;
 
 use crate::cluster_file::ClusterArgs;
 use crate::identity::{self, Identity};
+use crate::migrate::{MigratedShard, migrate};
 use crate::output::{self, OutputArgs};
 use crate::shard_db::{Patience, ShardDb};
 
-/// A statement, a whole migration and a COMMIT each take well under a second on an empty database; what takes longer
-/// waits for a lock or for a synchronous standby that is not there.
+/// A statement and a COMMIT each take well under a second on an empty database; what takes longer waits for a lock or for a
+/// synchronous standby that is not there.
 pub const PATIENCE: Patience =
     Patience { connect: Duration::from_secs(10), statement: Duration::from_secs(30) };
+
+/// How long migrations try for locks. An empty database has nobody who holds one; of a cluster in use, who starts it should
+/// hear soon what is in the way.
+pub const LOCKS: Duration = Duration::from_mins(2);
+
+/// How long `--if-needed` waits for another init to end: several containers may begin with one at the same moment.
+const OTHERS_WAIT: Duration = Duration::from_mins(1);
+const OTHERS_POLL: Duration = Duration::from_millis(250);
 
 /// Held in every shard for the length of an init, so that two of them never mix their deals: "pico" and "init"
 /// in ASCII.
 const INIT_LOCK: i64 = 0x7069_636f_696e_6974;
 
 /// Deal out the slots of a new cluster.
+///
+/// The cluster gets the `cluster_id` of its file. Without that line it gets a new one, and the line is printed, to be added:
+/// then no process takes the database of another cluster for its own.
 #[derive(Debug, Args)]
 pub struct InitArgs {
     #[command(flatten)]
@@ -41,13 +55,23 @@ pub struct InitArgs {
     /// were never dealt, and are not databases that were lost or swapped
     #[arg(long)]
     even_with_users: bool,
+    /// Succeed on a cluster that is initialised completely, and bring its schema up to date: for what runs at every start
+    #[arg(long)]
+    if_needed: bool,
 }
 
 /// What `init` prints.
 #[derive(Debug, Serialize)]
 struct Deal {
     cluster_id: Uuid,
+    /// The cluster was initialised before, completely: no slot was dealt. Only with `--if-needed`.
+    was_initialised: bool,
+    /// The migrations that this run applied, by shard.
+    migrated: Vec<MigratedShard>,
+    /// Empty when the cluster was initialised before.
     shards: Vec<DealtShard>,
+    /// Whether the cluster's file names the cluster.
+    is_id_in_file: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -63,12 +87,12 @@ struct DealtShard {
 /// Runs `picopay init`.
 pub async fn run(args: InitArgs) -> anyhow::Result<ExitCode> {
     let cluster = args.cluster.load()?;
-    let deal = deal_out(&cluster, args.even_with_users).await?;
+    let deal = deal_out(&cluster, args.even_with_users, args.if_needed).await?;
     args.output.print(&deal, table);
     Ok(ExitCode::SUCCESS)
 }
 
-async fn deal_out(cluster: &Cluster, even_with_users: bool) -> anyhow::Result<Deal> {
+async fn deal_out(cluster: &Cluster, even_with_users: bool, if_needed: bool) -> anyhow::Result<Deal> {
     if cluster.shards.len() > usize::from(SLOT_COUNT) {
         bail!("{} shards cannot share {SLOT_COUNT} slots", cluster.shards.len());
     }
@@ -78,16 +102,26 @@ async fn deal_out(cluster: &Cluster, even_with_users: bool) -> anyhow::Result<De
     }
     let names: Vec<&str> = cluster.shards.iter().map(|shard| shard.name.as_str()).collect();
     refuse_shared_databases(&names, &databases).await?;
-    lock_out_other_inits(&names, &databases).await?;
+    lock_out_other_inits(&names, &databases, if if_needed { OTHERS_WAIT } else { Duration::ZERO }).await?;
 
-    let mut found = Vec::new();
-    for (position, database) in databases.iter_mut().enumerate() {
-        database.migrate().await?;
-        let range = range_of(position, names.len());
-        found.push(classify(names[position], &range, &read_contents(database).await?));
+    let (mut migrated, mut contents) = (Vec::new(), Vec::new());
+    for (shard, database) in cluster.shards.iter().zip(&databases) {
+        let applied = migrate(shard, LOCKS).await?;
+        migrated.push(MigratedShard { shard: shard.name.clone(), applied, error: None });
+        contents.push(read_contents(database).await?);
     }
+    let is_id_in_file = cluster.cluster_id().is_some();
+    if if_needed && let Some(cluster_id) = id_if_initialised(&names, &contents) {
+        join_all(databases.into_iter().map(ShardDb::close)).await;
+        return Ok(Deal { cluster_id, was_initialised: true, migrated, shards: Vec::new(), is_id_in_file });
+    }
+    let ranges = (0..names.len()).map(|position| range_of(position, names.len()));
+    let found: Vec<Found> = ranges
+        .zip(names.iter().zip(&contents))
+        .map(|(range, (name, contents))| classify(name, &range, contents))
+        .collect();
     let cluster_id = match plan(&names, &found, even_with_users)? {
-        Plan::Begin => Uuid::new_v4(),
+        Plan::Begin => cluster.cluster_id().unwrap_or_else(Uuid::new_v4),
         Plan::Finish(cluster_id) => cluster_id,
     };
 
@@ -109,7 +143,7 @@ async fn deal_out(cluster: &Cluster, even_with_users: bool) -> anyhow::Result<De
         });
     }
     join_all(databases.into_iter().map(ShardDb::close)).await;
-    Ok(Deal { cluster_id, shards })
+    Ok(Deal { cluster_id, was_initialised: false, migrated, shards, is_id_in_file })
 }
 
 /// The slots of the shard at `position` of `count`: contiguous, and even to within one slot.
@@ -136,17 +170,37 @@ pub async fn refuse_shared_databases(names: &[&str], databases: &[ShardDb]) -> a
     Ok(())
 }
 
-/// Takes the init lock of every shard, in order of their names so that of two inits one always gets the first.
-/// The locks go with the connections.
-pub async fn lock_out_other_inits(names: &[&str], databases: &[ShardDb]) -> anyhow::Result<()> {
+/// The cluster, if every shard is a member of it and together they know all slots: whatever became of them since, by moves
+/// and new shards, was done on purpose.
+fn id_if_initialised(names: &[&str], contents: &[Contents]) -> Option<Uuid> {
+    let cluster_id = contents.first()?.identity.as_ref()?.cluster_id;
+    let is_member = |(name, contents): (&&str, &Contents)| {
+        contents.identity.as_ref().is_some_and(|identity| *identity == Identity::of(cluster_id, name))
+    };
+    let slots: BTreeSet<i16> =
+        contents.iter().flat_map(|contents| contents.owners.iter().map(|row| row.slot)).collect();
+    let is_whole = slots.len() == usize::from(SLOT_COUNT);
+    (is_whole && names.iter().zip(contents).all(is_member)).then_some(cluster_id)
+}
+
+/// Takes the init lock of every shard, in order of their names so that of two inits one always gets the first. Waits for each
+/// no longer than `wait`. The locks go with the connections.
+pub async fn lock_out_other_inits(
+    names: &[&str],
+    databases: &[ShardDb],
+    wait: Duration,
+) -> anyhow::Result<()> {
+    let started = Instant::now();
     let mut in_order: Vec<_> = names.iter().zip(databases).collect();
     in_order.sort_by_key(|(name, _)| **name);
     for (name, database) in in_order {
-        let row = database.query_one("SELECT pg_try_advisory_lock($1)", &[&INIT_LOCK]).await?;
-        if !row.get::<_, bool>(0) {
-            bail!(
-                "another `picopay init` or `shard add` is at work on {name}: let it end, then look with `picopay status`"
-            );
+        while !database.query_one("SELECT pg_try_advisory_lock($1)", &[&INIT_LOCK]).await?.get::<_, bool>(0) {
+            if started.elapsed() >= wait {
+                bail!(
+                    "another `picopay init` or `shard add` is at work on {name}: let it end, then look with `picopay status`"
+                );
+            }
+            sleep(OTHERS_POLL).await;
         }
     }
     Ok(())
@@ -205,13 +259,7 @@ fn classify(name: &str, range: &Range<u16>, contents: &Contents) -> Found {
             (rows, false) => Found::Other(format!("no identity, yet {rows} slot rows")),
         };
     };
-    let expected = Identity {
-        cluster_id: identity.cluster_id,
-        shard_name: name.to_owned(),
-        slot_count: i32::from(SLOT_COUNT),
-        slot_hash: SLOT_HASH.to_owned(),
-    };
-    if *identity != expected {
+    if *identity != Identity::of(identity.cluster_id, name) {
         return Found::Other(format!(
             "identity {:?} with {} slots hashed by {}",
             identity.shard_name, identity.slot_count, identity.slot_hash
@@ -273,7 +321,7 @@ fn plan(names: &[&str], found: &[Found], even_with_users: bool) -> anyhow::Resul
     let Some(first_empty) = found.iter().position(|found| *found == Found::Empty) else {
         bail!(
             "this cluster is initialised already (cluster {cluster_id}): its slots were dealt out once and for all. \
-             See them with `picopay status`"
+             See them with `picopay status`. With --if-needed this is a success"
         );
     };
     if found[first_empty..].iter().any(|found| *found != Found::Empty) {
@@ -316,6 +364,23 @@ async fn write_deal(
 }
 
 fn table(deal: &Deal) -> String {
+    let mut parts = Vec::new();
+    if deal.was_initialised {
+        parts.push(format!("Cluster {} was initialised before. Its schema is up to date.", deal.cluster_id));
+    } else {
+        parts.push(format!("Cluster {} is ready.\n{}", deal.cluster_id, slots_table(deal)));
+    }
+    if !deal.is_id_in_file {
+        parts.push(format!(
+            "Add this line to the cluster's file, above the first [[shards]], so that nobody takes the database of another \
+             cluster for one of this:\n\ncluster_id = \"{}\"",
+            deal.cluster_id
+        ));
+    }
+    parts.join("\n")
+}
+
+fn slots_table(deal: &Deal) -> String {
     let mut table = output::table(["shard", "slots", "count", ""]);
     for shard in &deal.shards {
         table.add_row([
@@ -325,11 +390,13 @@ fn table(deal: &Deal) -> String {
             if shard.was_dealt_before { "dealt before" } else { "dealt now" }.to_owned(),
         ]);
     }
-    format!("Cluster {} is ready.\n{table}", deal.cluster_id)
+    table.to_string()
 }
 
 #[cfg(test)]
 mod tests {
+    use picopay_shared::slot::SLOT_HASH;
+
     use super::*;
 
     const ID: Uuid = Uuid::from_u128(7);
@@ -373,6 +440,31 @@ mod tests {
         }
         let finished = plan(&["shard-1", "shard-2"], &[with_users(), Found::Empty], true);
         assert_eq!(finished.unwrap(), Plan::Finish(ID));
+    }
+
+    #[test]
+    fn a_cluster_is_initialised_when_all_are_members_and_know_all_slots_wherever_they_are_now() {
+        let member = |name: &str, slots: Range<i16>| Contents {
+            identity: Some(Identity::of(ID, name)),
+            owners: slots
+                .map(|slot| OwnerRow { slot, state: "owned".to_owned(), owner: name.to_owned(), epoch: 3 })
+                .collect(),
+            has_users: true,
+        };
+        let names = ["shard-1", "shard-2", "shard-3"];
+        let all = || vec![member("shard-1", 0..9), member("shard-2", 9..4096), member("shard-3", 0..0)];
+        assert_eq!(id_if_initialised(&names, &all()), Some(ID));
+        let changes: [fn(&mut Vec<Contents>); 4] = [
+            |contents| contents[2].identity = None,
+            |contents| contents[1].identity = Some(Identity::of(Uuid::from_u128(8), "shard-2")),
+            |contents| contents[1].identity = Some(Identity::of(ID, "shard-3")),
+            |contents| contents[1].owners.truncate(9),
+        ];
+        for (number, change) in changes.iter().enumerate() {
+            let mut contents = all();
+            change(&mut contents);
+            assert_eq!(id_if_initialised(&names, &contents), None, "change {number}");
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Brings the schema of the shards up to date, before new programs that need it are rolled out.
 //!
-//! Nodes do the same when they start; this is for the operator who wants it done, and seen, at a time of
-//! their own choosing.
+//! Services only look: they say what to run while the schema is older than they need, and serve on with one that is newer, as
+//! long as it lets them. A migration takes its locks in short tries, so that charges go on.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::bail;
 use clap::Args;
 use futures_util::future::join_all;
+use picopay_migrations::Progress;
 use picopay_shared::cluster::Shard;
 use serde::Serialize;
 
@@ -16,11 +17,13 @@ use crate::cluster_file::{ClusterArgs, find_shard};
 use crate::output::{self, OutputArgs};
 use crate::shard_db::{DbError, Patience, ShardDb};
 
-/// An hour for the migrations of one shard, because one that rewrites a large table is worth waiting for, and one that
-/// is cut off begins anew.
-const PATIENCE: Patience = Patience { connect: Duration::from_secs(10), statement: Duration::from_hours(1) };
+/// To connect; how long the migrations take is bounded where they are applied.
+const PATIENCE: Patience = Patience { connect: Duration::from_secs(10), statement: Duration::from_secs(30) };
 
 /// Apply what is missing of the schema.
+///
+/// Charges go on meanwhile: a lock that somebody else holds is asked for in short tries. Two of these at once are safe, and so
+/// is one that was broken off: run it again.
 #[derive(Debug, Args)]
 pub struct MigrateArgs {
     #[command(flatten)]
@@ -30,6 +33,9 @@ pub struct MigrateArgs {
     /// Only this shard, as the cluster's file names it
     #[arg(long, value_name = "NAME")]
     shard: Option<String>,
+    /// How long to try for a lock that others hold, and to wait for another `migrate`
+    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+    wait: u64,
 }
 
 /// What `migrate` prints.
@@ -38,13 +44,15 @@ struct Report {
     shards: Vec<MigratedShard>,
 }
 
+/// What was done to one shard. With `--output json` these are the names of the fields; they stay.
 #[derive(Debug, Serialize)]
-struct MigratedShard {
-    shard: String,
+pub struct MigratedShard {
+    /// Its name.
+    pub shard: String,
     /// The migrations that this run applied; empty when the schema was up to date.
-    applied: Vec<String>,
+    pub applied: Vec<String>,
     /// Why the schema is not up to date.
-    error: Option<String>,
+    pub error: Option<String>,
 }
 
 /// Runs `picopay migrate`. A shard that cannot be migrated does not keep the others from it.
@@ -54,7 +62,17 @@ pub async fn run(args: MigrateArgs) -> anyhow::Result<ExitCode> {
         None => cluster.shards.iter().collect(),
         Some(name) => vec![find_shard(&cluster, name)?],
     };
-    let report = Report { shards: join_all(shards.into_iter().map(migrate)).await };
+    let locks = Duration::from_secs(args.wait);
+    let report = Report {
+        shards: join_all(shards.into_iter().map(async |shard| {
+            let (applied, error) = match migrate(shard, locks).await {
+                Ok(applied) => (applied, None),
+                Err(error) => (Vec::new(), Some(error.to_string())),
+            };
+            MigratedShard { shard: shard.name.clone(), applied, error }
+        }))
+        .await,
+    };
     args.output.print(&report, table);
     let failed = report.shards.iter().filter(|shard| shard.error.is_some()).count();
     if failed > 0 {
@@ -66,19 +84,33 @@ pub async fn run(args: MigrateArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn migrate(shard: &Shard) -> MigratedShard {
-    let result: Result<Vec<String>, DbError> = async {
-        let mut database = ShardDb::primary(shard, PATIENCE).await?;
-        let applied = database.migrate().await?;
-        database.close().await;
-        Ok(applied)
-    }
-    .await;
-    let (applied, error) = match result {
-        Ok(applied) => (applied, None),
-        Err(error) => (Vec::new(), Some(error.to_string())),
+/// Brings the schema of one shard up to date, and says on the terminal what it waits for. `locks` is how long to try for locks.
+pub async fn migrate(shard: &Shard, locks: Duration) -> Result<Vec<String>, DbError> {
+    let patience = picopay_migrations::Patience { locks, ..picopay_migrations::Patience::default() };
+    let mut tell = |progress| say(&shard.name, &progress);
+    ShardDb::migrate(shard, PATIENCE, patience, &mut tell).await
+}
+
+/// On standard error: the answer may be JSON.
+fn say(shard: &str, progress: &Progress) {
+    let line = match progress {
+        Progress::OtherAtWork { until } => {
+            format!("another one migrates it; waiting for {} s at most", until.as_secs())
+        }
+        Progress::Waiting { migration, holders, waited, until } => {
+            let holders = match holders.as_slice() {
+                [] => "somebody who cannot be seen".to_owned(),
+                holders => holders.join("; "),
+            };
+            format!(
+                "{migration} waits for {holders}, {} s of {} s; charges go on in between",
+                waited.as_secs(),
+                until.as_secs()
+            )
+        }
+        Progress::Applied(migration) => format!("{migration} is applied"),
     };
-    MigratedShard { shard: shard.name.clone(), applied, error }
+    anstream::eprintln!("{shard}: {line}");
 }
 
 fn table(report: &Report) -> String {

@@ -177,6 +177,7 @@ async fn read_shard(shard: &Shard) -> anyhow::Result<ShardSlots> {
     let has_schema = database.query_one(tables, &[]).await?.get(0);
     let (mut identity, mut degraded_since, mut rows) = (None, None, Vec::new());
     if has_schema {
+        database.require_schema().await?;
         identity =
             identity::read(&database).await?.map(|identity| (identity.cluster_id, identity.shard_name));
         degraded_since = shard::read_degradation(&database).await?.map(|degraded| degraded.since);

@@ -11,6 +11,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use picopay::mover::MOVER_LOCK;
+use picopay_migrations::Unfit;
 use picopay_shared::cluster::Shard;
 use picopay_shared::config::Secret;
 use picopay_shared::node_status::{Degradation, NodeStatus, STATUS_PATH};
@@ -87,6 +88,8 @@ pub struct ReplicaState {
 pub struct LedgerState {
     /// The cluster and the name it was given by `picopay init`.
     pub identity: Option<(Uuid, String)>,
+    /// Whether this program can serve its schema.
+    pub schema: Result<(), Unfit>,
     /// Set while an operator lets the shard go on without its standby.
     pub degraded: Option<Degradation>,
     /// The slots it owns, in order.
@@ -142,7 +145,7 @@ pub async fn node(url: &str, internal_secret: &Secret) -> Result<NodeStatus, Str
 }
 
 async fn probe_primary(shard: &Shard) -> Result<PrimaryState, DbError> {
-    let database = ShardDb::primary(shard, PATIENCE).await?;
+    let database = ShardDb::primary_of_anybody(shard, PATIENCE).await?;
     let row = database.query_one(include_str!("sql/read_primary_state.sql"), &[]).await?;
     let ledger = read_ledger_state(&database).await?;
     database.close().await;
@@ -165,6 +168,7 @@ async fn read_ledger_state(database: &ShardDb) -> Result<Option<LedgerState>, Db
     if !row.get::<_, bool>(0) {
         return Ok(None);
     }
+    let schema = database.check_schema().await?;
     let degraded = if row.get(1) { shard::read_degradation(database).await? } else { None };
     let identity = identity::read(database).await?.map(|identity| (identity.cluster_id, identity.shard_name));
     let owned = database
@@ -180,6 +184,7 @@ async fn read_ledger_state(database: &ShardDb) -> Result<Option<LedgerState>, Db
         database.query("SELECT (extract(epoch FROM beat_at) * 1000)::bigint FROM heartbeat", &[]).await?;
     Ok(Some(LedgerState {
         identity,
+        schema,
         degraded,
         owned: owned.iter().filter_map(|row| u16::try_from(row.get::<_, i32>(0)).ok()).collect(),
         others: others.collect(),

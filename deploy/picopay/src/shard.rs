@@ -13,6 +13,7 @@ mod stop;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use anyhow::bail;
 use clap::{Args, Subcommand};
 use futures_util::future::join_all;
 use picopay_shared::cluster::{Cluster, Shard};
@@ -20,6 +21,7 @@ use picopay_shared::node_status::Degradation;
 use serde::Serialize;
 
 use crate::cluster_file::ClusterArgs;
+use crate::identity;
 use crate::output::{self, OutputArgs};
 use crate::probe;
 use crate::shard_db::{DbError, Patience, ShardDb};
@@ -89,8 +91,21 @@ pub async fn read_degradation(database: &ShardDb) -> Result<Option<Degradation>,
     Ok(rows.first().map(|row| Degradation { since: row.get(0), by: row.get(1), reason: row.get(2) }))
 }
 
-async fn is_migrated(database: &ShardDb) -> Result<bool, DbError> {
-    Ok(database.query_one("SELECT to_regclass('degradation') IS NOT NULL", &[]).await?.get(0))
+/// Connects to the primary of a shard that is one, of the cluster of its file, with the schema that this program needs.
+async fn connect(shard: &Shard) -> anyhow::Result<ShardDb> {
+    let name = &shard.name;
+    let database = ShardDb::primary(shard, PATIENCE).await?;
+    database.require_schema().await?;
+    match identity::read(&database).await? {
+        Some(identity) if identity.shard_name == *name => Ok(database),
+        Some(identity) => bail!(
+            "the database of {name} says that it is {}: check the connection strings. Nothing was changed",
+            identity.shard_name
+        ),
+        None => bail!(
+            "{name} is of no cluster yet: run `picopay init`, or `picopay shard add {name}` for one that joins"
+        ),
+    }
 }
 
 /// Waits until every node that answers is degraded, or is not any more, and takes writes. `meanwhile` runs before each look.

@@ -11,17 +11,17 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{FutureExt as _, SinkExt as _, TryStreamExt as _};
-use picopay_migrations::MigrationError;
+use picopay_migrations::{MigrationError, Progress, Schema, Unfit};
 use picopay_postgres::{
     Answer, CommitError, Commits, Connection, SESSION, Servers, Standing, add_options, address, ask_all,
-    describe_with_detail as reason,
+    describe_with_detail as reason, parse,
 };
 use picopay_shared::cluster::Shard;
 use tokio::time::timeout;
-use tokio_postgres::config::Config;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{CopyOutStream, Row, Statement, ToStatement};
+use uuid::Uuid;
 
 use crate::pace::Pace;
 
@@ -45,6 +45,12 @@ const COPY_CHUNK: usize = 16 * 1024;
 const COPY_ROW: usize = 1024;
 /// Rows after which a copy that is only read looks whether it is ahead of its pace: about as many as a chunk has.
 const PACED_ROWS: u64 = 64;
+
+/// A peer that is gone is noticed after nine seconds, also while a statement runs for long. The system's own defaults take two
+/// hours.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(5);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
+const KEEPALIVE_RETRIES: u32 = 2;
 
 /// How long a goodbye may take. Nothing depends on it.
 const GOODBYE_TIMEOUT: Duration = Duration::from_millis(200);
@@ -88,6 +94,14 @@ pub enum DbError {
         /// Its code, if it was the server that said it.
         code: Option<SqlState>,
     },
+    /// It is not the database that it is taken for, or not one that this program can serve.
+    #[error("{place}: {reason}")]
+    Unfit {
+        /// Which database.
+        place: Place,
+        /// Why, and what to do about it.
+        reason: String,
+    },
     /// A statement was not answered in time.
     #[error("{place}: no answer in {} s{hint}", .after.as_secs())]
     Timeout {
@@ -119,11 +133,36 @@ pub struct ShardDb {
 
 impl ShardDb {
     /// Connects to the primary: of all servers that take writes, the one on the highest timeline. Another one was replaced
-    /// and does not know it.
+    /// and does not know it. Nor is one used that is of another cluster than the cluster's file names, or made for a newer
+    /// release.
     ///
     /// # Errors
     /// [`DbError`], when the patience is at an end at the latest.
     pub async fn primary(shard: &Shard, patience: Patience) -> Result<Self, DbError> {
+        let database = Self::primary_of_anybody(shard, patience).await?;
+        let schema = database.bounded(Schema::read(&database.connection.client), "").await?;
+        if let Err(too_new @ Unfit::TooNew { .. }) = schema.check() {
+            return Err(database.unfit(too_new.to_string()));
+        }
+        if let Some(expected) = shard.cluster_id
+            && schema != Schema::default()
+        {
+            let found = database.read_cluster_id().await?.filter(|found| *found != expected);
+            if let Some(found) = found {
+                return Err(database.unfit(format!(
+                    "it is of cluster {found}, and the cluster's file is of {expected} (cluster_id): does its connection \
+                     string lead to another environment? Nothing was changed"
+                )));
+            }
+        }
+        Ok(database)
+    }
+
+    /// The same for a command that only looks, and says what is wrong with what it finds.
+    ///
+    /// # Errors
+    /// [`DbError`], when the patience is at an end at the latest.
+    pub async fn primary_of_anybody(shard: &Shard, patience: Patience) -> Result<Self, DbError> {
         let role = format!("primary of {}", shard.name);
         let rank = |standing: &Standing| standing.writes_on();
         Self::connect(&role, shard, &shard.primary, rank, patience).await
@@ -154,17 +193,18 @@ impl ShardDb {
         rank: impl Fn(&Standing) -> Option<u32>,
         patience: Patience,
     ) -> Result<Self, DbError> {
-        let mut config: Config = connection_string.parse().map_err(|error| DbError::ConnectionString {
-            place: Place(role.to_owned()),
-            reason: reason(&error),
-        })?;
+        let mut config = parse(connection_string)
+            .map_err(|reason| DbError::ConnectionString { place: Place(role.to_owned()), reason })?;
         if let Some(password) = &shard.password {
             config.password(password.expose());
         }
         config
             .application_name("picopay")
             .connect_timeout(patience.connect)
-            .tcp_user_timeout(TCP_USER_TIMEOUT);
+            .tcp_user_timeout(TCP_USER_TIMEOUT)
+            .keepalives_idle(KEEPALIVE_IDLE)
+            .keepalives_interval(KEEPALIVE_INTERVAL)
+            .keepalives_retries(KEEPALIVE_RETRIES);
         add_options(&mut config, SESSION);
         let servers = Servers::of(&config);
         let addresses: Vec<String> = servers.iter().map(address).collect();
@@ -207,6 +247,35 @@ impl ShardDb {
         };
         let place = Place(format!("{role} ({address})"));
         Ok(Self { connection, commits, place, statement_timeout: patience.statement })
+    }
+
+    /// Refuses a database whose schema lacks what this program relies on.
+    ///
+    /// # Errors
+    /// [`DbError`], which says what to run.
+    pub async fn require_schema(&self) -> Result<(), DbError> {
+        self.check_schema().await?.map_err(|unfit| self.unfit(unfit.to_string()))
+    }
+
+    /// Whether this program can serve its schema, and why not.
+    ///
+    /// # Errors
+    /// [`DbError`], when it does not say.
+    pub async fn check_schema(&self) -> Result<Result<(), Unfit>, DbError> {
+        Ok(self.bounded(Schema::read(&self.connection.client), "").await?.check())
+    }
+
+    /// The cluster that the database says it is of, if any.
+    async fn read_cluster_id(&self) -> Result<Option<Uuid>, DbError> {
+        match self.query("SELECT cluster_id FROM shard_identity", &[]).await {
+            Ok(rows) => Ok(rows.first().map(|row| row.get(0))),
+            Err(DbError::Failed { code: Some(code), .. }) if code == SqlState::UNDEFINED_TABLE => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn unfit(&self, reason: String) -> DbError {
+        DbError::Unfit { place: self.place.clone(), reason }
     }
 
     /// Has the server read `sql`, for a statement that runs often.
@@ -370,21 +439,38 @@ impl ShardDb {
         target.bounded(sink.as_mut().finish(), "").await
     }
 
-    /// Brings the schema up to date and gives the names of the migrations that it took.
+    /// Brings the schema of the shard's primary up to date, on connections of its own, and gives the names of the migrations
+    /// that it took.
     ///
     /// # Errors
     /// [`DbError`]; the schema is then as after the last migration that succeeded.
-    pub async fn migrate(&mut self) -> Result<Vec<String>, DbError> {
-        let (place, after) = (self.place.clone(), self.statement_timeout);
-        let hint = " to a migration: does another one run, or is the synchronous standby down?";
-        let applied = timeout(after, picopay_migrations::apply(&mut self.connection.client)).await;
-        applied.map_err(|_| DbError::Timeout { place: place.clone(), after, hint })?.map_err(|error| {
-            let reason = match &error {
-                MigrationError::Lock(source) => format!("{error}: {}", reason(source)),
-                MigrationError::Failed(source) => format!("{error}: {source}"),
-            };
-            DbError::Failed { place, reason, code: None }
-        })
+    pub async fn migrate(
+        shard: &Shard,
+        connect: Patience,
+        patience: picopay_migrations::Patience,
+        tell: &mut (dyn FnMut(Progress) + Send + Sync),
+    ) -> Result<Vec<String>, DbError> {
+        let (database, watcher) =
+            tokio::try_join!(Self::primary(shard, connect), Self::primary_of_anybody(shard, connect))?;
+        let (client, watching) = (&database.connection.client, &watcher.connection.client);
+        let all = picopay_migrations::all();
+        let applied = picopay_migrations::apply(client, watching, &all, patience, tell);
+        let failed = |reason| DbError::Failed { place: database.place.clone(), reason, code: None };
+        let applied = applied.await.map_err(|error| {
+            failed(match &error {
+                MigrationError::Failed { source, .. } => format!("{error}: {}", reason(source)),
+                _ => error.to_string(),
+            })
+        })?;
+        // What let a wait for the standby go is found here at the latest: a failover could bring the old schema back.
+        if !applied.is_empty() {
+            if let Some(warning) = database.connection.take_warning() {
+                return Err(failed(format!("{} may be on one machine only: {warning}", applied.join(", "))));
+            }
+            database.confirm().await?;
+        }
+        tokio::join!(database.close(), watcher.close());
+        Ok(applied)
     }
 
     /// Says goodbye, so that the server does not log a client that was lost.
@@ -422,7 +508,7 @@ impl ShardDb {
 /// # Errors
 /// What is wrong with it.
 pub fn addresses_of(connection_string: &str) -> Result<Vec<String>, String> {
-    let config: Config = connection_string.parse().map_err(|error| reason(&error))?;
+    let config = parse(connection_string)?;
     if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
         return Err("it names no host".to_owned());
     }
@@ -434,7 +520,7 @@ pub fn addresses_of(connection_string: &str) -> Result<Vec<String>, String> {
 /// # Errors
 /// What is wrong with it.
 pub fn databases_of(connection_string: &str) -> Result<Vec<String>, String> {
-    let config: Config = connection_string.parse().map_err(|error| reason(&error))?;
+    let config = parse(connection_string)?;
     // As in libpq: without a name, the database is called like the user.
     let name = config.get_dbname().or(config.get_user()).unwrap_or_default();
     Ok(addresses_of(connection_string)?.iter().map(|address| format!("{address}/{name}")).collect())

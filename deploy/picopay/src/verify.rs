@@ -103,7 +103,7 @@ async fn verify(cluster: &Cluster, acks: Option<PathBuf>) -> anyhow::Result<Veri
         shards.push(shard.counts);
         totals.push(shard.totals);
     }
-    checks::check_identities(&snapshots, &mut findings);
+    checks::check_identities(cluster, &snapshots, &mut findings);
     owners::check(cluster, &snapshots, &mut findings).await?;
     let leftovers = leftovers::check(&snapshots, &mut findings).await?;
     let currencies = books::close(totals, &mut findings);

@@ -107,6 +107,7 @@ mod tests {
     /// `a1` is shard `a` with a node at port 1.
     fn cluster(shards: &[&str]) -> Cluster {
         let shard = |text: &&str| cluster::Shard {
+            cluster_id: None,
             name: text[..1].to_owned(),
             nodes: vec![format!("http://127.0.0.1:{}", &text[1..])],
             primary: format!("host={text}"),

@@ -29,7 +29,7 @@ pub fn key_entry(name: &str, key: &str, scopes: &[&str], more: &str) -> String {
 /// `cluster.toml` of one shard with this node.
 pub fn cluster_of(node: &str) -> String {
     format!(
-        "internal_secret = \"s\"\n[[shards]]\nname = \"shard-1\"\nnodes = [{node:?}]\nprimary = \"host=none\"\n"
+        "internal_secret = \"an-internal-secret-for-this-test\"\n[[shards]]\nname = \"shard-1\"\nnodes = [{node:?}]\nprimary = \"host=none\"\n"
     )
 }
 

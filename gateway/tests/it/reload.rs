@@ -15,9 +15,14 @@ use crate::api::{Api, payment};
 use crate::gateway_process::GatewayProcess;
 use crate::scripted_node::{ScriptedNode, Step};
 
+/// Long enough to be accepted.
+const SECRET: &str = "an-internal-secret-for-this-test";
+const OLD: &str = "the-old-secret-of-32-characters-";
+const NEW: &str = "the-new-secret-of-32-characters-";
+
 /// `cluster.toml` of these shards, each with one node.
 fn cluster(shards: &[(&str, &ScriptedNode)]) -> String {
-    cluster_with("s", shards)
+    cluster_with(SECRET, shards)
 }
 
 fn cluster_with(secret: &str, shards: &[(&str, &ScriptedNode)]) -> String {
@@ -37,7 +42,7 @@ async fn charge(api: &Api, user: i64) -> picopay_local::http_call::Answer {
 }
 
 async fn shard_names(gateway: &GatewayProcess) -> Vec<String> {
-    let told = gateway.running_config("s").await.json();
+    let told = gateway.running_config(SECRET).await.json();
     let shards = told["shards"].as_array().cloned().unwrap_or_default();
     shards.iter().map(|shard| shard["name"].as_str().unwrap().to_owned()).collect()
 }
@@ -95,11 +100,11 @@ async fn a_file_that_cannot_be_used_is_refused_and_the_old_one_stays_in_force() 
     let good = cluster(&[("shard-1", &node)]);
     let gateway = GatewayProcess::start(&good, "").await;
     let refused =
-        async || gateway.running_config("s").await.json()["refused"]["reason"].as_str().map(str::to_owned);
+        async || gateway.running_config(SECRET).await.json()["refused"]["reason"].as_str().map(str::to_owned);
     let metric = async |line: &str| gateway.api.get("/metrics").await.body.contains(line);
     for (text, needle) in [
         ("shards = = 1", "line 1"),
-        ("internal_secret = \"s\"", "there is no [[shards]]"),
+        ("internal_secret = \"an-internal-secret-for-this-test\"", "there is no [[shards]]"),
         ("shrads = 1", "shrads"),
     ] {
         gateway.replace_cluster(text);
@@ -203,13 +208,13 @@ async fn reloads_under_load_fail_no_request() {
 #[tokio::test]
 async fn a_changed_secret_stops_nobody_whoever_hears_of_it_first() {
     let node = ScriptedNode::start(&[]).await;
-    node.want("old");
-    let gateway = GatewayProcess::start(&cluster_with("old", &[("shard-1", &node)]), "").await;
+    node.want(OLD);
+    let gateway = GatewayProcess::start(&cluster_with(OLD, &[("shard-1", &node)]), "").await;
     assert_eq!(charge(&gateway.api, 1).await.status, 200);
-    gateway.replace_cluster(&cluster_with("new", &[("shard-1", &node)]));
-    eventually("the new secret", async || gateway.running_config("new").await.status == 200).await;
+    gateway.replace_cluster(&cluster_with(NEW, &[("shard-1", &node)]));
+    eventually("the new secret", async || gateway.running_config(NEW).await.status == 200).await;
     assert_eq!(charge(&gateway.api, 1).await.status, 200, "the node has not heard of it yet");
-    assert_eq!(gateway.running_config("old").await.status, 200, "nor has every operator");
-    node.want("new");
+    assert_eq!(gateway.running_config(OLD).await.status, 200, "nor has every operator");
+    node.want(NEW);
     assert_eq!(charge(&gateway.api, 1).await.status, 200);
 }

@@ -91,7 +91,11 @@ async fn a_gateway_that_cannot_start_says_why_and_what_to_do() {
         assert!(told.contains(needle), "{needle} in {told}");
     }
     for (cluster, config, needles) in [
-        ("internal_secret = \"s\"".to_owned(), "", ["cluster.toml", "[[shards]]"]),
+        (
+            "internal_secret = \"an-internal-secret-for-this-test\"".to_owned(),
+            "",
+            ["cluster.toml", "[[shards]]"],
+        ),
         (cluster_of("http://127.0.0.1:1"), "lissen = 1", ["gateway.toml", "lissen"]),
         (
             cluster_of("http://127.0.0.1:1"),

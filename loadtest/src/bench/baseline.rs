@@ -213,7 +213,10 @@ impl Place {
             slots,
         };
         let mut client = place.connect().await?;
-        picopay_migrations::apply(&mut client).await?;
+        let watcher = place.connect().await?;
+        let patience = picopay_migrations::Patience::default();
+        picopay_migrations::apply(&client, &watcher, &picopay_migrations::all(), patience, &mut |_| {})
+            .await?;
         client.batch_execute(include_str!("sql/charge_once.sql")).await?;
         let fill = include_str!("sql/fill_baseline.sql")
             .replace("{first_slot}", &first_slot.to_string())

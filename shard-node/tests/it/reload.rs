@@ -152,10 +152,10 @@ async fn a_shard_that_is_down_takes_over_a_changed_entry_and_serves_by_it_when_i
 async fn a_node_accepts_the_secret_before_the_newest_and_no_other() {
     let shard = TestShard::start().await;
     let file = shard.cluster.folder().join("secrets/internal");
-    std::fs::write(&file, "another\n").unwrap();
+    std::fs::write(&file, "another-secret-of-32-characters-\n").unwrap();
     shard.cluster.shard(0).node(0).reload();
     let with = |secret: &str| NodeClient::new(&shard.cluster.node_url(0, 0), secret);
-    let newest = with("another");
+    let newest = with("another-secret-of-32-characters-");
     eventually("the new secret", || async { newest.status().await.ok() }).await;
     assert!(shard.node.status().await.is_ok(), "gateways may not have heard of it yet");
     assert!(with("a third").status().await.is_err());

@@ -14,6 +14,6 @@ mod standing;
 pub use commit::{CommitError, Commits, Committed};
 pub use connection::{Connection, OpenError};
 pub use error::{describe, describe_with_detail, is_server_lost};
-pub use servers::{Servers, address, describe as describe_servers};
+pub use servers::{Servers, address, describe as describe_servers, parse};
 pub use session::{SESSION, add_options};
 pub use standing::{Answer, Standing, ask, ask_all};

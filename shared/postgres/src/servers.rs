@@ -6,6 +6,8 @@
 use tokio_postgres::Config;
 use tokio_postgres::config::Host;
 
+use crate::error::describe_with_detail;
+
 /// The servers of one connection string, in its order.
 #[derive(Clone)]
 pub struct Servers {
@@ -50,6 +52,22 @@ impl Servers {
     pub fn iter(&self) -> impl Iterator<Item = &Config> {
         self.configs.iter()
     }
+}
+
+/// Reads a connection string. What is wrong with one is not said where it holds a password: the parser names the word that it
+/// stumbles over, which is a part of the password when that has a space and no quotes.
+///
+/// # Errors
+/// Why it cannot be read, for people.
+pub fn parse(connection_string: &str) -> Result<Config, String> {
+    connection_string.parse().map_err(|error| {
+        if connection_string.contains("password") {
+            return "it cannot be read; why is not said, since it holds a password, which stands in single quotes if it has \
+                    a space"
+                .to_owned();
+        }
+        describe_with_detail(&error)
+    })
 }
 
 /// Where a connection string leads, for people: `10.0.0.2:5432,10.0.0.3:5433/picopay`. Nothing else of it is shown, since
@@ -140,5 +158,13 @@ mod tests {
         }
         let one_port = Servers::of(&"postgresql://u@a,b:7/d".parse().unwrap());
         assert_eq!(one_port.iter().map(address).collect::<Vec<_>>(), ["a:7", "b:7"]);
+    }
+
+    #[test]
+    fn a_connection_string_that_cannot_be_read_shows_nothing_of_its_password() {
+        let reason = |text: &str| parse(text).unwrap_err();
+        assert!(reason("hots=x").contains("hots"));
+        let said = reason("host=x password=my s3cret=y");
+        assert!(!said.contains("s3cret") && said.contains("single quotes"), "{said}");
     }
 }

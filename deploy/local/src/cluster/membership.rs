@@ -74,7 +74,8 @@ impl LocalCluster {
     /// Writes `cluster.toml` anew, in one step: somebody may be reading it.
     pub(super) fn write_cluster_file(&self) -> Result<(), LocalError> {
         let entries: Vec<_> = self.shards().iter().filter_map(|shard| shard.entry()).collect();
-        let text = cluster_toml(&entries, self.redis_port(), self.spec.durability);
+        let id = *self.cluster_id.get().expect("it is known before the first file is written");
+        let text = cluster_toml(id, &entries, self.redis_port(), self.spec.durability);
         replace(&self.cluster_file(), &text)
     }
 

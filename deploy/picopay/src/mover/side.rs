@@ -48,6 +48,7 @@ impl Side {
     /// Connects, and takes the mover's lock.
     pub async fn connect(shard: &Shard) -> Result<Self, MoveError> {
         let database = ShardDb::primary(shard, PATIENCE).await?;
+        database.require_schema().await?;
         database.execute_all(include_str!("../sql/mover/session.sql")).await?;
         let side = Self { name: shard.name.clone(), database, durability: shard.durability };
         let started = Instant::now();

@@ -18,6 +18,7 @@ use uuid::Uuid;
 use crate::cluster_file::{ClusterArgs, find_shard};
 use crate::identity;
 use crate::init::{self, Contents};
+use crate::migrate::migrate;
 use crate::output::{self, OutputArgs};
 use crate::ownership::Ownership;
 use crate::shard_db::ShardDb;
@@ -63,7 +64,7 @@ async fn add(cluster: &Cluster, name: &str) -> anyhow::Result<Report> {
         databases.push(ShardDb::primary(shard, init::PATIENCE).await?);
     }
     init::refuse_shared_databases(&names, &databases).await?;
-    init::lock_out_other_inits(&names, &databases).await?;
+    init::lock_out_other_inits(&names, &databases, Duration::ZERO).await?;
     let position = names.iter().position(|one| *one == name).expect("it was found in the file");
 
     let cluster_id = id_of_others(&Ownership::read(cluster).await?, name)?;
@@ -71,7 +72,7 @@ async fn add(cluster: &Cluster, name: &str) -> anyhow::Result<Report> {
     let was_there_before = is_joined(name, cluster_id, &contents)?;
     if !was_there_before {
         others_own_all_slots(cluster, name).await?;
-        databases[position].migrate().await?;
+        migrate(find_shard(cluster, name)?, init::LOCKS).await?;
         join(&databases[position], cluster_id, name)
             .await
             .with_context(|| format!("{name} has not joined; run `picopay shard add {name}` again"))?;

@@ -8,7 +8,7 @@ use picopay_shared::cluster::Durability;
 use picopay_shared::node_status::Degradation;
 use serde::Serialize;
 
-use super::{NodeLine, PATIENCE, ShardArgs, is_migrated, nodes_screen, read_degradation, wait_for_nodes};
+use super::{NodeLine, ShardArgs, connect, nodes_screen, read_degradation, wait_for_nodes};
 use crate::output;
 use crate::shard_db::{DbError, ShardDb};
 
@@ -44,11 +44,8 @@ pub async fn run(args: DegradeArgs) -> anyhow::Result<ExitCode> {
     if shard.durability == Durability::Local {
         bail!("{name} waits for no standby as it is (durability = \"local\"): there is nothing to degrade");
     }
-    let database = ShardDb::primary(shard, PATIENCE).await?;
+    let database = connect(shard).await?;
     database.execute_all("SET synchronous_commit = local").await?;
-    if !is_migrated(&database).await? {
-        bail!("{name}: its schema is older than this command: run `picopay migrate`");
-    }
     // First: a `restore` that was left waiting for the standby holds the row.
     let mut released = release(&database).await?;
     let by = args.by.unwrap_or_else(whoever_this_is);

@@ -10,7 +10,7 @@ use picopay_shared::node_status::Degradation;
 use picopay_shared::slot::FENCE_LOCK;
 use serde::Serialize;
 
-use super::{NodeLine, PATIENCE, ShardArgs, is_migrated, nodes_screen, read_degradation, wait_for_nodes};
+use super::{NodeLine, PATIENCE, ShardArgs, connect, nodes_screen, read_degradation, wait_for_nodes};
 use crate::shard_db::{DbError, Patience, ShardDb};
 
 /// How long a standby that is there may take to catch up, before the operator is told how it stands.
@@ -43,9 +43,8 @@ pub async fn run(args: RestoreArgs) -> anyhow::Result<ExitCode> {
     let cluster = args.shard.cluster.load()?;
     let shard = crate::cluster_file::find_shard(&cluster, &args.shard.name)?;
     let name = &shard.name;
-    let database = ShardDb::primary(shard, PATIENCE).await?;
-    let degraded = if is_migrated(&database).await? { read_degradation(&database).await? } else { None };
-    let Some(was_degraded) = degraded else {
+    let database = connect(shard).await?;
+    let Some(was_degraded) = read_degradation(&database).await? else {
         bail!("{name} is not degraded: its commits wait for its standby as they should");
     };
     wait_for_standby(name, &database).await?;

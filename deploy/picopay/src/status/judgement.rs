@@ -50,6 +50,9 @@ fn judge_shard(shard: &Shard, probe: &ShardProbe, remarks: &mut Remarks) -> Shar
     let (ledger, _) = known_ledger(probe).unzip();
     if let Ok(state) = primary {
         judge_identity(shard, state, remarks);
+        if let Some(Err(unfit)) = state.ledger.as_ref().map(|ledger| &ledger.schema) {
+            remarks.problems.push(format!("{}: its primary: {unfit}", shard.name));
+        }
         match state.ledger.as_ref().and_then(|ledger| ledger.degraded.as_ref()) {
             None => judge_standbys(shard, state, remarks),
             Some(degraded) => remarks.problems.push(format!(
@@ -130,7 +133,18 @@ fn judge_identity(shard: &Shard, primary: &PrimaryState, remarks: &mut Remarks) 
             "{}: its primary's database says that it is {name:?}: check the connection strings",
             shard.name
         )),
-        Some(_) => {}
+        Some((id, _)) => judge_cluster(shard, "primary", *id, remarks),
+    }
+}
+
+/// Whether a database is of the cluster that the file names.
+fn judge_cluster(shard: &Shard, role: &str, found: Uuid, remarks: &mut Remarks) {
+    if let Some(expected) = shard.cluster_id.filter(|expected| *expected != found) {
+        remarks.problems.push(format!(
+            "{}: the database of its {role} is of cluster {found}, and the file is of {expected}: does its connection string \
+             lead to another environment?",
+            shard.name
+        ));
     }
 }
 
@@ -177,6 +191,16 @@ fn judge_replica(
             };
         }
     };
+    let identity = state.ledger.as_ref().and_then(|ledger| ledger.identity.as_ref());
+    if let Some((id, name)) = identity {
+        judge_cluster(shard, "replica", *id, remarks);
+        if *name != shard.name {
+            remarks.problems.push(format!(
+                "{}: its replica's database says that it is {name:?}: check the connection strings",
+                shard.name
+            ));
+        }
+    }
     if !state.is_in_recovery {
         remarks.problems.push(format!(
             "{}: a server that its file lists as a replica takes writes: it follows no primary",

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use picopay_shared::cluster::Cluster;
 use picopay_shared::money::Currency;
 use picopay_shared::slot::{SLOT_COUNT, SLOT_HASH};
 use serde_json::{Map, Value, json};
@@ -82,8 +83,9 @@ fn collect(snapshot: &Snapshot, findings: &mut Findings, rows: &[tokio_postgres:
 }
 
 /// Whether each database is the shard that the cluster's file takes it for, all of one cluster.
-pub fn check_identities(snapshots: &[Snapshot], findings: &mut Findings) {
-    let cluster_id = snapshots.iter().find_map(|snapshot| Some(snapshot.identity.as_ref()?.cluster_id));
+pub fn check_identities(cluster: &Cluster, snapshots: &[Snapshot], findings: &mut Findings) {
+    let found = snapshots.iter().find_map(|snapshot| Some(snapshot.identity.as_ref()?.cluster_id));
+    let cluster_id = cluster.cluster_id().or(found);
     for snapshot in snapshots {
         let mut expect = |column: &str, expected: String, found: String| {
             if expected != found {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::bail;
+use picopay_migrations::Unfit;
 use picopay_shared::cluster::Shard;
 
 use crate::identity::{self, Identity};
@@ -55,13 +56,13 @@ impl OwnerRow {
 impl Snapshot {
     /// Connects to the primary of `shard` and fixes the moment.
     pub async fn take(shard: &Shard) -> anyhow::Result<Self> {
-        let database = ShardDb::primary(shard, PATIENCE).await?;
-        database.execute_all(BEGIN).await?;
-        // The first statement that reads fixes what all later ones see.
-        let has_schema = database.query_one("SELECT to_regclass('heartbeat') IS NOT NULL", &[]).await?;
-        if !has_schema.get::<_, bool>(0) {
+        let database = ShardDb::primary_of_anybody(shard, PATIENCE).await?;
+        if database.check_schema().await? == Err(Unfit::Empty) {
             bail!("{} has no schema yet: run `picopay init`", shard.name);
         }
+        database.require_schema().await?;
+        // The first statement that reads fixes what all later ones see.
+        database.execute_all(BEGIN).await?;
         let identity = identity::read(&database).await?;
         let owners = read_owners(&database).await?;
         Ok(Self { shard: shard.name.clone(), database, identity, owners })

@@ -31,7 +31,7 @@ async fn check(cluster: &Path, format: &str) -> Said {
 }
 
 const CLUSTER: &str = r#"
-internal_secret = "internal-s3cret"
+internal_secret = "internal-s3cret-internal-s3cret-"
 [[shards]]
 name = "shard-1"
 nodes = ["http://10.0.0.1:7100"]
@@ -66,6 +66,11 @@ async fn good_files_are_summed_up_without_their_secrets() {
         }
         assert!(!format!("{said:?}").contains("s3cret") && !said.out.contains("abab"), "{said:?}");
     }
+    let id = "0192f7a0-5c3e-7c11-9a55-0d2f6f1f2a3b";
+    let named = format!("cluster_id = {id:?}\n{CLUSTER}");
+    assert!(files.check("table").await.out.contains("no cluster_id"));
+    let said = Files::new(&[("cluster.toml", &named)]).check("json").await.success();
+    assert_eq!(said.json()["cluster_id"], id);
 }
 
 #[tokio::test]
@@ -87,6 +92,7 @@ async fn every_problem_of_every_file_is_named_at_once() {
         .replace("10.0.0.2,10.0.0.3:5433", "10.0.0.2")
         .replace("10.0.0.3", "10.0.0.2")
         .replace("dbname=other", "dbname=picopay");
+    let unquoted = CLUSTER.replace("host=10.0.0.3", "host=10.0.0.3 password=my s3cret=x");
     let unreadable = CLUSTER.replace("host=10.0.0.3", "hots=10.0.0.3");
     for (cluster, needles) in [
         (
@@ -94,6 +100,7 @@ async fn every_problem_of_every_file_is_named_at_once() {
             vec!["replicas[0]: leads to 10.0.0.2:5432/picopay, as does", "no shard \"shard-9\""],
         ),
         (unreadable.as_str(), vec!["replicas[0]", "hots"]),
+        (unquoted.as_str(), vec!["replicas[0]", "single quotes"]),
         ("shards = []", vec!["internal_secret", "there is no [[shards]] entry"]),
         ("shards = = 1", vec!["cluster.toml", "line 1"]),
     ] {

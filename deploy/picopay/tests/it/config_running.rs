@@ -93,7 +93,8 @@ async fn what_a_reload_would_change_is_told_for_each_process_without_any_secret(
     // With another internal secret nothing is told, and that is what would change.
     let secret = format!("internal_secret_file = \"{}/secrets/internal\"", cluster.folder().display());
     let said = compare(
-        &candidate.file(&candidate.text.replace(&secret, "internal_secret = \"another\"")),
+        &candidate
+            .file(&candidate.text.replace(&secret, "internal_secret = \"another-secret-of-32-characters-\"")),
         &gateway,
         "json",
     )

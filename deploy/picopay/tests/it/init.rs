@@ -41,7 +41,19 @@ impl Bare {
             )
         };
         let shards: String = databases.into_iter().enumerate().map(shard).collect();
-        std::fs::write(&self.file, format!("internal_secret = \"x\"\n{shards}")).unwrap();
+        let text = format!("internal_secret = \"an-internal-secret-for-this-test\"\n{shards}");
+        std::fs::write(&self.file, text).unwrap();
+    }
+
+    /// Writes the cluster's file with a `cluster_id`.
+    fn name(&self, id: &str) {
+        self.describe([0, 1]);
+        let text = std::fs::read_to_string(&self.file).unwrap();
+        std::fs::write(&self.file, format!("cluster_id = {id:?}\n{text}")).unwrap();
+    }
+
+    async fn init_if_needed(&self) -> Said {
+        run(picopay(&self.file, ["init", "--if-needed", "--output", "json"])).await
     }
 
     /// Empties both databases.
@@ -90,6 +102,8 @@ async fn slots_are_dealt_out_once_and_an_interrupted_deal_is_finished() {
     a_killed_deal_is_finished_with_the_same_id(&bare).await;
     of_two_at_once_one_deals_and_the_other_refuses(&bare).await;
     two_shards_in_one_database_are_refused(&bare).await;
+    the_cluster_is_the_one_that_its_file_names(&bare).await;
+    what_runs_at_every_start_succeeds_and_migrates(&bare).await;
     a_deal_that_the_standby_may_not_have_is_no_success(&bare).await;
 }
 
@@ -178,6 +192,94 @@ async fn of_two_at_once_one_deals_and_the_other_refuses(bare: &Bare) {
         assert!(is_told.iter().any(|reason| refused.err.contains(reason)), "{refused:?}");
         bare.assert_dealt(&dealt).await;
     }
+}
+
+/// Leaves the tables of the first four migrations, as the release before did.
+const OLDER: &str = "DROP TABLE schema_version; DELETE FROM refinery_schema_history WHERE version = 5";
+
+async fn the_cluster_is_the_one_that_its_file_names(bare: &Bare) {
+    bare.wipe().await;
+    let told = run(picopay(&bare.file, ["init"])).await.success();
+    let line = told.out.lines().find(|line| line.starts_with("cluster_id = ")).unwrap().to_owned();
+    let id = line.trim_start_matches("cluster_id = ").trim_matches('"');
+    // The line that was printed is the right one.
+    bare.name(id);
+    let (own, other) = (id.to_owned(), "0192f7a0-5c3e-7c11-9a55-0d2f6f1f2a3b");
+    let said = bare.init_if_needed().await.success();
+    assert_eq!(said.json()["cluster_id"], own.as_str());
+
+    bare.name(other);
+    for words in [
+        ["init", "--if-needed"].as_slice(),
+        &["init"],
+        &["migrate"],
+        &["rebalance", "--plan"],
+        &["rebalance"],
+        &["slots"],
+        &["slots", "purge"],
+        &["slot", "move", "3", "--to", "shard-2"],
+        &["shard", "add", "shard-2"],
+        &["shard", "degrade", "shard-1", "--reason", "test"],
+        &["shard", "restore", "shard-1"],
+        &["shard", "drain", "shard-1"],
+    ] {
+        let said = run(picopay(&bare.file, words)).await;
+        assert_eq!(said.code, Some(1), "{words:?}: {said:?}");
+        assert!(said.err.contains(&own) || said.out.contains("it is of"), "{words:?}: {said:?}");
+    }
+    for words in ["status", "verify"] {
+        let said = run(picopay(&bare.file, [words])).await;
+        assert_eq!(said.code, Some(1), "{said:?}");
+        assert!(said.out.contains(&own) && said.out.contains(other), "{words}: {}", said.out);
+    }
+
+    bare.wipe().await;
+    let said = bare.init().await.success();
+    assert_eq!(said.json()["cluster_id"], other);
+    bare.assert_dealt(&said).await;
+    bare.describe([0, 1]);
+}
+
+async fn what_runs_at_every_start_succeeds_and_migrates(bare: &Bare) {
+    // New.
+    bare.wipe().await;
+    let new = bare.init_if_needed().await.success();
+    bare.assert_dealt(&new).await;
+    assert_eq!(new.json()["was_initialised"], false);
+    // Done, in use, with a slot that has moved since.
+    for change in [
+        "INSERT INTO users (slot, user_id, tag) VALUES (579, 2, 633937646)",
+        "UPDATE slot_owner SET state = 'released', owner = 'shard-2', epoch = 2 WHERE slot = 3",
+    ] {
+        bare.clients[0].batch_execute(change).await.unwrap();
+    }
+    bare.clients[1].batch_execute("INSERT INTO slot_owner VALUES (3, 'owned', 'shard-2', 2)").await.unwrap();
+    let before = bare.deals().await;
+    let (one, other) = tokio::join!(bare.init_if_needed(), bare.init_if_needed());
+    for said in [one.success(), other.success()] {
+        assert_eq!(said.json()["was_initialised"], true);
+        assert_eq!(said.json()["cluster_id"], new.json()["cluster_id"]);
+        assert_eq!(said.json()["migrated"][0]["applied"], serde_json::json!([]));
+    }
+    // Done by the release before.
+    for client in &bare.clients {
+        client.batch_execute(OLDER).await.unwrap();
+    }
+    run(picopay(&bare.file, ["rebalance", "--plan"])).await.failure("run `picopay migrate`");
+    let status = run(picopay(&bare.file, ["status"])).await;
+    assert!(status.out.contains("lacks V5") && status.out.contains("picopay migrate"), "{}", status.out);
+    let migrated = bare.init_if_needed().await.success();
+    assert_eq!(migrated.json()["migrated"][1]["applied"], serde_json::json!(["V5__schema_versions"]));
+    assert_eq!(bare.deals().await, before, "and nothing else was changed");
+    // By a newer release, which asks for more.
+    let raise = "UPDATE schema_version SET oldest_known = 900";
+    bare.clients[0].batch_execute(raise).await.unwrap();
+    run(picopay(&bare.file, ["rebalance", "--plan"])).await.failure("programs that know V900");
+    // Half done, in a way that no interrupted init leaves behind.
+    bare.wipe().await;
+    bare.init_if_needed().await.success();
+    bare.clients[0].batch_execute("DELETE FROM slot_owner; DELETE FROM shard_identity").await.unwrap();
+    bare.init_if_needed().await.failure("lost or swapped");
 }
 
 async fn two_shards_in_one_database_are_refused(bare: &Bare) {

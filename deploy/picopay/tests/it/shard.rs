@@ -141,7 +141,7 @@ async fn charges_that_hang_on_a_frozen_standby_are_let_go_and_their_keys_answere
 async fn a_shard_that_waits_for_no_standby_has_nothing_to_degrade() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("cluster.toml");
-    let text = "internal_secret = \"x\"\n[[shards]]\nname = \"shard-1\"\nnodes = [\"http://127.0.0.1:1\"]\n\
+    let text = "internal_secret = \"an-internal-secret-for-this-test\"\n[[shards]]\nname = \"shard-1\"\nnodes = [\"http://127.0.0.1:1\"]\n\
                 primary = \"host=127.0.0.1\"\ndurability = \"local\"\n";
     std::fs::write(&file, text).unwrap();
     let said = run(picopay(&file, ["shard", "degrade", "shard-1", "--reason", "x"])).await;

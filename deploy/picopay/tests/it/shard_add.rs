@@ -32,7 +32,7 @@ impl Stand {
 
     /// Writes the cluster's file: these names in the databases of these shards.
     fn describe(&self, shards: &[(&str, usize)]) {
-        let mut text = "internal_secret = \"x\"\n".to_owned();
+        let mut text = "internal_secret = \"an-internal-secret-for-this-test\"\n".to_owned();
         for (number, (name, position)) in shards.iter().enumerate() {
             let port = self.cluster.shard(*position).primary_port();
             let number = number + 1;

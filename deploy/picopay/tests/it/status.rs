@@ -137,7 +137,7 @@ async fn before_init_status_says_what_to_do() {
     let file = cluster.folder().join("operator.toml");
     let port = cluster.shard(0).primary_port();
     let text = format!(
-        "internal_secret = \"x\"\n[[shards]]\nname = \"shard-1\"\nnodes = [\"http://127.0.0.1:1\"]\n\
+        "internal_secret = \"an-internal-secret-for-this-test\"\n[[shards]]\nname = \"shard-1\"\nnodes = [\"http://127.0.0.1:1\"]\n\
          primary = \"host=127.0.0.1 port={port} dbname=picopay user=picopay\"\npassword_file = \"secrets/picopay\"\n"
     );
     std::fs::write(&file, text).unwrap();
@@ -151,7 +151,31 @@ async fn before_init_status_says_what_to_do() {
     assert_eq!(again["shards"][0]["applied"].as_array().unwrap().len(), 0);
     run(picopay(&file, ["migrate", "--shard", "shard-9"])).await.failure("names shard-1");
     not_well(&file, &["run `picopay init`"]).await;
+    a_migration_says_what_it_waits_for(&cluster, &file).await;
     cluster.stop().await;
+}
+
+/// V4 waits for whoever works on one of its tables, as VACUUM does.
+async fn a_migration_says_what_it_waits_for(cluster: &LocalCluster, file: &Path) {
+    let client = cluster.connect_primary(0).await.unwrap();
+    client.batch_execute("DELETE FROM refinery_schema_history WHERE version = 4").await.unwrap();
+    let lock = "SET application_name = 'clerk'; BEGIN; LOCK TABLE users IN SHARE UPDATE EXCLUSIVE MODE";
+    client.batch_execute(lock).await.unwrap();
+    let said = run(picopay(file, ["migrate", "--wait", "1"])).await;
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert!(
+        said.err.contains("V4__short_analyze waits for process") && said.err.contains("clerk"),
+        "{said:?}"
+    );
+    assert!(said.out.contains("clerk"), "{said:?}");
+    let release = async {
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        client.batch_execute("ROLLBACK").await.unwrap();
+    };
+    let (said, ()) = tokio::join!(run(picopay(file, ["migrate", "--output", "json"])), release);
+    let said = said.success();
+    assert!(said.err.contains("clerk"), "{said:?}");
+    assert_eq!(said.json()["shards"][0]["applied"], serde_json::json!(["V4__short_analyze"]));
 }
 
 #[tokio::test]

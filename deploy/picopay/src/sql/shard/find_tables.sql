@@ -1,7 +1,7 @@
 -- Tables in a database without PicoPay's schema, of whatever schema but PostgreSQL's own; NULL when there is none. Three are
 -- enough to recognise them by.
 --
--- A node may be applying the migrations at this moment: their history is made first, on its own. The rest appears at once, and
+-- A `picopay migrate` may be applying the migrations at this moment: their history is made first, on its own. The rest appears at once, and
 -- to_regclass() looks no earlier than this statement's snapshot was taken: tables that the snapshot has, it knows.
 SELECT string_agg(name, ', ')
 FROM (
