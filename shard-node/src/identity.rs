@@ -5,6 +5,16 @@ use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 use uuid::Uuid;
 
+/// Which of its own pasts a ledger goes on from (`V6__restore_generation.sql`). What was answered in another generation may be in
+/// no ledger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Generation {
+    /// For people, and for the order of generations. Two restorations of one backup have the same.
+    pub number: i64,
+    /// Random, and so never the same for two.
+    pub id: Uuid,
+}
+
 /// What `shard_identity` says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Identity {
@@ -12,6 +22,8 @@ pub enum Identity {
     Ours {
         /// The cluster.
         cluster_id: Uuid,
+        /// Raised when the database was restored to an earlier moment.
+        generation: Generation,
     },
     /// `picopay init` has not been here yet.
     NotInitialised,
@@ -22,7 +34,10 @@ pub enum Identity {
 /// Reads the identity of the database.
 pub async fn read(client: &Client, shard_name: &str) -> Result<Identity, tokio_postgres::Error> {
     let read = client
-        .query_opt("SELECT cluster_id, shard_name, slot_count, slot_hash FROM shard_identity", &[])
+        .query_opt(
+            "SELECT cluster_id, shard_name, slot_count, slot_hash, generation, generation_id FROM shard_identity",
+            &[],
+        )
         .await;
     let row = match read {
         Ok(Some(row)) => row,
@@ -48,5 +63,6 @@ pub async fn read(client: &Client, shard_name: &str) -> Result<Identity, tokio_p
     if hash != SLOT_HASH {
         return mismatch("slot hash", &hash, SLOT_HASH);
     }
-    Ok(Identity::Ours { cluster_id: row.get(0) })
+    let generation = Generation { number: row.get(4), id: row.get(5) };
+    Ok(Identity::Ours { cluster_id: row.get(0), generation })
 }

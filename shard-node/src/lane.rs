@@ -58,6 +58,9 @@ pub struct Done {
     /// Whether all of it waited for whom the shard's durability names. What did not could be lost in a failover, and must
     /// not be replayed from anywhere else then.
     pub is_as_promised: bool,
+    /// What the gate had opened when the lane connected, under which all of it was acknowledged; `None` when no COMMIT was, or
+    /// when not all of it was acknowledged under the same.
+    pub opening: Option<Opening>,
 }
 
 impl Done {
@@ -68,6 +71,7 @@ impl Done {
             commit_time: Duration::ZERO,
             position: None,
             is_as_promised: false,
+            opening: None,
         }
     }
 }
@@ -95,6 +99,8 @@ pub struct LaneParts {
 struct Session {
     connection: Dedicated,
     sql: WriteStatements,
+    /// What it was opened for.
+    opening: Opening,
     /// Whether its commits wait for nobody only because an operator said so.
     is_degraded: bool,
 }
@@ -104,7 +110,7 @@ impl Session {
     fn is_for(&self, opening: &Opening) -> bool {
         self.connection.timeline == opening.timeline
             && self.connection.durability == opening.durability
-            && self.is_degraded == opening.degraded.is_some()
+            && self.opening == *opening
     }
 }
 
@@ -156,11 +162,13 @@ impl Lane {
         if commands.is_empty() {
             return;
         }
-        let Done { outcomes, commit_time, position, is_as_promised } = self.run_halves(&commands).await;
+        let Done { outcomes, commit_time, position, is_as_promised, opening } =
+            self.run_halves(&commands).await;
         let mut outcomes = outcomes.into_iter();
         for (job, reply) in jobs {
             let outcomes = outcomes.by_ref().take(job.positions.len()).collect();
-            reply.send(Done { outcomes, commit_time, position, is_as_promised });
+            let opening = opening.clone();
+            reply.send(Done { outcomes, commit_time, position, is_as_promised, opening });
         }
     }
 
@@ -178,6 +186,8 @@ impl Lane {
                 done.commit_time = done.commit_time.max(rest.commit_time);
                 done.position = done.position.max(rest.position);
                 done.is_as_promised &= rest.is_as_promised;
+                // A failover came between the halves: the position is on the new timeline, and only the later half surely is.
+                done.opening = done.opening.filter(|opening| rest.opening.as_ref() == Some(opening));
                 done
             }
             Err(error) => Done::all(error.outcome(commands), commands.len()),
@@ -255,7 +265,12 @@ impl Lane {
                 .await
                 .map_err(|_| "preparing the statements timed out".to_owned())?
                 .map_err(|error| describe(&error))?;
-            let session = Session { connection, sql, is_degraded: opening.degraded.is_some() };
+            let session = Session {
+                connection,
+                sql,
+                opening: opening.clone(),
+                is_degraded: opening.degraded.is_some(),
+            };
             if session.is_for(opening) {
                 Ok(session)
             } else {

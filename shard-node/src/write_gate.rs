@@ -22,7 +22,7 @@ use uuid::Uuid;
 
 use crate::db::{Dedicated, Primary, describe};
 use crate::degradation;
-use crate::identity::{self, Identity};
+use crate::identity::{self, Generation, Identity};
 
 /// A database without an identity, as it is before an operator has said what it is for.
 const NO_CLUSTER: &str = "the shard is of no cluster yet: run `picopay init` for a new cluster, or `picopay shard add` for a \
@@ -44,6 +44,8 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(30);
 pub struct Opening {
     /// Of the cluster, as the database says.
     pub cluster_id: Uuid,
+    /// Of the database: another one after it was restored to an earlier moment.
+    pub generation: Generation,
     /// Of the primary.
     pub timeline: u32,
     /// Whom commits wait for now.
@@ -232,12 +234,12 @@ impl Keeper {
             return Err(Lost::NotReady("the primary was replaced: looking for the new one".to_owned()));
         }
         let client = &connection.client;
-        let cluster_id = match identity::read(client, &self.shard_name).await? {
+        let (cluster_id, generation) = match identity::read(client, &self.shard_name).await? {
             Identity::Mismatch(reason) => return Err(Lost::WrongDatabase(WrongDatabase(reason))),
             Identity::NotInitialised => {
                 return Err(Lost::NotReady(NO_CLUSTER.to_owned()));
             }
-            Identity::Ours { cluster_id } => cluster_id,
+            Identity::Ours { cluster_id, generation } => (cluster_id, generation),
         };
         // A shard that promises no more than it keeps cannot be degraded.
         let degraded = match self.promised {
@@ -273,7 +275,7 @@ impl Keeper {
             return Err(Lost::NotReady(missing.to_owned()));
         }
         let degraded = degraded.map(Arc::new);
-        Ok(Opening { cluster_id, timeline: connection.timeline, durability, degraded })
+        Ok(Opening { cluster_id, generation, timeline: connection.timeline, durability, degraded })
     }
 }
 

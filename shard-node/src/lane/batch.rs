@@ -73,7 +73,8 @@ pub async fn transact(
         outcomes[position] = outcome;
     }
     let position = Some(LogPosition { timeline: session.connection.timeline, lsn });
-    Ok(Done { outcomes, commit_time, position, is_as_promised: !session.is_degraded })
+    let opening = Some(session.opening.clone());
+    Ok(Done { outcomes, commit_time, position, is_as_promised: !session.is_degraded, opening })
 }
 
 /// Under the fence, whether the shard is still degraded. Without this, a batch could be acknowledged by the primary alone
