@@ -7,13 +7,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use picopay_shared::cluster::{Durability, Shard};
+use picopay_shared::config::Secret;
 use picopay_shared::id::IdSource;
+use picopay_shared::internal_secret::InternalSecret;
 use picopay_shared::node_status::{NodeStatus, OwnedRange};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::cache::Cache;
+use crate::cache::{Cache, Whose};
 use crate::config::NodeConfig;
 use crate::db::{Primary, Replica};
 use crate::lane::LaneParts;
@@ -45,14 +47,17 @@ pub struct Lasting {
     pub ids: Arc<IdSource>,
     /// A primary that was replaced is not used again because it is named in another way.
     pub timelines: Timelines,
+    /// What gateways and operators must show, and what the answers in Redis are sealed with. All services see it change.
+    pub secret: Arc<InternalSecret>,
 }
 
 impl Lasting {
-    /// For a node of this shard.
-    pub fn new(shard: &str) -> Self {
+    /// For a node of this shard, in a cluster with this secret.
+    pub fn new(shard: &str, secret: &Secret) -> Self {
         let metrics = Arc::new(Metrics::new(shard));
         let timelines = Timelines::new(metrics.older_timelines.clone());
-        Self { metrics, ids: Arc::default(), timelines }
+        let secret = Arc::new(InternalSecret::new(secret));
+        Self { metrics, ids: Arc::default(), timelines, secret }
     }
 }
 
@@ -77,7 +82,12 @@ impl Service {
         let ending = CancellationToken::new();
         let primary = Primary::new(shard, &config.postgres, lasting.timelines.clone())?;
         let replicas = Replica::all(shard, &config.postgres)?;
-        let cache = Cache::new(shard.redis.as_deref(), &config.cache)?;
+        let whose = Whose {
+            shard: shard.name.clone(),
+            durability: shard.durability,
+            secret: Arc::clone(&lasting.secret),
+        };
+        let cache = Cache::new(shard.redis.as_deref(), &config.cache, whose)?;
         let parts = Arc::new(LaneParts {
             primary: primary.clone(),
             gate: WriteGate::default(),
@@ -103,7 +113,6 @@ impl Service {
             durability: shard.durability,
             gate: parts.gate.clone(),
             primary,
-            cache: cache.clone(),
         };
         tokio::spawn(ending.clone().run_until_cancelled_owned(async move {
             wrong.send_replace(Some(keeper.keep().await));
@@ -154,20 +163,22 @@ impl Service {
     pub async fn status(&self) -> NodeStatus {
         let slots =
             timeout(STATUS_TIMEOUT, self.read_slots()).await.unwrap_or_else(|error| Err(error.into()));
-        let (not_ready_reason, degraded) = match (self.parts.gate.check(), &slots) {
-            (Err(reason), _) => (Some(reason), None),
-            (Ok(opening), Ok(_)) => (None, opening.degraded),
-            (Ok(opening), Err(error)) => {
-                let reason = format!("the primary does not say which slots it owns: {error:#}");
-                (Some(reason), opening.degraded)
-            }
+        let (opening, mut not_ready_reason) = match self.parts.gate.check() {
+            Ok(opening) => (Some(opening), None),
+            Err(reason) => (None, Some(reason)),
         };
+        if let (Some(_), Err(error)) = (&opening, &slots) {
+            not_ready_reason = Some(format!("the primary does not say which slots it owns: {error:#}"));
+        }
+        let generation = opening.as_ref().map(|opening| opening.generation.number);
+        let degraded = opening.and_then(|opening| opening.degraded);
         let Slots { owned, importing } = slots.unwrap_or_default();
         NodeStatus {
             shard: self.shard.clone(),
             is_ready: not_ready_reason.is_none(),
             not_ready_reason,
             degraded: degraded.map(Arc::unwrap_or_clone),
+            generation,
             owned,
             importing,
             replica_lag_ms: self.freshest_lag_ms(),
@@ -223,23 +234,14 @@ struct Keeper {
     durability: Durability,
     gate: WriteGate,
     primary: Primary,
-    cache: Cache,
 }
 
 impl Keeper {
     /// Brings the schema up to date, then keeps the write gate.
     async fn keep(self) -> WrongDatabase {
         self.migrate().await;
-        let Self { shard, durability, gate, primary, cache } = self;
-        let scope = async {
-            let cluster_id = gate.opened().await.cluster_id;
-            cache.set_scope(cluster_id, &cache_scope(&shard, durability));
-            std::future::pending::<()>().await;
-        };
-        tokio::select! {
-            wrong = write_gate::keep(gate.clone(), primary, shard.clone(), durability) => wrong,
-            () = scope => unreachable!("pending for ever"),
-        }
+        let Self { shard, durability, gate, primary } = self;
+        write_gate::keep(gate, primary, shard, durability).await
     }
 
     async fn migrate(&self) {
@@ -259,14 +261,5 @@ impl Keeper {
             self.gate.explain(reason);
             sleep(MIGRATE_AGAIN_AFTER).await;
         }
-    }
-}
-
-/// Whose answers Redis keeps. What was promised less than others has a place of its own: an answer that only one machine
-/// had is not replayed by a service that promises two.
-fn cache_scope(shard: &str, durability: Durability) -> String {
-    match durability {
-        Durability::Replicated => shard.to_owned(),
-        Durability::Local => format!("{shard} (local)"),
     }
 }
