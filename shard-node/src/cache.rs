@@ -8,25 +8,41 @@
 //! in that place is overwritten. So what Redis needs is known beforehand, nothing has to expire or be evicted, and
 //! all answers of a batch are kept by one `MSET`: at half the price of one `SETEX` each, in Redis and here.
 //!
-//! An entry is used only when it has the request's key and fingerprint, and the fingerprint covers the user; so two
-//! requests that share a place never see each other's answers.
+//! Redis is a witness, not a judge: who can write to it, or restores it, cannot make a receipt. An entry counts only if
+//!
+//! - it was sealed with the cluster's internal secret, for this place of this shard in this generation of its ledger (`seal.rs`);
+//! - it has the request's key and fingerprint. The fingerprint covers the user, so two requests that share a place never see each
+//!   other's answers;
+//! - it was committed on the timeline that the write gate has open. What an older one acknowledged, a failover may have lost.
+//!
+//! Anything else is a miss. So after a failover, a restoration or a change of the secret the cache starts anew. An older entry of
+//! ours that somebody puts back counts. It is the ledger's own answer still: an answer never changes.
 
-use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use jiff::Timestamp;
-use picopay_shared::command::{Command, Fingerprint, Outcome, Transaction};
+use picopay_shared::cluster::Durability;
+use picopay_shared::command::{Command, Outcome};
+use picopay_shared::internal_secret::InternalSecret;
 use picopay_shared::node_status::CacheState;
 use picopay_shared::session::LogPosition;
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
-use twox_hash::XxHash3_64;
 use uuid::Uuid;
 
 use crate::config::CacheConfig;
+use crate::write_gate::Opening;
+
+mod answer;
+use answer::Places;
+
+mod floors;
+
+pub mod seal;
 
 /// Batches whose answers wait to be remembered. When Redis cannot keep up, the next ones are forgotten: they are
 /// in Postgres.
@@ -38,22 +54,43 @@ pub struct Cache {
     redis: Option<Arc<Connection>>,
 }
 
+/// Whose answers these are.
+pub struct Whose {
+    /// The shard's name.
+    pub shard: String,
+    /// What the shard promises.
+    pub durability: Durability,
+    /// The cluster's internal secret.
+    pub secret: Arc<InternalSecret>,
+}
+
 struct Connection {
     manager: ConnectionManager,
     config: CacheConfig,
+    whose: Whose,
     is_skipped: AtomicBool,
-    places: OnceLock<Places>,
+    /// Those that were used last.
+    places: ArcSwapOption<Places>,
     /// One `MSET` for each batch.
     fills: mpsc::Sender<redis::Cmd>,
+    floors: floors::Pending,
+    /// Told when something waits there; one word is enough for any number of values.
+    floors_wait: mpsc::Sender<()>,
 }
 
 /// What a lookup found.
 pub struct Remembered {
     /// One place per command, in their order.
     pub outcomes: Vec<Option<Outcome>>,
-    /// Where the log has all of these outcomes. It is kept with each answer: another node may have committed it, further
-    /// on in the log than anything that this one has seen.
+    /// Where the log has all of these outcomes.
     pub position: Option<LogPosition>,
+}
+
+impl Remembered {
+    /// Nothing about so many commands.
+    pub fn nothing(count: usize) -> Self {
+        Self { outcomes: vec![None; count], position: None }
+    }
 }
 
 impl Cache {
@@ -61,7 +98,7 @@ impl Cache {
     ///
     /// # Errors
     /// When `url` is none.
-    pub fn new(url: Option<&str>, config: &CacheConfig) -> Result<Self, redis::RedisError> {
+    pub fn new(url: Option<&str>, config: &CacheConfig, whose: Whose) -> Result<Self, redis::RedisError> {
         let Some(url) = url else { return Ok(Self { redis: None }) };
         let settings = ConnectionManagerConfig::new()
             // The manager's own retries would make a lookup wait for seconds while Redis is down.
@@ -70,38 +107,36 @@ impl Cache {
             .set_response_timeout(Some(config.lookup_timeout));
         let manager = ConnectionManager::new_lazy_with_config(redis::Client::open(url)?, settings)?;
         let (fills, waiting) = mpsc::channel(FILLS_WAITING_MAX);
+        let (floors_wait, told) = mpsc::channel(1);
         let connection = Arc::new(Connection {
             manager,
             config: config.clone(),
+            whose,
             is_skipped: AtomicBool::new(false),
-            places: OnceLock::new(),
+            places: ArcSwapOption::empty(),
             fills,
+            floors: floors::Pending::default(),
+            floors_wait,
         });
         tokio::spawn(fill(Arc::downgrade(&connection), waiting));
+        tokio::spawn(floors::write(Arc::downgrade(&connection), told));
         Ok(Self { redis: Some(connection) })
-    }
-
-    /// Says whose answers these are. Until then nothing is looked up or kept.
-    pub fn set_scope(&self, cluster_id: Uuid, shard: &str) {
-        if let Some(redis) = &self.redis {
-            let _ = redis.places.set(Places::new(cluster_id, shard, redis.config.entries));
-        }
     }
 
     /// Whether it is in use.
     pub fn state(&self) -> CacheState {
         match &self.redis {
             None => CacheState::Off,
-            Some(redis) if redis.is_skipped.load(Ordering::Relaxed) => CacheState::Skipped,
+            Some(redis) if redis.is_skipped() => CacheState::Skipped,
             Some(_) => CacheState::Up,
         }
     }
 
-    /// The answers that are remembered, in one round trip.
-    pub async fn look_up(&self, commands: &[Command]) -> Remembered {
-        let mut found = Remembered { outcomes: vec![None; commands.len()], position: None };
+    /// The answers that are remembered of the ledger that the gate has opened, in one round trip.
+    pub async fn look_up(&self, commands: &[Command], opening: &Opening) -> Remembered {
+        let mut found = Remembered::nothing(commands.len());
         let Some(redis) = self.in_use() else { return found };
-        let Some(places) = redis.places.get() else { return found };
+        let places = redis.places_for(opening);
         let asked: Vec<usize> =
             (0..commands.len()).filter(|position| commands[*position].is_client_key).collect();
         if asked.is_empty() {
@@ -109,15 +144,16 @@ impl Cache {
         }
         let mut request = redis::cmd("MGET");
         for position in &asked {
-            request.arg(places.of(&commands[*position]));
+            request.arg(places.name(places.number_of(&commands[*position])));
         }
-        let oldest = Timestamp::now().as_millisecond().saturating_sub(keep_ms(redis.config.keep));
+        let oldest = now_ms().saturating_sub(keep_ms(redis.config.keep));
         let mut manager = redis.manager.clone();
         let limit = redis.config.lookup_timeout;
         match timeout(limit, request.query_async::<Vec<Option<Vec<u8>>>>(&mut manager)).await {
             Ok(Ok(values)) => {
                 for (position, value) in asked.into_iter().zip(values) {
-                    let replayed = value.and_then(|value| replay(&commands[position], &value, oldest));
+                    let replayed = value
+                        .and_then(|value| places.read(&commands[position], &value, opening.server.timeline, oldest));
                     if let Some((outcome, committed)) = replayed {
                         found.outcomes[position] = Some(outcome);
                         found.position = found.position.max(Some(committed));
@@ -130,22 +166,25 @@ impl Cache {
         found
     }
 
-    /// Remembers what these commands came to, best effort and after the fact. The log has all of it at `committed`.
+    /// Remembers what these commands came to, best effort and after the fact. The log has all of it at `committed`, and it was
+    /// acknowledged under `opening`.
     pub fn remember<'a>(
         &self,
         answers: impl Iterator<Item = (&'a Command, &'a Outcome)>,
         committed: LogPosition,
+        opening: &Opening,
     ) {
         let Some(redis) = self.in_use() else { return };
-        let Some(places) = redis.places.get() else { return };
+        let places = redis.places_for(opening);
         let mut fill = redis::cmd("MSET");
-        let mut is_empty = true;
+        let (mut is_empty, mut entry) = (true, Vec::new());
         for (command, outcome) in answers {
             if let Outcome::Decided { transaction, .. } = outcome
                 && command.is_client_key
             {
-                let entry = postcard::to_stdvec(&(transaction, command.fingerprint, committed));
-                fill.arg(places.of(command)).arg(entry.expect("plain data always serializes"));
+                let number = places.number_of(command);
+                places.write(number, (transaction, command.fingerprint, committed), &mut entry);
+                fill.arg(places.name(number)).arg(&entry);
                 is_empty = false;
             }
         }
@@ -155,45 +194,57 @@ impl Cache {
         }
     }
 
+    /// Keeps a small value of the shard under `field`, in the background; the latest of a field is what counts. It outlives
+    /// generations and durabilities, so it says itself which it is of.
+    ///
+    /// Fields are never removed: there should be few, and the same ones again after a restart.
+    pub fn keep_floor(&self, cluster_id: Uuid, field: &str, value: &[u8]) {
+        if let Some(redis) = &self.redis {
+            redis.floors.put(cluster_id, field, value);
+            // Full means that it has been told.
+            let _ = redis.floors_wait.try_send(());
+        }
+    }
+
+    /// The latest value of each field, of all nodes of the shard that write to this Redis under the present secret. Some may be
+    /// older than the latest or missing, none is made up.
+    pub async fn read_floors(&self, cluster_id: Uuid) -> Vec<Vec<u8>> {
+        match &self.redis {
+            Some(redis) => floors::read(redis, cluster_id).await,
+            None => Vec::new(),
+        }
+    }
+
     fn in_use(&self) -> Option<&Arc<Connection>> {
-        self.redis.as_ref().filter(|redis| !redis.is_skipped.load(Ordering::Relaxed))
+        self.redis.as_ref().filter(|redis| !redis.is_skipped())
     }
 }
 
-/// Where the answers of a shard are kept.
-struct Places {
-    /// Starts every name: cluster and shard, by their hash, because names this short are a third faster than long
-    /// ones. In braces, so that a shard's names all hash to one slot of a Redis Cluster, as `MSET` needs them to.
-    prefix: String,
-    count: NonZeroU32,
-}
-
-impl Places {
-    fn new(cluster_id: Uuid, shard: &str, count: NonZeroU32) -> Self {
-        let scope = XxHash3_64::oneshot(format!("{cluster_id}:{shard}").as_bytes());
-        Self { prefix: format!("{{picopay:{scope:016x}}}:"), count }
+impl Connection {
+    fn is_skipped(&self) -> bool {
+        self.is_skipped.load(Ordering::Relaxed)
     }
 
-    /// The name of the command's place. The user stands here by the hash that a refund's charge id carries too.
-    fn of(&self, command: &Command) -> String {
-        let mut who_and_what = [0; 22];
-        who_and_what[..2].copy_from_slice(&command.operation.slot().get().to_le_bytes());
-        who_and_what[2..6].copy_from_slice(&command.operation.tag().get().to_le_bytes());
-        who_and_what[6..].copy_from_slice(command.idempotency_key.as_bytes());
-        let place = XxHash3_64::oneshot(&who_and_what) % u64::from(self.count.get());
-        format!("{}{place:x}", self.prefix)
+    /// Where answers are kept under `opening` and the newest secret.
+    fn places_for(&self, opening: &Opening) -> Arc<Places> {
+        let last = self.places.load();
+        if let Some(places) = &*last
+            && places.are_for(opening)
+            && self.whose.secret.is_newest(places.secret())
+        {
+            return Arc::clone(places);
+        }
+        let secret = self.whose.secret.newest();
+        let places = Arc::new(Places::new(&self.whose, opening, secret, self.config.entries));
+        self.places.store(Some(Arc::clone(&places)));
+        places
     }
 }
 
-/// `oldest` in Unix milliseconds.
-fn replay(command: &Command, value: &[u8], oldest: i64) -> Option<(Outcome, LogPosition)> {
-    // An entry of another version does not parse, or not to this fingerprint: a miss.
-    let (transaction, fingerprint, committed): (Box<Transaction>, Fingerprint, LogPosition) =
-        postcard::from_bytes(value).ok()?;
-    let is_answer = fingerprint == command.fingerprint
-        && transaction.idempotency_key == command.idempotency_key
-        && transaction.id.unix_ms() >= oldest;
-    is_answer.then_some((Outcome::Decided { transaction, is_replayed: true }, committed))
+/// The node's own clock decides how old an answer is, and nothing else. A wrong one makes a miss, or an answer count that is older
+/// than it should be: it is the right one still.
+fn now_ms() -> i64 {
+    Timestamp::now().as_millisecond()
 }
 
 fn keep_ms(keep: Duration) -> i64 {
@@ -226,7 +277,7 @@ fn skip(redis: &Arc<Connection>, reason: &str) {
 async fn fill(redis: Weak<Connection>, mut waiting: mpsc::Receiver<redis::Cmd>) {
     while let Some(fill) = waiting.recv().await {
         let Some(redis) = redis.upgrade() else { return };
-        if redis.is_skipped.load(Ordering::Relaxed) {
+        if redis.is_skipped() {
             continue;
         }
         let mut manager = redis.manager.clone();

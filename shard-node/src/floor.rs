@@ -14,22 +14,43 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Error};
 use uuid::Uuid;
 
+use crate::identity::Generation;
+
 /// A transaction that a client was told of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Acknowledged {
     slot: i16,
     user_id: i64,
     id: Uuid,
+    /// The ledger that it was acknowledged in.
+    generation: Generation,
 }
 
 impl Acknowledged {
     /// This one was.
-    pub fn of(transaction: &Transaction) -> Self {
+    pub fn of(transaction: &Transaction, generation: Generation) -> Self {
         Self {
             slot: transaction.user_id.slot().as_i16(),
             user_id: transaction.user_id.get(),
             id: transaction.id.as_uuid(),
+            generation,
         }
+    }
+
+    /// As Redis keeps it.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        postcard::to_stdvec(self).expect("plain data always serializes")
+    }
+
+    /// What Redis kept; `None` for what another version wrote.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        postcard::from_bytes(bytes).ok()
+    }
+
+    /// Whether it must be in a ledger of this generation. An operator who raises the generation accepts that what came before
+    /// may be lost. A database of an older one has lost that word as well. Two restorations of one backup have one number.
+    fn counts_in(&self, generation: Generation) -> bool {
+        self.generation.number > generation.number || self.generation == generation
     }
 }
 
@@ -59,7 +80,12 @@ impl Floors {
 
 /// The first of these that a database lacks although it says that it owns the slot. A database without tables has none of
 /// the slots.
-pub async fn find_missing(client: &Client, floor: &[Acknowledged]) -> Result<Option<Acknowledged>, Error> {
+pub async fn find_missing(
+    client: &Client,
+    floor: &[Acknowledged],
+    generation: Generation,
+) -> Result<Option<Acknowledged>, Error> {
+    let floor: Vec<&Acknowledged> = floor.iter().filter(|one| one.counts_in(generation)).collect();
     if floor.is_empty() {
         return Ok(None);
     }
@@ -68,8 +94,34 @@ pub async fn find_missing(client: &Client, floor: &[Acknowledged]) -> Result<Opt
     let ids: Vec<Uuid> = floor.iter().map(|one| one.id).collect();
     let found = client.query_opt(include_str!("sql/find_missing.sql"), &[&slots, &users, &ids]).await;
     match found {
-        Ok(row) => Ok(row.map(|row| Acknowledged { slot: row.get(0), user_id: row.get(1), id: row.get(2) })),
+        Ok(row) => {
+            let missing = row.map(|row| row.get::<_, Uuid>(2));
+            Ok(missing.and_then(|id| floor.into_iter().find(|one| one.id == id).cloned()))
+        }
         Err(error) if error.code() == Some(&SqlState::UNDEFINED_TABLE) => Ok(None),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_floor_counts_in_its_own_ledger_and_in_one_that_has_lost_its_generation() {
+        let generation = |number: i64, id: u128| Generation { number, id: Uuid::from_u128(id) };
+        let floor = Acknowledged { slot: 1, user_id: 2, id: Uuid::from_u128(3), generation: generation(2, 7) };
+        assert_eq!(Acknowledged::from_bytes(&floor.to_bytes()), Some(floor.clone()));
+        assert_eq!(Acknowledged::from_bytes(b"of another version"), None);
+        for (ledger, counts) in [
+            (generation(2, 7), true),
+            // Restored from a backup, and nobody has said so yet.
+            (generation(1, 6), true),
+            // Somebody has.
+            (generation(2, 8), false),
+            (generation(3, 9), false),
+        ] {
+            assert_eq!(floor.counts_in(ledger), counts, "{ledger:?}");
+        }
     }
 }

@@ -15,8 +15,9 @@ use tokio::time::{sleep, timeout};
 
 use crate::db::{ConnectError, Dedicated, Primary, ServerId};
 use crate::degradation;
-use crate::floor::{self, Floors};
-use crate::identity::{self, Unfit};
+use crate::cache::Cache;
+use crate::floor::{self, Acknowledged, Floors};
+use crate::identity::{self, Identity, Unfit};
 use crate::metrics::Metrics;
 use crate::standby;
 use crate::which_primary::{self, Choice, Said};
@@ -55,6 +56,8 @@ pub struct GateKeeper {
     pub promised: Durability,
     /// What must be there before it opens.
     pub floors: Arc<Floors>,
+    /// The same, as other nodes and this one before its start have left it.
+    pub cache: Cache,
     /// For its alarms.
     pub metrics: Arc<Metrics>,
 }
@@ -135,6 +138,16 @@ struct Watch<'a> {
 }
 
 impl GateKeeper {
+    /// What was acknowledged last, as far as it is known here. Redis may lack some; what it has, a node wrote.
+    async fn floor(&self) -> Vec<Acknowledged> {
+        let mut floor = self.floors.all();
+        if let Some(cluster_id) = self.primary.expected().cluster_id() {
+            let kept = self.cache.read_floors(cluster_id).await;
+            floor.extend(kept.iter().filter_map(|bytes| Acknowledged::from_bytes(bytes)));
+        }
+        floor
+    }
+
     /// Keeps the gate, until the database turns out to be the wrong one.
     pub async fn keep(self) -> WrongDatabase {
         let mut watch = Watch {
@@ -211,7 +224,7 @@ impl Watch<'_> {
     }
 
     async fn ask_all(&self) -> Vec<Said> {
-        let floor = Arc::new(self.keeper.floors.all());
+        let floor = Arc::new(self.keeper.floor().await);
         which_primary::look_around(&self.keeper.primary, floor).await
     }
 
@@ -364,7 +377,8 @@ impl Watch<'_> {
     /// Whether the database is ours and set up to keep what the shard promises.
     async fn look(&self, connection: &Dedicated) -> Result<Seen, Lost> {
         let client = connection.client();
-        let cluster_id = identity::check(client, self.keeper.primary.expected()).await?.cluster_id;
+        let Identity { cluster_id, generation } =
+            identity::check(client, self.keeper.primary.expected()).await?;
         // A shard that promises no more than it keeps cannot be degraded.
         let degraded = match self.keeper.promised {
             Durability::Replicated => degradation::read(client).await?,
@@ -380,7 +394,8 @@ impl Watch<'_> {
         }
         // Once it is open here, what is acknowledged is here.
         if self.keeper.gate.check().is_err() {
-            let missing = floor::find_missing(client, &self.keeper.floors.all()).await?;
+            let floor = self.keeper.floor().await;
+            let missing = floor::find_missing(client, &floor, generation).await?;
             self.keeper.metrics.acknowledged_lost.set(i64::from(missing.is_some()));
             if let Some(missing) = missing {
                 let shard = &self.keeper.shard_name;
@@ -414,7 +429,7 @@ impl Watch<'_> {
             return Ok(Seen::Lacks { reason: lacks.to_owned(), is_whole: true });
         }
         let degraded = degraded.map(Arc::new);
-        Ok(Seen::Fit(Opening { cluster_id, server: connection.server, durability, degraded }))
+        Ok(Seen::Fit(Opening { cluster_id, generation, server: connection.server, durability, degraded }))
     }
 }
 

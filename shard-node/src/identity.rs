@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use picopay_migrations::Schema;
 use picopay_shared::slot::{SLOT_COUNT, SLOT_HASH};
+use serde::{Deserialize, Serialize};
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 use uuid::Uuid;
@@ -13,6 +14,16 @@ use uuid::Uuid;
 /// A database without an identity, as it is before an operator has said what it is for.
 const NO_CLUSTER: &str = "the shard is of no cluster yet: run `picopay init` for a new cluster, or `picopay shard add` for a \
                           shard that joins one";
+
+/// Which of its own pasts a ledger goes on from (`V6__restore_generation.sql`). What was answered in another generation may be in
+/// no ledger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Generation {
+    /// For people, and for the order of generations. Two restorations of one backup have the same.
+    pub number: i64,
+    /// Random, and so never the same for two.
+    pub id: Uuid,
+}
 
 /// What a database must say of itself. Clones share what was found.
 #[derive(Clone)]
@@ -38,6 +49,8 @@ pub struct Kept {
 pub struct Identity {
     /// The cluster.
     pub cluster_id: Uuid,
+    /// Raised when the database was restored to an earlier moment.
+    pub generation: Generation,
 }
 
 /// Why a connection must not be used.
@@ -61,6 +74,11 @@ impl Expected {
     /// Of the primary of this shard, in the cluster that `kept` holds, or will.
     pub fn new(shard_name: &str, kept: Arc<Kept>) -> Self {
         Self { shard_name: shard_name.into(), kept, refusal: Arc::default(), is_primary: true }
+    }
+
+    /// The cluster, once it is known.
+    pub fn cluster_id(&self) -> Option<Uuid> {
+        self.kept.cluster_id.get().copied()
     }
 
     /// The same of its replicas, by which nobody learns which cluster it is.
@@ -102,22 +120,24 @@ pub async fn check(client: &Client, expected: &Expected) -> Result<Identity, Unf
     }
     // Who it is comes first: what to do about the schema of another one's database is not ours to say. These four columns
     // are there in every schema.
-    let identity = read(client, expected).await;
-    if let Err(Unfit::WrongDatabase(reason)) = &identity {
+    let cluster_id = read_cluster_id(client, expected).await;
+    if let Err(Unfit::WrongDatabase(reason)) = &cluster_id {
         let is_news = lock(&expected.kept.logged).insert(reason.clone());
         if is_news {
             let role = if expected.is_primary { "primary" } else { "replica" };
             tracing::error!(role, reason, "a connection leads to a wrong database, and is not used");
         }
     }
-    let identity = identity?;
+    let cluster_id = cluster_id?;
     if expected.is_primary {
         *lock(&expected.refusal) = schema.as_ref().err().map(ToString::to_string);
     }
-    schema.map(|()| identity).map_err(Unfit::Schema)
+    schema.map_err(Unfit::Schema)?;
+    let row = client.query_one("SELECT generation, generation_id FROM shard_identity", &[]).await?;
+    Ok(Identity { cluster_id, generation: Generation { number: row.get(0), id: row.get(1) } })
 }
 
-async fn read(client: &Client, expected: &Expected) -> Result<Identity, Unfit> {
+async fn read_cluster_id(client: &Client, expected: &Expected) -> Result<Uuid, Unfit> {
     let read = client
         .query_opt("SELECT cluster_id, shard_name, slot_count, slot_hash FROM shard_identity", &[])
         .await;
@@ -154,5 +174,5 @@ async fn read(client: &Client, expected: &Expected) -> Result<Identity, Unfit> {
              connection string in cluster.toml lead to another environment?"
         )));
     }
-    Ok(Identity { cluster_id })
+    Ok(cluster_id)
 }

@@ -15,6 +15,7 @@ use picopay_shared::session::LogPosition;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
+use crate::cache::Cache;
 use crate::db::{Dedicated, Primary};
 use crate::floor::Floors;
 use crate::metrics::Metrics;
@@ -61,6 +62,9 @@ pub struct Done {
     /// Whether all of it waited for whom the shard's durability names. What did not could be lost in a failover, and must
     /// not be replayed from anywhere else then.
     pub is_as_promised: bool,
+    /// What the gate had opened when the lane connected, under which all of it was acknowledged; `None` when no COMMIT was, or
+    /// when not all of it was acknowledged under the same.
+    pub opening: Option<Opening>,
 }
 
 impl Done {
@@ -71,6 +75,7 @@ impl Done {
             commit_time: Duration::ZERO,
             position: None,
             is_as_promised: false,
+            opening: None,
         }
     }
 }
@@ -88,6 +93,10 @@ pub struct LaneParts {
     pub ids: Arc<IdSource>,
     /// The last transaction that each lane has acknowledged.
     pub floors: Arc<Floors>,
+    /// Where it is kept for a node that is started later.
+    pub cache: Cache,
+    /// Of this process, among those of its shard.
+    pub node_name: String,
     /// Counts.
     pub metrics: Arc<Metrics>,
     /// Most commands of one database transaction.
@@ -100,6 +109,8 @@ pub struct LaneParts {
 struct Session {
     connection: Dedicated,
     sql: WriteStatements,
+    /// What it was opened for.
+    opening: Opening,
     /// Whether its commits wait for nobody only because an operator said so.
     is_degraded: bool,
 }
@@ -109,7 +120,7 @@ impl Session {
     fn is_for(&self, opening: &Opening) -> bool {
         self.connection.server == opening.server
             && self.connection.durability == opening.durability
-            && self.is_degraded == opening.degraded.is_some()
+            && self.opening == *opening
     }
 
     /// Whether the server, or the way to it, is known to be gone: an idle connection that was cut.
@@ -167,11 +178,13 @@ impl Lane {
         if commands.is_empty() {
             return;
         }
-        let Done { outcomes, commit_time, position, is_as_promised } = self.run_halves(&commands).await;
+        let Done { outcomes, commit_time, position, is_as_promised, opening } =
+            self.run_halves(&commands).await;
         let mut outcomes = outcomes.into_iter();
         for (job, reply) in jobs {
             let outcomes = outcomes.by_ref().take(job.positions.len()).collect();
-            reply.send(Done { outcomes, commit_time, position, is_as_promised });
+            let opening = opening.clone();
+            reply.send(Done { outcomes, commit_time, position, is_as_promised, opening });
         }
     }
 
@@ -189,6 +202,8 @@ impl Lane {
                 done.commit_time = done.commit_time.max(rest.commit_time);
                 done.position = done.position.max(rest.position);
                 done.is_as_promised &= rest.is_as_promised;
+                // A failover came between the halves: the position is on the new timeline, and only the later half surely is.
+                done.opening = done.opening.filter(|opening| rest.opening.as_ref() == Some(opening));
                 done
             }
             Err(error) => Done::all(error.outcome(commands), commands.len()),
@@ -277,7 +292,12 @@ impl Lane {
             if opening.durability == Durability::Replicated && !connection.commits.wait_for_standby() {
                 return Err("synchronous_standby_names is empty".to_owned());
             }
-            let session = Session { connection, sql, is_degraded: opening.degraded.is_some() };
+            let session = Session {
+                connection,
+                sql,
+                opening: opening.clone(),
+                is_degraded: opening.degraded.is_some(),
+            };
             if session.is_for(opening) {
                 Ok(session)
             } else {

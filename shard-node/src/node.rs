@@ -32,7 +32,6 @@ pub struct Node {
     service: ArcSwap<Service>,
     /// Told when another service took over.
     replaced: Notify,
-    secret: InternalSecret,
     in_force: Arc<InForce>,
 }
 
@@ -42,7 +41,7 @@ impl Node {
     /// # Errors
     /// When the configuration cannot be used.
     pub fn start(cluster: &Cluster, config: &NodeConfig) -> anyhow::Result<Arc<Self>> {
-        let lasting = Lasting::new(&config.shard);
+        let lasting = Lasting::new(&config.shard, &cluster.internal_secret);
         if let Some(id) = cluster.cluster_id() {
             lasting.kept.cluster_id.get_or_init(|| id);
         }
@@ -53,7 +52,6 @@ impl Node {
             lasting,
             service: ArcSwap::new(service),
             replaced: Notify::new(),
-            secret: InternalSecret::new(&cluster.internal_secret),
             in_force: Arc::new(InForce::new(cluster.clone())),
         }))
     }
@@ -95,7 +93,7 @@ impl Node {
         if !in_force.shard(shard).is_some_and(|before| means_the_same(before, entry)) {
             self.replace_service(entry).await?;
         }
-        self.secret.replace(&cluster.internal_secret);
+        self.lasting.secret.replace(&cluster.internal_secret);
         Ok(())
     }
 
@@ -132,7 +130,7 @@ impl Node {
 
     /// What gateways and operators must show.
     pub fn secret(&self) -> &InternalSecret {
-        &self.secret
+        &self.lasting.secret
     }
 
     /// The `cluster.toml` that it goes by.

@@ -7,13 +7,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use picopay_shared::cluster::{Durability, Shard};
+use picopay_shared::config::Secret;
 use picopay_shared::id::IdSource;
+use picopay_shared::internal_secret::InternalSecret;
 use picopay_shared::node_status::{NodeStatus, OwnedRange};
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::cache::Cache;
+use crate::cache::{Cache, Whose};
 use crate::config::NodeConfig;
 use crate::db::{Primary, Replica};
 use crate::floor::Floors;
@@ -49,14 +51,23 @@ pub struct Lasting {
     pub floors: Arc<Floors>,
     /// A process never serves another cluster than its first.
     pub kept: Arc<Kept>,
+    /// What gateways and operators must show, and what the answers in Redis are sealed with. All services see it change.
+    pub secret: Arc<InternalSecret>,
 }
 
 impl Lasting {
-    /// For a node of this shard.
-    pub fn new(shard: &str) -> Self {
+    /// For a node of this shard, in a cluster with this secret.
+    pub fn new(shard: &str, secret: &Secret) -> Self {
         let metrics = Arc::new(Metrics::new(shard));
         let timelines = Timelines::new(metrics.older_timelines.clone());
-        Self { metrics, ids: Arc::default(), timelines, floors: Arc::default(), kept: Arc::default() }
+        Self {
+            metrics,
+            ids: Arc::default(),
+            timelines,
+            floors: Arc::default(),
+            kept: Arc::default(),
+            secret: Arc::new(InternalSecret::new(secret)),
+        }
     }
 }
 
@@ -82,13 +93,20 @@ impl Service {
         let expected = Expected::new(&shard.name, Arc::clone(&lasting.kept));
         let primary = Primary::new(shard, &config.postgres, lasting.timelines.clone(), expected.clone())?;
         let replicas = Replica::all(shard, &config.postgres, &expected)?;
-        let cache = Cache::new(shard.redis.as_deref(), &config.cache)?;
+        let whose = Whose {
+            shard: shard.name.clone(),
+            durability: shard.durability,
+            secret: Arc::clone(&lasting.secret),
+        };
+        let cache = Cache::new(shard.redis.as_deref(), &config.cache, whose)?;
         let parts = Arc::new(LaneParts {
             primary: primary.clone(),
             gate: WriteGate::default(),
             lanes_connected: watch::Sender::new(0),
             ids: Arc::clone(&lasting.ids),
             floors: Arc::clone(&lasting.floors),
+            cache: cache.clone(),
+            node_name: node_name(config),
             metrics: Arc::clone(&lasting.metrics),
             batch_max: config.lanes.batch_max,
             flight_timeout: config.postgres.flight_timeout,
@@ -104,13 +122,13 @@ impl Service {
             config.postgres.flight_timeout,
         );
         let (wrong, wrong_database) = watch::channel(None);
-        let keeper = Keeper {
-            shard: shard.name.clone(),
-            durability: shard.durability,
+        let keeper = GateKeeper {
             gate: parts.gate.clone(),
             primary,
-            cache: cache.clone(),
+            shard_name: shard.name.clone(),
+            promised: shard.durability,
             floors: Arc::clone(&lasting.floors),
+            cache: cache.clone(),
             metrics: Arc::clone(&lasting.metrics),
         };
         tokio::spawn(ending.clone().run_until_cancelled_owned(async move {
@@ -162,20 +180,22 @@ impl Service {
     pub async fn status(&self) -> NodeStatus {
         let slots =
             timeout(STATUS_TIMEOUT, self.read_slots()).await.unwrap_or_else(|error| Err(error.into()));
-        let (not_ready_reason, degraded) = match (self.parts.gate.check(), &slots) {
-            (Err(reason), _) => (Some(reason), None),
-            (Ok(opening), Ok(_)) => (None, opening.degraded),
-            (Ok(opening), Err(error)) => {
-                let reason = format!("the primary does not say which slots it owns: {error:#}");
-                (Some(reason), opening.degraded)
-            }
+        let (opening, mut not_ready_reason) = match self.parts.gate.check() {
+            Ok(opening) => (Some(opening), None),
+            Err(reason) => (None, Some(reason)),
         };
+        if let (Some(_), Err(error)) = (&opening, &slots) {
+            not_ready_reason = Some(format!("the primary does not say which slots it owns: {error:#}"));
+        }
+        let generation = opening.as_ref().map(|opening| opening.generation.number);
+        let degraded = opening.and_then(|opening| opening.degraded);
         let Slots { owned, importing } = slots.unwrap_or_default();
         NodeStatus {
             shard: self.shard.clone(),
             is_ready: not_ready_reason.is_none(),
             not_ready_reason,
             degraded: degraded.map(Arc::unwrap_or_clone),
+            generation,
             owned,
             importing,
             replica_lag_ms: self.freshest_lag_ms(),
@@ -226,45 +246,8 @@ impl Service {
     }
 }
 
-/// Looks after the write gate, on parts of its own: it must not keep the service alive that it works for.
-struct Keeper {
-    shard: String,
-    durability: Durability,
-    gate: WriteGate,
-    primary: Primary,
-    cache: Cache,
-    floors: Arc<Floors>,
-    metrics: Arc<Metrics>,
-}
-
-impl Keeper {
-    async fn keep(self) -> WrongDatabase {
-        let Self { shard, durability, gate, primary, cache, floors, metrics } = self;
-        let keeper = GateKeeper {
-            gate: gate.clone(),
-            primary,
-            shard_name: shard.clone(),
-            promised: durability,
-            floors,
-            metrics,
-        };
-        let scope = async {
-            let cluster_id = gate.opened().await.cluster_id;
-            cache.set_scope(cluster_id, &cache_scope(&shard, durability));
-            std::future::pending::<()>().await;
-        };
-        tokio::select! {
-            wrong = keeper.keep() => wrong,
-            () = scope => unreachable!("pending for ever"),
-        }
-    }
-}
-
-/// Whose answers Redis keeps. What was promised less than others has a place of its own: an answer that only one machine
-/// had is not replayed by a service that promises two.
-fn cache_scope(shard: &str, durability: Durability) -> String {
-    match durability {
-        Durability::Replicated => shard.to_owned(),
-        Durability::Local => format!("{shard} (local)"),
-    }
+/// Tells the nodes of a shard apart, in Redis: two may listen on the same address of their own hosts.
+fn node_name(config: &NodeConfig) -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    format!("{} {}", host.trim(), config.listen)
 }

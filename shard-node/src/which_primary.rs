@@ -133,13 +133,13 @@ async fn look_at(
     let Some(timeline) = standing.writes_on() else { return Said::WritesNot };
     let server = ServerId { position, timeline, started_us: standing.started_us };
     let looked = async {
-        match identity::check(&connection.client, primary.expected()).await {
+        let missing = match identity::check(&connection.client, primary.expected()).await {
+            Ok(found) => floor::find_missing(&connection.client, floor, found.generation).await?,
             // What is wrong with a database that is ours, the gate says.
-            Ok(_) | Err(Unfit::NoCluster | Unfit::Schema(_)) => {}
+            Err(Unfit::NoCluster | Unfit::Schema(_)) => None,
             Err(Unfit::WrongDatabase(reason)) => return Ok(Said::IsAnothers(reason)),
             Err(Unfit::Lost(error)) => return Err(error),
-        }
-        let missing = floor::find_missing(&connection.client, floor).await?;
+        };
         let standby = standby::read(&connection.client).await?;
         Ok::<_, tokio_postgres::Error>(Said::Writes {
             server,

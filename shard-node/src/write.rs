@@ -41,7 +41,7 @@ impl Writer {
     pub async fn write(&self, batch: WriteBatch) -> WriteReply {
         let deadline = Instant::now() + Duration::from_millis(u64::from(batch.deadline_ms));
         let commands = Arc::new(batch.commands);
-        let Remembered { mut outcomes, mut position } = self.cache.look_up(&commands).await;
+        let Remembered { mut outcomes, mut position } = self.look_up(&commands).await;
         #[cfg(feature = "broken")]
         crate::broken::forget(&mut outcomes);
         let cache_hits = outcomes.iter().flatten().count();
@@ -54,8 +54,10 @@ impl Writer {
         let mut commit_time = Duration::ZERO;
         for (positions, done) in decided {
             let answered = || positions.iter().map(|position| &commands[*position]).zip(&done.outcomes);
-            if let Some(committed) = done.position.filter(|_| done.is_as_promised) {
-                self.cache.remember(answered(), committed);
+            if let (true, Some(committed), Some(opening)) =
+                (done.is_as_promised, done.position, &done.opening)
+            {
+                self.cache.remember(answered(), committed, opening);
             }
             commit_time = commit_time.max(done.commit_time);
             position = position.max(done.position);
@@ -75,6 +77,15 @@ impl Writer {
             commit_us: u32::try_from(commit_time.as_micros()).unwrap_or(u32::MAX),
             position,
         }
+    }
+
+    /// What is remembered of the ledger that is in force: nothing while the gate is shut.
+    async fn look_up(&self, commands: &[Command]) -> Remembered {
+        let Ok(opening) = self.parts.gate.check() else { return Remembered::nothing(commands.len()) };
+        let found = self.cache.look_up(commands, &opening).await;
+        // Redis may have taken its time, and the shard have a new primary since.
+        let is_in_force = self.parts.gate.check().as_ref() == Ok(&opening);
+        if is_in_force { found } else { Remembered::nothing(commands.len()) }
     }
 
     /// Commands waiting in each lane.

@@ -15,12 +15,15 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::db::ServerId;
+use crate::identity::Generation;
 
 /// What may be written to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Opening {
     /// Of the cluster, as the database says.
     pub cluster_id: Uuid,
+    /// Of the database: another one after it was restored to an earlier moment.
+    pub generation: Generation,
     /// The primary, and its timeline.
     pub server: ServerId,
     /// Whom commits wait for now.

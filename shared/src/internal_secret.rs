@@ -42,6 +42,16 @@ impl InternalSecret {
         self.accepts_at(shown, Instant::now())
     }
 
+    /// The newest, for what is derived from it.
+    pub fn newest(&self) -> Secret {
+        self.known.read().unwrap_or_else(PoisonError::into_inner).newest.clone()
+    }
+
+    /// Whether it still is this one.
+    pub fn is_newest(&self, secret: &Secret) -> bool {
+        self.known.read().unwrap_or_else(PoisonError::into_inner).newest == *secret
+    }
+
     fn replace_at(&self, newest: &Secret, now: Instant) -> bool {
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         let is_another = known.newest != *newest;

@@ -17,6 +17,9 @@ pub struct NodeStatus {
     /// Set while an operator lets the shard go on without its standby.
     #[serde(default)]
     pub degraded: Option<Degradation>,
+    /// The restore generation of the ledger that it serves. Absent while it takes no writes.
+    #[serde(default)]
+    pub generation: Option<i64>,
     /// The slots that the shard's own database says it owns.
     pub owned: Vec<OwnedRange>,
     /// The slots that it is importing, at the epochs at which it will own them.

@@ -230,6 +230,23 @@ impl LocalCluster {
         shard.fail_over(&self.folder, &self.ground, &self.spec).await
     }
 
+    /// Takes a base backup of a shard's primary, over the one before.
+    ///
+    /// # Errors
+    /// When the primary does not answer.
+    pub async fn back_up(&self, shard: usize) -> Result<(), LocalError> {
+        self.shard(shard).back_up(&self.folder, &self.ground, &self.spec).await
+    }
+
+    /// Ends both servers of a shard, and starts them again with what they had at the moment of [`LocalCluster::back_up`]: the
+    /// primary on the timeline of then. As often as one likes. Nobody is told: that is for `picopay shard restored`.
+    ///
+    /// # Errors
+    /// When there is no backup, or a server does not start from it.
+    pub async fn restore_backup(&self, shard: usize) -> Result<(), LocalError> {
+        self.shard(shard).restore_backup(&self.folder, &self.ground, &self.spec).await
+    }
+
     /// `GET` on the gateway, with the API key.
     pub async fn get(&self, path: &str) -> Result<http_call::Answer, http_call::CallError> {
         self.call(Method::GET, path, &[], "").await

@@ -168,6 +168,51 @@ impl ServerPair {
         Ok(Failover { primary, promoted_in, rebuilt_in: started.elapsed().saturating_sub(promoted_in) })
     }
 
+    /// Takes a base backup of the primary, over the one before.
+    ///
+    /// # Errors
+    /// When the primary does not answer.
+    pub(crate) async fn back_up(
+        &self,
+        folder: &Folder,
+        ground: &Ground,
+        spec: &ClusterSpec,
+        shard: &str,
+    ) -> Result<(), LocalError> {
+        let site = Site { shard, folder, ground, spec };
+        let primary = self.primary();
+        let (name, log) = (primary.process.name(), folder.log(primary.process.name()));
+        postgres::base_backup(ground, name, primary.port, &site.backup(), log, true).await
+    }
+
+    /// Puts the base backup where the primary's data is, and a copy of that where the replica's is. The primary goes on from the
+    /// moment of the backup, on the timeline that it had: it has nothing of the log since, so it begins no new one.
+    ///
+    /// # Errors
+    /// When there is no backup, or a server does not start from it.
+    pub(crate) async fn restore_backup(
+        &self,
+        folder: &Folder,
+        ground: &Ground,
+        spec: &ClusterSpec,
+        shard: &str,
+    ) -> Result<(), LocalError> {
+        let site = Site { shard, folder, ground, spec };
+        let _alone = self.changing.lock().await;
+        let position = self.primary.load(Ordering::Acquire);
+        let (primary, replica) = (self.primary(), self.replica());
+        tokio::try_join!(primary.process.stop_without_keeping(), replica.process.stop_without_keeping())?;
+        remove(&site.data(position))?;
+        copy_folder(&site.backup(), &site.data(position)).await?;
+        postgres::configure(ground, &site.blueprint(position, Role::Primary), primary.port)?;
+        primary.process.start().await?;
+        site.copy(primary, 1 - position, folder.is_temporary()).await?;
+        let role = Role::Replica { primary_port: primary.port };
+        postgres::configure(ground, &site.blueprint(1 - position, role), replica.port)?;
+        replica.process.start().await?;
+        postgres::wait_until_streaming(ground, primary, &replica.process, site.sync_state()).await
+    }
+
     /// Both, the primary first.
     pub(crate) fn processes(&self) -> [Process; 2] {
         [self.primary().process.clone(), self.replica().process.clone()]
@@ -194,6 +239,11 @@ impl<'a> Site<'a> {
 
     fn is_synchronous(self) -> bool {
         self.spec.durability == Durability::Replicated
+    }
+
+    /// Where the base backup of the shard is.
+    fn backup(self) -> PathBuf {
+        self.place().join("backup")
     }
 
     /// What `pg_stat_replication` says of a replica that follows.
@@ -291,6 +341,17 @@ impl<'a> Site<'a> {
 async fn may_leave(ground: &Ground, primary: &Server, replica: &Process) -> bool {
     let Ok(client) = postgres::connect_to_administer(ground, primary).await else { return true };
     postgres::sync_state(&client, replica).await.map_or(true, |state| state.is_some())
+}
+
+/// With the owners and rights of all files.
+async fn copy_folder(from: &Path, to: &Path) -> Result<(), LocalError> {
+    let copied = tokio::process::Command::new("cp").arg("-a").arg(from).arg(to).output().await;
+    let output = copied.map_err(LocalError::system("run cp"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    Err(LocalError::Unfit(format!("{} cannot be copied: {}", from.display(), said.trim())))
 }
 
 fn rename(from: &Path, to: &Path) -> Result<(), LocalError> {

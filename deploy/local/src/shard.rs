@@ -74,6 +74,26 @@ impl LocalShard {
         self.servers.fail_over(folder, ground, spec, &self.name).await
     }
 
+    /// Takes a base backup; see [`crate::LocalCluster::back_up`].
+    pub(crate) async fn back_up(
+        &self,
+        folder: &Folder,
+        ground: &Ground,
+        spec: &ClusterSpec,
+    ) -> Result<(), LocalError> {
+        self.servers.back_up(folder, ground, spec, &self.name).await
+    }
+
+    /// Goes back to it; see [`crate::LocalCluster::restore_backup`].
+    pub(crate) async fn restore_backup(
+        &self,
+        folder: &Folder,
+        ground: &Ground,
+        spec: &ClusterSpec,
+    ) -> Result<(), LocalError> {
+        self.servers.restore_backup(folder, ground, spec, &self.name).await
+    }
+
     /// Starts the `number`th node process, counted from 1, on this port.
     pub(crate) async fn start_node(
         &self,

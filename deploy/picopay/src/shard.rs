@@ -1,4 +1,5 @@
-//! One shard: to let it join a cluster and to empty it, and to go on without its synchronous standby and to come back.
+//! One shard: to let it join a cluster and to empty it, to go on without its synchronous standby and to come back, and to go on
+//! from an earlier moment.
 //!
 //! Whether it is degraded, the shard's own database says in the row of `degradation`; its nodes read it there, so no file
 //! has to be changed and no node to be reached. No command here needs more rights than the nodes have.
@@ -6,6 +7,7 @@
 mod add;
 mod degrade;
 mod drain;
+mod generation;
 mod restore;
 mod start;
 mod stop;
@@ -46,13 +48,17 @@ pub enum ShardCommand {
     Degrade(degrade::DegradeArgs),
     /// End that, once the standby has everything
     Restore(restore::RestoreArgs),
+    /// Say that a shard's database was restored to an earlier moment: what it answered since is replayed no more
+    Restored(generation::RaiseArgs),
+    /// Let a shard go on without what it acknowledged and a failover lost: its nodes say what, and take no writes until then
+    AcceptLoss(generation::RaiseArgs),
     /// Start the servers of a new shard, in the cluster that `up` runs on this machine
     Start(start::StartArgs),
     /// End the servers of a shard that owns nothing any more, in the cluster that `up` runs on this machine
     Stop(stop::StopArgs),
 }
 
-/// What the commands about the standby take.
+/// What the commands about standby and generation take.
 #[derive(Debug, Args)]
 struct ShardArgs {
     /// The shard, as the cluster's file names it
@@ -80,6 +86,8 @@ pub async fn run(command: ShardCommand) -> anyhow::Result<ExitCode> {
         ShardCommand::Drain(args) => drain::run(args).await,
         ShardCommand::Degrade(args) => degrade::run(args).await,
         ShardCommand::Restore(args) => restore::run(args).await,
+        ShardCommand::Restored(args) => generation::run(args, generation::Kind::Restored).await,
+        ShardCommand::AcceptLoss(args) => generation::run(args, generation::Kind::LossAccepted).await,
         ShardCommand::Start(args) => start::run(args).await,
         ShardCommand::Stop(args) => stop::run(args).await,
     }
@@ -106,6 +114,13 @@ async fn connect(shard: &Shard) -> anyhow::Result<ShardDb> {
             "{name} is of no cluster yet: run `picopay init`, or `picopay shard add {name}` for one that joins"
         ),
     }
+}
+
+/// Who gives this word, unless `--by` says otherwise.
+fn whoever_this_is() -> String {
+    let user = ["USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok());
+    let machine = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
+    format!("{}@{}", user.as_deref().unwrap_or("unknown"), machine.as_deref().map_or("unknown", str::trim))
 }
 
 /// Waits until every node that answers is degraded, or is not any more, and takes writes. `meanwhile` runs before each look.

@@ -146,6 +146,7 @@ async fn serve(mut stream: TcpStream, state: Arc<State>) {
                 is_ready: true,
                 not_ready_reason: None,
                 degraded: None,
+                generation: Some(1),
                 owned: vec![state.owned],
                 importing: Vec::new(),
                 replica_lag_ms: None,

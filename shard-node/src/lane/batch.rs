@@ -72,13 +72,17 @@ pub async fn transact(
     parts.metrics.batch_size.observe(f64::from(u32::try_from(commands.len()).unwrap_or(u32::MAX)));
     parts.metrics.transaction_seconds.observe(started.elapsed().as_secs_f64());
     if let Some(last) = booked.transactions.last() {
-        parts.floors.note(lane, Acknowledged::of(&last.transaction));
+        let last = Acknowledged::of(&last.transaction, session.opening.generation);
+        let field = format!("{} {lane}", parts.node_name);
+        parts.cache.keep_floor(session.opening.cluster_id, &field, &last.to_bytes());
+        parts.floors.note(lane, last);
     }
     for (position, outcome) in booked.outcomes {
         outcomes[position] = outcome;
     }
     let position = Some(LogPosition { timeline: session.connection.server.timeline, lsn });
-    Ok(Done { outcomes, commit_time, position, is_as_promised: !session.is_degraded })
+    let opening = Some(session.opening.clone());
+    Ok(Done { outcomes, commit_time, position, is_as_promised: !session.is_degraded, opening })
 }
 
 /// Under the fence, whether the shard is still degraded. Without this, a batch could be acknowledged by the primary alone

@@ -6,6 +6,7 @@ mod cache;
 mod durability;
 mod failover;
 mod fence;
+mod floors;
 mod identity;
 mod moves;
 mod node_killed;

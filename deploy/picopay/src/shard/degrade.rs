@@ -8,7 +8,9 @@ use picopay_shared::cluster::Durability;
 use picopay_shared::node_status::Degradation;
 use serde::Serialize;
 
-use super::{NodeLine, ShardArgs, connect, nodes_screen, read_degradation, wait_for_nodes};
+use super::{
+    NodeLine, ShardArgs, connect, nodes_screen, read_degradation, wait_for_nodes, whoever_this_is,
+};
 use crate::output;
 use crate::shard_db::{DbError, ShardDb};
 
@@ -75,12 +77,6 @@ pub async fn run(args: DegradeArgs) -> anyhow::Result<ExitCode> {
 /// Lets go of commits that wait for the standby, and says of how many.
 async fn release(database: &ShardDb) -> Result<i64, DbError> {
     Ok(database.query_one(include_str!("../sql/shard/release_waiting.sql"), &[]).await?.get(0))
-}
-
-fn whoever_this_is() -> String {
-    let user = ["USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok());
-    let machine = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
-    format!("{}@{}", user.as_deref().unwrap_or("unknown"), machine.as_deref().map_or("unknown", str::trim))
 }
 
 fn screen(report: &Report) -> String {

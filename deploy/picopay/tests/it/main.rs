@@ -8,6 +8,7 @@ mod init;
 mod keys;
 mod mover;
 mod moves;
+mod restored;
 mod shard;
 mod shard_add;
 mod status;

@@ -1,0 +1,176 @@
+//! A few small values of the shard beside its answers: what its lanes acknowledged last, for whoever looks at a new primary.
+//!
+//! They are kept for all generations and durabilities of the shard: a value says itself which it is of. Best effort, as everything
+//! here. Who can write to Redis can take them away or put older ones back, and cannot make one.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use redis::aio::ConnectionManager;
+use tokio::sync::mpsc;
+use tokio::time::{sleep, timeout};
+use uuid::Uuid;
+
+use super::seal::{Scope, Sealer};
+use super::{Connection, skip};
+
+/// The format of the names and codes here, not of the values.
+const FORMAT: &[u8] = b"floor 1";
+
+/// How often they are written at most. A batch takes some milliseconds, and what the last one of this time acknowledged stands for
+/// all before it; so Redis and the node have ten small commands a second of it, whatever the load is.
+const WRITE_EVERY: Duration = Duration::from_millis(100);
+
+/// The most values that are read. A shard has some nodes, and a node some lanes; more are not ours.
+const READ_MAX: usize = 4096;
+
+/// The longest value that is read, with its code.
+const BYTES_MAX: usize = 1024;
+
+/// What waits to be written.
+#[derive(Default)]
+pub struct Pending {
+    values: Mutex<Latest>,
+}
+
+/// The latest value of each field.
+#[derive(Default)]
+struct Latest {
+    cluster_id: Uuid,
+    values: HashMap<String, Vec<u8>>,
+}
+
+impl Pending {
+    /// Over what waits under this field already.
+    pub fn put(&self, cluster_id: Uuid, field: &str, value: &[u8]) {
+        let mut latest = self.values.lock().unwrap_or_else(PoisonError::into_inner);
+        if latest.cluster_id != cluster_id {
+            *latest = Latest { cluster_id, values: HashMap::new() };
+        }
+        match latest.values.get_mut(field) {
+            Some(waiting) => {
+                waiting.clear();
+                waiting.extend_from_slice(value);
+            }
+            None => {
+                latest.values.insert(field.to_owned(), value.to_owned());
+            }
+        }
+    }
+
+    fn take(&self) -> Latest {
+        let mut latest = self.values.lock().unwrap_or_else(PoisonError::into_inner);
+        let cluster_id = latest.cluster_id;
+        std::mem::replace(&mut latest, Latest { cluster_id, values: HashMap::new() })
+    }
+
+    /// What could not be written, unless there is something newer.
+    fn put_back(&self, unwritten: Latest) {
+        let mut latest = self.values.lock().unwrap_or_else(PoisonError::into_inner);
+        if latest.cluster_id == unwritten.cluster_id {
+            for (field, value) in unwritten.values {
+                latest.values.entry(field).or_insert(value);
+            }
+        }
+    }
+}
+
+/// All that are in Redis and ours. Nothing when there are none, or Redis does not answer.
+pub(super) async fn read(redis: &Connection, cluster_id: Uuid) -> Vec<Vec<u8>> {
+    let (name, sealer) = place(redis, cluster_id);
+    let mut manager = redis.manager.clone();
+    let asked = async {
+        // Whoever else has filled it with millions does not have them sent here.
+        let count: usize = redis::cmd("HLEN").arg(&name).query_async(&mut manager).await?;
+        if count > READ_MAX {
+            tracing::warn!(count, "redis has more acknowledged floors than any shard: they are not read");
+            return Ok(Vec::new());
+        }
+        redis::cmd("HGETALL").arg(&name).query_async::<Vec<(Vec<u8>, Vec<u8>)>>(&mut manager).await
+    };
+    let found = match timeout(redis.config.lookup_timeout, asked).await {
+        Ok(Ok(found)) => found,
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "redis does not say what was acknowledged last");
+            return Vec::new();
+        }
+        Err(_) => {
+            tracing::warn!("redis does not say in time what was acknowledged last");
+            return Vec::new();
+        }
+    };
+    let ours = found.iter().filter(|(_, sealed)| sealed.len() <= BYTES_MAX);
+    ours.filter_map(|(field, sealed)| Some(sealer.open(field, sealed)?.to_owned())).collect()
+}
+
+/// Writes what waits, until the cache is gone.
+pub(super) async fn write(redis: Weak<Connection>, mut told: mpsc::Receiver<()>) {
+    while told.recv().await.is_some() {
+        loop {
+            let Some(redis) = redis.upgrade() else { return };
+            if write_once(&redis).await {
+                break;
+            }
+            let pause = redis.config.probe_every;
+            drop(redis);
+            sleep(pause).await;
+        }
+        sleep(WRITE_EVERY).await;
+    }
+}
+
+/// Whether nothing is left to write.
+async fn write_once(redis: &std::sync::Arc<Connection>) -> bool {
+    if redis.is_skipped() {
+        return false;
+    }
+    let latest = redis.floors.take();
+    if latest.values.is_empty() {
+        return true;
+    }
+    let (name, sealer) = place(redis, latest.cluster_id);
+    let mut request = redis::cmd("HSET");
+    request.arg(&name);
+    let mut sealed = Vec::new();
+    for (field, value) in &latest.values {
+        sealed.clear();
+        sealed.extend_from_slice(value);
+        sealer.seal(field.as_bytes(), &mut sealed);
+        request.arg(field).arg(&sealed);
+    }
+    let mut manager = redis.manager.clone();
+    let is_written = match timeout(redis.config.lookup_timeout, request.query_async::<()>(&mut manager)).await
+    {
+        Ok(Ok(())) => true,
+        Ok(Err(error)) if error.code() == Some("WRONGTYPE") => {
+            make_room(&mut manager, &name, redis.config.lookup_timeout).await;
+            false
+        }
+        Ok(Err(error)) => {
+            skip(redis, &error.to_string());
+            false
+        }
+        Err(_) => {
+            skip(redis, "no answer in time");
+            false
+        }
+    };
+    if !is_written {
+        redis.floors.put_back(latest);
+    }
+    is_written
+}
+
+/// Somebody else has put something else there.
+async fn make_room(manager: &mut ConnectionManager, name: &str, limit: Duration) {
+    tracing::warn!(name, "redis had something else where a shard's acknowledged floors are kept");
+    // If it fails, the next write finds out.
+    let _ = timeout(limit, redis::cmd("UNLINK").arg(name).query_async::<()>(manager)).await;
+}
+
+/// The name of the hash, and what seals its values.
+fn place(redis: &Connection, cluster_id: Uuid) -> (String, Sealer) {
+    let scope = Scope::of(&[FORMAT, cluster_id.as_bytes(), redis.whose.shard.as_bytes()]);
+    (scope.name() + "floor", Sealer::new(&redis.whose.secret.newest(), &scope))
+}
