@@ -98,6 +98,8 @@ pub struct Primary {
 #[derive(Clone)]
 pub struct Replica {
     pool: ReadPool,
+    /// One connection to the same server, which no read takes.
+    watcher: ReadPool,
 }
 
 /// A connection of its own, for a task that writes, with an ear for the warnings that the server sends.
@@ -233,7 +235,15 @@ impl Replica {
                 // Of several servers, the one that is no primary now: roles change at a failover.
                 config.target_session_attrs(TargetSessionAttrs::ReadOnly);
                 add_options(&mut config, &read_options(settings));
-                Ok(Self { pool: ReadPool::new(Servers::of(&config), settings, None) })
+                let servers = Servers::of(&config);
+                let watching = servers.clone().with(|config| {
+                    config.application_name("picopay-node lag");
+                });
+                let alone = PostgresConfig { read_connections: 1, ..settings.clone() };
+                Ok(Self {
+                    pool: ReadPool::new(servers, settings, None),
+                    watcher: ReadPool::new(watching, &alone, None),
+                })
             })
             .collect()
     }
@@ -243,9 +253,20 @@ impl Replica {
         self.pool.get().await
     }
 
-    /// Lets all pooled connections go.
+    /// The connection of whoever watches how far it is.
+    pub async fn watcher(&self) -> Result<deadpool_postgres::Client, PoolError> {
+        self.watcher.get().await
+    }
+
+    /// Lets all pooled connections for reads go.
     pub fn drop_pool(&self) {
         self.pool.drop_all();
+    }
+
+    /// Lets all connections go, the watcher's too.
+    pub fn drop_pools(&self) {
+        self.pool.drop_all();
+        self.watcher.drop_all();
     }
 }
 
