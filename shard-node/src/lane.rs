@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use picopay_shared::batcher::{LaneEnd, Pending};
 use picopay_shared::command::{Command, Outcome};
-use picopay_shared::id::IdSource;
 use picopay_shared::session::LogPosition;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
@@ -81,8 +80,6 @@ pub struct LaneParts {
     /// How often a lane has connected before anybody waited for it; as many times as there are lanes, at least, once a
     /// service is ready for its first batch.
     pub lanes_connected: watch::Sender<usize>,
-    /// Makes transaction ids.
-    pub ids: Arc<IdSource>,
     /// Counts.
     pub metrics: Arc<Metrics>,
     /// Most commands of one database transaction.

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use picopay_shared::cluster::{Durability, Shard};
-use picopay_shared::id::IdSource;
 use picopay_shared::node_status::{NodeStatus, OwnedRange};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
@@ -41,8 +40,6 @@ struct Slots {
 pub struct Lasting {
     /// Registered once.
     pub metrics: Arc<Metrics>,
-    /// Ids rise also from one service to the next.
-    pub ids: Arc<IdSource>,
     /// A primary that was replaced is not used again because it is named in another way.
     pub timelines: Timelines,
 }
@@ -52,7 +49,7 @@ impl Lasting {
     pub fn new(shard: &str) -> Self {
         let metrics = Arc::new(Metrics::new(shard));
         let timelines = Timelines::new(metrics.older_timelines.clone());
-        Self { metrics, ids: Arc::default(), timelines }
+        Self { metrics, timelines }
     }
 }
 
@@ -82,7 +79,6 @@ impl Service {
             primary: primary.clone(),
             gate: WriteGate::default(),
             lanes_connected: watch::Sender::new(0),
-            ids: Arc::clone(&lasting.ids),
             metrics: Arc::clone(&lasting.metrics),
             batch_max: config.lanes.batch_max,
             flight_timeout: config.postgres.flight_timeout,
@@ -181,9 +177,9 @@ impl Service {
         let mut slots = Slots::default();
         for row in client.query(&statement, &[]).await? {
             let range = OwnedRange {
-                first: u16::try_from(row.get::<_, i16>(1))?,
-                last: u16::try_from(row.get::<_, i16>(2))?,
-                epoch: u64::try_from(row.get::<_, i64>(3))?,
+                first: u16::try_from(row.try_get::<_, i16>(1)?)?,
+                last: u16::try_from(row.try_get::<_, i16>(2)?)?,
+                epoch: u64::try_from(row.try_get::<_, i64>(3)?)?,
             };
             match row.get(0) {
                 "owned" => slots.owned.push(range),

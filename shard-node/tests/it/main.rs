@@ -3,6 +3,8 @@
 mod test_shard;
 
 mod cache;
+mod changed_by_hand;
+mod clocks;
 mod durability;
 mod failover;
 mod fence;
@@ -17,4 +19,5 @@ mod protection;
 mod reads;
 mod recovery_conflict;
 mod reload;
+mod replica_lag;
 mod sessions;
