@@ -9,7 +9,7 @@ use picopay_gateway::problem::Problem;
 use picopay_gateway::transaction_body::WriteBody;
 use picopay_gateway::write_request::json;
 use picopay_shared::command::{Kind, Status, Transaction};
-use picopay_shared::id::IdSource;
+use picopay_shared::id::Stamp;
 use picopay_shared::money::{Currency, Money};
 use picopay_shared::slot::UserId;
 use sha2::{Digest, Sha256};
@@ -43,7 +43,7 @@ fn refuse_a_charge_with_three_errors() -> bool {
 fn format_an_answer(bencher: Bencher) {
     let user_id = UserId::try_from(4_711).expect("a positive number");
     let transaction = Transaction {
-        id: IdSource::default().next_stamp(1_795_435_200_123).id_for(user_id),
+        id: Stamp::at(1_795_435_200_123_456).id_for(user_id, 7),
         user_id,
         kind: Kind::Charge,
         status: Status::Completed,

@@ -1,6 +1,6 @@
 //! The rules: from balances and commands to outcomes and postings.
 //!
-//! Pure and sequential: no async, no SQL, no clock. Everything it needs to know was read under the users'
+//! Pure and sequential: no async, no SQL, no clock; what time it is was read with the rest. Everything it needs to know was read under the users'
 //! locks, and everything it decides is written before those locks are released. Commands are decided in
 //! their order, each one seeing what the ones before it did, so several charges of one user fold into one
 //! new balance.
@@ -10,7 +10,7 @@ use std::collections::{HashMap, HashSet};
 use picopay_shared::command::{
     Command, Fingerprint, Kind, Operation, Outcome, Payment, Refusal, Status, Transaction,
 };
-use picopay_shared::id::{IdStamp, TransactionId};
+use picopay_shared::id::{Stamp, TransactionId};
 use picopay_shared::money::{Currency, Money, MoneyError};
 use picopay_shared::slot::UserId;
 use uuid::Uuid;
@@ -22,8 +22,8 @@ pub struct Admitted<'a> {
     pub position: usize,
     /// What is asked for.
     pub command: &'a Command,
-    /// What its transaction's id will be made of.
-    pub stamp: IdStamp,
+    /// The last bits of its transaction's id.
+    pub random: u16,
 }
 
 /// A transaction with the fingerprint of the request that made it: what a replay is compared with.
@@ -44,6 +44,11 @@ pub struct Known {
     pub created: HashSet<UserId>,
     /// What they have.
     pub balances: HashMap<(UserId, Currency), Money>,
+    /// The highest stamp of each that a balance row keeps. One that was never written is not there, or the lowest: then the
+    /// user's ids rise by time alone.
+    pub last_stamps: HashMap<UserId, Stamp>,
+    /// What the primary's clock said once all of them were locked.
+    pub now: Stamp,
     /// Earlier transactions under the keys of this batch.
     pub by_key: HashMap<(UserId, Uuid), Recorded>,
     /// The completed transactions that refunds of this batch name.
@@ -60,11 +65,22 @@ pub struct Booked {
     /// New rows of `transactions`, in order.
     pub transactions: Vec<Recorded>,
     /// Balances that changed, with their new value.
-    pub updated_balances: Vec<(UserId, Money)>,
+    pub updated_balances: Vec<BalanceRow>,
     /// Balances that began in this batch.
-    pub new_balances: Vec<(UserId, Money)>,
+    pub new_balances: Vec<BalanceRow>,
     /// Refund totals that changed.
     pub refund_totals: Vec<RefundTotal>,
+}
+
+/// What one user has in one currency after a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BalanceRow {
+    /// Whose.
+    pub user_id: UserId,
+    /// How much.
+    pub balance: Money,
+    /// Of the user's last id.
+    pub last_stamp: Stamp,
 }
 
 /// How much of one charge was given back.
@@ -169,17 +185,19 @@ impl Book {
     fn top_up(&mut self, admitted: &Admitted, payment: &Payment) -> Result<Transaction, MoneyError> {
         let balance = self.balance(payment.user_id, payment.money.currency()).checked_add(payment.money)?;
         self.set_balance(payment.user_id, balance);
-        Ok(record_payment(admitted, payment, Kind::TopUp, Status::Completed, balance))
+        let id = self.next_id(admitted, payment.user_id);
+        Ok(record_payment(id, admitted, payment, Kind::TopUp, Status::Completed, balance))
     }
 
     fn charge(&mut self, admitted: &Admitted, payment: &Payment) -> Transaction {
         let balance = self.balance(payment.user_id, payment.money.currency());
+        let id = self.next_id(admitted, payment.user_id);
         let Some(left) = balance.checked_sub(payment.money) else {
             let status = refused(admitted, Refusal::InsufficientBalance);
-            return record_payment(admitted, payment, Kind::Charge, status, balance);
+            return record_payment(id, admitted, payment, Kind::Charge, status, balance);
         };
         self.set_balance(payment.user_id, left);
-        record_payment(admitted, payment, Kind::Charge, Status::Completed, left)
+        record_payment(id, admitted, payment, Kind::Charge, Status::Completed, left)
     }
 
     fn refund(&mut self, admitted: &Admitted, charge: &Transaction) -> Result<Transaction, MoneyError> {
@@ -192,7 +210,7 @@ impl Book {
         if charge.kind != Kind::Charge {
             let money = asked.unwrap_or(Money::zero(currency));
             let status = refused(admitted, Refusal::NotRefundable);
-            return Ok(record_refund(admitted, charge, status, money, balance));
+            return Ok(self.record_refund(admitted, charge, status, money, balance));
         }
         let refunded = self.known.refund_totals.get(&charge.id).copied().unwrap_or(Money::zero(currency));
         let remaining =
@@ -200,7 +218,7 @@ impl Book {
         let money = asked.unwrap_or(remaining);
         if money.is_zero() || remaining.checked_sub(money).is_none() {
             let status = refused(admitted, Refusal::RefundExceedsCharge { remaining });
-            return Ok(record_refund(admitted, charge, status, money, balance));
+            return Ok(self.record_refund(admitted, charge, status, money, balance));
         }
         let balance = balance.checked_add(money)?;
         self.set_balance(user, balance);
@@ -209,7 +227,39 @@ impl Book {
         if !self.changed_totals.contains(&charge.id) {
             self.changed_totals.push(charge.id);
         }
-        Ok(record_refund(admitted, charge, Status::Completed, money, balance))
+        Ok(self.record_refund(admitted, charge, Status::Completed, money, balance))
+    }
+
+    fn record_refund(
+        &mut self,
+        admitted: &Admitted,
+        charge: &Transaction,
+        status: Status,
+        money: Money,
+        balance_after: Money,
+    ) -> Transaction {
+        Transaction {
+            id: self.next_id(admitted, charge.user_id),
+            user_id: charge.user_id,
+            kind: Kind::Refund,
+            status,
+            money,
+            balance_after,
+            idempotency_key: admitted.command.idempotency_key,
+            charge_id: Some(charge.id),
+            reference: None,
+            metadata: None,
+        }
+    }
+
+    /// Above the user's last one, and by the clock where that is higher. Every operation of the batch has a stamp of its own.
+    /// The one of a refusal is kept only if a booking of the batch follows it: no history lists it, and it costs no update.
+    fn next_id(&mut self, admitted: &Admitted, user: UserId) -> TransactionId {
+        let by_clock = self.known.now;
+        self.known.now = by_clock.next();
+        let last = self.known.last_stamps.entry(user).or_default();
+        *last = by_clock.max(last.next());
+        last.id_for(user, admitted.random)
     }
 
     fn balance(&self, user: UserId, currency: Currency) -> Money {
@@ -233,7 +283,11 @@ impl Book {
             } else {
                 &mut new_balances
             };
-            rows.push((account.0, self.known.balances[&account]));
+            rows.push(BalanceRow {
+                user_id: account.0,
+                balance: self.known.balances[&account],
+                last_stamp: self.known.last_stamps[&account.0],
+            });
         }
         let refund_totals = self
             .changed_totals
@@ -298,6 +352,7 @@ fn refused(admitted: &Admitted, refusal: Refusal) -> Status {
 }
 
 fn record_payment(
+    id: TransactionId,
     admitted: &Admitted,
     payment: &Payment,
     kind: Kind,
@@ -305,7 +360,7 @@ fn record_payment(
     balance_after: Money,
 ) -> Transaction {
     Transaction {
-        id: admitted.stamp.id_for(payment.user_id),
+        id,
         user_id: payment.user_id,
         kind,
         status,
@@ -315,27 +370,6 @@ fn record_payment(
         charge_id: None,
         reference: payment.reference.clone(),
         metadata: payment.metadata.clone(),
-    }
-}
-
-fn record_refund(
-    admitted: &Admitted,
-    charge: &Transaction,
-    status: Status,
-    money: Money,
-    balance_after: Money,
-) -> Transaction {
-    Transaction {
-        id: admitted.stamp.id_for(charge.user_id),
-        user_id: charge.user_id,
-        kind: Kind::Refund,
-        status,
-        money,
-        balance_after,
-        idempotency_key: admitted.command.idempotency_key,
-        charge_id: Some(charge.id),
-        reference: None,
-        metadata: None,
     }
 }
 

@@ -31,6 +31,9 @@ pub struct NodeConfig {
     /// The read path.
     #[serde(default)]
     pub reads: ReadConfig,
+    /// For tests of this program only.
+    #[serde(default)]
+    pub testing: TestingConfig,
     /// How long a stopping node may take to finish what it accepted. Longer than any batch can take.
     #[serde(default = "shutdown_timeout", with = "human_duration")]
     pub shutdown_timeout: Duration,
@@ -137,8 +140,8 @@ pub struct ReadConfig {
     /// How far behind a replica may be and still answer.
     #[serde(with = "human_duration")]
     pub max_replica_lag: Duration,
-    /// How often the primary's heartbeat is written and read back. A quarter of `max_replica_lag`, so that a
-    /// lag is known well before it is out of bounds.
+    /// How often the primary is asked where its log ends, and each replica how far it has replayed. A quarter of
+    /// `max_replica_lag`, so that a lag is known well before it is out of bounds.
     #[serde(with = "human_duration")]
     pub heartbeat_every: Duration,
     /// How long a read that carries a session token may wait, in all, for a replica to replay the client's own write
@@ -164,6 +167,14 @@ impl Default for ReadConfig {
             primary_fallback_max: 4,
         }
     }
+}
+
+/// What tests make a process believe. Nothing about money or order goes by it.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TestingConfig {
+    /// By how much the process takes its machine's clock to be ahead, or behind when it is negative: `clock.rs`.
+    pub clock_offset_seconds: i64,
 }
 
 impl NodeConfig {
@@ -201,6 +212,10 @@ impl NodeConfig {
             (
                 reads.heartbeat_every.is_zero() || reads.heartbeat_every * 2 > reads.max_replica_lag,
                 "reads.heartbeat_every must be above 0 and at most half of reads.max_replica_lag",
+            ),
+            (
+                self.testing.clock_offset_seconds.unsigned_abs() > 366 * 86_400,
+                "testing.clock_offset_seconds is a year at most",
             ),
         ]
         .into_iter()

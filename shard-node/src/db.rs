@@ -98,6 +98,8 @@ struct Found {
 #[derive(Clone)]
 pub struct Replica {
     pool: ReadPool,
+    /// One connection to the same server, which no read takes.
+    watcher: ReadPool,
 }
 
 /// A connection of its own, for a task that writes.
@@ -275,7 +277,14 @@ impl Replica {
                 })?;
                 add_options(&mut config, &read_options(settings));
                 let servers = Servers::of(&config);
-                Ok(Self { pool: ReadPool::new(servers, settings, expected.of_replica(), Target::Replica) })
+                let watching = servers.clone().with(|config| {
+                    config.application_name("picopay-node lag");
+                });
+                let alone = PostgresConfig { read_connections: 1, ..settings.clone() };
+                Ok(Self {
+                    pool: ReadPool::new(servers, settings, expected.of_replica(), Target::Replica),
+                    watcher: ReadPool::new(watching, &alone, expected.of_replica(), Target::Replica),
+                })
             })
             .collect()
     }
@@ -285,9 +294,20 @@ impl Replica {
         self.pool.get().await
     }
 
-    /// Lets all pooled connections go.
+    /// The connection of whoever watches how far it is.
+    pub async fn watcher(&self) -> Result<deadpool_postgres::Client, PoolError> {
+        self.watcher.get().await
+    }
+
+    /// Lets all pooled connections for reads go.
     pub fn drop_pool(&self) {
         self.pool.drop_all();
+    }
+
+    /// Lets all connections go, the watcher's too.
+    pub fn drop_pools(&self) {
+        self.pool.drop_all();
+        self.watcher.drop_all();
     }
 }
 

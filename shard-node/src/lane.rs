@@ -10,7 +10,6 @@ use picopay_postgres::describe;
 use picopay_shared::batcher::{LaneEnd, Pending};
 use picopay_shared::cluster::Durability;
 use picopay_shared::command::{Command, Outcome};
-use picopay_shared::id::IdSource;
 use picopay_shared::session::LogPosition;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
@@ -89,8 +88,6 @@ pub struct LaneParts {
     /// How often a lane has connected before anybody waited for it; as many times as there are lanes, at least, once a
     /// service is ready for its first batch.
     pub lanes_connected: watch::Sender<usize>,
-    /// Makes transaction ids.
-    pub ids: Arc<IdSource>,
     /// The last transaction that each lane has acknowledged.
     pub floors: Arc<Floors>,
     /// Where it is kept for a node that is started later.

@@ -6,6 +6,8 @@
 
 pub mod config;
 
+pub mod clock;
+
 pub mod book;
 
 pub mod lane;

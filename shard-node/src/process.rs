@@ -14,6 +14,7 @@ use picopay_shared::reload::Reloads;
 use picopay_shared::{open_files, telemetry};
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::clock;
 use crate::config::NodeConfig;
 use crate::node::Node;
 use crate::routes;
@@ -32,7 +33,7 @@ struct Arguments {
 
 /// Runs until a signal ends it in order, or it cannot go on.
 pub async fn run() -> ExitCode {
-    telemetry::start();
+    telemetry::start_with(clock::now_text);
     open_files::allow_many();
     match serve(&Arguments::parse()).await {
         Ok(()) => ExitCode::SUCCESS,
@@ -46,6 +47,7 @@ pub async fn run() -> ExitCode {
 async fn serve(arguments: &Arguments) -> anyhow::Result<()> {
     let cluster = Cluster::load(&arguments.cluster)?;
     let config = NodeConfig::load(&arguments.config)?;
+    clock::set_offset(config.testing.clock_offset_seconds);
     let node = Node::start(&cluster, &config)?;
     let reloads = Reloads::watch(&arguments.cluster, Arc::clone(node.in_force()))?;
     let listener = listen(config.listen)?;

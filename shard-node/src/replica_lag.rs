@@ -1,92 +1,105 @@
-//! How far behind each replica is, by a heartbeat that is written on the primary and read back.
+//! How far behind each replica is: what the primary has flushed and the replica has not replayed.
 //!
-//! Lag is told in the primary's own clock: this process remembers when it wrote which beat and lets its
-//! monotonic clock run on from there, so the clocks of the machines need not agree. A replica whose lag is
-//! not known counts as stale.
+//! Positions in the log are compared, never the clocks of two machines. As a time, lag is how long ago, by this process's
+//! monotonic clock, the primary's log stood where the replica's is; 0 when the replica lacks nothing of what the primary had
+//! flushed when it was last asked. So what is read from it is never older than the larger of lag and twice
+//! `heartbeat_every`. A replica whose lag is not known counts as stale: one that does not answer, is behind all that is
+//! remembered, or does not receive the very timeline that the primary writes. The last is so too while it receives nothing
+//! at all (its receiver is down, it was promoted, its log comes from an archive only): then nobody says whose log it has
+//! replayed, and equal numbers may be other bytes.
+//!
+//! Nobody's reads are in the way: primary and replicas are asked on connections of their own.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use jiff::{SignedDuration, Timestamp};
 use picopay_shared::cluster::Durability;
+use picopay_shared::session::LogPosition;
 use tokio::sync::watch;
-use tokio::time::{interval, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::ReadConfig;
 use crate::db::{Dedicated, Primary, Replica};
+use crate::store::{self, LogEnd, ReadError};
 
-/// The last beat that this process wrote, in both clocks.
-#[derive(Clone, Copy)]
-struct Beat {
-    primary_time: Timestamp,
-    written: Instant,
-}
+mod log_history;
+use log_history::{CaughtUp, LogHistory};
+
+/// How long after the primary a replica is asked, and again while it lacks something. As a rule it is some milliseconds
+/// behind; asked at once, it would seem to lack what it is about to replay.
+const LOOK_AFTER: Duration = Duration::from_millis(10);
 
 /// The lag of one replica, shared with whoever reads from it.
 #[derive(Clone)]
 pub struct Lag {
-    started: Instant,
-    /// Milliseconds since `started` up to which the replica is known to have everything, plus one; 0 is unknown.
-    caught_up_ms: Arc<AtomicU64>,
+    caught_up: Arc<Mutex<Option<CaughtUp>>>,
+    /// For how long nothing more may have been flushed than was at the last look.
+    is_current_for: Duration,
 }
 
 impl Lag {
-    fn new() -> Self {
-        Self { started: Instant::now(), caught_up_ms: Arc::new(AtomicU64::new(0)) }
+    fn new(every: Duration) -> Self {
+        // One look may be missed. The configuration keeps this within `max_replica_lag`.
+        Self { caught_up: Arc::default(), is_current_for: every * 2 }
     }
 
-    /// How far behind the replica can be at most, now. It grows while nothing new is heard of it.
+    /// How far behind the replica can be at most, now. It grows while nothing new is heard of it or of the primary.
     pub fn get(&self) -> Option<Duration> {
-        let caught_up = self.caught_up_ms.load(Ordering::Relaxed).checked_sub(1)?;
-        Some(self.started.elapsed().saturating_sub(Duration::from_millis(caught_up)))
+        let caught_up = *self.caught_up.lock().unwrap_or_else(PoisonError::into_inner);
+        caught_up.map(|caught_up| caught_up.lag(Instant::now(), self.is_current_for))
     }
 
-    /// Nothing is known any more, until the replica shows a beat again: it did not answer a read.
+    /// Nothing is known any more, until the replica says again where it is: it did not answer a read.
     pub fn forget(&self) {
-        self.caught_up_ms.store(0, Ordering::Relaxed);
+        self.set(None);
     }
 
-    fn set_caught_up(&self, at: Instant) {
-        let since = at.saturating_duration_since(self.started).as_millis();
-        self.caught_up_ms.store(u64::try_from(since).unwrap_or(u64::MAX - 1) + 1, Ordering::Relaxed);
+    fn set(&self, caught_up: Option<CaughtUp>) {
+        *self.caught_up.lock().unwrap_or_else(PoisonError::into_inner) = caught_up;
     }
 }
 
-/// Starts writing beats and reading them back, until `ending`; one [`Lag`] per replica, in their order.
+/// Starts asking the primary and the replicas, until `ending`; one [`Lag`] per replica, in their order.
 pub fn watch_all(
     primary: &Primary,
     replicas: &[Replica],
     config: &ReadConfig,
     ending: &CancellationToken,
 ) -> Vec<Lag> {
-    let (beats, heard) = watch::channel(None);
-    let writing = write_beats(primary.clone(), beats, config.heartbeat_every);
-    tokio::spawn(ending.clone().run_until_cancelled_owned(writing));
+    let (history, seen) = watch::channel(LogHistory::default());
+    let every = config.heartbeat_every;
+    tokio::spawn(ending.clone().run_until_cancelled_owned(watch_primary(primary.clone(), history, every)));
     replicas
         .iter()
         .map(|replica| {
-            let lag = Lag::new();
-            let reading = read_beats(replica.clone(), heard.clone(), lag.clone(), config.heartbeat_every);
-            tokio::spawn(ending.clone().run_until_cancelled_owned(reading));
+            let lag = Lag::new(every);
+            let watching = watch_replica(replica.clone(), seen.clone(), lag.clone(), every);
+            tokio::spawn(ending.clone().run_until_cancelled_owned(watching));
             lag
         })
         .collect()
 }
 
-async fn write_beats(primary: Primary, beats: watch::Sender<Option<Beat>>, every: Duration) {
+async fn watch_primary(primary: Primary, history: watch::Sender<LogHistory>, every: Duration) {
     let mut ticks = interval(every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut connection: Option<Dedicated> = None;
+    let mut before = None;
     loop {
         ticks.tick().await;
+        // One that was replaced may live on, and what it writes says nothing about the replicas of its successor.
+        connection = connection.filter(|connection| !primary.was_replaced(connection.server));
         if connection.is_none() {
             connection = connect(&primary).await;
         }
         let Some(open) = &connection else { continue };
-        match timeout(every, beat(open)).await {
-            Ok(Ok(beat)) => {
-                beats.send_replace(Some(beat));
+        let asked = Instant::now();
+        match timeout(every, look_at_primary(open, before)).await {
+            Ok(Ok(end)) => {
+                before = Some(end);
+                let position = LogPosition { timeline: open.server.timeline, lsn: end.flushed };
+                history.send_modify(|history| history.add(asked, position));
             }
             Ok(Err(_)) | Err(_) => connection = None,
         }
@@ -94,46 +107,47 @@ async fn write_beats(primary: Primary, beats: watch::Sender<Option<Beat>>, every
 }
 
 async fn connect(primary: &Primary) -> Option<Dedicated> {
-    // A beat must not wait for the very standby that it measures.
+    // Nothing here must wait for the very standby that is measured.
     primary.connect("picopay-node heartbeat", Durability::Local).await.ok()
 }
 
-async fn beat(connection: &Dedicated) -> Result<Beat, tokio_postgres::Error> {
-    let written = Instant::now();
-    let row = connection
-        .client()
-        .query_one(
-            "INSERT INTO heartbeat (beat_at) VALUES (clock_timestamp()) \
-             ON CONFLICT (only_row) DO UPDATE SET beat_at = excluded.beat_at RETURNING beat_at",
-            &[],
-        )
-        .await?;
-    Ok(Beat { primary_time: row.get(0), written })
+/// Where the log ends. On a primary where nobody commits, what is flushed may end within a record for as long as 15 s: whole
+/// pages go to the disk by themselves, and the rest when somebody asks for it. No replica can replay that record, and all
+/// would seem to be behind. So if nothing moved since `before`, a commit of our own brings the rest.
+async fn look_at_primary(connection: &Dedicated, before: Option<LogEnd>) -> Result<LogEnd, ReadError> {
+    let end = store::read_log_end(connection.client()).await?;
+    if end.inserted > end.flushed && before.is_some_and(|before| before.flushed == end.flushed) {
+        store::flush_log(connection.client()).await?;
+    }
+    Ok(end)
 }
 
-async fn read_beats(replica: Replica, beats: watch::Receiver<Option<Beat>>, lag: Lag, every: Duration) {
-    let mut ticks = interval(every);
-    loop {
-        ticks.tick().await;
-        let Some(newest) = *beats.borrow() else { continue };
-        match timeout(every, read_beat(&replica)).await {
-            Ok(Some(seen)) => {
-                // The beat seen may be another node's; its place on this process's clock follows from ours.
-                let age = newest.primary_time.duration_since(seen).max(SignedDuration::ZERO);
-                if let Some(at) = newest.written.checked_sub(age.unsigned_abs()) {
-                    lag.set_caught_up(at);
-                }
+async fn watch_replica(replica: Replica, mut seen: watch::Receiver<LogHistory>, lag: Lag, every: Duration) {
+    // Each time when the primary has said something; when it says nothing, what is known grows old.
+    while seen.changed().await.is_ok() {
+        loop {
+            sleep(LOOK_AFTER).await;
+            let Ok(Some(replayed)) = timeout(every, find_replayed(&replica)).await else {
+                lag.forget();
+                replica.drop_pools();
+                break;
+            };
+            let caught_up = replayed.and_then(|replayed| seen.borrow_and_update().caught_up(replayed));
+            lag.set(caught_up);
+            if replayed.is_none() {
+                // It receives nothing. It may be a primary now: connections outlive a promotion, and reads would go past
+                // their cap. Another server of the same connection string may be the replica.
+                replica.drop_pools();
             }
-            Ok(None) | Err(_) => replica.drop_pool(),
+            if caught_up.is_none_or(|caught_up| caught_up.lacks_nothing) {
+                break;
+            }
         }
     }
 }
 
-/// `None` when the replica has none to show, or is no replica any more. A promotion leaves connections as they are, and on
-/// these every beat would be seen at once: reads would go to the new primary past its cap.
-async fn read_beat(replica: &Replica) -> Option<Timestamp> {
-    let client = replica.reader().await.ok()?;
-    let query = "SELECT beat_at FROM heartbeat WHERE pg_is_in_recovery()";
-    let row = client.query_opt(query, &[]).await.ok()??;
-    Some(row.get(0))
+/// `None` when it does not answer; nothing in it when it receives no log.
+async fn find_replayed(replica: &Replica) -> Option<Option<LogPosition>> {
+    let client = replica.watcher().await.ok()?;
+    store::find_replayed(&client).await.ok()
 }

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use picopay_shared::cluster::{Durability, Shard};
 use picopay_shared::config::Secret;
-use picopay_shared::id::IdSource;
 use picopay_shared::internal_secret::InternalSecret;
 use picopay_shared::node_status::{NodeStatus, OwnedRange};
 use tokio::sync::watch;
@@ -43,8 +42,6 @@ struct Slots {
 pub struct Lasting {
     /// Registered once.
     pub metrics: Arc<Metrics>,
-    /// Ids rise also from one service to the next.
-    pub ids: Arc<IdSource>,
     /// A primary that was replaced is not used again because it is named in another way.
     pub timelines: Timelines,
     /// What was acknowledged, by whichever service.
@@ -62,7 +59,6 @@ impl Lasting {
         let timelines = Timelines::new(metrics.older_timelines.clone());
         Self {
             metrics,
-            ids: Arc::default(),
             timelines,
             floors: Arc::default(),
             kept: Arc::default(),
@@ -103,7 +99,6 @@ impl Service {
             primary: primary.clone(),
             gate: WriteGate::default(),
             lanes_connected: watch::Sender::new(0),
-            ids: Arc::clone(&lasting.ids),
             floors: Arc::clone(&lasting.floors),
             cache: cache.clone(),
             node_name: node_name(config),
@@ -210,9 +205,9 @@ impl Service {
         let mut slots = Slots::default();
         for row in client.query(&statement, &[]).await? {
             let range = OwnedRange {
-                first: u16::try_from(row.get::<_, i16>(1))?,
-                last: u16::try_from(row.get::<_, i16>(2))?,
-                epoch: u64::try_from(row.get::<_, i64>(3))?,
+                first: u16::try_from(row.try_get::<_, i16>(1)?)?,
+                last: u16::try_from(row.try_get::<_, i16>(2)?)?,
+                epoch: u64::try_from(row.try_get::<_, i64>(3)?)?,
             };
             match row.get(0) {
                 "owned" => slots.owned.push(range),

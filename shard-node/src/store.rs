@@ -11,20 +11,22 @@ use futures_util::future;
 use jiff::Timestamp;
 use picopay_postgres::describe;
 use picopay_shared::command::{Fingerprint, Kind, Refusal, Status, Transaction};
-use picopay_shared::id::TransactionId;
+use picopay_shared::id::{Stamp, TransactionId};
 use picopay_shared::money::{Currency, Money, MoneyError};
 use picopay_shared::session::LogPosition;
 use picopay_shared::slot::{FENCE_LOCK, Slot, UserId};
 use rust_decimal::Decimal;
-use tokio_postgres::types::PgLsn;
+use tokio_postgres::types::{FromSql, PgLsn};
 use tokio_postgres::{Client, Row, Statement};
 use uuid::Uuid;
 
 pub use self::seen::{Seen, find_balances, find_history, find_transaction};
-use crate::book::{Booked, Recorded, RefundTotal};
+use crate::book::{BalanceRow, Booked, Recorded, RefundTotal};
 
 /// The constraint that makes an operation happen once (`V1__ledger.sql`).
 pub const ONE_PER_KEY: &str = "one_transaction_per_key";
+/// The primary key of the same table.
+pub const ONE_PER_ID: &str = "transactions_pkey";
 
 /// A row that no PicoPay wrote, or the database's own error.
 #[derive(Debug, thiserror::Error)]
@@ -132,7 +134,7 @@ pub async fn read_owners(
     let rows = client.query(&sql.read_owners, &[&slots]).await?;
     rows.iter()
         .map(|row| {
-            let slot = u16::try_from(row.get::<_, i16>(0))
+            let slot = u16::try_from(column::<i16>(row, 0)?)
                 .ok()
                 .and_then(Slot::new)
                 .ok_or_else(|| ReadError::Corrupt("slot_owner.slot".into()))?;
@@ -142,51 +144,77 @@ pub async fn read_owners(
 }
 
 fn owner_from_row(row: &Row, first: usize) -> Result<OwnerRow, ReadError> {
-    let epoch = u64::try_from(row.get::<_, i64>(first + 2))
+    let epoch = u64::try_from(column::<i64>(row, first + 2)?)
         .map_err(|_| ReadError::Corrupt("slot_owner.epoch".into()))?;
-    Ok(OwnerRow { state: row.get(first), owner: row.get(first + 1), epoch })
+    Ok(OwnerRow { state: column(row, first)?, owner: column(row, first + 1)?, epoch })
 }
 
-/// Makes those of `users` that are new, and gives them. `users` in the order of keys.
+/// Makes those of `users` that are new and whose slot is owned at the epoch beside them or a higher one, and gives them.
+/// `users` in the order of keys, each once.
 pub async fn insert_users(
     client: &Client,
     sql: &WriteStatements,
-    users: &[UserId],
+    users: &[(UserId, u64)],
 ) -> Result<HashSet<UserId>, ReadError> {
     if users.is_empty() {
         return Ok(HashSet::new());
     }
-    let (slots, ids) = user_keys(users);
-    let tags: Vec<i32> = users.iter().map(|user| user.tag().as_i32()).collect();
-    let rows = client.query(&sql.insert_users, &[&slots, &ids, &tags]).await?;
-    rows.iter().map(|row| user_from(row.get(0))).collect()
+    let slots: Vec<i16> = users.iter().map(|(user, _)| user.slot().as_i16()).collect();
+    let ids: Vec<i64> = users.iter().map(|(user, _)| user.get()).collect();
+    let tags: Vec<i32> = users.iter().map(|(user, _)| user.tag().as_i32()).collect();
+    // An epoch that no `bigint` holds is above every slot's.
+    let epochs: Vec<i64> = users.iter().map(|(_, epoch)| i64::try_from(*epoch).unwrap_or(i64::MAX)).collect();
+    let rows = client.query(&sql.insert_users, &[&slots, &ids, &tags, &epochs]).await?;
+    rows.iter().map(|row| user_from(column(row, 0)?)).collect()
 }
 
-/// Locks those of `users` that exist, in the order of keys, and gives them.
+/// Users that are locked, and the primary's clock since.
+#[derive(Debug)]
+pub struct Locked {
+    /// Those that exist.
+    pub users: HashSet<UserId>,
+    /// After the last of them was locked. Nobody needs the time for a batch that locks nobody.
+    pub now: Stamp,
+}
+
+/// Locks those of `users` that exist, in the order of keys.
 pub async fn lock_users(
     client: &Client,
     sql: &WriteStatements,
     users: &[UserId],
-) -> Result<HashSet<UserId>, ReadError> {
+) -> Result<Locked, ReadError> {
     let (slots, ids) = user_keys(users);
     let rows = client.query(&sql.lock_users, &[&slots, &ids]).await?;
-    rows.iter().map(|row| user_from(row.get(0))).collect()
+    let now = match rows.last() {
+        Some(last) => Stamp::at(column::<Timestamp>(last, 1)?.as_microsecond()),
+        None => Stamp::default(),
+    };
+    let users = rows.iter().map(|row| user_from(column(row, 0)?)).collect::<Result<_, _>>()?;
+    Ok(Locked { users, now })
 }
+
+/// Balances, and the highest stamp of each user among them.
+pub type BalancesAndStamps = (HashMap<(UserId, Currency), Money>, HashMap<UserId, Stamp>);
 
 /// What these users have.
 pub async fn read_balances(
     client: &Client,
     sql: &WriteStatements,
     users: &[UserId],
-) -> Result<HashMap<(UserId, Currency), Money>, ReadError> {
+) -> Result<BalancesAndStamps, ReadError> {
     let (slots, ids) = user_keys(users);
     let rows = client.query(&sql.read_balances, &[&slots, &ids]).await?;
-    rows.iter()
-        .map(|row| {
-            let balance = money_from(row.get(2), row.get(1))?;
-            Ok(((user_from(row.get(0))?, balance.currency()), balance))
-        })
-        .collect()
+    let (mut balances, mut stamps) = (HashMap::with_capacity(rows.len()), HashMap::with_capacity(rows.len()));
+    for row in rows {
+        let user = user_from(column(&row, 0)?)?;
+        let balance = money_from(column(&row, 2)?, column(&row, 1)?)?;
+        let stamp = Stamp::from_ledger(column(&row, 3)?)
+            .ok_or_else(|| ReadError::Corrupt("balances.last_stamp".into()))?;
+        balances.insert((user, balance.currency()), balance);
+        let last: &mut Stamp = stamps.entry(user).or_default();
+        *last = stamp.max(*last);
+    }
+    Ok((balances, stamps))
 }
 
 /// The transactions under these keys.
@@ -246,8 +274,13 @@ pub async fn read_refund_totals(
     let rows = client.query(&sql.read_refund_totals, &[&slots, &users, &ids]).await?;
     rows.iter()
         .map(|row| {
-            let id = TransactionId::from_uuid(row.get(0));
-            Ok((id, Money::from_ledger(row.get(1), charges[&id].money.currency())?))
+            let id = TransactionId::from_uuid(column(row, 0)?);
+            let charged = charges[&id].money;
+            let refunded = Money::from_ledger(column(row, 1)?, charged.currency())?;
+            if charged.checked_sub(refunded).is_none() {
+                return Err(ReadError::Corrupt(format!("more than all of {id} was refunded")));
+            }
+            Ok((id, refunded))
         })
         .collect()
 }
@@ -305,8 +338,7 @@ pub async fn insert_transactions(
     Ok(())
 }
 
-/// Writes the balances of a batch. A row to update that is not there would go unnoticed here; the lock
-/// of its user rules that out.
+/// Writes the balances of a batch. A row to update that is not there any more fails the statement.
 pub async fn write_balances(
     client: &Client,
     sql: &WriteStatements,
@@ -324,16 +356,17 @@ pub async fn write_balances(
 async fn write_balance_rows(
     client: &Client,
     statement: &Statement,
-    rows: &[(UserId, Money)],
+    rows: &[BalanceRow],
 ) -> Result<(), tokio_postgres::Error> {
     if rows.is_empty() {
         return Ok(());
     }
-    let slots: Vec<i16> = rows.iter().map(|(user, _)| user.slot().as_i16()).collect();
-    let users: Vec<i64> = rows.iter().map(|(user, _)| user.get()).collect();
-    let currencies: Vec<&str> = rows.iter().map(|(_, balance)| balance.currency().code()).collect();
-    let balances: Vec<Decimal> = rows.iter().map(|(_, balance)| balance.amount()).collect();
-    client.execute(statement, &[&slots, &users, &currencies, &balances]).await?;
+    let slots: Vec<i16> = rows.iter().map(|row| row.user_id.slot().as_i16()).collect();
+    let users: Vec<i64> = rows.iter().map(|row| row.user_id.get()).collect();
+    let currencies: Vec<&str> = rows.iter().map(|row| row.balance.currency().code()).collect();
+    let balances: Vec<Decimal> = rows.iter().map(|row| row.balance.amount()).collect();
+    let stamps: Vec<i64> = rows.iter().map(|row| row.last_stamp.to_ledger()).collect();
+    client.execute(statement, &[&slots, &users, &currencies, &balances, &stamps]).await?;
     Ok(())
 }
 
@@ -355,11 +388,34 @@ pub async fn write_refund_totals(
     Ok(())
 }
 
+/// Where a primary's log ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogEnd {
+    /// On its disk; what replicas get.
+    pub flushed: u64,
+    /// In its memory; a little more, as a rule.
+    pub inserted: u64,
+}
+
+/// Where the primary's log ends.
+pub async fn read_log_end(client: &Client) -> Result<LogEnd, ReadError> {
+    // The order matters: what is inserted only grows, so the second is never the smaller one.
+    let row = client.query_one("SELECT pg_current_wal_flush_lsn(), pg_current_wal_insert_lsn()", &[]).await?;
+    let (flushed, inserted): (PgLsn, PgLsn) = (column(&row, 0)?, column(&row, 1)?);
+    Ok(LogEnd { flushed: flushed.into(), inserted: inserted.into() })
+}
+
+/// Has the primary flush all of its log: by a commit, since a session cannot ask for that alone.
+pub async fn flush_log(client: &Client) -> Result<(), ReadError> {
+    client.execute("SELECT pg_logical_emit_message(true, 'picopay', 'lag')", &[]).await?;
+    Ok(())
+}
+
 /// How far the replica behind this connection has replayed its primary's log; `None` while it follows no primary.
 pub async fn find_replayed(client: &deadpool_postgres::Client) -> Result<Option<LogPosition>, ReadError> {
     let statement = client.prepare_cached(include_str!("sql/find_replayed.sql")).await?;
     let row = client.query_one(&statement, &[]).await?;
-    let (timeline, lsn): (Option<i32>, Option<PgLsn>) = (row.get(0), row.get(1));
+    let (timeline, lsn): (Option<i32>, Option<PgLsn>) = (column(&row, 0)?, column(&row, 1)?);
     let position = timeline.zip(lsn).map(|(timeline, lsn)| {
         // Postgres counts timelines without a sign and has no such integer to show them.
         LogPosition { timeline: timeline.cast_unsigned(), lsn: lsn.into() }
@@ -369,6 +425,15 @@ pub async fn find_replayed(client: &deadpool_postgres::Client) -> Result<Option<
 
 fn user_keys(users: &[UserId]) -> (Vec<i16>, Vec<i64>) {
     users.iter().map(|user| (user.slot().as_i16(), user.get())).unzip()
+}
+
+/// A column of a row. What no PicoPay wrote (a `NaN`, a NULL) is an error of that row: the batch is run again in halves, and
+/// fails for its user alone.
+fn column<'a, T: FromSql<'a>>(row: &'a Row, position: usize) -> Result<T, ReadError> {
+    row.try_get(position).map_err(|error| {
+        let name = row.columns().get(position).map_or("a column", |column| column.name());
+        ReadError::Corrupt(format!("{name}: {}", describe(&error)))
+    })
 }
 
 fn user_from(id: i64) -> Result<UserId, ReadError> {
@@ -388,35 +453,35 @@ const RECORDED_COLUMNS: usize = 14;
 
 /// The columns in the order in which every query names them.
 fn recorded_from_row(row: &Row) -> Result<Recorded, ReadError> {
-    let currency = Currency::parse(row.get(4))?;
-    let kind_word: &str = row.get(2);
+    let currency = Currency::parse(column(row, 4)?)?;
+    let kind_word: &str = column(row, 2)?;
     let kind = Kind::parse(kind_word).ok_or_else(|| ReadError::Corrupt(format!("kind {kind_word}")))?;
-    let fingerprint: &[u8] = row.get(7);
+    let fingerprint: &[u8] = column(row, 7)?;
     let fingerprint = fingerprint.try_into().map_err(|_| ReadError::Corrupt("fingerprint".into()))?;
     let transaction = Transaction {
-        id: TransactionId::from_uuid(row.get(1)),
-        user_id: user_from(row.get(0))?,
+        id: TransactionId::from_uuid(column(row, 1)?),
+        user_id: user_from(column(row, 0)?)?,
         kind,
         status: status_from_row(row, currency)?,
-        money: Money::from_ledger(row.get(3), currency)?,
-        balance_after: Money::from_ledger(row.get(5), currency)?,
-        idempotency_key: row.get(6),
-        charge_id: row.get::<_, Option<Uuid>>(8).map(TransactionId::from_uuid),
-        reference: row.get(9),
-        metadata: row.get(10),
+        money: Money::from_ledger(column(row, 3)?, currency)?,
+        balance_after: Money::from_ledger(column(row, 5)?, currency)?,
+        idempotency_key: column(row, 6)?,
+        charge_id: column::<Option<Uuid>>(row, 8)?.map(TransactionId::from_uuid),
+        reference: column(row, 9)?,
+        metadata: column(row, 10)?,
     };
     Ok(Recorded { transaction, fingerprint: Fingerprint(fingerprint) })
 }
 
 fn status_from_row(row: &Row, currency: Currency) -> Result<Status, ReadError> {
-    let Some(word) = row.get::<_, Option<&str>>(11) else {
+    let Some(word) = column::<Option<&str>>(row, 11)? else {
         return Ok(Status::Completed);
     };
     let corrupt = || ReadError::Corrupt(format!("refusal {word}"));
     let refusal = match word {
         "insufficient-balance" => Refusal::InsufficientBalance,
         "refund-exceeds-charge" => {
-            let remaining: Option<Decimal> = row.get(13);
+            let remaining: Option<Decimal> = column(row, 13)?;
             Refusal::RefundExceedsCharge {
                 remaining: Money::from_ledger(remaining.ok_or_else(corrupt)?, currency)?,
             }
@@ -424,7 +489,7 @@ fn status_from_row(row: &Row, currency: Currency) -> Result<Status, ReadError> {
         "not-refundable" => Refusal::NotRefundable,
         _ => return Err(corrupt()),
     };
-    let request_id: Option<String> = row.get(12);
+    let request_id: Option<String> = column(row, 12)?;
     Ok(Status::Refused { refusal, request_id: request_id.ok_or_else(corrupt)? })
 }
 

@@ -2,7 +2,7 @@
 
 use divan::{Bencher, black_box};
 use picopay_shared::command::{Command, Operation, Payment, WriteBatch};
-use picopay_shared::id::IdSource;
+use picopay_shared::id::Stamp;
 use picopay_shared::money::{Currency, Money};
 use picopay_shared::slot::UserId;
 use uuid::Uuid;
@@ -60,8 +60,7 @@ fn slot_and_tag() -> (u16, u32) {
 
 #[divan::bench]
 fn make_a_transaction_id(bencher: Bencher) {
-    let source = IdSource::default();
-    bencher.bench(|| source.next_stamp(black_box(1_795_435_200_123)).id_for(user(7)));
+    bencher.bench(|| Stamp::at(black_box(1_795_435_200_123_456)).id_for(user(7), black_box(7)));
 }
 
 /// From gateway to node and back to what it was.

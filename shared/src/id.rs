@@ -10,12 +10,11 @@
 //! | 2 | variant |
 //! | 30 | the user's tag ([`UserTag`]) |
 //! | 16 | sequence within the millisecond |
-//! | 16 | random, for two processes that serve one shard in the same millisecond |
+//! | 16 | random, for two users of a slot with the same tag |
 //!
-//! The tag stands before the sequence, so that one user's ids sort in the order in which they were booked.
+//! The tag stands before the sequence, so that one user's ids sort in the order in which they were booked ([`Stamp`]).
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::{Deserialize, Serialize};
 use uuid::{Uuid, Variant};
@@ -74,44 +73,55 @@ impl fmt::Display for TransactionId {
     }
 }
 
-/// Makes ids that rise within this process, even when its clock steps back.
-#[derive(Debug, Default)]
-pub struct IdSource {
-    /// The last millisecond and sequence given out, in one number.
-    last: AtomicU64,
-}
+/// What rises from one id of a user to his next: millisecond and sequence, in one number.
+///
+/// The time is the primary's, read under the user's lock, and the balance row keeps the last stamp. So ids of a user rise
+/// whichever node makes them, and whatever any clock says.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Stamp(u64);
 
-/// The part of an id that does not depend on the user, so that pure code can make the whole.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct IdStamp {
-    /// Millisecond and sequence, in one number.
-    time: u64,
-    random: u16,
-}
+/// How much of the sequence a microsecond takes: a thousand of them fill it. So a batch that locks a user later in the
+/// same millisecond begins higher.
+const PER_MICROSECOND: u64 = (1 << SEQUENCE_BITS) / 1000;
 
-impl IdSource {
-    /// The next stamp. More than 65,536 in one millisecond borrow from the next.
-    pub fn next_stamp(&self, now_unix_ms: i64) -> IdStamp {
-        let now = u64::try_from(now_unix_ms.max(0)).expect("not negative") << SEQUENCE_BITS;
-        let last = self
-            .last
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(now.max(last + 1)))
-            .expect("the closure always gives a value");
-        IdStamp { time: now.max(last + 1), random: rand::random() }
+/// Above every stamp that can come of a clock (the year 4199), and far enough below the end of a `bigint` that no batch
+/// reaches that.
+const STAMP_MAX: u64 = 1 << 62;
+
+impl Stamp {
+    /// The first one of a moment: Unix time in microseconds.
+    pub fn at(unix_us: i64) -> Self {
+        let us = u64::try_from(unix_us).unwrap_or(0);
+        let ms = (us / 1000).min(STAMP_MAX >> SEQUENCE_BITS);
+        Self(((ms << SEQUENCE_BITS) + us % 1000 * PER_MICROSECOND).min(STAMP_MAX))
     }
-}
 
-impl IdStamp {
-    /// The id for `user`.
-    pub fn id_for(self, user: UserId) -> TransactionId {
-        let (ms, sequence) = (self.time >> SEQUENCE_BITS, self.time & 0xffff);
+    /// The next one. More than 65,536 in one millisecond borrow from the next.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+
+    /// As a balance row keeps it; `None` for a number that no PicoPay wrote.
+    pub fn from_ledger(last_stamp: i64) -> Option<Self> {
+        u64::try_from(last_stamp).ok().filter(|stamp| *stamp <= STAMP_MAX).map(Self)
+    }
+
+    /// For a balance row.
+    pub fn to_ledger(self) -> i64 {
+        i64::try_from(self.0).expect("STAMP_MAX leaves room for every batch")
+    }
+
+    /// The id of a transaction of `user`. `random` keeps it apart from an equal stamp of a user with the same tag.
+    pub fn id_for(self, user: UserId, random: u16) -> TransactionId {
+        let (ms, sequence) = (self.0 >> SEQUENCE_BITS, self.0 & 0xffff);
         let bits = (u128::from(ms) << 80)
             | (0x8 << 76)
             | (u128::from(user.slot().get()) << 64)
             | (0b10 << 62)
             | (u128::from(user.tag().get()) << 32)
             | (u128::from(sequence) << 16)
-            | u128::from(self.random);
+            | u128::from(random);
         TransactionId(Uuid::from_u128(bits))
     }
 }
@@ -128,7 +138,7 @@ mod tests {
     fn an_id_carries_its_time_its_slot_and_its_users_tag() {
         let now = 1_795_435_200_123;
         for id in [1, 42, i64::MAX] {
-            let made = IdSource::default().next_stamp(now).id_for(user(id));
+            let made = Stamp::at(now * 1000 + 999).id_for(user(id), u16::MAX);
             assert_eq!(made.unix_ms(), now);
             assert_eq!(made.slot(), user(id).slot());
             assert_eq!(made.tag(), user(id).tag());
@@ -138,11 +148,33 @@ mod tests {
     }
 
     #[test]
-    fn ids_of_a_user_rise_even_when_the_clock_steps_back() {
-        let source = IdSource::default();
-        let made: Vec<_> =
-            (0..70_000).map(|n| source.next_stamp(1_000_000 - n % 3).id_for(user(7))).collect();
-        assert!(made.windows(2).all(|pair| pair[0] < pair[1]));
+    fn every_microsecond_begins_above_the_one_before() {
+        let stamps: Vec<Stamp> = (1_795_435_200_122_000..1_795_435_200_125_000).map(Stamp::at).collect();
+        assert!(stamps.windows(2).all(|pair| pair[0].next() < pair[1]));
+        assert_eq!(Stamp::at(-1), Stamp::default(), "a clock before 1970 gives the lowest");
+    }
+
+    #[test]
+    fn ids_of_a_user_rise_with_their_stamps_whatever_the_random_bits_are() {
+        let mut stamp = Stamp::at(1_000_000_999);
+        for _ in 0..70_000 {
+            assert!(stamp.id_for(user(7), u16::MAX) < stamp.next().id_for(user(7), 0));
+            stamp = stamp.next();
+        }
+    }
+
+    #[test]
+    fn a_balance_row_gives_back_the_stamp_it_was_given_and_no_other() {
+        for stamp in [Stamp::default(), Stamp::at(1_795_435_200_123_456), Stamp::at(i64::MAX)] {
+            assert_eq!(Stamp::from_ledger(stamp.to_ledger()), Some(stamp));
+        }
+        for odd in [-1, i64::MIN, i64::MAX] {
+            assert_eq!(Stamp::from_ledger(odd), None, "{odd}");
+        }
+        // A batch on top of the highest one that is read still fits.
+        let mut stamp = Stamp::at(i64::MAX);
+        (0..4096).for_each(|_| stamp = stamp.next());
+        assert!(stamp.to_ledger() > 0);
     }
 
     #[test]

@@ -20,11 +20,13 @@ pub(crate) fn prepare_node(
     folder: &Folder,
     guardian: &Arc<Guardian>,
     spec: &ClusterSpec,
-    (shard, name): (&str, &str),
+    (shard, name, number): (&str, &str, usize),
     port: u16,
 ) -> Result<Process, LocalError> {
     let config = format!("{name}.toml");
-    write(&folder.file(&config), &node_toml(shard, port, &spec.node_toml))?;
+    let own = spec.toml_of_nodes.iter().filter(|(of, _)| *of == number).map(|(_, toml)| toml.as_str());
+    let more: String = std::iter::once(spec.node_toml.as_str()).chain(own).collect();
+    write(&folder.file(&config), &node_toml(shard, port, &more))?;
     let kind = Kind::Service { address: format!("127.0.0.1:{port}") };
     let environment = &spec.node_environment;
     service(folder, guardian, (name, &spec.node_program), &["--config", &config], environment, kind)

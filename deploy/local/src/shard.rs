@@ -104,7 +104,8 @@ impl LocalShard {
         port: u16,
     ) -> Result<Process, LocalError> {
         let name = format!("{}-node-{number}", self.name);
-        let process = services::prepare_node(folder, &ground.guardian, spec, (&self.name, &name), port)?;
+        let process =
+            services::prepare_node(folder, &ground.guardian, spec, (&self.name, &name, number), port)?;
         process.start().await?;
         let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
         nodes.push(Node { process: process.clone(), port });

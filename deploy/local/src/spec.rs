@@ -33,6 +33,8 @@ pub struct ClusterSpec {
     pub gateway_toml: String,
     /// More lines for every node's `node.toml`, as TOML.
     pub node_toml: String,
+    /// More lines for one node of every shard, by its number from 1.
+    pub toml_of_nodes: Vec<(usize, String)>,
     /// The keys that the gateway accepts. The first is what [`crate::LocalCluster::api_key`] gives.
     pub api_keys: Vec<ApiKey>,
     /// More settings for the primaries, by name, over the ones that this crate sets.
@@ -89,6 +91,7 @@ impl Default for ClusterSpec {
             gateway_listen: None,
             gateway_toml: String::new(),
             node_toml: String::new(),
+            toml_of_nodes: Vec::new(),
             api_keys: vec![ApiKey::new("dev", "dev-key", &["write", "read", "admin"])],
             primary_settings: Vec::new(),
             replica_settings: Vec::new(),
@@ -165,6 +168,13 @@ impl ClusterSpec {
     pub fn with_node_toml(mut self, toml: &str) -> Self {
         self.node_toml.push_str(toml);
         self.node_toml.push('\n');
+        self
+    }
+
+    /// More lines for the `node.toml` of every shard's node of this number, counted from 1.
+    #[must_use]
+    pub fn with_toml_of_node(mut self, number: usize, toml: &str) -> Self {
+        self.toml_of_nodes.push((number, format!("{toml}\n")));
         self
     }
 

@@ -17,7 +17,8 @@ use picopay_shared::config::Secret;
 use picopay_shared::node_status::{Degradation, NodeStatus, STATUS_PATH};
 use picopay_shared::running_config::{CONFIG_PATH, RunningConfig};
 use serde::{Deserialize, Serialize};
-use tokio::time::timeout;
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
 use tokio_postgres::types::{Json, PgLsn};
 use uuid::Uuid;
 
@@ -32,6 +33,10 @@ const PATIENCE: Patience = Patience { connect: Duration::from_secs(2), statement
 const NODE_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long Redis may take to connect, and again to answer. Nodes give it less.
 const REDIS_TIMEOUT: Duration = Duration::from_millis(200);
+/// How long a replica may take to replay what it lacks. A little more than what counts as a problem.
+const CATCH_UP_MAX: Duration = Duration::from_millis(2_100);
+/// How often to look whether it has. It is some milliseconds behind, as a rule.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(10);
 /// More than a node ever says: its slots, one by one, with every field at its longest.
 const NODE_STATUS_BYTES_MAX: usize = 1 << 20;
 
@@ -80,6 +85,9 @@ pub struct ReplicaState {
     pub is_in_recovery: bool,
     /// How far it has replayed.
     pub lsn: Option<PgLsn>,
+    /// After how long it had replayed what the primary had flushed when it was asked; 0 when it had that already. Not more
+    /// than [`CATCH_UP_MAX`] is waited for. Unknown without a primary.
+    pub lag: Option<Duration>,
     /// What it keeps; nothing before the first migration.
     pub ledger: Option<LedgerState>,
 }
@@ -98,8 +106,6 @@ pub struct LedgerState {
     pub others: Vec<OtherSlot>,
     /// Whether a mover has its lock there.
     pub is_mover_at_work: bool,
-    /// The last heartbeat it has; Unix time in milliseconds.
-    pub beat_at_ms: Option<i64>,
 }
 
 /// A slot that is not the shard's own: on its way in, given away, or one that did not come.
@@ -126,7 +132,8 @@ pub struct RedisState {
 /// Asks all parts of `shard` at once.
 pub async fn probe(shard: &Shard, internal_secret: &Secret) -> ShardProbe {
     let client = Client::builder(TokioExecutor::new()).build_http();
-    let replicas = shard.replicas.iter().map(|connection_string| probe_replica(shard, connection_string));
+    let (told, end) = watch::channel(None);
+    let replicas = shard.replicas.iter().map(|text| probe_replica(shard, text, end.clone()));
     let nodes = shard.nodes.iter().map(|url| probe_node(&client, url, internal_secret));
     let redis = async {
         match &shard.redis {
@@ -135,7 +142,7 @@ pub async fn probe(shard: &Shard, internal_secret: &Secret) -> ShardProbe {
         }
     };
     let (primary, replicas, nodes, redis) =
-        tokio::join!(probe_primary(shard), join_all(replicas), join_all(nodes), redis);
+        tokio::join!(probe_primary(shard, told), join_all(replicas), join_all(nodes), redis);
     ShardProbe { primary, replicas, nodes, redis }
 }
 
@@ -144,21 +151,42 @@ pub async fn node(url: &str, internal_secret: &Secret) -> Result<NodeStatus, Str
     probe_node(&Client::builder(TokioExecutor::new()).build_http(), url, internal_secret).await
 }
 
-async fn probe_primary(shard: &Shard) -> Result<PrimaryState, DbError> {
+async fn probe_primary(
+    shard: &Shard,
+    told: watch::Sender<Option<(PgLsn, Instant)>>,
+) -> Result<PrimaryState, DbError> {
     let database = ShardDb::primary_of_anybody(shard, PATIENCE).await?;
+    let asked = Instant::now();
     let row = database.query_one(include_str!("sql/read_primary_state.sql"), &[]).await?;
+    told.send_replace(Some((row.get(1), asked)));
     let ledger = read_ledger_state(&database).await?;
     database.close().await;
     let Json(standbys) = row.get(2);
     Ok(PrimaryState { version: row.get(0), lsn: row.get(1), standbys, ledger })
 }
 
-async fn probe_replica(shard: &Shard, connection_string: &str) -> Result<ReplicaState, DbError> {
+async fn probe_replica(
+    shard: &Shard,
+    connection_string: &str,
+    mut end: watch::Receiver<Option<(PgLsn, Instant)>>,
+) -> Result<ReplicaState, DbError> {
     let database = ShardDb::replica(shard, connection_string, PATIENCE).await?;
-    let row = database.query_one(include_str!("sql/read_replica_state.sql"), &[]).await?;
     let ledger = read_ledger_state(&database).await?;
+    let end = end.wait_for(Option::is_some).await.ok().and_then(|end| *end);
+    let sql = include_str!("sql/read_replica_state.sql");
+    let mut row = database.query_one(sql, &[]).await?;
+    let mut lag = end.map(|_| Duration::ZERO);
+    if let Some((end, asked)) = end {
+        while row.get::<_, Option<PgLsn>>(2).is_some_and(|replayed| replayed < end)
+            && asked.elapsed() < CATCH_UP_MAX
+        {
+            sleep(LOOK_AGAIN_AFTER).await;
+            lag = Some(asked.elapsed());
+            row = database.query_one(sql, &[]).await?;
+        }
+    }
     database.close().await;
-    Ok(ReplicaState { version: row.get(0), is_in_recovery: row.get(1), lsn: row.get(2), ledger })
+    Ok(ReplicaState { version: row.get(0), is_in_recovery: row.get(1), lsn: row.get(2), lag, ledger })
 }
 
 async fn read_ledger_state(database: &ShardDb) -> Result<Option<LedgerState>, DbError> {
@@ -180,8 +208,6 @@ async fn read_ledger_state(database: &ShardDb) -> Result<Option<LedgerState>, Db
         Some(OtherSlot { slot, state: row.get(1), owner: row.get(2), has_rows: row.get(3) })
     });
     let at_work = database.query_one(include_str!("sql/is_mover_at_work.sql"), &[&MOVER_LOCK]).await?;
-    let beat =
-        database.query("SELECT (extract(epoch FROM beat_at) * 1000)::bigint FROM heartbeat", &[]).await?;
     Ok(Some(LedgerState {
         identity,
         schema,
@@ -189,7 +215,6 @@ async fn read_ledger_state(database: &ShardDb) -> Result<Option<LedgerState>, Db
         owned: owned.iter().filter_map(|row| u16::try_from(row.get::<_, i32>(0)).ok()).collect(),
         others: others.collect(),
         is_mover_at_work: at_work.get(0),
-        beat_at_ms: beat.first().map(|row| row.get(0)),
     }))
 }
 

@@ -131,7 +131,8 @@ pub struct ReplicaStatus {
     pub version: Option<String>,
     /// Whether it still follows a primary.
     pub is_in_recovery: Option<bool>,
-    /// How much older its last heartbeat is than the primary's; null when either is unknown.
+    /// How long it took, from when the primary was asked, until it had replayed what the primary had flushed then; 0 when it
+    /// lacked nothing, and not more than a little over 2 s. Null when either does not answer.
     pub lag_ms: Option<u64>,
     /// How much of the primary's log it has not replayed; null when either is unknown.
     pub lag_bytes: Option<u64>,

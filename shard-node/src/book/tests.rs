@@ -1,6 +1,5 @@
 //! The rules: tables for what must hold one by one, and random commands against a model for what must always hold.
 
-use picopay_shared::id::IdSource;
 use picopay_shared::money::Amount;
 use proptest::prelude::*;
 
@@ -51,7 +50,9 @@ fn refund(key: u128, charge_id: TransactionId, amount: Option<&str>) -> Command 
 /// A ledger in memory: what Postgres keeps between batches.
 #[derive(Default)]
 struct Ledger {
-    ids: IdSource,
+    /// What the primary's clock says, in microseconds of Unix time.
+    clock_us: i64,
+    last_stamps: HashMap<UserId, Stamp>,
     users: HashSet<UserId>,
     balances: HashMap<(UserId, Currency), Money>,
     rows: Vec<Recorded>,
@@ -73,13 +74,15 @@ impl Ledger {
         let batch: Vec<Admitted> = commands
             .iter()
             .enumerate()
-            .map(|(position, command)| Admitted { position, command, stamp: self.ids.next_stamp(1_000) })
+            .map(|(position, command)| Admitted { position, command, random: 7 })
             .collect();
         let completed = self.rows.iter().filter(|row| row.transaction.status == Status::Completed);
         let known = Known {
             users: self.users.clone(),
             created: HashSet::new(),
             balances: self.balances.clone(),
+            last_stamps: self.last_stamps.clone(),
+            now: Stamp::at(self.clock_us),
             by_key: self
                 .rows
                 .iter()
@@ -89,11 +92,13 @@ impl Ledger {
             refund_totals: self.refund_totals.clone(),
         };
         let booked = decide(&batch, known);
-        for (user, balance) in &booked.new_balances {
-            assert!(self.balances.insert((*user, balance.currency()), *balance).is_none());
-        }
-        for (user, balance) in &booked.updated_balances {
-            assert!(self.balances.insert((*user, balance.currency()), *balance).is_some());
+        for (rows, is_new) in [(&booked.new_balances, true), (&booked.updated_balances, false)] {
+            for BalanceRow { user_id, balance, last_stamp } in rows {
+                let before = self.balances.insert((*user_id, balance.currency()), *balance);
+                assert_eq!(before.is_none(), is_new);
+                let before = self.last_stamps.insert(*user_id, *last_stamp).unwrap_or_default();
+                assert!(before <= *last_stamp);
+            }
         }
         for total in &booked.refund_totals {
             assert!(total.refunded.amount() <= total.charged.amount());
@@ -267,18 +272,50 @@ fn each_currency_is_a_balance_of_its_own() {
 
 #[test]
 fn the_second_of_two_creations_in_one_batch_finds_the_user_there() {
-    let stamp = IdSource::default().next_stamp(0);
     let commands = [1, 2].map(|key| command(key, Operation::CreateUser { user_id: user(1) }));
     let batch: Vec<Admitted> = commands
         .iter()
         .enumerate()
-        .map(|(position, command)| Admitted { position, command, stamp })
+        .map(|(position, command)| Admitted { position, command, random: 7 })
         .collect();
     let made: HashSet<UserId> = [user(1)].into();
     let known = Known { users: made.clone(), created: made, ..Known::default() };
     let outcomes: Vec<Outcome> =
         decide(&batch, known).outcomes.into_iter().map(|(_, outcome)| outcome).collect();
     assert_eq!(outcomes, [Outcome::UserCreated, Outcome::UserExisted]);
+}
+
+#[test]
+fn ids_of_a_user_rise_in_the_order_of_booking_whatever_the_clock_says() {
+    let (mut ledger, user) = Ledger::with_user(1, usd("100"));
+    for (key, clock_us) in (1..).zip([5_000_000, 5_000_000, 7_000, -1, 5_000_001, 9_000_000, 0]) {
+        ledger.clock_us = clock_us;
+        let batch = [(0, "1"), (1, "1000"), (2, "1")].map(|(n, sum)| charge(key * 10 + n, user, usd(sum)));
+        ledger.run(&batch);
+    }
+    let completed = ledger.rows.iter().filter(|row| row.transaction.status == Status::Completed);
+    let ids: Vec<TransactionId> = completed.map(|row| row.transaction.id).collect();
+    assert_eq!(ids.len(), 1 + 7 * 2);
+    assert!(ids.windows(2).all(|pair| pair[0] < pair[1]), "{ids:?}");
+}
+
+#[test]
+fn an_id_has_the_time_of_the_clock_unless_the_last_one_is_ahead_of_it() {
+    let (mut ledger, one) = Ledger::with_user(1, usd("100"));
+    let other = user(2);
+    ledger.users.insert(other);
+    ledger.last_stamps.insert(one, Stamp::at(600_000_000));
+    ledger.clock_us = 2_000_999;
+    let outcomes = ledger.run(&[
+        charge(1, one, usd("1")),
+        top_up(2, other, usd("1")),
+        charge(3, other, usd("9")),
+        charge(4, one, usd("1000")),
+    ]);
+    let ids: Vec<TransactionId> = outcomes.iter().map(|outcome| decided(outcome).0.id).collect();
+    // One user whose ids lie ahead does not take his neighbours along.
+    assert_eq!(ids.iter().map(|id| id.unix_ms()).collect::<Vec<_>>(), [600_000, 2_000, 2_000, 600_000]);
+    assert!(ids[0] < ids[3] && ids[1] < ids[2], "refusals too");
 }
 
 /// One random wish. Refunds and repeats point at something earlier by its place.

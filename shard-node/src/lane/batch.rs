@@ -11,7 +11,6 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use futures_util::future::{self, FutureExt};
-use jiff::Timestamp;
 use picopay_postgres::{CommitError, describe};
 use picopay_shared::command::{Command, Operation, Outcome, Transaction};
 use picopay_shared::id::TransactionId;
@@ -26,7 +25,7 @@ use crate::book::{self, Admitted, Booked, Known};
 use crate::degradation;
 use crate::floor::Acknowledged;
 use crate::slot_owner::{self, Stopped};
-use crate::store::{self, OwnerRow, ReadError};
+use crate::store::{self, Locked, OwnerRow, ReadError};
 
 /// What a batch does about the keys of its commands before it decides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,11 +110,10 @@ fn admit<'a>(
     owners: &HashMap<Slot, OwnerRow>,
     outcomes: &mut [Outcome],
 ) -> Vec<Admitted<'a>> {
-    let now = Timestamp::now().as_millisecond();
     let mut batch = Vec::with_capacity(commands.len());
     for (position, command) in commands.iter().enumerate() {
         match slot_owner::pass(command.operation.slot(), command.epoch, owners) {
-            Ok(()) => batch.push(Admitted { position, command, stamp: parts.ids.next_stamp(now) }),
+            Ok(()) => batch.push(Admitted { position, command, random: rand::random() }),
             Err(stopped) => {
                 if let Stopped::StateLost { slot, own_epoch, seen_epoch } = &stopped {
                     parts.metrics.state_lost.inc();
@@ -143,10 +141,16 @@ async fn read_under_lock(
     let mut slots: Vec<i16> = commands.iter().map(|command| command.operation.slot().as_i16()).collect();
     slots.sort_unstable();
     slots.dedup();
-    let new_users = sorted_users(commands.iter().filter_map(|command| match &command.operation {
-        Operation::CreateUser { user_id } => Some(*user_id),
-        _ => None,
-    }));
+    let mut new_users: Vec<(UserId, u64)> = commands
+        .iter()
+        .filter_map(|command| match &command.operation {
+            Operation::CreateUser { user_id } => Some((*user_id, command.epoch)),
+            _ => None,
+        })
+        .collect();
+    // Each once, with the lowest epoch that one of its commands has seen: if any may pass, that one may.
+    new_users.sort_unstable_by_key(|(user, epoch)| (user.slot(), *user, *epoch));
+    new_users.dedup_by_key(|(user, _)| *user);
     let refunded_ids: Vec<TransactionId> = commands
         .iter()
         .filter_map(|command| match &command.operation {
@@ -206,14 +210,15 @@ async fn lock_and_read(
             }
         })));
     let looked_up = if keys == Keys::LookedUp { named.as_slice() } else { &[] };
-    let (users, balances, by_key, refund_totals) = future::try_join4(
+    let (locked, (balances, last_stamps), by_key, refund_totals) = future::try_join4(
         store::lock_users(client, sql, &users),
         store::read_balances(client, sql, &users),
         store::read_by_keys(client, sql, looked_up),
         store::read_refund_totals(client, sql, &refunded),
     )
     .await?;
-    Ok(Known { users, balances, by_key, refunded, refund_totals, ..Known::default() })
+    let Locked { users, now } = locked;
+    Ok(Known { users, balances, last_stamps, now, by_key, refunded, refund_totals, ..Known::default() })
 }
 
 /// In the order of keys, each once: the lock order.

@@ -48,6 +48,12 @@ impl StoreError {
         {
             return Self::KeyTaken;
         }
+        // Two ids of a user are equal, one of a refusal, while the clock is behind his last stamp: another try makes others.
+        if *code == SqlState::UNIQUE_VIOLATION
+            && error.as_db_error().and_then(DbError::constraint) == Some(store::ONE_PER_ID)
+        {
+            return Self::Contended(reason);
+        }
         match &code.code()[..2] {
             // Data that the database does not take, or a constraint: some row of the batch is at fault.
             "22" | "23" => Self::Refused(reason),

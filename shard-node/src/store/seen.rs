@@ -9,7 +9,7 @@ use picopay_shared::money::Money;
 use picopay_shared::slot::{Slot, UserId, UserTag};
 use tokio_postgres::Row;
 
-use super::{OwnerRow, RECORDED_COLUMNS, ReadError, money_from, owner_from_row, recorded_from_row};
+use super::{OwnerRow, RECORDED_COLUMNS, ReadError, column, money_from, owner_from_row, recorded_from_row};
 
 /// What a read found, with the owner of its slot, in one snapshot: neither says anything about another moment.
 pub struct Seen<T> {
@@ -29,8 +29,8 @@ pub async fn find_balances(
     let statement = client.prepare_cached(include_str!("../sql/find_balances.sql")).await?;
     let rows = client.query(&statement, &[&user.slot().as_i16(), &user.get()]).await?;
     seen_from_rows(&rows, 2, |row| {
-        let currency: Option<&str> = row.get(0);
-        currency.map(|currency| money_from(row.get(1), currency)).transpose()
+        let currency: Option<&str> = column(row, 0)?;
+        currency.map(|currency| money_from(column(row, 1)?, currency)).transpose()
     })
 }
 
@@ -73,16 +73,16 @@ fn seen_from_rows<T>(
     read: impl Fn(&Row) -> Result<Option<T>, ReadError>,
 ) -> Result<Seen<T>, ReadError> {
     let first = rows.first().ok_or_else(|| ReadError::Corrupt("a read that gives no row".into()))?;
-    let owner = match first.get::<_, Option<&str>>(own + 1) {
+    let owner = match column::<Option<&str>>(first, own + 1)? {
         Some(_) => Some(owner_from_row(first, own + 1)?),
         None => None,
     };
     let found = rows.iter().filter_map(|row| read(row).transpose()).collect::<Result<_, _>>()?;
-    Ok(Seen { owner, user_exists: first.get(own), found })
+    Ok(Seen { owner, user_exists: column(first, own)?, found })
 }
 
 /// `None` for a row of an outer join that found no transaction.
 fn found_from_row(row: &Row) -> Result<Option<Transaction>, ReadError> {
-    let user: Option<i64> = row.get(0);
+    let user: Option<i64> = column(row, 0)?;
     user.map(|_| Ok(recorded_from_row(row)?.transaction)).transpose()
 }

@@ -3,6 +3,8 @@
 mod test_shard;
 
 mod cache;
+mod changed_by_hand;
+mod clocks;
 mod durability;
 mod failover;
 mod fence;
@@ -19,6 +21,7 @@ mod protection;
 mod reads;
 mod recovery_conflict;
 mod reload;
+mod replica_lag;
 mod schema;
 mod sessions;
 mod which_primary;

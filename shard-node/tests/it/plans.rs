@@ -101,13 +101,13 @@ async fn a_read_finds_owner_user_and_rows_by_their_keys() {
 
 /// Each statement with its parameters' types.
 const OF_BATCHES: [(&str, &str); 7] = [
-    (include_str!("../../src/sql/insert_users.sql"), "smallint[], bigint[], integer[]"),
+    (include_str!("../../src/sql/insert_users.sql"), "smallint[], bigint[], integer[], bigint[]"),
     (include_str!("../../src/sql/lock_users.sql"), "smallint[], bigint[]"),
     (include_str!("../../src/sql/read_balances.sql"), "smallint[], bigint[]"),
     (include_str!("../../src/sql/read_by_keys.sql"), "smallint[], bigint[], uuid[]"),
     (include_str!("../../src/sql/read_refunded.sql"), "smallint[], integer[], uuid[]"),
     (include_str!("../../src/sql/read_refund_totals.sql"), "smallint[], bigint[], uuid[]"),
-    (include_str!("../../src/sql/update_balances.sql"), "smallint[], bigint[], text[], numeric[]"),
+    (include_str!("../../src/sql/update_balances.sql"), "smallint[], bigint[], text[], numeric[], bigint[]"),
 ];
 const OF_READS: [(&str, &str); 3] = [
     (include_str!("../../src/sql/find_balances.sql"), "smallint, bigint"),

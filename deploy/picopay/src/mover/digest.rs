@@ -23,7 +23,8 @@ struct Key {
 struct Line {
     count: i64,
     hash: String,
-    money: Decimal,
+    /// `None` when it is no number, or one beyond counting: one of the rows has a `NaN`.
+    money: Option<Decimal>,
 }
 
 /// What the rows come to, by kind, slot and currency.
@@ -36,7 +37,7 @@ impl Digest {
         let rows = database.query(include_str!("../sql/mover/digest_rest.sql"), &[&slots, &bound]).await?;
         let line = |row: &tokio_postgres::Row| {
             let key = Key { rows: row.get(0), slot: row.get(1), currency: row.get(2) };
-            (key, Line { count: row.get(3), hash: row.get(4), money: row.get(5) })
+            (key, Line { count: row.get(3), hash: row.get(4), money: row.try_get(5).ok() })
         };
         Ok(Self(rows.iter().map(line).collect()))
     }
@@ -54,7 +55,7 @@ impl Digest {
     /// Takes in the older transactions of a slot in one currency.
     pub fn add_older(&mut self, slot: i16, currency: String, count: i64, hash: u64, money: Decimal) {
         let key = Key { rows: OLDER.to_owned(), slot, currency };
-        self.0.insert(key, Line { count, hash: hash.to_string(), money });
+        self.0.insert(key, Line { count, hash: hash.to_string(), money: Some(money) });
     }
 
     /// How many rows it is of.
@@ -69,7 +70,10 @@ impl Digest {
         let told = |digest: &Self| {
             digest.0.get(differing).map_or_else(
                 || "no row".to_owned(),
-                |line| format!("{} rows, {} in all, hash {}", line.count, line.money, line.hash),
+                |line| {
+                    let money = line.money.map_or("no number".to_owned(), |money| money.to_string());
+                    format!("{} rows, {money} in all, hash {}", line.count, line.hash)
+                },
             )
         };
         let Key { rows, slot, currency } = differing;
@@ -92,10 +96,16 @@ impl Digest {
     pub fn flaw(older: &Self, rest: &Self) -> Option<String> {
         let mut money = BTreeMap::<(i16, &str), Decimal>::new();
         for (key, line) in older.0.iter().chain(&rest.0) {
-            if matches!(key.rows.as_str(), OLDER | "newer transactions") {
-                *money.entry((key.slot, &key.currency)).or_default() += line.money;
-            } else if key.rows == "balances" {
-                *money.entry((key.slot, &key.currency)).or_default() -= line.money;
+            let Key { rows, slot, currency } = key;
+            let Some(sum) = line.money else {
+                return Some(format!(
+                    "slot {slot}: its {rows} in {currency} come to no number. Nothing was moved; `picopay verify` finds the row"
+                ));
+            };
+            if matches!(rows.as_str(), OLDER | "newer transactions") {
+                *money.entry((*slot, currency)).or_default() += sum;
+            } else if rows == "balances" {
+                *money.entry((*slot, currency)).or_default() -= sum;
             }
         }
         let ((slot, currency), off) = money.into_iter().find(|(_, difference)| !difference.is_zero())?;
@@ -113,7 +123,7 @@ mod tests {
     fn digest(lines: &[(&str, i16, &str, i64, &str, i64)]) -> Digest {
         let line = |&(rows, slot, currency, count, hash, money): &(&str, i16, &str, i64, &str, i64)| {
             let key = Key { rows: rows.to_owned(), slot, currency: currency.to_owned() };
-            (key, Line { count, hash: hash.to_owned(), money: money.into() })
+            (key, Line { count, hash: hash.to_owned(), money: Some(money.into()) })
         };
         Digest(lines.iter().map(line).collect())
     }
@@ -170,6 +180,9 @@ mod tests {
         };
         assert_eq!(Digest::flaw(&older, &rest(50)), None);
         assert!(Digest::flaw(&older, &rest(49)).unwrap().contains("differ by 1"));
+        let mut odd = rest(50);
+        odd.0.values_mut().next().unwrap().money = None;
+        assert!(Digest::flaw(&older, &odd).unwrap().contains("no number"));
         assert_eq!(older.rows() + rest(50).rows(), 3 + 6);
     }
 }

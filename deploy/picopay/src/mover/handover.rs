@@ -20,9 +20,10 @@ use super::step::{Step, Watcher};
 use super::tally::Tally;
 use super::{Figures, Limits, MoveError};
 
-/// Transactions younger than this are left for the pause. An id is made under the fence, at most a flight of statements
-/// (1.5 s) before its COMMIT, by the clock of a node; the rest is room for that clock to differ from the primary's. One
-/// that differs by more is found out before anything changes hands.
+/// Transactions younger than this, by the source primary's clock, are left for the pause. An id is made under the fence, at
+/// most a flight of statements (1.5 s) before its COMMIT, by that same clock or ahead of it: then it stays in the tail until
+/// the clock has come there. The rest is room for a clock that is set back while the copy runs. If it is set back by more,
+/// that is found out before anything changes hands.
 const TAIL: Duration = Duration::from_secs(5);
 
 /// Users younger than this are looked for once more in the pause. One who is made has the time of the beginning, and its
@@ -268,8 +269,8 @@ impl Handover<'_> {
         match older.recount(source_now) {
             Some((slot, late @ 1..)) => {
                 return Err(Stop::Late(format!(
-                    "slot {slot}: {late} transactions came with an id that was older than it should be: is the clock of a \
-                     node behind that of its primary?"
+                    "slot {slot}: {late} transactions came with an id that was older than it should be: was the clock of the \
+                     source's primary set back?"
                 )));
             }
             Some((slot, gone)) => {

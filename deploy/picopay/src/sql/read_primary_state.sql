@@ -1,7 +1,7 @@
 -- What a primary says of itself and of its standbys. All but the name of a standby is NULL for a user who is
 -- not a member of pg_monitor.
 SELECT current_setting('server_version'),
-       pg_current_wal_lsn(),
+       pg_current_wal_flush_lsn(),
        coalesce((
            SELECT json_agg(json_build_object(
                       'name', application_name,

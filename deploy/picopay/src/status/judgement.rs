@@ -207,11 +207,10 @@ fn judge_replica(
             shard.name
         ));
     }
-    let beat = |ledger: &Option<LedgerState>| ledger.as_ref().and_then(|ledger| ledger.beat_at_ms);
-    // Both heartbeats were stamped by one clock, the primary's, so their difference is true on any machine.
-    let lag_ms = primary
-        .and_then(|primary| Some(beat(&primary.ledger)? - beat(&state.ledger)?))
-        .map(|lag| u64::try_from(lag).unwrap_or(0));
+    let lag_ms = state
+        .lag
+        .filter(|_| state.is_in_recovery)
+        .map(|lag| u64::try_from(lag.as_millis()).unwrap_or(u64::MAX));
     let lag_bytes = primary
         .and_then(|primary| Some(u64::from(primary.lsn).saturating_sub(u64::from(state.lsn?))))
         .filter(|_| state.is_in_recovery);

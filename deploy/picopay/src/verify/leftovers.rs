@@ -16,8 +16,9 @@ use super::findings::{Finding, Findings, key};
 use super::snapshot::Snapshot;
 use crate::slot_runs::SlotRuns;
 
-/// How far the clocks of a node and of its primary may be apart, in seconds. Rows younger than the release less this are
-/// looked for at the new owner; where the new owner cannot be asked, those younger than the release plus this are wrong.
+/// By how much a primary's clock may have been set back between a write and the release, in seconds: both times are its own.
+/// Rows younger than the release less this are looked for at the new owner; where the new owner cannot be asked, those
+/// younger than the release plus this are wrong. (A user whose ids lie ahead of the clock would be taken for one of them then.)
 const CLOCK_DIFFERENCE_MAX_S: f64 = 10.0;
 
 /// What is left in one shard of slots that are not its own, of one state.

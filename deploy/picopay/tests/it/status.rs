@@ -19,7 +19,7 @@ async fn status(file: &Path) -> Said {
     run(picopay(file, ["status", "--output", "json"])).await
 }
 
-/// Waits until all is well: after a start the first heartbeats are on their way.
+/// Waits until all is well: after a start nodes are on their way.
 async fn all_well(file: &Path) -> Value {
     let started = Instant::now();
     loop {
@@ -60,7 +60,8 @@ async fn what_is_down_is_named_and_the_rest_is_shown() {
     assert_eq!(shard["primary"]["standbys"][0]["sync_state"], "sync");
     assert_eq!(shard["nodes"][0]["is_ready"], true);
     assert_eq!(shard["redis"]["is_up"], true);
-    assert!(shard["replicas"][0]["lag_ms"].as_u64().unwrap() <= 2_000);
+    // Read once more, since a first look may meet the last row of the start on its way.
+    assert!(shard["replicas"][0]["lag_ms"].as_u64().unwrap() <= 1_000);
     assert!(shard["replicas"][0]["lag_bytes"].is_u64());
     let table = run(picopay(&file, ["status"])).await.success();
     assert!(table.out.contains("All is well.") && !table.out.contains('\u{1b}'), "{}", table.out);

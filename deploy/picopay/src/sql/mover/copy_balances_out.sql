@@ -1,4 +1,4 @@
 COPY (
-    SELECT slot, user_id, currency, balance FROM balances
+    SELECT slot, user_id, currency, balance, last_stamp FROM balances
     WHERE slot = ANY (current_setting('picopay.slots')::smallint[])
 ) TO STDOUT (FORMAT binary)

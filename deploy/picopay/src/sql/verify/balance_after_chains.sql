@@ -1,6 +1,6 @@
 -- Every transaction leads from the balance that one other left to its own `balance_after`, from zero to the last
--- balance. In which order is not asked: ids of nodes on two machines follow two clocks, so the order of ids may
--- differ from the order of booking, and a check of that order would raise false alarms.
+-- balance. In which order is not asked: before a user's balance kept the stamp of his last id, ids followed the clocks of
+-- nodes, so the order of old ids may differ from the order of booking, and a check of that order would raise false alarms.
 --
 -- Without an order it stays true that the balances before and the balances after are the same collection, but
 -- for the zero at the start and the balance at the end. Sums of 64-bit hashes compare the two collections in one pass:
