@@ -48,11 +48,13 @@ check:
 bins:
 	cargo build --locked --workspace --bins
 
-# A cluster of its own; the same seed breaks it in the same way. make chaos ARGS=--broken=skip-key-check shows that it can
+# A cluster of its own; the same seed breaks it in the same way. ARGS="--faults node_frozen,redis_forged --nodes 2 --servers odd"
+# chooses what the seed would. make chaos ARGS=--broken=skip-key-check shows that it can
 # fail: a node that breaks that promise is built for it, under a name that nothing else starts.
 MINUTES ?= 8
 
 chaos: bench-bins
+	@deploy/german.sh
 	@$(if $(findstring --broken,$(ARGS)),$(BUILD_BROKEN))
 	@exec $(BIN)/picopay-loadtest chaos $(if $(SEED),--seed $(SEED)) --minutes $(MINUTES) $(ARGS)
 

@@ -415,7 +415,7 @@ fn drop_stale_lock(data: &Path) -> Result<(), LocalError> {
     if is_ours { Ok(()) } else { remove(&lock) }
 }
 
-fn command_line(pid: u32) -> Option<String> {
+pub(crate) fn command_line(pid: u32) -> Option<String> {
     if let Ok(bytes) = fs::read(format!("/proc/{pid}/cmdline")) {
         return Some(String::from_utf8_lossy(&bytes).into_owned());
     }

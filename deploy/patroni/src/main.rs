@@ -22,8 +22,9 @@ struct Cli {
 enum Command {
     /// Start it, say where everything is, and end it on Ctrl-C.
     Up(Setup),
-    /// Kill its primary under load, again and again, and prove that no acknowledged charge was lost or doubled. The last line
-    /// of the output is JSON. Exit code 1 when a charge was lost or doubled, or a gap was too long.
+    /// Kill its primary under load, again and again, the agent alone and agent and server together in turn, and prove that no
+    /// acknowledged charge was lost or doubled. The last line of the output is JSON. Exit code 1 when a charge was lost or
+    /// doubled, a balance came from a primary that was replaced, or a gap was too long.
     Drill {
         #[command(flatten)]
         setup: Setup,

@@ -14,7 +14,7 @@ use crate::findings::{Finding, Findings, Promise};
 
 /// After users are served again, what was on its way through the gateway may still come to a bad end: its own deadline
 /// for a shard's call (2 s) and some for a busy machine.
-const AFTERMATH: Duration = Duration::from_secs(3);
+pub const AFTERMATH: Duration = Duration::from_secs(3);
 
 /// How an attempt failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
