@@ -19,7 +19,7 @@ help:
 	@echo 'make test    format, lints, documentation, every test'
 	@echo 'make chaos   break a cluster under load for eight minutes and check every promise; SEED=7 MINUTES=2 to choose'
 	@echo 'make grow    add a shard under load, move slots there, empty another, and check every promise; SEED=7 to choose'
-	@echo 'make patroni kill the primary of a shard under Patroni three times, under load; installs Patroni and etcd first'
+	@echo 'make patroni kill the primary of a shard under Patroni, or its agent alone, three times, under load; installs Patroni and etcd first'
 	@echo 'make smoke   a handful of requests to the cluster of "make up", each checked'
 	@echo 'make bench   measure it on this machine, in five minutes: target/bench/report.html (make bench-full: a quarter of an hour)'
 	@echo 'make bench-pure  only what needs no cluster: parse, decide, format, hash'

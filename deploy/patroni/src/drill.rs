@@ -25,9 +25,9 @@ const RESUMED: usize = 100;
 const GAP_MAX: Duration = Duration::from_mins(1);
 
 /// What dies.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
-enum Victim {
+pub enum Victim {
     /// Patroni's agent. Its lease runs out, and somebody else is promoted while its PostgreSQL still takes writes.
     AgentAlone,
     /// Agent and PostgreSQL, at the same moment.
@@ -81,8 +81,8 @@ struct Summary {
     proof: Proof,
 }
 
-/// Kills the primary `kills` times; whether every promise was kept.
-pub async fn run(shard: PatroniShard, kills: usize) -> anyhow::Result<bool> {
+/// Kills the primary `kills` times, always in one way or in both in turn; whether every promise was kept.
+pub async fn run(shard: PatroniShard, kills: usize, only: Option<Victim>) -> anyhow::Result<bool> {
     ensure!(kills > 0, "a drill kills at least once");
     let outside = tempfile::tempdir()?;
     let acks_file = outside.path().join("acks.jsonl");
@@ -92,7 +92,7 @@ pub async fn run(shard: PatroniShard, kills: usize) -> anyhow::Result<bool> {
     let (mut gaps, mut rejoined, mut victims) = (Vec::new(), Vec::new(), Vec::new());
     for number in 1..=kills {
         tokio::time::sleep(BEFORE_KILL).await;
-        let victim = Victim::of(number);
+        let victim = only.unwrap_or(Victim::of(number));
         let doing = || format!("kill {number}, {}", victim.words());
         let (gap, back) = kill_once(&shard, &charges, victim).await.with_context(doing)?;
         eprintln!(

@@ -8,6 +8,8 @@ use picopay_local::{ApiKey, ClusterSpec, Data, PatroniSettings, PatroniShard};
 
 mod charges;
 mod drill;
+use drill::Victim;
+
 mod proof;
 
 /// A shard under Patroni on this machine, to look at or to kill.
@@ -31,6 +33,9 @@ enum Command {
         /// How often the primary is killed.
         #[arg(long, default_value_t = 3)]
         kills: usize,
+        /// Kill always this, and not both in turn.
+        #[arg(long)]
+        only: Option<Victim>,
     },
 }
 
@@ -63,7 +68,7 @@ impl Setup {
 async fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Up(setup) => up(&setup).await.map(|()| true),
-        Command::Drill { setup, kills } => drill(&setup, kills).await,
+        Command::Drill { setup, kills, only } => drill(&setup, kills, only).await,
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
@@ -75,8 +80,8 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn drill(setup: &Setup, kills: usize) -> anyhow::Result<bool> {
-    drill::run(setup.start().await?, kills).await
+async fn drill(setup: &Setup, kills: usize, only: Option<Victim>) -> anyhow::Result<bool> {
+    drill::run(setup.start().await?, kills, only).await
 }
 
 async fn up(setup: &Setup) -> anyhow::Result<()> {
