@@ -18,7 +18,7 @@ const STEP: &str = "10 minutes";
 
 /// After that long a replica that lacks something is passed over: its bound (`max_replica_lag`, 2 s) and two more beats
 /// (0.5 s), and some for a machine that is busy.
-const STALE_AFTER: Duration = Duration::from_millis(4_000);
+const STALE_AFTER: Duration = Duration::from_secs(4);
 
 /// A beat comes twice a second.
 const BEAT_WAIT: Duration = Duration::from_secs(20);
