@@ -78,11 +78,13 @@ pub enum Kind {
     RedisForged,
     /// The primary's clock steps, ahead or back, while a replica replays nothing.
     HeartbeatStepped,
+    /// The clock of the last node is ten minutes ahead or behind.
+    NodeClockOff,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::GatewayKilled,
         Self::NodeKilled,
         Self::NodeFrozen,
@@ -109,6 +111,7 @@ impl Kind {
         Self::PromotedBesidePrimary,
         Self::RedisForged,
         Self::HeartbeatStepped,
+        Self::NodeClockOff,
     ];
 
     /// Its name in a summary.
@@ -145,6 +148,7 @@ impl Kind {
             Self::PromotedBesidePrimary => "standby promoted, primary lives on",
             Self::RedisForged => "redis forged",
             Self::HeartbeatStepped => "primary's clock stepped, replay paused",
+            Self::NodeClockOff => "node's clock ten minutes off",
         }
     }
 
@@ -178,6 +182,8 @@ impl Kind {
         match self {
             // As long as users may feel it, what was on its way then, and some seconds in which nobody may.
             Self::FirstNodeFrozen | Self::FirstNodeCutOff => Duration::from_secs(12),
+            // Long enough for many charges to be booked by it.
+            Self::NodeClockOff => Duration::from_secs(3),
             // A gate that was closed over the lost standby looks again within a second, and could open.
             Self::CommitWaitCancelled | Self::StandbyNamesEmptied | Self::PromotedBesidePrimary => {
                 Duration::from_secs(3)
@@ -227,6 +233,8 @@ impl Kind {
             | Self::StandbyNamesEmptied
             | Self::PromotedBesidePrimary
             | Self::HeartbeatStepped
+            // It is started anew for that, twice.
+            | Self::NodeClockOff
             | Self::NodeKilled
             | Self::NodeFrozen
             | Self::ReplicaFrozen

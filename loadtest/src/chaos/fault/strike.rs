@@ -17,6 +17,9 @@ const SLOW_BY: Duration = Duration::from_millis(150);
 /// Between two resets of a wire: new connections are made, used, and cut in the middle of a batch.
 const RESET_EVERY: Duration = Duration::from_millis(150);
 
+/// By how much a node's clock is off: far more than any clock that anybody looks after.
+const CLOCK_OFF_S: i64 = 600;
+
 /// Between two forgeries of all that Redis holds: a new answer is there for as long as it takes a client to ask again.
 const FORGE_EVERY: Duration = Duration::from_millis(100);
 
@@ -73,6 +76,7 @@ impl Fault {
             Kind::StandbyNamesEmptied => standby_wait::empty_names(self, cluster, healing).await,
             Kind::PromotedBesidePrimary => self.promote_beside(cluster, healing).await,
             Kind::RedisForged => self.forge(cluster, scene.seed, healing).await,
+            Kind::NodeClockOff => self.set_clock_off(cluster, healing).await,
             Kind::HeartbeatStepped => heartbeat::step(self, scene, healing).await,
         }
     }
@@ -102,6 +106,24 @@ impl Fault {
         tokio::time::sleep(self.hold).await;
         healing();
         cluster.replace_old_primary(shard).await.context("the old primary cannot be replaced")
+    }
+
+    /// Of two nodes the second, so that users meet both clocks.
+    async fn set_clock_off(self, cluster: &LocalCluster, healing: impl FnOnce()) -> anyhow::Result<()> {
+        let shard = cluster.shard(self.shard);
+        let number = shard.named_node_count() - 1;
+        let node = shard.node(number);
+        let seconds = if self.times_before.is_multiple_of(2) { CLOCK_OFF_S } else { -CLOCK_OFF_S };
+        let doing = || format!("{} cannot be started with another clock", node.name());
+        let toml = format!("[testing]\nclock_offset_seconds = {seconds}\n");
+        cluster.configure_node(shard, number, &toml)?;
+        node.kill().await.with_context(doing)?;
+        node.start().await.with_context(doing)?;
+        tokio::time::sleep(self.hold).await;
+        healing();
+        cluster.configure_node(shard, number, "")?;
+        node.kill().await.with_context(doing)?;
+        node.start().await.with_context(doing)
     }
 
     async fn forge(self, cluster: &LocalCluster, seed: u64, healing: impl FnOnce()) -> anyhow::Result<()> {
