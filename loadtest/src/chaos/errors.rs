@@ -142,6 +142,14 @@ impl Errors {
         self.lock().windows.iter().filter(|window| window.cause == Cause::Stall).count()
     }
 
+    /// Whether the machine itself stood still since then.
+    pub fn has_stalled_since(&self, moment: Duration) -> bool {
+        let is_stall = |window: &Window| {
+            window.cause == Cause::Stall && window.until.is_none_or(|until| until >= moment)
+        };
+        self.lock().windows.iter().any(is_stall)
+    }
+
     /// Finds those for which nothing accounts.
     pub fn judge(&self, findings: &Findings) {
         let seen = self.lock();

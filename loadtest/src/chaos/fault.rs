@@ -78,7 +78,7 @@ pub enum Kind {
     RedisForged,
     /// The primary's clock steps, ahead or back, while a replica replays nothing.
     HeartbeatStepped,
-    /// The clock of the last node is ten minutes ahead or behind.
+    /// The clock of the first node is ten minutes ahead or behind.
     NodeClockOff,
 }
 
