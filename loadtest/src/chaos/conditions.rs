@@ -83,9 +83,12 @@ impl Conditions {
     pub fn apply(&self, spec: ClusterSpec) -> ClusterSpec {
         let spec = spec
             .with_nodes_per_shard(self.nodes_per_shard)
-            .with_server_setting("lc_messages", self.lc_messages)
-            // The first place of an odd search path.
-            .with_founding_sql("CREATE SCHEMA odd AUTHORIZATION picopay");
+            .with_server_setting("lc_messages", self.lc_messages);
+        if self.role_settings.is_empty() {
+            return spec;
+        }
+        // The first place of an odd search path.
+        let spec = spec.with_founding_sql("CREATE SCHEMA odd AUTHORIZATION picopay");
         self.role_settings.iter().fold(spec, |spec, (name, value)| spec.with_role_setting(name, value))
     }
 
