@@ -19,7 +19,7 @@ help:
 	@echo 'make test    format, lints, documentation, every test'
 	@echo 'make chaos   break a cluster under load for eight minutes and check every promise; SEED=7 MINUTES=2 to choose'
 	@echo 'make grow    add a shard under load, move slots there, empty another, and check every promise; SEED=7 to choose'
-	@echo 'make patroni kill the primary of a shard under Patroni three times, under load; installs Patroni and etcd first'
+	@echo 'make patroni kill the primary of a shard under Patroni, or its agent alone, three times, under load; installs Patroni and etcd first'
 	@echo 'make smoke   a handful of requests to the cluster of "make up", each checked'
 	@echo 'make bench   measure it on this machine, in five minutes: target/bench/report.html (make bench-full: a quarter of an hour)'
 	@echo 'make bench-pure  only what needs no cluster: parse, decide, format, hash'
@@ -48,11 +48,13 @@ check:
 bins:
 	cargo build --locked --workspace --bins
 
-# A cluster of its own; the same seed breaks it in the same way. make chaos ARGS=--broken=skip-key-check shows that it can
+# A cluster of its own; the same seed breaks it in the same way. ARGS="--faults node_frozen,redis_forged --nodes 2 --servers odd"
+# chooses what the seed would. make chaos ARGS=--broken=skip-key-check shows that it can
 # fail: a node that breaks that promise is built for it, under a name that nothing else starts.
 MINUTES ?= 8
 
 chaos: bench-bins
+	@deploy/german.sh
 	@$(if $(findstring --broken,$(ARGS)),$(BUILD_BROKEN))
 	@exec $(BIN)/picopay-loadtest chaos $(if $(SEED),--seed $(SEED)) --minutes $(MINUTES) $(ARGS)
 

@@ -10,18 +10,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail};
 use futures_util::StreamExt as _;
 use futures_util::stream;
 use picopay_local::{ClusterSpec, LocalCluster};
 use picopay_shared::money::Currency;
-use picopay_shared::slot::UserId;
 
 use crate::acks::AckFile;
 use crate::findings::{Finding, Findings, Promise};
 use crate::run::Stop;
 use crate::shard_map::ShardMap;
-use crate::write::{KeySource, Wish, Write};
+use crate::write::Write;
 
 pub(crate) mod audit;
 use audit::Audit;
@@ -32,19 +31,26 @@ use client::{Attempt, Client};
 mod clock;
 use clock::Clock;
 
+mod conditions;
+pub use conditions::{Conditions, Servers};
+
 mod crowd;
-use crowd::{Crowd, USERS};
+use crowd::Crowd;
 
 mod errors;
 use errors::{Cause, Errors};
 
 mod fault;
-use fault::{Fault, Schedule};
+pub use fault::Kind;
+use fault::{Fault, Scene, Schedule};
 
 mod ledger;
 use ledger::{Asking, Entry, Ledger};
 
 mod log_lines;
+
+mod probe;
+use probe::Probe;
 
 mod stalls;
 
@@ -69,9 +75,6 @@ const CALM_MAX: Duration = Duration::from_millis(2_500);
 /// How long users may wait after a fault was healed. The longest that is expected is a breaker's longest pause (10 s)
 /// behind a crash recovery; beyond this something hangs.
 const RECOVERY_MAX: Duration = Duration::from_mins(1);
-
-/// Between two looks whether users are served.
-const RECOVERY_POLL: Duration = Duration::from_millis(25);
 
 /// Keys asked at once at the end.
 const ASKED_AT_ONCE: usize = 32;
@@ -109,17 +112,24 @@ pub struct Chaos {
     pub out: PathBuf,
     /// What to break on purpose.
     pub broken: Option<Broken>,
+    /// The kinds of faults that may strike; none means all that are possible.
+    pub faults: Vec<Kind>,
+    /// Node processes of each shard, if the seed is not to choose.
+    pub nodes: Option<usize>,
+    /// What servers, if the seed is not to choose.
+    pub servers: Option<Servers>,
 }
 
 /// A cluster under load, and everything that is known of it from outside.
 struct Arena {
     cluster: LocalCluster,
     client: Client,
-    /// A user of each shard, to see whether it is served.
-    probed: Vec<UserId>,
-    probe_keys: KeySource,
+    probe: Probe,
+    seed: u64,
     struck: BTreeMap<String, u64>,
     recoveries: Vec<Duration>,
+    /// The longest wait of users after each kind of fault.
+    waits: BTreeMap<String, Duration>,
 }
 
 impl Chaos {
@@ -129,10 +139,14 @@ impl Chaos {
     /// When something is missing on this machine or a fault could not be brought about. Broken promises are in the summary.
     pub async fn run(&self, stop: &Stop) -> anyhow::Result<Summary> {
         let acks_path = self.out.join("acks.jsonl");
+        let conditions = Conditions::of(self.seed, self.nodes, self.servers);
+        let kinds = self.kinds(&conditions)?;
+        eprintln!("seed {}: {}", self.seed, conditions.words());
         self.clear_out(&acks_path)?;
         let (clock, findings, errors) = (Clock::start(), Findings::default(), Arc::new(Errors::default()));
         let acks = AckFile::open(&acks_path)?;
-        let cluster = LocalCluster::start(self.spec()).await.context("no cluster on this machine")?;
+        let cluster =
+            LocalCluster::start(self.spec(&conditions)).await.context("no cluster on this machine")?;
         let ledger = Ledger::new(acks.sinks().sink(), Currency::parse("USD")?, findings.clone(), clock);
         let client = Client {
             gateway: cluster.gateway_url(),
@@ -146,11 +160,11 @@ impl Chaos {
         let mut arena = Arena::new(cluster, client, self.seed).await?;
         // A busy machine may take a while to start a cluster, which is no reason to break it less.
         let storm_ends = clock.now() + self.time.mul_f64(1.0 - END_SHARE);
-        eprintln!("seed {}: faults until {:.0} s, then the checks", self.seed, storm_ends.as_secs_f64());
+        eprintln!("faults until {:.0} s, then the checks", storm_ends.as_secs_f64());
 
         let watch = stalls::Watch::start(Arc::clone(&errors), clock)?;
         let crowd = Crowd::start(&arena.client, self.seed);
-        arena.storm(self.schedule(), storm_ends, stop).await?;
+        arena.storm(self.schedule(&kinds), storm_ends, stop).await?;
         crowd.finish().await?;
         drop(watch);
 
@@ -165,6 +179,7 @@ impl Chaos {
             seed: self.seed,
             holds: findings.shown().is_empty(),
             broken: self.broken.map(Broken::name),
+            conditions,
             acknowledged,
             refused: count(&entries, |entry| entry.told.as_ref().is_some_and(|told| told.status != 200)),
             unknown: count(&entries, |entry| entry.was_unknown),
@@ -172,6 +187,7 @@ impl Chaos {
             promises: summary::counts(&findings),
             faults: arena.struck,
             recovery_ms: Recovery::of(arena.recoveries),
+            waits_ms: arena.waits.into_iter().map(|(kind, wait)| (kind, wait.as_millis())).collect(),
             errors: errors.by_name(),
             stalls: errors.stalls(),
             asked_again,
@@ -184,8 +200,19 @@ impl Chaos {
         Ok(summary)
     }
 
-    fn spec(&self) -> ClusterSpec {
-        let spec = ClusterSpec::default().with_shards(SHARDS).with_proxies();
+    /// The kinds of faults that strike.
+    fn kinds(&self, conditions: &Conditions) -> anyhow::Result<Vec<Kind>> {
+        let chosen = if self.faults.is_empty() { &Kind::ALL[..] } else { &self.faults };
+        let (possible, impossible): (Vec<Kind>, Vec<Kind>) =
+            chosen.iter().copied().partition(|kind| kind.is_possible(conditions));
+        if let Some(kind) = impossible.first().filter(|_| !self.faults.is_empty()) {
+            bail!("{} strikes a shard of two nodes: --nodes 2", kind.name());
+        }
+        Ok(possible)
+    }
+
+    fn spec(&self, conditions: &Conditions) -> ClusterSpec {
+        let spec = conditions.apply(ClusterSpec::default().with_shards(SHARDS).with_proxies());
         match self.broken {
             None => spec,
             Some(broken) => spec
@@ -194,10 +221,10 @@ impl Chaos {
         }
     }
 
-    fn schedule(&self) -> Schedule {
+    fn schedule(&self, kinds: &[Kind]) -> Schedule {
         let hold_max = HOLD_MAX.min(self.time / HOLDS_IN_A_RUN);
         let calm_max = CALM_MAX.mul_f64(hold_max.div_duration_f64(HOLD_MAX));
-        Schedule::new(self.seed, SHARDS, hold_max, calm_max)
+        Schedule::new(self.seed, SHARDS, kinds, hold_max, calm_max)
     }
 
     /// What an earlier run left would be taken for this one's.
@@ -244,16 +271,9 @@ impl Chaos {
 
 impl Arena {
     async fn new(cluster: LocalCluster, client: Client, seed: u64) -> anyhow::Result<Self> {
-        let mut probed = vec![None; SHARDS];
-        for id in 1..=USERS {
-            let user = UserId::try_from(id)?;
-            ensure!(client.make_user(user).await, "user {user} cannot be made");
-            probed[client.shards.index_of(user.slot())].get_or_insert(user);
-        }
-        let probed = probed.into_iter().collect::<Option<Vec<_>>>().context("a shard has no user")?;
-        // Clients are numbered from 1.
-        let probe_keys = KeySource::new(seed, 0);
-        Ok(Self { cluster, client, probed, probe_keys, struck: BTreeMap::new(), recoveries: Vec::new() })
+        let probe = Probe::make(client.clone(), SHARDS, seed).await?;
+        let (struck, waits) = (BTreeMap::new(), BTreeMap::new());
+        Ok(Self { cluster, client, probe, seed, struck, recoveries: Vec::new(), waits })
     }
 
     /// One fault after another.
@@ -269,50 +289,51 @@ impl Arena {
     }
 
     async fn suffer(&mut self, fault: Fault) -> anyhow::Result<()> {
-        let Self { cluster, client, .. } = &*self;
-        let (clock, errors) = (client.clock, &client.errors);
-        let from = clock.now();
-        let window = errors.open_window(Cause::Fault(fault.kind, fault.shard), from);
+        let (clock, errors) = (self.client.clock, Arc::clone(&self.client.errors));
+        let (cause, from) = (Cause::Fault(fault.kind, fault.shard), clock.now());
+        let window = errors.open_window(cause, from);
+        if let Some(felt) = fault.kind.felt_at_most() {
+            errors.close_window(window, from + felt);
+        }
         let mut healed = from;
-        fault.strike(cluster, || healed = clock.now()).await?;
-        let recovered = self.wait_until_served(healed).await;
-        let recovery = self.client.clock.now().saturating_sub(healed);
+        let Self { cluster, probe, seed, .. } = self;
+        let mut scene = Scene { cluster, probe, seed: *seed, waited_during: None };
+        fault.strike(&mut scene, || healed = clock.now()).await?;
+        let waited_during = scene.waited_during;
+        let recovered = self.probe.wait_until_all_are_served(RECOVERY_MAX).await;
+        let now = clock.now();
+        if fault.kind.felt_at_most().is_some() {
+            // To heal may be felt too.
+            let window = errors.open_window(cause, healed);
+            errors.close_window(window, now);
+        } else {
+            errors.close_window(window, now);
+        }
+        let recovery = now.saturating_sub(healed);
         if recovered.is_none() {
             let text = format!("users are not served {} s after: {}", recovery.as_secs(), fault.words());
-            let at = Some(self.client.clock.now());
-            self.client.findings.add(Finding { promise: Promise::Recovered, text, at, words: Vec::new() });
+            let finding = Finding { promise: Promise::Recovered, text, at: Some(now), words: Vec::new() };
+            self.client.findings.add(finding);
         }
-        self.client.errors.close_window(window, self.client.clock.now());
+        let wait = waited_during.unwrap_or(recovery);
+        self.tell(fault, from, healed, wait);
         *self.struck.entry(fault.kind.name()).or_default() += 1;
         self.recoveries.push(recovery);
-        eprintln!(
-            "{:>5.1} s  {:<40} {:>4.1} s, served again after {:>5} ms; {} acknowledged",
-            from.as_secs_f64(),
-            fault.words(),
-            healed.saturating_sub(from).as_secs_f64(),
-            recovery.as_millis(),
-            self.client.ledger.acknowledged(),
-        );
+        let longest = self.waits.entry(fault.kind.name()).or_default();
+        *longest = wait.max(*longest);
         Ok(())
     }
 
-    /// Until a write and a read of each shard were answered; nothing when that takes too long.
-    async fn wait_until_served(&mut self, healed: Duration) -> Option<()> {
-        for user in self.probed.clone() {
-            let write = Write { wish: Wish::TopUp, user, minor_units: 1, key: self.probe_keys.next_key() };
-            loop {
-                let is_served = self.client.write(&write, Asking::UnderFaults).await == Attempt::Decided
-                    && self.client.read_balance(user).await;
-                if is_served {
-                    break;
-                }
-                if self.client.clock.now().saturating_sub(healed) > RECOVERY_MAX {
-                    return None;
-                }
-                tokio::time::sleep(RECOVERY_POLL).await;
-            }
-        }
-        Some(())
+    fn tell(&self, fault: Fault, from: Duration, healed: Duration, wait: Duration) {
+        let since = if fault.kind.felt_at_most().is_some() { "meanwhile" } else { "again" };
+        eprintln!(
+            "{:>5.1} s  {:<52} {:>4.1} s, served {since} after {:>5} ms; {} acknowledged",
+            from.as_secs_f64(),
+            fault.words(),
+            healed.saturating_sub(from).as_secs_f64(),
+            wait.as_millis(),
+            self.client.ledger.acknowledged(),
+        );
     }
 
     /// Asks every key once more, those without an answer until they have one. The cache is emptied before, so that what
@@ -350,6 +371,7 @@ impl Arena {
         let audit = Audit::read(&self.cluster, ledger.currency(), findings.clone()).await?;
         audit.compare(entries);
         audit.compare_histories(&self.client).await?;
+        audit.compare_times(&self.cluster).await?;
         audit::verify(&self.cluster, acks, acknowledged, findings).await
     }
 

@@ -30,6 +30,8 @@ pub enum Promise {
     BooksAddUp,
     /// History by pages is the history in the database.
     SameHistory,
+    /// A transaction is dated when it was booked.
+    WrongTimes,
     /// A client saw no error that the contract does not allow for what was broken just then.
     AllowedErrors,
     /// What was healed serves again.
@@ -38,7 +40,7 @@ pub enum Promise {
 
 impl Promise {
     /// All, with what a reader of a summary sees.
-    pub const ALL: [(Self, &'static str); 11] = [
+    pub const ALL: [(Self, &'static str); 12] = [
         (Self::NothingLost, "lost"),
         (Self::NothingDoubled, "doubled"),
         (Self::EqualReplays, "unequal_replays"),
@@ -48,6 +50,7 @@ impl Promise {
         (Self::Verified, "verify_failures"),
         (Self::BooksAddUp, "books_off"),
         (Self::SameHistory, "wrong_histories"),
+        (Self::WrongTimes, "wrong_times"),
         (Self::AllowedErrors, "forbidden_errors"),
         (Self::Recovered, "not_recovered"),
     ];

@@ -303,8 +303,10 @@ impl Process {
 
     pub(crate) fn ended(&self, status: ExitStatus) -> LocalError {
         let (name, log) = (self.name().to_owned(), self.log_tail(SHOWN_LINES));
-        // In the words of PostgreSQL, of Redis and of the standard library.
-        if log.to_lowercase().contains("address already in use") {
+        // In the words of PostgreSQL, of Redis and of the standard library; and of a PostgreSQL that speaks German.
+        let lower = log.to_lowercase();
+        let words = ["address already in use", "adresse wird bereits verwendet"];
+        if words.iter().any(|words| lower.contains(words)) {
             return LocalError::PortTaken { name };
         }
         LocalError::Ended { name, status, log }
@@ -427,7 +429,17 @@ pub(crate) fn is_alive(pid: u32) -> bool {
     }
 }
 
-fn children_of(parent: u32) -> Vec<u32> {
+/// SIGKILL of one process that is no child of this one, and waits until it is gone.
+pub(crate) async fn kill_alone(pid: u32) -> Result<(), LocalError> {
+    send(pid, Signal::SIGKILL);
+    if wait_for(KILL_WAIT, || !is_alive(pid)).await {
+        Ok(())
+    } else {
+        Err(LocalError::Unfit(format!("process {pid} does not end even when killed")))
+    }
+}
+
+pub(crate) fn children_of(parent: u32) -> Vec<u32> {
     let Ok(entries) = std::fs::read_dir("/proc") else { return children_by_ps(parent) };
     let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
     pids.filter(|&pid| proc_stat(pid).is_some_and(|stat| stat.parent == parent)).collect()

@@ -31,8 +31,11 @@ const TRY_AGAIN: Duration = Duration::from_millis(50);
 const ANSWER_WAIT: Duration = Duration::from_secs(10);
 /// A charge that finds no definite answer for so long will find none.
 const GIVE_UP: Duration = Duration::from_secs(90);
-/// More than anybody is charged, in USD.
+/// More than anybody is charged, in USD; and in cents, of which each charge takes one.
 const FUND: &str = "1000000.00";
+const FUND_CENTS: u64 = 100_000_000;
+/// Between two reads of a balance.
+const READ_EVERY: Duration = Duration::from_millis(50);
 
 /// Clients at work.
 pub struct Charges {
@@ -45,8 +48,12 @@ pub struct Charges {
 #[derive(Debug, Default)]
 struct Book {
     acknowledged: Mutex<Vec<Instant>>,
+    /// Of each client, how many charges.
+    charged: [AtomicU64; 16],
     tries_again: AtomicU64,
     unknown: AtomicU64,
+    strong_reads: AtomicU64,
+    stale_reads: AtomicU64,
 }
 
 impl Charges {
@@ -69,11 +76,17 @@ impl Charges {
                 let charge = json!({"user_id": user, "amount": "0.01", "currency": "USD"});
                 while !stop.load(Ordering::Relaxed) {
                     client.ask_until_yes("/charge", &charge).await?;
+                    client.book.charged_of(user).fetch_add(1, Ordering::SeqCst);
                     tokio::time::sleep(THINK).await;
                 }
                 Ok(())
             }));
         }
+        clients.push(tokio::spawn(read_balances(
+            Gateway::new(url, api_key),
+            Arc::clone(&book),
+            Arc::clone(&stop),
+        )));
         Ok(Self { stop, book, clients })
     }
 
@@ -95,6 +108,11 @@ impl Charges {
         (self.book.tries_again.load(Ordering::Relaxed), self.book.unknown.load(Ordering::Relaxed))
     }
 
+    /// Balances that were read from a primary, and those of them that lacked a charge acknowledged before they were asked for.
+    pub fn strong_reads(&self) -> (u64, u64) {
+        (self.book.strong_reads.load(Ordering::Relaxed), self.book.stale_reads.load(Ordering::Relaxed))
+    }
+
     /// Lets every client finish its charge.
     pub async fn end(self) -> anyhow::Result<()> {
         self.stop.store(true, Ordering::Relaxed);
@@ -107,6 +125,33 @@ impl Charges {
     fn times(&self) -> Vec<Instant> {
         self.book.acknowledged.lock().expect("nobody panics with it").clone()
     }
+}
+
+impl Book {
+    fn charged_of(&self, user: i64) -> &AtomicU64 {
+        let position = usize::try_from(user - 1).expect("users are numbered from 1");
+        &self.charged[position]
+    }
+}
+
+/// Reads strong balances, of one client after the other. What was acknowledged before the question is in the answer, or it came
+/// from a primary that was replaced.
+async fn read_balances(gateway: Gateway, book: Arc<Book>, stop: Arc<AtomicBool>) -> anyhow::Result<()> {
+    for user in (1..=CLIENTS).cycle() {
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
+        let charged = book.charged_of(user).load(Ordering::SeqCst);
+        if let Some(balance) = gateway.balance_cents(user).await {
+            book.strong_reads.fetch_add(1, Ordering::Relaxed);
+            if balance > FUND_CENTS - charged {
+                book.stale_reads.fetch_add(1, Ordering::Relaxed);
+                eprintln!("user {user} has {balance} cents after {charged} charges of one");
+            }
+        }
+        tokio::time::sleep(READ_EVERY).await;
+    }
+    Ok(())
 }
 
 struct OneClient {
@@ -178,6 +223,24 @@ impl Gateway {
             .header("idempotency-key", key)
             .body(Full::new(Bytes::from(body.to_string())))
             .expect("all of it is well-formed");
+        self.ask(request).await
+    }
+
+    /// A balance that is as true as the primary knows, in cents; `None` when it was not answered.
+    async fn balance_cents(&self, user: i64) -> Option<u64> {
+        let request = http::Request::get(format!("{}/users/{user}/balance", self.url))
+            .header("x-api-key", &self.api_key)
+            .body(Full::default())
+            .expect("all of it is well-formed");
+        let (status, body) = self.ask(request).await?;
+        if status != 200 {
+            return None;
+        }
+        let body: Value = serde_json::from_str(&body).ok()?;
+        body["balances"][0]["balance"].as_str()?.replace('.', "").parse().ok()
+    }
+
+    async fn ask(&self, request: http::Request<Full<Bytes>>) -> Option<(u16, String)> {
         let answered = async {
             let response = self.http.request(request).await.ok()?;
             let status = response.status().as_u16();

@@ -8,6 +8,8 @@ use picopay_local::{ApiKey, ClusterSpec, Data, PatroniSettings, PatroniShard};
 
 mod charges;
 mod drill;
+use drill::Victim;
+
 mod proof;
 
 /// A shard under Patroni on this machine, to look at or to kill.
@@ -22,14 +24,18 @@ struct Cli {
 enum Command {
     /// Start it, say where everything is, and end it on Ctrl-C.
     Up(Setup),
-    /// Kill its primary under load, again and again, and prove that no acknowledged charge was lost or doubled. The last line
-    /// of the output is JSON. Exit code 1 when a charge was lost or doubled, or a gap was too long.
+    /// Kill its primary under load, again and again, the agent alone and agent and server together in turn, and prove that no
+    /// acknowledged charge was lost or doubled. The last line of the output is JSON. Exit code 1 when a charge was lost or
+    /// doubled, a balance came from a primary that was replaced, or a gap was too long.
     Drill {
         #[command(flatten)]
         setup: Setup,
         /// How often the primary is killed.
         #[arg(long, default_value_t = 3)]
         kills: usize,
+        /// Kill always this, and not both in turn.
+        #[arg(long)]
+        only: Option<Victim>,
     },
 }
 
@@ -62,7 +68,7 @@ impl Setup {
 async fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Up(setup) => up(&setup).await.map(|()| true),
-        Command::Drill { setup, kills } => drill(&setup, kills).await,
+        Command::Drill { setup, kills, only } => drill(&setup, kills, only).await,
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
@@ -74,8 +80,8 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn drill(setup: &Setup, kills: usize) -> anyhow::Result<bool> {
-    drill::run(setup.start().await?, kills).await
+async fn drill(setup: &Setup, kills: usize, only: Option<Victim>) -> anyhow::Result<bool> {
+    drill::run(setup.start().await?, kills, only).await
 }
 
 async fn up(setup: &Setup) -> anyhow::Result<()> {

@@ -91,6 +91,29 @@ impl Audit {
         Ok(Self { rows, findings })
     }
 
+    /// Holds the time of every transaction against the primary's clock, which alone may say when one was booked.
+    ///
+    /// # Errors
+    /// When a database does not answer.
+    pub async fn compare_times(&self, cluster: &LocalCluster) -> anyhow::Result<()> {
+        for shard in cluster.shards() {
+            let database = shard.connect_primary().await?;
+            let sql = include_str!("sql/booked_out_of_time.sql");
+            let found = database.query_one(sql, &[]).await.context("the times cannot be read")?;
+            let count: i64 = found.try_get(0)?;
+            if count > 0 {
+                let first: Option<String> = found.try_get(1)?;
+                let text = format!(
+                    "{count} transactions of {} are dated after now or out of the order of their booking, {first:?} first",
+                    shard.name()
+                );
+                let first = Some(about_all(Promise::WrongTimes, text));
+                self.findings.add_counted(Promise::WrongTimes, count.unsigned_abs(), first);
+            }
+        }
+        Ok(())
+    }
+
     /// Holds every key that a client sent against the rows, and every row against the keys.
     pub fn compare(&self, entries: &[Entry]) {
         let mut by_key: HashMap<&str, Vec<&Row>> = HashMap::new();

@@ -14,7 +14,7 @@ use crate::findings::{Finding, Findings, Promise};
 
 /// After users are served again, what was on its way through the gateway may still come to a bad end: its own deadline
 /// for a shard's call (2 s) and some for a busy machine.
-const AFTERMATH: Duration = Duration::from_secs(3);
+pub const AFTERMATH: Duration = Duration::from_secs(3);
 
 /// How an attempt failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -140,6 +140,14 @@ impl Errors {
     /// How often the machine itself stood still.
     pub fn stalls(&self) -> usize {
         self.lock().windows.iter().filter(|window| window.cause == Cause::Stall).count()
+    }
+
+    /// Whether the machine itself stood still since then.
+    pub fn has_stalled_since(&self, moment: Duration) -> bool {
+        let is_stall = |window: &Window| {
+            window.cause == Cause::Stall && window.until.is_none_or(|until| until >= moment)
+        };
+        self.lock().windows.iter().any(is_stall)
     }
 
     /// Finds those for which nothing accounts.

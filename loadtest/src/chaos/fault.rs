@@ -1,20 +1,25 @@
-//! What strikes a cluster: how it is broken, how it is healed, and which errors it may cause.
+//! What strikes a cluster: which faults there are, and which errors each may cause.
 
 use std::time::Duration;
 
-use anyhow::Context;
-use picopay_local::{LocalCluster, Process, Proxy, Weather};
 use serde::Serialize;
 
+use super::conditions::Conditions;
 use super::errors::What;
-use crate::random::Random;
 
-/// What a slow wire adds to each piece. Some flights of a batch and the connects take a few pieces each: below the time
-/// that a flight may take (1.5 s), and beyond what a connect may (1 s).
-const SLOW_BY: Duration = Duration::from_millis(150);
+mod forger;
 
-/// Between two resets of a wire: new connections are made, used, and cut in the middle of a batch.
-const RESET_EVERY: Duration = Duration::from_millis(150);
+mod heartbeat;
+
+mod node_of_two;
+
+mod schedule;
+pub use schedule::{Fault, Schedule};
+
+mod standby_wait;
+
+mod strike;
+pub use strike::Scene;
 
 /// A kind of fault. Its name in a summary is the same in snake case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -56,13 +61,30 @@ pub enum Kind {
     PrimaryAnswersSilent,
     /// Everything between node and primary is late.
     PrimaryWireSlow,
-    /// A second node serves the same shard, and gateways reach both.
+    /// One node more serves the same shard, and gateways reach it where they look for the first.
     NodeTwice,
+    /// SIGSTOP of the first of two nodes: the second serves meanwhile.
+    FirstNodeFrozen,
+    /// Nothing passes between the first of two nodes and the primary: the second serves meanwhile.
+    FirstNodeCutOff,
+    /// The standby is frozen, and whoever waits for it is told to wait no longer: `pg_cancel_backend`, as an operator does it
+    /// who finds hanging backends.
+    CommitWaitCancelled,
+    /// The standby is frozen, and for a second no commit waits for it: as a failover manager does it that is not strict.
+    StandbyNamesEmptied,
+    /// The standby is promoted, and its primary lives on and waits for nobody any more: a failover that fenced nobody.
+    PromotedBesidePrimary,
+    /// Somebody writes into Redis: other balances, other places, anything.
+    RedisForged,
+    /// The primary's clock steps, ahead or back, while a replica replays nothing.
+    HeartbeatStepped,
+    /// The clock of the first node is ten minutes ahead or behind.
+    NodeClockOff,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 27] = [
         Self::GatewayKilled,
         Self::NodeKilled,
         Self::NodeFrozen,
@@ -82,6 +104,14 @@ impl Kind {
         Self::PrimaryAnswersSilent,
         Self::PrimaryWireSlow,
         Self::NodeTwice,
+        Self::FirstNodeFrozen,
+        Self::FirstNodeCutOff,
+        Self::CommitWaitCancelled,
+        Self::StandbyNamesEmptied,
+        Self::PromotedBesidePrimary,
+        Self::RedisForged,
+        Self::HeartbeatStepped,
+        Self::NodeClockOff,
     ];
 
     /// Its name in a summary.
@@ -90,7 +120,7 @@ impl Kind {
     }
 
     /// For people.
-    fn words(self) -> &'static str {
+    pub fn words(self) -> &'static str {
         match self {
             Self::GatewayKilled => "gateway killed",
             Self::NodeKilled => "node killed",
@@ -110,13 +140,68 @@ impl Kind {
             Self::PrimaryWireSilent => "node–primary silent",
             Self::PrimaryAnswersSilent => "primary's answers held back",
             Self::PrimaryWireSlow => "node–primary slow",
-            Self::NodeTwice => "node started twice",
+            Self::NodeTwice => "one node more",
+            Self::FirstNodeFrozen => "first of two nodes frozen",
+            Self::FirstNodeCutOff => "first of two nodes cut off",
+            Self::CommitWaitCancelled => "waits for the standby cancelled",
+            Self::StandbyNamesEmptied => "names of standbys emptied",
+            Self::PromotedBesidePrimary => "standby promoted, primary lives on",
+            Self::RedisForged => "redis forged",
+            Self::HeartbeatStepped => "primary's clock stepped, replay paused",
+            Self::NodeClockOff => "node's clock ten minutes off",
         }
     }
 
+    /// The kind of this name.
+    ///
+    /// # Errors
+    /// When there is none: all names, for people.
+    pub fn named(name: &str) -> Result<Self, String> {
+        let found = Self::ALL.into_iter().find(|kind| kind.name() == name);
+        found.ok_or_else(|| {
+            let names: Vec<String> = Self::ALL.into_iter().map(Self::name).collect();
+            format!("there are {}", names.join(", "))
+        })
+    }
+
     /// Whether it strikes one shard only.
-    fn is_of_a_shard(self) -> bool {
-        !matches!(self, Self::GatewayKilled | Self::RedisKilled | Self::RedisFrozen)
+    pub fn is_of_a_shard(self) -> bool {
+        !matches!(self, Self::GatewayKilled | Self::RedisKilled | Self::RedisFrozen | Self::RedisForged)
+    }
+
+    /// Whether there can be such a fault in this cluster.
+    pub fn is_possible(self, conditions: &Conditions) -> bool {
+        match self {
+            Self::FirstNodeFrozen | Self::FirstNodeCutOff => conditions.nodes_per_shard > 1,
+            _ => true,
+        }
+    }
+
+    /// The shortest time that it lasts.
+    pub fn hold_min(self) -> Duration {
+        match self {
+            // As long as users may feel it, what was on its way then, and some seconds in which nobody may.
+            Self::FirstNodeFrozen | Self::FirstNodeCutOff => Duration::from_secs(12),
+            // Long enough for many charges to be booked by it.
+            Self::NodeClockOff => Duration::from_secs(3),
+            // A gate that was closed over the lost standby looks again within a second, and could open.
+            Self::CommitWaitCancelled | Self::StandbyNamesEmptied | Self::PromotedBesidePrimary => {
+                Duration::from_secs(3)
+            }
+            // Long enough for requests to be caught by it.
+            _ => Duration::from_millis(500),
+        }
+    }
+
+    /// For how long after it has struck users may feel it, although it goes on; nothing where they may until it is healed.
+    pub fn felt_at_most(self) -> Option<Duration> {
+        // The batch under way ends after 2 s; within 2 to 4 s the breaker opens (ARCHITECTURE, "When something fails").
+        matches!(self, Self::FirstNodeFrozen | Self::FirstNodeCutOff).then_some(Duration::from_secs(4))
+    }
+
+    /// Whether its standby is in danger of being behind: then every other time its primary is lost before it has caught up.
+    pub fn may_end_in_a_loss(self) -> bool {
+        matches!(self, Self::CommitWaitCancelled | Self::StandbyNamesEmptied)
     }
 
     /// Whether the contract allows this error because of it; `is_struck`: for a user of the shard that it strikes.
@@ -132,12 +217,24 @@ impl Kind {
         match self {
             // A new gateway does not know yet who owns what.
             Self::GatewayKilled => code == "shard-unavailable",
-            // Never the only copy of anything.
-            Self::RedisKilled | Self::RedisFrozen => false,
+            // Never the only copy of anything, and no witness that anybody believes.
+            Self::RedisKilled | Self::RedisFrozen | Self::RedisForged => false,
+            // Whoever waits for a standby is not troubled by one that replays nothing.
+            Self::HeartbeatStepped if is_write => false,
             // Reads come from the primary meanwhile, capped.
-            Self::ReplicaFrozen | Self::ReplicaDiskFull if !is_write => is_struck && code == "overloaded",
+            Self::ReplicaFrozen | Self::ReplicaDiskFull | Self::HeartbeatStepped if !is_write => {
+                is_struck && code == "overloaded"
+            }
             // The gateway's connections were cut to spread them, and are cut again to gather them.
             Self::NodeTwice
+            | Self::FirstNodeFrozen
+            | Self::FirstNodeCutOff
+            | Self::CommitWaitCancelled
+            | Self::StandbyNamesEmptied
+            | Self::PromotedBesidePrimary
+            | Self::HeartbeatStepped
+            // It is started anew for that, twice.
+            | Self::NodeClockOff
             | Self::NodeKilled
             | Self::NodeFrozen
             | Self::ReplicaFrozen
@@ -160,201 +257,24 @@ impl Kind {
     }
 }
 
-/// One fault to come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Fault {
-    /// What.
-    pub kind: Kind,
-    /// The position of the shard that it strikes, where it strikes one.
-    pub shard: usize,
-    /// How long it lasts until it is healed.
-    pub hold: Duration,
-}
-
-impl Fault {
-    /// For the terminal.
-    pub fn words(self) -> String {
-        if self.kind.is_of_a_shard() {
-            format!("{} (shard-{})", self.kind.words(), self.shard + 1)
-        } else {
-            self.kind.words().to_owned()
-        }
-    }
-
-    /// Breaks it, waits, and heals it. `healing` is called when healing begins.
-    ///
-    /// # Errors
-    /// When it could not be broken or healed: the run cannot go on.
-    pub async fn strike(self, cluster: &LocalCluster, healing: impl FnOnce()) -> anyhow::Result<()> {
-        let shard = cluster.shard(self.shard);
-        match self.kind {
-            Kind::GatewayKilled => self.kill(&cluster.gateway(), healing).await,
-            Kind::NodeKilled => self.kill(&shard.node(0), healing).await,
-            Kind::RedisKilled => self.kill(&cluster.redis(), healing).await,
-            Kind::PrimaryCrashed => self.kill(&shard.primary(), healing).await,
-            Kind::PrimaryLost => self.promote(cluster, healing).await,
-            Kind::NodeFrozen => self.freeze(&shard.node(0), healing).await,
-            Kind::RedisFrozen => self.freeze(&cluster.redis(), healing).await,
-            Kind::ReplicaFrozen => self.freeze(&shard.replica(), healing).await,
-            Kind::ReplicaDiskFull => self.fill_disk(&shard.replica(), healing).await,
-            Kind::PrimaryFrozen => self.freeze(&shard.primary(), healing).await,
-            Kind::NodeWireReset => self.reset(&shard.node_proxy(0), healing).await,
-            Kind::PrimaryWireReset => self.reset(&shard.primary_proxy(), healing).await,
-            Kind::NodeWireSilent => self.disturb(&shard.node_proxy(0), Weather::Silent, healing).await,
-            Kind::PrimaryWireSilent => self.disturb(&shard.primary_proxy(), Weather::Silent, healing).await,
-            Kind::NodeAnswersSilent => {
-                self.disturb(&shard.node_proxy(0), Weather::AnswersSilent, healing).await
-            }
-            Kind::PrimaryAnswersSilent => {
-                self.disturb(&shard.primary_proxy(), Weather::AnswersSilent, healing).await
-            }
-            Kind::NodeWireSlow => self.disturb(&shard.node_proxy(0), Weather::Slow(SLOW_BY), healing).await,
-            Kind::PrimaryWireSlow => {
-                self.disturb(&shard.primary_proxy(), Weather::Slow(SLOW_BY), healing).await
-            }
-            Kind::NodeTwice => self.serve_twice(cluster, healing).await,
-        }
-    }
-
-    async fn kill(self, process: &Process, healing: impl FnOnce()) -> anyhow::Result<()> {
-        let doing = || format!("{} cannot be killed and started again", process.name());
-        process.kill().await.with_context(doing)?;
-        tokio::time::sleep(self.hold).await;
-        healing();
-        process.start().await.with_context(doing)
-    }
-
-    async fn promote(self, cluster: &LocalCluster, healing: impl FnOnce()) -> anyhow::Result<()> {
-        cluster.shard(self.shard).primary().kill().await?;
-        tokio::time::sleep(self.hold).await;
-        healing();
-        cluster.failover(self.shard).await.context("the standby cannot be promoted")?;
-        Ok(())
-    }
-
-    async fn freeze(self, process: &Process, healing: impl FnOnce()) -> anyhow::Result<()> {
-        process.freeze();
-        tokio::time::sleep(self.hold).await;
-        healing();
-        process.thaw();
-        Ok(())
-    }
-
-    async fn fill_disk(self, server: &Process, healing: impl FnOnce()) -> anyhow::Result<()> {
-        server.fill_disk()?;
-        tokio::time::sleep(self.hold).await;
-        healing();
-        server.free_disk()?;
-        // One that still runs may be about to end over its last write, and is no better off than one that has ended.
-        let doing = || format!("{} does not come back", server.name());
-        server.kill().await.with_context(doing)?;
-        server.start().await.with_context(doing)
-    }
-
-    async fn disturb(self, wire: &Proxy, weather: Weather, healing: impl FnOnce()) -> anyhow::Result<()> {
-        wire.set_weather(weather);
-        tokio::time::sleep(self.hold).await;
-        healing();
-        wire.set_weather(Weather::Clear);
-        Ok(())
-    }
-
-    async fn reset(self, wire: &Proxy, healing: impl FnOnce()) -> anyhow::Result<()> {
-        let again = async {
-            loop {
-                wire.reset();
-                tokio::time::sleep(RESET_EVERY).await;
-            }
-        };
-        // It never ends by itself.
-        let _ = tokio::time::timeout(self.hold, again).await;
-        healing();
-        Ok(())
-    }
-
-    async fn serve_twice(self, cluster: &LocalCluster, healing: impl FnOnce()) -> anyhow::Result<()> {
-        let shard = cluster.shard(self.shard);
-        cluster.add_node(self.shard).await.context("a second node cannot be started")?;
-        let wire = shard.node_proxy(0);
-        let (first, second) = (shard.node_port(0), shard.node_port(1));
-        wire.lead_to(&[first, second]);
-        // Connections are kept, so they are cut for the next ones to lead to the other node.
-        let spread = async {
-            loop {
-                wire.reset();
-                tokio::time::sleep(RESET_EVERY * 2).await;
-            }
-        };
-        let _ = tokio::time::timeout(self.hold, spread).await;
-        healing();
-        wire.lead_to(&[first]);
-        wire.reset();
-        shard.dismiss_node(1).await.context("the second node cannot be ended")
-    }
-}
-
-/// Which fault strikes when: the same for the same seed.
-#[derive(Debug)]
-pub struct Schedule {
-    random: Random,
-    shards: usize,
-    /// What is left of this round: every kind strikes once before any strikes twice.
-    left: Vec<Kind>,
-    hold_max: Duration,
-    calm_max: Duration,
-}
-
-/// The shortest: long enough for requests to be caught by it.
-const HOLD_MIN: Duration = Duration::from_millis(500);
-
-impl Schedule {
-    /// For a cluster of `shards` shards. No fault lasts longer than `hold_max`, and no calm between two than `calm_max`.
-    pub fn new(seed: u64, shards: usize, hold_max: Duration, calm_max: Duration) -> Self {
-        // Clients draw from the streams above.
-        Self { random: Random::new(seed, 0), shards, left: Vec::new(), hold_max, calm_max }
-    }
-
-    /// How long nothing strikes, and what strikes then.
-    pub fn next_fault(&mut self) -> (Duration, Fault) {
-        if self.left.is_empty() {
-            self.left = Kind::ALL.to_vec();
-        }
-        let place = self.below(self.left.len());
-        let kind = self.left.swap_remove(place);
-        let shard = self.below(self.shards);
-        let hold = HOLD_MIN + self.hold_max.saturating_sub(HOLD_MIN).mul_f64(self.random.unit());
-        let calm = self.calm_max.mul_f64(self.random.unit());
-        (calm, Fault { kind, shard, hold })
-    }
-
-    fn below(&mut self, end: usize) -> usize {
-        let end = u64::try_from(end).expect("fits 64 bits");
-        usize::try_from(self.random.below(end)).expect("below a length")
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_seed_always_gives_the_same_faults_and_every_kind_strikes_before_any_strikes_twice() {
-        let faults = |seed| {
-            let mut schedule = Schedule::new(seed, 2, Duration::from_secs(5), Duration::from_secs(1));
-            (0..Kind::ALL.len() * 2).map(|_| schedule.next_fault()).collect::<Vec<_>>()
-        };
-        assert_eq!(faults(1), faults(1));
-        assert_ne!(faults(1), faults(2));
-        for round in faults(3).chunks(Kind::ALL.len()) {
-            let mut kinds: Vec<Kind> = round.iter().map(|(_, fault)| fault.kind).collect();
-            kinds.sort_unstable();
-            assert_eq!(kinds, Kind::ALL);
-            assert!(round.iter().all(|(_, fault)| fault.shard < 2 && fault.hold >= HOLD_MIN));
+    fn faults_are_named_in_a_summary_by_their_own_names_and_found_by_them() {
+        assert_eq!(Kind::PrimaryCrashed.name(), "primary_crashed");
+        for kind in Kind::ALL {
+            assert_eq!(Kind::named(&kind.name()), Ok(kind));
         }
+        assert!(Kind::named("flood").unwrap_err().contains("node_killed"));
     }
 
     #[test]
-    fn faults_are_named_in_a_summary_by_their_own_names() {
-        assert_eq!(Kind::PrimaryCrashed.name(), "primary_crashed");
+    fn what_users_may_feel_for_some_seconds_only_lasts_long_enough_to_see_that() {
+        for kind in Kind::ALL {
+            let felt = kind.felt_at_most().unwrap_or_default();
+            assert!(kind.hold_min() > felt + super::super::errors::AFTERMATH || felt.is_zero(), "{kind:?}");
+        }
     }
 }

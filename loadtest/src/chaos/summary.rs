@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::conditions::Conditions;
 use crate::findings::{Findings, Promise};
 
 /// What a run found.
@@ -16,6 +17,8 @@ pub struct Summary {
     pub holds: bool,
     /// The promise that was broken on purpose; null in an honest run.
     pub broken: Option<&'static str>,
+    /// The kind of cluster that was broken: a seed's own, or what was asked for.
+    pub conditions: Conditions,
     /// Writes that were acknowledged.
     pub acknowledged: u64,
     /// Writes that a rule refused.
@@ -31,6 +34,9 @@ pub struct Summary {
     pub faults: BTreeMap<String, u64>,
     /// From the moment that a fault was healed until users of all shards were served again.
     pub recovery_ms: Recovery,
+    /// The longest that users waited, by fault: from the moment that it was healed; of a fault that another part has to make
+    /// up for, while it went on.
+    pub waits_ms: BTreeMap<String, u128>,
     /// Errors that clients saw and tried again after, by name.
     pub errors: BTreeMap<String, u64>,
     /// Moments in which the machine itself stood still.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 use clap::Args;
-use picopay_loadtest::chaos::{Broken, Chaos};
+use picopay_loadtest::chaos::{Broken, Chaos, Kind, Servers};
 use picopay_loadtest::findings::Promise;
 use picopay_loadtest::run::Stop;
 
@@ -26,6 +26,16 @@ pub struct ChaosArgs {
     /// Break a promise on purpose, to see that the run fails. Needs the program picopay-node-broken.
     #[arg(long, value_name = "PROMISE")]
     broken: Option<Broken>,
+    /// Only these faults, by the names that summary.json has for them: node_killed,redis_forged.
+    #[arg(long, value_name = "A,B", value_delimiter = ',', value_parser = Kind::named)]
+    faults: Vec<Kind>,
+    /// So many nodes serve each shard. Without it one or two, as the seed has it.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=2))]
+    nodes: Option<u8>,
+    /// Plain servers, or odd ones: in another language, with unusual settings of the services' role. Without it as the seed
+    /// has it.
+    #[arg(long, value_name = "KIND")]
+    servers: Option<Servers>,
 }
 
 /// Long enough for some faults, and for a day.
@@ -39,7 +49,8 @@ pub async fn run(args: ChaosArgs, stop: &Stop) -> Result<(), Failure> {
     // Any, but short enough to be typed again.
     let seed = args.seed.unwrap_or_else(|| u64::from(rand::random::<u16>()));
     let time = Duration::from_secs_f64(args.minutes * 60.0);
-    let chaos = Chaos { seed, time, out: args.out, broken: args.broken };
+    let ChaosArgs { out, broken, faults, nodes, servers, .. } = args;
+    let chaos = Chaos { seed, time, out, broken, faults, nodes: nodes.map(usize::from), servers };
     let stop = stop.clone();
     let summary = on_threads(async move || chaos.run(&stop).await).await?;
     // The last line, for programs.

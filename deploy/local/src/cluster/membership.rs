@@ -75,8 +75,20 @@ impl LocalCluster {
     pub(super) fn write_cluster_file(&self) -> Result<(), LocalError> {
         let entries: Vec<_> = self.shards().iter().filter_map(|shard| shard.entry()).collect();
         let id = *self.cluster_id.get().expect("it is known before the first file is written");
-        let text = cluster_toml(id, &entries, self.redis_port(), self.spec.durability);
-        replace(&self.cluster_file(), &text)
+        let text = |entries: &[_]| cluster_toml(id, entries, self.redis_port(), self.spec.durability);
+        replace(&self.cluster_file(), &text(&entries))?;
+        // Nodes with wires of their own read files of their own.
+        for shard in self.shards() {
+            for (file, own) in shard.own_cluster_files() {
+                let mut entries = entries.clone();
+                entries
+                    .iter_mut()
+                    .filter(|entry| entry.name == own.name)
+                    .for_each(|entry| *entry = own.clone());
+                replace(&self.folder.file(&file), &text(&entries))?;
+            }
+        }
+        Ok(())
     }
 
     /// Makes a shard a member whose joining was not completed, if it was not.

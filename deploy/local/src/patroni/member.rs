@@ -13,12 +13,14 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use crate::folder::{Folder, remove, write_private};
-use crate::postgres::{Ground, SETTINGS};
-use crate::process::{Kind, Process, Recipe, plain_environment};
+use crate::postgres::{Ground, SETTINGS, command_line};
+use crate::process::{Kind, Process, Recipe, children_of, kill_alone, plain_environment};
 use crate::{LocalError, http_call, programs};
 
-/// The first process of the namespace stays root's: a change of user would clear the order to die with the parent.
-const INIT: &str = r#""$@" & wait $!"#;
+/// The first process of the namespace stays root's: a change of user would clear the order to die with the parent. It ends
+/// when nothing else is left in its namespace, and not with the agent: PostgreSQL outlives that, as on a machine.
+const INIT: &str =
+    r#""$@" & wait $!; code=$?; while set -- /proc/[0-9]*; [ $# -gt 1 ]; do sleep 0.2; done; exit $code"#;
 
 /// A living agent answers in milliseconds; a frozen one is not worth more of the drill's time.
 const ASK_WAIT: Duration = Duration::from_secs(1);
@@ -49,6 +51,8 @@ pub struct Member {
     process: Process,
     name: String,
     data: PathBuf,
+    /// The agent's configuration, by which its process is known.
+    config: PathBuf,
     port: u16,
     api_port: u16,
 }
@@ -79,7 +83,7 @@ impl Member {
         let recipe = Recipe {
             name: name.clone(),
             program: programs::find_in_path("unshare", "It is part of util-linux, on every Linux system.")?,
-            arguments: isolated(ground, patroni.into(), config.into()),
+            arguments: isolated(ground, patroni.into(), config.clone().into()),
             environment: plain_environment(),
             user: None,
             log: folder.log(&name),
@@ -87,7 +91,7 @@ impl Member {
             kind: Kind::Service { address: format!("127.0.0.1:{api_port}") },
         };
         let process = Process::new(recipe, Arc::clone(&ground.guardian));
-        Ok(Self { process, name, data, port, api_port })
+        Ok(Self { process, name, data, config, port, api_port })
     }
 
     /// What Patroni and `pg_stat_replication` call it.
@@ -116,6 +120,21 @@ impl Member {
     /// A power cut: agent and PostgreSQL are gone at the same moment.
     pub async fn kill(&self) -> Result<(), LocalError> {
         self.process.kill().await
+    }
+
+    /// SIGKILL of the agent alone: its PostgreSQL lives on, and nobody looks after it. [`Self::kill`] ends that too.
+    ///
+    /// # Errors
+    /// When there is no agent, or it does not end.
+    pub async fn kill_agent(&self) -> Result<(), LocalError> {
+        // `unshare`, the first process of the namespace, and what that has started or inherited.
+        let first = self.process.pid().into_iter().flat_map(children_of);
+        let config = self.config.to_string_lossy();
+        let agent = first
+            .flat_map(children_of)
+            .find(|&child| command_line(child).is_some_and(|line| line.contains(&*config)));
+        let agent = agent.ok_or_else(|| LocalError::Unfit(format!("{} has no agent", self.name)))?;
+        kill_alone(agent).await
     }
 
     /// Who the primary is, as far as this member knows.

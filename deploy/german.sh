@@ -1,0 +1,43 @@
+#!/bin/sh
+# Makes the locale de_DE.UTF-8 where it is missing, so that `make chaos` can have servers that speak German. Debian and Ubuntu,
+# as root or by sudo. Says nothing and changes nothing when it is there. Where it cannot be made it says "skipped" and
+# why, and is content: half of the seeds then have servers that speak English like the others.
+set -eu
+
+locale=de_DE.UTF-8
+
+say() { printf 'german: %s\n' "$*" >&2; }
+
+is_there() { locale -a 2> /dev/null | grep -qix 'de_DE\.utf-\?8'; }
+
+skip() {
+    say "skipped, servers will speak English: $*"
+    exit 0
+}
+
+as_root() {
+    if [ "$(id -u)" -eq 0 ]; then
+        "$@"
+    elif [ -t 0 ]; then
+        sudo "$@"
+    else
+        # Nobody is there to type a password.
+        sudo -n "$@"
+    fi
+}
+
+is_there && exit 0
+[ "$(id -u)" -eq 0 ] || command -v sudo > /dev/null 2>&1 || skip "there is no $locale, and to make it needs root or sudo"
+
+# The sources of locales are Debian's package `locales`.
+if [ ! -e /usr/share/i18n/locales/de_DE ]; then
+    command -v apt-get > /dev/null 2>&1 || skip "there is no $locale here, and no apt-get to install its source with"
+    say 'installing what is missing: locales'
+    { as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq update \
+        && as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends locales > /dev/null; } \
+        || skip 'the package locales cannot be installed'
+fi
+
+say "making the locale $locale"
+as_root localedef -i de_DE -f UTF-8 "$locale" || skip "localedef does not make $locale"
+is_there || skip "localedef made $locale, and locale -a does not list it"
