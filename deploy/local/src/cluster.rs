@@ -17,7 +17,7 @@ use crate::postgres::Ground;
 use crate::process::{Process, start_on_free_port};
 use crate::secrets::Secrets;
 use crate::server_pair::Failover;
-use crate::services::{CLUSTER_FILE, prepare_gateway, prepare_init, reachable};
+use crate::services::{CLUSTER_FILE, prepare_gateway, prepare_init, reachable, write_node_config};
 use crate::shard::LocalShard;
 use crate::spec::ClusterSpec;
 use crate::{LocalError, database_user, http_call, programs, redis};
@@ -202,6 +202,22 @@ impl LocalCluster {
         Err(LocalError::Unfit(format!("every port tried for a node of {} was taken", shard.name())))
     }
 
+    /// Gives the `number`th node process of a shard, from 0, more lines for its `node.toml` than the others have; no lines
+    /// take them away again. It reads them when it is started the next time.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn configure_node(&self, shard: &LocalShard, number: usize, toml: &str) -> Result<(), LocalError> {
+        let toml = format!("{}{toml}", self.spec.node_toml);
+        write_node_config(
+            &self.folder,
+            shard.name(),
+            shard.node(number).name(),
+            shard.node_port(number),
+            &toml,
+        )
+    }
+
     /// Makes a shard's replica its primary, and a new replica of what was the primary: after that was killed, or while
     /// it runs, which ends it first. From then on [`LocalShard::primary`] and [`LocalShard::replica`] are the other
     /// way round, and nodes find the new primary by themselves. Neither `cluster.toml` nor a port changes.
@@ -219,6 +235,24 @@ impl LocalCluster {
     /// As there.
     pub async fn fail_over(&self, shard: &LocalShard) -> Result<Failover, LocalError> {
         shard.fail_over(&self.folder, &self.ground, &self.spec).await
+    }
+
+    /// Promotes a shard's replica and leaves its primary as it is: a failover that fenced nobody. Both take writes from then
+    /// on; [`LocalShard::primary`] is the promoted one and [`LocalShard::replica`] the old one, until
+    /// [`LocalCluster::replace_old_primary`].
+    ///
+    /// # Errors
+    /// When the replica does not run or does not end its recovery.
+    pub async fn promote_beside(&self, shard: &LocalShard) -> Result<(), LocalError> {
+        shard.promote_beside(&self.folder, &self.ground, &self.spec).await
+    }
+
+    /// Ends what [`LocalCluster::promote_beside`] began: kills the old primary, and makes a new replica in its place.
+    ///
+    /// # Errors
+    /// When that cannot be made.
+    pub async fn replace_old_primary(&self, shard: &LocalShard) -> Result<(), LocalError> {
+        shard.replace_old(&self.folder, &self.ground, &self.spec).await
     }
 
     /// `GET` on the gateway, with the API key.

@@ -231,7 +231,8 @@ impl PatroniShard {
         let ports: Vec<u16> = self.members.iter().map(Member::port).collect();
         write(&self.cluster_file(), &patroni_cluster_toml(SHARD, &ports, node_port))?;
         let (folder, guardian) = (&self.folder, &self.ground.guardian);
-        let node = prepare_node(folder, guardian, &self.spec, (SHARD, "shard-1-node-1"), node_port)?;
+        let node =
+            prepare_node(folder, guardian, &self.spec, (SHARD, "shard-1-node-1"), node_port, CLUSTER_FILE)?;
         let gateway = prepare_gateway(folder, guardian, &self.spec, self.gateway)?;
         let init = prepare_init(folder, guardian)?;
         // The gateway is the first to end.

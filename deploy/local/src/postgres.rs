@@ -216,8 +216,12 @@ pub(crate) fn prepare(
     Ok(Process::new(recipe, Arc::clone(&ground.guardian)))
 }
 
-/// The role and the database of the services, and the role of the replicas.
-pub(crate) async fn create_roles(ground: &Ground, primary: &Server) -> Result<(), LocalError> {
+/// The role and the database of the services, and the role of the replicas; then what the caller wants in that database.
+pub(crate) async fn create_roles(
+    ground: &Ground,
+    primary: &Server,
+    founding_sql: &[String],
+) -> Result<(), LocalError> {
     let client = connect_to_administer(ground, primary).await?;
     let Secrets { picopay, replicator, .. } = &ground.secrets;
     let doing = || LocalError::postgres("create the roles and the database");
@@ -230,7 +234,17 @@ pub(crate) async fn create_roles(ground: &Ground, primary: &Server) -> Result<()
          CREATE ROLE replicator LOGIN REPLICATION PASSWORD '{replicator}';"
     );
     client.batch_execute(&roles).await.map_err(doing())?;
-    client.batch_execute(&format!("CREATE DATABASE {DATABASE} OWNER {ROLE}")).await.map_err(doing())
+    client.batch_execute(&format!("CREATE DATABASE {DATABASE} OWNER {ROLE}")).await.map_err(doing())?;
+    if founding_sql.is_empty() {
+        return Ok(());
+    }
+    let client = connect(primary.port, "postgres", &ground.secrets.superuser, DATABASE).await?;
+    client.batch_execute("SET synchronous_commit = local").await.map_err(doing())?;
+    for statement in founding_sql {
+        let doing = || LocalError::postgres(format!("run {statement:?}"));
+        client.batch_execute(statement).await.map_err(doing())?;
+    }
+    Ok(())
 }
 
 /// Waits until the replica follows its primary; for a synchronous one, until commits wait for it.

@@ -298,8 +298,10 @@ impl Process {
 
     pub(crate) fn ended(&self, status: ExitStatus) -> LocalError {
         let (name, log) = (self.name().to_owned(), self.log_tail(SHOWN_LINES));
-        // In the words of PostgreSQL, of Redis and of the standard library.
-        if log.to_lowercase().contains("address already in use") {
+        // In the words of PostgreSQL, of Redis and of the standard library; and of a PostgreSQL that speaks German.
+        let lower = log.to_lowercase();
+        let words = ["address already in use", "adresse wird bereits verwendet"];
+        if words.iter().any(|words| lower.contains(words)) {
             return LocalError::PortTaken { name };
         }
         LocalError::Ended { name, status, log }

@@ -179,6 +179,13 @@ fn versioned_folders(parent: &Path) -> Vec<PathBuf> {
     names.filter(|name| is_versioned(name)).map(|name| parent.join(name).join("bin")).collect()
 }
 
+/// Whether this machine has a locale, `de_DE.UTF-8` for example: PostgreSQL starts with no other.
+pub fn has_locale(name: &str) -> bool {
+    // `locale -a` prints `de_DE.utf8`.
+    let plain = |name: &str| name.replace('-', "").to_lowercase();
+    output_of(Path::new("locale"), "-a").is_some_and(|all| all.lines().any(|one| plain(one) == plain(name)))
+}
+
 fn search_path() -> Vec<PathBuf> {
     env::var_os("PATH").map(|path| env::split_paths(&path).collect()).unwrap_or_default()
 }

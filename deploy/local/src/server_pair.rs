@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use picopay_shared::cluster::Durability;
+use tokio_postgres::Client;
 
 use crate::LocalError;
 use crate::folder::{Folder, remove, write};
@@ -79,7 +80,7 @@ impl ServerPair {
         let second = 1 - first;
         let primary = site.start_server(first, Role::Primary, stage).await?;
         if is_new {
-            postgres::create_roles(ground, &primary).await?;
+            postgres::create_roles(ground, &primary, &spec.founding_sql).await?;
         }
         let role = Role::Replica { primary_port: primary.port };
         if is_new || !site.is_standby(second) {
@@ -110,6 +111,11 @@ impl ServerPair {
         &self.servers[1 - self.primary.load(Ordering::Acquire)]
     }
 
+    /// The position of the server that takes writes.
+    pub(crate) fn primary_position(&self) -> usize {
+        self.primary.load(Ordering::Acquire)
+    }
+
     /// The ports of both, whatever their roles.
     pub(crate) fn ports(&self) -> [u16; 2] {
         [self.servers[0].port, self.servers[1].port]
@@ -135,14 +141,8 @@ impl ServerPair {
         let old_position = self.primary.load(Ordering::Acquire);
         let new_position = 1 - old_position;
         let (old, new) = (&self.servers[old_position], &self.servers[new_position]);
-        if !new.process.is_running() {
-            return Err(LocalError::Unfit(format!(
-                "{shard} has nothing to fail over to: its replica {} does not run",
-                new.process.name()
-            )));
-        }
         // Now, while to fail costs nothing: a frozen replica runs, and never answers.
-        let standby = postgres::connect_to_administer(ground, new).await?;
+        let standby = site.connect_to_standby(new).await?;
         if old.process.is_running() && !may_leave(ground, old, &new.process).await {
             return Err(LocalError::Unfit(format!(
                 "{shard} stays on {}: its replica {} does not follow it, and would be a step back",
@@ -154,18 +154,64 @@ impl ServerPair {
         postgres::promote(&standby, &new.process).await?;
         self.primary.store(new_position, Ordering::Release);
         let promoted_in = started.elapsed();
-        site.set_aside(old_position)?;
-        postgres::configure(ground, &site.blueprint(new_position, Role::Primary), new.port)?;
-        new.process.reload();
-
-        site.copy(new, old_position, folder.is_temporary()).await?;
-        let role = Role::Replica { primary_port: new.port };
-        postgres::configure(ground, &site.blueprint(old_position, role), old.port)?;
-        old.process.start().await?;
-        postgres::wait_until_streaming(ground, new, &old.process, site.sync_state()).await?;
-        remove(&site.aside(old_position))?;
+        self.rebuild(site, old_position).await?;
         let primary = new.process.name().to_owned();
         Ok(Failover { primary, promoted_in, rebuilt_in: started.elapsed().saturating_sub(promoted_in) })
+    }
+
+    /// Promotes the replica and leaves the old primary as it is, as no failover manager should and some do: from then on both
+    /// take writes. [`Self::replica`] is the old one until [`Self::replace_old`] has made it follow.
+    ///
+    /// # Errors
+    /// When the replica does not run or does not end its recovery.
+    pub(crate) async fn promote_beside(
+        &self,
+        folder: &Folder,
+        ground: &Ground,
+        spec: &ClusterSpec,
+        shard: &str,
+    ) -> Result<(), LocalError> {
+        let site = Site { shard, folder, ground, spec };
+        let _alone = self.changing.lock().await;
+        let new_position = 1 - self.primary.load(Ordering::Acquire);
+        let new = &self.servers[new_position];
+        let standby = site.connect_to_standby(new).await?;
+        postgres::promote(&standby, &new.process).await?;
+        self.primary.store(new_position, Ordering::Release);
+        Ok(())
+    }
+
+    /// Kills the primary that [`Self::promote_beside`] left alive, and makes a new replica of it.
+    ///
+    /// # Errors
+    /// When that cannot be made. The old one's data stands aside for an operator then.
+    pub(crate) async fn replace_old(
+        &self,
+        folder: &Folder,
+        ground: &Ground,
+        spec: &ClusterSpec,
+        shard: &str,
+    ) -> Result<(), LocalError> {
+        let site = Site { shard, folder, ground, spec };
+        let _alone = self.changing.lock().await;
+        let old_position = 1 - self.primary.load(Ordering::Acquire);
+        self.servers[old_position].process.kill().await?;
+        self.rebuild(site, old_position).await
+    }
+
+    /// Puts a copy of the primary where the server at `old` was, which has ended, and has it follow.
+    async fn rebuild(&self, site: Site<'_>, old: usize) -> Result<(), LocalError> {
+        let (new_position, new, old_server) = (1 - old, &self.servers[1 - old], &self.servers[old]);
+        site.set_aside(old)?;
+        postgres::configure(site.ground, &site.blueprint(new_position, Role::Primary), new.port)?;
+        new.process.reload();
+
+        site.copy(new, old, site.folder.is_temporary()).await?;
+        let role = Role::Replica { primary_port: new.port };
+        postgres::configure(site.ground, &site.blueprint(old, role), old_server.port)?;
+        old_server.process.start().await?;
+        postgres::wait_until_streaming(site.ground, new, &old_server.process, site.sync_state()).await?;
+        remove(&site.aside(old))
     }
 
     /// Both, the primary first.
@@ -221,6 +267,18 @@ impl<'a> Site<'a> {
         let prepare = |port| postgres::prepare(self.ground, &blueprint, port, log.clone());
         let (process, port) = start_on_free_port(&self.ground.ports, prepare).await?;
         Ok(Server { process, port })
+    }
+
+    /// A connection to a replica that is about to be promoted.
+    async fn connect_to_standby(self, standby: &Server) -> Result<Client, LocalError> {
+        if !standby.process.is_running() {
+            return Err(LocalError::Unfit(format!(
+                "{} has nothing to fail over to: its replica {} does not run",
+                self.shard,
+                standby.process.name()
+            )));
+        }
+        postgres::connect_to_administer(self.ground, standby).await
     }
 
     /// Puts a copy of `primary` where the data of the server at `position` is, ready to follow it.

@@ -22,12 +22,29 @@ pub(crate) fn prepare_node(
     spec: &ClusterSpec,
     (shard, name): (&str, &str),
     port: u16,
+    cluster_file: &str,
 ) -> Result<Process, LocalError> {
-    let config = format!("{name}.toml");
-    write(&folder.file(&config), &node_toml(shard, port, &spec.node_toml))?;
+    write_node_config(folder, shard, name, port, &spec.node_toml)?;
+    let config = node_config(name);
     let kind = Kind::Service { address: format!("127.0.0.1:{port}") };
     let environment = &spec.node_environment;
-    service(folder, guardian, (name, &spec.node_program), &["--config", &config], environment, kind)
+    let arguments = ["--config", &config, "--cluster", cluster_file];
+    service(folder, guardian, (name, &spec.node_program), &arguments, environment, kind)
+}
+
+/// Writes what a node reads when it starts.
+pub(crate) fn write_node_config(
+    folder: &Folder,
+    shard: &str,
+    name: &str,
+    port: u16,
+    more: &str,
+) -> Result<(), LocalError> {
+    write(&folder.file(&node_config(name)), &node_toml(shard, port, more))
+}
+
+fn node_config(name: &str) -> String {
+    format!("{name}.toml")
 }
 
 /// A gateway on this address, with its configuration written, not started yet.
@@ -41,12 +58,13 @@ pub(crate) fn prepare_gateway(
     let text = gateway_toml(&listen.to_string(), &spec.api_keys, &spec.gateway_toml);
     write(&folder.file(config), &text)?;
     let kind = Kind::Service { address: reachable(listen).to_string() };
-    service(folder, guardian, ("gateway", "picopay-gateway"), &["--config", config], &[], kind)
+    let arguments = ["--config", config, "--cluster", CLUSTER_FILE];
+    service(folder, guardian, ("gateway", "picopay-gateway"), &arguments, &[], kind)
 }
 
 /// `picopay init`, which deals out the slots of a new cluster.
 pub(crate) fn prepare_init(folder: &Folder, guardian: &Arc<Guardian>) -> Result<Process, LocalError> {
-    service(folder, guardian, ("init", "picopay"), &["init"], &[], Kind::Tool)
+    service(folder, guardian, ("init", "picopay"), &["init", "--cluster", CLUSTER_FILE], &[], Kind::Tool)
 }
 
 /// `picopay shard add`, which makes a shard with empty databases a member of a cluster in use.
@@ -56,7 +74,8 @@ pub(crate) fn prepare_join(
     shard: &str,
 ) -> Result<Process, LocalError> {
     let name = format!("{shard}-join");
-    service(folder, guardian, (&name, "picopay"), &["shard", "add", shard], &[], Kind::Tool)
+    let arguments = ["shard", "add", shard, "--cluster", CLUSTER_FILE];
+    service(folder, guardian, (&name, "picopay"), &arguments, &[], Kind::Tool)
 }
 
 /// Where a client on this machine reaches a service that listens here.
@@ -77,13 +96,12 @@ fn service(
     variables: &[(String, String)],
     kind: Kind,
 ) -> Result<Process, LocalError> {
-    // Files stand beside `cluster.toml`; the service itself starts in the root folder.
+    // Files stand beside each other; the service itself starts in the root folder.
     let with_folder = |argument: &&str| match argument.strip_suffix(".toml") {
         Some(_) => folder.file(argument).into(),
         None => OsString::from(argument),
     };
-    let mut arguments: Vec<OsString> = arguments.iter().map(with_folder).collect();
-    arguments.extend(["--cluster".into(), folder.file(CLUSTER_FILE).into()]);
+    let arguments: Vec<OsString> = arguments.iter().map(with_folder).collect();
     let mut environment = environment(folder.is_temporary());
     environment.extend(variables.iter().map(|(name, value)| (name.into(), value.into())));
     let recipe = Recipe {

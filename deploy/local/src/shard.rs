@@ -14,6 +14,7 @@ use crate::process::Process;
 use crate::proxy::Proxy;
 use crate::secrets::Secrets;
 use crate::server_pair::{Failover, ServerPair};
+use crate::services::CLUSTER_FILE;
 use crate::spec::ClusterSpec;
 use crate::{LocalError, services};
 
@@ -35,8 +36,11 @@ pub struct LocalShard {
 struct Proxies {
     /// In the order of the servers, whatever their roles.
     databases: [Proxy; 2],
-    /// In the order of the nodes.
+    /// In the order of the nodes: between gateways and each.
     nodes: Vec<Proxy>,
+    /// In the order of the nodes: between each and the wires to the servers. Empty where there is one node only, whose wires
+    /// those are.
+    node_databases: Vec<[Proxy; 2]>,
 }
 
 #[derive(Debug, Clone)]
@@ -74,6 +78,26 @@ impl LocalShard {
         self.servers.fail_over(folder, ground, spec, &self.name).await
     }
 
+    /// Promotes the replica beside a primary that lives on; see [`crate::LocalCluster::promote_beside`].
+    pub(crate) async fn promote_beside(
+        &self,
+        folder: &Folder,
+        ground: &Ground,
+        spec: &ClusterSpec,
+    ) -> Result<(), LocalError> {
+        self.servers.promote_beside(folder, ground, spec, &self.name).await
+    }
+
+    /// Makes the replica of what was left alive; see [`crate::LocalCluster::replace_old_primary`].
+    pub(crate) async fn replace_old(
+        &self,
+        folder: &Folder,
+        ground: &Ground,
+        spec: &ClusterSpec,
+    ) -> Result<(), LocalError> {
+        self.servers.replace_old(folder, ground, spec, &self.name).await
+    }
+
     /// Starts the `number`th node process, counted from 1, on this port.
     pub(crate) async fn start_node(
         &self,
@@ -83,8 +107,10 @@ impl LocalShard {
         number: usize,
         port: u16,
     ) -> Result<Process, LocalError> {
-        let name = format!("{}-node-{number}", self.name);
-        let process = services::prepare_node(folder, &ground.guardian, spec, (&self.name, &name), port)?;
+        let name = self.node_name(number);
+        let (guardian, names) = (&ground.guardian, (self.name.as_str(), name.as_str()));
+        let process =
+            services::prepare_node(folder, guardian, spec, names, port, &self.cluster_file(number))?;
         process.start().await?;
         let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
         nodes.push(Node { process: process.clone(), port });
@@ -98,7 +124,14 @@ impl LocalShard {
         let [first, second] = self.servers.ports();
         let databases = [Proxy::start(ports, first).await?, Proxy::start(ports, second).await?];
         let nodes = try_join_all(node_ports.iter().map(|&port| Proxy::start(ports, port))).await?;
-        *self.proxies() = Some(Proxies { databases, nodes });
+        let mut node_databases = Vec::new();
+        if node_ports.len() > 1 {
+            let [first, second] = databases.each_ref().map(Proxy::port);
+            for _ in node_ports {
+                node_databases.push([Proxy::start(ports, first).await?, Proxy::start(ports, second).await?]);
+            }
+        }
+        *self.proxies() = Some(Proxies { databases, nodes, node_databases });
         Ok(())
     }
 
@@ -146,7 +179,7 @@ impl LocalShard {
         format!("http://127.0.0.1:{}", self.nodes()[number].port)
     }
 
-    /// The port of the `number`th node process, from 0, behind its proxy if it has one.
+    /// The port of the `number`th node process, from 0, itself: behind its proxy if it has one.
     pub fn node_port(&self, number: usize) -> u16 {
         self.nodes()[number].port
     }
@@ -156,11 +189,25 @@ impl LocalShard {
         self.proxies().as_ref().expect(NO_PROXIES).nodes[number].clone()
     }
 
-    /// What stands between the nodes and the server that is the primary now.
+    /// What stands between all nodes and the server that is the primary now.
     pub fn primary_proxy(&self) -> Proxy {
-        let position = self.servers.ports().iter().position(|&port| port == self.primary_port());
-        let position = position.expect("the primary is one of the two");
-        self.proxies().as_ref().expect(NO_PROXIES).databases[position].clone()
+        self.proxies().as_ref().expect(NO_PROXIES).databases[self.servers.primary_position()].clone()
+    }
+
+    /// What stands between the `number`th node process alone, from 0, and the server that is the primary now.
+    pub fn primary_proxy_of_node(&self, number: usize) -> Proxy {
+        let proxies = self.proxies();
+        let proxies = proxies.as_ref().expect(NO_PROXIES);
+        let position = self.servers.primary_position();
+        match proxies.node_databases.get(number) {
+            Some(own) => own[position].clone(),
+            None => proxies.databases[position].clone(),
+        }
+    }
+
+    /// How many of its node processes `cluster.toml` names: not those that were added.
+    pub fn named_node_count(&self) -> usize {
+        self.entry().map_or(0, |entry| entry.nodes.len())
     }
 
     /// How many node processes it has.
@@ -222,6 +269,35 @@ impl LocalShard {
     /// What `cluster.toml` says of it, once that is known.
     pub(crate) fn entry(&self) -> Option<ShardEntry> {
         self.entry.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The name of the `number`th node process, counted from 1.
+    fn node_name(&self, number: usize) -> String {
+        format!("{}-node-{number}", self.name)
+    }
+
+    /// The name of the cluster file that the `number`th node process reads, counted from 1. One with wires of its own has a
+    /// file of its own, which differs from the others' by their ports only.
+    fn cluster_file(&self, number: usize) -> String {
+        if self.proxies().as_ref().is_some_and(|proxies| number <= proxies.node_databases.len()) {
+            format!("{}.{CLUSTER_FILE}", self.node_name(number))
+        } else {
+            CLUSTER_FILE.to_owned()
+        }
+    }
+
+    /// The cluster files of nodes with wires of their own, each with what it says of this shard.
+    pub(crate) fn own_cluster_files(&self) -> Vec<(String, ShardEntry)> {
+        let Some(entry) = self.entry() else { return Vec::new() };
+        let wires = self.proxies().as_ref().map(|proxies| {
+            let ports = proxies.node_databases.iter().map(|own| own.each_ref().map(Proxy::port));
+            ports.collect::<Vec<_>>()
+        });
+        let own = wires.unwrap_or_default().into_iter().enumerate();
+        own.map(|(position, database_ports)| {
+            (self.cluster_file(position + 1), ShardEntry { database_ports, ..entry.clone() })
+        })
+        .collect()
     }
 
     /// Decides what `cluster.toml` says of it: the ports of its proxies, if it has them.

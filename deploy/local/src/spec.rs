@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use picopay_shared::cluster::Durability;
 
+use crate::postgres::{DATABASE, ROLE};
+
 /// What cluster to start. The default is what tests want: two replicated shards, Redis, a gateway on a free port
 /// and a temporary folder.
 #[derive(Debug, Clone)]
@@ -17,7 +19,8 @@ pub struct ClusterSpec {
     pub node_program: String,
     /// Variables that the nodes find in their environment.
     pub node_environment: Vec<(String, String)>,
-    /// Whether gateways reach nodes, and nodes their databases, over a [`crate::Proxy`] each, which can be cut.
+    /// Whether gateways reach nodes, and nodes their databases, over a [`crate::Proxy`] each, which can be cut. Where a
+    /// shard has several nodes, each has wires of its own to the databases, before those that all of them share.
     pub has_proxies: bool,
     /// Whether there is a Redis.
     pub has_redis: bool,
@@ -39,6 +42,8 @@ pub struct ClusterSpec {
     pub primary_settings: Vec<(String, String)>,
     /// More settings for the replicas.
     pub replica_settings: Vec<(String, String)>,
+    /// Statements that the superuser runs in the services' database of each new shard, before anything is in it.
+    pub founding_sql: Vec<String>,
 }
 
 /// Where a cluster's data lives, and how long.
@@ -92,6 +97,7 @@ impl Default for ClusterSpec {
             api_keys: vec![ApiKey::new("dev", "dev-key", &["write", "read", "admin"])],
             primary_settings: Vec::new(),
             replica_settings: Vec::new(),
+            founding_sql: Vec::new(),
         }
     }
 }
@@ -187,6 +193,32 @@ impl ClusterSpec {
     pub fn with_replica_setting(mut self, name: &str, value: &str) -> Self {
         self.replica_settings.push((name.to_owned(), value.to_owned()));
         self
+    }
+
+    /// One more setting for both servers of each shard, whatever their roles: it stays true after a failover.
+    #[must_use]
+    pub fn with_server_setting(self, name: &str, value: &str) -> Self {
+        self.with_primary_setting(name, value).with_replica_setting(name, value)
+    }
+
+    /// One more statement that the superuser runs in the services' database of each new shard, before anything is in it.
+    #[must_use]
+    pub fn with_founding_sql(mut self, statement: &str) -> Self {
+        self.founding_sql.push(statement.to_owned());
+        self
+    }
+
+    /// A setting of the services' role, as an operator may have made it: every session of the role begins with it. The
+    /// value is SQL: `'German'`, `odd, public`.
+    #[must_use]
+    pub fn with_role_setting(self, name: &str, value: &str) -> Self {
+        self.with_founding_sql(&format!("ALTER ROLE {ROLE} SET {name} = {value}"))
+    }
+
+    /// A setting of the services' database, for every role that connects to it. The value is SQL.
+    #[must_use]
+    pub fn with_database_setting(self, name: &str, value: &str) -> Self {
+        self.with_founding_sql(&format!("ALTER DATABASE {DATABASE} SET {name} = {value}"))
     }
 
     /// In this folder, kept between runs.

@@ -217,3 +217,29 @@ async fn a_start_that_fails_leaves_no_file() {
     assert!(message.contains("PICOPAY_PG_BIN=/nowhere"), "{message}");
     assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 0);
 }
+
+#[tokio::test]
+async fn servers_role_and_database_begin_with_what_was_asked_for_after_a_failover_too() {
+    let spec = ClusterSpec::one_shard()
+        .with_server_setting("deadlock_timeout", "7s")
+        .with_founding_sql("CREATE SCHEMA odd AUTHORIZATION picopay")
+        .with_role_setting("DateStyle", "'German'")
+        .with_role_setting("search_path", "odd, public")
+        .with_database_setting("TimeZone", "'Pacific/Kiritimati'");
+    let cluster = databases(spec).await;
+    for is_after_failover in [false, true] {
+        let client = cluster.connect_primary(0).await.unwrap();
+        let settings = "SELECT concat_ws('; ', current_setting('DateStyle'), current_schemas(false)::text, \
+                        current_setting('TimeZone'), current_setting('deadlock_timeout'))";
+        assert_eq!(
+            text(&client, settings).await,
+            "German, DMY; {odd,public}; Pacific/Kiritimati; 7s",
+            "{is_after_failover}"
+        );
+        if !is_after_failover {
+            cluster.shard(0).primary().kill().await.unwrap();
+            cluster.failover(0).await.unwrap();
+        }
+    }
+    cluster.stop().await;
+}

@@ -129,3 +129,34 @@ async fn a_failover_that_was_interrupted_is_finished_at_the_next_start() {
     assert_eq!(letters(&cluster).await, "ab");
     cluster.stop().await;
 }
+
+#[tokio::test]
+async fn a_standby_promoted_beside_its_primary_leaves_two_that_take_writes_until_the_old_one_is_replaced() {
+    let cluster = databases(ClusterSpec::one_shard()).await;
+    let shard = cluster.shard(0);
+    write_letter(&cluster, "a").await;
+    let (old, new) = (shard.primary(), shard.replica());
+
+    cluster.promote_beside(shard).await.unwrap();
+    assert_eq!((shard.primary().name(), shard.replica().name()), (new.name(), old.name()));
+    let (on_new, on_old) =
+        (shard.connect_as_superuser().await.unwrap(), shard.connect_replica_as_superuser().await.unwrap());
+    for client in [&on_new, &on_old] {
+        // Neither has a standby, so neither commit would come back.
+        client
+            .batch_execute("SET synchronous_commit = local; INSERT INTO letters VALUES ('b')")
+            .await
+            .unwrap();
+    }
+    on_old
+        .batch_execute("SET synchronous_commit = local; INSERT INTO letters VALUES ('lost')")
+        .await
+        .unwrap();
+
+    cluster.replace_old_primary(shard).await.unwrap();
+    write_letter(&cluster, "c").await;
+    assert_eq!(letters(&cluster).await, "abc");
+    let replica = cluster.connect_replica(0).await.unwrap();
+    assert_eq!(text(&replica, "SELECT pg_is_in_recovery()::text").await, "true");
+    cluster.stop().await;
+}

@@ -1,6 +1,10 @@
 //! What a cluster promises of PicoPay's own processes. They have to be built: `cargo build --workspace --bins`.
 
-use picopay_local::{ClusterSpec, LocalCluster, LocalError, Weather};
+use std::time::{Duration, Instant};
+
+use http::Method;
+use picopay_local::{ClusterSpec, LocalCluster, LocalError, Weather, http_call};
+use picopay_shared::node_status::STATUS_PATH;
 use serde_json::json;
 
 const KEY: &str = "550e8400-e29b-41d4-a716-446655440000";
@@ -88,6 +92,48 @@ async fn services_reach_each_other_over_proxies_that_can_be_cut() {
         cluster.wait_until_ready().await.unwrap();
         assert_eq!(make_user(1).await.status, 200);
     }
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn one_node_of_two_can_be_cut_off_from_its_primary_alone() {
+    let spec = ClusterSpec::one_shard().with_nodes_per_shard(2).with_proxies().without_gateway();
+    let cluster = cluster(spec).await;
+    let shard = cluster.shard(0);
+    let wire = shard.primary_proxy_of_node(0);
+    wire.set_weather(Weather::Silent);
+    wire.reset();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while is_ready(&cluster, 0).await {
+        assert!(Instant::now() < deadline, "a node without a primary says that it is not ready");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(is_ready(&cluster, 1).await, "the other one has its primary");
+    wire.set_weather(Weather::Clear);
+    cluster.wait_until_ready().await.unwrap();
+    cluster.stop().await;
+}
+
+async fn is_ready(cluster: &LocalCluster, node: usize) -> bool {
+    let (url, secret) = (cluster.node_url(0, node), format!("Bearer {}", cluster.internal_secret()));
+    let url = format!("{url}{STATUS_PATH}");
+    let answer = http_call::call(Method::GET, &url, &[("authorization", &secret)], "").await.unwrap();
+    answer.json()["is_ready"] == true
+}
+
+#[tokio::test]
+async fn one_node_can_have_lines_of_its_own() {
+    let cluster = cluster(ClusterSpec::one_shard().with_nodes_per_shard(2).without_gateway()).await;
+    let shard = cluster.shard(0);
+    cluster.configure_node(shard, 1, "no_such_setting = 1\n").unwrap();
+    for number in [0, 1] {
+        shard.node(number).stop().await.unwrap();
+    }
+    shard.node(0).start().await.unwrap();
+    shard.node(1).start().await.unwrap_err();
+    cluster.configure_node(shard, 1, "").unwrap();
+    shard.node(1).start().await.unwrap();
+    cluster.wait_until_ready().await.unwrap();
     cluster.stop().await;
 }
 

@@ -74,8 +74,20 @@ impl LocalCluster {
     /// Writes `cluster.toml` anew, in one step: somebody may be reading it.
     pub(super) fn write_cluster_file(&self) -> Result<(), LocalError> {
         let entries: Vec<_> = self.shards().iter().filter_map(|shard| shard.entry()).collect();
-        let text = cluster_toml(&entries, self.redis_port(), self.spec.durability);
-        replace(&self.cluster_file(), &text)
+        let text = |entries: &[_]| cluster_toml(entries, self.redis_port(), self.spec.durability);
+        replace(&self.cluster_file(), &text(&entries))?;
+        // Nodes with wires of their own read files of their own.
+        for shard in self.shards() {
+            for (file, own) in shard.own_cluster_files() {
+                let mut entries = entries.clone();
+                entries
+                    .iter_mut()
+                    .filter(|entry| entry.name == own.name)
+                    .for_each(|entry| *entry = own.clone());
+                replace(&self.folder.file(&file), &text(&entries))?;
+            }
+        }
+        Ok(())
     }
 
     /// Makes a shard a member whose joining was not completed, if it was not.
