@@ -22,6 +22,10 @@ use self::standing::{Polled, Standing, Trouble};
 use super::wire::{Ask, CallError, Target, Wire};
 use crate::metrics::NodeMetrics;
 
+/// A refusal that came sooner was made at the node's gate: one that took longer has tried something, which the next node may
+/// try just as long.
+const QUICK: Duration = Duration::from_millis(200);
+
 /// With less time left, the next node is not asked: it could only say that it is too late.
 const WORTH_ASKING: Duration = Duration::from_millis(20);
 
@@ -142,7 +146,8 @@ impl Nodes {
     /// nothing. `preferred` picks among those that are equally good. `body` is made anew for each with its own deadline,
     /// which is at most `call_timeout` away and never after `until`.
     ///
-    /// Who gave no answer is followed by any other, as the last hope; who answered, by one that is ready.
+    /// Who took no connection is followed by any other, as the last hope; who answered, by one that is ready, or was a moment
+    /// ago and may be asked without losing time.
     pub async fn ask<T>(
         &self,
         ask: Ask,
@@ -152,6 +157,7 @@ impl Nodes {
         judge: impl Fn(&Bytes) -> Said<T>,
     ) -> Result<T, CallError> {
         let mut last: Option<Result<T, CallError>> = None;
+        let mut is_quick = true;
         for position in self.order(preferred) {
             let now = Instant::now();
             let node = &self.all[position];
@@ -159,6 +165,7 @@ impl Nodes {
                 None => true,
                 Some(_) if until < now + WORTH_ASKING => false,
                 Some(Err(CallError::Unreachable)) => true,
+                Some(_) if is_quick => node.state(now).says_ready(),
                 Some(_) => node.state(now) == NodeState::Ready,
             };
             if !is_worth_it {
@@ -166,8 +173,8 @@ impl Nodes {
             }
             let deadline = until.min(now + call_timeout);
             let answer = self.wire.call(ask, (&node.target, &node.clock), body(deadline), deadline).await;
-            let answer = answer.map(|bytes| judge(&bytes));
-            match answer {
+            is_quick = now.elapsed() < QUICK;
+            match answer.map(|bytes| judge(&bytes)) {
                 Ok(Said::Fine(answer)) => return Ok(answer),
                 Ok(Said::Trouble(answer)) => {
                     self.note_trouble(node, Trouble::Refused);

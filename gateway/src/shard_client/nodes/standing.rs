@@ -48,7 +48,7 @@ impl NodeState {
 /// How a call failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trouble {
-    /// It answered that it could not do it.
+    /// It answered that it could not do it: its gate is closed, or only this batch's users are locked. A poll tells.
     Refused,
     /// It took no connection, or did not answer.
     NoAnswer,
@@ -70,8 +70,10 @@ pub enum Polled {
 pub struct Standing {
     /// The last poll's word.
     polled: Polled,
-    /// The same, or what a call that failed since says.
-    heard: Polled,
+    /// Whether a call has failed since that poll began.
+    is_in_doubt: bool,
+    /// And whether it was not answered.
+    is_unanswered: bool,
     /// Polls in a row that it did not answer.
     silences: u32,
     failed_at: Option<Instant>,
@@ -84,7 +86,8 @@ impl Standing {
     pub fn new() -> Self {
         Self {
             polled: Polled::Silence,
-            heard: Polled::Silence,
+            is_in_doubt: false,
+            is_unanswered: false,
             silences: 0,
             failed_at: None,
             pause: PAUSE_MIN,
@@ -94,8 +97,9 @@ impl Standing {
 
     /// What to think of it now.
     pub fn state(&self, now: Instant) -> NodeState {
-        match self.heard {
-            Polled::Ready if self.is_paused(now) => NodeState::PassedOver,
+        match self.polled {
+            _ if self.is_unanswered => NodeState::Silent,
+            Polled::Ready if self.is_in_doubt || self.is_paused(now) => NodeState::PassedOver,
             Polled::Ready => NodeState::Ready,
             Polled::NotReady => NodeState::NotReady,
             Polled::Silence => NodeState::Silent,
@@ -120,10 +124,8 @@ impl Standing {
     /// A call failed. `jitter` in 0 … 1 spreads the return of many gateways. Whether it is passed over from now on.
     pub fn note_trouble(&mut self, trouble: Trouble, now: Instant, jitter: f64) -> bool {
         self.failed_at = Some(now);
-        self.heard = match trouble {
-            Trouble::Refused => Polled::NotReady,
-            Trouble::NoAnswer => Polled::Silence,
-        };
+        self.is_in_doubt = true;
+        self.is_unanswered |= trouble == Trouble::NoAnswer;
         // Calls that were sent before all fail with the first one: they are one failure.
         let is_new = !self.is_paused(now);
         if is_new {
@@ -134,15 +136,15 @@ impl Standing {
 
     /// A poll that was begun at `began` ended. Whether the node is passed over from now on.
     pub fn note_poll(&mut self, polled: Polled, began: Instant, now: Instant, jitter: f64) -> bool {
-        self.polled = polled;
         self.silences = if polled == Polled::Silence { self.silences.saturating_add(1) } else { 0 };
-        if polled == Polled::Ready && self.failed_at.is_some_and(|failed| began <= failed) {
-            // It may have said so before it failed.
-            return false;
+        // While it stays as it is, one failure; its return ends it. A call may have told of it first.
+        let is_new = self.polled == Polled::Ready && polled != Polled::Ready && !self.is_in_doubt;
+        self.polled = polled;
+        // It may have said this before the call failed.
+        if self.failed_at.is_none_or(|failed| failed < began) {
+            self.is_in_doubt = false;
+            self.is_unanswered = false;
         }
-        // While it stays as it is, one failure; its return ends it.
-        let is_new = self.heard == Polled::Ready && polled != Polled::Ready;
-        self.heard = polled;
         if is_new {
             self.pause_from(now, jitter);
         }
@@ -188,11 +190,14 @@ mod tests {
         assert!(standing.note_poll(Polled::Silence, start, start, FULL_JITTER));
         assert_eq!((standing.state(start), standing.silences()), (NodeState::Silent, 1));
         for (trouble, state) in
-            [(Trouble::Refused, NodeState::NotReady), (Trouble::NoAnswer, NodeState::Silent)]
+            [(Trouble::Refused, NodeState::PassedOver), (Trouble::NoAnswer, NodeState::Silent)]
         {
             let mut standing = ready(start);
             assert!(standing.note_trouble(trouble, after(start, 1), FULL_JITTER));
-            assert_eq!(standing.state(after(start, 1)), state);
+            // For as long as no poll tells.
+            assert_eq!(standing.state(after(start, 60_000)), state);
+            assert!(!standing.note_poll(Polled::NotReady, after(start, 2), after(start, 2), FULL_JITTER));
+            assert_eq!(standing.state(after(start, 2)), NodeState::NotReady);
         }
     }
 
