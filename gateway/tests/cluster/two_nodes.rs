@@ -30,6 +30,11 @@ struct Charge {
 const PATIENT: &str = "[postgres]\nconnect_timeout = \"8s\"\n";
 
 async fn one_shard_with_two_nodes() -> TestCluster {
+    TestCluster::start(ClusterSpec::one_shard().with_nodes_per_shard(2).with_node_toml(PATIENT)).await
+}
+
+/// Each with wires of its own to the databases.
+async fn two_nodes_that_can_be_cut_off() -> TestCluster {
     let spec = ClusterSpec::one_shard().with_nodes_per_shard(2).with_proxies();
     TestCluster::start(spec.with_node_toml(PATIENT)).await
 }
@@ -164,7 +169,7 @@ async fn with_its_first_node_killed_a_shard_goes_on() {
 
 #[tokio::test]
 async fn with_its_first_node_cut_off_from_the_primary_a_shard_goes_on_at_the_second() {
-    let test = one_shard_with_two_nodes().await;
+    let test = two_nodes_that_can_be_cut_off().await;
     let client = &test.client;
     let users = users_of(&test).await;
     wait_until_nodes_are(client, ["ready", "ready"]).await;
@@ -197,7 +202,7 @@ async fn with_its_first_node_cut_off_from_the_primary_a_shard_goes_on_at_the_sec
 
 #[tokio::test]
 async fn with_both_nodes_cut_off_from_the_primary_users_hear_so_and_both_are_taken_back() {
-    let test = one_shard_with_two_nodes().await;
+    let test = two_nodes_that_can_be_cut_off().await;
     let client = &test.client;
     let users = users_of(&test).await;
     wait_until_nodes_are(client, ["ready", "ready"]).await;
