@@ -138,6 +138,15 @@ pub struct ShardMetrics {
     pub is_degraded: IntGauge,
 }
 
+/// Of one node of a shard, named by its place in `cluster.toml`, from 0.
+#[derive(Debug, Clone)]
+pub struct NodeMetrics {
+    /// 0 ready, 1 passed over, 2 not ready, 3 silent.
+    pub state: IntGauge,
+    /// How often it began to be passed over.
+    pub passed_over: IntCounter,
+}
+
 #[derive(Debug, Clone)]
 struct PerShard {
     requests: IntCounterVec,
@@ -151,6 +160,8 @@ struct PerShard {
     replica_lag: GaugeVec,
     is_ready: IntGaugeVec,
     is_degraded: IntGaugeVec,
+    node_state: IntGaugeVec,
+    node_passed_over: IntCounterVec,
 }
 
 impl Metrics {
@@ -241,6 +252,15 @@ impl Metrics {
         }
     }
 
+    /// The handles of one node.
+    pub fn node(&self, shard: &str, position: usize) -> NodeMetrics {
+        let labels = [shard, &position.to_string()];
+        NodeMetrics {
+            state: self.per_shard.node_state.with_label_values(&labels),
+            passed_over: self.per_shard.node_passed_over.with_label_values(&labels),
+        }
+    }
+
     /// Lets all that is said of a shard go, which is not there any more. Who still holds its handles counts for nobody.
     pub fn forget_shard(&self, name: &str) {
         let all = &self.per_shard;
@@ -262,6 +282,17 @@ impl Metrics {
             let _ = gauges.remove_label_values(&[name]);
         }
         let _ = all.replica_lag.remove_label_values(&[name]);
+        self.forget_nodes(name, 0);
+    }
+
+    /// Lets go what is said of a shard's nodes from this place on.
+    pub fn forget_nodes(&self, shard: &str, first: usize) {
+        let mut position = first;
+        // Their places have no gaps.
+        while self.per_shard.node_state.remove_label_values(&[shard, &position.to_string()]).is_ok() {
+            let _ = self.per_shard.node_passed_over.remove_label_values(&[shard, &position.to_string()]);
+            position += 1;
+        }
     }
 
     /// Everything, in the text format that Prometheus reads.
@@ -347,6 +378,21 @@ impl PerShard {
                 registry,
                 "picopay_gateway_shard_degraded",
                 "1 while the shard goes on without its standby, by an operator's word.",
+            ),
+            node_state: {
+                let options = Opts::new(
+                    "picopay_gateway_node_state",
+                    "A node of a shard, by its place in cluster.toml: 0 ready, 1 passed over, 2 not ready, 3 silent.",
+                );
+                let gauges = IntGaugeVec::new(options, &["shard", "node"]).expect("a good name");
+                register(registry, &gauges);
+                gauges
+            },
+            node_passed_over: counters(
+                registry,
+                "picopay_gateway_node_passed_over_total",
+                "Times that a node began to be passed over because it failed.",
+                &["shard", "node"],
             ),
         }
     }

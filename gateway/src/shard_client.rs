@@ -7,11 +7,13 @@ mod attempts;
 mod breaker;
 mod gathering;
 mod moving;
+mod nodes;
 mod pipe;
 mod queue_room;
 mod refusal_pace;
 mod shard;
 mod shard_set;
+mod ticket;
 mod wire;
 
 use std::sync::Arc;
@@ -23,7 +25,6 @@ use bytes::Bytes;
 use picopay_shared::cluster::{self, Cluster};
 use picopay_shared::command::{Command, Moved, Outcome};
 use picopay_shared::config::Secret;
-use picopay_shared::node_status::NodeStatus;
 use picopay_shared::query::{Answer, Found, Query, ReadRequest, Source};
 use picopay_shared::session::SessionToken;
 use picopay_shared::slot::Slot;
@@ -37,15 +38,16 @@ pub use self::attempts::Written;
 use self::attempts::{Attempt, Attempts, Failure, Next};
 pub use self::breaker::BreakerState;
 use self::moving::Moving;
+use self::nodes::Nodes;
 use self::shard::Shard;
 pub use self::shard::ShardView;
 use self::shard_set::{OpenShard, ShardSet};
-use self::wire::{Bearers, NodeConnections, Nodes};
+use self::wire::Wire;
 use crate::config::ShardClientConfig;
 use crate::metrics::Metrics;
 use crate::slot_map::{OnTheWay, Owner, SlotMap};
 
-/// How soon a shard is polled again of which no node answered: users of one that is back hear no for so much longer.
+/// How soon a node is polled again that did not answer: users of a shard that is back hear no for so much longer.
 const POLL_AGAIN: Duration = Duration::from_millis(250);
 /// While requests are held because nobody owns their slot, somebody is asked this often. A pause lasts some tens of
 /// milliseconds, and a node takes a few to say what it owns.
@@ -99,8 +101,7 @@ pub struct ShardClient {
     /// Outlives reloads, so that no request meets an empty one.
     map: SlotMap,
     moving: Moving,
-    connections: NodeConnections,
-    bearers: Arc<ArcSwap<Bearers>>,
+    wire: Wire,
     metrics: Metrics,
     config: ShardClientConfig,
     closing: CancellationToken,
@@ -118,8 +119,7 @@ impl ShardClient {
             shards: ArcSwap::default(),
             map: SlotMap::default(),
             moving: Moving::new(config.moving_max, metrics.moving.clone()),
-            connections: wire::connections(config),
-            bearers: Arc::new(ArcSwap::from_pointee(Bearers::of(&cluster.internal_secret))),
+            wire: Wire::new(config, &cluster.internal_secret),
             metrics: metrics.clone(),
             config: config.clone(),
             closing: CancellationToken::new(),
@@ -137,11 +137,11 @@ impl ShardClient {
 
     /// Shows nodes another secret from now on, and those that have not heard of it yet the one before, for a while.
     pub fn show(&self, secret: &Secret) {
-        self.bearers.store(Arc::new(self.bearers.load().changed_to(secret)));
+        self.wire.show(secret);
     }
 
     /// Goes by another `cluster.toml` from now on. Shards whose nodes are the same are left alone. The new way to any
-    /// other is asked how it is before it takes over, which takes `poll_timeout` if no node answers; what the old one
+    /// other is asked how it is before it takes over, which takes `poll_timeout` if a node does not answer; what the old one
     /// accepted is finished on it.
     pub async fn take_over(self: &Arc<Self>, cluster: &Cluster) {
         let _one_at_a_time = self.reloading.lock().await;
@@ -152,18 +152,19 @@ impl ShardClient {
             opened.push(Arc::clone(&shard));
             shard
         });
-        let asking = opened.iter().map(|shard| shard.ask_status(Instant::now() + self.config.poll_timeout));
-        let answers = futures_util::future::join_all(asking).await;
+        let until = Instant::now() + self.config.poll_timeout;
+        futures_util::future::join_all(opened.iter().map(|shard| shard.ask_nodes(until, || {}))).await;
         for gone in before.iter().filter(|shard| after.get(shard.place).is_none()) {
             self.metrics.forget_shard(&gone.name);
             info!(shard = gone.name, "the shard is not in cluster.toml any more");
         }
         // First the shards, then what they own: whoever finds a shard in the map finds it here too.
         self.shards.store(Arc::new(after));
-        for (shard, answer) in opened.iter().zip(answers) {
+        for shard in &opened {
             let verb = if before.get(shard.place).is_some() { "changed" } else { "new" };
             info!(shard = shard.name, "the shard is {verb}");
-            self.take_answer(shard, answer);
+            self.metrics.forget_nodes(&shard.name, shard.nodes.count());
+            self.take_claims(shard);
             self.keep_asking(shard);
         }
     }
@@ -279,7 +280,7 @@ impl ShardClient {
     }
 
     fn open(&self, place: usize, entry: &cluster::Shard) -> Arc<OpenShard> {
-        let nodes = Nodes::new(entry, Arc::clone(&self.bearers), self.connections.clone());
+        let nodes = Nodes::new(entry, self.wire.clone(), |position| self.metrics.node(&entry.name, position));
         let shard = Arc::new(Shard::new(place, entry, nodes, &self.config, &self.metrics));
         let closing = self.closing.child_token();
         shard.run_pipes(self.config.pipes, &self.pipes, &closing);
@@ -287,7 +288,9 @@ impl ShardClient {
     }
 
     fn keep_asking(self: &Arc<Self>, shard: &OpenShard) {
-        tokio::spawn(Arc::clone(self).poll(Arc::clone(shard.way()), shard.closing()));
+        for position in 0..shard.nodes.count() {
+            tokio::spawn(Arc::clone(self).poll(Arc::clone(shard.way()), position, shard.closing()));
+        }
     }
 
     /// The slot's owner and the way to it: at once when the map knows them, and else after a round of questions or, while the
@@ -380,17 +383,17 @@ impl ShardClient {
         };
         let shards = self.shards.load_full();
         let asking = shards.iter().filter(is_concerned).map(async |shard| {
-            // No answer is no news here: it is the poll that tells the breaker.
-            let answer = shard.ask_status(Instant::now() + ASK_WAIT).await;
-            self.take_claims(shard, answer.as_ref());
+            shard.ask_nodes(Instant::now() + ASK_WAIT, || self.take_claims(shard)).await;
         });
         futures_util::future::join_all(asking).await;
     }
 
-    async fn poll(self: Arc<Self>, shard: Arc<Shard>, closing: CancellationToken) {
+    /// Looks after one node of a shard. Each is asked on its own, so that a frozen one hides nothing of the others.
+    async fn poll(self: Arc<Self>, shard: Arc<Shard>, position: usize, closing: CancellationToken) {
         loop {
-            self.ask(&shard).await;
-            let pause = if shard.is_reachable() {
+            let is_answered = shard.poll_node(position, Instant::now() + self.config.poll_timeout).await;
+            self.take_claims(&shard);
+            let pause = if is_answered {
                 self.config.poll_interval
             } else {
                 POLL_AGAIN.min(self.config.poll_interval)
@@ -403,22 +406,13 @@ impl ShardClient {
     }
 
     async fn ask(&self, shard: &Shard) {
-        let answer = shard.ask_status(Instant::now() + self.config.poll_timeout).await;
-        self.take_answer(shard, answer);
+        let until = Instant::now() + self.config.poll_timeout;
+        shard.ask_nodes(until, || self.take_claims(shard)).await;
     }
 
-    fn take_answer(&self, shard: &Shard, answer: Option<NodeStatus>) {
-        self.take_claims(shard, answer.as_ref());
-        shard.note_poll(answer.is_some());
-        shard.take_status(answer);
-    }
-
-    fn take_claims(&self, shard: &Shard, answer: Option<&NodeStatus>) {
-        // A node that cannot reach its database knows of no slots; that is no reason to forget them.
-        if let Some(status) = answer
-            && (status.is_ready || !status.owned.is_empty())
-        {
-            self.map.take_claims(shard.place, &status.owned, &status.importing);
+    fn take_claims(&self, shard: &Shard) {
+        if let Some((owned, importing)) = shard.nodes.claims() {
+            self.map.take_claims(shard.place, &owned, &importing);
         }
     }
 }

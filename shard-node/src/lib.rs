@@ -54,6 +54,8 @@ pub mod node;
 
 pub mod running_config;
 
+pub mod own_clock;
+
 pub mod routes;
 
 pub mod process;

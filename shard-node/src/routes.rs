@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use axum::{Extension, Router};
 use picopay_shared::command::{WRITE_BATCH_MAX, WRITE_PATH, WriteBatch};
 use picopay_shared::node_status::STATUS_PATH;
 use picopay_shared::query::{Answer, DEADLINE_HEADER, Found, READ_PATH, ReadRequest, Source};
@@ -17,6 +17,7 @@ use picopay_shared::running_config::CONFIG_PATH;
 use tokio::time::timeout;
 
 use crate::node::Node;
+use crate::own_clock::{self, Arrival, OwnClock};
 
 /// Room for the largest batch: each command may carry 4 KiB of metadata and some more.
 const BODY_MAX: usize = WRITE_BATCH_MAX * 8 * 1024;
@@ -38,6 +39,8 @@ pub fn router(node: Arc<Node>) -> Router {
         .route("/metrics", get(metrics))
         .merge(internal)
         .with_state(node)
+        // Outermost, so that a refusal of any kind is marked too.
+        .layer(middleware::from_fn_with_state(OwnClock::start(), own_clock::mark))
 }
 
 async fn require_secret(State(node): State<Arc<Node>>, request: Request, next: Next) -> Response {
@@ -53,9 +56,15 @@ async fn require_secret(State(node): State<Arc<Node>>, request: Request, next: N
     }
 }
 
-async fn write(State(node): State<Arc<Node>>, body: Bytes) -> Response {
+async fn write(
+    State(node): State<Arc<Node>>,
+    Extension(arrival): Extension<Arrival>,
+    body: Bytes,
+) -> Response {
     match postcard::from_bytes::<WriteBatch>(&body) {
-        Ok(batch) if batch.commands.len() <= WRITE_BATCH_MAX => {
+        Ok(mut batch) if batch.commands.len() <= WRITE_BATCH_MAX => {
+            let left = arrival.time_left(Duration::from_millis(u64::from(batch.deadline_ms)));
+            batch.deadline_ms = u32::try_from(left.as_millis()).unwrap_or(u32::MAX);
             // A task of its own: a gateway that hangs up cancels nothing that was begun.
             let done = tokio::spawn(async move { node.service().writer().write(batch).await }).await;
             done.map_or_else(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response(), |reply| encode(&reply))
@@ -65,27 +74,38 @@ async fn write(State(node): State<Arc<Node>>, body: Bytes) -> Response {
     }
 }
 
-async fn read(State(node): State<Arc<Node>>, headers: HeaderMap, body: Bytes) -> Response {
+async fn read(
+    State(node): State<Arc<Node>>,
+    Extension(arrival): Extension<Arrival>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
     match postcard::from_bytes::<ReadRequest>(&body) {
         Ok(request) => {
+            let left = arrival.time_left(longest(&headers));
+            if left.is_zero() {
+                return encode(&not_in_time());
+            }
             // A task of its own, as above: at the deadline it is not cut off in the middle of a statement, with a connection
             // in its hands that the next read would wait behind. It has bounds of its own.
             let answering = tokio::spawn(async move { node.service().reader().answer(&request).await });
-            match timeout(time_left(&headers), answering).await {
+            match timeout(left, answering).await {
                 Ok(Ok(answer)) => encode(&answer),
                 Ok(Err(_panicked)) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
-                Err(_late) => {
-                    let found = Found::Unavailable { reason: "not answered in time".to_owned() };
-                    encode(&Answer { found, source: Source::Primary })
-                }
+                Err(_late) => encode(&not_in_time()),
             }
         }
         Err(error) => refuse(&format!("no read request: {error}")),
     }
 }
 
-/// How long the gateway still waits for a read.
-fn time_left(headers: &HeaderMap) -> Duration {
+fn not_in_time() -> Answer {
+    let found = Found::Unavailable { reason: "not answered in time".to_owned() };
+    Answer { found, source: Source::Primary }
+}
+
+/// How long the gateway waited for a read when it sent it.
+fn longest(headers: &HeaderMap) -> Duration {
     let given = headers.get(DEADLINE_HEADER).and_then(|value| value.to_str().ok()?.parse().ok());
     given.map_or(READ_MAX, Duration::from_millis).min(READ_MAX)
 }

@@ -18,6 +18,8 @@ pub mod session;
 
 pub mod node_status;
 
+pub mod node_mark;
+
 pub mod batcher;
 
 pub mod cluster;

@@ -225,6 +225,11 @@ impl LocalShard {
         }
     }
 
+    /// How many of its node processes `cluster.toml` names: not those that were added.
+    pub fn named_node_count(&self) -> usize {
+        self.entry().map_or(0, |entry| entry.nodes.len())
+    }
+
     /// How many node processes it has.
     pub fn node_count(&self) -> usize {
         self.nodes().len()

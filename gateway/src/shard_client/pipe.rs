@@ -4,7 +4,6 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,8 +17,10 @@ use tracing::{error, warn};
 
 use super::attempts::{Attempt, Done, NotSent};
 use super::gathering::Gathering;
+use super::nodes::Said;
 use super::refusal_pace;
 use super::shard::Shard;
+use super::ticket::Ticket;
 use super::wire::{Ask, CallError};
 use crate::session;
 
@@ -41,31 +42,6 @@ pub struct Job {
     pub ticket: Arc<Ticket>,
     /// Whether it may pass an open breaker.
     pub is_probe: bool,
-}
-
-/// Decides, once, whether a command is sent or given up. That is how "nothing happened" and "maybe" are told apart
-/// when a client's time is over while its command waits.
-#[derive(Debug, Default)]
-pub struct Ticket(AtomicU8);
-
-impl Ticket {
-    const WAITING: u8 = 0;
-    const SENT: u8 = 1;
-    const GIVEN_UP: u8 = 2;
-
-    /// The pipe sends it now, unless it was given up.
-    pub fn send(&self) -> bool {
-        self.take(Self::SENT)
-    }
-
-    /// The client gives up, unless it was sent.
-    pub fn give_up(&self) -> bool {
-        self.take(Self::GIVEN_UP)
-    }
-
-    fn take(&self, to: u8) -> bool {
-        self.0.compare_exchange(Self::WAITING, to, Ordering::AcqRel, Ordering::Acquire).is_ok()
-    }
 }
 
 /// Serves the lane until `closing`, and then until it is empty.
@@ -117,12 +93,7 @@ impl Trouble {
             warn!(shard, reason, "the shard could not write");
         }
         self.reason = reason.cloned();
-        // What it remembers it may tell all the same.
-        let is_nothing_new = |outcome: &Outcome| {
-            matches!(outcome, Outcome::Unavailable { .. } | Outcome::Decided { is_replayed: true, .. })
-        };
-        let is_refused = reason.is_some() && outcomes.iter().all(is_nothing_new);
-        if is_refused { Taken::Refused } else { Taken::Looked }
+        if is_nothing_new(outcomes) { Taken::Refused } else { Taken::Looked }
     }
 }
 
@@ -144,18 +115,26 @@ async fn run_batch(
 ) -> Taken {
     let Some(batch) = admit(shard, batch) else { return Taken::Looked };
     let Batch { commands, replies, deadline } = batch;
-    shard.metrics.batch_size.observe(f64::from(u32::try_from(commands.len()).unwrap_or(u32::MAX)));
-    let left_ms = deadline.saturating_duration_since(Instant::now()).as_millis();
-    let deadline_ms = u32::try_from(left_ms).unwrap_or(u32::MAX);
-    let request = WriteBatch { deadline_ms, commands };
-    let body = postcard::to_stdvec(&request).expect("plain data always serializes");
+    let count = commands.len();
+    shard.metrics.batch_size.observe(f64::from(u32::try_from(count).unwrap_or(u32::MAX)));
+    let mut request = WriteBatch { deadline_ms: 0, commands };
+    let body = |until: Instant| {
+        let left_ms = until.saturating_duration_since(Instant::now()).as_millis();
+        request.deadline_ms = u32::try_from(left_ms).unwrap_or(u32::MAX);
+        Bytes::from(postcard::to_stdvec(&request).expect("plain data always serializes"))
+    };
     let sent = Instant::now();
-    let answer = shard.nodes.ask(Ask::Write, number, Bytes::from(body), deadline).await;
+    let limits = (deadline, shard.call_timeout);
+    let judge = |bytes: &Bytes| read_reply(shard, bytes, count);
+    let answer = shard.nodes.ask(Ask::Write, number, limits, body, judge).await;
     shard.note(answer.as_ref().err().copied());
-    if answer.is_ok() {
-        shard.rooms[number].note_batch(request.commands.len(), sent.elapsed());
+    if let Ok(reply) = &answer {
+        shard.rooms[number].note_batch(count, sent.elapsed());
+        shard.metrics.cache_hits.inc_by(u64::from(reply.cache_hits));
+        if reply.commit_us > 0 {
+            shard.metrics.commit.observe(f64::from(reply.commit_us) / 1e6);
+        }
     }
-    let answer = answer.and_then(|bytes| read_reply(shard, &bytes, request.commands.len()));
     let pairs = request.commands.into_iter().zip(replies);
     match answer {
         Ok(WriteReply { outcomes, position, .. }) => {
@@ -206,24 +185,37 @@ fn admit(shard: &Shard, batch: Vec<Pending<Job, Done>>) -> Option<Batch> {
             latest = latest.max(deadline);
         }
     }
-    let deadline = latest.min(now + shard.call_timeout);
-    (!commands.is_empty()).then_some(Batch { commands, replies, deadline })
+    (!commands.is_empty()).then_some(Batch { commands, replies, deadline: latest })
 }
 
-fn read_reply(shard: &Shard, bytes: &[u8], expected: usize) -> Result<WriteReply, CallError> {
-    let reply: WriteReply = postcard::from_bytes(bytes).map_err(|error| {
-        error!(shard = shard.name, %error, "the node's reply makes no sense");
-        CallError::Unanswered
-    })?;
+/// What the reply is, and what it says of the node.
+fn read_reply(shard: &Shard, bytes: &[u8], expected: usize) -> Said<WriteReply> {
+    let reply: WriteReply = match postcard::from_bytes(bytes) {
+        Ok(reply) => reply,
+        Err(error) => {
+            error!(shard = shard.name, %error, "the node's reply makes no sense");
+            return Said::Nonsense;
+        }
+    };
     if reply.outcomes.len() != expected {
         error!(shard = shard.name, expected, got = reply.outcomes.len(), "the node answered another batch");
-        return Err(CallError::Unanswered);
+        return Said::Nonsense;
     }
-    shard.metrics.cache_hits.inc_by(u64::from(reply.cache_hits));
-    if reply.commit_us > 0 {
-        shard.metrics.commit.observe(f64::from(reply.commit_us) / 1e6);
+    if reply.outcomes.contains(&Outcome::OutcomeUnknown) {
+        Said::Trouble(reply)
+    } else if is_nothing_new(&reply.outcomes) {
+        Said::Nothing(reply)
+    } else {
+        Said::Fine(reply)
     }
-    Ok(reply)
+}
+
+/// Whether the node could write nothing of a batch. What it remembers it may tell all the same, and once more.
+fn is_nothing_new(outcomes: &[Outcome]) -> bool {
+    let is_known = |outcome: &Outcome| matches!(outcome, Outcome::Decided { is_replayed: true, .. });
+    let is_unavailable = |outcome: &Outcome| matches!(outcome, Outcome::Unavailable { .. });
+    outcomes.iter().any(is_unavailable)
+        && outcomes.iter().all(|outcome| is_unavailable(outcome) || is_known(outcome))
 }
 
 impl<T> From<CallError> for Attempt<T> {
@@ -238,16 +230,6 @@ impl<T> From<CallError> for Attempt<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_command_is_either_sent_or_given_up_never_both() {
-        let ticket = Ticket::default();
-        assert!(ticket.send());
-        assert!(!ticket.give_up());
-        let ticket = Ticket::default();
-        assert!(ticket.give_up());
-        assert!(!ticket.send());
-    }
 
     #[test]
     fn a_batch_of_which_nothing_new_was_decided_is_refused_and_only_then() {

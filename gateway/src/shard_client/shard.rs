@@ -3,7 +3,7 @@
 //! Which shard a request goes to, and whether it goes once more, is not decided here.
 
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -13,7 +13,7 @@ use futures_util::future::{Either, select};
 use picopay_shared::batcher::{Lane, LaneEnd};
 use picopay_shared::cluster;
 use picopay_shared::command::{Command, Outcome};
-use picopay_shared::node_status::{Degradation, NodeStatus};
+use picopay_shared::node_status::Degradation;
 use picopay_shared::query::{Answer, Found};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -23,9 +23,11 @@ use tracing::{error, info, warn};
 
 use super::attempts::{Attempt, Done, Failure, NotSent, RetryBudget};
 use super::breaker::{Admission, Breaker, BreakerState};
-use super::pipe::{self, Job, Ticket};
+use super::nodes::{NodeState, Nodes, Said};
+use super::pipe::{self, Job};
 use super::queue_room::QueueRoom;
-use super::wire::{Ask, CallError, Nodes};
+use super::ticket::Ticket;
+use super::wire::{Ask, CallError};
 use super::{SOON, ShardError, refusal_pace};
 use crate::config::ShardClientConfig;
 use crate::metrics::{ClientMetrics, Metrics, ShardMetrics};
@@ -50,6 +52,8 @@ pub struct Shard {
     pub budget: RetryBudget,
     readers: Semaphore,
     status: ArcSwap<ShardStatus>,
+    /// Polls in a row that no node has answered, as the breaker was told.
+    silences: Mutex<u32>,
     pub metrics: ShardMetrics,
     pub clients: ClientMetrics,
     pub batch_max: usize,
@@ -81,6 +85,10 @@ pub struct ShardView {
     pub breaker: &'static str,
     /// Lag of its freshest replica; `null` when unknown.
     pub replica_lag_ms: Option<u64>,
+    /// What is known of each of its nodes, in the order of `cluster.toml`: `ready`, `passed-over` (ready again, but it
+    /// failed lately, and another serves), `not-ready` or `silent`.
+    #[schema(example = json!(["ready"]))]
+    pub nodes: Vec<&'static str>,
     /// Since when an operator lets it go on without its standby, so that what it acknowledges is on one machine only;
     /// `null` normally.
     #[schema(example = json!(null))]
@@ -109,6 +117,7 @@ impl Shard {
             budget: RetryBudget::new(),
             readers: Semaphore::new(config.reads_max),
             status: ArcSwap::from_pointee(ShardStatus::default()),
+            silences: Mutex::default(),
             metrics: metrics.shard(&entry.name),
             clients: metrics.clients.clone(),
             batch_max: config.batch_max,
@@ -129,11 +138,6 @@ impl Shard {
     /// Whether it ever said what it owns.
     pub fn is_known(&self) -> bool {
         self.status.load().is_known
-    }
-
-    /// Whether a node of it answered when last asked.
-    pub fn is_reachable(&self) -> bool {
-        self.status.load().is_reachable
     }
 
     /// Puts the command into the lane and waits for it to come back, until its deadline.
@@ -176,81 +180,83 @@ impl Shard {
         let Ok(_place) = self.readers.try_acquire() else {
             return Attempt::NotSent(NotSent::Full);
         };
-        let deadline = deadline.min(Instant::now() + self.call_timeout);
         // Readers take the nodes in turn, by how many of them are at work.
-        let preferred = self.readers.available_permits() % self.nodes.count();
-        let answer = self.nodes.ask(Ask::Read, preferred, body, deadline).await;
+        let preferred = self.readers.available_permits();
+        let limits = (deadline, self.call_timeout);
+        let judge = |bytes: &Bytes| self.read_answer(bytes);
+        let answer = self.nodes.ask(Ask::Read, preferred, limits, |_| body.clone(), judge).await;
         self.note(answer.as_ref().err().copied());
-        let bytes = match answer {
-            Ok(bytes) => bytes,
-            Err(error) => return error.into(),
-        };
-        match postcard::from_bytes::<Answer>(&bytes) {
+        match answer {
             Ok(Answer { found: Found::Unavailable { reason }, .. }) => {
                 warn!(shard = self.name, reason, "the shard could not read");
                 Attempt::NotSent(NotSent::Unreachable)
             }
             Ok(answer) => Attempt::Answered(answer),
+            Err(error) => error.into(),
+        }
+    }
+
+    fn read_answer(&self, bytes: &[u8]) -> Said<Answer> {
+        match postcard::from_bytes::<Answer>(bytes) {
+            Ok(answer) if matches!(answer.found, Found::Unavailable { .. }) => Said::Nothing(answer),
+            Ok(answer) => Said::Fine(answer),
             Err(error) => {
                 error!(shard = self.name, %error, "the node's answer makes no sense");
-                Attempt::Unanswered
+                Said::Nonsense
             }
         }
     }
 
-    /// Asks the shard's nodes in turn until one is ready, and gives what that one says; without one, what the first
-    /// that answers says.
-    pub async fn ask_status(&self, deadline: Instant) -> Option<NodeStatus> {
-        let mut answer: Option<NodeStatus> = None;
-        for position in 0..self.nodes.count() {
-            // Each gets its part of the time, or one frozen node would hide the others.
-            let parts = u32::try_from(self.nodes.count() - position).unwrap_or(u32::MAX);
-            let now = Instant::now();
-            let until = now + deadline.saturating_duration_since(now) / parts;
-            let Ok(body) = self.nodes.ask_one(Ask::Status, position, Bytes::new(), until).await else {
-                continue;
-            };
-            match serde_json::from_slice::<NodeStatus>(&body) {
-                Ok(status) if status.shard != self.name => {
-                    error!(
-                        shard = self.name,
-                        answered = status.shard,
-                        "a node of another shard answers here"
-                    );
-                }
-                Ok(status) => {
-                    let is_ready = status.is_ready;
-                    if is_ready || answer.is_none() {
-                        answer = Some(status);
-                    }
-                    if is_ready {
-                        break;
-                    }
-                }
-                Err(cause) => error!(shard = self.name, %cause, "the node's status makes no sense"),
+    /// Asks the node at this place how it is, as nobody else does at the same time. What it says or does not say counts
+    /// for the node, the shard and the breaker. Whether it answered.
+    pub async fn poll_node(&self, position: usize, deadline: Instant) -> bool {
+        let began = Instant::now();
+        let answer = self.nodes.ask_status(position, deadline).await;
+        let is_answered = answer.is_some();
+        {
+            let mut told = self.silences.lock().unwrap_or_else(PoisonError::into_inner);
+            self.nodes.note_poll(position, began, answer);
+            // The shard is silent as often as each of its nodes was.
+            let silences = self.nodes.silences();
+            if is_answered {
+                self.breaker.record_sign_of_life();
+            } else if silences > *told
+                && self.breaker.record_silence(std::time::Instant::now(), rand::random())
+            {
+                self.let_nobody_wait();
             }
+            *told = silences;
         }
-        answer
+        self.take_status();
+        is_answered
     }
 
-    /// Tells the breaker how a call ended.
+    /// Asks all nodes that are worth it at the same time, between their polls. Only what is said is news here. `on_news` is
+    /// called after each.
+    pub async fn ask_nodes(&self, deadline: Instant, on_news: impl Fn()) {
+        let asking = self.nodes.answering().into_iter().map(async |position| {
+            let began = Instant::now();
+            if let Some(answer) = self.nodes.ask_status(position, deadline).await {
+                self.nodes.note_poll(position, began, Some(answer));
+                self.take_status();
+                on_news();
+            }
+        });
+        futures_util::future::join_all(asking).await;
+    }
+
+    /// Tells the breaker how a call ended. What only one node fails at is no failure of the shard: the next call goes to
+    /// another that is ready.
     pub fn note(&self, error: Option<CallError>) {
         match error {
             None | Some(CallError::Rejected) => self.breaker.record_success(),
             Some(CallError::Unreachable | CallError::Unanswered) => {
-                if self.breaker.record_failure(std::time::Instant::now(), rand::random()) {
+                if !self.nodes.is_any_ready()
+                    && self.breaker.record_failure(std::time::Instant::now(), rand::random())
+                {
                     self.let_nobody_wait();
                 }
             }
-        }
-    }
-
-    /// Tells the breaker whether any node answered a poll.
-    pub fn note_poll(&self, is_answered: bool) {
-        if is_answered {
-            self.breaker.record_sign_of_life();
-        } else if self.breaker.record_silence(std::time::Instant::now(), rand::random()) {
-            self.let_nobody_wait();
         }
     }
 
@@ -311,9 +317,10 @@ impl Shard {
         }
     }
 
-    /// Keeps what the shard said of itself, and logs what changed.
-    pub fn take_status(&self, answer: Option<NodeStatus>) {
+    /// Keeps what the nodes say of the shard, and logs what changed.
+    fn take_status(&self) {
         let before = self.status.load();
+        let answer = self.nodes.best_status();
         let status = match &answer {
             Some(answer) => ShardStatus {
                 is_known: before.is_known || answer.is_ready || !answer.owned.is_empty(),
@@ -325,7 +332,7 @@ impl Shard {
             None => ShardStatus { is_known: before.is_known, ..ShardStatus::default() },
         };
         if (before.is_reachable, before.is_ready) != (status.is_reachable, status.is_ready) {
-            let reason = answer.and_then(|answer| answer.not_ready_reason).unwrap_or_default();
+            let reason = answer.and_then(|answer| answer.not_ready_reason.clone()).unwrap_or_default();
             match (status.is_reachable, status.is_ready) {
                 (_, true) => info!(shard = self.name, "the shard is ready"),
                 (true, false) => warn!(shard = self.name, reason, "the shard is not ready"),
@@ -348,6 +355,7 @@ impl Shard {
         let waiting: usize = self.lanes.iter().map(Lane::queue_length).sum();
         let queue_length = i64::try_from(waiting).unwrap_or(i64::MAX);
         self.metrics.queue_length.set(queue_length);
+        self.nodes.read_off();
         self.metrics.breaker_state.set(match breaker {
             BreakerState::Closed => 0,
             BreakerState::Probing => 1,
@@ -361,6 +369,7 @@ impl Shard {
             is_ready,
             breaker: breaker.as_str(),
             replica_lag_ms: status.replica_lag_ms,
+            nodes: self.nodes.states().into_iter().map(NodeState::as_str).collect(),
             degraded_since: status.degraded.as_ref().map(|degraded| degraded.since.clone()),
         }
     }

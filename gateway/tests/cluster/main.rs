@@ -10,3 +10,4 @@ mod one_key;
 mod overdraw;
 mod sessions;
 mod stale_map;
+mod two_nodes;

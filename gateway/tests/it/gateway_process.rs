@@ -28,8 +28,13 @@ pub fn key_entry(name: &str, key: &str, scopes: &[&str], more: &str) -> String {
 
 /// `cluster.toml` of one shard with this node.
 pub fn cluster_of(node: &str) -> String {
+    cluster_of_nodes(&[node])
+}
+
+/// The same with several nodes, in this order.
+pub fn cluster_of_nodes(nodes: &[&str]) -> String {
     format!(
-        "internal_secret = \"an-internal-secret-for-this-test\"\n[[shards]]\nname = \"shard-1\"\nnodes = [{node:?}]\nprimary = \"host=none\"\n"
+        "internal_secret = \"an-internal-secret-for-this-test\"\n[[shards]]\nname = \"shard-1\"\nnodes = {nodes:?}\nprimary = \"host=none\"\n"
     )
 }
 

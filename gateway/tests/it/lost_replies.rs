@@ -28,7 +28,9 @@ async fn charge_once(script: &[Step]) -> (Answer, ScriptedNode, GatewayProcess) 
 
 #[tokio::test]
 async fn a_lost_reply_is_asked_for_again_with_the_same_key() {
-    for lost in [Step::HangUp, Step::Stall, Step::HalfAnswer, Step::Reject(500), Step::Unknown] {
+    let on_the_way = [400, 401, 404, 429, 502, 503, 504, 200].map(Step::OnTheWay);
+    let own = [Step::HangUp, Step::Stall, Step::HalfAnswer, Step::Reject(500), Step::Unknown, Step::Nonsense];
+    for lost in own.into_iter().chain(on_the_way) {
         // Whether the first attempt was booked or not, the client sees one charge and its first answer.
         for second in [Step::Replay, Step::Book] {
             let (answer, node, _gateway) = charge_once(&[lost, second]).await;
@@ -54,6 +56,16 @@ async fn after_a_lost_reply_nobody_says_that_nothing_happened() {
     }
     let (answer, _node, gateway) = charge_once(&[Step::HangUp, Step::Moved, Step::Moved, Step::Moved]).await;
     gateway.api.expect_problem(&answer, 504, "outcome-unknown");
+}
+
+/// A proxy answers 503 or 404 when it has lost its own way to the node, before or after the node had the request.
+#[tokio::test]
+async fn what_something_on_the_way_says_is_no_word_of_the_node() {
+    for status in [401, 404, 502, 503, 504] {
+        let (answer, node, gateway) = charge_once(&[Step::OnTheWay(status); 2]).await;
+        gateway.api.expect_problem(&answer, 504, "outcome-unknown");
+        assert_eq!(node.seen().len(), 2, "{status}");
+    }
 }
 
 #[tokio::test]

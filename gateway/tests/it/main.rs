@@ -13,6 +13,7 @@ mod history;
 mod lost_replies;
 mod metrics;
 mod moved_away;
+mod nodes;
 mod protection;
 mod reload;
 mod start_and_stop;

@@ -7,12 +7,13 @@ use std::collections::VecDeque;
 use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use picopay_shared::command::{
     Command, Kind, Moved, Operation, Outcome, Status, Transaction, WRITE_PATH, WriteBatch, WriteReply,
 };
 use picopay_shared::id::TransactionId;
+use picopay_shared::node_mark::{DEADLINE_AT_HEADER, NODE_HEADER, NodeMoment};
 use picopay_shared::node_status::{CacheState, NodeStatus, OwnedRange};
 use picopay_shared::query::{Answer, DEADLINE_HEADER, Found, READ_PATH, Source};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -43,6 +44,10 @@ pub enum Step {
     MovedAway,
     /// Answers with this status and nothing else.
     Reject(u16),
+    /// Books every command; but something on the way answers with this status and a page, and the node's answer is lost.
+    OnTheWay(u16),
+    /// Answers with 200 and something that is no reply.
+    Nonsense,
 }
 
 /// A node at work.
@@ -60,7 +65,14 @@ struct State {
     seen: Mutex<Vec<WriteBatch>>,
     reads_left_ms: Mutex<Vec<u64>>,
     is_frozen: AtomicBool,
+    is_not_ready: AtomicBool,
+    started: Instant,
+    /// What gateways said of until when they wait, by its own clock, of each batch and read.
+    deadlines_at: Mutex<Vec<Option<NodeMoment>>>,
 }
+
+/// A number that a node would make up for its process.
+const PROCESS: u64 = 7;
 
 impl ScriptedNode {
     /// Follows the script batch by batch; after its end every batch is booked. The only shard of its cluster.
@@ -81,6 +93,9 @@ impl ScriptedNode {
             seen: Mutex::default(),
             reads_left_ms: Mutex::default(),
             is_frozen: AtomicBool::new(false),
+            is_not_ready: AtomicBool::new(false),
+            started: Instant::now(),
+            deadlines_at: Mutex::default(),
         });
         let shared = Arc::clone(&state);
         tokio::spawn(async move {
@@ -101,6 +116,21 @@ impl ScriptedNode {
         self.state.is_frozen.store(false, Ordering::Relaxed);
     }
 
+    /// From now on it says of itself that it is not ready, whatever it does with batches.
+    pub fn close_gate(&self) {
+        self.state.is_not_ready.store(true, Ordering::Relaxed);
+    }
+
+    /// And from now on that it is.
+    pub fn open_gate(&self) {
+        self.state.is_not_ready.store(false, Ordering::Relaxed);
+    }
+
+    /// Until when each batch and read said that its gateway waits, by this node's clock; and what that shows now.
+    pub fn deadlines_at(&self) -> (Vec<Option<NodeMoment>>, NodeMoment) {
+        (self.state.deadlines_at.lock().unwrap().clone(), self.state.now())
+    }
+
     /// From now on it refuses who does not show this.
     pub fn want(&self, secret: &str) {
         *self.state.secret.lock().unwrap() = Some(secret.to_owned());
@@ -117,6 +147,21 @@ impl ScriptedNode {
     }
 }
 
+impl State {
+    fn now(&self) -> NodeMoment {
+        NodeMoment { process: PROCESS, ms: u64::try_from(self.started.elapsed().as_millis()).unwrap() }
+    }
+
+    fn note_deadline(&self, head: &str) {
+        let line = head.lines().find_map(|line| line.strip_prefix(&format!("{DEADLINE_AT_HEADER}: ")));
+        self.deadlines_at.lock().unwrap().push(line.and_then(|text| NodeMoment::parse(text.trim())));
+    }
+
+    async fn respond(&self, stream: &mut TcpStream, status: u16, body: &[u8]) {
+        respond(stream, status, &format!("{NODE_HEADER}: {}\r\n", self.now()), body).await;
+    }
+}
+
 async fn serve(mut stream: TcpStream, state: Arc<State>) {
     while let Some((head, body)) = read_request(&mut stream).await {
         let path = head.split(' ').nth(1).unwrap();
@@ -130,31 +175,33 @@ async fn serve(mut stream: TcpStream, state: Arc<State>) {
         }
         let wanted = state.secret.lock().unwrap().clone();
         if wanted.is_some_and(|secret| !head.contains(&format!("authorization: bearer {secret}\r\n"))) {
-            respond(&mut stream, 401, b"").await;
+            state.respond(&mut stream, 401, b"").await;
             continue;
         }
         if path == READ_PATH {
+            state.note_deadline(&head);
             let left = head.lines().find_map(|line| line.strip_prefix(&format!("{DEADLINE_HEADER}: ")));
             state.reads_left_ms.lock().unwrap().push(left.expect("a deadline").trim().parse().unwrap());
             let answer = Answer { found: Found::UserNotFound, source: Source::Primary };
-            respond(&mut stream, 200, &postcard::to_stdvec(&answer).unwrap()).await;
+            state.respond(&mut stream, 200, &postcard::to_stdvec(&answer).unwrap()).await;
             continue;
         }
         if path != WRITE_PATH {
             let status = NodeStatus {
                 shard: state.shard.clone(),
-                is_ready: true,
+                is_ready: !state.is_not_ready.load(Ordering::Relaxed),
                 not_ready_reason: None,
                 degraded: None,
                 generation: Some(1),
-                owned: vec![state.owned],
+                owned: [state.owned].into_iter().filter(|range| range.first <= range.last).collect(),
                 importing: Vec::new(),
                 replica_lag_ms: None,
                 cache: CacheState::Off,
             };
-            respond(&mut stream, 200, &serde_json::to_vec(&status).unwrap()).await;
+            state.respond(&mut stream, 200, &serde_json::to_vec(&status).unwrap()).await;
             continue;
         }
+        state.note_deadline(&head);
         let batch: WriteBatch = postcard::from_bytes(&body).unwrap();
         state.seen.lock().unwrap().push(batch.clone());
         let step = state.script.lock().unwrap().pop_front().unwrap_or(Step::Book);
@@ -183,14 +230,22 @@ async fn serve(mut stream: TcpStream, state: Arc<State>) {
                 let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf").await;
                 return;
             }
+            Step::OnTheWay(status) => {
+                respond(&mut stream, status, "content-type: text/html\r\n", b"<p>no answer</p>").await;
+                continue;
+            }
+            Step::Nonsense => {
+                state.respond(&mut stream, 200, b"<p>nothing of a shard node</p>").await;
+                continue;
+            }
             Step::Reject(status) => {
-                respond(&mut stream, status, b"").await;
+                state.respond(&mut stream, status, b"").await;
                 continue;
             }
         };
         let outcomes = batch.commands.iter().map(outcome).collect();
         let reply = WriteReply { outcomes, cache_hits: 0, commit_us: 100, position: None };
-        respond(&mut stream, 200, &postcard::to_stdvec(&reply).unwrap()).await;
+        state.respond(&mut stream, 200, &postcard::to_stdvec(&reply).unwrap()).await;
     }
 }
 
@@ -235,7 +290,7 @@ async fn read_request(stream: &mut TcpStream) -> Option<(String, Vec<u8>)> {
     Some((head, body))
 }
 
-async fn respond(stream: &mut TcpStream, status: u16, body: &[u8]) {
-    let head = format!("HTTP/1.1 {status} Scripted\r\ncontent-length: {}\r\n\r\n", body.len());
+async fn respond(stream: &mut TcpStream, status: u16, header: &str, body: &[u8]) {
+    let head = format!("HTTP/1.1 {status} Scripted\r\n{header}content-length: {}\r\n\r\n", body.len());
     let _ = stream.write_all(&[head.as_bytes(), body].concat()).await;
 }

@@ -1,0 +1,257 @@
+//! What a gateway thinks of one node: pure, with time handed in, so that no test waits.
+//!
+//! Two things are told to it: how the gateway's own polls end, and which calls failed. A failure counts at once; good
+//! news comes from a poll alone, and only from one that began after the last failure. A node that fails again soon after
+//! it was taken back is passed over for longer and longer. All of this matters only while another node is ready.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// The first pause: a node that was restarted, or whose gate was closed for a moment, is back within about a second.
+const PAUSE_MIN: Duration = Duration::from_millis(500);
+/// The longest. Another node serves meanwhile, so nobody waits for its end.
+const PAUSE_MAX: Duration = Duration::from_secs(10);
+/// A node that served for so long after its last pause has begun anew: it fails for another reason than the last time.
+const FORGIVEN_AFTER: Duration = Duration::from_mins(1);
+
+/// In the order in which nodes are asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum NodeState {
+    /// It says that it is ready, and no call has failed since.
+    Ready,
+    /// It says that it is ready again, and has failed lately: passed over while another is ready.
+    PassedOver,
+    /// It answers, and takes no writes.
+    NotReady,
+    /// It does not answer, or has not been asked yet.
+    Silent,
+}
+
+impl NodeState {
+    /// The word in `/readyz`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::PassedOver => "passed-over",
+            Self::NotReady => "not-ready",
+            Self::Silent => "silent",
+        }
+    }
+
+    /// Whether it said of itself that it is ready.
+    pub fn says_ready(self) -> bool {
+        matches!(self, Self::Ready | Self::PassedOver)
+    }
+}
+
+/// How a call failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trouble {
+    /// It answered that it could not do it: its gate is closed, or only this batch's users are locked. A poll tells.
+    Refused,
+    /// It took no connection, or did not answer.
+    NoAnswer,
+}
+
+/// How a poll ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Polled {
+    /// The node takes writes.
+    Ready,
+    /// It says that it does not.
+    NotReady,
+    /// No answer in time, or none of a node of this shard.
+    Silence,
+}
+
+/// One node's.
+#[derive(Debug)]
+pub struct Standing {
+    /// The last poll's word.
+    polled: Polled,
+    /// Whether a call has failed since that poll began.
+    is_in_doubt: bool,
+    /// And whether it was not answered.
+    is_unanswered: bool,
+    /// Polls in a row that it did not answer.
+    silences: u32,
+    failed_at: Option<Instant>,
+    pause: Duration,
+    pause_ends: Option<Instant>,
+}
+
+impl Standing {
+    /// Of a node that was never asked.
+    pub fn new() -> Self {
+        Self {
+            polled: Polled::Silence,
+            is_in_doubt: false,
+            is_unanswered: false,
+            silences: 0,
+            failed_at: None,
+            pause: PAUSE_MIN,
+            pause_ends: None,
+        }
+    }
+
+    /// What to think of it now.
+    pub fn state(&self, now: Instant) -> NodeState {
+        match self.polled {
+            _ if self.is_unanswered => NodeState::Silent,
+            Polled::Ready if self.is_in_doubt || self.is_paused(now) => NodeState::PassedOver,
+            Polled::Ready => NodeState::Ready,
+            Polled::NotReady => NodeState::NotReady,
+            Polled::Silence => NodeState::Silent,
+        }
+    }
+
+    /// Whether it failed so lately that its like come first.
+    pub fn is_paused(&self, now: Instant) -> bool {
+        self.pause_ends.is_some_and(|ends| now < ends)
+    }
+
+    /// What it said last when it was polled.
+    pub fn polled(&self) -> Polled {
+        self.polled
+    }
+
+    /// Polls in a row that it did not answer.
+    pub fn silences(&self) -> u32 {
+        self.silences
+    }
+
+    /// A call failed. `jitter` in 0 … 1 spreads the return of many gateways. Whether it is passed over from now on.
+    pub fn note_trouble(&mut self, trouble: Trouble, now: Instant, jitter: f64) -> bool {
+        self.failed_at = Some(now);
+        self.is_in_doubt = true;
+        self.is_unanswered |= trouble == Trouble::NoAnswer;
+        // Calls that were sent before all fail with the first one: they are one failure.
+        let is_new = !self.is_paused(now);
+        if is_new {
+            self.pause_from(now, jitter);
+        }
+        is_new
+    }
+
+    /// A poll that was begun at `began` ended. Whether the node is passed over from now on.
+    pub fn note_poll(&mut self, polled: Polled, began: Instant, now: Instant, jitter: f64) -> bool {
+        self.silences = if polled == Polled::Silence { self.silences.saturating_add(1) } else { 0 };
+        // While it stays as it is, one failure; its return ends it. A call may have told of it first.
+        let is_new = self.polled == Polled::Ready && polled != Polled::Ready && !self.is_in_doubt;
+        self.polled = polled;
+        // It may have said this before the call failed.
+        if self.failed_at.is_none_or(|failed| failed < began) {
+            self.is_in_doubt = false;
+            self.is_unanswered = false;
+        }
+        if is_new {
+            self.pause_from(now, jitter);
+        }
+        is_new
+    }
+
+    fn pause_from(&mut self, now: Instant, jitter: f64) {
+        self.pause = match self.pause_ends {
+            Some(ended) if now.saturating_duration_since(ended) < FORGIVEN_AFTER => {
+                (self.pause * 2).min(PAUSE_MAX)
+            }
+            _ => PAUSE_MIN,
+        };
+        self.pause_ends = Some(now + self.pause.mul_f64(0.5 + jitter.clamp(0.0, 1.0) / 2.0));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FULL_JITTER: f64 = 1.0;
+
+    fn after(start: Instant, ms: u64) -> Instant {
+        start + Duration::from_millis(ms)
+    }
+
+    fn ready(start: Instant) -> Standing {
+        let mut standing = Standing::new();
+        standing.note_poll(Polled::Ready, start, start, FULL_JITTER);
+        standing
+    }
+
+    #[test]
+    fn a_node_is_ready_once_a_poll_says_so_and_until_something_says_that_it_is_not() {
+        let start = Instant::now();
+        let mut standing = Standing::new();
+        assert_eq!(standing.state(start), NodeState::Silent, "nobody has asked");
+        standing.note_poll(Polled::NotReady, start, start, FULL_JITTER);
+        assert_eq!(standing.state(start), NodeState::NotReady);
+        standing.note_poll(Polled::Ready, start, start, FULL_JITTER);
+        assert_eq!(standing.state(start), NodeState::Ready);
+        assert!(standing.note_poll(Polled::Silence, start, start, FULL_JITTER));
+        assert_eq!((standing.state(start), standing.silences()), (NodeState::Silent, 1));
+        for (trouble, state) in
+            [(Trouble::Refused, NodeState::PassedOver), (Trouble::NoAnswer, NodeState::Silent)]
+        {
+            let mut standing = ready(start);
+            assert!(standing.note_trouble(trouble, after(start, 1), FULL_JITTER));
+            // For as long as no poll tells.
+            assert_eq!(standing.state(after(start, 60_000)), state);
+            assert!(!standing.note_poll(Polled::NotReady, after(start, 2), after(start, 2), FULL_JITTER));
+            assert_eq!(standing.state(after(start, 2)), NodeState::NotReady);
+        }
+    }
+
+    #[test]
+    fn a_node_that_failed_is_taken_back_by_a_poll_that_began_after_that_and_after_its_pause() {
+        let start = Instant::now();
+        let mut standing = ready(start);
+        standing.note_trouble(Trouble::NoAnswer, after(start, 100), FULL_JITTER);
+        // However much time passes, and whatever a poll says that was under way when it failed.
+        assert_eq!(standing.state(after(start, 60_000)), NodeState::Silent);
+        standing.note_poll(Polled::Ready, after(start, 99), after(start, 150), FULL_JITTER);
+        assert_eq!(standing.state(after(start, 60_000)), NodeState::Silent);
+        standing.note_poll(Polled::Ready, after(start, 200), after(start, 210), FULL_JITTER);
+        assert_eq!(standing.state(after(start, 599)), NodeState::PassedOver);
+        assert_eq!(standing.state(after(start, 600)), NodeState::Ready);
+    }
+
+    #[test]
+    fn a_node_that_fails_again_and_again_is_passed_over_for_longer_and_longer() {
+        let mut now = Instant::now();
+        let mut standing = ready(now);
+        for seconds in [0.5, 1.0, 2.0, 4.0, 8.0, 10.0, 10.0] {
+            now += Duration::from_millis(10);
+            assert!(standing.note_poll(Polled::NotReady, now, now, FULL_JITTER));
+            assert!(!standing.note_poll(Polled::NotReady, now, now, FULL_JITTER), "the same failure");
+            let pause = Duration::from_secs_f64(seconds);
+            standing.note_poll(Polled::Ready, now, now, FULL_JITTER);
+            assert_eq!(standing.state(now + pause - Duration::from_millis(1)), NodeState::PassedOver);
+            now += pause;
+            assert_eq!(standing.state(now), NodeState::Ready);
+        }
+        // It served well for a while.
+        now += FORGIVEN_AFTER;
+        standing.note_poll(Polled::Silence, now, now, 0.0);
+        standing.note_poll(Polled::Ready, now, now, FULL_JITTER);
+        assert_eq!(standing.state(now + PAUSE_MIN / 2), NodeState::Ready, "jitter takes half at most");
+    }
+
+    #[test]
+    fn calls_that_fail_together_are_one_failure() {
+        let start = Instant::now();
+        let mut standing = ready(start);
+        assert!(standing.note_trouble(Trouble::NoAnswer, start, FULL_JITTER));
+        for ms in 1..100 {
+            assert!(!standing.note_trouble(Trouble::NoAnswer, after(start, ms), FULL_JITTER));
+        }
+        standing.note_poll(Polled::Ready, after(start, 200), after(start, 200), FULL_JITTER);
+        assert_eq!(standing.state(after(start, 500)), NodeState::Ready);
+    }
+
+    #[test]
+    fn nodes_are_asked_in_the_order_of_what_may_come_of_it() {
+        use NodeState::{NotReady, PassedOver, Ready, Silent};
+        // Who answers that he is not ready costs a moment; who does not answer costs the whole time.
+        assert!(Ready < PassedOver && PassedOver < NotReady && NotReady < Silent);
+    }
+}

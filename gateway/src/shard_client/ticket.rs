@@ -1,0 +1,43 @@
+//! Who takes something first: whoever sends it, or whoever gives it up.
+
+use std::sync::atomic::{AtomicU8, Ordering};
+
+/// Decides, once, whether something is sent or given up. That is how "nothing happened" and "maybe" are told apart
+/// when a time is over: of a client whose command waits in its lane, or of a request that waits for a connection.
+#[derive(Debug, Default)]
+pub struct Ticket(AtomicU8);
+
+impl Ticket {
+    const WAITING: u8 = 0;
+    const SENT: u8 = 1;
+    const GIVEN_UP: u8 = 2;
+
+    /// It is sent now, unless it was given up.
+    pub fn send(&self) -> bool {
+        self.take(Self::SENT)
+    }
+
+    /// Its owner gives up, unless it was sent.
+    pub fn give_up(&self) -> bool {
+        self.take(Self::GIVEN_UP)
+    }
+
+    fn take(&self, to: u8) -> bool {
+        self.0.compare_exchange(Self::WAITING, to, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_is_either_sent_or_given_up_never_both() {
+        let ticket = Ticket::default();
+        assert!(ticket.send());
+        assert!(!ticket.give_up());
+        let ticket = Ticket::default();
+        assert!(ticket.give_up());
+        assert!(!ticket.send());
+    }
+}
