@@ -5,7 +5,7 @@
 
 use std::num::NonZeroU32;
 
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use sha2::{Digest, Sha256};
@@ -13,6 +13,8 @@ use subtle::ConstantTimeEq;
 
 use crate::config::{ApiKey, Rate};
 use crate::problem::Problem;
+
+static X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
 /// What a key may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,7 +68,7 @@ impl KeyRing {
     /// 401 without a known key, 403 when it lacks the scope, 429 when it called too often; checked in this order, so
     /// that a key which may not call uses up no allowance.
     pub fn admit(&self, headers: &HeaderMap, scope: Scope) -> Result<(), Problem> {
-        let shown = shown_key(headers).ok_or_else(Problem::key_missing)?;
+        let shown = shown_key(headers)?.ok_or_else(Problem::key_missing)?;
         let known = self.find(shown).ok_or_else(Problem::key_unknown)?;
         let scopes = &known.key.scopes;
         if !scopes.contains(&scope) && !scopes.contains(&Scope::Admin) {
@@ -96,20 +98,32 @@ fn limiter(rate: Rate) -> DefaultDirectRateLimiter {
     RateLimiter::direct(Quota::per_second(per_second).allow_burst(rate.burst))
 }
 
-/// `X-API-Key`, else `Authorization: Bearer`, whose scheme is written in any case (RFC 9110, section 11.1).
-fn shown_key(headers: &HeaderMap) -> Option<&[u8]> {
-    if let Some(key) = headers.get("x-api-key") {
-        return Some(key.as_bytes());
+/// `X-API-Key`, else `Authorization: Bearer`, whose scheme is written in any case (RFC 9110, section 11.1). Of two lines
+/// nobody knows which one counts for whoever else looks at the request: a proxy, a log.
+fn shown_key(headers: &HeaderMap) -> Result<Option<&[u8]>, Problem> {
+    let api_key = only_value(headers, &X_API_KEY)?;
+    let authorization = only_value(headers, &header::AUTHORIZATION)?;
+    if api_key.is_some() {
+        return Ok(api_key);
     }
-    let value = headers.get(header::AUTHORIZATION)?.as_bytes();
+    Ok(authorization.and_then(bearer_token))
+}
+
+fn bearer_token(value: &[u8]) -> Option<&[u8]> {
     let (scheme, key) = value.split_at_checked("bearer ".len())?;
     scheme.eq_ignore_ascii_case(b"bearer ").then_some(key.trim_ascii())
 }
 
+fn only_value<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a [u8]>, Problem> {
+    let mut values = headers.get_all(name).iter();
+    match (values.next(), values.next()) {
+        (first, None) => Ok(first.map(HeaderValue::as_bytes)),
+        (_, Some(_)) => Err(Problem::key_twice()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use axum::http::HeaderValue;
-
     use super::*;
     use crate::problem::Code;
 
@@ -175,6 +189,25 @@ mod tests {
             Code::Unauthorized,
             "no key at all"
         );
+    }
+
+    #[test]
+    fn two_lines_of_a_key_are_refused_whichever_of_them_is_right() {
+        let ring = ring();
+        for lines in [
+            [("x-api-key", "r-key"), ("x-api-key", "wrong")],
+            [("x-api-key", "wrong"), ("x-api-key", "r-key")],
+            [("x-api-key", "r-key"), ("x-api-key", "r-key")],
+            [("authorization", "Bearer r-key"), ("authorization", "Bearer wrong")],
+            [("authorization", "Basic x"), ("authorization", "Bearer r-key")],
+        ] {
+            let mut headers = HeaderMap::new();
+            for (name, value) in lines {
+                headers.append(name, HeaderValue::from_static(value));
+            }
+            let refused = ring.admit(&headers, Scope::Read).err().map(|problem| problem.code());
+            assert_eq!(refused, Some(Code::Unauthorized), "{lines:?}");
+        }
     }
 
     #[test]

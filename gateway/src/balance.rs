@@ -8,9 +8,10 @@ use axum::response::Response;
 use picopay_shared::money::{Currency, Money};
 use picopay_shared::query::{Consistency, Found, Query};
 use serde::Serialize;
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
 use crate::auth::Scope;
+use crate::currency_schema::CurrencySchema;
 use crate::gateway::Gateway;
 use crate::openapi::{BalanceProblems, ReadHeaders};
 use crate::parameters::{self, Parameters, PathParameters};
@@ -51,7 +52,7 @@ pub struct UserBalanceBody {
     balance: BalanceBody,
 }
 
-/// Either answer, for the documentation.
+/// All balances, or the one in the currency that was asked for.
 #[derive(Debug, ToSchema)]
 #[schema(as = BalanceAnswer)]
 #[serde(untagged)]
@@ -62,17 +63,36 @@ pub enum BalanceSchema {
     One(UserBalanceBody),
 }
 
+// What the query of a balance may have, for the documentation.
+#[derive(Debug, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "the documentation is made of its fields")]
+struct BalanceParameters {
+    /// Only this currency.
+    #[param(required = false, value_type = CurrencySchema, example = "USD")]
+    currency: Currency,
+    /// `strong` (the default) reads the primary; `eventual` may read a replica, and says so in PicoPay-Source and
+    /// PicoPay-Lag-Ms. With PicoPay-Session it still shows that write.
+    #[param(required = false, value_type = ConsistencySchema, example = "strong")]
+    consistency: Consistency,
+}
+
+/// How fresh a balance must be.
+#[derive(Debug, ToSchema)]
+#[schema(as = Consistency, rename_all = "lowercase")]
+pub enum ConsistencySchema {
+    /// From the primary.
+    Strong,
+    /// From a replica, if one is fresh enough.
+    Eventual,
+}
+
 /// Read a user's balance
 ///
 /// A currency that the user never had reads as zero.
 #[utoipa::path(
     get, path = "/users/{user_id}/balance", tag = "users",
-    params(
-        ReadHeaders,
-        ("user_id" = i64, Path, minimum = 1, example = 1),
-        ("currency" = Option<String>, Query, description = "Only this currency, an ISO 4217 code.", example = "USD"),
-        ("consistency" = Option<String>, Query, description = "`strong` (the default) reads the primary; `eventual` may read a replica, and says so in PicoPay-Source and PicoPay-Lag-Ms; with PicoPay-Session it still shows that write.", example = "strong"),
-    ),
+    params(ReadHeaders, ("user_id" = i64, Path, minimum = 1, maximum = 9_223_372_036_854_775_807_i64, example = 1), BalanceParameters),
     responses((status = 200, description = "The balance, or all of them.", body = BalanceSchema), BalanceProblems),
 )]
 pub async fn get_balance(
@@ -87,6 +107,7 @@ pub async fn get_balance(
     let currency =
         parameters.optional("currency", |code| Currency::parse(code).map_err(|error| error.to_string()));
     let consistency = parameters.optional("consistency", parse_consistency).unwrap_or_default();
+    parameters.refuse_doubled_headers(&headers);
     let session = session::read(&headers, &mut parameters);
     let user_id = parameters.finish(user_id)?;
     let query = Query::Balance { user_id, currency, consistency };

@@ -7,9 +7,10 @@ use axum::extract::State;
 use axum::http::Request;
 use picopay_shared::command::Operation;
 
+use crate::fields;
 use crate::gateway::Gateway;
 use crate::openapi::{PaymentProblems, WriteHeaders};
-use crate::payment::{PaymentBody, read_payment};
+use crate::payment::{ChargeBody, read_payment};
 use crate::problem::Problem;
 use crate::transaction_body::WriteSchema;
 use crate::write_request::{self, Answered};
@@ -21,7 +22,7 @@ use crate::write_request::{self, Answered};
 #[utoipa::path(
     post, path = "/charge", tag = "money",
     params(WriteHeaders),
-    request_body(content = PaymentBody),
+    request_body(content = ChargeBody),
     responses(
         (status = 200, description = "Charged, now or before.", body = WriteSchema),
         PaymentProblems,
@@ -32,8 +33,10 @@ pub async fn post_charge(
     request: Request<Body>,
 ) -> Result<Answered, Problem> {
     let count = gateway.metrics.charges.begin();
-    let answer =
-        write_request::run(&gateway, request, |body| read_payment(body).map(Operation::Charge)).await;
+    let answer = write_request::run(&gateway, request, |body| {
+        read_payment(body, fields::currency).map(Operation::Charge)
+    })
+    .await;
     count.end(&answer);
     answer
 }

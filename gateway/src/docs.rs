@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use axum::extract::RawQuery;
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use utoipa_swagger_ui::Config;
 
-use crate::parameters::PathParameters;
+use crate::parameters::{Parameters, PathParameters};
 use crate::problem::Problem;
 
 /// Swagger UI looks for its files and the specification beside the page, so that it also works behind a prefix.
@@ -18,13 +19,15 @@ const POLICY: &str =
     "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'";
 
 /// The page.
-pub async fn get_docs() -> Response {
+pub async fn get_docs(RawQuery(query): RawQuery) -> Result<Response, Problem> {
+    Parameters::refuse_all(query.as_deref())?;
     let policy = (HeaderName::from_static("content-security-policy"), HeaderValue::from_static(POLICY));
-    ([html(), policy], PAGE).into_response()
+    Ok(([html(), policy], PAGE).into_response())
 }
 
 /// What the page loads.
-pub async fn get_docs_file(path: PathParameters) -> Result<Response, Problem> {
+pub async fn get_docs_file(path: PathParameters, RawQuery(query): RawQuery) -> Result<Response, Problem> {
+    Parameters::refuse_all(query.as_deref())?;
     let name = path.get("file").unwrap_or_default();
     if name == "start.js" {
         return Ok(

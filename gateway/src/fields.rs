@@ -13,10 +13,7 @@ use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use crate::problem::{FieldError, Problem};
-
-/// Errors told in one answer. A body of 64 KiB can hold ten thousand unknown fields; nobody mends those one by one.
-const ERRORS_MAX: usize = 64;
+use crate::problem::{ERRORS_MAX, FieldError, Problem};
 
 /// The fields of one body, being read.
 #[derive(Debug)]
@@ -31,6 +28,8 @@ impl<'a> Fields<'a> {
     /// # Errors
     /// When it is no JSON object at all.
     pub fn read(body: &'a [u8], known: &[&str]) -> Result<Self, Problem> {
+        // Some editors and libraries begin every text with a byte order mark (RFC 8259, section 8.1: it may be ignored).
+        let body = body.strip_prefix("\u{feff}".as_bytes()).unwrap_or(body);
         let whole = |detail: String| Problem::invalid_request(vec![FieldError::in_body(detail)]);
         let text = std::str::from_utf8(body).map_err(|_| whole("the body is not UTF-8".to_owned()))?;
         if text.trim_ascii().is_empty() {
@@ -158,6 +157,11 @@ pub fn currency(raw: &str) -> Result<Currency, String> {
     Currency::parse(&string(raw)?).map_err(|error| error.to_string())
 }
 
+/// The code of a currency in which money comes in.
+pub fn active_currency(raw: &str) -> Result<Currency, String> {
+    Currency::parse_active(&string(raw)?).map_err(|error| error.to_string())
+}
+
 /// A UUID as RFC 9562 writes it, with hyphens, in any case.
 pub fn uuid(raw: &str) -> Result<Uuid, String> {
     hyphenated_uuid(&string(raw)?).ok_or_else(|| NO_UUID.to_owned())
@@ -203,6 +207,7 @@ mod tests {
             r#"{"user_id":1,"amount":"50.00"}"#,
             r#" { "amount" : 50.00 , "user_id" : 9223372036854775807 } "#,
             r#"{"user_\u0069d":1,"amount":"\u0035"}"#,
+            "\u{feff}{\"user_id\":1,\"amount\":\"50.00\"}",
         ] {
             assert_eq!(told(body), Vec::<String>::new(), "{body}");
         }
@@ -244,6 +249,9 @@ mod tests {
             "{\"a\":+1}",
             "{\"a\":.5}",
             "{\"\\ud800\":1}",
+            "\u{feff}",
+            "\u{feff}\u{feff}{}",
+            "{}\u{feff}",
         ] {
             let told = told(body);
             assert!(told.len() == 1 && told[0].starts_with(" the body is"), "{body:?} gave {told:?}");

@@ -1,5 +1,5 @@
-//! What every request passes on its way in and every answer on its way out: the request's id, problems written down, and
-//! panics turned into answers.
+//! What every request passes on its way in and every answer on its way out: the request's id, its head as such, problems
+//! written down, panics turned into answers, and bodies that nobody read.
 //!
 //! One function around the router, rather than a layer for each concern: it is on the path of every charge, and each
 //! layer of a router costs several allocations.
@@ -7,11 +7,13 @@
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use axum::Router;
 use axum::body::Body;
-use axum::http::{Request, header};
+use axum::http::{HeaderValue, Request, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use axum::{BoxError, Router};
+use bytes::Bytes;
 use futures_util::FutureExt;
+use hyper::body::Body as HttpBody;
 use tower::Service;
 use tracing::error;
 
@@ -19,6 +21,8 @@ use crate::gateway::Gateway;
 use crate::metrics::Open;
 use crate::problem::{Code, Problem};
 use crate::request_id::{RequestId, X_REQUEST_ID};
+use crate::unread_body::{self, Rest, Returned};
+use crate::{head, request_path};
 
 /// The router and what is around it.
 #[derive(Debug, Clone)]
@@ -34,22 +38,50 @@ impl FrontDoor {
     }
 
     /// Answers one request. There is always an answer.
-    pub async fn answer(&mut self, mut request: Request<Body>) -> Response {
+    pub async fn answer<B>(&mut self, request: Request<B>) -> Response
+    where
+        B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<BoxError>,
+    {
         let _open = Open::count(&self.gateway.metrics.clients.requests);
-        let id = RequestId::take_or_make(request.headers());
-        request.extensions_mut().insert(id.clone());
-        let answering = AssertUnwindSafe(self.router.call(request)).catch_unwind();
-        let mut response = match answering.await {
+        let (mut parts, body) = request.into_parts();
+        let id = RequestId::take_or_make(&parts.headers);
+        parts.extensions.insert(id.clone());
+        // Such a client has sent nothing of its body yet, and sends it only when somebody begins to read.
+        let waits_for_continue = parts.headers.contains_key(header::EXPECT);
+        let (body, returned) = unread_body::lend(body);
+        let mut response = self.route(Request::from_parts(parts, body)).await;
+        if let Some(problem) = response.extensions_mut().remove::<Problem>() {
+            response = self.write_down(problem, &id, response);
+        }
+        if let Some(body) = returned.filter(Returned::is_unread) {
+            // For a body that came too slowly somebody has waited long enough.
+            let is_hopeless = waits_for_continue || response.status() == StatusCode::REQUEST_TIMEOUT;
+            let limit = self.gateway.config.server.body_read_timeout;
+            if is_hopeless || body.read_away(limit).await == Rest::ToCome {
+                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+        }
+        let headers = response.headers_mut();
+        headers.insert(X_REQUEST_ID.clone(), id.to_header());
+        // Balances, histories and refusals are of this moment. Files of the documentation say themselves how long they are good.
+        headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+        response
+    }
+
+    async fn route(&mut self, mut request: Request<Body>) -> Response {
+        if let Err(problem) = head::check(&request) {
+            return problem.into_response();
+        }
+        if let Some(plain) = request_path::plain(request.uri()) {
+            *request.uri_mut() = plain;
+        }
+        match AssertUnwindSafe(self.router.call(request)).catch_unwind().await {
             Ok(Ok(response)) => response,
             Ok(Err(never)) => match never {},
             // The panic's message and place are in the log already, by the panic hook.
             Err(_panic) => Problem::internal().into_response(),
-        };
-        if let Some(problem) = response.extensions_mut().remove::<Problem>() {
-            response = self.write_down(problem, &id, response);
         }
-        response.headers_mut().insert(X_REQUEST_ID.clone(), id.to_header());
-        response
     }
 
     fn write_down(&self, problem: Problem, id: &RequestId, mut bare: Response) -> Response {
@@ -91,7 +123,8 @@ mod tests {
         let gateway = gateway();
         let broken = async || -> Response { panic!("SELECT secret FROM /etc/passwd") };
         let router = Router::new().route("/", get(broken)).with_state(Arc::clone(&gateway));
-        let request = Request::get("/").header("x-request-id", "mine").body(Body::empty()).unwrap();
+        let request =
+            Request::get("/").header("host", "x").header("x-request-id", "mine").body(Body::empty()).unwrap();
         let response = FrontDoor::new(gateway, router).answer(request).await;
         assert_eq!(
             (response.status().as_u16(), &response.headers()[&X_REQUEST_ID]),

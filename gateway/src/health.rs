@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::extract::{RawQuery, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::gateway::Gateway;
-use crate::openapi::NotReadyProblems;
+use crate::openapi::{NotReadyProblems, OpenProblems};
+use crate::parameters::Parameters;
 use crate::problem::Problem;
 use crate::shard_client::ShardView;
 use crate::write_request::json;
@@ -36,10 +37,11 @@ pub struct ReadinessBody {
 /// Says nothing of shards: restarting a gateway mends none of them.
 #[utoipa::path(
     get, path = "/health", tag = "operation", security(()),
-    responses((status = 200, description = "It lives.", body = HealthBody)),
+    responses((status = 200, description = "It lives.", body = HealthBody), OpenProblems),
 )]
-pub async fn get_health() -> Response {
-    json(StatusCode::OK, &HealthBody { status: "alive" })
+pub async fn get_health(RawQuery(query): RawQuery) -> Result<Response, Problem> {
+    Parameters::refuse_all(query.as_deref())?;
+    Ok(json(StatusCode::OK, &HealthBody { status: "alive" }))
 }
 
 /// Whether at least one shard can serve
@@ -49,7 +51,11 @@ pub async fn get_health() -> Response {
     get, path = "/readyz", tag = "operation", security(()),
     responses((status = 200, description = "At least one shard can serve.", body = ReadinessBody), NotReadyProblems),
 )]
-pub async fn get_readyz(State(gateway): State<Arc<Gateway>>) -> Result<Response, Problem> {
+pub async fn get_readyz(
+    State(gateway): State<Arc<Gateway>>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Problem> {
+    Parameters::refuse_all(query.as_deref())?;
     let shards = gateway.shards.views();
     if shards.iter().any(|shard| shard.is_ready) {
         return Ok(json(StatusCode::OK, &ReadinessBody { status: "ready", shards }));
@@ -60,12 +66,16 @@ pub async fn get_readyz(State(gateway): State<Arc<Gateway>>) -> Result<Response,
 /// Metrics for Prometheus
 #[utoipa::path(
     get, path = "/metrics", tag = "operation", security(()),
-    responses((status = 200, description = "In Prometheus' text format.", body = String, content_type = "text/plain")),
+    responses((status = 200, description = "In Prometheus' text format.", body = String, content_type = "text/plain"), OpenProblems),
 )]
-pub async fn get_metrics(State(gateway): State<Arc<Gateway>>) -> Response {
+pub async fn get_metrics(
+    State(gateway): State<Arc<Gateway>>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Problem> {
+    Parameters::refuse_all(query.as_deref())?;
     // Looking brings the shards' gauges up to date.
     let _ = gateway.shards.views();
     gateway.metrics.is_reload_refused.set(i64::from(gateway.in_force.refusal().is_some()));
     let text_format = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-    ([(header::CONTENT_TYPE, text_format)], gateway.metrics.render()).into_response()
+    Ok(([(header::CONTENT_TYPE, text_format)], gateway.metrics.render()).into_response())
 }

@@ -14,6 +14,12 @@ pub mod routes;
 
 pub mod front_door;
 
+pub mod head;
+
+pub mod request_path;
+
+pub mod unread_body;
+
 pub mod request_id;
 
 pub mod auth;
@@ -28,6 +34,8 @@ pub mod refund;
 
 pub mod write_request;
 
+pub mod content_headers;
+
 pub mod payment;
 
 pub mod fields;
@@ -37,6 +45,8 @@ pub mod metadata;
 pub mod balance;
 
 pub mod transactions;
+
+pub mod rfc3339;
 
 pub mod cursor;
 
@@ -61,6 +71,8 @@ pub mod health;
 pub mod running_config;
 
 pub mod metrics;
+
+pub mod currency_schema;
 
 pub mod openapi;
 

@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 
 /// Largest metadata, as canonical text (contract, "Values").
 const LENGTH_MAX: usize = 4 * 1024;
-/// Deepest nesting. Each level is read again from its start, and nothing that people name is deeper.
+/// Objects and arrays in each other, the outermost included (contract, "Values"). Each level is read again from its start.
 const DEPTH_MAX: usize = 32;
 
 /// The canonical text of the object `raw`.
@@ -26,18 +26,17 @@ pub fn canonical(raw: &str) -> Result<String, String> {
         return Err("must be a JSON object".to_owned());
     }
     let mut text = String::with_capacity(raw.len().min(LENGTH_MAX));
-    write_value(raw, &mut text, 0)?;
+    write_value(raw, &mut text, 1)?;
     if text.len() > LENGTH_MAX {
         return Err(format!("must have at most {LENGTH_MAX} bytes without white space"));
     }
     Ok(text)
 }
 
+/// `depth` is that of the value itself, should it be an object or an array.
 fn write_value(raw: &str, text: &mut String, depth: usize) -> Result<(), String> {
-    if depth > DEPTH_MAX {
-        return Err(format!("must be nested at most {DEPTH_MAX} deep"));
-    }
     match raw.as_bytes().first() {
+        Some(b'{' | b'[') if depth > DEPTH_MAX => Err(format!("must be nested at most {DEPTH_MAX} deep")),
         Some(b'{') => write_object(raw, text, depth),
         Some(b'[') => write_array(raw, text, depth),
         Some(b'"') => write_string(raw, text),
@@ -175,6 +174,19 @@ mod tests {
             let told = canonical(raw).unwrap_err();
             assert!(told.contains(needle), "{needle} in {told}");
         }
+    }
+
+    #[test]
+    fn objects_and_arrays_are_nested_32_deep_whatever_is_in_the_innermost() {
+        for inner in ["", "1", "\"x\""] {
+            let arrays =
+                |depth: usize| format!("{{\"a\":{}{inner}{}}}", "[".repeat(depth - 1), "]".repeat(depth - 1));
+            assert!(canonical(&arrays(DEPTH_MAX)).is_ok(), "{inner:?}");
+            assert!(canonical(&arrays(DEPTH_MAX + 1)).unwrap_err().contains("deep"), "{inner:?}");
+        }
+        let objects = |depth: usize| format!("{}1{}", "{\"a\":".repeat(depth), "}".repeat(depth));
+        assert!(canonical(&objects(DEPTH_MAX)).is_ok());
+        assert!(canonical(&objects(DEPTH_MAX + 1)).unwrap_err().contains("deep"));
     }
 
     #[test]

@@ -6,23 +6,25 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use axum::extract::State;
+use axum::extract::{RawQuery, State};
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use picopay_shared::money::{Currency, Money};
+use serde_json::json;
 use utoipa::openapi::example::ExampleBuilder;
 use utoipa::openapi::path::Operation;
-use utoipa::openapi::schema::{Object, ObjectBuilder, SchemaFormat, Type};
+use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{ContentBuilder, Header, HeaderBuilder, Ref, RefOr, ResponseBuilder};
 use utoipa::{IntoParams, IntoResponses, Modify, OpenApi, ToSchema};
 
 use crate::auth::Scope;
 use crate::gateway::Gateway;
+use crate::parameters::Parameters;
 use crate::problem::{Code, FieldError, MEDIA_TYPE, Problem};
 use crate::shard_client::ShardError;
-use crate::{balance, charge, health, refund, session, topup, transactions, users};
+use crate::{balance, charge, currency_schema, health, refund, session, topup, transactions, users};
 
 /// An id like those that the gateway makes, for examples.
 const EXAMPLE_REQUEST_ID: &str = "0b9f6a3e-6a0f-4c8e-9f55-1d2b3c4d5e6f";
@@ -35,10 +37,12 @@ const EXAMPLE_REQUEST_ID: &str = "0b9f6a3e-6a0f-4c8e-9f55-1d2b3c4d5e6f";
         description = "Charges stored-value balances exactly once.\n\nEvery write takes an `Idempotency-Key`: the same key \
 with the same request gets the first answer again, and nothing happens twice. The answer to a write carries `PicoPay-Session`: a \
 read that sends it back shows that write. Every error is an RFC 9457 problem; its `instance` is \
-`urn:request:` and the id of the request, its `code` is for programs to compare. All paths are served under `/v1` and at the root.",
+`urn:request:` and the id of the request, its `code` is for programs to compare. All paths are served under `/v1` and at the \
+root. Parameters and fields that an operation does not name are refused.",
         license(name = "Apache-2.0", identifier = "Apache-2.0"),
     ),
-    servers((url = "/v1", description = "This gateway.")),
+    // Where this document came from: also behind a prefix.
+    servers((url = ".", description = "This gateway.")),
     security(("api_key" = []), ("bearer" = [])),
     tags(
         (name = "money", description = "Operations on a user's balance."),
@@ -63,9 +67,16 @@ pub struct Specification;
 #[expect(dead_code, reason = "the documentation is made of its fields")]
 pub struct WriteHeaders {
     /// A UUID that stands for this operation: retry with the same one. Without it the gateway makes one and returns it.
-    #[param(rename = "Idempotency-Key", format = "uuid", nullable = false)]
+    /// Bare or in double quotes, not the nil UUID.
+    // A pattern and no `format = "uuid"`, of which generated clients make an object that no header takes.
+    #[param(
+        rename = "Idempotency-Key",
+        pattern = r#"^("?)(?!0{8}-0{4}-0{4}-0{4}-0{12})[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}\1$"#,
+        nullable = false,
+        example = "550e8400-e29b-41d4-a716-446655440000"
+    )]
     idempotency_key: Option<String>,
-    /// 1 to 128 visible ASCII characters that find the request in logs; made here when it is left out.
+    /// Finds the request in logs: 1 to 128 of `A–Z a–z 0–9 . _ ~ : -`. Made by the gateway when it is left out or anything else.
     #[param(rename = "X-Request-Id", nullable = false)]
     x_request_id: Option<String>,
     /// W3C trace context, passed on.
@@ -83,7 +94,7 @@ pub struct ReadHeaders {
     /// eventual balance may be some seconds old.
     #[param(rename = "PicoPay-Session", nullable = false)]
     picopay_session: Option<String>,
-    /// 1 to 128 visible ASCII characters that find the request in logs; made here when it is left out.
+    /// Finds the request in logs: 1 to 128 of `A–Z a–z 0–9 . _ ~ : -`. Made by the gateway when it is left out or anything else.
     #[param(rename = "X-Request-Id", nullable = false)]
     x_request_id: Option<String>,
 }
@@ -148,16 +159,16 @@ macro_rules! problem_sets {
 problem_sets! {
     /// Of `POST /charge`.
     PaymentProblems = InvalidRequest InvalidIdempotencyKey Unauthorized InsufficientBalance Forbidden UserNotFound
-        TooLarge UnsupportedMediaType IdempotencyKeyReused RateLimited Internal ShardUnavailable Overloaded SlotMoving OutcomeUnknown;
+        RequestTimeout TooLarge UnsupportedMediaType IdempotencyKeyReused RateLimited Internal ShardUnavailable Overloaded SlotMoving OutcomeUnknown;
     /// Of `POST /topup`.
     TopUpProblems = InvalidRequest InvalidIdempotencyKey Unauthorized Forbidden UserNotFound
-        TooLarge UnsupportedMediaType IdempotencyKeyReused RateLimited Internal ShardUnavailable Overloaded SlotMoving OutcomeUnknown;
+        RequestTimeout TooLarge UnsupportedMediaType IdempotencyKeyReused RateLimited Internal ShardUnavailable Overloaded SlotMoving OutcomeUnknown;
     /// Of `POST /refund`.
     RefundProblems = InvalidRequest InvalidIdempotencyKey Unauthorized Forbidden TransactionNotFound
-        TooLarge UnsupportedMediaType IdempotencyKeyReused RefundExceedsCharge NotRefundable RateLimited Internal ShardUnavailable
+        RequestTimeout TooLarge UnsupportedMediaType IdempotencyKeyReused RefundExceedsCharge NotRefundable RateLimited Internal ShardUnavailable
         Overloaded SlotMoving OutcomeUnknown;
     /// Of `POST /users`.
-    CreateUserProblems = InvalidRequest InvalidIdempotencyKey Unauthorized Forbidden TooLarge UnsupportedMediaType
+    CreateUserProblems = InvalidRequest InvalidIdempotencyKey Unauthorized Forbidden RequestTimeout TooLarge UnsupportedMediaType
         RateLimited Internal ShardUnavailable Overloaded SlotMoving OutcomeUnknown;
     /// Of `GET /users/{user_id}/balance`.
     BalanceProblems = InvalidRequest Unauthorized Forbidden UserNotFound RateLimited Internal ShardUnavailable Overloaded SlotMoving;
@@ -167,13 +178,18 @@ problem_sets! {
     LookupProblems = InvalidRequest Unauthorized Forbidden TransactionNotFound RateLimited Internal ShardUnavailable Overloaded
         SlotMoving;
     /// Of `GET /readyz`.
-    NotReadyProblems = ShardUnavailable;
+    NotReadyProblems = InvalidRequest ShardUnavailable;
+    /// Of what needs no key and cannot fail.
+    OpenProblems = InvalidRequest;
 }
+
+/// What any request may be told, whatever it is for.
+const OF_EVERY_HEAD: [Code; 3] = [Code::UriTooLong, Code::HeadersTooLarge, Code::NotImplemented];
 
 /// One response per status, with an example for each code.
 fn problem_responses(codes: &[Code]) -> BTreeMap<String, RefOr<utoipa::openapi::Response>> {
     let mut by_status: BTreeMap<String, Vec<Code>> = BTreeMap::new();
-    for code in codes {
+    for code in codes.iter().chain(&OF_EVERY_HEAD) {
         by_status.entry(code.status().as_u16().to_string()).or_default().push(*code);
     }
     let respond = |(status, codes): (String, Vec<Code>)| {
@@ -218,13 +234,17 @@ fn example(code: Code) -> serde_json::Value {
         Code::TransactionNotFound => Problem::transaction_not_found(),
         Code::NotFound => Problem::not_found(),
         Code::MethodNotAllowed => Problem::method_not_allowed(),
+        Code::RequestTimeout => Problem::body_too_slow(),
         Code::TooLarge => Problem::too_large(),
+        Code::UriTooLong => Problem::uri_too_long(),
         Code::UnsupportedMediaType => Problem::unsupported_media_type(),
         Code::IdempotencyKeyReused => Problem::key_reused(vec!["amount".to_owned()]),
         Code::RefundExceedsCharge => Problem::refund_exceeds_charge(usd("3.00")),
         Code::NotRefundable => Problem::not_refundable(usd("1").currency()),
         Code::RateLimited => Problem::rate_limited(soon),
+        Code::HeadersTooLarge => Problem::headers_too_large(),
         Code::Internal => Problem::internal(),
+        Code::NotImplemented => Problem::not_implemented(),
         Code::ShardUnavailable => ShardError::Unavailable { shard: shard(), retry_after: soon }.into(),
         Code::Overloaded => ShardError::Overloaded { shard: "shard-1".to_owned(), retry_after: soon }.into(),
         Code::SlotMoving => ShardError::SlotMoving { shard: shard(), retry_after: soon }.into(),
@@ -315,34 +335,49 @@ fn add_headers(operation: &mut Operation, place: Where, headers: &[(&str, &str)]
             continue;
         }
         for (name, description) in headers {
-            let mut header = header_of(Type::String, description);
-            if *name == "Idempotency-Key" {
-                let uuid = SchemaFormat::Custom("uuid".to_owned());
-                let schema = ObjectBuilder::new().schema_type(Type::String).format(Some(uuid)).build();
-                header.schema = Some(schema.into());
-            }
+            let header = header_of(Type::String, description);
             response.headers.insert((*name).to_owned(), header.into());
         }
     }
 }
 
 /// `GET /openapi.json`.
-pub async fn get_openapi(State(gateway): State<Arc<Gateway>>) -> Response {
+pub async fn get_openapi(
+    State(gateway): State<Arc<Gateway>>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Problem> {
     static TEXT: LazyLock<String> =
-        LazyLock::new(|| Specification::openapi().to_pretty_json().expect("a specification is JSON"));
+        LazyLock::new(|| serde_json::to_string_pretty(&specification()).expect("a specification is JSON"));
+    Parameters::refuse_all(query.as_deref())?;
     // The examples' `type` is written without the address, which only the configuration knows.
     let text = TEXT.replace("\"/problems/", &format!("\"{}/problems/", gateway.config.public_url));
     let json = HeaderValue::from_static("application/json");
-    ([(header::CONTENT_TYPE, json)], Bytes::from(text)).into_response()
+    Ok(([(header::CONTENT_TYPE, json)], Bytes::from(text)).into_response())
+}
+
+/// The specification, with the one thing that `utoipa` has no words for: an amount has at most the decimals of its currency.
+fn specification() -> serde_json::Value {
+    let mut document = serde_json::to_value(Specification::openapi()).expect("a specification is JSON");
+    let rules: Vec<serde_json::Value> = (0..4)
+        .map(|decimals| {
+            let codes: Vec<&str> =
+                Currency::all().filter(|currency| currency.scale() == decimals).map(Currency::code).collect();
+            let amount = currency_schema::amount(decimals).build();
+            json!({
+                "if": {"properties": {"currency": {"enum": codes}}, "required": ["currency"]},
+                "then": {"properties": {"amount": amount}},
+            })
+        })
+        .collect();
+    for name in ["Charge", "TopUp"] {
+        document["components"]["schemas"][name]["allOf"] = rules.clone().into();
+    }
+    document
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn specification() -> serde_json::Value {
-        serde_json::to_value(Specification::openapi()).unwrap()
-    }
 
     #[test]
     fn the_specification_names_every_route_of_the_contract() {
@@ -416,7 +451,9 @@ mod tests {
             properties.as_object().unwrap_or_else(|| panic!("{schema}")).keys().cloned().collect()
         };
         // Sorted, as serde_json keeps them.
-        assert_eq!(names("Payment"), ["amount", "currency", "metadata", "reference", "user_id"]);
+        for payment in ["Charge", "TopUp"] {
+            assert_eq!(names(payment), ["amount", "currency", "metadata", "reference", "user_id"]);
+        }
         assert_eq!(names("Refund"), ["amount", "transaction_id"]);
         assert_eq!(names("User"), ["user_id"]);
         for schema in ["Transaction", "WriteAnswer", "Page", "LookupAnswer", "Problem", "BalanceAnswer"] {

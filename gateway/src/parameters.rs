@@ -5,10 +5,11 @@ use std::borrow::Cow;
 use std::convert::Infallible;
 
 use axum::extract::{FromRequestParts, RawPathParams};
+use axum::http::HeaderMap;
 use axum::http::request::Parts;
 use picopay_shared::slot::{UserId, UserIdError};
 
-use crate::problem::{FieldError, Problem};
+use crate::problem::{ERRORS_MAX, FieldError, Problem};
 
 const NOT_DECODABLE: &str = "must be UTF-8, percent-encoded (RFC 3986)";
 
@@ -45,7 +46,7 @@ impl<'a> Parameters<'a> {
         let mut parameters = Self { values: Vec::new(), errors: Vec::new() };
         for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let Some((name, value)) = decode(name).zip(decode(value)) else {
+            let Some((name, value)) = percent_decode(name).zip(percent_decode(value)) else {
                 parameters.add(name, NOT_DECODABLE);
                 continue;
             };
@@ -62,6 +63,14 @@ impl<'a> Parameters<'a> {
             }
         }
         parameters
+    }
+
+    /// For a route that takes none.
+    ///
+    /// # Errors
+    /// Names every parameter there is.
+    pub fn refuse_all(query: Option<&str>) -> Result<(), Problem> {
+        Parameters::read(query, &[]).finish(Some(()))
     }
 
     /// A parameter that must be there.
@@ -97,12 +106,43 @@ impl<'a> Parameters<'a> {
 
     /// Notes what is wrong with a parameter.
     pub fn add(&mut self, name: &str, detail: impl Into<String>) {
-        self.errors.push(FieldError::in_parameter(name, detail));
+        self.push(FieldError::in_parameter(name, detail));
     }
 
     /// Notes what is wrong with a header.
     pub fn add_header(&mut self, name: &str, detail: impl Into<String>) {
-        self.errors.push(FieldError::in_header(name, detail));
+        self.push(FieldError::in_header(name, detail));
+    }
+
+    /// Notes which of the headers that have one line at most have two. Reads ask nothing of them, but nobody who sends them
+    /// twice knows which one counts.
+    pub fn refuse_doubled_headers(&mut self, headers: &HeaderMap) {
+        for name in ["Idempotency-Key", "Content-Type"] {
+            if headers.get_all(name).iter().nth(1).is_some() {
+                self.add_header(name, "the header is sent twice");
+            }
+        }
+    }
+
+    fn push(&mut self, error: FieldError) {
+        if self.errors.len() < ERRORS_MAX {
+            self.errors.push(error);
+        }
+    }
+
+    /// The end of a request that has a body too: what was read from it, or everything that was wrong with both.
+    ///
+    /// # Errors
+    /// What was wrong.
+    pub fn finish_with_body<T>(self, read: Result<T, Problem>) -> Result<T, Problem> {
+        if self.errors.is_empty() {
+            return read;
+        }
+        let mut errors = self.errors;
+        if let Err(problem) = read {
+            errors.extend(problem.into_errors());
+        }
+        Err(Problem::invalid_request(errors))
     }
 
     /// The end: `value`, if nothing was wrong.
@@ -120,14 +160,8 @@ impl<'a> Parameters<'a> {
     }
 }
 
-/// As forms are encoded: `+` is a space, `%` takes two hexadecimal digits, and the result is UTF-8.
-fn decode(text: &str) -> Option<Cow<'_, str>> {
-    if !text.contains('+') {
-        return percent_decode(text);
-    }
-    percent_decode(&text.replace('+', " ")).map(|text| Cow::Owned(text.into_owned()))
-}
-
+/// `%` takes two hexadecimal digits, and the result is UTF-8. `+` is itself, as in any URI (RFC 3986): nothing that is asked
+/// for has spaces, and the offset of a time has a plus that few clients encode.
 fn percent_decode(text: &str) -> Option<Cow<'_, str>> {
     if !text.contains('%') {
         return Some(Cow::Borrowed(text));
@@ -190,6 +224,7 @@ mod tests {
             ("user_id=1&user_id=1", vec!["user_id the parameter is given twice"]),
             ("user_id=1&User_id=1", vec!["User_id unknown parameter; there are user_id, kind"]),
             ("user_id=1&x", vec!["x unknown parameter"]),
+            ("user_id=1&user%5Fid=2", vec!["user_id the parameter is given twice"]),
             ("user_id=%2", vec!["user_id must be UTF-8", "user_id the parameter is missing"]),
             ("user_id=1&kind=%ff", vec!["kind must be UTF-8"]),
             ("user_id=1&kind=%+1", vec!["kind must be UTF-8"]),
@@ -204,11 +239,38 @@ mod tests {
     }
 
     #[test]
-    fn values_are_decoded_as_forms_are() {
-        assert_eq!(decode("2026-01-01T00%3A00%3A00%2b01:00").unwrap(), "2026-01-01T00:00:00+01:00");
-        assert_eq!(decode("a+b%20c").unwrap(), "a b c");
-        assert_eq!(percent_decode("a+b").unwrap(), "a+b");
-        assert_eq!(decode("%C3%A9").unwrap(), "é");
+    fn values_are_decoded_and_a_plus_is_a_plus() {
+        assert_eq!(percent_decode("2026-01-01T00%3A00%3A00%2b01:00").unwrap(), "2026-01-01T00:00:00+01:00");
+        assert_eq!(percent_decode("a+b%20c").unwrap(), "a+b c");
+        assert_eq!(percent_decode("%C3%A9").unwrap(), "é");
+        assert_eq!(percent_decode("%2565").unwrap(), "%65", "decoded once");
+        for text in ["%", "%2", "%zz", "%ff", "%+1"] {
+            assert_eq!(percent_decode(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_route_without_parameters_names_each_that_it_is_given() {
+        for query in [None, Some(""), Some("&")] {
+            assert!(Parameters::refuse_all(query).is_ok(), "{query:?}");
+        }
+        let told = |query| Parameters::refuse_all(Some(query)).unwrap_err().body("r", "");
+        let told = String::from_utf8(told("dry%5Frun=true&x&dry_run=1")).unwrap();
+        assert_eq!(told.matches(r#""parameter":"dry_run""#).count(), 2, "{told}");
+        assert!(told.contains(r#""parameter":"x""#), "{told}");
+        let many = vec!["a"; 4_000].join("&");
+        let told = Parameters::refuse_all(Some(&many)).unwrap_err().into_errors();
+        assert_eq!(told.len(), ERRORS_MAX);
+    }
+
+    #[test]
+    fn what_is_wrong_with_query_and_body_is_told_together() {
+        let in_body = || Err::<(), _>(Problem::invalid_request(vec![FieldError::in_field("amount", "no")]));
+        let query = |query| Parameters::read(Some(query), &[]);
+        assert_eq!(query("").finish_with_body(in_body()).unwrap_err().into_errors().len(), 1);
+        assert_eq!(query("x=1").finish_with_body(in_body()).unwrap_err().into_errors().len(), 2);
+        assert_eq!(query("x=1").finish_with_body(Ok(())).unwrap_err().into_errors().len(), 1);
+        assert!(query("").finish_with_body(Ok(())).is_ok());
     }
 
     #[test]

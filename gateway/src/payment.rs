@@ -3,10 +3,10 @@
 use std::borrow::Cow;
 
 use picopay_shared::command::Payment;
-use utoipa::openapi::schema::{ObjectBuilder, OneOfBuilder, Type};
-use utoipa::openapi::{RefOr, Schema};
-use utoipa::{PartialSchema, ToSchema};
+use picopay_shared::money::Currency;
+use utoipa::ToSchema;
 
+use crate::currency_schema::{ActiveCurrencySchema, AmountSchema, CurrencySchema};
 use crate::fields::{self, Fields};
 use crate::metadata;
 use crate::problem::Problem;
@@ -14,65 +14,57 @@ use crate::problem::Problem;
 /// Longest reference, in characters (contract, "Values").
 const REFERENCE_CHARACTERS_MAX: usize = 255;
 
-/// The body of a top-up or a charge. It stands here for the documentation; [`read_payment`] reads it, from the literal
-/// text of each field.
+// The bodies stand here for the documentation; `read_payment` reads them, from the literal text of each field.
+/// What to charge.
 #[derive(Debug, ToSchema)]
-#[schema(as = Payment)]
+#[schema(as = Charge)]
 #[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "the documentation is made of its fields")]
-pub struct PaymentBody<'a> {
-    /// The user whose balance moves.
-    #[schema(value_type = i64, minimum = 1, example = 1)]
+pub struct ChargeBody {
+    /// The user whose balance the money is taken from.
+    #[schema(minimum = 1, maximum = 9_223_372_036_854_775_807_i64, example = 1)]
     user_id: i64,
-    /// More than 0, as a string or a number of plain digits, with at most the decimals of its currency (JPY 0, USD 2, BHD 3).
-    amount: AmountBody,
-    /// An ISO 4217 code in upper case.
-    #[schema(value_type = String, pattern = "^[A-Z]{3}$", example = "USD")]
-    currency: &'a str,
-    /// The client's own reference.
-    #[schema(value_type = Option<String>, nullable = false, max_length = 255, example = "order 4711")]
-    reference: Option<&'a str>,
-    /// The client's own JSON object, at most 4 KiB without white space.
+    amount: AmountSchema,
+    currency: CurrencySchema,
+    /// The client's own reference, without U+0000.
+    #[schema(nullable = false, max_length = 255, pattern = "^[^\\u0000]*$", example = "order 4711")]
+    reference: Option<String>,
+    /// The client's own JSON object, at most 4 KiB without white space, nested at most 32 deep.
     #[schema(value_type = Option<Object>, nullable = false)]
-    metadata: Option<&'a str>,
+    metadata: Option<String>,
 }
 
-/// An amount as clients may write it, for the documentation.
-#[derive(Debug)]
-pub struct AmountBody;
-
-impl PartialSchema for AmountBody {
-    fn schema() -> RefOr<Schema> {
-        let text = ObjectBuilder::new()
-            .schema_type(Type::String)
-            // The contract's grammar without zero, spelled without a look-ahead, which not every reader has.
-            .pattern(Some(
-                r"^([1-9][0-9]{0,13}(\.[0-9]{1,4})?|0\.([1-9][0-9]{0,3}|0[1-9][0-9]{0,2}|00[1-9][0-9]?|000[1-9]))$",
-            ))
-            .description(Some("Recommended: no JSON library makes a float of it."));
-        let number = ObjectBuilder::new()
-            .schema_type(Type::Number)
-            .exclusive_minimum(Some(0))
-            .description(Some("Read from its literal text, never through a float."));
-        OneOfBuilder::new().item(text).item(number).examples(["50.00"]).into()
-    }
+/// What to top up.
+#[derive(Debug, ToSchema)]
+#[schema(as = TopUp)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "the documentation is made of its fields")]
+pub struct TopUpBody {
+    /// The user whose balance the money is added to.
+    #[schema(minimum = 1, maximum = 9_223_372_036_854_775_807_i64, example = 1)]
+    user_id: i64,
+    amount: AmountSchema,
+    currency: ActiveCurrencySchema,
+    /// The client's own reference, without U+0000.
+    #[schema(nullable = false, max_length = 255, pattern = "^[^\\u0000]*$", example = "order 4711")]
+    reference: Option<String>,
+    /// The client's own JSON object, at most 4 KiB without white space, nested at most 32 deep.
+    #[schema(value_type = Option<Object>, nullable = false)]
+    metadata: Option<String>,
 }
 
-impl ToSchema for AmountBody {
-    fn name() -> Cow<'static, str> {
-        "Amount".into()
-    }
-}
-
-/// Reads the body of a top-up or a charge.
+/// Reads the body of a top-up or a charge; `read_currency` says which currencies it takes.
 ///
 /// # Errors
 /// Everything that is wrong with it.
-pub fn read_payment(body: &[u8]) -> Result<Payment, Problem> {
+pub fn read_payment(
+    body: &[u8],
+    read_currency: impl FnOnce(&str) -> Result<Currency, String>,
+) -> Result<Payment, Problem> {
     let mut fields = Fields::read(body, &["user_id", "amount", "currency", "reference", "metadata"])?;
     let user_id = fields.required("user_id", fields::user_id);
     let amount = fields.required("amount", fields::amount);
-    let currency = fields.required("currency", fields::currency);
+    let currency = fields.required("currency", read_currency);
     let reference = fields.optional("reference", reference);
     let metadata = fields.optional("metadata", metadata::canonical);
     let money = amount.zip(currency).and_then(|(amount, currency)| {
@@ -98,7 +90,7 @@ mod tests {
     use super::*;
 
     fn errors(body: &str) -> Vec<(String, String)> {
-        let Err(problem) = read_payment(body.as_bytes()) else { return Vec::new() };
+        let Err(problem) = read_payment(body.as_bytes(), fields::active_currency) else { return Vec::new() };
         let body: serde_json::Value = serde_json::from_slice(&problem.body("r", "http://x")).unwrap();
         let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
         let error = |error: &serde_json::Value| (text(&error["pointer"]), text(&error["detail"]));
@@ -114,6 +106,7 @@ mod tests {
         let payment = read_payment(
             r#"{"user_id":7,"amount":50.5,"currency":"USD","reference":"Ünder","metadata":{"b":1,"a":[ ]}}"#
                 .as_bytes(),
+            fields::currency,
         )
         .unwrap();
         assert_eq!((payment.user_id.get(), payment.money.to_string().as_str()), (7, "50.50"));
@@ -176,6 +169,17 @@ mod tests {
         assert_eq!(pointers, ["/note", "/user_id", "/amount", "/currency", "/reference", "/metadata"]);
         let pointers: Vec<_> = errors("{}").into_iter().map(|(pointer, _)| pointer).collect();
         assert_eq!(pointers, ["/user_id", "/amount", "/currency"]);
+    }
+
+    #[test]
+    fn a_withdrawn_currency_is_charged_and_not_topped_up() {
+        for (currency, can_be_charged) in
+            [("HRK", true), ("ANG", true), ("LTL", true), ("XXX", false), ("XAU", false), ("XDR", false)]
+        {
+            let body = with_amount("1", currency);
+            assert_eq!(errors(&body)[0].0, "/currency", "{currency}");
+            assert_eq!(read_payment(body.as_bytes(), fields::currency).is_ok(), can_be_charged, "{currency}");
+        }
     }
 
     #[test]

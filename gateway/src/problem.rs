@@ -29,6 +29,9 @@ use crate::shard_client::ShardError;
 /// The media type of every error.
 pub const MEDIA_TYPE: &str = "application/problem+json";
 
+/// Things told as wrong in one answer. A body of 64 KiB can hold ten thousand unknown fields; nobody mends those one by one.
+pub const ERRORS_MAX: usize = 64;
+
 /// `Idempotent-Replayed: true` on an answer that was given before.
 pub static IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 /// The key in use, sent by the client or made by the gateway.
@@ -51,6 +54,8 @@ struct Parts {
     recorded_request_id: Option<String>,
     is_replayed: bool,
     closes_connection: bool,
+    /// RFC 9110, section 12.5.3: a 415 for a coding says which would be taken.
+    accepts_identity_only: bool,
 }
 
 /// The members that a problem has on top of those of RFC 9457.
@@ -79,6 +84,7 @@ impl Problem {
             recorded_request_id: None,
             is_replayed: false,
             closes_connection: false,
+            accepts_identity_only: false,
         }))
     }
 
@@ -122,11 +128,49 @@ impl Problem {
         Self::new(Code::InvalidRequest, detail).with(Extension::Errors(errors))
     }
 
+    /// What is wrong with an invalid request; nothing for any other problem.
+    pub fn into_errors(self) -> Vec<FieldError> {
+        match self.0.extension {
+            Extension::Errors(errors) => errors,
+            _ => Vec::new(),
+        }
+    }
+
+    fn closing(mut self) -> Self {
+        self.0.closes_connection = true;
+        self
+    }
+
+    /// The header `Host` does not say one host. Whatever else the client sends may be meant for somebody else.
+    pub fn host_invalid(error: FieldError) -> Self {
+        Self::invalid_request(vec![error]).closing()
+    }
+
     /// The body did not come. What still may come would be read as the next request, so the connection ends.
     pub fn body_too_slow() -> Self {
-        let mut problem = Self::invalid_request(vec![FieldError::in_body("the body did not arrive in time")]);
-        problem.0.closes_connection = true;
-        problem
+        Self::new(Code::RequestTimeout, "the body did not arrive in time; nothing happened").closing()
+    }
+
+    /// The request target passes the limit.
+    pub fn uri_too_long() -> Self {
+        Self::new(Code::UriTooLong, "a URL has at most 8 KiB (8192 bytes)")
+    }
+
+    /// The headers pass a limit.
+    pub fn headers_too_large() -> Self {
+        Self::new(
+            Code::HeadersTooLarge,
+            "a request has at most 100 header lines, of 32 KiB (32768 bytes) together",
+        )
+    }
+
+    /// The body is coded in a way that is not undone here.
+    pub fn not_implemented() -> Self {
+        Self::new(
+            Code::NotImplemented,
+            "send the body as it is; the only Transfer-Encoding that is taken is chunked",
+        )
+        .closing()
     }
 
     /// `Idempotency-Key` is not one UUID.
@@ -165,16 +209,32 @@ impl Problem {
         Self::new(Code::MethodNotAllowed, "the header Allow names the methods that this path takes")
     }
 
-    /// The body passes the limit. Whatever of it was not read would be taken for the next request.
+    /// The body passes the limit.
     pub fn too_large() -> Self {
-        let mut problem = Self::new(Code::TooLarge, "a body has at most 64 KiB (65536 bytes)");
-        problem.0.closes_connection = true;
-        problem
+        Self::new(Code::TooLarge, "a body has at most 64 KiB (65536 bytes)")
     }
 
     /// The body is not declared as JSON.
     pub fn unsupported_media_type() -> Self {
-        Self::new(Code::UnsupportedMediaType, "send the header Content-Type: application/json")
+        Self::new(
+            Code::UnsupportedMediaType,
+            "send the header Content-Type: application/json once, and the body as UTF-8",
+        )
+    }
+
+    /// The body is compressed.
+    pub fn unsupported_encoding() -> Self {
+        let mut problem = Self::new(
+            Code::UnsupportedMediaType,
+            "send the body as it is, without the header Content-Encoding",
+        );
+        problem.0.accepts_identity_only = true;
+        problem
+    }
+
+    /// Two lines of a header that shows the API key.
+    pub fn key_twice() -> Self {
+        Self::new(Code::Unauthorized, "send the API key once: X-API-Key and Authorization have one line each")
     }
 
     /// No such user.
@@ -281,6 +341,9 @@ impl Problem {
         }
         if self.0.closes_connection {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        if self.0.accepts_identity_only {
+            headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         }
         response
     }
@@ -472,6 +535,11 @@ mod tests {
         assert_eq!(response.headers()[header::RETRY_AFTER], "2");
         assert_eq!(response.headers()[&IDEMPOTENCY_KEY], "00000000-0000-0000-0000-000000000001");
         assert!(!response.headers().contains_key(&IDEMPOTENT_REPLAYED));
-        assert_eq!(answer(Problem::too_large()).headers()[header::CONNECTION], "close");
+        for problem in [Problem::body_too_slow(), Problem::not_implemented()] {
+            assert_eq!(answer(problem).headers()[header::CONNECTION], "close");
+        }
+        let coded = answer(Problem::unsupported_encoding());
+        assert_eq!(coded.status(), 415);
+        assert_eq!(coded.headers()[header::ACCEPT_ENCODING], "identity");
     }
 }

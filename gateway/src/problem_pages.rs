@@ -1,13 +1,15 @@
 //! `/problems/{suffix}`: the page that the `type` of a problem leads to.
 
+use axum::extract::RawQuery;
 use axum::response::{Html, IntoResponse, Response};
 
-use crate::parameters::PathParameters;
+use crate::parameters::{Parameters, PathParameters};
 use crate::problem::{Code, Problem};
 
 /// A short page for people who found the address in an answer.
-pub async fn get_problem_page(path: PathParameters) -> Result<Response, Problem> {
+pub async fn get_problem_page(path: PathParameters, RawQuery(query): RawQuery) -> Result<Response, Problem> {
     let code = Code::parse(path.get("suffix").unwrap_or_default()).ok_or_else(Problem::not_found)?;
+    Parameters::refuse_all(query.as_deref())?;
     let (title, status, meaning, suffix) =
         (code.title(), code.status().as_u16(), code.meaning(), code.suffix());
     // Every part is a constant of `problem.rs` without a character that HTML minds.

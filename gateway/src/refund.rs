@@ -9,15 +9,16 @@ use picopay_shared::command::Operation;
 use picopay_shared::id::TransactionId;
 use utoipa::ToSchema;
 
+use crate::currency_schema::AmountSchema;
 use crate::fields::{self, Fields};
 use crate::gateway::Gateway;
 use crate::openapi::{RefundProblems, WriteHeaders};
-use crate::payment::AmountBody;
 use crate::problem::Problem;
 use crate::transaction_body::WriteSchema;
 use crate::write_request::{self, Answered};
 
-/// The body of a refund. It stands here for the documentation; `read_refund` reads it.
+// It stands here for the documentation; `read_refund` reads it.
+/// What to give back.
 #[derive(Debug, ToSchema)]
 #[schema(as = Refund)]
 #[serde(deny_unknown_fields)]
@@ -28,7 +29,7 @@ pub struct RefundBody {
     transaction_id: String,
     /// How much, in the charge's currency. Left out: all that remains.
     #[schema(nullable = false)]
-    amount: Option<AmountBody>,
+    amount: Option<AmountSchema>,
 }
 
 /// Refund a charge

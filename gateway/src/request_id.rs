@@ -9,15 +9,16 @@ pub static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Longest id that is taken over from a client. It is recorded with refusals and written to logs.
 const LENGTH_MAX: usize = 128;
 
-/// 1 to 128 visible ASCII characters. Kept as a header, which is what it mostly is and which clones for nothing.
+/// 1 to 128 of `A–Z a–z 0–9 . _ ~ : -`, none of which means anything in a URI (`instance` is one) or in a log. Kept as a header, which is what it mostly is and which clones for nothing.
 #[derive(Debug, Clone)]
 pub struct RequestId(HeaderValue);
 
 impl RequestId {
     /// The client's id if it is usable, else a new one.
     pub fn take_or_make(headers: &HeaderMap) -> Self {
-        match headers.get(&X_REQUEST_ID) {
-            Some(value) if is_usable(value) => Self(value.clone()),
+        let mut values = headers.get_all(&X_REQUEST_ID).iter();
+        match (values.next(), values.next()) {
+            (Some(value), None) if is_usable(value) => Self(value.clone()),
             _ => Self::make(),
         }
     }
@@ -42,7 +43,8 @@ impl RequestId {
 }
 
 fn is_usable(value: &HeaderValue) -> bool {
-    (1..=LENGTH_MAX).contains(&value.len()) && value.as_bytes().iter().all(u8::is_ascii_graphic)
+    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"._~:-".contains(byte);
+    (1..=LENGTH_MAX).contains(&value.len()) && value.as_bytes().iter().all(is_plain)
 }
 
 #[cfg(test)]
@@ -58,13 +60,22 @@ mod tests {
     #[test]
     fn a_usable_id_is_taken_over_and_any_other_replaced() {
         let longest = [b'x'; LENGTH_MAX];
-        for value in [b"a".as_slice(), b"550e8400-e29b-41d4-a716-446655440000", b"~!\"\\{}", &longest] {
+        for value in [b"a".as_slice(), b"550e8400-e29b-41d4-a716-446655440000", b"Az09._~:-", &longest] {
             assert!(taken(value), "{value:?}");
         }
         let too_long = [b'x'; LENGTH_MAX + 1];
         for value in [b"".as_slice(), b"a b", b"a\tb", "ü".as_bytes(), &too_long] {
             assert!(!taken(value), "{value:?}");
         }
+        // All that a URI or its reader could stumble over.
+        for byte in (b'!'..=b'~').filter(|byte| !byte.is_ascii_alphanumeric() && !b"._~:-".contains(byte)) {
+            assert!(!taken(&[b'a', byte]), "{}", char::from(byte));
+        }
+        let mut twice = HeaderMap::new();
+        for value in ["a", "b"] {
+            twice.append(X_REQUEST_ID.clone(), HeaderValue::from_static(value));
+        }
+        assert_eq!(RequestId::take_or_make(&twice).as_str().len(), 36);
     }
 
     #[test]

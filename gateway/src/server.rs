@@ -11,7 +11,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Body;
 use axum::http::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -30,6 +29,10 @@ use crate::metrics::{Metrics, Open};
 
 /// When the process has no file descriptor left, accepting fails at once, again and again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Header lines that hyper parses. More than twice what `head.rs` takes, so that a client who sends too many reads which limit
+/// it passed: hyper's own refusal has no body. Its limits of a URL (64 KiB) and of a head (400 KiB) are as far away.
+const HEADER_LINES_PARSED_MAX: usize = 256;
 
 /// The address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
@@ -114,13 +117,15 @@ impl Connection {
             let (mut front_door, phase) = (front_door.clone(), phase.clone());
             async move {
                 phase.begin_request();
-                let answer = front_door.answer(request.map(Body::new)).await;
+                let answer = front_door.answer(request).await;
                 phase.end_request();
                 Ok::<_, Infallible>(answer)
             }
         });
-        let connection =
-            http1::Builder::new().header_read_timeout(None).serve_connection(TokioIo::new(io), service);
+        let connection = http1::Builder::new()
+            .header_read_timeout(None)
+            .max_headers(HEADER_LINES_PARSED_MAX)
+            .serve_connection(TokioIo::new(io), service);
         tokio::pin!(connection);
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,

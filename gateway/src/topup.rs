@@ -7,9 +7,10 @@ use axum::extract::State;
 use axum::http::Request;
 use picopay_shared::command::Operation;
 
+use crate::fields;
 use crate::gateway::Gateway;
 use crate::openapi::{TopUpProblems, WriteHeaders};
-use crate::payment::{PaymentBody, read_payment};
+use crate::payment::{TopUpBody, read_payment};
 use crate::problem::Problem;
 use crate::transaction_body::WriteSchema;
 use crate::write_request::{self, Answered};
@@ -20,7 +21,7 @@ use crate::write_request::{self, Answered};
 #[utoipa::path(
     post, path = "/topup", tag = "money",
     params(WriteHeaders),
-    request_body(content = PaymentBody),
+    request_body(content = TopUpBody),
     responses(
         (status = 200, description = "Topped up, now or before.", body = WriteSchema),
         TopUpProblems,
@@ -30,5 +31,8 @@ pub async fn post_topup(
     State(gateway): State<Arc<Gateway>>,
     request: Request<Body>,
 ) -> Result<Answered, Problem> {
-    write_request::run(&gateway, request, |body| read_payment(body).map(Operation::TopUp)).await
+    write_request::run(&gateway, request, |body| {
+        read_payment(body, fields::active_currency).map(Operation::TopUp)
+    })
+    .await
 }

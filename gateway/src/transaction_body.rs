@@ -75,7 +75,8 @@ impl Serialize for TransactionBody<'_> {
     }
 }
 
-/// The same for the documentation.
+// The same for the documentation.
+/// A completed transaction.
 #[derive(Debug, ToSchema)]
 #[schema(as = Transaction)]
 #[expect(dead_code, reason = "the documentation is made of its fields")]
@@ -130,7 +131,8 @@ pub enum StatusSchema {
     Completed,
 }
 
-/// `WriteBody` for the documentation.
+// `WriteBody` for the documentation.
+/// What was booked, now or before.
 #[derive(Debug, ToSchema)]
 #[schema(as = WriteAnswer)]
 #[expect(dead_code, reason = "the documentation is made of its fields")]
@@ -141,7 +143,8 @@ pub struct WriteSchema {
     new_balance: String,
 }
 
-/// `LookupBody` for the documentation.
+// `LookupBody` for the documentation.
+/// The transaction with the id that was asked for.
 #[derive(Debug, ToSchema)]
 #[schema(as = LookupAnswer)]
 #[expect(dead_code, reason = "the documentation is made of its fields")]

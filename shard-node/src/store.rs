@@ -441,7 +441,7 @@ fn user_from(id: i64) -> Result<UserId, ReadError> {
 }
 
 fn money_from(amount: Decimal, currency: &str) -> Result<Money, ReadError> {
-    Ok(Money::from_ledger(amount, Currency::parse(currency)?)?)
+    Ok(Money::from_ledger(amount, Currency::of_ledger(currency)?)?)
 }
 
 fn created_at(id: TransactionId) -> Timestamp {
@@ -453,7 +453,7 @@ const RECORDED_COLUMNS: usize = 14;
 
 /// The columns in the order in which every query names them.
 fn recorded_from_row(row: &Row) -> Result<Recorded, ReadError> {
-    let currency = Currency::parse(column(row, 4)?)?;
+    let currency = Currency::of_ledger(column(row, 4)?)?;
     let kind_word: &str = column(row, 2)?;
     let kind = Kind::parse(kind_word).ok_or_else(|| ReadError::Corrupt(format!("kind {kind_word}")))?;
     let fingerprint: &[u8] = column(row, 7)?;

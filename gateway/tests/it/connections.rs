@@ -106,7 +106,7 @@ async fn bodies_heads_and_garbage_harm_nobody() {
     let mut stream = connect(&api.url).await;
     stream.write_all(charge_head(charge.len()).as_bytes()).await.unwrap();
     stream.write_all(&charge.as_bytes()[..10]).await.unwrap();
-    api.expect_problem(&read_answer(&read_to_end(&mut stream).await), 400, "invalid-request");
+    api.expect_problem(&read_answer(&read_to_end(&mut stream).await), 408, "request-timeout");
 
     // Two requests at once are answered in order; the garbage behind them ends the connection.
     let mut stream = connect(&api.url).await;

@@ -10,6 +10,7 @@ mod connections;
 mod contract_errors;
 mod docs;
 mod history;
+mod http_edges;
 mod lost_replies;
 mod metrics;
 mod moved_away;

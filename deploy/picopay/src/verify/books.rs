@@ -113,7 +113,7 @@ pub fn close(shards: Vec<Vec<ShardTotals>>, findings: &mut Findings) -> Vec<Curr
 
 /// Ten-thousandths as a text at the scale of `currency`; with all four decimals when it has more than it should.
 fn at_scale(value: i128, currency: &str) -> String {
-    let scale = Currency::parse(currency).map_or(LEDGER_DECIMALS, Currency::scale);
+    let scale = Currency::of_ledger(currency).map_or(LEDGER_DECIMALS, Currency::scale);
     let surplus = 10_u128.pow(LEDGER_DECIMALS - scale.min(LEDGER_DECIMALS));
     let (value, sign) = (value.unsigned_abs(), if value < 0 { "-" } else { "" });
     let (value, scale) =

@@ -52,7 +52,7 @@ pub async fn run_sql(
     for sql in SHARD_CHECKS {
         collect(snapshot, findings, &snapshot.database.query(sql, &[]).await?);
     }
-    let currencies = totals.iter().filter_map(|total| Currency::parse(&total.currency).ok());
+    let currencies = totals.iter().filter_map(|total| Currency::of_ledger(&total.currency).ok());
     let (codes, decimals): (Vec<&str>, Vec<i32>) = currencies
         .map(|currency| (currency.code(), i32::try_from(currency.scale()).expect("at most four decimals")))
         .unzip();
