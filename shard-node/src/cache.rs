@@ -23,7 +23,6 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use jiff::Timestamp;
 use picopay_shared::cluster::Durability;
 use picopay_shared::command::{Command, Outcome};
 use picopay_shared::internal_secret::InternalSecret;
@@ -152,8 +151,9 @@ impl Cache {
         match timeout(limit, request.query_async::<Vec<Option<Vec<u8>>>>(&mut manager)).await {
             Ok(Ok(values)) => {
                 for (position, value) in asked.into_iter().zip(values) {
-                    let replayed = value
-                        .and_then(|value| places.read(&commands[position], &value, opening.server.timeline, oldest));
+                    let replayed = value.and_then(|value| {
+                        places.read(&commands[position], &value, opening.server.timeline, oldest)
+                    });
                     if let Some((outcome, committed)) = replayed {
                         found.outcomes[position] = Some(outcome);
                         found.position = found.position.max(Some(committed));
@@ -244,7 +244,7 @@ impl Connection {
 /// The node's own clock decides how old an answer is, and nothing else. A wrong one makes a miss, or an answer count that is older
 /// than it should be: it is the right one still.
 fn now_ms() -> i64 {
-    Timestamp::now().as_millisecond()
+    clock::now().as_millisecond()
 }
 
 fn keep_ms(keep: Duration) -> i64 {

@@ -110,7 +110,8 @@ mod tests {
     #[test]
     fn a_floor_counts_in_its_own_ledger_and_in_one_that_has_lost_its_generation() {
         let generation = |number: i64, id: u128| Generation { number, id: Uuid::from_u128(id) };
-        let floor = Acknowledged { slot: 1, user_id: 2, id: Uuid::from_u128(3), generation: generation(2, 7) };
+        let floor =
+            Acknowledged { slot: 1, user_id: 2, id: Uuid::from_u128(3), generation: generation(2, 7) };
         assert_eq!(Acknowledged::from_bytes(&floor.to_bytes()), Some(floor.clone()));
         assert_eq!(Acknowledged::from_bytes(b"of another version"), None);
         for (ledger, counts) in [

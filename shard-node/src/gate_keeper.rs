@@ -13,9 +13,9 @@ use picopay_shared::cluster::Durability;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
+use crate::cache::Cache;
 use crate::db::{ConnectError, Dedicated, Primary, ServerId};
 use crate::degradation;
-use crate::cache::Cache;
 use crate::floor::{self, Acknowledged, Floors};
 use crate::identity::{self, Identity, Unfit};
 use crate::metrics::Metrics;

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use picopay_shared::cluster::{Durability, Shard};
+use picopay_shared::cluster::Shard;
 use picopay_shared::config::Secret;
 use picopay_shared::internal_secret::InternalSecret;
 use picopay_shared::node_status::{NodeStatus, OwnedRange};

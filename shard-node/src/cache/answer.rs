@@ -129,13 +129,14 @@ mod tests {
     use std::sync::Arc;
 
     use picopay_shared::command::{Kind, Operation, Payment, Status};
-    use picopay_shared::id::IdSource;
+    use picopay_shared::id::Stamp;
     use picopay_shared::internal_secret::InternalSecret;
     use picopay_shared::money::{Currency, Money};
     use picopay_shared::slot::UserId;
     use proptest::prelude::*;
 
     use super::*;
+    use crate::db::ServerId;
 
     const NOW: i64 = 1_795_435_200_123;
     const AT: LogPosition = LogPosition { timeline: 3, lsn: 77 };
@@ -152,7 +153,7 @@ mod tests {
         Opening {
             cluster_id: Uuid::from_u128(1),
             generation: Generation { number: 1, id: Uuid::from_u128(2) },
-            timeline: 3,
+            server: ServerId { position: 0, timeline: 3, started_us: 1 },
             durability: Durability::Replicated,
             degraded: None,
         }
@@ -184,7 +185,7 @@ mod tests {
     fn answer(command: &Command) -> Transaction {
         let Operation::Charge(Payment { user_id, money, .. }) = command.operation else { panic!("a charge") };
         Transaction {
-            id: IdSource::default().next_stamp(NOW).id_for(user_id),
+            id: Stamp::at(NOW * 1000).id_for(user_id, 7),
             user_id,
             kind: Kind::Charge,
             status: Status::Completed,

@@ -8,9 +8,7 @@ use picopay_shared::cluster::Durability;
 use picopay_shared::node_status::Degradation;
 use serde::Serialize;
 
-use super::{
-    NodeLine, ShardArgs, connect, nodes_screen, read_degradation, wait_for_nodes, whoever_this_is,
-};
+use super::{NodeLine, ShardArgs, connect, nodes_screen, read_degradation, wait_for_nodes, whoever_this_is};
 use crate::output;
 use crate::shard_db::{DbError, ShardDb};
 
