@@ -7,6 +7,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use axum::http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
@@ -22,7 +23,6 @@ use picopay_shared::internal_secret::PREVIOUS_VALID_FOR;
 use picopay_shared::node_mark::{DEADLINE_AT_HEADER, NODE_HEADER, NodeMoment};
 use picopay_shared::node_status::STATUS_PATH;
 use picopay_shared::query::{DEADLINE_HEADER, READ_PATH};
-use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 use tracing::warn;
 
