@@ -49,7 +49,7 @@ pub struct PageSchema {
     /// Newest first.
     data: Vec<TransactionSchema>,
     /// For the next page, with the same query; `null` at the end.
-    #[schema(example = "AQGaLzSweNiW-jQABTQAAAEBAgMEBQYHCA")]
+    #[schema(required = true, example = "AQGaLzSweNiW-jQABTQAAAEBAgMEBQYHCA")]
     next_cursor: Option<String>,
 }
 
@@ -64,7 +64,7 @@ struct HistoryParameters {
     /// Transactions on the page; 20 unless asked.
     #[param(required = false, minimum = 1, maximum = 100, example = 20)]
     limit: u16,
-    /// The `next_cursor` of the page before, with the same query.
+    /// The `next_cursor` of the page before, word for word, with the same query.
     #[param(required = false)]
     cursor: String,
     /// Only transactions of this kind.
