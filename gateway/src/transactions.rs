@@ -92,7 +92,7 @@ pub async fn get_transactions(
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    gateway.keys.admit(&headers, Scope::Read)?;
+    gateway.keys.admit(&headers, &[Scope::Read])?;
     let mut parameters = Parameters::read(query.as_deref(), &HISTORY_PARAMETERS);
     parameters.refuse_doubled_headers(&headers);
     let session = session::read(&headers, &mut parameters);
@@ -126,7 +126,7 @@ pub async fn get_transaction(
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    gateway.keys.admit(&headers, Scope::Read)?;
+    gateway.keys.admit(&headers, &[Scope::Read])?;
     let mut parameters = Parameters::read(query.as_deref(), &[]);
     parameters.refuse_doubled_headers(&headers);
     let session = session::read(&headers, &mut parameters);
