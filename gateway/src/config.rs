@@ -7,6 +7,7 @@ use std::num::NonZeroU32;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
+use jiff::Timestamp;
 use picopay_shared::command::WRITE_BATCH_MAX;
 use picopay_shared::config::{self, ConfigError, human_duration};
 use picopay_shared::reload::Reloadable;
@@ -63,6 +64,14 @@ impl Expiry {
     pub fn is_over(self, now: SystemTime) -> bool {
         let since_1970 = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         i64::try_from(since_1970.as_millis()).is_ok_and(|now_ms| now_ms >= self.unix_ms)
+    }
+}
+
+/// In UTC.
+impl std::fmt::Display for Expiry {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The last hours of the year 9999 are beyond the library's times: as good as never.
+        Timestamp::from_millisecond(self.unix_ms).unwrap_or(Timestamp::MAX).fmt(formatter)
     }
 }
 
