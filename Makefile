@@ -11,7 +11,7 @@ BIN := $(TARGET)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
 # What comes after `picopay up`: make up ARGS="--fresh --shards 4"
 ARGS ?=
 
-.PHONY: help up test chaos grow smoke patroni bench bench-full bench-pure bench-bins setup check bins
+.PHONY: help up test chaos grow smoke openapi patroni bench bench-full bench-pure bench-bins setup check bins
 
 help:
 	@echo 'make up      start a cluster on this machine, with a user to charge (http://127.0.0.1:8080)'
@@ -21,6 +21,7 @@ help:
 	@echo 'make grow    add a shard under load, move slots there, empty another, and check every promise; SEED=7 to choose'
 	@echo 'make patroni kill the primary of a shard under Patroni, or its agent alone, three times, under load; installs Patroni and etcd first'
 	@echo 'make smoke   a handful of requests to the cluster of "make up", each checked'
+	@echo 'make openapi try the OpenAPI document on it: two generated clients and schemathesis; installs them first'
 	@echo 'make bench   measure it on this machine, in five minutes: target/bench/report.html (make bench-full: a quarter of an hour)'
 	@echo 'make bench-pure  only what needs no cluster: parse, decide, format, hash'
 	@echo 'make setup   install what is missing: PostgreSQL, Redis (make up and make test do it too)'
@@ -69,6 +70,10 @@ grow: bench-bins
 smoke:
 	@cargo build --locked --profile $(PROFILE) --bin picopay-loadtest
 	@exec $(BIN)/picopay-loadtest smoke $(ARGS)
+
+# The same, with clients that two generators make of the OpenAPI document, and with schemathesis. ARGS="http://… key"
+openapi:
+	@exec gateway/tests/openapi/check.sh $(ARGS)
 
 # Not part of "make test": it installs packages, and Patroni takes its time. ARGS="--kills 1"
 patroni: setup

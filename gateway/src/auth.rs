@@ -4,12 +4,16 @@
 //! time whichever key was shown and however much of it was right.
 
 use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::SystemTime;
 
+use arc_swap::ArcSwap;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
+use tracing::info;
 
 use crate::config::{ApiKey, Rate};
 use crate::problem::Problem;
@@ -19,18 +23,37 @@ static X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 /// What a key may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
-    /// Move money, make users.
+    /// Bring money in.
+    TopUp,
+    /// Take money for a service; holds too.
+    Charge,
+    /// Give it back.
+    Refund,
+    /// Move it to another user.
+    Transfer,
+    /// The four before, together.
     Write,
     /// Look.
     Read,
-    /// Both, and whatever else there will be.
+    /// Everything.
     Admin,
 }
 
 impl Scope {
+    /// All of them.
+    pub const ALL: [Self; 7] =
+        [Self::TopUp, Self::Charge, Self::Refund, Self::Transfer, Self::Write, Self::Read, Self::Admin];
+
+    /// Those that move money: `write` is all of them, and who has one of them may make users.
+    pub const MOVING: [Self; 4] = [Self::TopUp, Self::Charge, Self::Refund, Self::Transfer];
+
     /// The word in `gateway.toml` and in answers.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::TopUp => "topup",
+            Self::Charge => "charge",
+            Self::Refund => "refund",
+            Self::Transfer => "transfer",
             Self::Write => "write",
             Self::Read => "read",
             Self::Admin => "admin",
@@ -39,58 +62,95 @@ impl Scope {
 
     /// The scope with this word.
     pub fn parse(word: &str) -> Option<Self> {
-        [Self::Write, Self::Read, Self::Admin].into_iter().find(|scope| scope.as_str() == word)
+        Self::ALL.into_iter().find(|scope| scope.as_str() == word)
+    }
+
+    /// All words, for people who wrote another one.
+    pub fn words() -> String {
+        Self::ALL.map(Self::as_str).join(", ")
+    }
+
+    /// Whether who has this may do what needs `needed`.
+    fn includes(self, needed: Self) -> bool {
+        self == needed || self == Self::Admin || (self == Self::Write && Self::MOVING.contains(&needed))
     }
 }
 
-/// The keys that are known, each with its own rate limit.
+/// The keys that are known, each with its own rate limit. They change while the gateway runs.
 #[derive(Debug)]
 pub struct KeyRing {
-    keys: Vec<KnownKey>,
+    keys: ArcSwap<Vec<KnownKey>>,
 }
 
 #[derive(Debug)]
 struct KnownKey {
     key: ApiKey,
-    limiter: Option<DefaultDirectRateLimiter>,
+    /// Shared with the ring before, so that a reload gives nobody a new allowance.
+    limiter: Option<Arc<DefaultDirectRateLimiter>>,
 }
 
 impl KeyRing {
     /// Takes the keys of the configuration.
     pub fn new(keys: &[ApiKey]) -> Self {
-        let known = |key: &ApiKey| KnownKey { key: key.clone(), limiter: key.rate.map(limiter) };
-        Self { keys: keys.iter().map(known).collect() }
+        let known = |key: &ApiKey| KnownKey {
+            key: key.clone(),
+            limiter: key.rate.map(|rate| Arc::new(limiter(rate))),
+        };
+        Self { keys: ArcSwap::from_pointee(keys.iter().map(known).collect()) }
     }
 
-    /// Lets a request pass that shows a key with `scope` which has not called too often.
+    /// Goes by these keys from now on. A request that was let in goes on.
+    pub fn replace(&self, keys: &[ApiKey]) {
+        let before = self.keys.load();
+        let known = |key: &ApiKey| {
+            let same =
+                before.iter().find(|known| known.key.digest == key.digest && known.key.rate == key.rate);
+            let kept = same.and_then(|known| known.limiter.clone());
+            KnownKey {
+                key: key.clone(),
+                limiter: kept.or_else(|| key.rate.map(|rate| Arc::new(limiter(rate)))),
+            }
+        };
+        self.keys.store(Arc::new(keys.iter().map(known).collect()));
+    }
+
+    /// Lets a request pass that shows a key with one of the scopes `needed` which has not called too often.
     ///
     /// # Errors
-    /// 401 without a known key, 403 when it lacks the scope, 429 when it called too often; checked in this order, so
-    /// that a key which may not call uses up no allowance.
-    pub fn admit(&self, headers: &HeaderMap, scope: Scope) -> Result<(), Problem> {
+    /// 401 without a known key or with one that has expired, 403 when it lacks the scopes, 429 when it called too often;
+    /// checked in this order, so that a key which may not call uses up no allowance.
+    pub fn admit(&self, headers: &HeaderMap, needed: &[Scope]) -> Result<(), Problem> {
         let shown = shown_key(headers)?.ok_or_else(Problem::key_missing)?;
-        let known = self.find(shown).ok_or_else(Problem::key_unknown)?;
-        let scopes = &known.key.scopes;
-        if !scopes.contains(&scope) && !scopes.contains(&Scope::Admin) {
-            return Err(Problem::scope_missing(scope));
+        let keys = self.keys.load();
+        let known = find(&keys, shown).ok_or_else(Problem::key_unknown)?;
+        let ApiKey { name, scopes, expires_at, .. } = &known.key;
+        let refused = |problem: Problem| {
+            info!(key = name, code = problem.code().suffix(), "a call was refused");
+            problem
+        };
+        if expires_at.is_some_and(|expires_at| expires_at.is_over(SystemTime::now())) {
+            return Err(refused(Problem::key_expired()));
+        }
+        if !needed.iter().any(|needed| scopes.iter().any(|scope| scope.includes(*needed))) {
+            return Err(refused(Problem::scope_missing(needed)));
         }
         let Some(limiter) = &known.limiter else { return Ok(()) };
         limiter.check().map_err(|not_until| {
-            Problem::rate_limited(not_until.wait_time_from(DefaultClock::default().now()))
+            refused(Problem::rate_limited(not_until.wait_time_from(DefaultClock::default().now())))
         })
     }
+}
 
-    /// Compares with every digest and never stops early: the time tells nothing about which one matched.
-    fn find(&self, shown: &[u8]) -> Option<&KnownKey> {
-        let digest: [u8; 32] = Sha256::digest(shown).into();
-        let mut found = None;
-        for known in &self.keys {
-            if bool::from(known.key.digest.ct_eq(&digest)) {
-                found = Some(known);
-            }
+/// Compares with every digest and never stops early: the time tells nothing about which one matched.
+fn find<'a>(keys: &'a [KnownKey], shown: &[u8]) -> Option<&'a KnownKey> {
+    let digest: [u8; 32] = Sha256::digest(shown).into();
+    let mut found = None;
+    for known in keys {
+        if bool::from(known.key.digest.ct_eq(&digest)) {
+            found = Some(known);
         }
-        found
     }
+    found
 }
 
 fn limiter(rate: Rate) -> DefaultDirectRateLimiter {
@@ -125,6 +185,7 @@ fn only_value<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Expiry;
     use crate::problem::Code;
 
     fn key(name: &str, secret: &str, scopes: &[Scope], per_second: Option<u32>) -> ApiKey {
@@ -133,6 +194,7 @@ mod tests {
             name: name.into(),
             digest: Sha256::digest(secret).into(),
             scopes: scopes.to_vec(),
+            expires_at: None,
             rate: per_second.map(|n| Rate { per_second: number(n), burst: number(n) }),
         }
     }
@@ -149,7 +211,7 @@ mod tests {
     fn ask(ring: &KeyRing, header: &'static str, value: &str, scope: Scope) -> Option<Code> {
         let mut headers = HeaderMap::new();
         headers.insert(header, HeaderValue::from_str(value).unwrap());
-        ring.admit(&headers, scope).err().map(|problem| problem.code())
+        ring.admit(&headers, &[scope]).err().map(|problem| problem.code())
     }
 
     #[test]
@@ -157,16 +219,63 @@ mod tests {
         let ring = ring();
         for (secret, scope, expected) in [
             ("r-key", Scope::Read, None),
-            ("r-key", Scope::Write, Some(Code::Forbidden)),
-            ("w-key", Scope::Write, None),
+            ("r-key", Scope::Charge, Some(Code::Forbidden)),
+            ("w-key", Scope::Charge, None),
             ("w-key", Scope::Read, Some(Code::Forbidden)),
             ("a-key", Scope::Read, None),
-            ("a-key", Scope::Write, None),
+            ("a-key", Scope::TopUp, None),
             ("r-key ", Scope::Read, Some(Code::Unauthorized)),
             ("R-KEY", Scope::Read, Some(Code::Unauthorized)),
             ("", Scope::Read, Some(Code::Unauthorized)),
         ] {
             assert_eq!(ask(&ring, "x-api-key", secret, scope), expected, "{secret:?} {scope:?}");
+        }
+    }
+
+    #[test]
+    fn each_scope_opens_what_it_names_and_no_more() {
+        for granted in Scope::ALL {
+            let ring = KeyRing::new(&[key("k", "k", &[granted], None)]);
+            let mut headers = HeaderMap::new();
+            headers.insert("x-api-key", HeaderValue::from_static("k"));
+            let may = |needed: &[Scope]| ring.admit(&headers, needed).is_ok();
+            for needed in Scope::MOVING {
+                let expected = granted == needed || [Scope::Write, Scope::Admin].contains(&granted);
+                assert_eq!(may(&[needed]), expected, "{granted:?} for {needed:?}");
+            }
+            assert_eq!(may(&[Scope::Read]), [Scope::Read, Scope::Admin].contains(&granted), "{granted:?}");
+            assert_eq!(may(&[Scope::Admin]), granted == Scope::Admin, "{granted:?}");
+            assert_eq!(may(&Scope::MOVING), granted != Scope::Read, "{granted:?} makes users");
+        }
+    }
+
+    #[test]
+    fn a_key_is_good_until_it_expires() {
+        let expiring = |text: &str| {
+            let expires_at = Some(Expiry::parse(text).unwrap());
+            KeyRing::new(&[ApiKey { expires_at, ..key("k", "k-key", &[Scope::Read], None) }])
+        };
+        let ask = |text| ask(&expiring(text), "x-api-key", "k-key", Scope::Read);
+        assert_eq!(ask("2000-01-01T00:00:00Z"), Some(Code::Unauthorized));
+        assert_eq!(ask("9999-12-31T23:59:59Z"), None);
+        let at = |ms| SystemTime::UNIX_EPOCH + std::time::Duration::from_millis(ms);
+        let expiry = Expiry::parse("1970-01-01T00:00:01Z").unwrap();
+        assert!(!expiry.is_over(at(999)) && expiry.is_over(at(1_000)));
+    }
+
+    #[test]
+    fn changed_keys_are_in_force_at_once_and_nobody_gets_a_new_allowance() {
+        let ring = ring();
+        let ask = |secret, scope| ask(&ring, "x-api-key", secret, scope);
+        while ask("s-key", Scope::Read).is_none() {}
+        ring.replace(&[
+            key("slow", "s-key", &[Scope::Read], Some(2)),
+            key("new", "n-key", &[Scope::Refund], None),
+        ]);
+        assert_eq!(ask("s-key", Scope::Read), Some(Code::RateLimited));
+        assert_eq!(ask("n-key", Scope::Refund), None);
+        for revoked in ["r-key", "w-key", "a-key"] {
+            assert_eq!(ask(revoked, Scope::Read), Some(Code::Unauthorized), "{revoked}");
         }
     }
 
@@ -185,7 +294,7 @@ mod tests {
             assert_eq!(ask(&ring, "authorization", value, Scope::Read), expected, "{value:?}");
         }
         assert_eq!(
-            ring.admit(&HeaderMap::new(), Scope::Read).unwrap_err().code(),
+            ring.admit(&HeaderMap::new(), &[Scope::Read]).unwrap_err().code(),
             Code::Unauthorized,
             "no key at all"
         );
@@ -205,7 +314,7 @@ mod tests {
             for (name, value) in lines {
                 headers.append(name, HeaderValue::from_static(value));
             }
-            let refused = ring.admit(&headers, Scope::Read).err().map(|problem| problem.code());
+            let refused = ring.admit(&headers, &[Scope::Read]).err().map(|problem| problem.code());
             assert_eq!(refused, Some(Code::Unauthorized), "{lines:?}");
         }
     }
@@ -213,7 +322,7 @@ mod tests {
     #[test]
     fn a_key_that_calls_too_often_is_told_when_to_come_back() {
         let ring = ring();
-        assert_eq!(ask(&ring, "x-api-key", "s-key", Scope::Write), Some(Code::Forbidden), "uses up nothing");
+        assert_eq!(ask(&ring, "x-api-key", "s-key", Scope::Charge), Some(Code::Forbidden), "uses up nothing");
         assert_eq!(ask(&ring, "x-api-key", "s-key", Scope::Read), None);
         assert_eq!(ask(&ring, "x-api-key", "s-key", Scope::Read), None);
         assert_eq!(ask(&ring, "x-api-key", "s-key", Scope::Read), Some(Code::RateLimited));

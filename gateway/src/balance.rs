@@ -101,7 +101,7 @@ pub async fn get_balance(
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    gateway.keys.admit(&headers, Scope::Read)?;
+    gateway.keys.admit(&headers, &[Scope::Read])?;
     let mut parameters = Parameters::read(query.as_deref(), &["currency", "consistency"]);
     let user_id = parameters.in_path("user_id", path.get("user_id"), parameters::user_id);
     let currency =

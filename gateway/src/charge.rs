@@ -7,6 +7,7 @@ use axum::extract::State;
 use axum::http::Request;
 use picopay_shared::command::Operation;
 
+use crate::auth::Scope;
 use crate::fields;
 use crate::gateway::Gateway;
 use crate::openapi::{PaymentProblems, WriteHeaders};
@@ -33,7 +34,7 @@ pub async fn post_charge(
     request: Request<Body>,
 ) -> Result<Answered, Problem> {
     let count = gateway.metrics.charges.begin();
-    let answer = write_request::run(&gateway, request, |body| {
+    let answer = write_request::run(&gateway, request, &[Scope::Charge], |body| {
         read_payment(body, fields::currency).map(Operation::Charge)
     })
     .await;

@@ -5,13 +5,16 @@
 use std::collections::HashSet;
 use std::num::NonZeroU32;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use jiff::Timestamp;
 use picopay_shared::command::WRITE_BATCH_MAX;
 use picopay_shared::config::{self, ConfigError, human_duration};
+use picopay_shared::reload::Reloadable;
 use serde::Deserialize;
 
 use crate::auth::Scope;
+use crate::rfc3339::{NO_TIME, read_unix_ms};
 
 /// The environment variables that go over `gateway.toml`: `PICOPAY_GATEWAY__LISTEN`, for example.
 pub const ENV_PREFIX: &str = "PICOPAY_GATEWAY__";
@@ -31,8 +34,49 @@ pub struct GatewayConfig {
     pub shard_client: ShardClientConfig,
 }
 
+/// The keys of a `gateway.toml`: what of it is taken over while the gateway runs.
+#[derive(Debug, PartialEq)]
+pub struct Keys(pub Vec<ApiKey>);
+
+impl Reloadable for Keys {
+    /// A change is in force 2 s after it was made (contract, "API keys"), also where no file system tells of it.
+    const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+    /// The file as a whole must be right: one that a restart would refuse is refused now.
+    fn load(file: &Path) -> Result<Self, ConfigError> {
+        GatewayConfig::load(file).map(|config| Self(config.keys))
+    }
+}
+
+/// When a key ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Expiry {
+    unix_ms: i64,
+}
+
+impl Expiry {
+    /// Reads an RFC 3339 time.
+    pub fn parse(text: &str) -> Option<Self> {
+        read_unix_ms(text).ok().map(|unix_ms| Self { unix_ms })
+    }
+
+    /// Whether it has come.
+    pub fn is_over(self, now: SystemTime) -> bool {
+        let since_1970 = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        i64::try_from(since_1970.as_millis()).is_ok_and(|now_ms| now_ms >= self.unix_ms)
+    }
+}
+
+/// In UTC.
+impl std::fmt::Display for Expiry {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The last hours of the year 9999 are beyond the library's times: as good as never.
+        Timestamp::from_millisecond(self.unix_ms).unwrap_or(Timestamp::MAX).fmt(formatter)
+    }
+}
+
 /// One caller. The key itself is known to nobody here, only its digest.
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 pub struct ApiKey {
     /// What the log calls it.
     pub name: String,
@@ -40,6 +84,8 @@ pub struct ApiKey {
     pub digest: [u8; 32],
     /// What it may do.
     pub scopes: Vec<Scope>,
+    /// From when on it opens nothing; `None` for never.
+    pub expires_at: Option<Expiry>,
     /// How often it may call; `None` is as often as it can.
     pub rate: Option<Rate>,
 }
@@ -207,6 +253,7 @@ struct KeyEntry {
     name: String,
     digest: String,
     scopes: Vec<String>,
+    expires_at: Option<String>,
     rate_per_second: Option<u32>,
     burst: Option<u32>,
 }
@@ -266,19 +313,21 @@ fn check_keys(entries: Vec<KeyEntry>, problems: &mut Problems<'_>) -> Vec<ApiKey
         problems
             .expect(digests.insert(digest), || format!("{place}: another entry has this digest: keep one"));
         problems.expect(!entry.scopes.is_empty(), || {
-            format!("{place}: scopes is empty; it takes \"write\", \"read\" and \"admin\"")
+            format!("{place}: scopes is empty; it takes {}", Scope::words())
         });
         let mut scopes = Vec::new();
         for word in &entry.scopes {
             match Scope::parse(word) {
                 Some(scope) => scopes.push(scope),
-                None => problems.add(&format!(
-                    "{place}: {word:?} is no scope; there are \"write\", \"read\" and \"admin\""
-                )),
+                None => {
+                    problems.add(&format!("{place}: {word:?} is no scope; there are {}", Scope::words()));
+                }
             }
         }
         let rate = check_rate(&place, entry.rate_per_second, entry.burst, problems);
-        keys.push(ApiKey { name: entry.name, digest, scopes, rate });
+        let expires_at = entry.expires_at.as_deref().map(Expiry::parse);
+        problems.expect(expires_at != Some(None), || format!("{place}: expires_at {NO_TIME}"));
+        keys.push(ApiKey { name: entry.name, digest, scopes, expires_at: expires_at.flatten(), rate });
     }
     keys
 }
@@ -432,6 +481,7 @@ mod tests {
             digest = "md5:1"
             scopes = ["everything"]
             rate_per_second = 0
+            expires_at = "tomorrow"
             [[keys]]
             name = "a"
             digest = "sha256:zz"
@@ -448,7 +498,8 @@ mod tests {
             "call_timeout must be below",
             "move_wait must be below",
             "digest must look like",
-            "\"everything\" is no scope",
+            "\"everything\" is no scope; there are topup, charge, refund, transfer, write, read, admin",
+            "expires_at must be an RFC 3339 time",
             "at least 1",
             "another key has this name",
             "scopes is empty",

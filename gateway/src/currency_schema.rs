@@ -64,7 +64,8 @@ pub fn pattern(decimals: u32) -> String {
     }
     // `0.` and the first digit that is not zero, at each of its places.
     let small = (0..decimals).map(|zeros| {
-        let (zeros, more) = ("0".repeat(zeros as usize), decimals - zeros - 1);
+        let more = decimals - zeros - 1;
+        let zeros = "0".repeat(usize::try_from(zeros).expect("at most three"));
         if more == 0 { format!("{zeros}[1-9]") } else { format!("{zeros}[1-9][0-9]{{0,{more}}}") }
     });
     let small: Vec<String> = small.collect();
@@ -100,5 +101,17 @@ impl PartialSchema for AmountSchema {
 impl ToSchema for AmountSchema {
     fn name() -> Cow<'static, str> {
         "Amount".into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_patterns_are_the_contracts_grammar_without_zero() {
+        assert_eq!(pattern(0), "^[1-9][0-9]{0,13}$");
+        assert_eq!(pattern(2), r"^([1-9][0-9]{0,13}(\.[0-9]{1,2})?|0\.([1-9][0-9]{0,1}|0[1-9]))$");
+        assert!(pattern(4).contains(r"000[1-9]") && pattern(4).contains(r"[1-9][0-9]{0,3}"));
     }
 }

@@ -7,7 +7,7 @@ use picopay_shared::internal_secret::InternalSecret;
 use picopay_shared::reload::{InForce, Reload};
 
 use crate::auth::KeyRing;
-use crate::config::GatewayConfig;
+use crate::config::{GatewayConfig, Keys};
 use crate::metrics::Metrics;
 use crate::shard_client::ShardClient;
 
@@ -22,6 +22,8 @@ pub struct Gateway {
     pub shards: Arc<ShardClient>,
     /// The `cluster.toml` that it goes by.
     pub in_force: Arc<InForce>,
+    /// The keys of the `gateway.toml` that it goes by.
+    pub keys_in_force: Arc<InForce<Keys>>,
     /// What operators must show.
     pub secret: InternalSecret,
     /// What it counts.
@@ -35,6 +37,7 @@ impl Gateway {
         let shards = ShardClient::start(cluster, &config.shard_client, &metrics);
         Arc::new(Self {
             keys: KeyRing::new(&config.keys),
+            keys_in_force: Arc::new(InForce::new(Keys(config.keys.clone()))),
             config,
             shards,
             in_force: Arc::new(InForce::new(cluster.clone())),

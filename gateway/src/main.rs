@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser;
-use picopay_gateway::config::GatewayConfig;
+use picopay_gateway::config::{GatewayConfig, Keys};
 use picopay_gateway::gateway::Gateway;
 use picopay_gateway::{router, server};
 use picopay_shared::cluster::Cluster;
@@ -53,6 +53,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let stop = stop_on_signal()?;
     let gateway = Gateway::start(&cluster, config);
     let reloads = Reloads::watch(&arguments.cluster, Arc::clone(&gateway.in_force))?;
+    let key_reloads = Reloads::watch(&arguments.config, Arc::clone(&gateway.keys_in_force))?;
     // Heard before the first request is, so that it need not wait for the map. Nobody needs to answer.
     gateway.shards.ask_all().await;
     info!(listen = gateway.config.listen, public_url = gateway.config.public_url, "serving");
@@ -60,9 +61,14 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         gateway.take_over(cluster).await;
         Ok(())
     };
+    let replace_keys = async |Keys(keys): &Keys| {
+        gateway.keys.replace(keys);
+        Ok(())
+    };
     tokio::select! {
         () = server::serve(listener, router(&gateway), &gateway.config.server, &gateway.metrics, stop) => {}
         never = reloads.follow(take_over, |reload| gateway.count_reload(reload)) => match never {},
+        never = key_reloads.follow(replace_keys, |reload| gateway.count_reload(reload)) => match never {},
     }
     // Commands whose clients hung up are still on their way.
     let _ = tokio::time::timeout(gateway.config.shard_client.request_timeout, gateway.shards.close()).await;

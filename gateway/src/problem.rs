@@ -188,10 +188,20 @@ impl Problem {
         Self::new(Code::Unauthorized, "the API key is not known")
     }
 
-    /// The API key lacks a scope.
-    pub fn scope_missing(scope: Scope) -> Self {
-        let detail = format!("the API key lacks the scope {:?}", scope.as_str());
-        Self::new(Code::Forbidden, detail).with(Extension::Scope(scope))
+    /// The API key was good until now.
+    pub fn key_expired() -> Self {
+        Self::new(Code::Unauthorized, "the API key has expired")
+    }
+
+    /// The API key has none of the scopes that would do.
+    pub fn scope_missing(needed: &[Scope]) -> Self {
+        let words: Vec<String> = needed.iter().map(|scope| format!("{:?}", scope.as_str())).collect();
+        let detail = format!("the API key lacks the scope {}", words.join(" or "));
+        let problem = Self::new(Code::Forbidden, detail);
+        match needed {
+            [only] => problem.with(Extension::Scope(*only)),
+            _ => problem,
+        }
     }
 
     /// The API key called too often.

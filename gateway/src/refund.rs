@@ -9,6 +9,7 @@ use picopay_shared::command::Operation;
 use picopay_shared::id::TransactionId;
 use utoipa::ToSchema;
 
+use crate::auth::Scope;
 use crate::currency_schema::AmountSchema;
 use crate::fields::{self, Fields};
 use crate::gateway::Gateway;
@@ -49,7 +50,7 @@ pub async fn post_refund(
     State(gateway): State<Arc<Gateway>>,
     request: Request<Body>,
 ) -> Result<Answered, Problem> {
-    write_request::run(&gateway, request, read_refund).await
+    write_request::run(&gateway, request, &[Scope::Refund], read_refund).await
 }
 
 fn read_refund(body: &[u8]) -> Result<Operation, Problem> {

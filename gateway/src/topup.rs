@@ -7,6 +7,7 @@ use axum::extract::State;
 use axum::http::Request;
 use picopay_shared::command::Operation;
 
+use crate::auth::Scope;
 use crate::fields;
 use crate::gateway::Gateway;
 use crate::openapi::{TopUpProblems, WriteHeaders};
@@ -31,7 +32,7 @@ pub async fn post_topup(
     State(gateway): State<Arc<Gateway>>,
     request: Request<Body>,
 ) -> Result<Answered, Problem> {
-    write_request::run(&gateway, request, |body| {
+    write_request::run(&gateway, request, &[Scope::TopUp], |body| {
         read_payment(body, fields::active_currency).map(Operation::TopUp)
     })
     .await

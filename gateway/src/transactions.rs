@@ -49,7 +49,7 @@ pub struct PageSchema {
     /// Newest first.
     data: Vec<TransactionSchema>,
     /// For the next page, with the same query; `null` at the end.
-    #[schema(example = "AQGaLzSweNiW-jQABTQAAAEBAgMEBQYHCA")]
+    #[schema(required = true, example = "AQGaLzSweNiW-jQABTQAAAEBAgMEBQYHCA")]
     next_cursor: Option<String>,
 }
 
@@ -64,7 +64,7 @@ struct HistoryParameters {
     /// Transactions on the page; 20 unless asked.
     #[param(required = false, minimum = 1, maximum = 100, example = 20)]
     limit: u16,
-    /// The `next_cursor` of the page before, with the same query.
+    /// The `next_cursor` of the page before, word for word, with the same query.
     #[param(required = false)]
     cursor: String,
     /// Only transactions of this kind.
@@ -92,7 +92,7 @@ pub async fn get_transactions(
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    gateway.keys.admit(&headers, Scope::Read)?;
+    gateway.keys.admit(&headers, &[Scope::Read])?;
     let mut parameters = Parameters::read(query.as_deref(), &HISTORY_PARAMETERS);
     parameters.refuse_doubled_headers(&headers);
     let session = session::read(&headers, &mut parameters);
@@ -126,7 +126,7 @@ pub async fn get_transaction(
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    gateway.keys.admit(&headers, Scope::Read)?;
+    gateway.keys.admit(&headers, &[Scope::Read])?;
     let mut parameters = Parameters::read(query.as_deref(), &[]);
     parameters.refuse_doubled_headers(&headers);
     let session = session::read(&headers, &mut parameters);

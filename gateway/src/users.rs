@@ -7,6 +7,7 @@ use axum::extract::State;
 use axum::http::Request;
 use picopay_shared::command::Operation;
 
+use crate::auth::Scope;
 use crate::fields::{self, Fields};
 use crate::gateway::Gateway;
 use crate::openapi::{CreateUserProblems, WriteHeaders};
@@ -30,7 +31,7 @@ pub async fn post_users(
     State(gateway): State<Arc<Gateway>>,
     request: Request<Body>,
 ) -> Result<Answered, Problem> {
-    write_request::run(&gateway, request, read_user).await
+    write_request::run(&gateway, request, &Scope::MOVING, read_user).await
 }
 
 fn read_user(body: &[u8]) -> Result<Operation, Problem> {

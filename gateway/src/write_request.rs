@@ -48,17 +48,18 @@ impl IntoResponse for Answered {
     }
 }
 
-/// Takes a write from its headers to its answer. `read_operation` reads the body.
+/// Takes a write from its headers to its answer, for who has one of the scopes `needed`. `read_operation` reads the body.
 ///
 /// # Errors
 /// What the client reads instead. From the moment the key is known, it is told with every problem.
 pub async fn run(
     gateway: &Gateway,
     request: Request<Body>,
+    needed: &[Scope],
     read_operation: impl FnOnce(&[u8]) -> Result<Operation, Problem>,
 ) -> Result<Answered, Problem> {
     let (parts, body) = request.into_parts();
-    gateway.keys.admit(&parts.headers, Scope::Write)?;
+    gateway.keys.admit(&parts.headers, needed)?;
     content_headers::check(&parts.headers)?;
     check_length(&parts.headers)?;
     let (key, is_client_key) = read_key(&parts.headers)?;

@@ -33,6 +33,7 @@ use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
+use crate::clock;
 use crate::config::CacheConfig;
 use crate::write_gate::Opening;
 

@@ -217,6 +217,11 @@ impl Primary {
         lock(&self.found).server.is_some()
     }
 
+    /// Whether this is the server that the keeper has found.
+    pub fn is_in_use(&self, server: ServerId) -> bool {
+        lock(&self.found).server == Some(server)
+    }
+
     /// Another server takes writes on an older timeline: alarm.
     pub fn note_older(&self, timeline: u32) {
         let _ = self.timelines.admit(timeline);

@@ -229,11 +229,11 @@ impl Lane {
                 // The connection is dropped, and with it whatever it still waits for.
                 Err(error @ StoreError::CommitUnanswered(_)) => self.close_gate(error),
                 // Cut while it was idle, and nobody knew yet: nothing was written, and the server may be well.
-                Err(StoreError::Unreached(_)) if is_kept && !has_reconnected && session.is_cut() => {
+                Err(StoreError::Cut(_)) if is_kept && !has_reconnected => {
                     has_reconnected = true;
                     continue;
                 }
-                Err(error @ StoreError::Unreached(reason)) => {
+                Err(error @ (StoreError::Unreached(reason) | StoreError::Cut(reason))) => {
                     tracing::warn!(reason, "a batch did not reach the primary");
                     self.close_gate(error);
                     self.parts.primary.drop_pool();
@@ -263,7 +263,7 @@ impl Lane {
             StoreError::CommitUnanswered(reason) => {
                 self.parts.gate.close(&format!("a commit was not acknowledged: {reason}"));
             }
-            StoreError::Unreached(reason) => {
+            StoreError::Unreached(reason) | StoreError::Cut(reason) => {
                 self.parts.gate.close(&format!("the primary was not reached: {reason}"));
             }
             _ => {}

@@ -89,7 +89,7 @@ async fn watch_primary(primary: Primary, history: watch::Sender<LogHistory>, eve
     loop {
         ticks.tick().await;
         // One that was replaced may live on, and what it writes says nothing about the replicas of its successor.
-        connection = connection.filter(|connection| !primary.was_replaced(connection.server));
+        connection = connection.filter(|connection| primary.is_in_use(connection.server));
         if connection.is_none() {
             connection = connect(&primary).await;
         }

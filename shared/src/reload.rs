@@ -1,14 +1,14 @@
-//! A changed `cluster.toml`, taken over by a process that runs.
+//! A changed file, taken over by a process that runs: `cluster.toml` with the secrets that it names, and a gateway's keys.
 //!
 //! The file is looked at when somebody may have changed it (`nudges.rs`), read and checked as at the start, and handed
-//! over as a whole. One that cannot be used is refused with its reason, and what is in force stays so. Only
-//! `cluster.toml` and the secrets that it names are reloaded; `gateway.toml` and `node.toml` are read at the start.
+//! over as a whole. One that cannot be used is refused with its reason, and what is in force stays so. Of `gateway.toml`
+//! only the keys are taken over; all else in it, and `node.toml`, is read at the start.
 
 mod nudges;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 
@@ -17,15 +17,35 @@ pub use self::nudges::{LOOK_EVERY, Nudge};
 use crate::cluster::Cluster;
 use crate::config::ConfigError;
 
-/// The `cluster.toml` that a process goes by, and whether the one on disk was refused.
+/// What a process goes by and takes over anew when its file changes.
+pub trait Reloadable: PartialEq + Send + Sync + Sized + 'static {
+    /// How often the file is looked at without a reason.
+    const LOOK_EVERY: Duration;
+
+    /// Reads and checks the file, as at the start.
+    ///
+    /// # Errors
+    /// [`ConfigError`] when it cannot be used.
+    fn load(file: &Path) -> Result<Self, ConfigError>;
+}
+
+impl Reloadable for Cluster {
+    const LOOK_EVERY: Duration = LOOK_EVERY;
+
+    fn load(file: &Path) -> Result<Self, ConfigError> {
+        Self::load(file)
+    }
+}
+
+/// What a process goes by, a `cluster.toml` unless something else is said, and whether the file on disk was refused.
 #[derive(Debug)]
-pub struct InForce {
-    state: Mutex<State>,
+pub struct InForce<T = Cluster> {
+    state: Mutex<State<T>>,
 }
 
 #[derive(Debug)]
-struct State {
-    cluster: Arc<Cluster>,
+struct State<T> {
+    current: Arc<T>,
     refusal: Option<Refusal>,
 }
 
@@ -48,14 +68,21 @@ pub enum Reload {
 }
 
 impl InForce {
+    /// The `cluster.toml` that the process goes by.
+    pub fn cluster(&self) -> Arc<Cluster> {
+        self.current()
+    }
+}
+
+impl<T> InForce<T> {
     /// As read at the start.
-    pub fn new(cluster: Cluster) -> Self {
-        Self { state: Mutex::new(State { cluster: Arc::new(cluster), refusal: None }) }
+    pub fn new(current: T) -> Self {
+        Self { state: Mutex::new(State { current: Arc::new(current), refusal: None }) }
     }
 
     /// What the process goes by.
-    pub fn cluster(&self) -> Arc<Cluster> {
-        Arc::clone(&self.lock().cluster)
+    pub fn current(&self) -> Arc<T> {
+        Arc::clone(&self.lock().current)
     }
 
     /// Set while the file on disk is one that was refused.
@@ -73,38 +100,38 @@ impl InForce {
         is_news
     }
 
-    fn take(&self, cluster: Cluster) {
-        *self.lock() = State { cluster: Arc::new(cluster), refusal: None };
+    fn take(&self, current: T) {
+        *self.lock() = State { current: Arc::new(current), refusal: None };
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, State<T>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Follows a `cluster.toml`.
+/// Follows a file.
 #[derive(Debug)]
-pub struct Reloads {
+pub struct Reloads<T = Cluster> {
     file: PathBuf,
-    in_force: Arc<InForce>,
+    in_force: Arc<InForce<T>>,
     nudges: Nudges,
 }
 
-impl Reloads {
+impl<T: Reloadable> Reloads<T> {
     /// Watches the folder of `file`, and listens for SIGHUP from now on: before, the signal ends the process.
     ///
     /// # Errors
     /// When the process cannot listen for signals. A folder that cannot be watched is only logged: the file is looked
-    /// at every [`LOOK_EVERY`] in any case.
-    pub fn watch(file: &Path, in_force: Arc<InForce>) -> std::io::Result<Self> {
-        Ok(Self { file: file.to_owned(), in_force, nudges: Nudges::listen(file)? })
+    /// at every [`Reloadable::LOOK_EVERY`] in any case.
+    pub fn watch(file: &Path, in_force: Arc<InForce<T>>) -> std::io::Result<Self> {
+        Ok(Self { file: file.to_owned(), in_force, nudges: Nudges::listen(file, T::LOOK_EVERY)? })
     }
 
     /// For ever: hands each changed file that can be used to `take_over`, which says why if it cannot use it all the same,
     /// and tells `count` how it ended.
     pub async fn follow(
         mut self,
-        take_over: impl AsyncFn(&Cluster) -> Result<(), String>,
+        take_over: impl AsyncFn(&T) -> Result<(), String>,
         count: impl Fn(Reload),
     ) -> std::convert::Infallible {
         loop {
@@ -116,19 +143,15 @@ impl Reloads {
     }
 
     /// `None` when there is nothing new.
-    async fn look(
-        &self,
-        nudge: Nudge,
-        take_over: impl AsyncFn(&Cluster) -> Result<(), String>,
-    ) -> Option<Reload> {
+    async fn look(&self, nudge: Nudge, take_over: impl AsyncFn(&T) -> Result<(), String>) -> Option<Reload> {
         let refused = match self.load().await {
-            Ok(cluster) if cluster == *self.in_force.cluster() => {
+            Ok(changed) if changed == *self.in_force.current() => {
                 self.note_unchanged(nudge);
                 return None;
             }
-            Ok(cluster) => match take_over(&cluster).await {
+            Ok(changed) => match take_over(&changed).await {
                 Ok(()) => {
-                    self.in_force.take(cluster);
+                    self.in_force.take(changed);
                     info!(file = %self.file.display(), "reloaded");
                     return Some(Reload::Taken);
                 }
@@ -144,10 +167,10 @@ impl Reloads {
         Some(Reload::Refused)
     }
 
-    async fn load(&self) -> Result<Cluster, ConfigError> {
+    async fn load(&self) -> Result<T, ConfigError> {
         let file = self.file.clone();
         // A file system may hang, and whoever is served here must not.
-        let loading = tokio::task::spawn_blocking(move || Cluster::load(&file)).await;
+        let loading = tokio::task::spawn_blocking(move || T::load(&file)).await;
         loading.unwrap_or_else(|panicked| Err(ConfigError::Invalid(vec![panicked.to_string()])))
     }
 

@@ -1,10 +1,12 @@
-//! API keys: made here, known to nobody afterwards but their owner.
+//! API keys: made here, known to nobody afterwards but their owner; listed, and taken away.
 //!
-//! A key is 256 random bits, so its digest in `gateway.toml` needs neither salt nor a slow hash. It is printed once.
+//! A key is 256 random bits, so its digest in `gateway.toml` needs neither salt nor a slow hash. It is printed once. Gateways take
+//! a changed file over while they run.
 
-use std::fs::{File, Metadata};
-use std::io::Write;
-use std::os::unix::fs::{MetadataExt, fchown};
+mod file;
+mod list;
+mod revoke;
+
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -12,14 +14,15 @@ use anyhow::{Context, bail, ensure};
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use clap::{Args, Subcommand};
-use figment::Figment;
-use figment::providers::{Format as _, Toml};
+use picopay_gateway::auth::Scope;
+use picopay_gateway::config::Expiry;
+use picopay_gateway::rfc3339::NO_TIME;
 use rand::TryRngCore;
 use rand::rngs::OsRng;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use sha2::{Digest, Sha256};
-use tempfile::NamedTempFile;
 
+use self::file::{GatewayFile, names_in};
 use crate::output::OutputArgs;
 
 /// What a key begins with, so that a search for leaked secrets finds it.
@@ -34,6 +37,10 @@ const NAME_LENGTH_MAX: usize = 63;
 pub enum KeysCommand {
     /// Make an API key, print it once, and give the entry for gateway.toml that lets it in
     Create(CreateArgs),
+    /// List the keys of a gateway.toml: what each may do, and until when
+    List(list::ListArgs),
+    /// Take a key out of a gateway.toml: its gateways refuse it within two seconds
+    Revoke(revoke::RevokeArgs),
 }
 
 /// Make an API key.
@@ -42,10 +49,13 @@ pub struct CreateArgs {
     /// What logs call it: letters, digits, dots, hyphens and underscores
     #[arg(long, value_name = "NAME", value_parser = parse_name)]
     name: String,
-    /// What it may do: write, read, admin
+    /// What it may do: topup, charge, refund, transfer, write (these four), read, admin (everything)
     #[arg(long, value_name = "SCOPES", value_delimiter = ',', required = true,
-          value_parser = ["write", "read", "admin"], hide_possible_values = true)]
+          value_parser = Scope::ALL.map(Scope::as_str), hide_possible_values = true)]
     scopes: Vec<String>,
+    /// From when on it opens nothing, as an RFC 3339 time [default: never]
+    #[arg(long, value_name = "TIME", value_parser = parse_expiry)]
+    expires_at: Option<String>,
     /// How often it may call, on average [default: as often as it can]
     #[arg(long, value_name = "REQUESTS", value_parser = clap::value_parser!(u32).range(1..))]
     rate_per_second: Option<u32>,
@@ -65,6 +75,7 @@ struct CreatedKey {
     /// What gateway.toml knows it by.
     digest: String,
     scopes: Vec<String>,
+    expires_at: Option<String>,
     rate_per_second: Option<u32>,
     /// The file that has the entry now; null when it is still to be pasted.
     appended_to: Option<PathBuf>,
@@ -72,13 +83,21 @@ struct CreatedKey {
 
 /// Runs `picopay keys …`.
 pub fn run(command: KeysCommand) -> anyhow::Result<ExitCode> {
-    let KeysCommand::Create(args) = command;
+    match command {
+        KeysCommand::Create(args) => create(args),
+        KeysCommand::List(args) => list::run(&args),
+        KeysCommand::Revoke(args) => revoke::run(&args),
+    }
+}
+
+fn create(args: CreateArgs) -> anyhow::Result<ExitCode> {
     let key = make_key()?;
     let created = CreatedKey {
         name: args.name,
         digest: format!("sha256:{:x}", Sha256::digest(&key)),
         key,
         scopes: args.scopes,
+        expires_at: args.expires_at,
         rate_per_second: args.rate_per_second,
         appended_to: args.append,
     };
@@ -98,6 +117,10 @@ fn parse_name(text: &str) -> Result<String, String> {
     }
 }
 
+fn parse_expiry(text: &str) -> Result<String, String> {
+    Expiry::parse(text).map(|_| text.to_owned()).ok_or_else(|| NO_TIME.to_owned())
+}
+
 fn make_key() -> anyhow::Result<String> {
     let mut bytes = [0; KEY_BYTES];
     OsRng.try_fill_bytes(&mut bytes).context("the system gave no random bytes")?;
@@ -110,64 +133,39 @@ fn text(created: &CreatedKey) -> String {
     let named = format!("The key {:?}, shown this once:\n\n    {key}\n\n", created.name);
     match &created.appended_to {
         Some(file) => {
-            format!("{named}{} has its entry now; a gateway knows it from its next start.", file.display())
+            format!("{named}{} has its entry now; its gateways know it within two seconds.", file.display())
         }
         None => {
-            format!("{named}Paste this at the end of gateway.toml, then restart the gateways:\n\n{entry}")
+            format!(
+                "{named}Paste this at the end of gateway.toml; its gateways know it within two seconds:\n\n{entry}"
+            )
         }
     }
 }
 
 fn entry(created: &CreatedKey) -> String {
     let rate = created.rate_per_second.map_or(String::new(), |rate| format!("rate_per_second = {rate}\n"));
+    let expiry = created.expires_at.as_ref().map_or(String::new(), |time| format!("expires_at = {time:?}\n"));
     let scopes: Vec<String> = created.scopes.iter().map(|scope| format!("{scope:?}")).collect();
     format!(
-        "[[keys]]\nname = {:?}\ndigest = {:?}\nscopes = [{}]\n{rate}",
+        "[[keys]]\nname = {:?}\ndigest = {:?}\nscopes = [{}]\n{expiry}{rate}",
         created.name,
         created.digest,
         scopes.join(", ")
     )
 }
 
-/// The part of `gateway.toml` that matters here; the gateway checks the rest.
-#[derive(Deserialize)]
-struct KeyNames {
-    #[serde(default)]
-    keys: Vec<KeyName>,
-}
-
-#[derive(Deserialize)]
-struct KeyName {
-    name: String,
-}
-
-/// The names of the keys in a `gateway.toml`; or, for people, why it is none.
-fn names_in(text: &str) -> Result<Vec<String>, String> {
-    let read: KeyNames =
-        Figment::new().merge(Toml::string(text)).extract().map_err(|error| error.to_string())?;
-    Ok(read.keys.into_iter().map(|key| key.name).collect())
-}
-
-/// Adds the entry to `file`: a reader sees the old file or the new one, never a part, and so does a machine that
-/// loses its power.
-fn append(file: &Path, created: &CreatedKey) -> anyhow::Result<()> {
-    // A link stays a link: the file that it leads to is replaced.
-    let file = &file.canonicalize().with_context(|| format!("{} cannot be read", file.display()))?;
-    let shown = file.display();
-    let folder = file.parent().context("a file is in a folder")?;
-    let folder_handle = File::open(folder).with_context(|| format!("{} cannot be read", folder.display()))?;
-    // Two of these at once would each replace the file without the other's entry. The lock is on the folder,
-    // since the file itself is replaced; it goes with the handle.
-    folder_handle.lock().with_context(|| format!("{} cannot be locked", folder.display()))?;
-
-    let old = std::fs::read_to_string(file).with_context(|| format!("{shown} cannot be read"))?;
-    let names = names_in(&old).map_err(|error| anyhow::anyhow!("{shown} is no gateway.toml: {error}"))?;
-    if names.contains(&created.name) {
+/// Adds the entry to `path`.
+fn append(path: &Path, created: &CreatedKey) -> anyhow::Result<()> {
+    let file = GatewayFile::open(path)?;
+    let shown = path.display();
+    if file.names()?.contains(&created.name) {
         bail!(
             "{shown} has a key {:?} already: choose another name, or take that entry out first",
             created.name
         );
     }
+    let old = file.text();
     let gap = if old.is_empty() || old.ends_with("\n\n") {
         ""
     } else if old.ends_with('\n') {
@@ -181,23 +179,7 @@ fn append(file: &Path, created: &CreatedKey) -> anyhow::Result<()> {
         has_it,
         "{shown} cannot take an entry at its end: write its keys as [[keys]] tables, then run this again"
     );
-    replace(file, folder, &folder_handle, &new).with_context(|| format!("{shown} cannot be replaced"))
-}
-
-fn replace(file: &Path, folder: &Path, folder_handle: &File, text: &str) -> anyhow::Result<()> {
-    let before: Metadata = std::fs::metadata(file)?;
-    let mut temporary = NamedTempFile::with_prefix_in(".gateway-", folder)?;
-    temporary.write_all(text.as_bytes())?;
-    temporary.as_file().set_permissions(before.permissions())?;
-    let after = temporary.as_file().metadata()?;
-    if (before.uid(), before.gid()) != (after.uid(), after.gid()) {
-        fchown(temporary.as_file(), Some(before.uid()), Some(before.gid()))
-            .context("its owner cannot be kept")?;
-    }
-    temporary.as_file().sync_all()?;
-    temporary.persist(file)?;
-    folder_handle.sync_all()?;
-    Ok(())
+    file.replace(&new)
 }
 
 #[cfg(test)]

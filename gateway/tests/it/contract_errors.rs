@@ -112,7 +112,7 @@ async fn callers_are_told_what_they_may_not_do(api: &Api) {
     assert_ne!(bearer.status, 401);
     let body = payment(1, "1", "USD").to_string();
     let problem = api.expect_problem(&api.with_key("r-key").post("/charge", &body).await, 403, "forbidden");
-    assert_eq!(problem["scope"], "write");
+    assert_eq!(problem["scope"], "charge");
     let problem = api.expect_problem(&api.with_key("w-key").get("/users/1/balance").await, 403, "forbidden");
     assert_eq!(problem["scope"], "read");
     // Who may not call learns nothing of what is wrong with the request.

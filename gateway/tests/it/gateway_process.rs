@@ -64,6 +64,15 @@ impl GatewayProcess {
         std::fs::rename(new, file).unwrap();
     }
 
+    /// Has `gateway.toml` name these keys and `dev`.
+    pub fn replace_keys(&self, entries: &str) {
+        let (new, file) = (self.folder.path().join("new"), self.folder.path().join("gateway.toml"));
+        let listen = self.api.url.strip_prefix("http://").unwrap();
+        let dev = key_entry("dev", "dev-key", &["admin"], "");
+        std::fs::write(&new, format!("listen = \"{listen}\"\n{entries}\n{dev}")).unwrap();
+        std::fs::rename(new, file).unwrap();
+    }
+
     /// Asks it to reload.
     pub fn hang_up(&self) {
         self.send(Signal::SIGHUP);

@@ -193,7 +193,7 @@ async fn a_head_that_is_too_large_is_a_problem_with_the_requests_id() {
     }
     // `host`, and so many others.
     for (lines, is_taken) in [(99, true), (100, false), (120, false), (200, false), (255, false)] {
-        let more: String = (0..lines).map(|number| format!("x-{number}: 1\r\n")).collect();
+        let more = (0..lines).map(|number| format!("x-{number}: 1\r\n")).collect::<Vec<_>>().concat();
         let answer = exchange(api, format!("GET /health HTTP/1.1\r\nhost: x\r\n{more}\r\n")).await;
         if is_taken {
             assert_eq!(answer.status, 200, "{lines}");
@@ -203,8 +203,8 @@ async fn a_head_that_is_too_large_is_a_problem_with_the_requests_id() {
     }
     for (bytes, is_taken) in [(32_000, true), (33_000, false), (40 * 1024, false), (64 * 1024, false)] {
         for lines in [1, 8] {
-            let more: String =
-                (0..lines).map(|number| format!("x-{number}: {}\r\n", x(bytes / lines))).collect();
+            let line = |number: usize| format!("x-{number}: {}\r\n", x(bytes / lines));
+            let more = (0..lines).map(line).collect::<Vec<_>>().concat();
             let answer = exchange(api, format!("GET /health HTTP/1.1\r\nhost: x\r\n{more}\r\n")).await;
             if is_taken {
                 assert_eq!(answer.status, 200, "{bytes}");
@@ -229,7 +229,7 @@ async fn a_request_that_is_for_nobody_or_for_two_moves_no_money() {
     let (node, gateway) = start("").await;
     let api = &gateway.api;
     let with_hosts = |version: &str, target: &str, hosts: &[&str]| {
-        let hosts: String = hosts.iter().map(|host| format!("Host: {host}\r\n")).collect();
+        let hosts = hosts.iter().map(|host| format!("Host: {host}\r\n")).collect::<Vec<_>>().concat();
         let length = CHARGE.len();
         format!(
             "POST {target} HTTP/{version}\r\n{hosts}x-api-key: dev-key\r\ncontent-type: application/json\r\n\

@@ -12,7 +12,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::api::{Api, payment};
-use crate::gateway_process::GatewayProcess;
+use crate::gateway_process::{GatewayProcess, key_entry};
 use crate::scripted_node::{ScriptedNode, Step};
 
 /// Long enough to be accepted.
@@ -217,4 +217,74 @@ async fn a_changed_secret_stops_nobody_whoever_hears_of_it_first() {
     assert_eq!(gateway.running_config(OLD).await.status, 200, "nor has every operator");
     node.want(NEW);
     assert_eq!(charge(&gateway.api, 1).await.status, 200);
+}
+
+/// The answer of a route that needs `read`, for this key.
+async fn ask(gateway: &GatewayProcess, key: &str) -> u16 {
+    gateway.api.with_key(key).get("/users/1/balance").await.status
+}
+
+#[tokio::test]
+async fn keys_are_added_expire_and_are_taken_away_while_the_gateway_runs() {
+    let node = ScriptedNode::start(&[]).await;
+    let gateway = GatewayProcess::start(&cluster(&[("shard-1", &node)]), "").await;
+    let entry = |name: &str, more: &str| key_entry(name, &format!("{name}-key"), &["read"], more);
+    let in_force = async |what: &str, key: &str, status: u16| {
+        let changed = Instant::now();
+        eventually(what, async || ask(&gateway, key).await == status).await;
+        // The contract says 2 s; the rest is for a machine that is busy.
+        assert!(changed.elapsed() < Duration::from_secs(4), "{what} took {:?}", changed.elapsed());
+    };
+    assert_eq!(ask(&gateway, "shop-key").await, 401);
+    gateway.replace_keys(&entry("shop", ""));
+    in_force("the new key", "shop-key", 404).await;
+    assert_eq!(ask(&gateway, "dev-key").await, 404, "the others stay");
+
+    // A file that cannot be used is refused as a whole, and the old one stays.
+    let is_refused = async |bit: u8| {
+        let line = format!("picopay_gateway_reload_refused {bit}\n");
+        gateway.api.get("/metrics").await.body.contains(&line)
+    };
+    for bad in [
+        entry("other", "expires_at = \"soon\""),
+        key_entry("other", "other-key", &["everything"], ""),
+        "[[keys]".to_owned(),
+    ] {
+        gateway.replace_keys(&bad);
+        eventually("the refusal", async || is_refused(1).await).await;
+        assert_eq!((ask(&gateway, "shop-key").await, ask(&gateway, "other-key").await), (404, 401), "{bad}");
+        gateway.replace_keys(&entry("shop", ""));
+        eventually("the end of the refusal", async || is_refused(0).await).await;
+    }
+    gateway.replace_keys(&entry("shop", "expires_at = \"2000-01-01T00:00:00Z\""));
+    in_force("the expiry", "shop-key", 401).await;
+    gateway.replace_keys(&entry("shop", ""));
+    in_force("its end", "shop-key", 404).await;
+    gateway.replace_keys("");
+    in_force("the removal", "shop-key", 401).await;
+    assert_eq!(ask(&gateway, "dev-key").await, 404);
+}
+
+#[tokio::test]
+async fn a_key_moves_money_in_the_ways_that_its_scopes_name() {
+    let node = ScriptedNode::start(&[]).await;
+    let scopes = ["topup", "charge", "refund", "transfer", "write", "read", "admin"];
+    let keys = scopes.map(|scope| key_entry(scope, &format!("{scope}-key"), &[scope], "")).concat();
+    let gateway = GatewayProcess::start(&cluster(&[("shard-1", &node)]), &keys).await;
+    for scope in scopes {
+        let api = gateway.api.with_key(&format!("{scope}-key"));
+        for (path, needed) in [("/topup", "topup"), ("/charge", "charge"), ("/refund", "refund")] {
+            // A body that is wrong is looked at only for who may call.
+            let answer = api.post(path, "{}").await;
+            if [needed, "write", "admin"].contains(&scope) {
+                api.expect_problem(&answer, 400, "invalid-request");
+            } else {
+                assert_eq!(api.expect_problem(&answer, 403, "forbidden")["scope"], needed);
+            }
+        }
+        let made = api.post("/users", r#"{"user_id":1}"#).await.status;
+        assert_eq!(made, if scope == "read" { 403 } else { 201 }, "{scope} makes a user");
+        let read = api.get("/users/1/balance").await.status;
+        assert_eq!(read, if ["read", "admin"].contains(&scope) { 404 } else { 403 }, "{scope} reads");
+    }
 }

@@ -257,7 +257,7 @@ async fn write_and_commit(
     for result in [transactions, balances, totals] {
         result.map_err(|error| match StoreError::of(&error) {
             // COMMIT was in the same flight, and nobody can tell how far it came.
-            StoreError::Unreached(reason) => StoreError::CommitUnanswered(reason),
+            StoreError::Unreached(reason) | StoreError::Cut(reason) => StoreError::CommitUnanswered(reason),
             rolled_back => rolled_back,
         })?;
     }
@@ -278,7 +278,7 @@ async fn roll_back_after(parts: &LaneParts, session: &Session, error: ReadError)
         ReadError::Database(error) => StoreError::of(error),
         ReadError::Corrupt(reason) => StoreError::Refused(reason.clone()),
     };
-    if matches!(meaning, StoreError::Unreached(_)) {
+    if matches!(meaning, StoreError::Unreached(_) | StoreError::Cut(_)) {
         return meaning;
     }
     roll_back(parts, session).await.err().unwrap_or(meaning)

@@ -19,6 +19,8 @@ pub enum StoreError {
     Refused(String),
     /// Never reached COMMIT. Nothing was written.
     Unreached(String),
+    /// The same, because the server ended the connection or it was cut: the server itself may be well.
+    Cut(String),
     /// COMMIT was sent and its answer did not come, or came with a warning: written, or not.
     CommitUnanswered(String),
 }
@@ -29,7 +31,7 @@ impl StoreError {
         let reason = describe(error);
         let Some(code) = error.code() else {
             // No answer of the server at all, or one that the driver could not make sense of.
-            return Self::Unreached(reason);
+            return Self::Cut(reason);
         };
         let passes = [
             SqlState::T_R_DEADLOCK_DETECTED,
@@ -54,6 +56,10 @@ impl StoreError {
         {
             return Self::Contended(reason);
         }
+        // An operator, or a limit, ended it (class 57P); the network did (class 08).
+        if code.code().starts_with("57P") || code.code().starts_with("08") {
+            return Self::Cut(reason);
+        }
         match &code.code()[..2] {
             // Data that the database does not take, or a constraint: some row of the batch is at fault.
             "22" | "23" => Self::Refused(reason),
@@ -74,7 +80,7 @@ impl StoreError {
                 );
                 unavailable(reason)
             }
-            Self::Unreached(reason) => unavailable(reason),
+            Self::Unreached(reason) | Self::Cut(reason) => unavailable(reason),
             Self::KeyTaken => unreachable!("such a batch is run again"),
             Self::Refused(reason) => {
                 tracing::error!(

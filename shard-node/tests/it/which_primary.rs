@@ -105,8 +105,22 @@ async fn a_standby_that_was_promoted_without_what_was_acknowledged_keeps_the_gat
     })
     .await;
     assert!(shard.node.metric("picopay_node_acknowledged_lost").await > 0.5);
+    // Nor does a node that has seen none of it forget what Redis kept.
+    let node = shard.cluster.shard(0).node(0);
+    node.kill().await.unwrap();
+    node.start().await.unwrap();
+    eventually("a gate that says what is missing", || async {
+        let reason = shard.node.status().await.ok()?.not_ready_reason?;
+        reason.contains("accept-loss").then_some(())
+    })
+    .await;
     // A balance without the charge is no balance.
     assert!(matches!(strong_balance(&shard, user).await, Found::Unavailable { .. }));
+    // What `picopay shard accept-loss` does.
+    let accept = "UPDATE shard_identity SET generation = generation + 1, generation_id = gen_random_uuid()";
+    let promoted = shard.cluster.shard(0).connect_replica_as_superuser().await.unwrap();
+    promoted.batch_execute(accept).await.unwrap();
+    charge_once(&shard, user).await;
     shard.stop().await;
 }
 

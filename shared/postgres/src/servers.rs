@@ -156,7 +156,7 @@ mod tests {
             );
             assert_eq!(*servers.at(position), expected.parse().unwrap());
         }
-        let one_port = Servers::of(&"postgresql://u@a,b:7/d".parse().unwrap());
+        let one_port = Servers::of(&"host=a,b port=7 dbname=d user=u".parse().unwrap());
         assert_eq!(one_port.iter().map(address).collect::<Vec<_>>(), ["a:7", "b:7"]);
     }
 

@@ -1,4 +1,4 @@
-//! When to look at `cluster.toml` again: somebody says so, something happened in its folder, or it is time.
+//! When to look at a file again: somebody says so, something happened in its folder, or it is time.
 //!
 //! The folder is watched and not the file. Editors and configuration management write a new file and rename it over the
 //! old one, and Kubernetes swaps the link `..data` that the file is reached through: a watch on the file would stay with
@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tracing::warn;
 
-/// How often the file is looked at without a reason. Network file systems tell of no change, nor does a folder whose
+/// How often `cluster.toml` is looked at without a reason. Network file systems tell of no change, nor does a folder whose
 /// secrets, or what a link leads to, are elsewhere. A look reads a few small files.
 pub const LOOK_EVERY: Duration = Duration::from_secs(5);
 
@@ -55,7 +55,7 @@ impl Nudges {
     ///
     /// # Errors
     /// When the process cannot listen for signals.
-    pub fn listen(file: &Path) -> std::io::Result<Self> {
+    pub fn listen(file: &Path, look_every: Duration) -> std::io::Result<Self> {
         let folder = match file.parent() {
             Some(folder) if !folder.as_os_str().is_empty() => folder,
             _ => Path::new("."),
@@ -63,10 +63,10 @@ impl Nudges {
         let watch = FolderWatch::new(folder).map_err(|error| {
             warn!(
                 folder = %folder.display(), %error,
-                "the folder cannot be watched: changes are seen every {} s and at SIGHUP", LOOK_EVERY.as_secs()
+                "the folder cannot be watched: changes are seen every {} s and at SIGHUP", look_every.as_secs()
             );
         });
-        let mut ticks = interval(LOOK_EVERY);
+        let mut ticks = interval(look_every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         ticks.reset();
         Ok(Self { hang_up: signal(SignalKind::hangup())?, folder: watch.ok(), ticks })
@@ -144,7 +144,7 @@ mod tests {
         }
         symlink("..1", path("..data")).unwrap();
         symlink("..data/cluster.toml", path("cluster.toml")).unwrap();
-        let mut nudges = Nudges::listen(&path("cluster.toml")).unwrap();
+        let mut nudges = Nudges::listen(&path("cluster.toml"), LOOK_EVERY).unwrap();
         // As the kubelet does it.
         symlink("..2", path("..tmp")).unwrap();
         std::fs::rename(path("..tmp"), path("..data")).unwrap();
@@ -172,7 +172,7 @@ mod tests {
 
     #[tokio::test]
     async fn without_any_reason_the_file_is_looked_at_all_the_same() {
-        let mut nudges = Nudges::listen(Path::new("/no/such/folder/cluster.toml")).unwrap();
+        let mut nudges = Nudges::listen(Path::new("/no/such/folder/cluster.toml"), LOOK_EVERY).unwrap();
         nudges.ticks.reset_immediately();
         assert_eq!(nudges.next().await, Nudge::Look);
     }

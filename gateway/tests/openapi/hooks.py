@@ -1,0 +1,29 @@
+"""What a schema cannot say, for schemathesis.
+
+A cursor is made by the gateway, for one query: no generator can make one up, and it has tests of its own.
+For a header whose pattern is that of a UUID, schemathesis 4.32 sends "0" among what it takes for valid; that is left out.
+JSON Schema calls 1.0 an integer, and the contract does not: a number is read from its literal text.
+"""
+import schemathesis
+
+
+@schemathesis.hook
+def before_call(context, case, kwargs):
+    if case.query:
+        case.query.pop("cursor", None)
+    is_meant_as_valid = case.meta is not None and case.meta.generation.mode.is_positive
+    if case.headers and is_meant_as_valid and len(case.headers.get("Idempotency-Key") or "") < 36:
+        case.headers.pop("Idempotency-Key", None)
+
+
+def whole(value):
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+@schemathesis.hook
+def map_body(context, body):
+    if isinstance(body, dict):
+        for name in ("user_id", "amount"):
+            if name in body:
+                body[name] = whole(body[name])
+    return body
