@@ -411,21 +411,7 @@ impl Watch<'_> {
             }
         }
         let standby = standby::read(client).await?;
-        let lacks = match durability {
-            _ if !standby.is_safe => Some("fsync and full_page_writes must be on at the primary"),
-            Durability::Replicated if !standby.is_named => {
-                Some("durability is \"replicated\" but the primary's synchronous_standby_names is empty")
-            }
-            Durability::Replicated if !standby.is_waited_for => Some(
-                "durability is \"replicated\" but synchronous_commit is not on in a session that asks for it",
-            ),
-            Durability::Replicated if !standby.follows => Some(
-                "no standby that synchronous_standby_names names follows the primary; \
-                 `picopay shard degrade` goes on without one",
-            ),
-            Durability::Replicated | Durability::Local => None,
-        };
-        if let Some(lacks) = lacks {
+        if let Some(lacks) = standby.lacks_for(durability) {
             return Ok(Seen::Lacks { reason: lacks.to_owned(), is_whole: true });
         }
         let degraded = degraded.map(Arc::new);

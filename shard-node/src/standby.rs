@@ -1,21 +1,48 @@
 //! Whether a primary is set up to keep what the shard promises, and has the standby for it.
 
+use picopay_shared::cluster::Durability;
 use tokio_postgres::{Client, Error};
 
 /// What a primary says of its standbys and of the settings that durability rests on.
 pub struct Standby {
-    /// `synchronous_standby_names` is not empty.
-    pub is_named: bool,
-    /// A commit of this session would wait for one.
-    pub is_waited_for: bool,
-    /// `fsync` and `full_page_writes` are on.
-    pub is_safe: bool,
     /// A synchronous one follows now.
     pub follows: bool,
+    missing: [(bool, Option<Durability>, &'static str); 4],
 }
 
 /// Asks the primary behind a connection.
 pub async fn read(client: &Client) -> Result<Standby, Error> {
     let row = client.query_one(include_str!("sql/read_durability.sql"), &[]).await?;
-    Ok(Standby { is_named: row.get(0), is_waited_for: row.get(1), is_safe: row.get(2), follows: row.get(3) })
+    let [is_named, is_waited_for, is_safe, follows]: [bool; 4] =
+        [row.get(0), row.get(1), row.get(2), row.get(3)];
+    let replicated = Some(Durability::Replicated);
+    let missing = [
+        (!is_safe, None, "fsync and full_page_writes must be on at the primary"),
+        (
+            !is_named,
+            replicated,
+            "durability is \"replicated\" but the primary's synchronous_standby_names is empty",
+        ),
+        (
+            !is_waited_for,
+            replicated,
+            "durability is \"replicated\" but synchronous_commit is not on in a session that asks for it",
+        ),
+        (
+            !follows,
+            replicated,
+            "no standby that synchronous_standby_names names follows the primary; \
+             `picopay shard degrade` goes on without one",
+        ),
+    ];
+    Ok(Standby { follows, missing })
+}
+
+impl Standby {
+    /// The first thing that keeps the primary from promising this.
+    pub fn lacks_for(&self, durability: Durability) -> Option<&'static str> {
+        let concerns = |of: Option<Durability>| of.is_none_or(|of| of == durability);
+        let mut lacking = self.missing.iter().filter(|(is_missing, of, _)| *is_missing && concerns(*of));
+        lacking.next().map(|(.., reason)| *reason)
+    }
 }

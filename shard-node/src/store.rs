@@ -275,9 +275,9 @@ pub async fn read_refund_totals(
     rows.iter()
         .map(|row| {
             let id = TransactionId::from_uuid(column(row, 0)?);
-            let charged = charges[&id].money;
-            let refunded = Money::from_ledger(column(row, 1)?, charged.currency())?;
-            if charged.checked_sub(refunded).is_none() {
+            let of = charges[&id].money;
+            let refunded = Money::from_ledger(column(row, 1)?, of.currency())?;
+            if of.checked_sub(refunded).is_none() {
                 return Err(ReadError::Corrupt(format!("more than all of {id} was refunded")));
             }
             Ok((id, refunded))

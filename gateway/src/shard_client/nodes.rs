@@ -162,9 +162,8 @@ impl Nodes {
             let now = Instant::now();
             let node = &self.all[position];
             let is_worth_it = match &last {
-                None => true,
                 Some(_) if until < now + WORTH_ASKING => false,
-                Some(Err(CallError::Unreachable)) => true,
+                None | Some(Err(CallError::Unreachable)) => true,
                 Some(_) if is_quick => node.state(now).says_ready(),
                 Some(_) => node.state(now) == NodeState::Ready,
             };

@@ -161,8 +161,10 @@ async fn reads_go_to_nodes_that_are_ready_and_on_from_one_that_froze() {
 #[tokio::test]
 async fn a_node_says_nothing_of_slots_that_hides_what_the_other_says() {
     // Cut off from its primary, a node knows of no slots; its gate is closed then.
-    let (first, second) =
-        (ScriptedNode::start_as("shard-1", 1..=0, &[]).await, ScriptedNode::start(&[]).await);
+    let (first, second) = (
+        ScriptedNode::start_as("shard-1", std::ops::RangeInclusive::new(1, 0), &[]).await,
+        ScriptedNode::start(&[]).await,
+    );
     first.close_gate();
     let cluster = cluster_of_nodes(&[&first.url, &second.url]);
     let pair = Pair { gateway: GatewayProcess::start(&cluster, HASTY).await, first, second };

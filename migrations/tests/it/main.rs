@@ -162,18 +162,18 @@ async fn a_held_lock_is_asked_for_in_short_tries_and_writes_go_on_in_between() {
     let holder = database.connect().await;
     holder.batch_execute("SET application_name = 'report'; BEGIN; SELECT FROM busy").await.unwrap();
 
-    let (is_over, longest_ms, writes) =
+    let (is_over, longest_ms, write_count) =
         (Arc::new(AtomicBool::new(false)), Arc::new(AtomicI64::new(0)), Arc::new(AtomicI64::new(0)));
     let writer = tokio::spawn({
         let (client, is_over) = (database.connect().await, Arc::clone(&is_over));
-        let (longest_ms, writes) = (Arc::clone(&longest_ms), Arc::clone(&writes));
+        let (longest_ms, write_count) = (Arc::clone(&longest_ms), Arc::clone(&write_count));
         async move {
             while !is_over.load(Ordering::Relaxed) {
                 let began = Instant::now();
                 client.execute("INSERT INTO busy VALUES (1)", &[]).await.unwrap();
                 let took = i64::try_from(began.elapsed().as_millis()).unwrap();
                 longest_ms.fetch_max(took, Ordering::Relaxed);
-                writes.fetch_add(1, Ordering::Relaxed);
+                write_count.fetch_add(1, Ordering::Relaxed);
                 sleep(Duration::from_millis(5)).await;
             }
         }
@@ -200,7 +200,7 @@ async fn a_held_lock_is_asked_for_in_short_tries_and_writes_go_on_in_between() {
     // One try is 500 ms; the rest is for a busy machine.
     let longest = longest_ms.load(Ordering::Relaxed);
     assert!((100..1_200).contains(&longest), "the longest write took {longest} ms");
-    assert!(writes.load(Ordering::Relaxed) > 100, "{writes:?} writes");
+    assert!(write_count.load(Ordering::Relaxed) > 100, "{write_count:?} write_count");
     let is_named = told.iter().any(|progress| match progress {
         Progress::Waiting { holders, .. } => holders.iter().any(|holder| holder.contains("report")),
         _ => false,
@@ -228,7 +228,7 @@ async fn an_index_of_a_table_in_use_is_made_beside_it_and_a_broken_one_is_made_a
         "V900__index",
         "-- oldest-known: 5\n-- no transaction\nCREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS busy_by_n\n    ON busy (n);\n",
     );
-    let error = database.apply_with(&[index.clone()]).await.unwrap_err();
+    let error = database.apply_with(std::slice::from_ref(&index)).await.unwrap_err();
     assert!(matches!(error, MigrationError::Failed { .. }), "{error}");
     let broken = "SELECT count(*) FROM pg_index WHERE indexrelid = 'busy_by_n'::regclass AND NOT indisvalid";
     assert_eq!(database.count(broken).await, 1, "it left one that nobody can use");

@@ -132,12 +132,12 @@ async fn write_once(redis: &std::sync::Arc<Connection>) -> bool {
     let (name, sealer) = place(redis, latest.cluster_id);
     let mut request = redis::cmd("HSET");
     request.arg(&name);
-    let mut sealed = Vec::new();
+    let mut bytes = Vec::new();
     for (field, value) in &latest.values {
-        sealed.clear();
-        sealed.extend_from_slice(value);
-        sealer.seal(field.as_bytes(), &mut sealed);
-        request.arg(field).arg(&sealed);
+        bytes.clear();
+        bytes.extend_from_slice(value);
+        sealer.seal(field.as_bytes(), &mut bytes);
+        request.arg(field).arg(&bytes);
     }
     let mut manager = redis.manager.clone();
     let is_written = match timeout(redis.config.lookup_timeout, request.query_async::<()>(&mut manager)).await

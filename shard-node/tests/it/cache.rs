@@ -261,7 +261,8 @@ async fn an_answer_that_is_copied_from_another_shard_or_generation_is_none() {
     let entry = redis.get(place).await.unwrap();
 
     let other = NodeClient::new(&shard.cluster.node_url(1, 0), shard.cluster.internal_secret());
-    let user_id = (1..).map(|id| UserId::try_from(id).unwrap()).find(|id| id.slot().get() >= 2048).unwrap();
+    let user_id =
+        (1..100_000).map(|id| UserId::try_from(id).unwrap()).find(|id| id.slot().get() >= 2048).unwrap();
     eventually("a user of the second shard", || async {
         let outcome = other.run(command(Operation::CreateUser { user_id })).await;
         matches!(outcome, Outcome::UserCreated | Outcome::UserExisted).then_some(())
