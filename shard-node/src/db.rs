@@ -8,9 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use deadpool_postgres::{PoolError, TimeoutType};
-use picopay_postgres::{
-    Answer, Commits, Connection, OpenError, SESSION, Servers, add_options, ask, is_server_lost,
-};
+use picopay_postgres::{Answer, Commits, Connection, OpenError, Servers, ask, is_server_lost, set_session};
 use picopay_shared::cluster::{Durability, Shard};
 use picopay_shared::config::Secret;
 use tokio::time::timeout;
@@ -132,7 +130,7 @@ impl Primary {
         let config = parse(&shard.primary, shard.password.as_ref(), settings)
             .map_err(|reason| ConnectionStringError { shard: shard.name.clone(), role: "primary", reason })?;
         let servers = Servers::of(&config);
-        let readers = servers.clone().with(|config| add_options(config, &read_options(settings)));
+        let readers = servers.clone().with(|config| set_session(config, &read_options(settings)));
         let nothing = Found { server: None, reads: (Instant::now(), Err("starting".to_owned())) };
         let found = Arc::new(Mutex::new(nothing));
         let chosen = Arc::clone(&found);
@@ -146,7 +144,7 @@ impl Primary {
         let options = write_options(&self.settings, Durability::Local);
         self.servers.clone().with(|config| {
             config.application_name("picopay-node gate");
-            add_options(config, &options);
+            set_session(config, &options);
         })
     }
 
@@ -191,7 +189,7 @@ impl Primary {
         let server = lock(&self.found).server.ok_or(ConnectError::NoneKnown)?;
         let mut config = self.servers.at(server.position).clone();
         config.application_name(application_name);
-        add_options(&mut config, &write_options(&self.settings, durability));
+        set_session(&mut config, &write_options(&self.settings, durability));
         let limit = self.settings.connect_timeout;
         let connection = match ask(&config, limit).await {
             Answer::Stands(connection, standing)
@@ -280,7 +278,7 @@ impl Replica {
                 let mut config = parse(text, shard.password.as_ref(), settings).map_err(|reason| {
                     ConnectionStringError { shard: shard.name.clone(), role: "replica", reason }
                 })?;
-                add_options(&mut config, &read_options(settings));
+                set_session(&mut config, &read_options(settings));
                 let servers = Servers::of(&config);
                 let watching = servers.clone().with(|config| {
                     config.application_name("picopay-node lag");
@@ -351,7 +349,7 @@ fn write_options(settings: &PostgresConfig, durability: Durability) -> String {
         Durability::Local => "local",
     };
     format!(
-        "{SESSION} -c lock_timeout={} -c statement_timeout={} -c idle_in_transaction_session_timeout={} \
+        "-c lock_timeout={} -c statement_timeout={} -c idle_in_transaction_session_timeout={} \
          -c synchronous_commit={synchronous_commit} {WRITE_PLANS}",
         settings.lock_timeout.as_millis(),
         settings.statement_timeout.as_millis(),
@@ -361,5 +359,5 @@ fn write_options(settings: &PostgresConfig, durability: Durability) -> String {
 
 /// Of a session that reads.
 fn read_options(settings: &PostgresConfig) -> String {
-    format!("{SESSION} -c statement_timeout={} {READ_PLANS}", settings.statement_timeout.as_millis())
+    format!("-c statement_timeout={} {READ_PLANS}", settings.statement_timeout.as_millis())
 }

@@ -56,7 +56,12 @@ impl Acknowledged {
 
 impl fmt::Display for Acknowledged {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "transaction {} of user {} in slot {}", self.id, self.user_id, self.slot)
+        let Self { slot, user_id, id, generation } = self;
+        write!(
+            formatter,
+            "transaction {id} of user {user_id} in slot {slot} (generation {})",
+            generation.number
+        )
     }
 }
 

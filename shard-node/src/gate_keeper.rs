@@ -66,6 +66,8 @@ pub struct GateKeeper {
 enum Lost {
     WrongDatabase(WrongDatabase),
     NotReady(String),
+    /// Its connection was cut.
+    Cut(String),
     /// Somebody degraded or restored the shard.
     Changed {
         durability: Durability,
@@ -75,7 +77,7 @@ enum Lost {
 
 impl From<tokio_postgres::Error> for Lost {
     fn from(error: tokio_postgres::Error) -> Self {
-        Self::NotReady(format!("the primary was lost: {}", describe(&error)))
+        Self::Cut(format!("the primary was lost: {}", describe(&error)))
     }
 }
 
@@ -133,6 +135,10 @@ struct Watch<'a> {
     durability: Durability,
     probe: Option<Probe>,
     round: Option<Round>,
+    /// The timeline of the last server that was promoted without what was acknowledged, and is not used: said once.
+    passed_over: Option<u32>,
+    /// How often in a row the connection was cut before a look.
+    cuts: u32,
     /// When all were asked last, and whether all but the one in use said that they take no writes.
     others: (Instant, bool),
 }
@@ -155,12 +161,16 @@ impl GateKeeper {
             durability: self.promised,
             probe: None,
             round: None,
+            passed_over: None,
+            cuts: 0,
             others: (Instant::now(), false),
         };
         loop {
             match watch.find_and_keep().await {
                 Lost::WrongDatabase(wrong) => return wrong,
-                Lost::NotReady(reason) => {
+                // The lanes have connections of their own: a cut one of the keeper's is no news of the shard.
+                Lost::Cut(_) if watch.cuts < 2 => {}
+                Lost::Cut(reason) | Lost::NotReady(reason) => {
                     self.primary.note_reads(Err(reason.clone()));
                     self.gate.explain(reason);
                     sleep(TRY_EVERY).await;
@@ -199,8 +209,12 @@ impl Watch<'_> {
             Err(error) => return Lost::NotReady(format!("the primary cannot be reached: {error}")),
         };
         loop {
-            if let Err(lost) = self.look_once(&connection).await {
-                return lost;
+            match self.look_once(&connection).await {
+                Ok(()) => self.cuts = 0,
+                Err(lost) => {
+                    self.cuts += 1;
+                    return lost;
+                }
             }
             self.wait().await;
             if let Some(said) = self.finished_round().await {
@@ -228,7 +242,7 @@ impl Watch<'_> {
         which_primary::look_around(&self.keeper.primary, floor).await
     }
 
-    fn choose(&self, said: &[Said]) -> Result<ServerId, String> {
+    fn choose(&mut self, said: &[Said]) -> Result<ServerId, String> {
         let choice = which_primary::choose(said);
         let is_split = matches!(choice, Choice::TwoWriters { .. });
         if is_split && self.keeper.metrics.two_primaries.get() == 0 {
@@ -248,13 +262,17 @@ impl Watch<'_> {
     }
 
     /// Alarm for a server that was promoted without what was acknowledged, and is not used for it.
-    fn note_passed_over(&self, said: &[Said], used: ServerId) {
+    fn note_passed_over(&mut self, said: &[Said], used: ServerId) {
         let lacking = said.iter().find_map(|one| match one {
             Said::Writes { server, .. } if server.timeline > used.timeline => Some(server),
             _ => None,
         });
+        // While it is shut, it is the look that knows.
+        if self.keeper.gate.check().is_ok() {
+            self.keeper.metrics.acknowledged_lost.set(i64::from(lacking.is_some()));
+        }
         let Some(lacking) = lacking else { return };
-        if self.keeper.metrics.acknowledged_lost.get() == 0 {
+        if self.passed_over.replace(lacking.timeline) != Some(lacking.timeline) {
             tracing::error!(
                 timeline = lacking.timeline,
                 used = used.timeline,
@@ -262,11 +280,10 @@ impl Watch<'_> {
                  in use: stop the promoted one"
             );
         }
-        self.keeper.metrics.acknowledged_lost.set(1);
     }
 
     /// Why the server in use is it no more, of what all said.
-    fn reason_to_leave(&self, said: &[Said], in_use: ServerId) -> Option<String> {
+    fn reason_to_leave(&mut self, said: &[Said], in_use: ServerId) -> Option<String> {
         let is_same =
             |server: &ServerId| server.started_us == in_use.started_us && server.timeline == in_use.timeline;
         // A server that is too busy for one more login is judged by the connection that it has.
@@ -401,10 +418,11 @@ impl Watch<'_> {
                 let shard = &self.keeper.shard_name;
                 return Ok(Seen::Lacks {
                     reason: format!(
-                        "{missing} was acknowledged and is not in this database (timeline {}): a standby without it was \
-                         promoted, or an older copy restored. Bring back the server that has it, or accept the loss: \
+                        "{missing} was acknowledged and is not in this database (timeline {}, generation {}): a standby \
+                         without it was promoted, or an older copy restored. Bring back the server that has it, or \
+                         accept the loss, until the generation is above that one's: \
                          `picopay shard accept-loss {shard} --reason TEXT`",
-                        connection.server.timeline
+                        connection.server.timeline, generation.number
                     ),
                     is_whole: false,
                 });

@@ -31,8 +31,8 @@ use crate::shard_db::{DbError, Patience, ShardDb};
 const PATIENCE: Patience = Patience { connect: Duration::from_secs(2), statement: Duration::from_secs(1) };
 /// How long a node may take. It answers from memory.
 const NODE_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long Redis may take to connect, and again to answer. Nodes give it less.
-const REDIS_TIMEOUT: Duration = Duration::from_millis(200);
+/// How long Redis may take to connect, and again to answer. Nodes give it less; an operator wants to know whether it lives.
+const REDIS_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a replica may take to replay what it lacks. A little more than what counts as a problem.
 const CATCH_UP_MAX: Duration = Duration::from_millis(2_100);
 /// How often to look whether it has. It is some milliseconds behind, as a rule.

@@ -13,8 +13,8 @@ use bytes::{Bytes, BytesMut};
 use futures_util::{FutureExt as _, SinkExt as _, TryStreamExt as _};
 use picopay_migrations::{MigrationError, Progress, Schema, Unfit};
 use picopay_postgres::{
-    Answer, CommitError, Commits, Connection, SESSION, Servers, Standing, add_options, address, ask_all,
-    describe_with_detail as reason, parse,
+    Answer, CommitError, Commits, Connection, Servers, Standing, address, ask_all,
+    describe_with_detail as reason, parse, set_session,
 };
 use picopay_shared::cluster::Shard;
 use tokio::time::timeout;
@@ -205,7 +205,7 @@ impl ShardDb {
             .keepalives_idle(KEEPALIVE_IDLE)
             .keepalives_interval(KEEPALIVE_INTERVAL)
             .keepalives_retries(KEEPALIVE_RETRIES);
-        add_options(&mut config, SESSION);
+        set_session(&mut config, "");
         let servers = Servers::of(&config);
         let addresses: Vec<String> = servers.iter().map(address).collect();
         let (mut best, mut reasons): (Option<(u32, Connection, Standing, &String)>, _) = (None, Vec::new());

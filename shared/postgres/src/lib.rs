@@ -15,5 +15,5 @@ pub use commit::{CommitError, Commits, Committed};
 pub use connection::{Connection, OpenError};
 pub use error::{describe, describe_with_detail, is_server_lost};
 pub use servers::{Servers, address, describe as describe_servers, parse};
-pub use session::{SESSION, add_options};
+pub use session::set_session;
 pub use standing::{Answer, Standing, ask, ask_all};
