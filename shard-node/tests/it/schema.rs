@@ -28,8 +28,11 @@ async fn a_node_serves_on_after_a_newer_migration_unless_that_asks_for_more() {
     .await;
 
     database.batch_execute("UPDATE schema_version SET oldest_known = 900").await.unwrap();
-    let reason = eventually("the refusal", || not_ready_reason(&shard)).await;
-    assert!(reason.contains("programs that know V900"), "{reason}");
+    // Before the gate looks, the pool of the reads may have met it.
+    eventually("the refusal", || async {
+        not_ready_reason(&shard).await.filter(|reason| reason.contains("programs that know V900"))
+    })
+    .await;
     assert!(!is_completed(&shard.node.run(charge(user, usd("1"))).await));
     let read = shard.node.history(user).await.found;
     assert!(matches!(&read, Found::Unavailable { reason } if reason.contains("V900")), "{read:?}");
@@ -51,8 +54,12 @@ async fn a_node_that_needs_more_than_is_there_says_what_to_run_and_serves_when_i
     let database = shard.cluster.connect_primary(0).await.unwrap();
     let older = "DROP TABLE schema_version; DELETE FROM refinery_schema_history WHERE version = 5";
     database.batch_execute(older).await.unwrap();
-    let reason = eventually("the refusal", || not_ready_reason(&shard)).await;
-    assert!(reason.contains("V5") && reason.contains("picopay migrate"), "{reason}");
+    eventually("the refusal", || async {
+        not_ready_reason(&shard)
+            .await
+            .filter(|reason| reason.contains("V5") && reason.contains("picopay migrate"))
+    })
+    .await;
     assert!(!is_completed(&shard.node.run(charge(user, usd("1"))).await));
     let node = shard.cluster.shard(0).node(0);
     node.stop().await.unwrap();
