@@ -1,7 +1,7 @@
 //! The rules: from balances and commands to outcomes and postings.
 //!
-//! Pure and sequential: no async, no SQL, no clock; what time it is was read with the rest. Everything it needs to know was read under the users'
-//! locks, and everything it decides is written before those locks are released. Commands are decided in
+//! Pure and sequential: no async, no SQL, no clock. Everything it needs to know was read under the users' locks,
+//! the time too, and everything it decides is written before those locks are released. Commands are decided in
 //! their order, each one seeing what the ones before it did, so several charges of one user fold into one
 //! new balance.
 

@@ -440,6 +440,10 @@ impl Watch<'_> {
 /// It writes to the log alone, so that a probe that hangs holds no row.
 async fn probe(connected: &Dedicated, patience: Duration) -> Result<(), String> {
     let (client, commits) = (connected.client(), &connected.commits);
+    // The names may have been taken away since the look. A commit that waits for nobody proves nothing.
+    if connected.durability == Durability::Replicated && !commits.wait_for_standby() {
+        return Err("synchronous_standby_names is empty".to_owned());
+    }
     let begun = async {
         client.batch_execute("BEGIN").await?;
         client.execute("SELECT pg_logical_emit_message(true, 'picopay', 'probe')", &[]).await?;
