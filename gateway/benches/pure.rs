@@ -55,6 +55,7 @@ fn format_an_answer(bencher: Bencher) {
         charge_id: None,
         reference: None,
         metadata: None,
+        made_by: None,
     };
     bencher.bench(|| json(StatusCode::OK, &WriteBody::new(black_box(&transaction))));
 }
@@ -71,7 +72,7 @@ fn format_a_problem(bencher: Bencher) {
 fn know_an_api_key(bencher: Bencher, keys: u8) {
     let shown = "dev-key";
     let key = |number: u8| ApiKey {
-        name: format!("key {number}"),
+        name: format!("key {number}").into(),
         // The last one matches.
         digest: if number + 1 == keys { Sha256::digest(shown).into() } else { [number; 32] },
         scopes: vec![Scope::Write],

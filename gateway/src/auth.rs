@@ -114,18 +114,19 @@ impl KeyRing {
         self.keys.store(Arc::new(keys.iter().map(known).collect()));
     }
 
-    /// Lets a request pass that shows a key with one of the scopes `needed` which has not called too often.
+    /// Lets a request pass that shows a key with one of the scopes `needed` which has not called too often, and gives the
+    /// key's name.
     ///
     /// # Errors
     /// 401 without a known key or with one that has expired, 403 when it lacks the scopes, 429 when it called too often;
     /// checked in this order, so that a key which may not call uses up no allowance.
-    pub fn admit(&self, headers: &HeaderMap, needed: &[Scope]) -> Result<(), Problem> {
+    pub fn admit(&self, headers: &HeaderMap, needed: &[Scope]) -> Result<Arc<str>, Problem> {
         let shown = shown_key(headers)?.ok_or_else(Problem::key_missing)?;
         let keys = self.keys.load();
         let known = find(&keys, shown).ok_or_else(Problem::key_unknown)?;
         let ApiKey { name, scopes, expires_at, .. } = &known.key;
         let refused = |problem: Problem| {
-            info!(key = name, code = problem.code().suffix(), "a call was refused");
+            info!(key = &**name, code = problem.code().suffix(), "a call was refused");
             problem
         };
         if expires_at.is_some_and(|expires_at| expires_at.is_over(SystemTime::now())) {
@@ -134,10 +135,11 @@ impl KeyRing {
         if !needed.iter().any(|needed| scopes.iter().any(|scope| scope.includes(*needed))) {
             return Err(refused(Problem::scope_missing(needed)));
         }
-        let Some(limiter) = &known.limiter else { return Ok(()) };
+        let Some(limiter) = &known.limiter else { return Ok(Arc::clone(name)) };
         limiter.check().map_err(|not_until| {
             refused(Problem::rate_limited(not_until.wait_time_from(DefaultClock::default().now())))
-        })
+        })?;
+        Ok(Arc::clone(name))
     }
 }
 

@@ -5,6 +5,7 @@
 use std::collections::HashSet;
 use std::num::NonZeroU32;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
@@ -78,8 +79,8 @@ impl std::fmt::Display for Expiry {
 /// One caller. The key itself is known to nobody here, only its digest.
 #[derive(Clone, PartialEq)]
 pub struct ApiKey {
-    /// What the log calls it.
-    pub name: String,
+    /// What the log and the ledger call it.
+    pub name: Arc<str>,
     /// SHA-256 of the key: 256 random bits need no slow hash.
     pub digest: [u8; 32],
     /// What it may do.
@@ -327,7 +328,7 @@ fn check_keys(entries: Vec<KeyEntry>, problems: &mut Problems<'_>) -> Vec<ApiKey
         let rate = check_rate(&place, entry.rate_per_second, entry.burst, problems);
         let expires_at = entry.expires_at.as_deref().map(Expiry::parse);
         problems.expect(expires_at != Some(None), || format!("{place}: expires_at {NO_TIME}"));
-        keys.push(ApiKey { name: entry.name, digest, scopes, expires_at: expires_at.flatten(), rate });
+        keys.push(ApiKey { name: entry.name.into(), digest, scopes, expires_at: expires_at.flatten(), rate });
     }
     keys
 }

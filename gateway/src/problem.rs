@@ -484,6 +484,7 @@ mod tests {
             charge_id: None,
             reference: None,
             metadata: None,
+            made_by: None,
         }
     }
 

@@ -11,9 +11,25 @@ use utoipa::ToSchema;
 /// Milliseconds are what an id carries.
 static TIMES: DateTimePrinter = DateTimePrinter::new().precision(Some(3));
 
-/// A completed transaction. Everything in it comes from the record, so it reads the same each time.
+/// A completed transaction. Everything in it comes from the record, so it reads the same each time. Who made it is shown to those
+/// who look, and not in the answer to a write, whose bytes never change.
 #[derive(Debug, Clone, Copy)]
-pub struct TransactionBody<'a>(pub &'a Transaction);
+pub struct TransactionBody<'a> {
+    record: &'a Transaction,
+    made_by: Option<&'a str>,
+}
+
+impl<'a> TransactionBody<'a> {
+    /// As the answer to a write has it.
+    pub fn of_write(record: &'a Transaction) -> Self {
+        Self { record, made_by: None }
+    }
+
+    /// As a read has it.
+    pub fn of_read(record: &'a Transaction) -> Self {
+        Self { record, made_by: record.made_by.as_deref() }
+    }
+}
 
 /// The answer to every top-up, charge and refund.
 #[derive(Debug, Serialize)]
@@ -33,7 +49,7 @@ pub struct LookupBody<'a> {
 impl<'a> WriteBody<'a> {
     /// The answer that this record gives.
     pub fn new(record: &'a Transaction) -> Self {
-        Self { transaction: TransactionBody(record), new_balance: record.balance_after }
+        Self { transaction: TransactionBody::of_write(record), new_balance: record.balance_after }
     }
 }
 
@@ -47,12 +63,12 @@ pub fn serialize_display<S: Serializer>(
 
 impl Serialize for TransactionBody<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Self(record) = self;
+        let Self { record, made_by } = self;
         let created_at = Timestamp::from_millisecond(record.id.unix_ms()).unwrap_or(Timestamp::MAX);
         // The text was checked when it was written, and `json` columns hold nothing else.
         let metadata: Option<&RawValue> =
             record.metadata.as_deref().and_then(|text| serde_json::from_str(text).ok());
-        let mut body = serializer.serialize_struct("Transaction", 12)?;
+        let mut body = serializer.serialize_struct("Transaction", 13)?;
         body.serialize_field("id", &record.id)?;
         body.serialize_field("user_id", &record.user_id)?;
         body.serialize_field("kind", record.kind.as_str())?;
@@ -70,6 +86,9 @@ impl Serialize for TransactionBody<'_> {
         }
         if let Some(metadata) = metadata {
             body.serialize_field("metadata", metadata)?;
+        }
+        if let Some(made_by) = made_by {
+            body.serialize_field("made_by", made_by)?;
         }
         body.end()
     }
@@ -109,6 +128,10 @@ pub struct TransactionSchema {
     /// As it was given, names sorted.
     #[schema(value_type = Option<Object>, nullable = false)]
     metadata: Option<String>,
+    /// The name of the API key that made it. Shown by history and lookup only; transactions from before PicoPay kept it
+    /// have none.
+    #[schema(nullable = false, example = "shop")]
+    made_by: Option<String>,
 }
 
 /// What a transaction records.
@@ -175,6 +198,7 @@ mod tests {
             charge_id: None,
             reference: None,
             metadata: None,
+            made_by: None,
         }
     }
 
@@ -198,16 +222,20 @@ mod tests {
         record.charge_id = Some(record.id);
         record.reference = Some("a \"b\"".into());
         record.metadata = Some(r#"{"a":1.10}"#.into());
-        let text = serde_json::to_string(&TransactionBody(&record)).unwrap();
-        let end = r#""charge_id":"01a20320-a27b-0000-0000-000000000000","reference":"a \"b\"","metadata":{"a":1.10}}"#;
-        assert!(text.ends_with(end), "{text}");
+        record.made_by = Some("shop".into());
+        let text = serde_json::to_string(&TransactionBody::of_read(&record)).unwrap();
+        let end = r#""charge_id":"01a20320-a27b-0000-0000-000000000000","reference":"a \"b\"","metadata":{"a":1.10}"#;
+        assert!(text.ends_with(&format!(r#"{end},"made_by":"shop"}}"#)), "{text}");
+        // The answer to a write keeps the bytes that it had.
+        let text = serde_json::to_string(&TransactionBody::of_write(&record)).unwrap();
+        assert!(text.ends_with(&format!("{end}}}")), "{text}");
     }
 
     #[test]
     fn times_have_three_decimals_even_when_they_are_zero() {
         let mut record = record();
         record.id = TransactionId::first_at(1_795_348_800_000);
-        let text = serde_json::to_string(&TransactionBody(&record)).unwrap();
+        let text = serde_json::to_string(&TransactionBody::of_read(&record)).unwrap();
         assert!(text.contains(r#""created_at":"2026-11-22T12:00:00.000Z""#), "{text}");
     }
 }

@@ -110,7 +110,7 @@ pub async fn get_transactions(
     };
     let last = if has_more { transactions.last() } else { None };
     let next_cursor = last.map(|last| cursor::encode(last.id, &query));
-    let data = transactions.iter().map(TransactionBody).collect();
+    let data = transactions.iter().map(TransactionBody::of_read).collect();
     Ok(read_answer(StatusCode::OK, &PageBody { data, next_cursor }, source))
 }
 
@@ -136,7 +136,7 @@ pub async fn get_transaction(
     let (found, source) = gateway.shards.read(Query::Lookup { id }, session).await?;
     match found {
         Found::Transaction(transaction) => {
-            let body = LookupBody { transaction: TransactionBody(&transaction) };
+            let body = LookupBody { transaction: TransactionBody::of_read(&transaction) };
             Ok(read_answer(StatusCode::OK, &body, source))
         }
         Found::TransactionNotFound => Err(Problem::transaction_not_found().with_source(source)),

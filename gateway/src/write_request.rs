@@ -59,7 +59,7 @@ pub async fn run(
     read_operation: impl FnOnce(&[u8]) -> Result<Operation, Problem>,
 ) -> Result<Answered, Problem> {
     let (parts, body) = request.into_parts();
-    gateway.keys.admit(&parts.headers, needed)?;
+    let made_by = gateway.keys.admit(&parts.headers, needed)?;
     content_headers::check(&parts.headers)?;
     check_length(&parts.headers)?;
     let (key, is_client_key) = read_key(&parts.headers)?;
@@ -78,6 +78,7 @@ pub async fn run(
             epoch: 0,
             request_id: request_id.as_str().to_owned(),
             traceparent: traceparent(&parts.headers),
+            made_by: Some(made_by),
         };
         let user_id = match &command.operation {
             Operation::CreateUser { user_id } => Some(user_id.get()),

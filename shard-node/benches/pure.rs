@@ -46,6 +46,7 @@ fn charges(users: i64) -> Vec<Command> {
                 epoch: 1,
                 request_id: "01993d9e-1c4e-7b6a-9d0e-0123456789ab".to_owned(),
                 traceparent: None,
+                made_by: None,
             }
         })
         .collect()

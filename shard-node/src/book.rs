@@ -249,6 +249,7 @@ impl Book {
             charge_id: Some(charge.id),
             reference: None,
             metadata: None,
+            made_by: admitted.command.made_by.clone(),
         }
     }
 
@@ -370,6 +371,7 @@ fn record_payment(
         charge_id: None,
         reference: payment.reference.clone(),
         metadata: payment.metadata.clone(),
+        made_by: admitted.command.made_by.clone(),
     }
 }
 

@@ -61,13 +61,16 @@ async fn write(
     Extension(arrival): Extension<Arrival>,
     body: Bytes,
 ) -> Response {
-    match postcard::from_bytes::<WriteBatch>(&body) {
+    match WriteBatch::from_wire(&body) {
         Ok(mut batch) if batch.commands.len() <= WRITE_BATCH_MAX => {
             let left = arrival.time_left(Duration::from_millis(u64::from(batch.deadline_ms)));
             batch.deadline_ms = u32::try_from(left.as_millis()).unwrap_or(u32::MAX);
             // A task of its own: a gateway that hangs up cancels nothing that was begun.
             let done = tokio::spawn(async move { node.service().writer().write(batch).await }).await;
-            done.map_or_else(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response(), |reply| encode(&reply))
+            match done {
+                Ok(reply) => octets(postcard::to_stdvec(&reply).expect("our own types can be written")),
+                Err(_panicked) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+            }
         }
         Ok(batch) => refuse(&format!("{} commands are more than {WRITE_BATCH_MAX}", batch.commands.len())),
         Err(error) => refuse(&format!("no write batch: {error}")),
@@ -84,15 +87,15 @@ async fn read(
         Ok(request) => {
             let left = arrival.time_left(longest(&headers));
             if left.is_zero() {
-                return encode(&not_in_time());
+                return octets(not_in_time().to_wire());
             }
             // A task of its own, as above: at the deadline it is not cut off in the middle of a statement, with a connection
             // in its hands that the next read would wait behind. It has bounds of its own.
             let answering = tokio::spawn(async move { node.service().reader().answer(&request).await });
             match timeout(left, answering).await {
-                Ok(Ok(answer)) => encode(&answer),
+                Ok(Ok(answer)) => octets(answer.to_wire()),
                 Ok(Err(_panicked)) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
-                Err(_late) => encode(&not_in_time()),
+                Err(_late) => octets(not_in_time().to_wire()),
             }
         }
         Err(error) => refuse(&format!("no read request: {error}")),
@@ -123,8 +126,7 @@ async fn metrics(State(node): State<Arc<Node>>) -> Response {
     (text_format, node.render_metrics()).into_response()
 }
 
-fn encode(value: &impl serde::Serialize) -> Response {
-    let bytes = postcard::to_stdvec(value).expect("our own types can be written");
+fn octets(bytes: Vec<u8>) -> Response {
     ([(header::CONTENT_TYPE, "application/octet-stream")], bytes).into_response()
 }
 

@@ -6,6 +6,7 @@
 mod seen;
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use futures_util::future;
 use jiff::Timestamp;
@@ -312,6 +313,7 @@ pub async fn insert_transactions(
     let remaining: Vec<Option<Decimal>> = each().map(|one| refused_remaining(&one.status)).collect();
     let references: Vec<Option<&str>> = each().map(|one| one.reference.as_deref()).collect();
     let metadata: Vec<Option<&str>> = each().map(|one| one.metadata.as_deref()).collect();
+    let makers: Vec<Option<&str>> = each().map(|one| one.made_by.as_deref()).collect();
     client
         .execute(
             &sql.insert_transactions,
@@ -332,6 +334,7 @@ pub async fn insert_transactions(
                 &remaining,
                 &references,
                 &metadata,
+                &makers,
             ],
         )
         .await?;
@@ -449,7 +452,7 @@ fn created_at(id: TransactionId) -> Timestamp {
 }
 
 /// Of a transaction, as [`recorded_from_row`] reads them; what else a query gives comes after them.
-const RECORDED_COLUMNS: usize = 14;
+const RECORDED_COLUMNS: usize = 15;
 
 /// The columns in the order in which every query names them.
 fn recorded_from_row(row: &Row) -> Result<Recorded, ReadError> {
@@ -469,6 +472,7 @@ fn recorded_from_row(row: &Row) -> Result<Recorded, ReadError> {
         charge_id: column::<Option<Uuid>>(row, 8)?.map(TransactionId::from_uuid),
         reference: column(row, 9)?,
         metadata: column(row, 10)?,
+        made_by: column::<Option<&str>>(row, 14)?.map(Arc::from),
     };
     Ok(Recorded { transaction, fingerprint: Fingerprint(fingerprint) })
 }

@@ -31,6 +31,7 @@ fn command(id: i64) -> Command {
         epoch: 1,
         request_id: "01993d9e-1c4e-7b6a-9d0e-0123456789ab".to_owned(),
         traceparent: None,
+        made_by: None,
     }
 }
 

@@ -3,6 +3,8 @@
 //! These types cross the wire in `postcard`, which is not self-describing: a change to any of them
 //! changes [`WRITE_PATH`], so that an old and a new program never misread each other.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
@@ -18,13 +20,54 @@ pub const WRITE_PATH: &str = "/internal/v2/write";
 /// Most commands in one [`WriteBatch`]. A gateway never forms more; a node refuses more.
 pub const WRITE_BATCH_MAX: usize = 512;
 
-/// Several clients' commands in one request, in the order in which they arrived.
+/// Several clients' commands in one request, in the order in which they arrived. [`WriteBatch::to_wire`] makes bytes of it, and
+/// [`WriteBatch::from_wire`] reads them.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct WriteBatch {
     /// How long the gateway still waits. A node starts nothing that it cannot finish in this time.
     pub deadline_ms: u32,
     /// At most [`WRITE_BATCH_MAX`].
     pub commands: Vec<Command>,
+}
+
+impl WriteBatch {
+    /// Its bytes. Who made each command stands behind all of them, each name once: a program that does not know of names reads
+    /// no further.
+    pub fn to_wire(&self) -> Vec<u8> {
+        let mut names: Vec<&str> = Vec::new();
+        let makers: Vec<Option<usize>> = (self.commands.iter())
+            .map(|command| {
+                let name = command.made_by.as_deref()?;
+                Some(names.iter().position(|known| *known == name).unwrap_or_else(|| {
+                    names.push(name);
+                    names.len() - 1
+                }))
+            })
+            .collect();
+        postcard::to_stdvec(&(self, names, makers)).expect("plain data always serializes")
+    }
+
+    /// The batch of these bytes, from a program that knows of names or not.
+    ///
+    /// # Errors
+    /// When they are none, or the names do not fit the commands.
+    pub fn from_wire(bytes: &[u8]) -> Result<Self, postcard::Error> {
+        let (mut batch, rest): (Self, &[u8]) = postcard::take_from_bytes(bytes)?;
+        if rest.is_empty() {
+            return Ok(batch);
+        }
+        let (names, makers): (Vec<String>, Vec<Option<usize>>) = postcard::from_bytes(rest)?;
+        let names: Vec<Arc<str>> = names.into_iter().map(Arc::from).collect();
+        if makers.len() != batch.commands.len() {
+            return Err(postcard::Error::SerdeDeCustom);
+        }
+        for (command, maker) in batch.commands.iter_mut().zip(makers) {
+            let name =
+                maker.map(|maker| names.get(maker).ok_or(postcard::Error::SerdeDeCustom)).transpose()?;
+            command.made_by = name.cloned();
+        }
+        Ok(batch)
+    }
 }
 
 /// The answers to a [`WriteBatch`].
@@ -58,6 +101,9 @@ pub struct Command {
     pub request_id: String,
     /// The client's W3C trace context, passed on untouched.
     pub traceparent: Option<String>,
+    /// The name of the API key that asks. It crosses the wire behind the commands ([`WriteBatch::to_wire`]).
+    #[serde(skip)]
+    pub made_by: Option<Arc<str>>,
 }
 
 /// What a client can ask for.
@@ -178,6 +224,10 @@ pub struct Transaction {
     pub reference: Option<String>,
     /// The client's own JSON object, as canonical text.
     pub metadata: Option<String>,
+    /// The name of the API key that made it; none is known of old ones. Only what was read carries it: it crosses the wire behind
+    /// the answer to a read ([`crate::query::Answer::to_wire`]), and the answer to a write has none.
+    #[serde(skip)]
+    pub made_by: Option<Arc<str>>,
 }
 
 /// What kind of operation a transaction records.
@@ -299,6 +349,44 @@ pub struct Moved {
 mod tests {
     use super::*;
     use crate::money::Currency;
+
+    #[test]
+    fn who_asks_crosses_the_wire_and_is_no_hindrance_to_who_does_not_know_of_it() {
+        let command = |made_by: Option<&str>| {
+            let operation = Operation::Charge(payment("1", "USD"));
+            Command {
+                fingerprint: operation.fingerprint(),
+                operation,
+                idempotency_key: Uuid::nil(),
+                is_client_key: true,
+                epoch: 1,
+                request_id: "request".into(),
+                traceparent: None,
+                made_by: made_by.map(Arc::from),
+            }
+        };
+        let commands =
+            vec![command(Some("shop")), command(None), command(Some("app")), command(Some("shop"))];
+        let batch = WriteBatch { deadline_ms: 7, commands: commands.clone() };
+        let wire = batch.to_wire();
+        assert_eq!(WriteBatch::from_wire(&wire).unwrap().commands, commands);
+        assert_eq!(wire.windows(4).filter(|bytes| *bytes == b"shop").count(), 1, "each name once");
+
+        let nameless: Vec<Command> = vec![command(None); 4];
+        // An older node reads what it knows, and a newer one what an older gateway sends.
+        assert_eq!(postcard::from_bytes::<WriteBatch>(&wire).unwrap().commands, nameless);
+        let old_wire = postcard::to_stdvec(&batch).unwrap();
+        assert_eq!(WriteBatch::from_wire(&old_wire).unwrap().commands, nameless);
+
+        let behind = |makers: (Vec<&str>, Vec<Option<usize>>)| {
+            let bytes = [old_wire.clone(), postcard::to_stdvec(&makers).unwrap()].concat();
+            WriteBatch::from_wire(&bytes).map(|batch| batch.commands.len()).ok()
+        };
+        assert_eq!(behind((vec!["a"], vec![Some(0); 4])), Some(4));
+        assert_eq!(behind((vec!["a"], vec![Some(0); 3])), None, "one too few");
+        assert_eq!(behind((vec!["a"], vec![Some(1); 4])), None, "a name that is not there");
+        assert!(WriteBatch::from_wire(&wire[..wire.len() - 1]).is_err());
+    }
 
     fn payment(text: &str, code: &str) -> Payment {
         let money = Money::parse(text, Currency::parse(code).unwrap()).unwrap();

@@ -1,5 +1,7 @@
 //! What a gateway asks a shard node to read, and what the node answers. Reads change nothing.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::command::{Kind, Moved, Transaction};
@@ -92,6 +94,47 @@ pub struct Answer {
     pub source: Source,
 }
 
+impl Answer {
+    /// Its bytes. Who made each transaction stands behind the answer: a program that does not know of names reads no further.
+    pub fn to_wire(&self) -> Vec<u8> {
+        let makers: Vec<Option<&str>> =
+            self.transactions().iter().map(|one| one.made_by.as_deref()).collect();
+        postcard::to_stdvec(&(self, makers)).expect("plain data always serializes")
+    }
+
+    /// The answer of these bytes, from a program that knows of names or not.
+    ///
+    /// # Errors
+    /// When they are none, or the names do not fit the transactions.
+    pub fn from_wire(bytes: &[u8]) -> Result<Self, postcard::Error> {
+        let (mut answer, rest): (Self, &[u8]) = postcard::take_from_bytes(bytes)?;
+        if rest.is_empty() {
+            return Ok(answer);
+        }
+        let makers: Vec<Option<String>> = postcard::from_bytes(rest)?;
+        if makers.len() != answer.transactions().len() {
+            return Err(postcard::Error::SerdeDeCustom);
+        }
+        let transactions = match &mut answer.found {
+            Found::History { transactions, .. } => transactions.as_mut_slice(),
+            Found::Transaction(transaction) => std::slice::from_mut(&mut **transaction),
+            _ => &mut [],
+        };
+        for (transaction, made_by) in transactions.iter_mut().zip(makers) {
+            transaction.made_by = made_by.map(Arc::from);
+        }
+        Ok(answer)
+    }
+
+    fn transactions(&self) -> &[Transaction] {
+        match &self.found {
+            Found::History { transactions, .. } => transactions,
+            Found::Transaction(transaction) => std::slice::from_ref(transaction),
+            _ => &[],
+        }
+    }
+}
+
 /// What a [`Query`] found.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Found {
@@ -129,4 +172,53 @@ pub enum Source {
         /// Milliseconds.
         lag_ms: u32,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::command::Status;
+
+    #[test]
+    fn who_made_what_was_found_crosses_the_wire_and_is_no_hindrance_to_who_does_not_know_of_it() {
+        let transaction = |made_by: Option<&str>| {
+            let money = Money::parse("1", Currency::parse("USD").unwrap()).unwrap();
+            Transaction {
+                id: TransactionId::from_uuid(Uuid::nil()),
+                user_id: UserId::try_from(1).unwrap(),
+                kind: Kind::Charge,
+                status: Status::Completed,
+                money,
+                balance_after: money,
+                idempotency_key: Uuid::nil(),
+                charge_id: None,
+                reference: None,
+                metadata: None,
+                made_by: made_by.map(Arc::from),
+            }
+        };
+        let answer = |found: Found| Answer { found, source: Source::Replica { lag_ms: 3 } };
+        let history = |makers: [Option<&str>; 3]| {
+            answer(Found::History { transactions: makers.map(transaction).to_vec(), has_more: true })
+        };
+        let lookup = |made_by| answer(Found::Transaction(Box::new(transaction(made_by))));
+        for (sent, to_older) in [
+            (history([Some("shop"), None, Some("")]), history([None; 3])),
+            (lookup(Some("shop")), lookup(None)),
+            (answer(Found::Balances(vec![])), answer(Found::Balances(vec![]))),
+        ] {
+            let wire = sent.to_wire();
+            assert_eq!(Answer::from_wire(&wire).unwrap(), sent);
+            assert_eq!(postcard::from_bytes::<Answer>(&wire).unwrap(), to_older);
+            let from_older = postcard::to_stdvec(&sent).unwrap();
+            assert_eq!(Answer::from_wire(&from_older).unwrap(), to_older);
+            assert!(
+                Answer::from_wire(&wire[..wire.len() - 1]).is_err() || wire.len() - 1 == from_older.len()
+            );
+        }
+        let one_too_many = postcard::to_stdvec(&(lookup(None), [Some("a"), Some("b")].as_slice())).unwrap();
+        assert!(Answer::from_wire(&one_too_many).is_err());
+    }
 }

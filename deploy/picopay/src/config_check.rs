@@ -279,7 +279,7 @@ fn shard_line(shard: &Shard) -> ShardLine {
 
 fn gateway_line(file: &Path, gateway: &GatewayConfig) -> GatewayLine {
     let key = |key: &picopay_gateway::config::ApiKey| KeyLine {
-        name: key.name.clone(),
+        name: key.name.to_string(),
         scopes: key.scopes.iter().map(|scope| scope.as_str()).collect(),
         rate_per_second: key.rate.map(|rate| rate.per_second.get()),
     };

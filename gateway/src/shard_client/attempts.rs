@@ -260,6 +260,7 @@ mod tests {
             charge_id: None,
             reference: None,
             metadata: None,
+            made_by: None,
         };
         Attempt::Answered(Outcome::Decided { transaction: Box::new(transaction), is_replayed })
     }

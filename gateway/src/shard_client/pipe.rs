@@ -121,7 +121,7 @@ async fn run_batch(
     let body = |until: Instant| {
         let left_ms = until.saturating_duration_since(Instant::now()).as_millis();
         request.deadline_ms = u32::try_from(left_ms).unwrap_or(u32::MAX);
-        Bytes::from(postcard::to_stdvec(&request).expect("plain data always serializes"))
+        Bytes::from(request.to_wire())
     };
     let sent = Instant::now();
     let limits = (deadline, shard.call_timeout);

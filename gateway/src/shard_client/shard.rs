@@ -197,7 +197,7 @@ impl Shard {
     }
 
     fn read_answer(&self, bytes: &[u8]) -> Said<Answer> {
-        match postcard::from_bytes::<Answer>(bytes) {
+        match Answer::from_wire(bytes) {
             Ok(answer) if matches!(answer.found, Found::Unavailable { .. }) => Said::Nothing(answer),
             Ok(answer) => Said::Fine(answer),
             Err(error) => {

@@ -4,10 +4,11 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use picopay_local::{ClusterSpec, LocalCluster};
-use serde_json::Value;
+use picopay_local::{ApiKey, ClusterSpec, LocalCluster};
+use serde_json::{Value, json};
+use uuid::Uuid;
 
-use crate::api::Api;
+use crate::api::{Api, payment};
 
 /// All pages of a query, and how many there were.
 async fn pages(api: &Api, query: &str) -> (Vec<Value>, usize) {
@@ -118,5 +119,47 @@ async fn a_history_is_narrowed_by_kind_and_time_and_a_cursor_belongs_to_its_quer
         let problem = api.expect_problem(&answer, 400, "invalid-request");
         assert_eq!(problem["errors"][0]["parameter"], "cursor");
     }
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn who_made_a_transaction_is_shown_to_who_looks_and_not_in_the_answer() {
+    let spec = ClusterSpec::one_shard().with_api_key(ApiKey::new(
+        "the shop's \"till\"",
+        "till-key",
+        &["charge", "refund"],
+    ));
+    let cluster = LocalCluster::start(spec).await.unwrap();
+    let api = Api::new(cluster.gateway_url(), cluster.api_key());
+    let till = api.with_key("till-key");
+    let user = api.user_with("100", "USD").await;
+    let (key, body) = (Uuid::new_v4(), payment(user, "10", "USD"));
+    let charge = till.post_with("/charge", key, &body).await;
+    // Whoever asks once more: it was made once, by the first.
+    assert_eq!(api.post_with("/charge", key, &body).await.body, charge.body);
+    let id = charge.json()["transaction"]["id"].as_str().unwrap().to_owned();
+    let refund = till.post("/refund", &json!({"transaction_id": id}).to_string()).await;
+    assert!(!charge.body.contains("made_by") && !refund.body.contains("made_by"));
+    // As a release does that does not know of it.
+    let database = cluster.connect_as_superuser(0).await.unwrap();
+    database.batch_execute("UPDATE transactions SET made_by = NULL WHERE kind = 'topup'").await.unwrap();
+
+    let seen = wait_for_history(&api, user, 3).await;
+    let makers: Vec<&Value> = seen.iter().map(|transaction| &transaction["made_by"]).collect();
+    assert_eq!(makers[..2], ["the shop's \"till\"", "the shop's \"till\""]);
+    let found = api.get(&format!("/transactions/{id}")).await.json();
+    assert_eq!(found["transaction"]["made_by"], "the shop's \"till\"");
+    // The replica may not have the UPDATE yet.
+    let nobody = async || {
+        let seen = wait_for_history(&api, user, 3).await;
+        seen[2]["kind"] == "topup" && seen[2].get("made_by").is_none()
+    };
+    for _ in 0..500 {
+        if nobody().await {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    assert!(nobody().await, "a transaction that nobody is known to have made");
     cluster.stop().await;
 }

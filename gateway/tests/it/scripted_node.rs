@@ -263,6 +263,7 @@ fn booked(command: &Command, is_replayed: bool) -> Outcome {
             charge_id: None,
             reference: None,
             metadata: None,
+            made_by: None,
         }),
         is_replayed,
     }

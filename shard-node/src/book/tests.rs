@@ -27,6 +27,7 @@ fn command(key: u128, operation: Operation) -> Command {
         epoch: 1,
         request_id: format!("request-{key}"),
         traceparent: None,
+        made_by: None,
     }
 }
 

@@ -179,6 +179,7 @@ mod tests {
             epoch: 1,
             request_id: "request".to_owned(),
             traceparent: None,
+            made_by: None,
         }
     }
 
@@ -195,6 +196,7 @@ mod tests {
             charge_id: None,
             reference: None,
             metadata: None,
+            made_by: None,
         }
     }
 

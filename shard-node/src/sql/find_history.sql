@@ -1,7 +1,7 @@
 -- In one snapshot, as for the balances. Ids rise with time, so the primary key gives the order, the page and the bounds
 -- of time; read backwards.
 SELECT t.user_id, t.id, t.kind, t.amount, t.currency, t.balance_after, t.idempotency_key, t.fingerprint,
-       t.charge_id, t.reference, t.metadata::text, t.refusal, t.request_id, t.remaining,
+       t.charge_id, t.reference, t.metadata::text, t.refusal, t.request_id, t.remaining, t.made_by,
        u.user_id IS NOT NULL AS user_exists, o.state, o.owner, o.epoch
 FROM (SELECT $1::smallint AS slot, $2::bigint AS user_id) w
 LEFT JOIN slot_owner o ON o.slot = w.slot

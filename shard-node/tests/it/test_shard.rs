@@ -265,6 +265,7 @@ pub fn command_with_key(idempotency_key: Uuid, operation: Operation) -> Command 
         epoch: 1,
         request_id: format!("request-{}", NEXT_REQUEST.fetch_add(1, Ordering::Relaxed)),
         traceparent: None,
+        made_by: None,
     }
 }
 

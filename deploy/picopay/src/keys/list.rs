@@ -44,7 +44,7 @@ pub fn run(args: &ListArgs) -> anyhow::Result<ExitCode> {
 
 fn listed(key: &ApiKey, now: SystemTime) -> ListedKey {
     ListedKey {
-        name: key.name.clone(),
+        name: key.name.to_string(),
         digest: format!("sha256:{}", hex::encode(key.digest)),
         scopes: key.scopes.iter().map(|scope| scope.as_str()).collect(),
         expires_at: key.expires_at.map(|expiry| expiry.to_string()),

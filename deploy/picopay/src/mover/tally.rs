@@ -25,7 +25,7 @@ const KIND: usize = 8;
 const CURRENCY: usize = 9;
 const REFUSAL: usize = 10;
 /// How many columns it has.
-const COLUMNS: usize = 16;
+const COLUMNS: usize = 17;
 
 /// What the older transactions that passed so far come to.
 #[derive(Debug, Default)]
@@ -206,7 +206,7 @@ mod tests {
     fn what_is_no_row_of_a_transaction_has_no_digest() {
         let good = row(7, 500, "topup", "USD", None);
         assert!(digest_within(&good).is_some());
-        let fewer = [&[0, 15][..], &good[2..]].concat();
+        let fewer = [&[0, 16][..], &good[2..]].concat();
         let negative = [&good[..2], &(-2_i32).to_be_bytes(), &good[2 + 4 + 2..]].concat();
         let after_the_end = [&END.to_be_bytes()[..], &good].concat();
         for bad in [&good[..good.len() - 1], &good[..1], &fewer, &negative, &after_the_end, HEADER] {

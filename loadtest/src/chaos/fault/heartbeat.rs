@@ -1,7 +1,8 @@
 //! The primary's clock steps, and a replica that replays nothing must not look fresh.
 //!
-//! A trigger stands for the clock: every beat that is written from then on says another time, to nodes too. Whoever takes the
-//! lag for a difference of two beats sees a replica that has a later one than the primary, and so lacks nothing.
+//! A trigger stands for the clock: every beat that is written from then on says another time. The first is written here, as a node
+//! of an older release would; those of this one write none. Whoever takes the lag for a difference of two beats sees a replica
+//! that has a later one than the primary, and so lacks nothing.
 
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ const STEP: &str = "10 minutes";
 /// (0.5 s), and some for a machine that is busy.
 const STALE_AFTER: Duration = Duration::from_secs(4);
 
-/// A beat comes twice a second.
+/// How long a replica may take for what it does in milliseconds.
 const BEAT_WAIT: Duration = Duration::from_secs(20);
 
 /// How long a write may take that nothing stands in the way of.
@@ -85,7 +86,9 @@ async fn set_clock(primary: &Client, sign: &str) -> anyhow::Result<()> {
          CREATE FUNCTION stepped_clock() RETURNS trigger LANGUAGE plpgsql AS $$
          BEGIN NEW.beat_at := NEW.beat_at {sign} interval '{STEP}'; RETURN NEW; END $$;
          CREATE TRIGGER stepped_clock BEFORE INSERT OR UPDATE ON heartbeat
-         FOR EACH ROW EXECUTE FUNCTION stepped_clock()"
+         FOR EACH ROW EXECUTE FUNCTION stepped_clock();
+         INSERT INTO heartbeat (beat_at) VALUES (clock_timestamp())
+         ON CONFLICT (only_row) DO UPDATE SET beat_at = EXCLUDED.beat_at"
     );
     primary.batch_execute(&sql).await.context("the clock cannot be stepped")
 }

@@ -1,4 +1,4 @@
 COPY transactions (
            slot, user_id, id, idempotency_key, fingerprint, created_at, amount, balance_after, kind, currency, refusal,
-           request_id, charge_id, remaining, reference, metadata
+           request_id, charge_id, remaining, reference, metadata, made_by
 ) FROM STDIN (FORMAT binary)

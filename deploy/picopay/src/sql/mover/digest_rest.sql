@@ -6,7 +6,7 @@ GROUP BY slot
 UNION ALL
 SELECT 'newer transactions', slot, currency, count(*), sum(hash_record_extended(ROW(
            slot, user_id, id, idempotency_key, fingerprint, created_at, amount, balance_after, kind, currency, refusal,
-           request_id, charge_id, remaining, reference, metadata::text
+           request_id, charge_id, remaining, reference, metadata::text, made_by
        ), 0))::text,
        coalesce(sum(CASE kind WHEN 'charge' THEN -amount ELSE amount END) FILTER (WHERE refusal IS NULL), 0)
 FROM transactions t
