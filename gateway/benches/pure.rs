@@ -45,7 +45,7 @@ fn refuse_a_charge_with_three_errors() -> bool {
 fn format_an_answer(bencher: Bencher) {
     let user_id = UserId::try_from(4_711).expect("a positive number");
     let transaction = Transaction {
-        id: Stamp::at(1_795_435_200_123_456).id_for(user_id, 7),
+        id: Stamp::at(1_795_435_200_123_456).id_for(user_id),
         user_id,
         kind: Kind::Charge,
         status: Status::Completed,

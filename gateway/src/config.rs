@@ -174,11 +174,10 @@ pub struct ShardClientConfig {
     /// Batches per lane that are on their way at once. A second one would wait in the node for the first and only make
     /// both smaller; it is worth having where the way to the node takes longer than a database transaction there.
     pub pipes: usize,
-    /// The longest that a pipe under load lets its next batch gather before it sends it; zero for never. A quarter of the time
-    /// that the last batch took, or twice that time while few commands wait, but not once every client waits; this bounds
-    /// it where the machine is so busy that a batch takes longer than usual.
+    /// A pipe starts at most one batch in this time; zero lets each start when it can. So long a command may wait for others that
+    /// go along with it. A batch costs by itself, on all machines that it comes to.
     #[serde(with = "human_duration")]
-    pub gather_max: Duration,
+    pub batch_interval: Duration,
     /// Commands in one batch. A COMMIT costs the same for one and for hundreds; beyond 256 the rows themselves cost, and
     /// the first one waits for the last.
     pub batch_max: usize,
@@ -221,7 +220,7 @@ impl Default for ShardClientConfig {
             node_idle_timeout: Duration::from_secs(20),
             lanes: 1,
             pipes: 1,
-            gather_max: Duration::from_millis(20),
+            batch_interval: Duration::from_millis(2),
             batch_max: 256,
             queue_max: 4_096,
             queue_wait: Duration::from_secs(1),

@@ -18,7 +18,7 @@ const LENGTH: usize = 1 + 16 + 8;
 pub const NOT_USABLE: &str =
     "is not a next_cursor of this very query; start again without it, or repeat the query that it came from";
 
-/// The cursor of the page after the one that ended with `last`.
+/// The cursor of the page after one for which nothing below `last` was looked at.
 pub fn encode(last: TransactionId, query: &HistoryQuery) -> String {
     let mut bytes = [0; LENGTH];
     bytes[0] = VERSION;
@@ -27,7 +27,7 @@ pub fn encode(last: TransactionId, query: &HistoryQuery) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-/// The last transaction of the page before; `None` when the cursor belongs to another query or was never one.
+/// The last transaction that was looked at for the page before; `None` when the cursor belongs to another query or was never one.
 pub fn decode(cursor: &str, query: &HistoryQuery) -> Option<TransactionId> {
     let bytes: [u8; LENGTH] = URL_SAFE_NO_PAD.decode(cursor).ok()?.try_into().ok()?;
     let id = Uuid::from_slice(&bytes[1..17]).ok()?;
@@ -36,7 +36,7 @@ pub fn decode(cursor: &str, query: &HistoryQuery) -> Option<TransactionId> {
 
 /// Of everything that chooses transactions. `limit` may differ from page to page.
 fn query_hash(query: &HistoryQuery) -> [u8; 8] {
-    let HistoryQuery { user_id, limit: _, before: _, kind, from_ms, to_ms } = query;
+    let HistoryQuery { user_id, limit: _, before: _, kind, from_ms, to_ms, takes_short_pages: _ } = query;
     let mut hash = Sha256::new();
     hash.update(user_id.get().to_le_bytes());
     hash.update([kind.map_or(0, |kind| kind.as_str().as_bytes()[0])]);
@@ -65,6 +65,7 @@ mod tests {
             kind: None,
             from_ms: None,
             to_ms: None,
+            takes_short_pages: true,
         }
     }
 

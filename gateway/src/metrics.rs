@@ -47,11 +47,6 @@ impl ClientMetrics {
             requests: gauge("picopay_gateway_requests", "Requests from clients that have no answer yet."),
         }
     }
-
-    /// Whether all who could ask have asked: nothing comes before one of them has an answer.
-    pub fn are_all_waiting(&self) -> bool {
-        self.requests.get() >= self.connections.get()
-    }
 }
 
 /// Counts something while it is open.
@@ -465,18 +460,6 @@ mod tests {
 
     fn text(metrics: &Metrics) -> String {
         String::from_utf8(metrics.render()).unwrap()
-    }
-
-    #[test]
-    fn all_clients_wait_while_each_connection_has_a_request() {
-        let clients = Metrics::new().clients;
-        let _connections = [Open::count(&clients.connections), Open::count(&clients.connections)];
-        let first = Open::count(&clients.requests);
-        assert!(!clients.are_all_waiting());
-        let _second = Open::count(&clients.requests);
-        assert!(clients.are_all_waiting());
-        drop(first);
-        assert!(!clients.are_all_waiting());
     }
 
     #[test]

@@ -57,7 +57,11 @@ fn read_refund(body: &[u8]) -> Result<Operation, Problem> {
     let mut fields = Fields::read(body, &["transaction_id", "amount"])?;
     let charge_id = fields.required("transaction_id", fields::uuid).map(TransactionId::from_uuid);
     let amount = fields.optional("amount", fields::amount);
-    fields.finish(charge_id.map(|charge_id| Operation::Refund { charge_id, amount }))
+    let operation = fields.finish(charge_id.map(|charge_id| Operation::Refund { charge_id, amount }))?;
+    match &operation {
+        Operation::Refund { charge_id, .. } if !charge_id.is_ours() => Err(Problem::transaction_not_found()),
+        _ => Ok(operation),
+    }
 }
 
 #[cfg(test)]
@@ -66,7 +70,7 @@ mod tests {
 
     use super::*;
 
-    const ID: &str = "550e8400-e29b-41d4-a716-446655440000";
+    const ID: &str = "019a9f3a-7a6b-892e-9356-4ab70000c001";
 
     #[test]
     fn no_amount_means_all_that_remains_and_null_means_nothing() {
@@ -84,6 +88,21 @@ mod tests {
         {
             assert!(read(rest).is_err(), "{rest}");
         }
+    }
+
+    #[test]
+    fn an_id_that_no_transaction_can_have_is_asked_of_nobody() {
+        for id in [
+            "550e8400-e29b-41d4-a716-446655440000",
+            "019a9f3a-7a6b-792e-9356-4ab70000c001",
+            "019a9f3a-7a6b-892e-d356-4ab70000c001",
+            // A refusal's.
+            "819a9f3a-7a6b-892e-9356-4ab70000c001",
+        ] {
+            let refused = read_refund(format!("{{\"transaction_id\":\"{id}\"}}").as_bytes()).unwrap_err();
+            assert_eq!(refused.code().suffix(), "transaction-not-found", "{id}");
+        }
+        assert!(read_refund(format!("{{\"transaction_id\":\"{ID}\"}}").as_bytes()).is_ok());
     }
 
     #[test]

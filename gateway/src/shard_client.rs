@@ -5,9 +5,9 @@
 
 mod attempts;
 mod breaker;
-mod gathering;
 mod moving;
 mod nodes;
+mod pace;
 mod pipe;
 mod queue_room;
 mod refusal_pace;
@@ -227,7 +227,7 @@ impl ShardClient {
         let deadline = Instant::now() + self.config.request_timeout;
         let slot = query.slot();
         let request = ReadRequest { query, session };
-        let body = Bytes::from(postcard::to_stdvec(&request).expect("plain data always serializes"));
+        let body = Bytes::from(request.to_wire());
         let mut attempts = Attempts::default();
         let mut last: Option<Arc<OpenShard>> = None;
         loop {

@@ -99,8 +99,8 @@ pub async fn get_transactions(
     let query = read_history_query(&mut parameters);
     let query = parameters.finish(query)?;
     let (found, source) = gateway.shards.read(Query::History(query.clone()), session).await?;
-    let (transactions, has_more) = match found {
-        Found::History { transactions, has_more } => (transactions, has_more),
+    let (transactions, goes_on_before) = match found {
+        Found::History { transactions, has_more: _, goes_on_before } => (transactions, goes_on_before),
         Found::UserNotFound => return Err(Problem::user_not_found().with_source(source)),
         Found::Balances(_)
         | Found::Transaction(_)
@@ -108,8 +108,7 @@ pub async fn get_transactions(
         | Found::Moved(_)
         | Found::Unavailable { .. } => return Err(Problem::internal()),
     };
-    let last = if has_more { transactions.last() } else { None };
-    let next_cursor = last.map(|last| cursor::encode(last.id, &query));
+    let next_cursor = goes_on_before.map(|last| cursor::encode(last, &query));
     let data = transactions.iter().map(TransactionBody::of_read).collect();
     Ok(read_answer(StatusCode::OK, &PageBody { data, next_cursor }, source))
 }
@@ -133,6 +132,9 @@ pub async fn get_transaction(
     let id = parameters
         .in_path("id", path.get("id"), |text| hyphenated_uuid(text).ok_or_else(|| NO_UUID.to_owned()));
     let id = TransactionId::from_uuid(parameters.finish(id)?);
+    if !id.is_ours() {
+        return Err(Problem::transaction_not_found());
+    }
     let (found, source) = gateway.shards.read(Query::Lookup { id }, session).await?;
     match found {
         Found::Transaction(transaction) => {
@@ -155,7 +157,15 @@ fn read_history_query(parameters: &mut Parameters) -> Option<HistoryQuery> {
         .optional("kind", |word| Kind::parse(word).ok_or("must be topup, charge or refund".to_owned()));
     let from_ms = parameters.optional("from", read_unix_ms);
     let to_ms = parameters.optional("to", read_unix_ms);
-    let query = user_id.map(|user_id| HistoryQuery { user_id, limit, before: None, kind, from_ms, to_ms });
+    let query = user_id.map(|user_id| HistoryQuery {
+        user_id,
+        limit,
+        before: None,
+        kind,
+        from_ms,
+        to_ms,
+        takes_short_pages: true,
+    });
     // Without a user there is no telling whose cursor it is; the missing user is told anyway.
     let before = query.as_ref().and_then(|query| {
         parameters.optional("cursor", |text| {

@@ -66,7 +66,7 @@ fn decide_a_batch_of_256(bencher: Bencher, users: i64) {
     let commands = charges(users);
     let admit = || {
         let each = commands.iter().enumerate();
-        each.map(|(position, command)| Admitted { position, command, random: 7 }).collect::<Vec<_>>()
+        each.map(|(position, command)| Admitted { position, command }).collect::<Vec<_>>()
     };
     bencher.with_inputs(|| (admit(), known(users))).bench_values(|(batch, known)| decide(&batch, known));
 }

@@ -22,8 +22,6 @@ pub struct Admitted<'a> {
     pub position: usize,
     /// What is asked for.
     pub command: &'a Command,
-    /// The last bits of its transaction's id.
-    pub random: u16,
 }
 
 /// A transaction with the fingerprint of the request that made it: what a replay is compared with.
@@ -185,13 +183,13 @@ impl Book {
     fn top_up(&mut self, admitted: &Admitted, payment: &Payment) -> Result<Transaction, MoneyError> {
         let balance = self.balance(payment.user_id, payment.money.currency()).checked_add(payment.money)?;
         self.set_balance(payment.user_id, balance);
-        let id = self.next_id(admitted, payment.user_id);
+        let id = self.next_id(payment.user_id);
         Ok(record_payment(id, admitted, payment, Kind::TopUp, Status::Completed, balance))
     }
 
     fn charge(&mut self, admitted: &Admitted, payment: &Payment) -> Transaction {
         let balance = self.balance(payment.user_id, payment.money.currency());
-        let id = self.next_id(admitted, payment.user_id);
+        let id = self.next_id(payment.user_id);
         let Some(left) = balance.checked_sub(payment.money) else {
             let status = refused(admitted, Refusal::InsufficientBalance);
             return record_payment(id, admitted, payment, Kind::Charge, status, balance);
@@ -239,7 +237,7 @@ impl Book {
         balance_after: Money,
     ) -> Transaction {
         Transaction {
-            id: self.next_id(admitted, charge.user_id),
+            id: id_with(self.next_id(charge.user_id), &status),
             user_id: charge.user_id,
             kind: Kind::Refund,
             status,
@@ -255,12 +253,12 @@ impl Book {
 
     /// Above the user's last one, and by the clock where that is higher. Every operation of the batch has a stamp of its own.
     /// The one of a refusal is kept only if a booking of the batch follows it: no history lists it, and it costs no update.
-    fn next_id(&mut self, admitted: &Admitted, user: UserId) -> TransactionId {
+    fn next_id(&mut self, user: UserId) -> TransactionId {
         let by_clock = self.known.now;
         self.known.now = by_clock.next();
         let last = self.known.last_stamps.entry(user).or_default();
         *last = by_clock.max(last.next());
-        last.id_for(user, admitted.random)
+        last.id_for(user)
     }
 
     fn balance(&self, user: UserId, currency: Currency) -> Money {
@@ -352,6 +350,14 @@ fn refused(admitted: &Admitted, refusal: Refusal) -> Status {
     Status::Refused { refusal, request_id: admitted.command.request_id.clone() }
 }
 
+/// A refusal's id is apart from those that history lists.
+fn id_with(id: TransactionId, status: &Status) -> TransactionId {
+    match status {
+        Status::Completed => id,
+        Status::Refused { .. } => id.of_refusal(),
+    }
+}
+
 fn record_payment(
     id: TransactionId,
     admitted: &Admitted,
@@ -361,7 +367,7 @@ fn record_payment(
     balance_after: Money,
 ) -> Transaction {
     Transaction {
-        id,
+        id: id_with(id, &status),
         user_id: payment.user_id,
         kind,
         status,

@@ -4,11 +4,14 @@
 //! Which server is the primary is the finding of the gate's keeper (`gate_keeper.rs`), who asks all of them. Whoever
 //! connects here comes to that one, or to none.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use deadpool_postgres::{PoolError, TimeoutType};
-use picopay_postgres::{Answer, Commits, Connection, OpenError, Servers, ask, is_server_lost, set_session};
+use picopay_postgres::{
+    Answer, Commits, Connection, OpenError, Servers, address, ask, is_server_lost, set_session,
+};
 use picopay_shared::cluster::{Durability, Shard};
 use picopay_shared::config::Secret;
 use tokio::time::timeout;
@@ -16,7 +19,7 @@ use tokio_postgres::{Client, Config};
 
 use crate::config::PostgresConfig;
 use crate::identity::{self, Expected, Unfit};
-use crate::read_pool::{ReadPool, Target};
+use crate::read_pool::{Lease, ReadPool, Target};
 use crate::timeline::{Admitted, OlderTimeline, Timelines};
 
 /// A connection string that cannot be used.
@@ -82,6 +85,8 @@ pub struct Primary {
     timelines: Timelines,
     expected: Expected,
     pool: ReadPool,
+    /// A connection for the node's own questions, which no read takes.
+    own: ReadPool,
     found: Arc<Mutex<Found>>,
 }
 
@@ -92,9 +97,11 @@ struct Found {
     reads: (Instant, Result<(), String>),
 }
 
-/// One of the shard's replicas.
+/// A server that may be one of the shard's replicas: one of those that an entry of `replicas` names. While it is the primary, or
+/// nothing at all, no connection comes about.
 #[derive(Clone)]
 pub struct Replica {
+    entry: usize,
     pool: ReadPool,
     /// One connection to the same server, which no read takes.
     watcher: ReadPool,
@@ -133,10 +140,16 @@ impl Primary {
         let readers = servers.clone().with(|config| set_session(config, &read_options(settings)));
         let nothing = Found { server: None, reads: (Instant::now(), Err("starting".to_owned())) };
         let found = Arc::new(Mutex::new(nothing));
-        let chosen = Arc::clone(&found);
-        let target = Target::Primary(Arc::new(move || lock(&chosen).server));
-        let pool = ReadPool::new(readers, settings, expected.clone(), target);
-        Ok(Self { servers, settings: settings.clone(), timelines, expected, pool, found })
+        let target = || {
+            let chosen = Arc::clone(&found);
+            Target::Primary(Arc::new(move || lock(&chosen).server))
+        };
+        let asking = readers.clone().with(|config| {
+            config.application_name("picopay-node status");
+        });
+        let own = ReadPool::new(asking, &alone(settings), expected.clone(), target());
+        let pool = ReadPool::new(readers, settings, expected.clone(), target());
+        Ok(Self { servers, settings: settings.clone(), timelines, expected, pool, own, found })
     }
 
     /// The servers that its connection string names, for the keeper: with the options of a session that looks.
@@ -167,7 +180,7 @@ impl Primary {
         let before = lock(&self.found).server.replace(server);
         if admitted == Admitted::Newer || before.is_some_and(|before| before != server) {
             // They lead to a server that has been replaced by this one.
-            self.drop_pool();
+            self.drop_pools();
         }
         Ok(())
     }
@@ -230,14 +243,20 @@ impl Primary {
         self.timelines.is_over(server.timeline)
     }
 
-    /// A pooled connection for a read.
-    pub async fn reader(&self) -> Result<deadpool_postgres::Client, PoolError> {
-        self.pool.get().await
+    /// Connections for reads.
+    pub fn readers(&self) -> &ReadPool {
+        &self.pool
+    }
+
+    /// The connection for what the node itself wants to know.
+    pub async fn asker(&self) -> Result<Lease, PoolError> {
+        self.own.lease().await
     }
 
     /// Lets all pooled connections go: they lead to a server that is no primary any more.
-    pub fn drop_pool(&self) {
+    pub fn drop_pools(&self) {
         self.pool.drop_all();
+        self.own.drop_all();
     }
 
     /// Whether what is read there is what was acknowledged last.
@@ -265,46 +284,52 @@ fn lock(found: &Mutex<Found>) -> std::sync::MutexGuard<'_, Found> {
 }
 
 impl Replica {
-    /// Reads the connection strings of all replicas of a shard; connects when first asked to.
+    /// Reads the connection strings of all replicas of a shard, server by server, each once; connects when first asked to.
     pub fn all(
         shard: &Shard,
         settings: &PostgresConfig,
         expected: &Expected,
     ) -> Result<Vec<Self>, ConnectionStringError> {
-        shard
-            .replicas
-            .iter()
-            .map(|text| {
-                let mut config = parse(text, shard.password.as_ref(), settings).map_err(|reason| {
-                    ConnectionStringError { shard: shard.name.clone(), role: "replica", reason }
-                })?;
-                set_session(&mut config, &read_options(settings));
-                let servers = Servers::of(&config);
-                let watching = servers.clone().with(|config| {
+        let mut all: Vec<Self> = Vec::new();
+        let mut seen = HashSet::new();
+        for (entry, text) in shard.replicas.iter().enumerate() {
+            let mut config = parse(text, shard.password.as_ref(), settings).map_err(|reason| {
+                ConnectionStringError { shard: shard.name.clone(), role: "replica", reason }
+            })?;
+            set_session(&mut config, &read_options(settings));
+            for server in Servers::of(&config).iter().filter(|server| seen.insert(address(server))) {
+                let readers = Servers::of(server);
+                let watching = readers.clone().with(|config| {
                     config.application_name("picopay-node lag");
                 });
-                let alone = PostgresConfig { read_connections: 1, ..settings.clone() };
-                Ok(Self {
-                    pool: ReadPool::new(servers, settings, expected.of_replica(), Target::Replica),
-                    watcher: ReadPool::new(watching, &alone, expected.of_replica(), Target::Replica),
-                })
-            })
-            .collect()
+                all.push(Self {
+                    entry,
+                    pool: ReadPool::new(readers, settings, expected.of_replica(), Target::Replica),
+                    watcher: ReadPool::new(
+                        watching,
+                        &alone(settings),
+                        expected.of_replica(),
+                        Target::Replica,
+                    ),
+                });
+            }
+        }
+        Ok(all)
     }
 
-    /// A pooled connection for a read.
-    pub async fn reader(&self) -> Result<deadpool_postgres::Client, PoolError> {
-        self.pool.get().await
+    /// The place in `replicas` of the entry that names it.
+    pub fn entry(&self) -> usize {
+        self.entry
+    }
+
+    /// Connections for reads.
+    pub fn readers(&self) -> &ReadPool {
+        &self.pool
     }
 
     /// The connection of whoever watches how far it is.
-    pub async fn watcher(&self) -> Result<deadpool_postgres::Client, PoolError> {
-        self.watcher.get().await
-    }
-
-    /// Lets all pooled connections for reads go.
-    pub fn drop_pool(&self) {
-        self.pool.drop_all();
+    pub async fn watcher(&self) -> Result<Lease, PoolError> {
+        self.watcher.lease().await
     }
 
     /// Lets all connections go, the watcher's too.
@@ -312,6 +337,11 @@ impl Replica {
         self.pool.drop_all();
         self.watcher.drop_all();
     }
+}
+
+/// The settings of a pool with one connection.
+fn alone(settings: &PostgresConfig) -> PostgresConfig {
+    PostgresConfig { read_connections: 1, ..settings.clone() }
 }
 
 fn parse(text: &str, password: Option<&Secret>, settings: &PostgresConfig) -> Result<Config, String> {

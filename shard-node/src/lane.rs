@@ -11,6 +11,7 @@ use picopay_shared::batcher::{LaneEnd, Pending};
 use picopay_shared::cluster::Durability;
 use picopay_shared::command::{Command, Outcome};
 use picopay_shared::session::LogPosition;
+use picopay_shared::slot::UserId;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
@@ -22,10 +23,13 @@ use crate::store::WriteStatements;
 use crate::write_gate::{Opening, WriteGate};
 
 mod batch;
-use batch::Keys;
+use batch::{Keys, Manner, Transacted};
 
 mod store_error;
 use store_error::StoreError;
+
+mod suspects;
+use suspects::{Suspects, Treatment};
 
 /// How often a batch that Postgres refused for a reason that passes (a deadlock with another process, plans
 /// invalidated by a migration) is tried again as it is.
@@ -34,6 +38,10 @@ const RETRIES: usize = 2;
 /// For how many batches keys are looked up first after one met a key that was taken. Running a batch twice costs what
 /// looking up the keys of six does (27 µs against 4.6 µs a row).
 const WARY_BATCHES: u32 = 100;
+
+/// How long a statement may take once one of its batch took too long: a hundred times as long as it needs. So whoever is at fault
+/// is found before the others' clients give up.
+const SLOW_LIMIT: Duration = Duration::from_millis(100);
 
 /// How long a lane rests after it found no connection, so that it does not spin.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
@@ -76,6 +84,16 @@ impl Done {
             is_as_promised: false,
             opening: None,
         }
+    }
+
+    /// With those of another part of the batch, which was run later, behind.
+    fn join(&mut self, later: Self) {
+        self.outcomes.extend(later.outcomes);
+        self.commit_time = self.commit_time.max(later.commit_time);
+        self.position = self.position.max(later.position);
+        self.is_as_promised &= later.is_as_promised;
+        // A failover came between the two: the position is on the new timeline, and only the later part surely is.
+        self.opening = self.opening.take().filter(|opening| later.opening.as_ref() == Some(opening));
     }
 }
 
@@ -128,7 +146,7 @@ impl Session {
 
 /// Works on batches until every entrance of the lane with this number is gone.
 pub async fn run(number: usize, parts: Arc<LaneParts>, end: LaneEnd<Job, Done>) {
-    let mut lane = Lane { number, parts, session: None, wary_batches: 0 };
+    let mut lane = Lane { number, parts, session: None, wary_batches: 0, suspects: Suspects::default() };
     loop {
         let batch = tokio::select! {
             biased; // Whoever waits comes first.
@@ -153,6 +171,17 @@ struct Lane {
     session: Option<Session>,
     /// How many more batches have their keys looked up before anything is decided.
     wary_batches: u32,
+    /// Whom it does not let cost others time once more.
+    suspects: Suspects,
+}
+
+/// How a part of a batch is run.
+#[derive(Clone, Copy)]
+struct Terms {
+    /// Nobody waits any more after this.
+    deadline: Instant,
+    /// How long a statement may take, where that is less than usual.
+    limit: Option<Duration>,
 }
 
 impl Lane {
@@ -175,8 +204,9 @@ impl Lane {
         if commands.is_empty() {
             return;
         }
+        let deadline = jobs.iter().map(|(job, _)| job.deadline).max().unwrap_or(now);
         let Done { outcomes, commit_time, position, is_as_promised, opening } =
-            self.run_halves(&commands).await;
+            self.run_treated(&commands, deadline).await;
         let mut outcomes = outcomes.into_iter();
         for (job, reply) in jobs {
             let outcomes = outcomes.by_ref().take(job.positions.len()).collect();
@@ -185,30 +215,75 @@ impl Lane {
         }
     }
 
-    /// Runs the commands as one database transaction; if the database refuses it, each half on its own, so
-    /// that one bad row does not fail its neighbours.
-    async fn run_halves(&mut self, commands: &[&Command]) -> Done {
-        match self.run_once(commands).await {
+    /// Runs those together whom nothing is known of; the others by themselves, or not now. Commands of one user stay in order:
+    /// what is known is known of all of his.
+    async fn run_treated(&mut self, commands: &[&Command], deadline: Instant) -> Done {
+        let (now, terms) = (Instant::now(), Terms { deadline, limit: None });
+        let (mut together, mut alone) = (Vec::with_capacity(commands.len()), Vec::new());
+        for (position, command) in commands.iter().enumerate() {
+            match self.suspects.treatment(command, now) {
+                Treatment::Together => together.push(position),
+                Treatment::Alone => alone.push(position),
+                Treatment::Rest => {}
+            }
+        }
+        if together.len() == commands.len() {
+            return self.run_halves(commands, terms).await;
+        }
+        let resting = Outcome::Unavailable { reason: "the user's last statement took too long".to_owned() };
+        let mut outcomes = vec![resting; commands.len()];
+        let limited = Terms { limit: Some(SLOW_LIMIT), ..terms };
+        let mut parts = vec![(together, terms)];
+        parts.extend(alone.into_iter().map(|position| (vec![position], limited)));
+        let mut all: Option<Done> = None;
+        for (positions, terms) in parts.into_iter().filter(|(positions, _)| !positions.is_empty()) {
+            let part: Vec<&Command> = positions.iter().map(|position| commands[*position]).collect();
+            let mut done = self.run_halves(&part, terms).await;
+            for (position, outcome) in positions.into_iter().zip(std::mem::take(&mut done.outcomes)) {
+                outcomes[position] = outcome;
+            }
+            match &mut all {
+                None => all = Some(done),
+                Some(all) => all.join(done),
+            }
+        }
+        Done { outcomes, ..all.unwrap_or_else(|| Done::all(Outcome::Internal, 0)) }
+    }
+
+    /// Runs the commands as one database transaction; if the database refuses it or takes too long, each half on its own, so that
+    /// one bad row does not fail its neighbours.
+    async fn run_halves(&mut self, commands: &[&Command], terms: Terms) -> Done {
+        if terms.deadline <= Instant::now() {
+            let late = Outcome::Unavailable { reason: "no time was left for it".to_owned() };
+            return Done::all(late, commands.len());
+        }
+        let ended = self.run_once(commands, terms.limit).await;
+        if let [command] = commands {
+            match &ended {
+                Err(StoreError::Slow(_)) => self.suspects.note_slow(command, Instant::now()),
+                Ok(_) => self.suspects.note_quick(command),
+                Err(_) => {}
+            }
+        }
+        match ended {
             Ok(done) => done,
-            Err(StoreError::Refused(_)) if commands.len() > 1 => {
+            Err(error @ (StoreError::Refused(_) | StoreError::Slow(_))) if commands.len() > 1 => {
                 self.parts.metrics.halved_batches.inc();
+                let is_slow = matches!(error, StoreError::Slow(_));
+                let terms = Terms { limit: if is_slow { Some(SLOW_LIMIT) } else { terms.limit }, ..terms };
                 let (earlier, later) = commands.split_at(commands.len() / 2);
-                let mut done = Box::pin(self.run_halves(earlier)).await;
-                let rest = Box::pin(self.run_halves(later)).await;
-                done.outcomes.extend(rest.outcomes);
-                done.commit_time = done.commit_time.max(rest.commit_time);
-                done.position = done.position.max(rest.position);
-                done.is_as_promised &= rest.is_as_promised;
-                // A failover came between the halves: the position is on the new timeline, and only the later half surely is.
-                done.opening = done.opening.filter(|opening| rest.opening.as_ref() == Some(opening));
+                let mut done = Box::pin(self.run_halves(earlier, terms)).await;
+                let rest = Box::pin(self.run_halves(later, terms)).await;
+                done.join(rest);
                 done
             }
             Err(error) => Done::all(error.outcome(commands), commands.len()),
         }
     }
 
-    async fn run_once(&mut self, commands: &[&Command]) -> Result<Done, StoreError> {
+    async fn run_once(&mut self, commands: &[&Command], limit: Option<Duration>) -> Result<Done, StoreError> {
         let mut tries = 0;
+        let mut waits_for_nobody = false;
         let mut has_reconnected = false;
         loop {
             let opening = self.parts.gate.check().map_err(StoreError::Unreached)?;
@@ -220,7 +295,10 @@ impl Lane {
             };
             let keys = if self.wary_batches > 0 { Keys::LookedUp } else { Keys::TakenAsNew };
             self.wary_batches = self.wary_batches.saturating_sub(1);
-            let result = batch::transact(self.number, &self.parts, &session, commands, keys).await;
+            let suspects = &self.suspects;
+            let waits_not_for = |user| waits_for_nobody || suspects.is_held(user);
+            let manner = Manner { keys, waits_not_for: &waits_not_for, limit };
+            let result = batch::transact(self.number, &self.parts, &session, commands, manner).await;
             #[cfg(feature = "broken")]
             if result.is_err() {
                 crate::broken::roll_back(session.connection.client()).await;
@@ -236,7 +314,13 @@ impl Lane {
                 Err(error @ (StoreError::Unreached(reason) | StoreError::Cut(reason))) => {
                     tracing::warn!(reason, "a batch did not reach the primary");
                     self.close_gate(error);
-                    self.parts.primary.drop_pool();
+                    self.parts.primary.drop_pools();
+                }
+                // Somebody holds one of them: the others do not wait for him any more.
+                Err(StoreError::Held) => {
+                    self.session = Some(session);
+                    waits_for_nobody = true;
+                    continue;
                 }
                 Err(StoreError::KeyTaken) => {
                     self.session = Some(session);
@@ -244,7 +328,17 @@ impl Lane {
                     self.parts.metrics.repeated_batches.inc();
                     continue;
                 }
-                Ok(_) | Err(StoreError::Contended(_) | StoreError::Blocked(_) | StoreError::Refused(_)) => {
+                Ok(Transacted { unwaited, .. }) => {
+                    let held = |user: &UserId| unwaited.held.contains(user);
+                    self.suspects.note_held(&unwaited.users, held, Instant::now());
+                    self.session = Some(session);
+                }
+                Err(
+                    StoreError::Contended(_)
+                    | StoreError::Blocked(_)
+                    | StoreError::Refused(_)
+                    | StoreError::Slow(_),
+                ) => {
                     self.session = Some(session);
                 }
             }
@@ -252,7 +346,7 @@ impl Lane {
                 tries += 1;
                 continue;
             }
-            return result;
+            return result.map(|transacted| transacted.done);
         }
     }
 

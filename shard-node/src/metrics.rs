@@ -44,7 +44,7 @@ pub struct Metrics {
     /// Reads, by the database that answered.
     pub reads: IntCounterVec,
     /// Reads that no replica answered although one was fresh, by why: it was `behind` the client's own write, `failed`,
-    /// had `not found` it, or the session token was of an `other shard`.
+    /// had `not found` it, or the session token was of an `other shard` or `beyond` all that the shard has written.
     pub passed_over: IntCounterVec,
     /// Changed `cluster.toml` files, by whether they were `taken` or `refused`.
     pub reloads: IntCounterVec,

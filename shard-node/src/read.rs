@@ -1,13 +1,16 @@
 //! The read path of a node: which database may answer, and what it says. Nothing here writes.
 //!
-//! History and lookups go to a replica while one is fresh enough and, for a client that shows a session token, has
+//! History and lookups are spread over the replicas that are fresh enough and, for a client that shows a session token, have
 //! replayed the client's own last write. A replica that is behind, fails, cancels the query or is slow is passed over
-//! for the primary, once, where such reads are capped. "Not found" on a replica may only mean "not yet", so the primary
+//! for the primary, by this read alone, where such reads are capped. Only several failures in a row, or a look that is not
+//! answered, say something of the replica itself. "Not found" on a replica may only mean "not yet", so the primary
 //! has the last word on it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use deadpool_postgres::PoolError;
 use picopay_postgres::is_server_lost;
 use picopay_shared::id::TransactionId;
 use picopay_shared::money::Money;
@@ -15,21 +18,24 @@ use picopay_shared::query::{Answer, Consistency, Found, HistoryQuery, Query, Rea
 use picopay_shared::session::SessionToken;
 use picopay_shared::slot::Slot;
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, timeout};
-use uuid::Uuid;
+use tokio::time::timeout;
 
 use crate::db::{Primary, Replica, is_pool_lost};
 use crate::lane::LaneParts;
-use crate::replay_wait;
-use crate::replica_lag::Lag;
+use crate::read_pool::Lease;
+use crate::replay_wait::{self, NotShown, WaitError};
+use crate::replica_lag::{Lag, PrimaryLog};
 use crate::slot_owner::{self, Stopped};
-use crate::store::{self, OwnerRow, ReadError, Seen};
+use crate::store::{self, LOOKS_MAX, OwnerRow, ReadError, Seen};
 
 /// Reads of one shard.
 pub struct Reader {
     shard: String,
     parts: Arc<LaneParts>,
-    replicas: Vec<(Replica, Lag)>,
+    log: PrimaryLog,
+    replicas: Vec<ReplicaInUse>,
+    /// Counts reads, so that equals take turns.
+    turn: AtomicUsize,
     max_replica_lag: Duration,
     session_wait: Duration,
     replica_timeout: Duration,
@@ -37,12 +43,32 @@ pub struct Reader {
     primary_fallback: Semaphore,
 }
 
+struct ReplicaInUse {
+    replica: Replica,
+    lag: Lag,
+    /// Reads that wait for it.
+    busy: AtomicUsize,
+}
+
+/// Counts a read for as long as it lives.
+struct Busy<'a>(&'a AtomicUsize);
+
 /// Why a database gave no answer.
 struct NoAnswer {
     /// For the log.
     reason: String,
-    /// Whether its connections are of no more use: it is gone, or one of them still waits.
-    is_lost: bool,
+    /// What that says of the database.
+    fault: Fault,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    /// Nothing: all its connections are in use.
+    Busy,
+    /// Nothing yet: this statement failed, or took too long.
+    Failed,
+    /// It is gone.
+    Lost,
 }
 
 impl Reader {
@@ -50,6 +76,7 @@ impl Reader {
     pub fn new(
         shard: &str,
         parts: Arc<LaneParts>,
+        log: PrimaryLog,
         replicas: Vec<(Replica, Lag)>,
         config: &crate::config::ReadConfig,
         primary_timeout: Duration,
@@ -57,7 +84,12 @@ impl Reader {
         Self {
             shard: shard.to_owned(),
             parts,
-            replicas,
+            log,
+            replicas: replicas
+                .into_iter()
+                .map(|(replica, lag)| ReplicaInUse { replica, lag, busy: AtomicUsize::new(0) })
+                .collect(),
+            turn: AtomicUsize::new(0),
             max_replica_lag: config.max_replica_lag,
             session_wait: config.session_wait,
             replica_timeout: config.replica_timeout,
@@ -66,9 +98,15 @@ impl Reader {
         }
     }
 
-    /// Lag of each replica.
-    pub fn lags(&self) -> impl Iterator<Item = Option<Duration>> {
-        self.replicas.iter().map(|(_, lag)| lag.get())
+    /// Of each entry of `replicas`, the lag of the freshest server that it names.
+    pub fn lags(&self) -> Vec<Option<Duration>> {
+        let entries = self.replicas.last().map_or(0, |last| last.replica.entry() + 1);
+        let mut lags: Vec<Option<Duration>> = vec![None; entries];
+        for replica in &self.replicas {
+            let freshest = &mut lags[replica.replica.entry()];
+            *freshest = [*freshest, replica.lag.get()].into_iter().flatten().min();
+        }
+        lags
     }
 
     /// Answers from the right database.
@@ -94,7 +132,7 @@ impl Reader {
         Answer { found, source: Source::Primary }
     }
 
-    /// `None` when no replica is fresh, or the freshest one has not replayed the client's own write, did not answer in
+    /// `None` when no replica is fresh, or the one whose turn it is has not replayed the client's own write, did not answer in
     /// time, or had not heard of what was asked for.
     async fn answer_from_replica(&self, query: &Query, session: Option<SessionToken>) -> Option<Answer> {
         // A token of another shard is from before the slot was moved, and says nothing about this shard's log.
@@ -102,52 +140,59 @@ impl Reader {
             self.note_passed_over("other shard");
             return None;
         }
-        let (replica, lag) = self.freshest_replica()?;
-        let lag_ms = u32::try_from(lag.get()?.as_millis()).unwrap_or(u32::MAX);
-        let asked = timeout(self.replica_timeout, self.ask_replica(replica, query, session)).await;
-        match asked.unwrap_or_else(|_elapsed| Err(NoAnswer::not_in_time())) {
-            Ok(None) => self.note_passed_over("behind"),
-            Ok(Some(Found::UserNotFound | Found::TransactionNotFound | Found::Moved(_))) => {
+        let (chosen, lag) = self.next_replica()?;
+        let lag_ms = u32::try_from(lag.as_millis()).unwrap_or(u32::MAX);
+        let busy = Busy::with(&chosen.busy);
+        let asked = timeout(self.replica_timeout, self.ask_replica(&chosen.replica, query, session)).await;
+        drop(busy);
+        let asked = asked.unwrap_or_else(|_elapsed| Err(NoAnswer::not_in_time()));
+        if asked.is_ok() {
+            chosen.replica.readers().note_success();
+        }
+        match asked {
+            Ok(Err(NotShown::Behind)) => self.note_passed_over("behind"),
+            Ok(Err(NotShown::Beyond)) => self.note_passed_over("beyond"),
+            Ok(Ok(Found::UserNotFound | Found::TransactionNotFound | Found::Moved(_))) => {
                 self.note_passed_over("not found");
             }
-            Ok(Some(found)) => return Some(Answer { found, source: Source::Replica { lag_ms } }),
-            Err(NoAnswer { reason, is_lost }) => {
+            Ok(Ok(found)) => return Some(Answer { found, source: Source::Replica { lag_ms } }),
+            Err(NoAnswer { reason, fault }) => {
                 tracing::debug!(reason, "a replica was passed over");
                 self.note_passed_over("failed");
-                if is_lost {
+                if fault != Fault::Busy && chosen.replica.readers().note_failure(fault == Fault::Lost) {
                     // The next reads do not find out for themselves, each after its own timeout.
-                    lag.forget();
-                    replica.drop_pool();
+                    chosen.lag.forget();
                 }
             }
         }
         None
     }
 
-    fn freshest_replica(&self) -> Option<&(Replica, Lag)> {
-        let known = self.replicas.iter().filter_map(|replica| Some((replica, replica.1.get()?)));
-        let fresh = known.filter(|(_, lag)| *lag <= self.max_replica_lag);
-        fresh.min_by_key(|(_, lag)| *lag).map(|(replica, _)| replica)
+    /// Of those that are fresh enough the one with the fewest reads; equals take turns.
+    fn next_replica(&self) -> Option<(&ReplicaInUse, Duration)> {
+        let known = self.replicas.iter().filter_map(|replica| Some((replica, replica.lag.get()?)));
+        let mut fresh: Vec<_> = known.filter(|(_, lag)| *lag <= self.max_replica_lag).collect();
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed) % fresh.len().max(1);
+        fresh.rotate_left(turn);
+        fresh.into_iter().min_by_key(|(replica, _)| replica.busy.load(Ordering::Relaxed))
     }
 
-    /// `None` when the replica has not replayed the client's own write within `session_wait`.
     async fn ask_replica(
         &self,
         replica: &Replica,
         query: &Query,
         session: Option<SessionToken>,
-    ) -> Result<Option<Found>, NoAnswer> {
-        let deadline = Instant::now() + self.session_wait;
-        let client = replica
-            .reader()
-            .await
-            .map_err(|error| NoAnswer { reason: error.to_string(), is_lost: is_pool_lost(&error) })?;
-        if let Some(token) = session
-            && !replay_wait::has_replayed(&client, token.position, deadline).await?
-        {
-            return Ok(None);
-        }
-        Ok(Some(ask(&client, query).await?))
+    ) -> Result<Result<Found, NotShown>, NoAnswer> {
+        let lease = match session {
+            None => replica.readers().lease().await?,
+            Some(token) => {
+                match replay_wait::wait_for(replica, token.position, &self.log, self.session_wait).await? {
+                    Ok(lease) => lease,
+                    Err(why) => return Ok(Err(why)),
+                }
+            }
+        };
+        Ok(Ok(ask_and_give_back(lease, query).await?))
     }
 
     fn note_passed_over(&self, reason: &str) {
@@ -160,35 +205,72 @@ impl Reader {
             return unavailable(reason);
         }
         let asked = async {
-            let client = primary
-                .reader()
-                .await
-                .map_err(|error| NoAnswer { reason: error.to_string(), is_lost: is_pool_lost(&error) })?;
-            Ok(ask(&client, query).await?)
+            let lease = primary.readers().lease().await?;
+            Ok(ask_and_give_back(lease, query).await?)
         };
         let asked = timeout(self.primary_timeout, asked).await;
-        asked.unwrap_or_else(|_elapsed| Err(NoAnswer::not_in_time())).unwrap_or_else(
-            |NoAnswer { reason, is_lost }| {
-                if is_lost {
-                    primary.drop_pool();
+        match asked.unwrap_or_else(|_elapsed| Err(NoAnswer::not_in_time())) {
+            Ok(found) => {
+                primary.readers().note_success();
+                found
+            }
+            Err(NoAnswer { reason, fault }) => {
+                if fault != Fault::Busy {
+                    primary.readers().note_failure(fault == Fault::Lost);
                 }
                 unavailable(reason)
-            },
-        )
+            }
+        }
+    }
+}
+
+impl<'a> Busy<'a> {
+    fn with(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 impl NoAnswer {
     fn not_in_time() -> Self {
-        Self { reason: "no answer in time".to_owned(), is_lost: true }
+        Self { reason: "no answer in time".to_owned(), fault: Fault::Failed }
+    }
+}
+
+impl From<PoolError> for NoAnswer {
+    fn from(error: PoolError) -> Self {
+        let fault = if is_pool_lost(&error) { Fault::Lost } else { Fault::Busy };
+        Self { reason: error.to_string(), fault }
+    }
+}
+
+impl From<WaitError> for NoAnswer {
+    fn from(error: WaitError) -> Self {
+        match error {
+            WaitError::Pool(error) => error.into(),
+            WaitError::Read(error) => error.into(),
+        }
     }
 }
 
 impl From<ReadError> for NoAnswer {
     fn from(error: ReadError) -> Self {
         let is_lost = matches!(&error, ReadError::Database(cause) if is_server_lost(cause));
-        Self { reason: error.reason(), is_lost }
+        Self { reason: error.reason(), fault: if is_lost { Fault::Lost } else { Fault::Failed } }
     }
+}
+
+/// Whatever the database says, it has said all of it.
+async fn ask_and_give_back(lease: Lease, query: &Query) -> Result<Found, ReadError> {
+    let found = ask(&lease, query).await;
+    lease.give_back();
+    found
 }
 
 fn unavailable(reason: String) -> Found {
@@ -239,15 +321,17 @@ fn moved(slot: Slot, owner: Option<&OwnerRow>) -> Option<Found> {
 
 async fn find_history(client: &deadpool_postgres::Client, query: &HistoryQuery) -> Result<Found, ReadError> {
     let from = TransactionId::first_at(query.from_ms.unwrap_or(0));
-    let to = query.to_ms.map_or(TransactionId::from_uuid(Uuid::max()), TransactionId::first_at);
+    // Refusals are above all that history lists.
+    let to = query.to_ms.map_or(TransactionId::first_refusal(), TransactionId::first_at);
     let before = query.before.map_or(to, |before| before.min(to));
     let limit = usize::from(query.limit);
     // One more than asked for tells whether there is a next page.
-    let asked = i64::from(query.limit) + 1;
-    let seen = store::find_history(client, query.user_id, from, before, query.kind, asked).await?;
-    Ok(of_user(query.user_id.slot(), seen, |mut transactions| {
-        let has_more = transactions.len() > limit;
+    let bounds = (i64::from(query.limit) + 1, if query.takes_short_pages { LOOKS_MAX } else { i64::MAX });
+    let page = store::find_history(client, query.user_id, from, before, query.kind, bounds).await?;
+    Ok(of_user(query.user_id.slot(), page.transactions, |mut transactions| {
+        let is_full = transactions.len() > limit;
         transactions.truncate(limit);
-        Found::History { transactions, has_more }
+        let last = if is_full { transactions.last().map(|last| last.id) } else { page.looked_down_to };
+        Found::History { transactions, has_more: last.is_some(), goes_on_before: last }
     }))
 }

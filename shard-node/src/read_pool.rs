@@ -3,7 +3,7 @@
 //! A pool is let go as a whole when one of its connections turns out to lead to the wrong server, or nowhere: the others
 //! lead to the same, those included that are in use and come back later.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -20,12 +20,20 @@ use crate::config::PostgresConfig;
 use crate::db::ServerId;
 use crate::identity::{self, Expected, Unfit};
 
+mod lease;
+pub use lease::Lease;
+
+/// Failures in a row after which a server is taken to be lost, and not a statement to be slow.
+const FAILURES_MAX: u32 = 3;
+
 /// Connections for reads. Clones share them.
 #[derive(Clone)]
 pub struct ReadPool {
     pool: Pool,
     /// Connections from before are not used any more.
     dropped: Arc<Mutex<Option<Instant>>>,
+    /// Of reads, since one succeeded.
+    failures: Arc<AtomicU32>,
 }
 
 /// Which of the servers of a connection string is read from.
@@ -75,15 +83,32 @@ impl ReadPool {
             .pre_recycle(is_stale)
             .build()
             .expect("a pool with a runtime can have timeouts");
-        Self { pool, dropped }
+        Self { pool, dropped, failures: Arc::default() }
     }
 
     /// A connection.
     ///
     /// # Errors
     /// [`PoolError`] when none is free in time, or none can be made.
-    pub async fn get(&self) -> Result<deadpool_postgres::Client, PoolError> {
-        self.pool.get().await
+    pub async fn lease(&self) -> Result<Lease, PoolError> {
+        self.pool.get().await.map(Lease::of)
+    }
+
+    /// A read had its answer.
+    pub fn note_success(&self) {
+        self.failures.store(0, Ordering::Relaxed);
+    }
+
+    /// A read had none. Says whether the server is taken to be lost: at once when the read has seen that it is, and else after
+    /// some in a row, for one slow statement says nothing of others. Then all connections are let go.
+    pub fn note_failure(&self, is_lost: bool) -> bool {
+        let failures = self.failures.fetch_add(1, Ordering::Relaxed) + 1;
+        let gives_up = is_lost || failures >= FAILURES_MAX;
+        if gives_up {
+            self.failures.store(0, Ordering::Relaxed);
+            self.drop_all();
+        }
+        gives_up
     }
 
     /// Lets all connections go.

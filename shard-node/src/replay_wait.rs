@@ -1,42 +1,77 @@
 //! How a read waits for a replica to show the client's own write.
 //!
 //! The position is looked up on the very connection that then reads: replay only goes forward, so the read sees at least
-//! that much. Another connection may lead to another server.
+//! that much. Another connection may lead to another server. Between two looks the connection is somebody else's: who shows
+//! a position that does not come holds none.
 
 use std::time::Duration;
 
+use deadpool_postgres::PoolError;
 use picopay_shared::session::LogPosition;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep_until};
 
+use crate::db::Replica;
+use crate::read_pool::Lease;
+use crate::replica_lag::PrimaryLog;
 use crate::store::{self, ReadError};
 
 /// How often to look again. Postgres 15 has nothing to wait on; a replica is a few milliseconds behind, and each look
 /// costs it some tens of microseconds.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
-/// Whether the replica behind `client` has replayed its log up to `needed`, now or before `deadline`. One that has not
-/// said so by then has not.
-///
-/// # Errors
-/// Those of the database.
-pub async fn has_replayed(
-    client: &deadpool_postgres::Client,
-    needed: LogPosition,
-    deadline: Instant,
-) -> Result<bool, ReadError> {
-    timeout_at(deadline, wait_for(client, needed)).await.unwrap_or(Ok(false))
+/// Why a replica does not show the write.
+#[derive(Debug, Clone, Copy)]
+pub enum NotShown {
+    /// It did not before the deadline, or never will: it is on another timeline.
+    Behind,
+    /// Nor has the primary written that much: the token is made up, or from before the shard was restored.
+    Beyond,
 }
 
-async fn wait_for(client: &deadpool_postgres::Client, needed: LogPosition) -> Result<bool, ReadError> {
+/// Why there is no saying.
+pub enum WaitError {
+    /// No connection.
+    Pool(PoolError),
+    /// The database failed.
+    Read(ReadError),
+}
+
+/// A connection to `replica` once that has replayed its log up to `needed`: now, or after `longest` from the first look.
+///
+/// # Errors
+/// Those of the pool and of the database.
+pub async fn wait_for(
+    replica: &Replica,
+    needed: LogPosition,
+    log: &PrimaryLog,
+    longest: Duration,
+) -> Result<Result<Lease, NotShown>, WaitError> {
+    let (mut is_written, mut deadline) = (false, None);
     loop {
-        let replayed = store::find_replayed(client).await?;
-        // On another timeline, equal numbers are other bytes: waiting would not make them ours.
-        let Some(replayed) = replayed.filter(|replayed| replayed.timeline == needed.timeline) else {
-            return Ok(false);
-        };
-        if replayed.lsn >= needed.lsn {
-            return Ok(true);
+        let lease = replica.readers().lease().await.map_err(WaitError::Pool)?;
+        let replayed = store::find_replayed(&lease).await;
+        match replayed {
+            Ok(Some(replayed)) if replayed.timeline == needed.timeline && replayed.lsn >= needed.lsn => {
+                return Ok(Ok(lease));
+            }
+            _ => lease.give_back(),
         }
-        sleep(LOOK_EVERY).await;
+        // On another timeline, equal numbers are other bytes: waiting would not make them ours.
+        if replayed.map_err(WaitError::Read)?.is_none_or(|replayed| replayed.timeline != needed.timeline) {
+            return Ok(Err(NotShown::Behind));
+        }
+        let deadline = *deadline.get_or_insert_with(|| Instant::now() + longest);
+        if !is_written {
+            match log.has_reached(needed, deadline).await {
+                Some(true) => is_written = true,
+                Some(false) => return Ok(Err(NotShown::Beyond)),
+                None => return Ok(Err(NotShown::Behind)),
+            }
+        }
+        let next = Instant::now() + LOOK_EVERY;
+        if next > deadline {
+            return Ok(Err(NotShown::Behind));
+        }
+        sleep_until(next).await;
     }
 }

@@ -26,9 +26,19 @@ use crate::store::{self, LogEnd, ReadError};
 mod log_history;
 use log_history::{CaughtUp, LogHistory};
 
+mod primary_log;
+pub use primary_log::PrimaryLog;
+
 /// How long after the primary a replica is asked, and again while it lacks something. As a rule it is some milliseconds
 /// behind; asked at once, it would seem to lack what it is about to replay.
 const LOOK_AFTER: Duration = Duration::from_millis(10);
+
+/// How soon the primary is asked again for somebody who wants to know: a thousand who do come to a few hundred looks a second.
+const LOOK_AGAIN: Duration = Duration::from_millis(2);
+
+/// A server that is no replica, time after time, is asked in every fourth beat: it may be the primary, and each question is a
+/// connection.
+const MISSES_MAX: u32 = 3;
 
 /// The lag of one replica, shared with whoever reads from it.
 #[derive(Clone)]
@@ -60,17 +70,20 @@ impl Lag {
     }
 }
 
-/// Starts asking the primary and the replicas, until `ending`; one [`Lag`] per replica, in their order.
+/// Starts asking the primary and the replicas, until `ending`; what is known of the primary's log, and one [`Lag`] per replica,
+/// in their order.
 pub fn watch_all(
     primary: &Primary,
     replicas: &[Replica],
     config: &ReadConfig,
     ending: &CancellationToken,
-) -> Vec<Lag> {
+) -> (PrimaryLog, Vec<Lag>) {
     let (history, seen) = watch::channel(LogHistory::default());
+    let log = PrimaryLog::new(seen.clone());
     let every = config.heartbeat_every;
-    tokio::spawn(ending.clone().run_until_cancelled_owned(watch_primary(primary.clone(), history, every)));
-    replicas
+    let watching = watch_primary(primary.clone(), history, log.clone(), every);
+    tokio::spawn(ending.clone().run_until_cancelled_owned(watching));
+    let lags = replicas
         .iter()
         .map(|replica| {
             let lag = Lag::new(every);
@@ -78,16 +91,25 @@ pub fn watch_all(
             tokio::spawn(ending.clone().run_until_cancelled_owned(watching));
             lag
         })
-        .collect()
+        .collect();
+    (log, lags)
 }
 
-async fn watch_primary(primary: Primary, history: watch::Sender<LogHistory>, every: Duration) {
+async fn watch_primary(
+    primary: Primary,
+    history: watch::Sender<LogHistory>,
+    log: PrimaryLog,
+    every: Duration,
+) {
     let mut ticks = interval(every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut connection: Option<Dedicated> = None;
     let mut before = None;
     loop {
-        ticks.tick().await;
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = log.is_asked_for() => sleep(LOOK_AGAIN).await,
+        }
         // One that was replaced may live on, and what it writes says nothing about the replicas of its successor.
         connection = connection.filter(|connection| primary.is_in_use(connection.server));
         if connection.is_none() {
@@ -123,6 +145,7 @@ async fn look_at_primary(connection: &Dedicated, before: Option<LogEnd>) -> Resu
 }
 
 async fn watch_replica(replica: Replica, mut seen: watch::Receiver<LogHistory>, lag: Lag, every: Duration) {
+    let mut misses = 0;
     // Each time when the primary has said something; when it says nothing, what is known grows old.
     while seen.changed().await.is_ok() {
         loop {
@@ -130,8 +153,11 @@ async fn watch_replica(replica: Replica, mut seen: watch::Receiver<LogHistory>, 
             let Ok(Some(replayed)) = timeout(every, find_replayed(&replica)).await else {
                 lag.forget();
                 replica.drop_pools();
+                sleep(every * misses).await;
+                misses = MISSES_MAX.min(misses + 1);
                 break;
             };
+            misses = 0;
             let caught_up = replayed.and_then(|replayed| seen.borrow_and_update().caught_up(replayed));
             lag.set(caught_up);
             if replayed.is_none() {
@@ -149,5 +175,7 @@ async fn watch_replica(replica: Replica, mut seen: watch::Receiver<LogHistory>, 
 /// `None` when it does not answer; nothing in it when it receives no log.
 async fn find_replayed(replica: &Replica) -> Option<Option<LogPosition>> {
     let client = replica.watcher().await.ok()?;
-    store::find_replayed(&client).await.ok()
+    let replayed = store::find_replayed(&client).await;
+    client.give_back();
+    replayed.ok()
 }

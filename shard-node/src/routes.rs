@@ -83,7 +83,7 @@ async fn read(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    match postcard::from_bytes::<ReadRequest>(&body) {
+    match ReadRequest::from_wire(&body) {
         Ok(request) => {
             let left = arrival.time_left(longest(&headers));
             if left.is_zero() {

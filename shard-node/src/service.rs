@@ -108,10 +108,11 @@ impl Service {
         });
         let writer =
             Writer::start(Arc::clone(&parts), cache.clone(), config.lanes.count, config.lanes.queue_max);
-        let lags = replica_lag::watch_all(&primary, &replicas, &config.reads, &ending);
+        let (log, lags) = replica_lag::watch_all(&primary, &replicas, &config.reads, &ending);
         let reader = Reader::new(
             &shard.name,
             Arc::clone(&parts),
+            log,
             replicas.into_iter().zip(lags).collect(),
             &config.reads,
             config.postgres.flight_timeout,
@@ -200,10 +201,15 @@ impl Service {
 
     async fn read_slots(&self) -> anyhow::Result<Slots> {
         anyhow::ensure!(self.parts.primary.is_known(), "no primary is known now");
-        let client = self.parts.primary.reader().await?;
-        let statement = client.prepare_cached(include_str!("sql/find_slot_ranges.sql")).await?;
+        let client = self.parts.primary.asker().await?;
+        let asked = async {
+            let statement = client.prepare_cached(include_str!("sql/find_slot_ranges.sql")).await?;
+            client.query(&statement, &[]).await
+        };
+        let rows = asked.await;
+        client.give_back();
         let mut slots = Slots::default();
-        for row in client.query(&statement, &[]).await? {
+        for row in rows? {
             let range = OwnedRange {
                 first: u16::try_from(row.try_get::<_, i16>(1)?)?,
                 last: u16::try_from(row.try_get::<_, i16>(2)?)?,
@@ -218,7 +224,7 @@ impl Service {
     }
 
     fn freshest_lag_ms(&self) -> Option<u64> {
-        let freshest = self.reader.lags().flatten().min()?;
+        let freshest = self.reader.lags().into_iter().flatten().min()?;
         u64::try_from(freshest.as_millis()).ok()
     }
 
@@ -234,7 +240,7 @@ impl Service {
             let gauge = metrics.queue_length.with_label_values(&[&lane.to_string()]);
             gauge.set(i64::try_from(length).unwrap_or(i64::MAX));
         }
-        for (replica, lag) in self.reader.lags().enumerate() {
+        for (replica, lag) in self.reader.lags().into_iter().enumerate() {
             let gauge = metrics.replica_lag_ms.with_label_values(&[&replica.to_string()]);
             gauge.set(lag.map_or(-1, |lag| i64::try_from(lag.as_millis()).unwrap_or(i64::MAX)));
         }

@@ -17,11 +17,12 @@ use picopay_shared::money::{Currency, Money, MoneyError};
 use picopay_shared::session::LogPosition;
 use picopay_shared::slot::{FENCE_LOCK, Slot, UserId};
 use rust_decimal::Decimal;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{FromSql, PgLsn};
 use tokio_postgres::{Client, Row, Statement};
 use uuid::Uuid;
 
-pub use self::seen::{Seen, find_balances, find_history, find_transaction};
+pub use self::seen::{LOOKS_MAX, Page, Seen, find_balances, find_history, find_transaction};
 use crate::book::{BalanceRow, Booked, Recorded, RefundTotal};
 
 /// The constraint that makes an operation happen once (`V1__ledger.sql`).
@@ -38,6 +39,9 @@ pub enum ReadError {
     /// Somebody changed the ledger by hand.
     #[error("a row of the ledger cannot be read: {0}")]
     Corrupt(String),
+    /// Somebody held the row of a user for longer than `lock_timeout`.
+    #[error("somebody holds the row of a user")]
+    Held,
 }
 
 impl ReadError {
@@ -45,7 +49,7 @@ impl ReadError {
     pub fn reason(&self) -> String {
         match self {
             Self::Database(error) => describe(error),
-            Self::Corrupt(_) => self.to_string(),
+            Self::Corrupt(_) | Self::Held => self.to_string(),
         }
     }
 }
@@ -63,6 +67,7 @@ pub struct WriteStatements {
     read_owners: Statement,
     insert_users: Statement,
     lock_users: Statement,
+    lock_free_users: Statement,
     read_balances: Statement,
     read_by_keys: Statement,
     read_refunded: Statement,
@@ -81,6 +86,7 @@ impl WriteStatements {
             include_str!("sql/read_owners.sql"),
             include_str!("sql/insert_users.sql"),
             include_str!("sql/lock_users.sql"),
+            include_str!("sql/lock_free_users.sql"),
             include_str!("sql/read_balances.sql"),
             include_str!("sql/read_by_keys.sql"),
             include_str!("sql/read_refunded.sql"),
@@ -97,6 +103,7 @@ impl WriteStatements {
             read_owners: next(),
             insert_users: next(),
             lock_users: next(),
+            lock_free_users: next(),
             read_balances: next(),
             read_by_keys: next(),
             read_refunded: next(),
@@ -170,28 +177,59 @@ pub async fn insert_users(
 }
 
 /// Users that are locked, and the primary's clock since.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Locked {
     /// Those that exist.
     pub users: HashSet<UserId>,
+    /// Those that exist and that somebody else holds.
+    pub held: HashSet<UserId>,
     /// After the last of them was locked. Nobody needs the time for a batch that locks nobody.
     pub now: Stamp,
 }
 
-/// Locks those of `users` that exist, in the order of keys.
+/// Locks those of `users` that exist, in the order of keys, once nobody else holds them.
 pub async fn lock_users(
     client: &Client,
     sql: &WriteStatements,
     users: &[UserId],
 ) -> Result<Locked, ReadError> {
+    if users.is_empty() {
+        return Ok(Locked::default());
+    }
     let (slots, ids) = user_keys(users);
-    let rows = client.query(&sql.lock_users, &[&slots, &ids]).await?;
+    let rows = client.query(&sql.lock_users, &[&slots, &ids]).await.map_err(|error| match error.code() {
+        Some(code) if *code == SqlState::LOCK_NOT_AVAILABLE => ReadError::Held,
+        _ => error.into(),
+    })?;
     let now = match rows.last() {
         Some(last) => Stamp::at(column::<Timestamp>(last, 1)?.as_microsecond()),
         None => Stamp::default(),
     };
     let users = rows.iter().map(|row| user_from(column(row, 0)?)).collect::<Result<_, _>>()?;
-    Ok(Locked { users, now })
+    Ok(Locked { users, held: HashSet::new(), now })
+}
+
+/// Locks those of `users` that exist and that nobody else holds, and waits for nobody.
+pub async fn lock_free_users(
+    client: &Client,
+    sql: &WriteStatements,
+    users: &[UserId],
+) -> Result<Locked, ReadError> {
+    let mut locked = Locked::default();
+    if users.is_empty() {
+        return Ok(locked);
+    }
+    let (slots, ids) = user_keys(users);
+    for row in client.query(&sql.lock_free_users, &[&slots, &ids]).await? {
+        let user = user_from(column(&row, 0)?)?;
+        if column(&row, 1)? {
+            locked.users.insert(user);
+        } else {
+            locked.held.insert(user);
+        }
+        locked.now = Stamp::at(column::<Timestamp>(&row, 2)?.as_microsecond());
+    }
+    Ok(locked)
 }
 
 /// Balances, and the highest stamp of each user among them.
@@ -249,9 +287,10 @@ pub async fn read_refunded(
         return Ok(HashMap::new());
     }
     let slots: Vec<i16> = ids.iter().map(|id| id.slot().as_i16()).collect();
+    let users: Vec<Option<i64>> = ids.iter().map(|id| id.user().map(UserId::get)).collect();
     let tags: Vec<i32> = ids.iter().map(|id| id.tag().as_i32()).collect();
     let uuids: Vec<Uuid> = ids.iter().map(|id| id.as_uuid()).collect();
-    let rows = client.query(&sql.read_refunded, &[&slots, &tags, &uuids]).await?;
+    let rows = client.query(&sql.read_refunded, &[&slots, &users, &tags, &uuids]).await?;
     rows.iter()
         .map(|row| {
             let transaction = recorded_from_row(row)?.transaction;
@@ -448,7 +487,7 @@ fn money_from(amount: Decimal, currency: &str) -> Result<Money, ReadError> {
 }
 
 fn created_at(id: TransactionId) -> Timestamp {
-    Timestamp::from_millisecond(id.unix_ms()).expect("48 bits of milliseconds are within jiff's range")
+    Timestamp::from_millisecond(id.unix_ms()).expect("47 bits of milliseconds are within jiff's range")
 }
 
 /// Of a transaction, as [`recorded_from_row`] reads them; what else a query gives comes after them.

@@ -1,18 +1,24 @@
-//! Transaction ids: they sort by time and find their own shard.
+//! Transaction ids: they sort by time and name their own shard and user.
 //!
 //! UUIDv8 (RFC 9562, section 5.8), most significant bit first:
 //!
 //! | bits | what |
 //! | --- | --- |
-//! | 48 | Unix time in milliseconds |
+//! | 1 | whether it is a refusal's |
+//! | 47 | Unix time in milliseconds |
 //! | 4 | version, 8 |
 //! | 12 | slot |
 //! | 2 | variant |
 //! | 30 | the user's tag ([`UserTag`]) |
-//! | 16 | sequence within the millisecond |
-//! | 16 | random, for two users of a slot with the same tag |
+//! | 10 | sequence within the millisecond |
+//! | 22 | what is left of the user's hash |
 //!
-//! The tag stands before the sequence, so that one user's ids sort in the order in which they were booked ([`Stamp`]).
+//! The tag stands before the sequence, so that one user's ids sort in the order in which they were booked ([`Stamp`]). Slot, tag and
+//! the last bits are all of the user's hash, which leads back to the user: a transaction is found by its id as by its primary key.
+//! Ids of earlier releases have a sequence of 16 bits and 16 random ones there, and are found by slot and tag.
+//!
+//! Refusals cost nothing to make, and nobody lists them. Their ids are apart from all others, and rise by time among themselves: so a
+//! history is read without passing over any, and a move still knows which are new.
 
 use std::fmt;
 
@@ -21,7 +27,14 @@ use uuid::{Uuid, Variant};
 
 use crate::slot::{SLOT_COUNT, Slot, UserId, UserTag};
 
+/// Of a [`Stamp`] below its milliseconds.
 const SEQUENCE_BITS: u32 = 16;
+/// Of those, how many no id has room for: stamps are as many steps apart.
+const UNUSED_BITS: u32 = 6;
+/// Of the user's hash at the end of an id.
+const REST_BITS: u32 = 22;
+/// The first bit of a refusal's id.
+const REFUSAL: u128 = 1 << 127;
 
 /// The id of a transaction. Any UUID can be asked for; only those that PicoPay made are ever found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -50,20 +63,41 @@ impl TransactionId {
         UserTag::from_bits(u32::try_from((self.0.as_u128() >> 32) & 0x3fff_ffff).expect("thirty bits"))
     }
 
-    /// When it was made: Unix time in milliseconds.
-    pub fn unix_ms(self) -> i64 {
-        i64::try_from(self.0.as_u128() >> 80).expect("48 bits")
+    /// The user whom all bits of the hash name; `None` when there is none. Of an id of an earlier release it is nobody, or somebody
+    /// else: who finds no transaction there looks by slot and tag.
+    pub fn user(self) -> Option<UserId> {
+        let rest = u32::try_from(self.0.as_u128() & ((1 << REST_BITS) - 1)).expect("22 bits");
+        UserId::of_hash(self.slot(), self.tag(), rest)
     }
 
-    /// The smallest id that a transaction made at `unix_ms` could have: the bound of a search by time.
+    /// When it was made: Unix time in milliseconds.
+    pub fn unix_ms(self) -> i64 {
+        i64::try_from((self.0.as_u128() & !REFUSAL) >> 80).expect("47 bits")
+    }
+
+    /// The smallest id that a transaction made at `unix_ms` could have: the bound of a search by time. Past the year 6429 it is
+    /// above all of them.
     pub fn first_at(unix_ms: i64) -> Self {
-        let ms = u128::try_from(unix_ms.clamp(0, (1 << 48) - 1)).expect("not negative");
+        let ms = u128::try_from(unix_ms.clamp(0, 1 << 47)).expect("not negative");
         Self(Uuid::from_u128(ms << 80))
     }
 
-    /// Whether PicoPay could have made it: a UUIDv8 of the RFC's variant.
+    /// The smallest id of all refusals, above those of all other transactions.
+    pub fn first_refusal() -> Self {
+        Self(Uuid::from_u128(REFUSAL))
+    }
+
+    /// The id of a refusal that would have had this one.
+    #[must_use]
+    pub fn of_refusal(self) -> Self {
+        Self(Uuid::from_u128(self.0.as_u128() | REFUSAL))
+    }
+
+    /// Whether a client can know it from us: a UUIDv8 of the RFC's variant, and not a refusal's, which no answer has.
     pub fn is_ours(self) -> bool {
-        self.0.get_version_num() == 8 && self.0.get_variant() == Variant::RFC4122
+        self.0.get_version_num() == 8
+            && self.0.get_variant() == Variant::RFC4122
+            && self < Self::first_refusal()
     }
 }
 
@@ -80,9 +114,9 @@ impl fmt::Display for TransactionId {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Stamp(u64);
 
-/// How much of the sequence a microsecond takes: a thousand of them fill it. So a batch that locks a user later in the
-/// same millisecond begins higher.
-const PER_MICROSECOND: u64 = (1 << SEQUENCE_BITS) / 1000;
+/// How much of the sequence a microsecond takes, and a step: a thousand of them nearly fill it. So a batch that locks a user later
+/// in the same millisecond begins higher.
+const STEP: u64 = 1 << UNUSED_BITS;
 
 /// Above every stamp that can come of a clock (the year 4199), and far enough below the end of a `bigint` that no batch
 /// reaches that.
@@ -93,13 +127,14 @@ impl Stamp {
     pub fn at(unix_us: i64) -> Self {
         let us = u64::try_from(unix_us).unwrap_or(0);
         let ms = (us / 1000).min(STAMP_MAX >> SEQUENCE_BITS);
-        Self(((ms << SEQUENCE_BITS) + us % 1000 * PER_MICROSECOND).min(STAMP_MAX))
+        Self(((ms << SEQUENCE_BITS) + us % 1000 * STEP).min(STAMP_MAX))
     }
 
-    /// The next one. More than 65,536 in one millisecond borrow from the next.
+    /// The next one: also of one that an earlier release made, which has steps of one. More than 1,024 in one millisecond borrow
+    /// from the next.
     #[must_use]
     pub fn next(self) -> Self {
-        Self(self.0 + 1)
+        Self((self.0 | (STEP - 1)) + 1)
     }
 
     /// As a balance row keeps it; `None` for a number that no PicoPay wrote.
@@ -112,16 +147,16 @@ impl Stamp {
         i64::try_from(self.0).expect("STAMP_MAX leaves room for every batch")
     }
 
-    /// The id of a transaction of `user`. `random` keeps it apart from an equal stamp of a user with the same tag.
-    pub fn id_for(self, user: UserId, random: u16) -> TransactionId {
+    /// The id of a transaction of `user`.
+    pub fn id_for(self, user: UserId) -> TransactionId {
         let (ms, sequence) = (self.0 >> SEQUENCE_BITS, self.0 & 0xffff);
         let bits = (u128::from(ms) << 80)
             | (0x8 << 76)
             | (u128::from(user.slot().get()) << 64)
             | (0b10 << 62)
             | (u128::from(user.tag().get()) << 32)
-            | (u128::from(sequence) << 16)
-            | u128::from(random);
+            | (u128::from(sequence >> UNUSED_BITS) << REST_BITS)
+            | u128::from(user.rest_of_hash());
         TransactionId(Uuid::from_u128(bits))
     }
 }
@@ -135,11 +170,12 @@ mod tests {
     }
 
     #[test]
-    fn an_id_carries_its_time_its_slot_and_its_users_tag() {
+    fn an_id_carries_its_time_and_its_user() {
         let now = 1_795_435_200_123;
         for id in [1, 42, i64::MAX] {
-            let made = Stamp::at(now * 1000 + 999).id_for(user(id), u16::MAX);
+            let made = Stamp::at(now * 1000 + 999).id_for(user(id));
             assert_eq!(made.unix_ms(), now);
+            assert_eq!(made.user(), Some(user(id)));
             assert_eq!(made.slot(), user(id).slot());
             assert_eq!(made.tag(), user(id).tag());
             assert!(made.is_ours());
@@ -150,17 +186,42 @@ mod tests {
     #[test]
     fn every_microsecond_begins_above_the_one_before() {
         let stamps: Vec<Stamp> = (1_795_435_200_122_000..1_795_435_200_125_000).map(Stamp::at).collect();
-        assert!(stamps.windows(2).all(|pair| pair[0].next() < pair[1]));
+        assert!(stamps.windows(2).all(|pair| pair[0] < pair[1] && pair[0].next() <= pair[1]));
         assert_eq!(Stamp::at(-1), Stamp::default(), "a clock before 1970 gives the lowest");
     }
 
     #[test]
-    fn ids_of_a_user_rise_with_their_stamps_whatever_the_random_bits_are() {
+    fn ids_of_a_user_rise_with_their_stamps() {
         let mut stamp = Stamp::at(1_000_000_999);
-        for _ in 0..70_000 {
-            assert!(stamp.id_for(user(7), u16::MAX) < stamp.next().id_for(user(7), 0));
+        for _ in 0..3_000 {
+            assert!(stamp.id_for(user(7)) < stamp.next().id_for(user(7)));
             stamp = stamp.next();
         }
+    }
+
+    #[test]
+    fn an_id_comes_after_those_of_an_earlier_release_with_the_stamp_before() {
+        for sequence in [0, 1, 62, 63, 64, 65_472, 65_535] {
+            let before = Stamp::from_ledger((1_795_435_200_123 << 16) | sequence).unwrap();
+            // All of the sequence, and the highest random bits.
+            let bits = before.id_for(user(7)).as_uuid().as_u128() & !0xffff_ffff;
+            let old = bits | (u128::from(before.0 & 0xffff) << 16) | 0xffff;
+            let next = before.next().id_for(user(7));
+            assert!(next.as_uuid() > Uuid::from_u128(old), "{sequence}");
+            assert!(before.next() > before);
+        }
+    }
+
+    #[test]
+    fn refusals_are_apart_and_rise_among_themselves() {
+        let at = |ms: i64| Stamp::at(ms * 1000).id_for(user(7));
+        let (early, late) = (at(1_795_435_200_123), at(1_795_435_200_124));
+        assert!(late < early.of_refusal() && early.of_refusal() < late.of_refusal());
+        assert!(TransactionId::first_at(i64::MAX) <= TransactionId::first_refusal());
+        assert!(late < TransactionId::first_refusal() && TransactionId::first_refusal() < early.of_refusal());
+        assert_eq!((late.of_refusal().unix_ms(), late.of_refusal().user()), (late.unix_ms(), late.user()));
+        assert!(late.is_ours() && !late.of_refusal().is_ours(), "no client ever sees one");
+        assert_eq!(Stamp::at(i64::MAX).id_for(user(7)).of_refusal().of_refusal().unix_ms(), (1 << 46));
     }
 
     #[test]

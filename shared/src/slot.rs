@@ -21,6 +21,14 @@ pub const FENCE_LOCK: i64 = 0x7069_636f_666e_6365;
 const SLOT_BITS: u32 = 12;
 const TAG_BITS: u32 = 30;
 
+/// XXH3's key for inputs of eight bytes: bytes 8 to 24 of its default secret, as two numbers, combined.
+/// <https://github.com/Cyan4973/xxHash/blob/dev/doc/xxhash_spec.md>, "XXH3 Algorithm Overview", 4-8 bytes.
+const HASH_KEY: u64 = 0x1cad_21f7_2c81_017c ^ 0xdb97_9083_e96d_d4de;
+/// `PRIME_MX2` of that document.
+const HASH_PRIME: u64 = 0x9fb2_1c65_1e98_df25;
+/// The number that gives 1 when it is multiplied by `HASH_PRIME`, modulo 2^64.
+const HASH_PRIME_INVERSE: u64 = inverse(HASH_PRIME);
+
 /// Not a user id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a user_id is an integer from 1 to 9223372036854775807")]
@@ -50,9 +58,56 @@ impl UserId {
         UserTag(u32::try_from(bits).expect("thirty bits"))
     }
 
+    /// What is left of the hash. Together, all of it leads back to the user.
+    pub(crate) fn rest_of_hash(self) -> u32 {
+        u32::try_from(self.hash() >> (SLOT_BITS + TAG_BITS)).expect("22 bits")
+    }
+
+    /// The user with this hash, if it is one of a user. XXH3 is a bijection of eight bytes: here its steps are taken back.
+    pub(crate) fn of_hash(slot: Slot, tag: UserTag, rest: u32) -> Option<Self> {
+        let (tag, rest) = (u64::from(tag.0), u64::from(rest));
+        let mut hash = u64::from(slot.0) | (tag << SLOT_BITS) | (rest << (SLOT_BITS + TAG_BITS));
+        hash = unshift(hash, 28, 0);
+        hash = hash.wrapping_mul(HASH_PRIME_INVERSE);
+        // The length of the input.
+        hash = unshift(hash, 35, 8);
+        hash = hash.wrapping_mul(HASH_PRIME_INVERSE);
+        // `h ^ rotl(h, 49) ^ rotl(h, 24)` is a polynomial in the rotation by one, and its 64th power is the identity, since so is
+        // that of each rotation. Its 63rd power takes it back: one, two, four … 32 times.
+        let times =
+            |hash: u64, by: u32| hash ^ hash.rotate_left(49 * by % 64) ^ hash.rotate_left(24 * by % 64);
+        for by in [1, 2, 4, 8, 16, 32] {
+            hash = times(hash, by);
+        }
+        hash ^= HASH_KEY;
+        // The two halves of the input stand the other way round in it.
+        let id = i64::from_le_bytes(hash.rotate_left(32).to_le_bytes());
+        Self::try_from(id).ok()
+    }
+
     fn hash(self) -> u64 {
         XxHash3_64::oneshot(&self.0.to_le_bytes())
     }
+}
+
+/// Takes back `h ^ ((h >> by) + more)`: the highest bits are as they were, and give those below them.
+fn unshift(hash: u64, by: u32, more: u64) -> u64 {
+    let mut found = hash;
+    for _ in 0..64 / by {
+        found = hash ^ ((found >> by) + more);
+    }
+    found
+}
+
+/// By Newton's method: each step doubles the bits that are right, and the number itself has three.
+const fn inverse(odd: u64) -> u64 {
+    let mut found = odd;
+    let mut step = 0;
+    while step < 5 {
+        found = found.wrapping_mul(2_u64.wrapping_sub(odd.wrapping_mul(found)));
+        step += 1;
+    }
+    found
 }
 
 impl TryFrom<i64> for UserId {
@@ -167,6 +222,20 @@ mod tests {
         ] {
             let user = UserId::try_from(id).unwrap();
             assert_eq!((user.slot().get(), user.tag().get()), (slot, tag), "user {id}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_hash_leads_back_to_its_user(id in 1_i64..) {
+            let user = UserId::try_from(id).unwrap();
+            proptest::prop_assert_eq!(UserId::of_hash(user.slot(), user.tag(), user.rest_of_hash()), Some(user));
+        }
+
+        #[test]
+        fn a_hash_of_no_user_leads_to_nobody(id in i64::MIN..1) {
+            let user = UserId(id);
+            proptest::prop_assert_eq!(UserId::of_hash(user.slot(), user.tag(), user.rest_of_hash()), None);
         }
     }
 

@@ -17,6 +17,8 @@ pub(crate) struct ShardEntry {
     pub nodes: Vec<String>,
     /// Of both servers, whatever their roles: those change, and the file stays.
     pub database_ports: [u16; 2],
+    /// Of replicas that are never anything else.
+    pub more_replicas: Vec<u16>,
 }
 
 /// `cluster.toml`.
@@ -47,9 +49,16 @@ pub(crate) fn shard_toml(shard: &ShardEntry, redis_port: Option<u16>, durability
         format!("host=127.0.0.1,127.0.0.1 port={first},{second} dbname={DATABASE} user={ROLE}")
     };
     let [first, second] = shard.database_ports;
-    let (primary, replica) = (servers([first, second]), servers([second, first]));
+    let primary = servers([first, second]);
+    let mut replicas = vec![servers([second, first])];
+    replicas.extend(
+        shard
+            .more_replicas
+            .iter()
+            .map(|port| format!("host=127.0.0.1 port={port} dbname={DATABASE} user={ROLE}")),
+    );
     let mut text = format!(
-        "[[shards]]\nname = {name:?}\nnodes = {nodes:?}\nprimary = {primary:?}\nreplicas = [{replica:?}]\n\
+        "[[shards]]\nname = {name:?}\nnodes = {nodes:?}\nprimary = {primary:?}\nreplicas = {replicas:?}\n\
          password_file = {PICOPAY_FILE:?}\ndurability = {durability:?}\n"
     );
     if let Some(port) = redis_port {
@@ -105,6 +114,7 @@ mod tests {
             name: name.to_owned(),
             nodes: vec![format!("http://127.0.0.1:{port}")],
             database_ports: [port + 1, port + 2],
+            more_replicas: Vec::new(),
         };
         let text = cluster_toml(
             Uuid::from_u128(7),

@@ -25,6 +25,7 @@ pub use spec::{ApiKey, ClusterSpec, Data};
 mod cluster;
 pub use cluster::LocalCluster;
 
+mod more_replicas;
 mod places;
 pub use places::SHARDS_MAX;
 

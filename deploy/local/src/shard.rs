@@ -9,20 +9,21 @@ use tokio_postgres::Client;
 use crate::config_files::ShardEntry;
 use crate::folder::Folder;
 use crate::ports::Ports;
-use crate::postgres::{self, DATABASE, Ground, ROLE};
+use crate::postgres::{self, DATABASE, Ground, ROLE, Server};
 use crate::process::Process;
 use crate::proxy::Proxy;
 use crate::secrets::Secrets;
 use crate::server_pair::{Failover, ServerPair};
 use crate::services::CLUSTER_FILE;
 use crate::spec::ClusterSpec;
-use crate::{LocalError, services};
+use crate::{LocalError, more_replicas, services};
 
 /// One shard of a [`crate::LocalCluster`].
 #[derive(Debug)]
 pub struct LocalShard {
     name: String,
     servers: ServerPair,
+    more_replicas: Vec<Server>,
     nodes: Mutex<Vec<Node>>,
     proxies: Mutex<Option<Proxies>>,
     /// What `cluster.toml` says of it.
@@ -57,9 +58,12 @@ impl LocalShard {
         spec: &ClusterSpec,
         name: &str,
     ) -> Result<Self, LocalError> {
+        let servers = ServerPair::start(folder, ground, spec, name).await?;
+        let more_replicas = more_replicas::start(folder, ground, spec, name, servers.primary().port).await?;
         Ok(Self {
             name: name.to_owned(),
-            servers: ServerPair::start(folder, ground, spec, name).await?,
+            servers,
+            more_replicas,
             nodes: Mutex::default(),
             proxies: Mutex::default(),
             entry: Mutex::default(),
@@ -75,7 +79,10 @@ impl LocalShard {
         ground: &Ground,
         spec: &ClusterSpec,
     ) -> Result<Failover, LocalError> {
-        self.servers.fail_over(folder, ground, spec, &self.name).await
+        let failover = self.servers.fail_over(folder, ground, spec, &self.name).await?;
+        let followed = (self.more_replicas.as_slice(), self.servers.primary().port);
+        more_replicas::follow(folder, ground, spec, &self.name, followed)?;
+        Ok(failover)
     }
 
     /// Takes a base backup; see [`crate::LocalCluster::back_up`].
@@ -189,6 +196,11 @@ impl LocalShard {
         self.servers.replica().process.clone()
     }
 
+    /// The `number`th of the replicas that commits do not wait for, from 0.
+    pub fn more_replica(&self, number: usize) -> Process {
+        self.more_replicas[number].process.clone()
+    }
+
     /// The `number`th node process, from 0.
     pub fn node(&self, number: usize) -> Process {
         self.nodes()[number].process.clone()
@@ -265,9 +277,17 @@ impl LocalShard {
         postgres::connect(self.servers.replica().port, "postgres", &self.secrets.superuser, DATABASE).await
     }
 
+    /// A connection to the services' database on the `number`th of the replicas that commits do not wait for, as PostgreSQL's
+    /// superuser.
+    pub async fn connect_more_replica_as_superuser(&self, number: usize) -> Result<Client, LocalError> {
+        let port = self.more_replicas[number].port;
+        postgres::connect(port, "postgres", &self.secrets.superuser, DATABASE).await
+    }
+
     /// All its processes, in the order in which they end.
     pub(crate) fn processes(&self) -> Vec<Process> {
         let mut all: Vec<Process> = self.nodes().into_iter().map(|node| node.process).collect();
+        all.extend(self.more_replicas.iter().map(|server| server.process.clone()));
         all.extend(self.servers.processes());
         all
     }
@@ -335,6 +355,7 @@ impl LocalShard {
             name: self.name.clone(),
             nodes: seen_nodes.iter().map(|port| format!("http://127.0.0.1:{port}")).collect(),
             database_ports,
+            more_replicas: self.more_replicas.iter().map(|server| server.port).collect(),
         });
     }
 

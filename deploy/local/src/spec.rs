@@ -17,6 +17,8 @@ pub struct ClusterSpec {
     pub nodes_per_shard: usize,
     /// The program of the nodes, beside PicoPay's others.
     pub node_program: String,
+    /// Replicas of each shard beside the one that its commits wait for. Of a temporary cluster only.
+    pub more_replicas: usize,
     /// Variables that the nodes find in their environment.
     pub node_environment: Vec<(String, String)>,
     /// Whether gateways reach nodes, and nodes their databases, over a [`crate::Proxy`] each, which can be cut. Where a
@@ -86,6 +88,7 @@ impl Default for ClusterSpec {
         Self {
             shards: 2,
             nodes_per_shard: 1,
+            more_replicas: 0,
             node_program: "picopay-node".to_owned(),
             node_environment: Vec::new(),
             has_proxies: false,
@@ -122,6 +125,12 @@ impl ClusterSpec {
     #[must_use]
     pub fn with_nodes_per_shard(self, nodes_per_shard: usize) -> Self {
         Self { nodes_per_shard, ..self }
+    }
+
+    /// So many replicas of each shard beside the one that its commits wait for, at most four: for reads.
+    #[must_use]
+    pub fn with_more_replicas(self, more_replicas: usize) -> Self {
+        Self { more_replicas, ..self }
     }
 
     /// Another program for the nodes.

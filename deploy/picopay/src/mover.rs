@@ -12,6 +12,7 @@ use picopay_shared::cluster::{Cluster, Shard};
 use tokio::sync::Mutex;
 use tokio::time::sleep;
 
+mod bound;
 mod digest;
 mod error;
 mod handover;

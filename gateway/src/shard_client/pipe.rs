@@ -16,8 +16,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use super::attempts::{Attempt, Done, NotSent};
-use super::gathering::Gathering;
 use super::nodes::Said;
+use super::pace::Pace;
 use super::refusal_pace;
 use super::shard::Shard;
 use super::ticket::Ticket;
@@ -27,9 +27,6 @@ use crate::session;
 /// A node starts nothing that it cannot finish in time, and needs at least this for a batch; with less left, nothing
 /// is sent and the client hears for certain that nothing happened.
 const WORTH_SENDING: Duration = Duration::from_millis(20);
-
-/// How often a gathering pipe looks: the shortest that tokio's timer knows.
-const GATHER_LOOK: Duration = Duration::from_millis(1);
 
 /// A command on its way to a node.
 #[derive(Debug)]
@@ -46,19 +43,21 @@ pub struct Job {
 
 /// Serves the lane until `closing`, and then until it is empty.
 pub async fn run(shard: Arc<Shard>, end: LaneEnd<Job, Done>, number: usize, closing: CancellationToken) {
-    let mut trouble = Trouble::default();
+    let (mut trouble, mut pace) = (Trouble::default(), Pace::new(shard.batch_interval));
     loop {
+        pace.wait().await;
         let batch = tokio::select! {
             biased; // What waits is served before the end is noticed.
             batch = end.next_batch(shard.batch_max) => batch,
             () = closing.cancelled() => None,
         };
         let Some(batch) = batch else { return };
-        let (size, began) = (batch.len(), Instant::now());
+        pace.start();
+        let size = batch.len();
         let sent = AssertUnwindSafe(run_batch(&shard, batch, number, &mut trouble)).catch_unwind().await;
         match sent {
             Ok(Taken::Refused) => tokio::time::sleep(refusal_pace::rest_after(size)).await,
-            Ok(Taken::Looked) => gather(&shard, number, size, began.elapsed()).await,
+            Ok(Taken::Looked) => {}
             // The panic's message is in the log already; the clients of this batch hear that the outcome is unknown.
             Err(_panic) => error!(shard = shard.name, "a batch ended in a panic; the lane goes on"),
         }
@@ -94,16 +93,6 @@ impl Trouble {
         }
         self.reason = reason.cloned();
         if is_nothing_new(outcomes) { Taken::Refused } else { Taken::Looked }
-    }
-}
-
-/// Lets the next batch gather, when the last one shows a load.
-async fn gather(shard: &Shard, number: usize, size: usize, took: Duration) {
-    let (lane, began) = (&shard.lanes[number], Instant::now());
-    let gathering = Gathering::after(size, took, lane.queue_length(), shard.batch_max, shard.gather_max);
-    let Some(gathering) = gathering else { return };
-    while gathering.goes_on(lane.queue_length(), began.elapsed()) && !shard.clients.are_all_waiting() {
-        tokio::time::sleep(GATHER_LOOK).await;
     }
 }
 

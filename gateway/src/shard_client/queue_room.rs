@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::config::ShardClientConfig;
 
-/// Full batches that always find room, however slow they are: one that waits for the pipe, and one that gathers behind it.
+/// Full batches that always find room, however slow they are: one that waits for the pipe, and one behind it.
 const BATCHES_MIN: usize = 2;
 /// A new batch counts for an eighth: one that met a checkpoint does not shut the door.
 const MEMORY: u64 = 8;

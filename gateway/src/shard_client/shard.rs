@@ -30,7 +30,7 @@ use super::ticket::Ticket;
 use super::wire::{Ask, CallError};
 use super::{SOON, ShardError, refusal_pace};
 use crate::config::ShardClientConfig;
-use crate::metrics::{ClientMetrics, Metrics, ShardMetrics};
+use crate::metrics::{Metrics, ShardMetrics};
 
 /// Before the gateway's own retry: a restarted node or a new connection needs a moment. Random up to twice this.
 const RETRY_PAUSE: Duration = Duration::from_millis(25);
@@ -55,9 +55,8 @@ pub struct Shard {
     /// Polls in a row that no node has answered, as the breaker was told.
     silences: Mutex<u32>,
     pub metrics: ShardMetrics,
-    pub clients: ClientMetrics,
     pub batch_max: usize,
-    pub gather_max: Duration,
+    pub batch_interval: Duration,
     pub call_timeout: Duration,
 }
 
@@ -119,9 +118,8 @@ impl Shard {
             status: ArcSwap::from_pointee(ShardStatus::default()),
             silences: Mutex::default(),
             metrics: metrics.shard(&entry.name),
-            clients: metrics.clients.clone(),
             batch_max: config.batch_max,
-            gather_max: config.gather_max,
+            batch_interval: config.batch_interval,
             call_timeout: config.call_timeout,
         }
     }

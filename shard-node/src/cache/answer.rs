@@ -186,7 +186,7 @@ mod tests {
     fn answer(command: &Command) -> Transaction {
         let Operation::Charge(Payment { user_id, money, .. }) = command.operation else { panic!("a charge") };
         Transaction {
-            id: Stamp::at(NOW * 1000).id_for(user_id, 7),
+            id: Stamp::at(NOW * 1000).id_for(user_id),
             user_id,
             kind: Kind::Charge,
             status: Status::Completed,

@@ -7,7 +7,7 @@
 //! Two flights of statements, each pipelined: read under lock, then write and COMMIT. A batch with refunds takes
 //! one more in front, which finds the users of the charges. No answer leaves before COMMIT is acknowledged.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use futures_util::future::{self, FutureExt};
@@ -19,7 +19,7 @@ use picopay_shared::slot::{Slot, UserId};
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use super::store_error::StoreError;
+use super::store_error::{StoreError, USER_IS_HELD};
 use super::{Done, LaneParts, Session};
 use crate::book::{self, Admitted, Booked, Known};
 use crate::degradation;
@@ -36,17 +36,46 @@ pub enum Keys {
     TakenAsNew,
 }
 
+/// How a batch is run.
+#[derive(Clone, Copy)]
+pub struct Manner<'a> {
+    /// What it does about keys.
+    pub keys: Keys,
+    /// Whose rows it does not wait for.
+    pub waits_not_for: &'a (dyn Fn(UserId) -> bool + Sync),
+    /// How long a statement may take, where that is less than usual.
+    pub limit: Option<Duration>,
+}
+
+/// What came of a batch.
+pub struct Transacted {
+    /// For its clients.
+    pub done: Done,
+    /// Whom it did not wait for.
+    pub unwaited: Unwaited,
+}
+
+/// Users whose rows a batch did not wait for.
+#[derive(Default)]
+pub struct Unwaited {
+    /// All of them.
+    pub users: Vec<UserId>,
+    /// Those that somebody else holds: nothing is decided for them.
+    pub held: HashSet<UserId>,
+}
+
 /// Runs a batch whole, or leaves nothing of it behind; after [`StoreError::CommitUnanswered`] nobody knows which.
 pub async fn transact(
     lane: usize,
     parts: &LaneParts,
     session: &Session,
     commands: &[&Command],
-    keys: Keys,
-) -> Result<Done, StoreError> {
+    manner: Manner<'_>,
+) -> Result<Transacted, StoreError> {
     let started = Instant::now();
-    let read = timeout(parts.flight_timeout, read_under_lock(session, commands, keys));
-    let (owners, known) = match read.await {
+    let keys = manner.keys;
+    let read = timeout(parts.flight_timeout, read_under_lock(session, commands, manner));
+    let (owners, known, unwaited) = match read.await {
         Ok(Ok(read)) => read,
         Ok(Err(error)) => return Err(roll_back_after(parts, session, error).await),
         Err(_) => return Err(StoreError::Unreached("the primary did not answer in time".to_owned())),
@@ -55,9 +84,20 @@ pub async fn transact(
         confirm_degraded(parts, session).await?;
     }
     let mut outcomes = vec![Outcome::Internal; commands.len()];
-    let batch = admit(parts, commands, &owners, &mut outcomes);
+    let mut batch = admit(parts, commands, &owners, &mut outcomes);
+    let charges: HashMap<TransactionId, UserId> =
+        known.refunded.iter().map(|(id, charge)| (*id, charge.user_id)).collect();
+    if !unwaited.held.is_empty() {
+        batch.retain(|Admitted { position, command }| {
+            let is_held = user_of(command, &charges).is_some_and(|user| unwaited.held.contains(&user));
+            if is_held {
+                outcomes[*position] = Outcome::Unavailable { reason: USER_IS_HELD.to_owned() };
+            }
+            !is_held
+        });
+    }
     let booked = book::decide(&batch, known);
-    if keys == Keys::TakenAsNew && booked.outcomes.iter().any(|(_, outcome)| hides_a_replay(outcome)) {
+    if keys == Keys::TakenAsNew && hides_a_replay(parts, session, commands, &booked, &charges).await? {
         roll_back(parts, session).await?;
         return Err(StoreError::KeyTaken);
     }
@@ -81,7 +121,17 @@ pub async fn transact(
     }
     let position = Some(LogPosition { timeline: session.connection.server.timeline, lsn });
     let opening = Some(session.opening.clone());
-    Ok(Done { outcomes, commit_time, position, is_as_promised: !session.is_degraded, opening })
+    let done = Done { outcomes, commit_time, position, is_as_promised: !session.is_degraded, opening };
+    Ok(Transacted { done, unwaited })
+}
+
+/// The user of a command; `None` for a refund of a charge that is not there.
+fn user_of(command: &Command, charges: &HashMap<TransactionId, UserId>) -> Option<UserId> {
+    match &command.operation {
+        Operation::CreateUser { user_id } => Some(*user_id),
+        Operation::TopUp(payment) | Operation::Charge(payment) => Some(payment.user_id),
+        Operation::Refund { charge_id, .. } => charges.get(charge_id).copied(),
+    }
 }
 
 /// Under the fence, whether the shard is still degraded. Without this, a batch could be acknowledged by the primary alone
@@ -96,11 +146,33 @@ async fn confirm_degraded(parts: &LaneParts, session: &Session) -> Result<(), St
     }
 }
 
-/// Whether a command with this outcome writes no row under its key, so that the unique constraint would not speak up if
-/// the key had its answer already.
-fn hides_a_replay(outcome: &Outcome) -> bool {
+/// Whether the key of a command that writes no row has its answer already: then the unique constraint would not speak up, and
+/// the batch must be run again with its keys looked up. Only the keys of such commands are looked up for that.
+async fn hides_a_replay(
+    parts: &LaneParts,
+    session: &Session,
+    commands: &[&Command],
+    booked: &Booked,
+    charges: &HashMap<TransactionId, UserId>,
+) -> Result<bool, StoreError> {
     // A user or a charge that is not there has no keys either.
-    matches!(outcome, Outcome::AmountInvalid { .. })
+    let writes_nothing = |outcome: &Outcome| matches!(outcome, Outcome::AmountInvalid { .. });
+    let hidden: Vec<(UserId, Uuid)> = (booked.outcomes.iter())
+        .filter(|(_, outcome)| writes_nothing(outcome))
+        .filter_map(|(position, _)| {
+            let command = commands[*position];
+            user_of(command, charges).map(|user| (user, command.idempotency_key))
+        })
+        .collect();
+    if hidden.is_empty() {
+        return Ok(false);
+    }
+    let (client, sql) = (session.connection.client(), &session.sql);
+    match timeout(parts.flight_timeout, store::read_by_keys(client, sql, &hidden)).await {
+        Ok(Ok(found)) => Ok(!found.is_empty()),
+        Ok(Err(error)) => Err(roll_back_after(parts, session, error).await),
+        Err(_) => Err(StoreError::Unreached("the primary did not answer in time".to_owned())),
+    }
 }
 
 /// Holds each command against the fence. Those that may not pass get their answer here.
@@ -113,7 +185,7 @@ fn admit<'a>(
     let mut batch = Vec::with_capacity(commands.len());
     for (position, command) in commands.iter().enumerate() {
         match slot_owner::pass(command.operation.slot(), command.epoch, owners) {
-            Ok(()) => batch.push(Admitted { position, command, random: rand::random() }),
+            Ok(()) => batch.push(Admitted { position, command }),
             Err(stopped) => {
                 if let Stopped::StateLost { slot, own_epoch, seen_epoch } = &stopped {
                     parts.metrics.state_lost.inc();
@@ -135,8 +207,8 @@ fn admit<'a>(
 async fn read_under_lock(
     session: &Session,
     commands: &[&Command],
-    keys: Keys,
-) -> Result<(HashMap<Slot, OwnerRow>, Known), ReadError> {
+    manner: Manner<'_>,
+) -> Result<(HashMap<Slot, OwnerRow>, Known, Unwaited), ReadError> {
     let (client, sql) = (session.connection.client(), &session.sql);
     let mut slots: Vec<i16> = commands.iter().map(|command| command.operation.slot().as_i16()).collect();
     slots.sort_unstable();
@@ -158,10 +230,15 @@ async fn read_under_lock(
             _ => None,
         })
         .collect();
+    let begin = match manner.limit {
+        None => "BEGIN ISOLATION LEVEL READ COMMITTED".to_owned(),
+        Some(limit) => format!(
+            "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL statement_timeout = {}",
+            limit.as_millis().max(1)
+        ),
+    };
     let opening = future::try_join5(
-        client
-            .batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED")
-            .map(|result| result.map_err(ReadError::from)),
+        client.batch_execute(&begin).map(|result| result.map_err(ReadError::from)),
         store::take_fence(client, sql),
         store::read_owners(client, sql, &slots),
         store::insert_users(client, sql, &new_users),
@@ -169,27 +246,27 @@ async fn read_under_lock(
     );
     if refunded_ids.is_empty() {
         // One flight: the futures are polled, and so sent, in this order.
-        let (opened, mut known) =
-            future::try_join(opening, lock_and_read(session, commands, keys, HashMap::new())).await?;
+        let (opened, (mut known, unwaited)) =
+            future::try_join(opening, lock_and_read(session, commands, manner, HashMap::new())).await?;
         let ((), (), owners, created, _) = opened;
         known.users.extend(&created);
         known.created = created;
-        Ok((owners, known))
+        Ok((owners, known, unwaited))
     } else {
         let ((), (), owners, created, refunded) = opening.await?;
-        let mut known = lock_and_read(session, commands, keys, refunded).await?;
+        let (mut known, unwaited) = lock_and_read(session, commands, manner, refunded).await?;
         known.users.extend(&created);
         known.created = created;
-        Ok((owners, known))
+        Ok((owners, known, unwaited))
     }
 }
 
 async fn lock_and_read(
     session: &Session,
     commands: &[&Command],
-    keys: Keys,
+    manner: Manner<'_>,
     refunded: HashMap<TransactionId, Transaction>,
-) -> Result<Known, ReadError> {
+) -> Result<(Known, Unwaited), ReadError> {
     let (client, sql) = (session.connection.client(), &session.sql);
     let named: Vec<(UserId, Uuid)> = commands
         .iter()
@@ -209,16 +286,24 @@ async fn lock_and_read(
                 _ => None,
             }
         })));
-    let looked_up = if keys == Keys::LookedUp { named.as_slice() } else { &[] };
-    let (locked, (balances, last_stamps), by_key, refund_totals) = future::try_join4(
-        store::lock_users(client, sql, &users),
+    let looked_up = if manner.keys == Keys::LookedUp { named.as_slice() } else { &[] };
+    // Those that nobody is waited for come last: whoever waits holds none of them.
+    let (unwaited, waited): (Vec<UserId>, Vec<UserId>) =
+        users.iter().partition(|user| (manner.waits_not_for)(**user));
+    let (locked, free, (balances, last_stamps), by_key, refund_totals) = future::try_join5(
+        store::lock_users(client, sql, &waited),
+        store::lock_free_users(client, sql, &unwaited),
         store::read_balances(client, sql, &users),
         store::read_by_keys(client, sql, looked_up),
         store::read_refund_totals(client, sql, &refunded),
     )
     .await?;
-    let Locked { users, now } = locked;
-    Ok(Known { users, balances, last_stamps, now, by_key, refunded, refund_totals, ..Known::default() })
+    let Locked { mut users, now, .. } = locked;
+    users.extend(&free.users);
+    let now = now.max(free.now);
+    let known =
+        Known { users, balances, last_stamps, now, by_key, refunded, refund_totals, ..Known::default() };
+    Ok((known, Unwaited { users: unwaited, held: free.held }))
 }
 
 /// In the order of keys, each once: the lock order.
@@ -277,6 +362,7 @@ async fn roll_back_after(parts: &LaneParts, session: &Session, error: ReadError)
     let meaning = match &error {
         ReadError::Database(error) => StoreError::of(error),
         ReadError::Corrupt(reason) => StoreError::Refused(reason.clone()),
+        ReadError::Held => StoreError::Held,
     };
     if matches!(meaning, StoreError::Unreached(_) | StoreError::Cut(_)) {
         return meaning;

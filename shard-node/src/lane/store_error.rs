@@ -11,8 +11,12 @@ use crate::store;
 pub enum StoreError {
     /// Rolled back; another try at once may succeed.
     Contended(String),
-    /// Rolled back; somebody held a user's row for longer than `lock_timeout`.
+    /// Rolled back; somebody held the fence or a table for longer than `lock_timeout`.
     Blocked(String),
+    /// Rolled back; somebody held the row of one of its users for that long.
+    Held,
+    /// Rolled back; a statement took longer than `statement_timeout`, or somebody cancelled it.
+    Slow(String),
     /// Rolled back; some key of it may have its answer already, and keys were not looked up.
     KeyTaken,
     /// Rolled back; some row of it is one that the database does not take.
@@ -60,10 +64,13 @@ impl StoreError {
         if code.code().starts_with("57P") || code.code().starts_with("08") {
             return Self::Cut(reason);
         }
+        if *code == SqlState::QUERY_CANCELED {
+            return Self::Slow(reason);
+        }
         match &code.code()[..2] {
             // Data that the database does not take, or a constraint: some row of the batch is at fault.
             "22" | "23" => Self::Refused(reason),
-            // Out of space, shutting down, read-only, cancelled: nothing is wrong with the batch.
+            // Out of space, shutting down, read-only: nothing is wrong with the batch.
             _ => Self::Unreached(reason),
         }
     }
@@ -72,14 +79,11 @@ impl StoreError {
     pub fn outcome(&self, commands: &[&Command]) -> Outcome {
         let first = commands.first().map_or("", |command| command.request_id.as_str());
         match self {
-            Self::Contended(reason) | Self::Blocked(reason) => {
-                tracing::warn!(
-                    reason,
-                    commands = commands.len(),
-                    "a batch was given up: somebody holds its users"
-                );
+            Self::Contended(reason) | Self::Blocked(reason) | Self::Slow(reason) => {
+                tracing::warn!(reason, commands = commands.len(), "a batch was given up");
                 unavailable(reason)
             }
+            Self::Held => unavailable(USER_IS_HELD),
             Self::Unreached(reason) | Self::Cut(reason) => unavailable(reason),
             Self::KeyTaken => unreachable!("such a batch is run again"),
             Self::Refused(reason) => {
@@ -102,6 +106,9 @@ impl StoreError {
         }
     }
 }
+
+/// Said to those whose user somebody else holds.
+pub const USER_IS_HELD: &str = "somebody else holds the row of this user";
 
 fn unavailable(reason: &str) -> Outcome {
     Outcome::Unavailable { reason: reason.to_owned() }

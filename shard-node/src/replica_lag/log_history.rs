@@ -55,6 +55,17 @@ impl LogHistory {
         }
     }
 
+    /// When the primary was asked last.
+    pub fn asked_last(&self) -> Option<Instant> {
+        self.samples.back().map(|newest| newest.at)
+    }
+
+    /// Whether the log is known to have come to `position`, on its timeline.
+    pub fn has_reached(&self, position: LogPosition) -> bool {
+        position.timeline == self.timeline
+            && self.samples.back().is_some_and(|newest| newest.lsn >= position.lsn)
+    }
+
     /// What is known of a replica that has replayed up to `replayed`; `None` when it follows another timeline, or is behind
     /// all that is remembered.
     pub fn caught_up(&self, replayed: LogPosition) -> Option<CaughtUp> {

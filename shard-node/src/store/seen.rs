@@ -8,6 +8,7 @@ use picopay_shared::id::TransactionId;
 use picopay_shared::money::Money;
 use picopay_shared::slot::{Slot, UserId, UserTag};
 use tokio_postgres::Row;
+use uuid::Uuid;
 
 use super::{OwnerRow, RECORDED_COLUMNS, ReadError, column, money_from, owner_from_row, recorded_from_row};
 
@@ -34,24 +35,39 @@ pub async fn find_balances(
     })
 }
 
-/// A user's completed transactions with `from <= id < before`, newest first.
+/// Transactions that are looked at for one page, whatever the user's history is like. Hot, a row costs 0.13 µs; cold, it may cost
+/// a page of the disk.
+pub const LOOKS_MAX: i64 = 1_000;
+
+/// A part of a user's history.
+pub struct Page {
+    /// Completed transactions, newest first.
+    pub transactions: Seen<Transaction>,
+    /// When fewer than were asked for were found among those that were looked at, and there may be more: the last of these.
+    pub looked_down_to: Option<TransactionId>,
+}
+
+/// Up to `limit` of a user's completed transactions with `from <= id < before`, newest first, among `looks` of all that he has there.
 pub async fn find_history(
     client: &deadpool_postgres::Client,
     user: UserId,
     from: TransactionId,
     before: TransactionId,
     kind: Option<Kind>,
-    limit: i64,
-) -> Result<Seen<Transaction>, ReadError> {
+    (limit, looks): (i64, i64),
+) -> Result<Page, ReadError> {
     let statement = client.prepare_cached(include_str!("../sql/find_history.sql")).await?;
     let kind = kind.map(Kind::as_str);
     let rows = client
         .query(
             &statement,
-            &[&user.slot().as_i16(), &user.get(), &from.as_uuid(), &before.as_uuid(), &kind, &limit],
+            &[&user.slot().as_i16(), &user.get(), &from.as_uuid(), &before.as_uuid(), &kind, &limit, &looks],
         )
         .await?;
-    seen_from_rows(&rows, RECORDED_COLUMNS, found_from_row)
+    let transactions = seen_from_rows(&rows, RECORDED_COLUMNS, found_from_row)?;
+    let first = rows.first().expect("`seen_from_rows` has looked at it");
+    let looked_down_to: Option<Uuid> = column(first, RECORDED_COLUMNS + 4)?;
+    Ok(Page { transactions, looked_down_to: looked_down_to.map(TransactionId::from_uuid) })
 }
 
 /// A completed transaction by its id.
@@ -61,7 +77,8 @@ pub async fn find_transaction(
 ) -> Result<Seen<Transaction>, ReadError> {
     let statement = client.prepare_cached(include_str!("../sql/find_transaction.sql")).await?;
     let (slot, tag): (Slot, UserTag) = (id.slot(), id.tag());
-    let rows = client.query(&statement, &[&slot.as_i16(), &tag.as_i32(), &id.as_uuid()]).await?;
+    let user = id.user().map(UserId::get);
+    let rows = client.query(&statement, &[&slot.as_i16(), &user, &tag.as_i32(), &id.as_uuid()]).await?;
     seen_from_rows(&rows, RECORDED_COLUMNS, found_from_row)
 }
 

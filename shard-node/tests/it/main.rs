@@ -11,6 +11,7 @@ mod fence;
 mod floors;
 mod identity;
 mod moves;
+mod neighbours;
 mod node_killed;
 mod one_bad_row;
 mod one_key;

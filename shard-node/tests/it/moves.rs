@@ -57,6 +57,7 @@ async fn a_read_that_meets_a_purge_does_not_show_half_a_history() {
                 kind: None,
                 from_ms: None,
                 to_ms: None,
+                takes_short_pages: true,
             }),
             "balance" => Query::Balance { user_id: user, currency: None, consistency: Consistency::Strong },
             _ => Query::Lookup { id },

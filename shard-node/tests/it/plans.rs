@@ -30,18 +30,18 @@ async fn a_transaction_is_found_by_its_id_and_not_by_its_user() {
         (foreign_key, "(smallint, bigint, uuid)", "(1, 1, gen_random_uuid())"),
         (
             include_str!("../../src/sql/read_refunded.sql"),
-            "(smallint[], integer[], uuid[])",
-            "('{}', '{}', '{}')",
+            "(smallint[], bigint[], integer[], uuid[])",
+            "('{}', '{}', '{}', '{}')",
         ),
         (
             include_str!("../../src/sql/find_transaction.sql"),
-            "(smallint, integer, uuid)",
-            "(1, 1, gen_random_uuid())",
+            "(smallint, bigint, integer, uuid)",
+            "(1, 1, 1, gen_random_uuid())",
         ),
         (
             include_str!("../../src/sql/find_history.sql"),
-            "(smallint, bigint, uuid, uuid, text, bigint)",
-            "(1, 1, gen_random_uuid(), gen_random_uuid(), NULL, 21)",
+            "(smallint, bigint, uuid, uuid, text, bigint, bigint)",
+            "(1, 1, gen_random_uuid(), gen_random_uuid(), NULL, 21, 1000)",
         ),
     ];
     for (text, types, values) in asked {
@@ -73,14 +73,14 @@ async fn a_read_finds_owner_user_and_rows_by_their_keys() {
         ),
         (
             include_str!("../../src/sql/find_history.sql"),
-            "(smallint, bigint, uuid, uuid, text, bigint)",
-            "(1, 1, '00000000-0000-8000-8000-000000000000', 'ffffffff-ffff-8fff-8fff-ffffffffffff', NULL, 21)",
+            "(smallint, bigint, uuid, uuid, text, bigint, bigint)",
+            "(1, 1, '00000000-0000-8000-8000-000000000000', '80000000-0000-0000-0000-000000000000', NULL, 21, 1000)",
             ["users_", "Index Scan Backward using transactions_pkey"],
         ),
         (
             include_str!("../../src/sql/find_transaction.sql"),
-            "(smallint, integer, uuid)",
-            "(1, 1, gen_random_uuid())",
+            "(smallint, bigint, integer, uuid)",
+            "(1, 1, 1, gen_random_uuid())",
             ["users_by_tag", "transactions_pkey"],
         ),
     ];
@@ -105,14 +105,14 @@ const OF_BATCHES: [(&str, &str); 7] = [
     (include_str!("../../src/sql/lock_users.sql"), "smallint[], bigint[]"),
     (include_str!("../../src/sql/read_balances.sql"), "smallint[], bigint[]"),
     (include_str!("../../src/sql/read_by_keys.sql"), "smallint[], bigint[], uuid[]"),
-    (include_str!("../../src/sql/read_refunded.sql"), "smallint[], integer[], uuid[]"),
+    (include_str!("../../src/sql/read_refunded.sql"), "smallint[], bigint[], integer[], uuid[]"),
     (include_str!("../../src/sql/read_refund_totals.sql"), "smallint[], bigint[], uuid[]"),
     (include_str!("../../src/sql/update_balances.sql"), "smallint[], bigint[], text[], numeric[], bigint[]"),
 ];
 const OF_READS: [(&str, &str); 3] = [
     (include_str!("../../src/sql/find_balances.sql"), "smallint, bigint"),
-    (include_str!("../../src/sql/find_history.sql"), "smallint, bigint, uuid, uuid, text, bigint"),
-    (include_str!("../../src/sql/find_transaction.sql"), "smallint, integer, uuid"),
+    (include_str!("../../src/sql/find_history.sql"), "smallint, bigint, uuid, uuid, text, bigint, bigint"),
+    (include_str!("../../src/sql/find_transaction.sql"), "smallint, bigint, integer, uuid"),
 ];
 
 /// What a planner may have seen last. A plan that it made then is kept until it looks again, and by then there can be

@@ -173,7 +173,7 @@ impl NodeClient {
     /// One batch.
     pub async fn try_write(&self, commands: Vec<Command>) -> Result<WriteReply, NoReply> {
         let batch = WriteBatch { deadline_ms: 15_000, commands };
-        let bytes = self.call("POST", WRITE_PATH, postcard::to_stdvec(&batch).unwrap()).await?;
+        let bytes = self.call("POST", WRITE_PATH, batch.to_wire()).await?;
         Ok(postcard::from_bytes(&bytes).unwrap())
     }
 
@@ -199,15 +199,15 @@ impl NodeClient {
 
     pub async fn read_with(&self, query: Query, session: Option<SessionToken>) -> Answer {
         let request = ReadRequest { query, session };
-        let bytes = self.call("POST", READ_PATH, postcard::to_stdvec(&request).unwrap()).await.unwrap();
-        postcard::from_bytes(&bytes).unwrap()
+        let bytes = self.call("POST", READ_PATH, request.to_wire()).await.unwrap();
+        Answer::from_wire(&bytes).unwrap()
     }
 
     /// As a gateway reads that waits for so long.
     pub async fn read_within(&self, query: Query, left: Duration) -> Answer {
-        let body = postcard::to_stdvec(&ReadRequest { query, session: None }).unwrap();
+        let body = ReadRequest { query, session: None }.to_wire();
         let bytes = self.call_within("POST", READ_PATH, body, left).await.unwrap();
-        postcard::from_bytes(&bytes).unwrap()
+        Answer::from_wire(&bytes).unwrap()
     }
 
     pub async fn status(&self) -> Result<NodeStatus, NoReply> {
@@ -240,8 +240,15 @@ impl NodeClient {
     }
 
     pub async fn history_with(&self, user_id: UserId, session: Option<SessionToken>) -> Answer {
-        let query =
-            HistoryQuery { user_id, limit: 100, before: None, kind: None, from_ms: None, to_ms: None };
+        let query = HistoryQuery {
+            user_id,
+            limit: 100,
+            before: None,
+            kind: None,
+            from_ms: None,
+            to_ms: None,
+            takes_short_pages: true,
+        };
         self.read_with(Query::History(query), session).await
     }
 }

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use rust_decimal::Decimal;
-use uuid::Uuid;
 
+use super::bound::Bound;
 use crate::shard_db::{DbError, ShardDb};
 
 const OLDER: &str = "older transactions";
@@ -33,8 +33,9 @@ pub struct Digest(BTreeMap<Key, Line>);
 
 impl Digest {
     /// Of everything but the transactions older than `bound`; of those a [`Tally`](super::tally::Tally) makes it.
-    pub async fn of_rest(database: &ShardDb, slots: &[i16], bound: Uuid) -> Result<Self, DbError> {
-        let rows = database.query(include_str!("../sql/mover/digest_rest.sql"), &[&slots, &bound]).await?;
+    pub async fn of_rest(database: &ShardDb, slots: &[i16], bound: Bound) -> Result<Self, DbError> {
+        let sql = include_str!("../sql/mover/digest_rest.sql");
+        let rows = database.query(sql, &[&slots, &bound.booked, &bound.refused]).await?;
         let line = |row: &tokio_postgres::Row| {
             let key = Key { rows: row.get(0), slot: row.get(1), currency: row.get(2) };
             (key, Line { count: row.get(3), hash: row.get(4), money: row.try_get(5).ok() })
@@ -46,9 +47,10 @@ impl Digest {
     pub async fn count_older(
         database: &ShardDb,
         slots: &[i16],
-        bound: Uuid,
+        bound: Bound,
     ) -> Result<BTreeMap<i16, i64>, DbError> {
-        let rows = database.query(include_str!("../sql/mover/count_older.sql"), &[&slots, &bound]).await?;
+        let sql = include_str!("../sql/mover/count_older.sql");
+        let rows = database.query(sql, &[&slots, &bound.booked, &bound.refused]).await?;
         Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
     }
 

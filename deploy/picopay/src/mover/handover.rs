@@ -8,10 +8,9 @@
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
-use picopay_shared::id::TransactionId;
 use tokio::time::timeout;
-use uuid::Uuid;
 
+use super::bound::Bound;
 use super::digest::Digest;
 use super::owner::{OwnerRow, State};
 use super::purge;
@@ -141,15 +140,15 @@ impl Handover<'_> {
         Ok(epochs)
     }
 
-    /// What the COPY statements of both sides are about. Gives the id from which on transactions are left for the pause.
-    async fn set_scope(&self) -> Result<Uuid, Stop> {
+    /// What the COPY statements of both sides are about. Gives the ids from which on transactions are left for the pause.
+    async fn set_scope(&self) -> Result<Bound, Stop> {
         let now = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint";
         let now_ms: i64 = self.source.database.query_one(now, &[]).await?.get(0);
         let before = |tail: Duration| now_ms - i64::try_from(tail.as_millis()).expect("a minute at most");
-        let (bound, since_ms) = (TransactionId::first_at(before(TAIL)).as_uuid(), before(TAIL_OF_USERS));
+        let (bound, since_ms) = (Bound::at(before(TAIL)), before(TAIL_OF_USERS));
         let sql = include_str!("../sql/mover/scope.sql");
         for side in [self.source, self.target] {
-            side.database.query(sql, &[&self.slots, &bound, &since_ms]).await?;
+            side.database.query(sql, &[&self.slots, &bound.booked, &bound.refused, &since_ms]).await?;
         }
         Ok(bound)
     }
@@ -191,7 +190,7 @@ impl Handover<'_> {
 
     /// Begins the database transaction in which the target takes the slots, and makes sure that it still has what was
     /// compared: from here on no mover and no purge changes that.
-    async fn lock_import(&self, epochs: &[i64], bound: Uuid, older: &Digest) -> Result<(), Stop> {
+    async fn lock_import(&self, epochs: &[i64], bound: Bound, older: &Digest) -> Result<(), Stop> {
         self.target.begin_copy().await?;
         self.target.database.execute_all(include_str!("../sql/mover/make_moved_users.sql")).await?;
         let sql = include_str!("../sql/mover/lock_importing.sql");
@@ -233,7 +232,7 @@ impl Handover<'_> {
     }
 
     /// What came since, and everything that can change; then both sides compared.
-    async fn bring_rest(&self, bound: Uuid, older: &Digest) -> Result<Digest, Stop> {
+    async fn bring_rest(&self, bound: Bound, older: &Digest) -> Result<Digest, Stop> {
         self.watcher.reached(Step::Tail).await;
         let (source, target) = (&self.source.database, &self.target.database);
         let [users, transactions, balances, refund_totals] = [

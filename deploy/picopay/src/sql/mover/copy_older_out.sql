@@ -4,6 +4,8 @@ COPY (
     SELECT slot, user_id, id, idempotency_key, fingerprint, created_at, amount, balance_after, kind, currency, refusal,
            request_id, charge_id, remaining, reference, metadata, made_by
     FROM transactions
-    WHERE slot = ANY (current_setting('picopay.slots')::smallint[]) AND id < current_setting('picopay.bound')::uuid
+    WHERE slot = ANY (current_setting('picopay.slots')::smallint[])
+      AND (id < current_setting('picopay.bound')::uuid
+           OR (id >= '80000000-0000-0000-0000-000000000000' AND id < current_setting('picopay.refusal_bound')::uuid))
     ORDER BY slot, user_id, id
 ) TO STDOUT (FORMAT binary)

@@ -9,8 +9,12 @@ SELECT 'newer transactions', slot, currency, count(*), sum(hash_record_extended(
            request_id, charge_id, remaining, reference, metadata::text, made_by
        ), 0))::text,
        coalesce(sum(CASE kind WHEN 'charge' THEN -amount ELSE amount END) FILTER (WHERE refusal IS NULL), 0)
-FROM transactions t
-WHERE slot = ANY ($1::smallint[]) AND id >= $2
+FROM (
+    SELECT * FROM transactions
+    WHERE slot = ANY ($1::smallint[]) AND id >= $2 AND id < '80000000-0000-0000-0000-000000000000'
+    UNION ALL
+    SELECT * FROM transactions WHERE slot = ANY ($1::smallint[]) AND id >= $3
+) t
 GROUP BY slot, currency
 UNION ALL
 SELECT 'balances', slot, currency, count(*), sum(hash_record_extended(b, 0))::text, sum(balance)

@@ -1,4 +1,5 @@
--- What the COPY statements of this session copy, which take no parameters: slots, the first id of the newer transactions, and
--- the time of the newer users, in milliseconds.
+-- What the COPY statements of this session copy, which take no parameters: slots, the first ids of the newer transactions and
+-- of the newer refusals, and the time of the newer users, in milliseconds.
 SELECT set_config('picopay.slots', $1::smallint[]::text, false), set_config('picopay.bound', $2::uuid::text, false),
-       set_config('picopay.since', to_timestamp($3::bigint / 1000.0)::text, false)
+       set_config('picopay.refusal_bound', $3::uuid::text, false),
+       set_config('picopay.since', to_timestamp($4::bigint / 1000.0)::text, false)
