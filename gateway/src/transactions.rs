@@ -48,7 +48,8 @@ struct PageBody<'a> {
 pub struct PageSchema {
     /// Newest first.
     data: Vec<TransactionSchema>,
-    /// For the next page, with the same query; `null` at the end.
+    /// For the next page, with the same query; `null` at the end, and only there: a page may have fewer transactions than `limit`,
+    /// even none, and go on.
     #[schema(required = true, example = "AQGaLzSweNiW-jQABTQAAAEBAgMEBQYHCA")]
     next_cursor: Option<String>,
 }
@@ -61,7 +62,7 @@ struct HistoryParameters {
     /// Whose history.
     #[param(minimum = 1, maximum = 9_223_372_036_854_775_807_i64, example = 1)]
     user_id: i64,
-    /// Transactions on the page; 20 unless asked.
+    /// Transactions on the page at most; 20 unless asked.
     #[param(required = false, minimum = 1, maximum = 100, example = 20)]
     limit: u16,
     /// The `next_cursor` of the page before, word for word, with the same query.

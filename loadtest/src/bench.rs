@@ -44,6 +44,7 @@ mod latency;
 pub(crate) mod cpu;
 
 mod full;
+mod heavy;
 use full::{Full, FullBench};
 
 pub mod summary;

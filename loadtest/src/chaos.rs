@@ -13,11 +13,12 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use futures_util::StreamExt as _;
 use futures_util::stream;
-use picopay_local::{ClusterSpec, LocalCluster};
+use picopay_local::{ClusterSpec, LocalCluster, LocalError};
 use picopay_shared::money::Currency;
 
 use crate::acks::AckFile;
 use crate::findings::{Finding, Findings, Promise};
+use crate::grow::operator;
 use crate::run::Stop;
 use crate::shard_map::ShardMap;
 use crate::write::Write;
@@ -339,7 +340,9 @@ impl Arena {
     /// Asks every key once more, those without an answer until they have one. The cache is emptied before, so that what
     /// is answered is what the databases know. Gives how many were asked.
     async fn resolve(&self) -> anyhow::Result<u64> {
-        self.cluster.wait_until_ready().await.context("the cluster is healed and not ready")?;
+        if let Err(error) = self.cluster.wait_until_ready().await {
+            self.accept_loss(error).await?;
+        }
         let redis = self.cluster.redis();
         redis.kill().await?;
         redis.start().await?;
@@ -353,6 +356,24 @@ impl Arena {
         let all = stream::iter(&entries);
         all.for_each_concurrent(ASKED_AT_ONCE, |entry| self.ask_again(&entry.write)).await;
         Ok(u64::try_from(entries.len())?)
+    }
+
+    /// A node that refuses to serve because it knows of an acknowledged write which its database lacks has found it before the
+    /// checks could. They go on with what is there.
+    async fn accept_loss(&self, why: LocalError) -> anyhow::Result<()> {
+        let text = why.to_string();
+        if !text.contains("was acknowledged and is not in this database") {
+            return Err(why).context("the cluster is healed and not ready");
+        }
+        let at = Some(self.client.clock.now());
+        let text = text.lines().next().unwrap_or_default().to_owned();
+        self.client.findings.add(Finding { promise: Promise::NothingLost, text, at, words: Vec::new() });
+        let file = self.cluster.cluster_file();
+        for shard in self.cluster.shards() {
+            let accept = ["shard", "accept-loss", shard.name(), "--reason", "a promise was broken"];
+            operator::run(&file, &accept).await?;
+        }
+        self.cluster.wait_until_ready().await.context("the loss is accepted, and the cluster is not ready")
     }
 
     async fn ask_again(&self, write: &Write) {

@@ -36,7 +36,7 @@ use clients::{Charge, Clients, Shared, lock};
 mod load;
 use load::Load;
 
-mod operator;
+pub mod operator;
 use operator::Moved;
 
 mod owners;
@@ -190,7 +190,6 @@ impl Grow {
             longest_pause_ms: pauses.quantile_ms(stages, 1.0),
             p99_before_ms: p99_before,
             p99_moving_ms: p99_moving,
-            p99_ratio: rounded(p99_moving / p99_before.max(f64::MIN_POSITIVE)),
             rows_moved,
             moving_s: rounded(moving_s),
             rows_moved_per_second: rounded(rows_moved as f64 / moving_s.max(f64::MIN_POSITIVE)),

@@ -100,7 +100,9 @@ pub async fn settle(client: &Client, user: i64, started_with: i64, charges: Char
     .await;
     for transaction in history.iter().filter(|transaction| transaction["kind"] == "charge") {
         let key: Uuid = transaction["idempotency_key"].as_str().unwrap().parse().unwrap();
-        let answer: serde_json::Value = serde_json::from_str(&acknowledged[&key]).unwrap();
+        let mut answer: serde_json::Value = serde_json::from_str(&acknowledged[&key]).unwrap();
+        // The one thing that a read says more.
+        answer["transaction"]["made_by"] = "dev".into();
         assert_eq!(&answer["transaction"], transaction);
     }
 }

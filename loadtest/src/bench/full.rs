@@ -1,4 +1,5 @@
-//! What only the long bench looks at: how the cost of a charge changes with shards, data, Redis and connections.
+//! What only the long bench looks at: how the cost of a charge changes with shards, data, Redis and connections, and how reads are
+//! shared by replicas.
 //!
 //! Variants of one question are up at the same time and are loaded in turns, so that the machine's moods meet all of them.
 //! One that waits costs a heartbeat twice a second.
@@ -10,9 +11,11 @@ use picopay_local::ClusterSpec;
 use serde::Serialize;
 
 use super::cpu::Memory;
+use super::heavy::{self, Heavy};
 use super::history;
+use super::mix::Mix;
 use super::pace::Pace;
-use super::saturation::{CONNECTIONS, measure};
+use super::saturation::{CONNECTIONS, closed_loop, measure};
 use super::stand::{LoadFigures, Proof, Stand};
 use super::summary::rounded;
 use crate::run::Stop;
@@ -42,6 +45,13 @@ pub struct Full {
     pub redis: Vec<Variant>,
     /// Charges a second with it, divided by those without.
     pub redis_share: f64,
+    /// With one and with two replicas a shard, four of five requests reading history. On a machine that all servers share, its
+    /// processors are the limit of both.
+    pub replicas: Vec<Variant>,
+    /// Of the second one's transactions, what each replica had: with two that share, half each.
+    pub replica_shares: Vec<f64>,
+    /// Beside users with a million rows.
+    pub heavy: Heavy,
     /// Numbers of connections.
     pub connections: Vec<Variant>,
     /// After 512 connections, and never more.
@@ -68,7 +78,13 @@ pub struct Variant {
 impl Full {
     /// Every variant of every question.
     pub fn variants_mut(&mut self) -> impl Iterator<Item = &mut Variant> {
-        let all = [&mut self.shards, &mut self.existing, &mut self.redis, &mut self.connections];
+        let all = [
+            &mut self.shards,
+            &mut self.existing,
+            &mut self.redis,
+            &mut self.replicas,
+            &mut self.connections,
+        ];
         all.into_iter().flatten()
     }
 }
@@ -114,6 +130,21 @@ impl FullBench<'_> {
         let redis = self.compare(&mut stands).await?;
         self.end_all(stands).await?;
 
+        let variants = vec![
+            ("one replica".to_owned(), base()),
+            ("two replicas".to_owned(), base().with_more_replicas(1)),
+        ];
+        let mut stands = self.start_all(variants).await?;
+        let before = transactions_of_replicas(&stands[1].1).await?;
+        let replicas = self.compare_with(Mix::Reads, &mut stands).await?;
+        let replica_shares = shares(&before, &transactions_of_replicas(&stands[1].1).await?);
+        eprintln!("{:<20}{replica_shares:.2?} of the reads each", "two replicas");
+        self.end_all(stands).await?;
+
+        let mut stands = self.start_all(vec![("heavy".to_owned(), base())]).await?;
+        let heavy = heavy::measure(&mut stands[0].1, self.pace, self.stop).await?;
+        self.end_all(stands).await?;
+
         let mut stands = self.start_all(vec![("connections".to_owned(), base())]).await?;
         let (connections, memory_mib_512) = self.compare_connections(&mut stands[0].1).await?;
         self.end_all(stands).await?;
@@ -126,6 +157,9 @@ impl FullBench<'_> {
             existing,
             redis_share: rounded(redis[0].per_second / redis[1].per_second),
             redis,
+            replicas,
+            replica_shares,
+            heavy,
             connections,
             memory_mib_512,
             errors: self.errors,
@@ -144,10 +178,15 @@ impl FullBench<'_> {
     }
 
     async fn compare(&self, stands: &mut [(String, Stand)]) -> anyhow::Result<Vec<Variant>> {
+        self.compare_with(Mix::Uniform, stands).await
+    }
+
+    async fn compare_with(&self, mix: Mix, stands: &mut [(String, Stand)]) -> anyhow::Result<Vec<Variant>> {
         let mut rounds: Vec<Vec<LoadFigures>> = stands.iter().map(|_| Vec::new()).collect();
         for _ in 0..self.pace.full_rounds {
             for ((name, stand), rounds) in stands.iter_mut().zip(&mut rounds) {
-                let figures = measure(stand, self.pace, self.pace.full_s, CONNECTIONS, self.stop).await?;
+                let figures =
+                    closed_loop(stand, self.pace, mix, self.pace.full_s, CONNECTIONS, self.stop).await?;
                 tell(name, &figures);
                 rounds.push(figures);
             }
@@ -183,6 +222,26 @@ impl FullBench<'_> {
         }
         Ok(())
     }
+}
+
+/// What each replica of the first shard has counted, the one that commits wait for first.
+async fn transactions_of_replicas(stand: &Stand) -> anyhow::Result<Vec<i64>> {
+    let shard = stand.cluster.shard(0);
+    let databases =
+        [shard.connect_replica_as_superuser().await?, shard.connect_more_replica_as_superuser(0).await?];
+    let mut counts = Vec::new();
+    for database in databases {
+        let sql = "SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()";
+        counts.push(database.query_one(sql, &[]).await?.get(0));
+    }
+    Ok(counts)
+}
+
+fn shares(before: &[i64], after: &[i64]) -> Vec<f64> {
+    #[expect(clippy::cast_precision_loss, reason = "transactions of a minute")]
+    let more: Vec<f64> = after.iter().zip(before).map(|(after, before)| (after - before) as f64).collect();
+    let all: f64 = more.iter().sum::<f64>().max(1.0);
+    more.into_iter().map(|one| rounded(one / all)).collect()
 }
 
 fn tell(name: &str, figures: &LoadFigures) {

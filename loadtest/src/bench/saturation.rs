@@ -82,7 +82,7 @@ pub async fn measure_mixed(
     Ok((all, uniform))
 }
 
-async fn closed_loop(
+pub async fn closed_loop(
     stand: &mut Stand,
     pace: &Pace,
     mix: Mix,

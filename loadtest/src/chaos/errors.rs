@@ -220,7 +220,9 @@ mod tests {
             (Kind::NodeTwice, failure("outcome-unknown", 0, true, 15), false),
             // Without a standby no write is acknowledged, and reads go on.
             (Kind::ReplicaFrozen, failure("outcome-unknown", 1, true, 15), true),
-            (Kind::ReplicaFrozen, failure("shard-unavailable", 1, false, 15), false),
+            // It says nothing, so it may have been promoted.
+            (Kind::ReplicaFrozen, failure("shard-unavailable", 1, false, 15), true),
+            (Kind::ReplicaDiskFull, failure("shard-unavailable", 1, false, 15), false),
             (Kind::ReplicaFrozen, failure("overloaded", 1, false, 15), true),
         ] {
             let errors = Errors::default();
