@@ -31,7 +31,9 @@ up: setup
 	@cargo build --locked --profile $(PROFILE) --bin picopay --bin picopay-node --bin picopay-gateway
 	@exec $(BIN)/picopay up $(ARGS)
 
+# A test has servers that speak German, where that locale can be had.
 test: setup check bins
+	@deploy/german.sh
 	@if cargo nextest --version > /dev/null 2>&1; then \
 	    cargo nextest run --locked --workspace; \
 	else \

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Makes the locale de_DE.UTF-8 where it is missing, so that `make chaos` can have servers that speak German. Debian and Ubuntu,
-# as root or by sudo. Says nothing and changes nothing when it is there. Where it cannot be made it says "skipped" and
-# why, and is content: half of the seeds then have servers that speak English like the others.
+# Makes the locale de_DE.UTF-8 where it is missing, so that `make test` and `make chaos` can have servers that speak German.
+# Debian and Ubuntu, as root or by sudo. Says nothing and changes nothing when it is there. Where it cannot be made it says
+# "skipped" and why, and is content: those servers speak English then.
 set -eu
 
 locale=de_DE.UTF-8

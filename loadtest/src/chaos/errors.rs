@@ -222,7 +222,8 @@ mod tests {
             (Kind::ReplicaFrozen, failure("outcome-unknown", 1, true, 15), true),
             // It says nothing, so it may have been promoted.
             (Kind::ReplicaFrozen, failure("shard-unavailable", 1, false, 15), true),
-            (Kind::ReplicaDiskFull, failure("shard-unavailable", 1, false, 15), false),
+            (Kind::ReplicaDiskFull, failure("shard-unavailable", 1, false, 15), true),
+            (Kind::HeartbeatStepped, failure("shard-unavailable", 1, false, 15), false),
             (Kind::ReplicaFrozen, failure("overloaded", 1, false, 15), true),
         ] {
             let errors = Errors::default();

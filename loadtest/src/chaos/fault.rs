@@ -221,13 +221,12 @@ impl Kind {
             Self::RedisKilled | Self::RedisFrozen | Self::RedisForged => false,
             // Whoever waits for a standby is not troubled by one that replays nothing.
             Self::HeartbeatStepped if is_write => false,
-            // Reads come from the primary meanwhile, capped. A replica that says nothing may have been promoted, so after a few
-            // seconds the primary is not read either: silence means 503.
-            Self::ReplicaFrozen if !is_write => {
+            // Reads come from the primary, capped.
+            Self::HeartbeatStepped => is_struck && code == "overloaded",
+            // The same. A standby that is frozen, or just about to crash, says nothing and may have
+            // been promoted, so the primary is not read either until it does: silence means 503.
+            Self::ReplicaFrozen | Self::ReplicaDiskFull if !is_write => {
                 is_struck && matches!(code, "overloaded" | "shard-unavailable")
-            }
-            Self::ReplicaDiskFull | Self::HeartbeatStepped if !is_write => {
-                is_struck && code == "overloaded"
             }
             // The gateway's connections were cut to spread them, and are cut again to gather them.
             Self::NodeTwice
@@ -236,7 +235,6 @@ impl Kind {
             | Self::CommitWaitCancelled
             | Self::StandbyNamesEmptied
             | Self::PromotedBesidePrimary
-            | Self::HeartbeatStepped
             // It is started anew for that, twice.
             | Self::NodeClockOff
             | Self::NodeKilled

@@ -101,7 +101,7 @@ pub async fn transact(
         roll_back(parts, session).await?;
         return Err(StoreError::KeyTaken);
     }
-    let (commit_time, lsn) = match write_and_commit(parts, session, &booked).await {
+    let (commit_time, lsn) = match write_and_commit(parts, session, &booked, manner.limit).await {
         // With the keys looked up under the users' locks, nobody can have taken one since.
         Err(StoreError::KeyTaken) if keys == Keys::LookedUp => {
             return Err(StoreError::Refused("a key is taken that was not found".to_owned()));
@@ -320,6 +320,7 @@ async fn write_and_commit(
     parts: &LaneParts,
     session: &Session,
     booked: &Booked,
+    limit: Option<Duration>,
 ) -> Result<(Duration, u64), StoreError> {
     let (client, sql) = (session.connection.client(), &session.sql);
     let commits = &session.connection.commits;
@@ -330,16 +331,24 @@ async fn write_and_commit(
     #[cfg(feature = "broken")]
     let (rows, end) =
         (&crate::broken::under_fresh_keys(&booked.transactions), crate::broken::commit(commits, client));
-    let flight = future::join4(
+    // The limit is for statements, and not for the standby: a COMMIT that is cut short has an unknown outcome.
+    let unlimited = async {
+        match limit {
+            None => Ok(()),
+            Some(_) => client.batch_execute("SET LOCAL statement_timeout TO DEFAULT").await,
+        }
+    };
+    let flight = future::join5(
         store::insert_transactions(client, sql, rows),
         store::write_balances(client, sql, booked),
         store::write_refund_totals(client, sql, &booked.refund_totals),
+        unlimited,
         end,
     );
-    let (transactions, balances, totals, commit) = timeout(parts.flight_timeout, flight)
+    let (transactions, balances, totals, unlimited, commit) = timeout(parts.flight_timeout, flight)
         .await
         .map_err(|_| StoreError::CommitUnanswered("the primary did not answer in time".to_owned()))?;
-    for result in [transactions, balances, totals] {
+    for result in [transactions, balances, totals, unlimited] {
         result.map_err(|error| match StoreError::of(&error) {
             // COMMIT was in the same flight, and nobody can tell how far it came.
             StoreError::Unreached(reason) | StoreError::Cut(reason) => StoreError::CommitUnanswered(reason),
