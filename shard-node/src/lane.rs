@@ -3,6 +3,7 @@
 //! Each user belongs to one lane, so the operations of a user stay in order and lanes of this process never wait
 //! for each other's rows. Lanes of another process that serves the same shard do, on the users' rows.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -220,18 +221,19 @@ impl Lane {
     async fn run_treated(&mut self, commands: &[&Command], deadline: Instant) -> Done {
         let (now, terms) = (Instant::now(), Terms { deadline, limit: None });
         let (mut together, mut alone) = (Vec::with_capacity(commands.len()), Vec::new());
+        let mut outcomes = vec![Outcome::Internal; commands.len()];
         for (position, command) in commands.iter().enumerate() {
             match self.suspects.treatment(command, now) {
                 Treatment::Together => together.push(position),
                 Treatment::Alone => alone.push(position),
-                Treatment::Rest => {}
+                Treatment::Rest(why) => {
+                    outcomes[position] = Outcome::Unavailable { reason: why.reason().to_owned() }
+                }
             }
         }
         if together.len() == commands.len() {
             return self.run_halves(commands, terms).await;
         }
-        let resting = Outcome::Unavailable { reason: "the user's last statement took too long".to_owned() };
-        let mut outcomes = vec![resting; commands.len()];
         let limited = Terms { limit: Some(SLOW_LIMIT), ..terms };
         let mut parts = vec![(together, terms)];
         parts.extend(alone.into_iter().map(|position| (vec![position], limited)));
@@ -258,12 +260,8 @@ impl Lane {
             return Done::all(late, commands.len());
         }
         let ended = self.run_once(commands, terms.limit).await;
-        if let [command] = commands {
-            match &ended {
-                Err(StoreError::Slow(_)) => self.suspects.note_slow(command, Instant::now()),
-                Ok(_) => self.suspects.note_quick(command),
-                Err(_) => {}
-            }
+        if let ([command], Err(StoreError::Slow(_))) = (commands, &ended) {
+            self.suspects.note_slow(command, Instant::now());
         }
         match ended {
             Ok(done) => done,
@@ -283,7 +281,7 @@ impl Lane {
 
     async fn run_once(&mut self, commands: &[&Command], limit: Option<Duration>) -> Result<Done, StoreError> {
         let mut tries = 0;
-        let mut waits_for_nobody = false;
+        let mut skips_held = false;
         let mut has_reconnected = false;
         loop {
             let opening = self.parts.gate.check().map_err(StoreError::Unreached)?;
@@ -295,9 +293,7 @@ impl Lane {
             };
             let keys = if self.wary_batches > 0 { Keys::LookedUp } else { Keys::TakenAsNew };
             self.wary_batches = self.wary_batches.saturating_sub(1);
-            let suspects = &self.suspects;
-            let waits_not_for = |user| waits_for_nobody || suspects.is_held(user);
-            let manner = Manner { keys, waits_not_for: &waits_not_for, limit };
+            let manner = Manner { keys, skips_held, limit };
             let result = batch::transact(self.number, &self.parts, &session, commands, manner).await;
             #[cfg(feature = "broken")]
             if result.is_err() {
@@ -319,7 +315,7 @@ impl Lane {
                 // Somebody holds one of them: the others do not wait for him any more.
                 Err(StoreError::Held) => {
                     self.session = Some(session);
-                    waits_for_nobody = true;
+                    skips_held = true;
                     continue;
                 }
                 Err(StoreError::KeyTaken) => {
@@ -328,9 +324,8 @@ impl Lane {
                     self.parts.metrics.repeated_batches.inc();
                     continue;
                 }
-                Ok(Transacted { unwaited, .. }) => {
-                    let held = |user: &UserId| unwaited.held.contains(user);
-                    self.suspects.note_held(&unwaited.users, held, Instant::now());
+                Ok(Transacted { held, .. }) => {
+                    self.note_ended(commands, held);
                     self.session = Some(session);
                 }
                 Err(
@@ -347,6 +342,18 @@ impl Lane {
                 continue;
             }
             return result.map(|transacted| transacted.done);
+        }
+    }
+
+    /// Remembers who was held, and who by himself was not any more.
+    fn note_ended(&mut self, commands: &[&Command], held: &HashSet<UserId>) {
+        for user in held {
+            self.suspects.note_held(*user, Instant::now());
+        }
+        if let [command] = commands
+            && held.is_empty()
+        {
+            self.suspects.note_done(command);
         }
     }
 

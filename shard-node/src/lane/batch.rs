@@ -19,7 +19,8 @@ use picopay_shared::slot::{Slot, UserId};
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use super::store_error::{StoreError, USER_IS_HELD};
+use super::store_error::StoreError;
+use super::suspects::Why;
 use super::{Done, LaneParts, Session};
 use crate::book::{self, Admitted, Booked, Known};
 use crate::degradation;
@@ -37,13 +38,13 @@ pub enum Keys {
 }
 
 /// How a batch is run.
-#[derive(Clone, Copy)]
-pub struct Manner<'a> {
+#[derive(Debug, Clone, Copy)]
+pub struct Manner {
     /// What it does about keys.
     pub keys: Keys,
-    /// Whose rows it does not wait for.
-    pub waits_not_for: &'a (dyn Fn(UserId) -> bool + Sync),
-    /// How long a statement may take, where that is less than usual.
+    /// Whether it goes on without those whom somebody else holds. Otherwise it waits for them.
+    pub skips_held: bool,
+    /// How long a statement may take, where that is less than usual. To wait for a row, it may take half of it.
     pub limit: Option<Duration>,
 }
 
@@ -51,16 +52,7 @@ pub struct Manner<'a> {
 pub struct Transacted {
     /// For its clients.
     pub done: Done,
-    /// Whom it did not wait for.
-    pub unwaited: Unwaited,
-}
-
-/// Users whose rows a batch did not wait for.
-#[derive(Default)]
-pub struct Unwaited {
-    /// All of them.
-    pub users: Vec<UserId>,
-    /// Those that somebody else holds: nothing is decided for them.
+    /// Users whom somebody else holds: nothing was decided for them.
     pub held: HashSet<UserId>,
 }
 
@@ -70,12 +62,12 @@ pub async fn transact(
     parts: &LaneParts,
     session: &Session,
     commands: &[&Command],
-    manner: Manner<'_>,
+    manner: Manner,
 ) -> Result<Transacted, StoreError> {
     let started = Instant::now();
     let keys = manner.keys;
     let read = timeout(parts.flight_timeout, read_under_lock(session, commands, manner));
-    let (owners, known, unwaited) = match read.await {
+    let (owners, known, held) = match read.await {
         Ok(Ok(read)) => read,
         Ok(Err(error)) => return Err(roll_back_after(parts, session, error).await),
         Err(_) => return Err(StoreError::Unreached("the primary did not answer in time".to_owned())),
@@ -87,11 +79,11 @@ pub async fn transact(
     let mut batch = admit(parts, commands, &owners, &mut outcomes);
     let charges: HashMap<TransactionId, UserId> =
         known.refunded.iter().map(|(id, charge)| (*id, charge.user_id)).collect();
-    if !unwaited.held.is_empty() {
+    if !held.is_empty() {
         batch.retain(|Admitted { position, command }| {
-            let is_held = user_of(command, &charges).is_some_and(|user| unwaited.held.contains(&user));
+            let is_held = user_of(command, &charges).is_some_and(|user| held.contains(&user));
             if is_held {
-                outcomes[*position] = Outcome::Unavailable { reason: USER_IS_HELD.to_owned() };
+                outcomes[*position] = Outcome::Unavailable { reason: Why::Held.reason().to_owned() };
             }
             !is_held
         });
@@ -122,7 +114,7 @@ pub async fn transact(
     let position = Some(LogPosition { timeline: session.connection.server.timeline, lsn });
     let opening = Some(session.opening.clone());
     let done = Done { outcomes, commit_time, position, is_as_promised: !session.is_degraded, opening };
-    Ok(Transacted { done, unwaited })
+    Ok(Transacted { done, held })
 }
 
 /// The user of a command; `None` for a refund of a charge that is not there.
@@ -207,8 +199,8 @@ fn admit<'a>(
 async fn read_under_lock(
     session: &Session,
     commands: &[&Command],
-    manner: Manner<'_>,
-) -> Result<(HashMap<Slot, OwnerRow>, Known, Unwaited), ReadError> {
+    manner: Manner,
+) -> Result<(HashMap<Slot, OwnerRow>, Known, HashSet<UserId>), ReadError> {
     let (client, sql) = (session.connection.client(), &session.sql);
     let mut slots: Vec<i16> = commands.iter().map(|command| command.operation.slot().as_i16()).collect();
     slots.sort_unstable();
@@ -233,8 +225,9 @@ async fn read_under_lock(
     let begin = match manner.limit {
         None => "BEGIN ISOLATION LEVEL READ COMMITTED".to_owned(),
         Some(limit) => format!(
-            "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL statement_timeout = {}",
-            limit.as_millis().max(1)
+            "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL statement_timeout = {}; SET LOCAL lock_timeout = {}",
+            limit.as_millis().max(2),
+            limit.as_millis().max(2) / 2
         ),
     };
     let opening = future::try_join5(
@@ -246,27 +239,27 @@ async fn read_under_lock(
     );
     if refunded_ids.is_empty() {
         // One flight: the futures are polled, and so sent, in this order.
-        let (opened, (mut known, unwaited)) =
+        let (opened, (mut known, held)) =
             future::try_join(opening, lock_and_read(session, commands, manner, HashMap::new())).await?;
         let ((), (), owners, created, _) = opened;
         known.users.extend(&created);
         known.created = created;
-        Ok((owners, known, unwaited))
+        Ok((owners, known, held))
     } else {
         let ((), (), owners, created, refunded) = opening.await?;
-        let (mut known, unwaited) = lock_and_read(session, commands, manner, refunded).await?;
+        let (mut known, held) = lock_and_read(session, commands, manner, refunded).await?;
         known.users.extend(&created);
         known.created = created;
-        Ok((owners, known, unwaited))
+        Ok((owners, known, held))
     }
 }
 
 async fn lock_and_read(
     session: &Session,
     commands: &[&Command],
-    manner: Manner<'_>,
+    manner: Manner,
     refunded: HashMap<TransactionId, Transaction>,
-) -> Result<(Known, Unwaited), ReadError> {
+) -> Result<(Known, HashSet<UserId>), ReadError> {
     let (client, sql) = (session.connection.client(), &session.sql);
     let named: Vec<(UserId, Uuid)> = commands
         .iter()
@@ -287,23 +280,24 @@ async fn lock_and_read(
             }
         })));
     let looked_up = if manner.keys == Keys::LookedUp { named.as_slice() } else { &[] };
-    // Those that nobody is waited for come last: whoever waits holds none of them.
-    let (unwaited, waited): (Vec<UserId>, Vec<UserId>) =
-        users.iter().partition(|user| (manner.waits_not_for)(**user));
-    let (locked, free, (balances, last_stamps), by_key, refund_totals) = future::try_join5(
-        store::lock_users(client, sql, &waited),
-        store::lock_free_users(client, sql, &unwaited),
+    let lock = async {
+        if manner.skips_held {
+            store::lock_free_users(client, sql, &users).await
+        } else {
+            store::lock_users(client, sql, &users).await
+        }
+    };
+    let (locked, (balances, last_stamps), by_key, refund_totals) = future::try_join4(
+        lock,
         store::read_balances(client, sql, &users),
         store::read_by_keys(client, sql, looked_up),
         store::read_refund_totals(client, sql, &refunded),
     )
     .await?;
-    let Locked { mut users, now, .. } = locked;
-    users.extend(&free.users);
-    let now = now.max(free.now);
+    let Locked { users, held, now } = locked;
     let known =
         Known { users, balances, last_stamps, now, by_key, refunded, refund_totals, ..Known::default() };
-    Ok((known, Unwaited { users: unwaited, held: free.held }))
+    Ok((known, held))
 }
 
 /// In the order of keys, each once: the lock order.

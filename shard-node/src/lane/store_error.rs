@@ -4,6 +4,7 @@ use picopay_postgres::describe;
 use picopay_shared::command::{Command, Outcome};
 use tokio_postgres::error::{DbError, SqlState};
 
+use super::suspects::Why;
 use crate::store;
 
 /// Why a batch came to nothing.
@@ -83,7 +84,7 @@ impl StoreError {
                 tracing::warn!(reason, commands = commands.len(), "a batch was given up");
                 unavailable(reason)
             }
-            Self::Held => unavailable(USER_IS_HELD),
+            Self::Held => unavailable(Why::Held.reason()),
             Self::Unreached(reason) | Self::Cut(reason) => unavailable(reason),
             Self::KeyTaken => unreachable!("such a batch is run again"),
             Self::Refused(reason) => {
@@ -106,9 +107,6 @@ impl StoreError {
         }
     }
 }
-
-/// Said to those whose user somebody else holds.
-pub const USER_IS_HELD: &str = "somebody else holds the row of this user";
 
 fn unavailable(reason: &str) -> Outcome {
     Outcome::Unavailable { reason: reason.to_owned() }

@@ -1,8 +1,8 @@
 //! Users who have cost their lane time, and how they are kept from costing others more. Pure: time comes from outside.
 //!
-//! Two kinds. A user is *held* when somebody else, a person at `psql` perhaps, does not let go of his row: whoever comes next for
-//! him does not wait for it. And *slow* when a statement took too long that was about nobody else: he is left alone for a while,
-//! and then tried by himself.
+//! Two kinds. A user is *held* when somebody else, a person at `psql` perhaps, does not let go of his row. And *slow* when a
+//! statement took too long that was about nobody else. Either is left alone for a while, then tried by himself and not for long,
+//! and left alone for longer each time that this does not help.
 //!
 //! Users are known by slot and tag, which every command has. Whoever shares both with one of them is treated like him.
 
@@ -14,23 +14,46 @@ use picopay_shared::slot::{Slot, UserId, UserTag};
 
 /// For how long somebody stays known of whom nothing more is heard.
 const REMEMBERED_FOR: Duration = Duration::from_mins(1);
-/// The first time that a slow one is left alone, and the longest: it doubles.
-const REST_MIN: Duration = Duration::from_secs(1);
-const REST_MAX: Duration = Duration::from_secs(30);
+
+/// Why somebody is left alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// Somebody else holds his row. That may be a batch of another node, which takes milliseconds as a rule.
+    Held,
+    /// A statement of his took too long.
+    Slow,
+}
+
+impl Why {
+    /// The first time that he is left alone, and the longest: it doubles. To try one who is held takes half of what it takes to
+    /// try one who is slow, and another node's batch is soon over.
+    fn rests(self) -> (Duration, Duration) {
+        match self {
+            Self::Held => (Duration::from_millis(100), Duration::from_secs(2)),
+            Self::Slow => (Duration::from_secs(1), Duration::from_secs(30)),
+        }
+    }
+
+    /// For the log.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::Held => "somebody else holds the row of this user",
+            Self::Slow => "the last statement about this user took too long",
+        }
+    }
+}
 
 /// Those of one lane.
 #[derive(Debug, Default)]
-pub struct Suspects {
-    held: HashMap<Who, Instant>,
-    slow: HashMap<Who, Slow>,
-}
+pub struct Suspects(HashMap<Who, Rest>);
 
 type Who = (Slot, UserTag);
 
 #[derive(Debug, Clone, Copy)]
-struct Slow {
+struct Rest {
+    why: Why,
     until: Instant,
-    rest: Duration,
+    lasts: Duration,
 }
 
 /// How a command is to be run.
@@ -41,47 +64,40 @@ pub enum Treatment {
     /// By itself, and not for long.
     Alone,
     /// Not now.
-    Rest,
+    Rest(Why),
 }
 
 impl Suspects {
-    /// Whether somebody is thought to hold this user's row.
-    pub fn is_held(&self, user: UserId) -> bool {
-        self.held.contains_key(&(user.slot(), user.tag()))
-    }
-
-    /// Takes in who of the users that nobody was to wait for was held, and who was not.
-    pub fn note_held(&mut self, looked_at: &[UserId], held: impl Fn(&UserId) -> bool, now: Instant) {
-        for user in looked_at {
-            let who = (user.slot(), user.tag());
-            if held(user) {
-                self.held.insert(who, now);
-            } else {
-                self.held.remove(&who);
-            }
-        }
-        self.held.retain(|_, seen| now.saturating_duration_since(*seen) < REMEMBERED_FOR);
-    }
-
     /// How this command is to be run.
     pub fn treatment(&self, command: &Command, now: Instant) -> Treatment {
-        match self.slow.get(&who(command)) {
+        match self.0.get(&who(command)) {
             None => Treatment::Together,
-            Some(slow) if now < slow.until => Treatment::Rest,
+            Some(rest) if now < rest.until => Treatment::Rest(rest.why),
             Some(_) => Treatment::Alone,
         }
     }
 
-    /// This command, by itself, took too long.
-    pub fn note_slow(&mut self, command: &Command, now: Instant) {
-        let rest = self.slow.get(&who(command)).map_or(REST_MIN, |slow| (slow.rest * 2).min(REST_MAX));
-        self.slow.insert(who(command), Slow { until: now + rest, rest });
-        self.slow.retain(|_, slow| now.saturating_duration_since(slow.until) < REMEMBERED_FOR);
+    /// This user's row was held by somebody else.
+    pub fn note_held(&mut self, user: UserId, now: Instant) {
+        self.note((user.slot(), user.tag()), Why::Held, now);
     }
 
-    /// This command, by itself, was done.
-    pub fn note_quick(&mut self, command: &Command) {
-        self.slow.remove(&who(command));
+    /// This command, by itself, took too long.
+    pub fn note_slow(&mut self, command: &Command, now: Instant) {
+        self.note(who(command), Why::Slow, now);
+    }
+
+    /// This command was done.
+    pub fn note_done(&mut self, command: &Command) {
+        self.0.remove(&who(command));
+    }
+
+    fn note(&mut self, who: Who, why: Why, now: Instant) {
+        let (first, longest) = why.rests();
+        let before = self.0.get(&who).filter(|rest| rest.why == why);
+        let lasts = before.map_or(first, |rest| (rest.lasts * 2).min(longest));
+        self.0.insert(who, Rest { why, until: now + lasts, lasts });
+        self.0.retain(|_, rest| now.saturating_duration_since(rest.until) < REMEMBERED_FOR);
     }
 }
 
@@ -115,33 +131,34 @@ mod tests {
     }
 
     #[test]
-    fn a_held_user_is_known_until_he_is_free_or_nobody_speaks_of_him() {
-        let (mut suspects, start) = (Suspects::default(), Instant::now());
-        suspects.note_held(&[user(1), user(2)], |held| *held == user(1), start);
-        assert!(suspects.is_held(user(1)) && !suspects.is_held(user(2)));
-        suspects.note_held(&[user(1)], |_| false, start);
-        assert!(!suspects.is_held(user(1)));
-        suspects.note_held(&[user(3)], |_| true, start);
-        suspects.note_held(&[], |_| true, start + REMEMBERED_FOR);
-        assert!(!suspects.is_held(user(3)));
+    fn whoever_costs_time_rests_longer_each_time_and_is_then_tried_alone() {
+        for (why, rests_ms) in [
+            (Why::Slow, [1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000]),
+            (Why::Held, [100, 200, 400, 800, 1_600, 2_000, 2_000]),
+        ] {
+            let (mut suspects, mut now) = (Suspects::default(), Instant::now());
+            assert_eq!(suspects.treatment(&command(1), now), Treatment::Together);
+            for rest_ms in rests_ms {
+                suspects.note((user(1).slot(), user(1).tag()), why, now);
+                let just_before = now + Duration::from_millis(rest_ms - 1);
+                assert_eq!(suspects.treatment(&command(1), just_before), Treatment::Rest(why));
+                now += Duration::from_millis(rest_ms);
+                assert_eq!(suspects.treatment(&command(1), now), Treatment::Alone);
+                assert_eq!(suspects.treatment(&command(2), now), Treatment::Together, "a neighbour");
+            }
+            suspects.note_done(&command(1));
+            assert_eq!(suspects.treatment(&command(1), now), Treatment::Together);
+        }
     }
 
     #[test]
-    fn a_slow_user_rests_longer_each_time_and_is_then_tried_alone() {
-        let (mut suspects, mut now) = (Suspects::default(), Instant::now());
-        assert_eq!(suspects.treatment(&command(1), now), Treatment::Together);
-        for rest in [1, 2, 4, 8, 16, 30, 30] {
-            suspects.note_slow(&command(1), now);
-            let just_before = now + Duration::from_millis(rest * 1000 - 1);
-            assert_eq!(suspects.treatment(&command(1), just_before), Treatment::Rest);
-            now += Duration::from_secs(rest);
-            assert_eq!(suspects.treatment(&command(1), now), Treatment::Alone);
-            assert_eq!(suspects.treatment(&command(2), now), Treatment::Together, "a neighbour");
-        }
-        suspects.note_quick(&command(1));
-        assert_eq!(suspects.treatment(&command(1), now), Treatment::Together);
+    fn whoever_is_not_heard_of_is_forgotten_and_another_reason_begins_anew() {
+        let (mut suspects, now) = (Suspects::default(), Instant::now());
         suspects.note_slow(&command(1), now);
-        suspects.note_slow(&command(2), now + REST_MIN + REMEMBERED_FOR);
-        assert_eq!(suspects.treatment(&command(1), now), Treatment::Together, "forgotten");
+        suspects.note_held(user(1), now);
+        assert_eq!(suspects.treatment(&command(1), now), Treatment::Rest(Why::Held));
+        assert_eq!(suspects.treatment(&command(1), now + Duration::from_millis(100)), Treatment::Alone);
+        suspects.note_slow(&command(2), now + Duration::from_millis(100) + REMEMBERED_FOR);
+        assert_eq!(suspects.treatment(&command(1), now), Treatment::Together);
     }
 }
