@@ -30,7 +30,7 @@ mod store_error;
 use store_error::StoreError;
 
 mod suspects;
-use suspects::{Suspects, Treatment};
+use suspects::{Suspects, Treatment, Why};
 
 /// How often a batch that Postgres refused for a reason that passes (a deadlock with another process, plans
 /// invalidated by a migration) is tried again as it is.
@@ -183,6 +183,8 @@ struct Terms {
     deadline: Instant,
     /// How long a statement may take, where that is less than usual.
     limit: Option<Duration>,
+    /// Whether all of its users were held lately: none of them is waited for.
+    is_resting: bool,
 }
 
 impl Lane {
@@ -219,13 +221,15 @@ impl Lane {
     /// Runs those together whom nothing is known of; the others by themselves, or not now. Commands of one user stay in order:
     /// what is known is known of all of his.
     async fn run_treated(&mut self, commands: &[&Command], deadline: Instant) -> Done {
-        let (now, terms) = (Instant::now(), Terms { deadline, limit: None });
-        let (mut together, mut alone) = (Vec::with_capacity(commands.len()), Vec::new());
+        let (now, terms) = (Instant::now(), Terms { deadline, limit: None, is_resting: false });
+        let (mut together, mut alone, mut resting) =
+            (Vec::with_capacity(commands.len()), Vec::new(), Vec::new());
         let mut outcomes = vec![Outcome::Internal; commands.len()];
         for (position, command) in commands.iter().enumerate() {
             match self.suspects.treatment(command, now) {
                 Treatment::Together => together.push(position),
                 Treatment::Alone => alone.push(position),
+                Treatment::Rest(Why::Held) => resting.push(position),
                 Treatment::Rest(why) => {
                     outcomes[position] = Outcome::Unavailable { reason: why.reason().to_owned() }
                 }
@@ -235,7 +239,7 @@ impl Lane {
             return self.run_halves(commands, terms).await;
         }
         let limited = Terms { limit: Some(SLOW_LIMIT), ..terms };
-        let mut parts = vec![(together, terms)];
+        let mut parts = vec![(together, terms), (resting, Terms { is_resting: true, ..terms })];
         parts.extend(alone.into_iter().map(|position| (vec![position], limited)));
         let mut all: Option<Done> = None;
         for (positions, terms) in parts.into_iter().filter(|(positions, _)| !positions.is_empty()) {
@@ -259,7 +263,7 @@ impl Lane {
             let late = Outcome::Unavailable { reason: "no time was left for it".to_owned() };
             return Done::all(late, commands.len());
         }
-        let ended = self.run_once(commands, terms.limit).await;
+        let ended = self.run_once(commands, terms).await;
         if let ([command], Err(StoreError::Slow(_))) = (commands, &ended) {
             self.suspects.note_slow(command, Instant::now());
         }
@@ -279,9 +283,9 @@ impl Lane {
         }
     }
 
-    async fn run_once(&mut self, commands: &[&Command], limit: Option<Duration>) -> Result<Done, StoreError> {
+    async fn run_once(&mut self, commands: &[&Command], terms: Terms) -> Result<Done, StoreError> {
         let mut tries = 0;
-        let mut skips_held = false;
+        let mut skips_held = terms.is_resting;
         let mut has_reconnected = false;
         loop {
             let opening = self.parts.gate.check().map_err(StoreError::Unreached)?;
@@ -293,7 +297,7 @@ impl Lane {
             };
             let keys = if self.wary_batches > 0 { Keys::LookedUp } else { Keys::TakenAsNew };
             self.wary_batches = self.wary_batches.saturating_sub(1);
-            let manner = Manner { keys, skips_held, limit };
+            let manner = Manner { keys, skips_held, limit: terms.limit };
             let result = batch::transact(self.number, &self.parts, &session, commands, manner).await;
             #[cfg(feature = "broken")]
             if result.is_err() {
@@ -325,7 +329,7 @@ impl Lane {
                     continue;
                 }
                 Ok(Transacted { held, .. }) => {
-                    self.note_ended(commands, held);
+                    self.note_ended(commands, held, terms.is_resting);
                     self.session = Some(session);
                 }
                 Err(
@@ -345,15 +349,17 @@ impl Lane {
         }
     }
 
-    /// Remembers who was held, and who by himself was not any more.
-    fn note_ended(&mut self, commands: &[&Command], held: &HashSet<UserId>) {
-        for user in held {
-            self.suspects.note_held(*user, Instant::now());
+    /// Remembers who was held, and who is not any more. One who is looked at while he rests rests no longer for that.
+    fn note_ended(&mut self, commands: &[&Command], held: &HashSet<UserId>, is_resting: bool) {
+        if !is_resting {
+            for user in held {
+                self.suspects.note_held(*user, Instant::now());
+            }
         }
-        if let [command] = commands
-            && held.is_empty()
-        {
-            self.suspects.note_done(command);
+        if held.is_empty() && (is_resting || commands.len() == 1) {
+            for command in commands {
+                self.suspects.note_done(command);
+            }
         }
     }
 

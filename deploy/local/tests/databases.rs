@@ -64,7 +64,11 @@ async fn a_replicated_commit_waits_for_the_replica_and_a_local_one_does_not() {
         assert_eq!(answered, !is_replicated);
         cluster.shard(0).replica().thaw();
         let superuser = cluster.connect_as_superuser(0).await.unwrap();
-        superuser.query_one("SELECT count(*) FROM acknowledged", &[]).await.unwrap();
+        // It becomes visible once its wait is over.
+        eventually("what was committed is there", async || {
+            superuser.query_one("SELECT count(*) FROM acknowledged", &[]).await.is_ok()
+        })
+        .await;
         cluster.stop().await;
     }
 }

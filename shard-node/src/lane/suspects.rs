@@ -1,8 +1,8 @@
 //! Users who have cost their lane time, and how they are kept from costing others more. Pure: time comes from outside.
 //!
 //! Two kinds. A user is *held* when somebody else, a person at `psql` perhaps, does not let go of his row. And *slow* when a
-//! statement took too long that was about nobody else. Either is left alone for a while, then tried by himself and not for long,
-//! and left alone for longer each time that this does not help.
+//! statement took too long that was about nobody else. Either rests for a while, is then tried by himself and not for long, and
+//! rests for longer each time that this does not help. One who is held is served while he rests too, if his row is free just then.
 //!
 //! Users are known by slot and tag, which every command has. Whoever shares both with one of them is treated like him.
 
@@ -63,7 +63,7 @@ pub enum Treatment {
     Together,
     /// By itself, and not for long.
     Alone,
-    /// Not now.
+    /// Not now, or without any wait.
     Rest(Why),
 }
 

@@ -374,10 +374,12 @@ async fn one_slow_read_is_cancelled_at_the_server_and_says_nothing_of_the_replic
 
 #[tokio::test]
 async fn a_node_whose_readers_all_wait_is_ready_and_knows_its_replica() {
-    let node = "[reads]\nreplica_timeout = \"10s\"\n[postgres]\nstatement_timeout = \"11s\"\nflight_timeout = \"12s\"\n";
+    let node = "[reads]\nreplica_timeout = \"10s\"\nmax_replica_lag = \"1m\"\nheartbeat_every = \"2s\"\n[postgres]\nstatement_timeout = \"11s\"\nflight_timeout = \"12s\"\n";
     let shard = TestShard::start_with(ClusterSpec::one_shard().with_node_toml(node)).await;
     let user = shard.user_with(usd("100")).await;
     let superuser = shard.cluster.connect_as_superuser(0).await.unwrap();
+    eventually("a known replica", || async { shard.node.status().await.unwrap().replica_lag_ms.map(drop) })
+        .await;
     superuser.batch_execute("BEGIN; LOCK TABLE balances IN ACCESS EXCLUSIVE MODE").await.unwrap();
     let reads: Vec<_> = (0..20)
         .map(|_| {
