@@ -238,22 +238,49 @@ impl Lane {
         if together.len() == commands.len() {
             return self.run_halves(commands, terms).await;
         }
-        let limited = Terms { limit: Some(SLOW_LIMIT), ..terms };
-        let mut parts = vec![(together, terms), (resting, Terms { is_resting: true, ..terms })];
-        parts.extend(alone.into_iter().map(|position| (vec![position], limited)));
         let mut all: Option<Done> = None;
-        for (positions, terms) in parts.into_iter().filter(|(positions, _)| !positions.is_empty()) {
-            let part: Vec<&Command> = positions.iter().map(|position| commands[*position]).collect();
-            let mut done = self.run_halves(&part, terms).await;
-            for (position, outcome) in positions.into_iter().zip(std::mem::take(&mut done.outcomes)) {
-                outcomes[position] = outcome;
-            }
-            match &mut all {
-                None => all = Some(done),
-                Some(all) => all.join(done),
+        for (part, is_resting) in [(together, false), (resting, true)] {
+            let terms = Terms { is_resting, ..terms };
+            self.run_part(commands, &part, terms, (&mut outcomes, &mut all)).await;
+        }
+        // One of each user's is tried. How that went holds for his others: they rest with him, or go together.
+        let mut freed = Vec::new();
+        let limited = Terms { limit: Some(SLOW_LIMIT), ..terms };
+        for position in alone {
+            match self.suspects.treatment(commands[position], Instant::now()) {
+                Treatment::Together => freed.push(position),
+                Treatment::Alone => {
+                    self.run_part(commands, &[position], limited, (&mut outcomes, &mut all)).await;
+                }
+                Treatment::Rest(why) => {
+                    outcomes[position] = Outcome::Unavailable { reason: why.reason().to_owned() }
+                }
             }
         }
+        self.run_part(commands, &freed, terms, (&mut outcomes, &mut all)).await;
         Done { outcomes, ..all.unwrap_or_else(|| Done::all(Outcome::Internal, 0)) }
+    }
+
+    /// Runs the commands at these positions, and puts what became of them where it belongs.
+    async fn run_part(
+        &mut self,
+        commands: &[&Command],
+        positions: &[usize],
+        terms: Terms,
+        (outcomes, all): (&mut [Outcome], &mut Option<Done>),
+    ) {
+        if positions.is_empty() {
+            return;
+        }
+        let part: Vec<&Command> = positions.iter().map(|position| commands[*position]).collect();
+        let mut done = self.run_halves(&part, terms).await;
+        for (position, outcome) in positions.iter().zip(std::mem::take(&mut done.outcomes)) {
+            outcomes[*position] = outcome;
+        }
+        match all {
+            None => *all = Some(done),
+            Some(all) => all.join(done),
+        }
     }
 
     /// Runs the commands as one database transaction; if the database refuses it or takes too long, each half on its own, so that
