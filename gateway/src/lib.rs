@@ -1,7 +1,7 @@
 //! The stateless HTTP gateway of PicoPay: parse, authenticate, find the shard, translate.
 //!
 //! It decides nothing about money and keeps nothing that a restart could lose. Follow a charge: [`routes`] → [`charge`]
-//! → [`write_request`] → [`payment`] → [`shard_client`] (by the hint of [`slot_map`]) → [`transaction_body`] or
+//! → [`write_request`] → [`payment`] → [`picopay_shard_client`] → [`transaction_body`] or
 //! [`problem`] → [`front_door`].
 
 pub mod config;
@@ -57,10 +57,6 @@ pub mod session;
 pub mod read_answer;
 
 pub mod transaction_body;
-
-pub mod slot_map;
-
-pub mod shard_client;
 
 pub mod problem;
 

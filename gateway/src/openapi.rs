@@ -23,8 +23,8 @@ use crate::auth::Scope;
 use crate::gateway::Gateway;
 use crate::parameters::Parameters;
 use crate::problem::{Code, FieldError, MEDIA_TYPE, Problem};
-use crate::shard_client::ShardError;
 use crate::{balance, charge, currency_schema, health, refund, session, topup, transactions, users};
+use picopay_shard_client::ShardError;
 
 /// An id like those that the gateway makes, for examples.
 const EXAMPLE_REQUEST_ID: &str = "0b9f6a3e-6a0f-4c8e-9f55-1d2b3c4d5e6f";

@@ -24,7 +24,7 @@ pub use self::field_error::{FieldError, Place};
 use crate::auth::Scope;
 use crate::read_answer::name_source;
 use crate::session::PICOPAY_SESSION;
-use crate::shard_client::ShardError;
+use picopay_shard_client::ShardError;
 
 /// The media type of every error.
 pub const MEDIA_TYPE: &str = "application/problem+json";

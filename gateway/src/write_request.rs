@@ -14,6 +14,7 @@ use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::body::{Body as _, Frame};
 use picopay_shared::command::{Command, Operation, Status, Transaction};
+use picopay_shared::session::SessionToken;
 use serde::Serialize;
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
@@ -25,9 +26,9 @@ use crate::gateway::Gateway;
 use crate::parameters::Parameters;
 use crate::problem::{FieldError, IDEMPOTENCY_KEY, IDEMPOTENT_REPLAYED, Problem, key_header};
 use crate::request_id::RequestId;
-use crate::session::PICOPAY_SESSION;
-use crate::shard_client::Written;
+use crate::session::{self, PICOPAY_SESSION};
 use crate::transaction_body::WriteBody;
+use picopay_shard_client::Written;
 
 /// Largest body (contract, "Errors"). Metadata has at most 4 KiB and the other fields a few hundred bytes; the rest is
 /// room for white space.
@@ -102,10 +103,11 @@ pub struct UserBody {
 
 fn answer(
     written: &Written,
-    session: Option<HeaderValue>,
+    session: Option<SessionToken>,
     key: Uuid,
     user_id: Option<i64>,
 ) -> Result<Answered, Problem> {
+    let session = session.map(session::to_header);
     let user =
         |status| user_id.map(|user_id| json(status, &UserBody { user_id })).ok_or_else(Problem::internal);
     let (mut response, is_replayed) = match written {

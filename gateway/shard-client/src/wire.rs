@@ -10,8 +10,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use axum::http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
 use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Frame, SizeHint};
 use hyper_util::client::legacy::Client;
@@ -26,9 +26,9 @@ use picopay_shared::query::{DEADLINE_HEADER, READ_PATH};
 use tokio::time::{Instant, timeout_at};
 use tracing::warn;
 
-use super::nodes::NodeClock;
-use super::ticket::Ticket;
 use crate::config::ShardClientConfig;
+use crate::nodes::NodeClock;
+use crate::ticket::Ticket;
 
 /// A node is told to answer a read so much earlier than nobody waits any more: the time that its answer may need to come
 /// back, so that a late one is its own "not in time" and not a node that does not answer.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use picopay_shared::cluster::{self, Cluster};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::shard::Shard;
+use crate::shard::Shard;
 
 /// All shards, replaced as a whole.
 #[derive(Debug, Default)]
@@ -100,9 +100,10 @@ mod tests {
     use picopay_shared::config::Secret;
 
     use super::*;
+    use prometheus::Registry;
+
+    use crate::client::ShardClient;
     use crate::config::ShardClientConfig;
-    use crate::metrics::Metrics;
-    use crate::shard_client::ShardClient;
 
     /// `a1` is shard `a` with a node at port 1.
     fn cluster(shards: &[&str]) -> Cluster {
@@ -122,7 +123,7 @@ mod tests {
     #[tokio::test]
     async fn a_shard_keeps_its_place_for_ever_and_its_way_while_its_nodes_are_the_same() {
         let client =
-            ShardClient::start(&cluster(&["a1", "b2"]), &ShardClientConfig::default(), &Metrics::new());
+            ShardClient::start(&cluster(&["a1", "b2"]), &ShardClientConfig::default(), &Registry::new());
         let open = |place, entry: &cluster::Shard| client.open(place, entry);
         let first = ShardSet::default().changed_to(&cluster(&["a1", "b2"]), open);
         let second = first.changed_to(&cluster(&["c3", "b4", "a1"]), open);
@@ -147,7 +148,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_way_ends_when_the_last_who_holds_its_entrance_lets_go() {
-        let client = ShardClient::start(&cluster(&["a1"]), &ShardClientConfig::default(), &Metrics::new());
+        let client = ShardClient::start(&cluster(&["a1"]), &ShardClientConfig::default(), &Registry::new());
         let before =
             ShardSet::default().changed_to(&cluster(&["a1"]), |place, entry| client.open(place, entry));
         let request = Arc::clone(before.get(0).unwrap());

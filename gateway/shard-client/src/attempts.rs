@@ -6,8 +6,8 @@
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use axum::http::HeaderValue;
 use picopay_shared::command::{Command, Outcome, Transaction};
+use picopay_shared::session::SessionToken;
 
 /// Retries of the gateway's own, after a failed attempt.
 const RETRIES_MAX: u8 = 1;
@@ -234,7 +234,7 @@ pub struct Done {
     /// How it ended.
     pub attempt: Attempt<Outcome>,
     /// The session token of an answer that tells of something written.
-    pub session: Option<HeaderValue>,
+    pub session: Option<SessionToken>,
 }
 
 #[cfg(test)]

@@ -19,8 +19,8 @@ use tracing::{error, info, warn};
 pub use self::clock::NodeClock;
 pub use self::standing::NodeState;
 use self::standing::{Polled, Standing, Trouble};
-use super::wire::{Ask, CallError, Target, Wire};
 use crate::metrics::NodeMetrics;
+use crate::wire::{Ask, CallError, Target, Wire};
 
 /// A refusal that came sooner was made at the node's gate: one that took longer has tried something, which the next node may
 /// try just as long.

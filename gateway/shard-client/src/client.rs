@@ -1,26 +1,12 @@
-//! The only room from which a shard node is called: batch, deadline, retry, outcome.
+//! The way to all shards: a command goes in, and what its shard decided comes out.
 //!
 //! A command waits in its user's lane, travels in a batch and comes back with an outcome. In between a connection
 //! may fail, a node die, a slot move; what the client may then be told is decided in `attempts.rs`.
-
-mod attempts;
-mod breaker;
-mod moving;
-mod nodes;
-mod pace;
-mod pipe;
-mod queue_room;
-mod refusal_pace;
-mod shard;
-mod shard_set;
-mod ticket;
-mod wire;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use axum::http::HeaderValue;
 use bytes::Bytes;
 use picopay_shared::cluster::{self, Cluster};
 use picopay_shared::command::{Command, Moved, Outcome};
@@ -28,24 +14,23 @@ use picopay_shared::config::Secret;
 use picopay_shared::query::{Answer, Found, Query, ReadRequest, Source};
 use picopay_shared::session::SessionToken;
 use picopay_shared::slot::Slot;
+use prometheus::Registry;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
-pub use self::attempts::Written;
-use self::attempts::{Attempt, Attempts, Failure, Next};
-pub use self::breaker::BreakerState;
-use self::moving::Moving;
-use self::nodes::Nodes;
-use self::shard::Shard;
-pub use self::shard::ShardView;
-use self::shard_set::{OpenShard, ShardSet};
-use self::wire::Wire;
+use crate::attempts::{Attempt, Attempts, Failure, Next, Written};
 use crate::config::ShardClientConfig;
+use crate::error::{SOON, ShardError};
 use crate::metrics::Metrics;
+use crate::moving::Moving;
+use crate::nodes::Nodes;
+use crate::shard::{Shard, ShardView};
+use crate::shard_set::{OpenShard, ShardSet};
 use crate::slot_map::{OnTheWay, Owner, SlotMap};
+use crate::wire::Wire;
 
 /// How soon a node is polled again that did not answer: users of a shard that is back hear no for so much longer.
 const POLL_AGAIN: Duration = Duration::from_millis(250);
@@ -56,44 +41,6 @@ const ASK_AGAIN: Duration = Duration::from_millis(25);
 const ASK_WAIT: Duration = Duration::from_millis(200);
 /// How often the log says that a slot has gone to a shard that is not in this gateway's `cluster.toml`.
 const TELL_AGAIN: Duration = Duration::from_secs(5);
-/// When to come back after a refusal that passes soon.
-const SOON: Duration = Duration::from_secs(1);
-
-/// Why a request has no answer from its shard.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ShardError {
-    /// Nothing happened: the shard cannot be reached, or its database cannot.
-    #[error("the shard is not available")]
-    Unavailable {
-        /// Which, when it is known.
-        shard: Option<String>,
-        /// When to come back.
-        retry_after: Duration,
-    },
-    /// Nothing happened: too much is waiting.
-    #[error("too much is waiting for the shard")]
-    Overloaded {
-        /// Which.
-        shard: String,
-        /// When to come back.
-        retry_after: Duration,
-    },
-    /// Nothing happened: nobody owns the slot at the moment.
-    #[error("the slot is moving")]
-    SlotMoving {
-        /// The last shard that was asked.
-        shard: Option<String>,
-        /// When to come back.
-        retry_after: Duration,
-    },
-    /// Maybe done. The same key resolves it.
-    #[error("the outcome is unknown")]
-    OutcomeUnknown,
-    /// A bug. Nothing was written.
-    #[error("the shard node has a bug")]
-    Internal,
-}
-
 /// The way to all shards.
 #[derive(Debug)]
 pub struct ShardClient {
@@ -112,7 +59,8 @@ pub struct ShardClient {
 
 impl ShardClient {
     /// Opens the lanes and begins to ask every shard how it is. No node needs to be up.
-    pub fn start(cluster: &Cluster, config: &ShardClientConfig, metrics: &Metrics) -> Arc<Self> {
+    pub fn start(cluster: &Cluster, config: &ShardClientConfig, registry: &Registry) -> Arc<Self> {
+        let metrics = Metrics::new(registry);
         let pipes = TaskTracker::new();
         pipes.close();
         let client = Arc::new(Self {
@@ -120,7 +68,7 @@ impl ShardClient {
             map: SlotMap::default(),
             moving: Moving::new(config.moving_max, metrics.moving.clone()),
             wire: Wire::new(config, &cluster.internal_secret),
-            metrics: metrics.clone(),
+            metrics,
             config: config.clone(),
             closing: CancellationToken::new(),
             pipes,
@@ -173,7 +121,7 @@ impl ShardClient {
     ///
     /// # Errors
     /// [`ShardError`]; only `OutcomeUnknown` leaves open whether it was done.
-    pub async fn write(&self, mut command: Command) -> Result<(Written, Option<HeaderValue>), ShardError> {
+    pub async fn write(&self, mut command: Command) -> Result<(Written, Option<SessionToken>), ShardError> {
         let deadline = Instant::now() + self.config.request_timeout;
         let slot = command.operation.slot();
         let mut attempts = Attempts::default();
@@ -279,7 +227,7 @@ impl ShardClient {
         self.pipes.wait().await;
     }
 
-    fn open(&self, place: usize, entry: &cluster::Shard) -> Arc<OpenShard> {
+    pub(crate) fn open(&self, place: usize, entry: &cluster::Shard) -> Arc<OpenShard> {
         let nodes = Nodes::new(entry, self.wire.clone(), |position| self.metrics.node(&entry.name, position));
         let shard = Arc::new(Shard::new(place, entry, nodes, &self.config, &self.metrics));
         let closing = self.closing.child_token();

@@ -15,14 +15,13 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
-use super::attempts::{Attempt, Done, NotSent};
-use super::nodes::Said;
-use super::pace::Pace;
-use super::refusal_pace;
-use super::shard::Shard;
-use super::ticket::Ticket;
-use super::wire::{Ask, CallError};
-use crate::session;
+use crate::attempts::{Attempt, Done, NotSent};
+use crate::nodes::Said;
+use crate::pace::Pace;
+use crate::refusal_pace;
+use crate::shard::Shard;
+use crate::ticket::Ticket;
+use crate::wire::{Ask, CallError};
 
 /// A node starts nothing that it cannot finish in time, and needs at least this for a batch; with less left, nothing
 /// is sent and the client hears for certain that nothing happened.
@@ -128,10 +127,9 @@ async fn run_batch(
     match answer {
         Ok(WriteReply { outcomes, position, .. }) => {
             let taken = trouble.note(&shard.name, &outcomes);
-            let session =
-                position.map(|position| session::to_header(SessionToken::new(&shard.name, position)));
+            let session = position.map(|position| SessionToken::new(&shard.name, position));
             for ((command, reply), outcome) in pairs.zip(outcomes) {
-                reply.send(Done { command, attempt: Attempt::Answered(outcome), session: session.clone() });
+                reply.send(Done { command, attempt: Attempt::Answered(outcome), session });
             }
             taken
         }

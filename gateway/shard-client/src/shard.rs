@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use axum::http::HeaderValue;
 use bytes::Bytes;
 use futures_util::future::{Either, select};
 use picopay_shared::batcher::{Lane, LaneEnd};
@@ -15,22 +14,24 @@ use picopay_shared::cluster;
 use picopay_shared::command::{Command, Outcome};
 use picopay_shared::node_status::Degradation;
 use picopay_shared::query::{Answer, Found};
+use picopay_shared::session::SessionToken;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
-use super::attempts::{Attempt, Done, Failure, NotSent, RetryBudget};
-use super::breaker::{Admission, Breaker, BreakerState};
-use super::nodes::{NodeState, Nodes, Said};
-use super::pipe::{self, Job};
-use super::queue_room::QueueRoom;
-use super::ticket::Ticket;
-use super::wire::{Ask, CallError};
-use super::{SOON, ShardError, refusal_pace};
+use crate::attempts::{Attempt, Done, Failure, NotSent, RetryBudget};
+use crate::breaker::{Admission, Breaker, BreakerState};
 use crate::config::ShardClientConfig;
+use crate::error::{SOON, ShardError};
 use crate::metrics::{Metrics, ShardMetrics};
+use crate::nodes::{NodeState, Nodes, Said};
+use crate::pipe::{self, Job};
+use crate::queue_room::QueueRoom;
+use crate::refusal_pace;
+use crate::ticket::Ticket;
+use crate::wire::{Ask, CallError};
 
 /// Before the gateway's own retry: a restarted node or a new connection needs a moment. Random up to twice this.
 const RETRY_PAUSE: Duration = Duration::from_millis(25);
@@ -72,25 +73,21 @@ struct ShardStatus {
 }
 
 /// One shard, for `/readyz`.
-#[derive(Debug, Clone, PartialEq, serde::Serialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct ShardView {
     /// Its name in `cluster.toml`.
-    #[schema(example = "shard-1")]
     pub shard: String,
     /// Whether it can serve now.
     pub is_ready: bool,
     /// `closed`, `probing` or `open`.
-    #[schema(example = "closed")]
     pub breaker: &'static str,
     /// Lag of its freshest replica; `null` when unknown.
     pub replica_lag_ms: Option<u64>,
     /// What is known of each of its nodes, in the order of `cluster.toml`: `ready`, `passed-over` (ready again, but it
     /// failed lately, and another serves), `not-ready` or `silent`.
-    #[schema(example = json!(["ready"]))]
     pub nodes: Vec<&'static str>,
     /// Since when an operator lets it go on without its standby, so that what it acknowledges is on one machine only;
     /// `null` normally.
-    #[schema(example = json!(null))]
     pub degraded_since: Option<String>,
 }
 
@@ -143,7 +140,7 @@ impl Shard {
         &self,
         command: Command,
         deadline: Instant,
-    ) -> (Attempt<Outcome>, Option<HeaderValue>, Option<Command>) {
+    ) -> (Attempt<Outcome>, Option<SessionToken>, Option<Command>) {
         let is_probe = match self.breaker.admit(std::time::Instant::now()) {
             Admission::Pass => false,
             Admission::Probe => true,

@@ -1,0 +1,29 @@
+//! How a command reaches the shard that owns its slot: routing, wire, retries.
+//!
+//! The only room from which a shard node is called. It knows nothing of the public API: no header, no status, no problem.
+//! Follow a command: [`ShardClient::write`] → `slot_map` (who most likely owns the slot) → `shard` (its lane) → `pipe` (the
+//! batch) → `nodes` (which node) → `wire` (the request), and back through `attempts`, which says whether it goes once more.
+
+mod attempts;
+mod breaker;
+mod client;
+mod config;
+mod error;
+mod metrics;
+mod moving;
+mod nodes;
+mod pace;
+mod pipe;
+mod queue_room;
+mod refusal_pace;
+mod shard;
+mod shard_set;
+mod slot_map;
+mod ticket;
+mod wire;
+
+pub use self::attempts::Written;
+pub use self::client::ShardClient;
+pub use self::config::ShardClientConfig;
+pub use self::error::ShardError;
+pub use self::shard::ShardView;
