@@ -10,7 +10,6 @@ use picopay_shared::query::{Consistency, Found, Query};
 use serde::Serialize;
 use utoipa::{IntoParams, ToSchema};
 
-use crate::auth::Scope;
 use crate::currency_schema::CurrencySchema;
 use crate::gateway::Gateway;
 use crate::openapi::{BalanceProblems, ReadHeaders};
@@ -19,6 +18,7 @@ use crate::problem::Problem;
 use crate::read_answer::read_answer;
 use crate::session;
 use crate::transaction_body::serialize_display;
+use picopay_gateway_config::Scope;
 
 /// A user's balances.
 #[derive(Debug, Serialize, ToSchema)]

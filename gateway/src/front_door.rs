@@ -104,7 +104,7 @@ mod tests {
     use picopay_shared::cluster::Cluster;
 
     use super::*;
-    use crate::config::GatewayConfig;
+    use picopay_gateway_config::GatewayConfig;
 
     fn gateway() -> Arc<Gateway> {
         let folder = tempfile::tempdir().unwrap();

@@ -7,8 +7,8 @@ use picopay_shared::internal_secret::InternalSecret;
 use picopay_shared::reload::{InForce, Reload};
 
 use crate::auth::KeyRing;
-use crate::config::{GatewayConfig, Keys};
 use crate::metrics::Metrics;
+use picopay_gateway_config::{GatewayConfig, Keys};
 use picopay_shard_client::ShardClient;
 
 /// One gateway.

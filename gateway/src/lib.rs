@@ -4,8 +4,6 @@
 //! → [`write_request`] → [`payment`] → [`picopay_shard_client`] → [`transaction_body`] or
 //! [`problem`] → [`front_door`].
 
-pub mod config;
-
 pub mod server;
 
 pub mod gateway;
@@ -45,8 +43,6 @@ pub mod metadata;
 pub mod balance;
 
 pub mod transactions;
-
-pub mod rfc3339;
 
 pub mod cursor;
 

@@ -19,11 +19,11 @@ use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder
 use utoipa::openapi::{ContentBuilder, Header, HeaderBuilder, Ref, RefOr, ResponseBuilder};
 use utoipa::{IntoParams, IntoResponses, Modify, OpenApi, ToSchema};
 
-use crate::auth::Scope;
 use crate::gateway::Gateway;
 use crate::parameters::Parameters;
 use crate::problem::{Code, FieldError, MEDIA_TYPE, Problem};
 use crate::{balance, charge, currency_schema, health, refund, session, topup, transactions, users};
+use picopay_gateway_config::Scope;
 use picopay_shard_client::ShardError;
 
 /// An id like those that the gateway makes, for examples.

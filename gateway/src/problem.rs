@@ -21,9 +21,9 @@ use uuid::Uuid;
 
 pub use self::code::Code;
 pub use self::field_error::{FieldError, Place};
-use crate::auth::Scope;
 use crate::read_answer::name_source;
 use crate::session::PICOPAY_SESSION;
+use picopay_gateway_config::Scope;
 use picopay_shard_client::ShardError;
 
 /// The media type of every error.

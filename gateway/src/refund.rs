@@ -9,7 +9,6 @@ use picopay_shared::command::Operation;
 use picopay_shared::id::TransactionId;
 use utoipa::ToSchema;
 
-use crate::auth::Scope;
 use crate::currency_schema::AmountSchema;
 use crate::fields::{self, Fields};
 use crate::gateway::Gateway;
@@ -17,6 +16,7 @@ use crate::openapi::{RefundProblems, WriteHeaders};
 use crate::problem::Problem;
 use crate::transaction_body::WriteSchema;
 use crate::write_request::{self, Answered};
+use picopay_gateway_config::Scope;
 
 // It stands here for the documentation; `read_refund` reads it.
 /// What to give back.

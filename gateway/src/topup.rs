@@ -7,7 +7,6 @@ use axum::extract::State;
 use axum::http::Request;
 use picopay_shared::command::Operation;
 
-use crate::auth::Scope;
 use crate::fields;
 use crate::gateway::Gateway;
 use crate::openapi::{TopUpProblems, WriteHeaders};
@@ -15,6 +14,7 @@ use crate::payment::{TopUpBody, read_payment};
 use crate::problem::Problem;
 use crate::transaction_body::WriteSchema;
 use crate::write_request::{self, Answered};
+use picopay_gateway_config::Scope;
 
 /// Top up a user's balance
 ///

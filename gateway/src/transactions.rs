@@ -13,7 +13,6 @@ use picopay_shared::query::{Found, HistoryQuery, Query};
 use serde::Serialize;
 use utoipa::{IntoParams, ToSchema};
 
-use crate::auth::Scope;
 use crate::cursor;
 use crate::fields::{NO_UUID, hyphenated_uuid};
 use crate::gateway::Gateway;
@@ -21,9 +20,10 @@ use crate::openapi::{HistoryProblems, LookupProblems, ReadHeaders};
 use crate::parameters::{self, Parameters, PathParameters};
 use crate::problem::Problem;
 use crate::read_answer::read_answer;
-use crate::rfc3339::read_unix_ms;
 use crate::session;
 use crate::transaction_body::{KindSchema, LookupBody, LookupSchema, TransactionBody, TransactionSchema};
+use picopay_gateway_config::Scope;
+use picopay_gateway_config::rfc3339::read_unix_ms;
 
 /// Transactions on a page, when the client does not say.
 const LIMIT_DEFAULT: u16 = 20;

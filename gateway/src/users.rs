@@ -7,12 +7,12 @@ use axum::extract::State;
 use axum::http::Request;
 use picopay_shared::command::Operation;
 
-use crate::auth::Scope;
 use crate::fields::{self, Fields};
 use crate::gateway::Gateway;
 use crate::openapi::{CreateUserProblems, WriteHeaders};
 use crate::problem::Problem;
 use crate::write_request::{self, Answered, UserBody};
+use picopay_gateway_config::Scope;
 
 /// Make a user
 ///

@@ -19,7 +19,6 @@ use serde::Serialize;
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
-use crate::auth::Scope;
 use crate::content_headers;
 use crate::fields::hyphenated_uuid;
 use crate::gateway::Gateway;
@@ -28,6 +27,7 @@ use crate::problem::{FieldError, IDEMPOTENCY_KEY, IDEMPOTENT_REPLAYED, Problem, 
 use crate::request_id::RequestId;
 use crate::session::{self, PICOPAY_SESSION};
 use crate::transaction_body::WriteBody;
+use picopay_gateway_config::Scope;
 use picopay_shard_client::Written;
 
 /// Largest body (contract, "Errors"). Metadata has at most 4 KiB and the other fields a few hundred bytes; the rest is

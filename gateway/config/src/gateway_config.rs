@@ -5,17 +5,16 @@
 use std::collections::HashSet;
 use std::num::NonZeroU32;
 use std::path::Path;
-use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use jiff::Timestamp;
 use picopay_shard_client::ShardClientConfig;
 use picopay_shared::config::{self, ConfigError, human_duration};
 use picopay_shared::reload::Reloadable;
 use serde::Deserialize;
 
-use crate::auth::Scope;
-use crate::rfc3339::{NO_TIME, read_unix_ms};
+use crate::api_key::{ApiKey, Expiry, Rate, parse_digest};
+use crate::rfc3339::NO_TIME;
+use crate::scope::Scope;
 
 /// The environment variables that go over `gateway.toml`: `PICOPAY_GATEWAY__LISTEN`, for example.
 pub const ENV_PREFIX: &str = "PICOPAY_GATEWAY__";
@@ -47,68 +46,6 @@ impl Reloadable for Keys {
     fn load(file: &Path) -> Result<Self, ConfigError> {
         GatewayConfig::load(file).map(|config| Self(config.keys))
     }
-}
-
-/// When a key ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Expiry {
-    unix_ms: i64,
-}
-
-impl Expiry {
-    /// Reads an RFC 3339 time.
-    pub fn parse(text: &str) -> Option<Self> {
-        read_unix_ms(text).ok().map(|unix_ms| Self { unix_ms })
-    }
-
-    /// Whether it has come.
-    pub fn is_over(self, now: SystemTime) -> bool {
-        let since_1970 = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        i64::try_from(since_1970.as_millis()).is_ok_and(|now_ms| now_ms >= self.unix_ms)
-    }
-}
-
-/// In UTC.
-impl std::fmt::Display for Expiry {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // The last hours of the year 9999 are beyond the library's times: as good as never.
-        Timestamp::from_millisecond(self.unix_ms).unwrap_or(Timestamp::MAX).fmt(formatter)
-    }
-}
-
-/// One caller. The key itself is known to nobody here, only its digest.
-#[derive(Clone, PartialEq)]
-pub struct ApiKey {
-    /// What the log and the ledger call it.
-    pub name: Arc<str>,
-    /// SHA-256 of the key: 256 random bits need no slow hash.
-    pub digest: [u8; 32],
-    /// What it may do.
-    pub scopes: Vec<Scope>,
-    /// From when on it opens nothing; `None` for never.
-    pub expires_at: Option<Expiry>,
-    /// How often it may call; `None` is as often as it can.
-    pub rate: Option<Rate>,
-}
-
-impl std::fmt::Debug for ApiKey {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter
-            .debug_struct("ApiKey")
-            .field("name", &self.name)
-            .field("scopes", &self.scopes)
-            .field("rate", &self.rate)
-            .finish_non_exhaustive()
-    }
-}
-
-/// How often a key may call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rate {
-    /// Requests a second, on average.
-    pub per_second: NonZeroU32,
-    /// Requests at once after a pause. As many as a second allows, unless the file says otherwise.
-    pub burst: NonZeroU32,
 }
 
 /// Connections from clients: how many, and how slow they may be.
@@ -246,12 +183,6 @@ fn check_keys(entries: Vec<KeyEntry>, problems: &mut Problems<'_>) -> Vec<ApiKey
         keys.push(ApiKey { name: entry.name.into(), digest, scopes, expires_at: expires_at.flatten(), rate });
     }
     keys
-}
-
-fn parse_digest(text: &str) -> Option<[u8; 32]> {
-    let mut digest = [0; 32];
-    hex::decode_to_slice(text.strip_prefix("sha256:")?, &mut digest).ok()?;
-    Some(digest)
 }
 
 fn check_rate(
