@@ -16,6 +16,8 @@ pub mod slot_owner;
 
 pub mod store;
 
+pub mod server_id;
+
 pub mod db;
 
 pub mod timeline;
@@ -27,6 +29,8 @@ pub mod cache;
 pub mod write;
 
 pub mod read;
+
+pub mod log_end;
 
 pub mod replay_wait;
 
