@@ -15,10 +15,9 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use tracing::info;
 
+use crate::header_names::X_API_KEY;
 use crate::problem::Problem;
 use picopay_gateway_config::{ApiKey, Rate, Scope};
-
-static X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
 /// The keys that are known, each with its own rate limit. They change while the gateway runs.
 #[derive(Debug)]

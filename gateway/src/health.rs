@@ -9,10 +9,10 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::gateway::Gateway;
-use crate::openapi::{NotReadyProblems, OpenProblems};
+use crate::json_answer::json;
+use crate::openapi::parts::{NotReadyProblems, OpenProblems};
 use crate::parameters::Parameters;
 use crate::problem::Problem;
-use crate::write_request::json;
 use picopay_shard_client::ShardView;
 
 /// The answer to `/health`.

@@ -20,7 +20,13 @@ pub mod unread_body;
 
 pub mod request_id;
 
+pub mod request_origin;
+
 pub mod auth;
+
+pub mod guarded;
+
+pub mod header_names;
 
 pub mod users;
 
@@ -50,7 +56,13 @@ pub mod parameters;
 
 pub mod session;
 
+pub mod read_request;
+
 pub mod read_answer;
+
+pub mod source_headers;
+
+pub mod json_answer;
 
 pub mod transaction_body;
 

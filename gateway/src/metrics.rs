@@ -2,20 +2,12 @@
 //!
 //! Every handle is resolved once, at the start: counting is one atomic addition and looks nothing up.
 
-use std::time::Instant;
+mod charges;
 
-use prometheus::{
-    Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
-};
+use prometheus::{Encoder, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
 
-use crate::problem::{Code, Problem};
-use crate::write_request::Answered;
+pub use self::charges::{ChargeCount, ChargeEnd, ChargeMetrics};
 
-/// The contract's own (0.01 … 10), with steps of about a quarter around 2 ms, where the p99 is promised.
-const LATENCY_BUCKETS: [f64; 20] = [
-    0.000_25, 0.000_5, 0.000_75, 0.001, 0.001_5, 0.002, 0.002_5, 0.003, 0.004, 0.005, 0.007_5, 0.01, 0.025,
-    0.05, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0,
-];
 /// Clients, of whom each has a connection, and one request at a time on it (HTTP/1.1).
 #[derive(Debug, Clone)]
 pub struct ClientMetrics {
@@ -76,43 +68,11 @@ pub struct Metrics {
     pub is_reload_refused: IntGauge,
 }
 
-/// Of `POST /charge`, whatever became of it.
-#[derive(Debug, Clone)]
-pub struct ChargeMetrics {
-    success: IntCounter,
-    idempotent_hit: IntCounter,
-    insufficient_balance: IntCounter,
-    failed: IntCounter,
-    latency: Histogram,
-}
-
 impl Metrics {
     /// Registers everything.
     pub fn new() -> Self {
         let registry = Registry::new();
-        let charges = {
-            let requests = counters(
-                &registry,
-                "charge_requests_total",
-                "Requests to POST /charge, by how they ended.",
-                &["status"],
-            );
-            let options = HistogramOpts::new(
-                "charge_request_latency_seconds",
-                "From the head of a POST /charge to its answer.",
-            )
-            .buckets(LATENCY_BUCKETS.to_vec());
-            let latency = Histogram::with_opts(options).expect("the buckets rise");
-            register(&registry, &latency);
-            let of = |status| requests.with_label_values(&[status]);
-            ChargeMetrics {
-                success: of("success"),
-                idempotent_hit: of("idempotent_hit"),
-                insufficient_balance: of("insufficient_balance"),
-                failed: of("failed"),
-                latency,
-            }
-        };
+        let charges = ChargeMetrics::new(&registry);
         let clients = ClientMetrics::new(&registry);
         let connections_refused = IntCounter::new(
             "picopay_gateway_connections_refused_total",
@@ -173,44 +133,6 @@ fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> Int
     counters
 }
 
-impl ChargeMetrics {
-    /// A charge begins. It is counted exactly once, even when its client hangs up or its handler panics.
-    pub fn begin(&self) -> ChargeCount {
-        ChargeCount { metrics: self.clone(), began: Instant::now(), ended: None }
-    }
-}
-
-/// A charge under way.
-#[derive(Debug)]
-pub struct ChargeCount {
-    metrics: ChargeMetrics,
-    began: Instant,
-    ended: Option<IntCounter>,
-}
-
-impl ChargeCount {
-    /// It ended like this.
-    pub fn end(mut self, answer: &Result<Answered, Problem>) {
-        let metrics = &self.metrics;
-        let ended = match answer {
-            Ok(answered) if answered.is_replayed => &metrics.idempotent_hit,
-            Ok(_) => &metrics.success,
-            // A refusal that is given again is a repeat first and a refusal second: it moved no queue and no money.
-            Err(problem) if problem.is_replayed() => &metrics.idempotent_hit,
-            Err(problem) if problem.code() == Code::InsufficientBalance => &metrics.insufficient_balance,
-            Err(_) => &metrics.failed,
-        };
-        self.ended = Some(ended.clone());
-    }
-}
-
-impl Drop for ChargeCount {
-    fn drop(&mut self) {
-        self.ended.as_ref().unwrap_or(&self.metrics.failed).inc();
-        self.metrics.latency.observe(self.began.elapsed().as_secs_f64());
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -230,15 +152,5 @@ mod tests {
             let line = format!("charge_request_latency_seconds_bucket{{le=\"{bound}\"}} 0");
             assert!(text.contains(&line), "{line} in {text}");
         }
-    }
-
-    #[test]
-    fn a_charge_is_counted_once_whatever_becomes_of_it() {
-        let metrics = Metrics::new();
-        metrics.charges.begin().end(&Err(Problem::key_missing()));
-        drop(metrics.charges.begin());
-        let text = text(&metrics);
-        assert!(text.contains("charge_requests_total{status=\"failed\"} 2"), "{text}");
-        assert!(text.contains("charge_request_latency_seconds_count 2"), "{text}");
     }
 }

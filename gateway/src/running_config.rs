@@ -11,8 +11,8 @@ use picopay_gateway_config::of_gateway;
 use picopay_shared::running_config::Salt;
 
 use crate::gateway::Gateway;
+use crate::json_answer::json;
 use crate::problem::Problem;
-use crate::write_request::json;
 
 /// Answers with what is in force.
 pub async fn get_config(

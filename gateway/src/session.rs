@@ -2,17 +2,16 @@
 //!
 //! It is no secret and guards nothing; whoever makes one up reads the same data from another database.
 
-use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use axum::http::{HeaderMap, HeaderValue};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use picopay_shared::session::{LogPosition, SessionToken};
 
+use crate::header_names::PICOPAY_SESSION;
 use crate::parameters::Parameters;
 
 /// The header, as it is written in the documentation.
 pub const NAME: &str = "PicoPay-Session";
-/// The same for lookups.
-pub static PICOPAY_SESSION: HeaderName = HeaderName::from_static("picopay-session");
 
 /// Changes with the layout below, so that a token of an older gateway is refused and not misread.
 const VERSION: u8 = 1;

@@ -6,61 +6,12 @@
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use picopay_shared::command::{Command, Outcome, Transaction};
-use picopay_shared::session::SessionToken;
+use crate::ended::{Decision, Ended, NotDone};
 
 /// Retries of the gateway's own, after a failed attempt.
 const RETRIES_MAX: u8 = 1;
 /// Attempts more after a *moved* answer.
 const MOVES_MAX: u8 = 2;
-
-/// How one attempt at a node ended.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Attempt<T> {
-    /// The node said this.
-    Answered(T),
-    /// Nothing reached any node, or the node refused to look at it: nothing happened.
-    NotSent(NotSent),
-    /// It may have reached a node, and no answer came.
-    Unanswered,
-}
-
-/// Why nothing was sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NotSent {
-    /// No node of the shard takes a connection, or it takes none of our requests.
-    Unreachable,
-    /// The breaker is open.
-    BreakerOpen,
-    /// The queue or the readers' places are full.
-    Full,
-    /// The request's time was over before its turn came.
-    TooLate,
-}
-
-/// A command's final answer from the node.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Written {
-    /// The user is new.
-    UserCreated,
-    /// The user was there already.
-    UserExisted,
-    /// Booked or refused.
-    Decided {
-        /// The record.
-        transaction: Box<Transaction>,
-        /// Whether the client could have had this answer before.
-        is_replayed: bool,
-    },
-    /// The key stands for something else; these fields differ.
-    KeyReused(Vec<String>),
-    /// No such user.
-    UserNotFound,
-    /// No such transaction to refund.
-    TransactionNotFound,
-    /// The amount cannot be booked in its currency; what would be right.
-    AmountInvalid(String),
-}
 
 /// What to do now.
 #[derive(Debug, PartialEq)]
@@ -68,29 +19,23 @@ pub enum Next<T> {
     /// Answer the client.
     Answer(T),
     /// Give up.
-    Fail(Failure),
+    GiveUp(GaveUp),
     /// Once more, to the same shard.
     Retry,
     /// Refresh the slot map, then once more.
     LookAgain,
 }
 
-/// Why it was given up.
+/// How it stands when it is given up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Failure {
-    /// Nothing happened: the shard cannot be reached or cannot write.
-    Unavailable,
-    /// Nothing happened: too much is waiting.
-    Overloaded,
-    /// Nothing happened: nobody owns the slot at the moment.
-    SlotMoving,
+pub enum GaveUp {
+    /// Nothing happened.
+    NotDone(NotDone),
     /// Maybe done.
-    OutcomeUnknown,
-    /// A bug; nothing was written.
-    Internal,
+    Unknown,
 }
 
-/// The history of one command.
+/// The history of one request.
 #[derive(Debug, Default)]
 pub struct Attempts {
     may_be_booked: bool,
@@ -99,100 +44,57 @@ pub struct Attempts {
 }
 
 impl Attempts {
-    /// What to do after `attempt`. `may_retry` is asked only when a retry would help: it says whether time and budget
-    /// allow one.
-    pub fn after(&mut self, attempt: Attempt<Outcome>, may_retry: impl FnOnce() -> bool) -> Next<Written> {
-        let failure = match attempt {
-            Attempt::Answered(outcome) => match self.settle(outcome) {
-                Settled::Final(written) => return Next::Answer(written),
-                Settled::Moved => return self.after_moved(),
-                Settled::Failed(failure) => failure,
-            },
-            Attempt::Unanswered => Failure::OutcomeUnknown,
-            Attempt::NotSent(NotSent::Unreachable) => Failure::Unavailable,
-            Attempt::NotSent(NotSent::BreakerOpen) => return self.give_up(Failure::Unavailable),
-            Attempt::NotSent(NotSent::Full | NotSent::TooLate) => return self.give_up(Failure::Overloaded),
+    /// What to do after an attempt of a command. `may_retry` is asked only when a retry would help: it says whether time and
+    /// budget allow one.
+    pub fn after_write(
+        &mut self,
+        ended: Ended<Decision>,
+        may_retry: impl FnOnce() -> bool,
+    ) -> Next<Decision> {
+        match self.after(ended, may_retry) {
+            // After an unanswered attempt of this very request a replay is most likely the answer to that attempt,
+            // which this client never had. Nobody can tell it from a true replay, so the weaker claim is made:
+            // `Idempotent-Replayed` is left out. The body is the same either way. (That a user existed could by the same doubt be
+            // our own first attempt; he is there, which is what was asked for. Every other final answer settles an earlier
+            // attempt too: had it been booked, its record would have been replayed.)
+            Next::Answer(Decision::Decided { transaction, is_replayed }) => Next::Answer(Decision::Decided {
+                transaction,
+                is_replayed: is_replayed && !self.may_be_booked,
+            }),
+            next => next,
+        }
+    }
+
+    /// The same of any request.
+    pub fn after<T>(&mut self, ended: Ended<T>, may_retry: impl FnOnce() -> bool) -> Next<T> {
+        let (would_help, end) = match ended {
+            Ended::Final(answer) => return Next::Answer(answer),
+            Ended::Moved(_) if self.moves < MOVES_MAX => {
+                self.moves += 1;
+                return Next::LookAgain;
+            }
+            Ended::Moved(_) => (false, GaveUp::NotDone(NotDone::SlotMoving)),
+            Ended::NotDone(why) => (why == NotDone::Unavailable, GaveUp::NotDone(why)),
+            Ended::Unknown => {
+                self.may_be_booked = true;
+                (true, GaveUp::Unknown)
+            }
         };
-        self.may_be_booked |= failure == Failure::OutcomeUnknown;
-        let would_help = matches!(failure, Failure::Unavailable | Failure::OutcomeUnknown);
         if would_help && self.retries < RETRIES_MAX && may_retry() {
             self.retries += 1;
             return Next::Retry;
         }
-        self.give_up(failure)
+        Next::GiveUp(self.given_up(end))
     }
 
     /// What to say when the slot has no owner to send to.
-    pub fn without_owner(&self, failure: Failure) -> Failure {
-        if self.may_be_booked { Failure::OutcomeUnknown } else { failure }
+    pub fn without_owner(&self, why: NotDone) -> GaveUp {
+        self.given_up(GaveUp::NotDone(why))
     }
 
-    fn settle(&self, outcome: Outcome) -> Settled {
-        let written = match outcome {
-            Outcome::Decided { transaction, is_replayed } => {
-                // After an unanswered attempt of this very request a replay is most likely the answer to that attempt,
-                // which this client never had. Nobody can tell it from a true replay, so the weaker claim is made:
-                // `Idempotent-Replayed` is left out. The body is the same either way.
-                Written::Decided { transaction, is_replayed: is_replayed && !self.may_be_booked }
-            }
-            Outcome::UserCreated => Written::UserCreated,
-            // By the same doubt this could be our own first attempt; the user is there, which is what was asked for.
-            Outcome::UserExisted => Written::UserExisted,
-            // These three also settle an earlier attempt: had it been booked, its record would have been replayed.
-            Outcome::KeyReused { differs } => Written::KeyReused(differs),
-            Outcome::UserNotFound => Written::UserNotFound,
-            Outcome::TransactionNotFound => Written::TransactionNotFound,
-            Outcome::AmountInvalid { detail } => Written::AmountInvalid(detail),
-            Outcome::Moved(_) => return Settled::Moved,
-            Outcome::Unavailable { .. } => return Settled::Failed(Failure::Unavailable),
-            Outcome::OutcomeUnknown => return Settled::Failed(Failure::OutcomeUnknown),
-            Outcome::Internal => return Settled::Failed(Failure::Internal),
-            Outcome::Overloaded => return Settled::Failed(Failure::Overloaded),
-        };
-        Settled::Final(written)
+    fn given_up(&self, end: GaveUp) -> GaveUp {
+        if self.may_be_booked { GaveUp::Unknown } else { end }
     }
-
-    fn after_moved(&mut self) -> Next<Written> {
-        if self.moves < MOVES_MAX {
-            self.moves += 1;
-            return Next::LookAgain;
-        }
-        self.give_up(Failure::SlotMoving)
-    }
-
-    /// The same for a read, which changes nothing: its outcome is never unknown, and it may always be tried again.
-    pub fn after_read<T>(&mut self, attempt: Attempt<T>, may_retry: impl FnOnce() -> bool) -> Next<T> {
-        let failure = match attempt {
-            Attempt::Answered(found) => return Next::Answer(found),
-            Attempt::NotSent(NotSent::Full | NotSent::TooLate) => return Next::Fail(Failure::Overloaded),
-            Attempt::NotSent(NotSent::BreakerOpen) => return Next::Fail(Failure::Unavailable),
-            Attempt::NotSent(NotSent::Unreachable) | Attempt::Unanswered => Failure::Unavailable,
-        };
-        if self.retries < RETRIES_MAX && may_retry() {
-            self.retries += 1;
-            return Next::Retry;
-        }
-        Next::Fail(failure)
-    }
-
-    /// After a read was answered by a shard that does not own the slot.
-    pub fn after_moved_read<T>(&mut self) -> Next<T> {
-        if self.moves < MOVES_MAX {
-            self.moves += 1;
-            return Next::LookAgain;
-        }
-        Next::Fail(Failure::SlotMoving)
-    }
-
-    fn give_up<T>(&self, failure: Failure) -> Next<T> {
-        Next::Fail(self.without_owner(failure))
-    }
-}
-
-enum Settled {
-    Final(Written),
-    Moved,
-    Failed(Failure),
 }
 
 /// At most one retry per ten requests of a shard, so that a dead one is not hammered by its own failures.
@@ -226,20 +128,9 @@ impl RetryBudget {
     }
 }
 
-/// A command and how its attempt ended: handed back, so that a retry needs no copy.
-#[derive(Debug)]
-pub struct Done {
-    /// What was tried.
-    pub command: Command,
-    /// How it ended.
-    pub attempt: Attempt<Outcome>,
-    /// The session token of an answer that tells of something written.
-    pub session: Option<SessionToken>,
-}
-
 #[cfg(test)]
 mod tests {
-    use picopay_shared::command::{Kind, Moved, Status};
+    use picopay_shared::command::{Kind, Moved, Outcome, Status, Transaction};
     use picopay_shared::id::TransactionId;
     use picopay_shared::money::{Currency, Money};
     use picopay_shared::slot::{Slot, UserId};
@@ -247,7 +138,7 @@ mod tests {
 
     use super::*;
 
-    fn decided(is_replayed: bool) -> Attempt<Outcome> {
+    fn decided(is_replayed: bool) -> Ended<Decision> {
         let money = Money::parse("1", Currency::parse("USD").unwrap()).unwrap();
         let transaction = Transaction {
             id: TransactionId::from_uuid(Uuid::nil()),
@@ -262,32 +153,33 @@ mod tests {
             metadata: None,
             made_by: None,
         };
-        Attempt::Answered(Outcome::Decided { transaction: Box::new(transaction), is_replayed })
+        Outcome::Decided { transaction: Box::new(transaction), is_replayed }.into()
     }
 
-    fn moved() -> Attempt<Outcome> {
-        Attempt::Answered(Outcome::Moved(Moved { slot: Slot::new(1).unwrap(), owner: None, epoch: 0 }))
+    fn moved() -> Ended<Decision> {
+        Outcome::Moved(Moved { slot: Slot::new(1).unwrap(), owner: None, epoch: 0 }).into()
     }
 
-    fn unavailable() -> Attempt<Outcome> {
-        Attempt::Answered(Outcome::Unavailable { reason: "the database is away".into() })
+    fn unavailable() -> Ended<Decision> {
+        Outcome::Unavailable { reason: "the database is away".into() }.into()
     }
 
     /// How a request ends whose attempts end like this, when time and budget allow a retry.
-    fn end_of(story: Vec<Attempt<Outcome>>) -> String {
+    fn end_of(story: Vec<Ended<Decision>>) -> String {
         let mut attempts = Attempts::default();
         let count = story.len();
-        for (number, attempt) in (1..).zip(story) {
-            let next = attempts.after(attempt, || true);
+        for (number, ended) in (1..).zip(story) {
+            let next = attempts.after_write(ended, || true);
             let is_last = number == count;
             match next {
                 Next::Retry | Next::LookAgain if !is_last => {}
                 _ if !is_last => return format!("ended after {number}"),
-                Next::Answer(Written::Decided { is_replayed, .. }) => {
+                Next::Answer(Decision::Decided { is_replayed, .. }) => {
                     return if is_replayed { "replayed" } else { "decided" }.to_owned();
                 }
-                Next::Answer(written) => return format!("{written:?}"),
-                Next::Fail(failure) => return format!("{failure:?}"),
+                Next::Answer(decision) => return format!("{decision:?}"),
+                Next::GiveUp(GaveUp::NotDone(why)) => return format!("{why:?}"),
+                Next::GiveUp(GaveUp::Unknown) => return "Unknown".to_owned(),
                 other => return format!("{other:?}"),
             }
         }
@@ -296,42 +188,41 @@ mod tests {
 
     #[test]
     fn every_story_ends_as_it_should() {
-        use Attempt::{Answered, NotSent as Unsent, Unanswered};
-        let unknown = || Answered(Outcome::OutcomeUnknown);
+        use Ended::{NotDone as Not, Unknown as Unanswered};
+        let answered = |outcome: Outcome| Ended::from(outcome);
+        let unreachable = || Not(NotDone::Unavailable);
         for (story, end) in [
             (vec![decided(false)], "decided"),
             (vec![decided(true)], "replayed"),
             // A retry after a failure in which certainly nothing happened: a replay is a replay.
-            (vec![Unsent(NotSent::Unreachable), decided(true)], "replayed"),
+            (vec![unreachable(), decided(true)], "replayed"),
             (vec![unavailable(), decided(true)], "replayed"),
             // A retry after a lost answer: the replay may be this client's first answer.
             (vec![Unanswered, decided(true)], "decided"),
-            (vec![unknown(), decided(true)], "decided"),
+            (vec![answered(Outcome::OutcomeUnknown), decided(true)], "decided"),
             (vec![Unanswered, decided(false)], "decided"),
             // A definitive no also settles the lost attempt.
-            (vec![Unanswered, Answered(Outcome::UserNotFound)], "UserNotFound"),
-            (vec![Unanswered, Answered(Outcome::KeyReused { differs: vec![] })], "KeyReused([])"),
+            (vec![Unanswered, answered(Outcome::UserNotFound)], "UserNotFound"),
+            (vec![Unanswered, answered(Outcome::KeyReused { differs: vec![] })], "KeyReused([])"),
             // Nothing was ever sent: nothing happened.
-            (vec![Unsent(NotSent::Unreachable), Unsent(NotSent::Unreachable)], "Unavailable"),
-            (vec![Unsent(NotSent::BreakerOpen)], "Unavailable"),
-            (vec![Unsent(NotSent::Full)], "Overloaded"),
-            (vec![Unsent(NotSent::TooLate)], "Overloaded"),
+            (vec![unreachable(), unreachable()], "Unavailable"),
+            (vec![Not(NotDone::BreakerOpen)], "BreakerOpen"),
+            (vec![Not(NotDone::Overloaded)], "Overloaded"),
             (vec![unavailable(), unavailable()], "Unavailable"),
-            (vec![Answered(Outcome::Internal)], "Internal"),
+            (vec![answered(Outcome::Internal)], "Internal"),
             // A node that has too much to do is not asked again.
-            (vec![Answered(Outcome::Overloaded)], "Overloaded"),
-            (vec![Unanswered, Answered(Outcome::Overloaded)], "OutcomeUnknown"),
+            (vec![answered(Outcome::Overloaded)], "Overloaded"),
+            (vec![Unanswered, answered(Outcome::Overloaded)], "Unknown"),
             // One lost answer, and nothing after it says "nothing happened" any more.
-            (vec![Unanswered, Unsent(NotSent::Unreachable)], "OutcomeUnknown"),
-            (vec![Unanswered, Unsent(NotSent::BreakerOpen)], "OutcomeUnknown"),
-            (vec![Unanswered, Unsent(NotSent::Full)], "OutcomeUnknown"),
-            (vec![Unanswered, Unsent(NotSent::TooLate)], "OutcomeUnknown"),
-            (vec![Unanswered, Unanswered], "OutcomeUnknown"),
-            (vec![Unanswered, unavailable()], "OutcomeUnknown"),
-            (vec![Unanswered, Answered(Outcome::Internal)], "OutcomeUnknown"),
-            (vec![unknown(), unknown()], "OutcomeUnknown"),
-            (vec![Unanswered, moved(), moved(), moved()], "OutcomeUnknown"),
-            (vec![unavailable(), Unanswered], "OutcomeUnknown"),
+            (vec![Unanswered, unreachable()], "Unknown"),
+            (vec![Unanswered, Not(NotDone::BreakerOpen)], "Unknown"),
+            (vec![Unanswered, Not(NotDone::Overloaded)], "Unknown"),
+            (vec![Unanswered, Unanswered], "Unknown"),
+            (vec![Unanswered, unavailable()], "Unknown"),
+            (vec![Unanswered, answered(Outcome::Internal)], "Unknown"),
+            (vec![answered(Outcome::OutcomeUnknown), answered(Outcome::OutcomeUnknown)], "Unknown"),
+            (vec![Unanswered, moved(), moved(), moved()], "Unknown"),
+            (vec![unavailable(), Unanswered], "Unknown"),
             // Moved: twice more, and then the slot is on its way.
             (vec![moved(), decided(false)], "decided"),
             (vec![moved(), moved(), decided(false)], "decided"),
@@ -345,28 +236,31 @@ mod tests {
 
     #[test]
     fn without_time_or_budget_the_first_failure_is_the_last() {
-        for (attempt, failure) in [
-            (Attempt::Unanswered, Failure::OutcomeUnknown),
-            (Attempt::NotSent(NotSent::Unreachable), Failure::Unavailable),
-            (unavailable(), Failure::Unavailable),
+        for (ended, end) in [
+            (Ended::Unknown, GaveUp::Unknown),
+            (Ended::NotDone(NotDone::Unavailable), GaveUp::NotDone(NotDone::Unavailable)),
+            (unavailable(), GaveUp::NotDone(NotDone::Unavailable)),
         ] {
-            assert_eq!(Attempts::default().after(attempt, || false), Next::Fail(failure));
+            assert_eq!(Attempts::default().after_write(ended, || false), Next::GiveUp(end));
         }
     }
 
     #[test]
     fn an_owner_that_went_missing_after_a_lost_answer_leaves_the_outcome_unknown() {
         let mut attempts = Attempts::default();
-        assert_eq!(attempts.without_owner(Failure::SlotMoving), Failure::SlotMoving);
-        assert_eq!(attempts.after(Attempt::Unanswered, || true), Next::Retry);
-        assert_eq!(attempts.without_owner(Failure::SlotMoving), Failure::OutcomeUnknown);
+        let moving = NotDone::SlotMoving;
+        assert_eq!(attempts.without_owner(moving), GaveUp::NotDone(moving));
+        assert_eq!(attempts.after_write(Ended::Unknown, || true), Next::Retry);
+        assert_eq!(attempts.without_owner(moving), GaveUp::Unknown);
     }
 
     #[test]
     fn a_read_is_tried_twice_and_its_outcome_is_never_unknown() {
         let mut attempts = Attempts::default();
-        assert_eq!(attempts.after_read::<()>(Attempt::Unanswered, || true), Next::Retry);
-        assert_eq!(attempts.after_read::<()>(Attempt::Unanswered, || true), Next::Fail(Failure::Unavailable));
+        let lost = || Ended::<()>::Unknown.of_read();
+        assert_eq!(attempts.after(lost(), || true), Next::Retry);
+        let end = GaveUp::NotDone(NotDone::Unavailable);
+        assert_eq!(attempts.after(lost(), || true), Next::GiveUp(end));
     }
 
     #[test]

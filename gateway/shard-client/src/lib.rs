@@ -2,19 +2,24 @@
 //!
 //! The only room from which a shard node is called. It knows nothing of the public API: no header, no status, no problem.
 //! Follow a command: [`ShardClient::write`] → `slot_map` (who most likely owns the slot) → `shard` (its lane) → `pipe` (the
-//! batch) → `nodes` (which node) → `wire` (the request), and back through `attempts`, which says whether it goes once more.
+//! batch) → `nodes` (which node) → `wire` (the request), and back through
+//! `ended` (final, moved, not done, unknown) and `attempts`, which says whether it goes once more.
 
 mod attempts;
 mod breaker;
 mod client;
 mod config;
+mod ended;
 mod error;
+mod job;
 mod metrics;
 mod moving;
+mod node_clock;
 mod nodes;
 mod pace;
 mod pipe;
 mod queue_room;
+mod reads;
 mod refusal_pace;
 mod shard;
 mod shard_set;
@@ -22,8 +27,9 @@ mod slot_map;
 mod ticket;
 mod wire;
 
-pub use self::attempts::Written;
-pub use self::client::ShardClient;
+pub use self::client::{ShardClient, Written};
 pub use self::config::ShardClientConfig;
+pub use self::ended::{Decision, NotDone};
 pub use self::error::ShardError;
+pub use self::reads::{Page, Read, Reader};
 pub use self::shard::ShardView;

@@ -27,7 +27,8 @@ use tokio::time::{Instant, timeout_at};
 use tracing::warn;
 
 use crate::config::ShardClientConfig;
-use crate::nodes::NodeClock;
+use crate::ended::{Ended, NotDone};
+use crate::node_clock::NodeClock;
 use crate::ticket::Ticket;
 
 /// A node is told to answer a read so much earlier than nobody waits any more: the time that its answer may need to come
@@ -71,6 +72,15 @@ pub enum CallError {
     Rejected,
     /// It may have arrived, and no whole answer of the node came.
     Unanswered,
+}
+
+impl<T> From<CallError> for Ended<T> {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::Unreachable | CallError::Rejected => Self::NotDone(NotDone::Unavailable),
+            CallError::Unanswered => Self::Unknown,
+        }
+    }
 }
 
 /// What shows nodes that a request comes from a gateway of theirs.

@@ -132,6 +132,7 @@ mod tests {
     use picopay_shared::id::Stamp;
     use picopay_shared::internal_secret::InternalSecret;
     use picopay_shared::money::{Currency, Money};
+    use picopay_shared::origin::Origin;
     use picopay_shared::slot::UserId;
     use proptest::prelude::*;
 
@@ -176,9 +177,7 @@ mod tests {
             operation,
             idempotency_key: Uuid::from_u128(key),
             is_client_key: true,
-            epoch: 1,
-            request_id: "request".to_owned(),
-            traceparent: None,
+            origin: Origin { request_id: "request".to_owned(), traceparent: None },
             made_by: None,
         }
     }
