@@ -15,15 +15,15 @@ use crate::{
     balance, charge, docs, health, openapi, problem_pages, refund, running_config, topup, transactions, users,
 };
 
-use self::Route::{OneOf, Open};
+use self::Route::{OneOf, WithoutKey};
 
 /// Who may call a route, and what answers it.
 #[derive(Debug, Clone)]
 enum Route {
     /// Whoever has one of these scopes.
     OneOf(&'static [Scope], MethodRouter<Guarded>),
-    /// Everybody, without a key.
-    Open(MethodRouter<Arc<Gateway>>),
+    /// Everybody: it takes no key.
+    WithoutKey(MethodRouter<Arc<Gateway>>),
 }
 
 /// The routes, each under `/v1` and, because existing clients call `POST /charge`, at the root: path, scopes, handler.
@@ -37,13 +37,13 @@ fn table() -> [(&'static str, Route); 14] {
         ("/users/{user_id}/balance", OneOf(&[Scope::Read],    get(balance::get_balance))),
         ("/transactions",            OneOf(&[Scope::Read],    get(transactions::get_transactions))),
         ("/transactions/{id}",       OneOf(&[Scope::Read],    get(transactions::get_transaction))),
-        ("/health",                  Open(get(health::get_health))),
-        ("/readyz",                  Open(get(health::get_readyz))),
-        ("/metrics",                 Open(get(health::get_metrics))),
-        ("/openapi.json",            Open(get(openapi::get_openapi))),
-        ("/docs",                    Open(get(docs::get_docs))),
-        ("/docs/{file}",             Open(get(docs::get_docs_file))),
-        ("/problems/{suffix}",       Open(get(problem_pages::get_problem_page))),
+        ("/health",                  WithoutKey(get(health::get_health))),
+        ("/readyz",                  WithoutKey(get(health::get_readyz))),
+        ("/metrics",                 WithoutKey(get(health::get_metrics))),
+        ("/openapi.json",            WithoutKey(get(openapi::get_openapi))),
+        ("/docs",                    WithoutKey(get(docs::get_docs))),
+        ("/docs/{file}",             WithoutKey(get(docs::get_docs_file))),
+        ("/problems/{suffix}",       WithoutKey(get(problem_pages::get_problem_page))),
     ]
 }
 
@@ -53,7 +53,7 @@ pub fn router(gateway: &Arc<Gateway>) -> FrontDoor {
     for (path, route) in table() {
         let methods = match route {
             OneOf(scopes, methods) => methods.with_state(Guarded::new(Arc::clone(gateway), scopes)),
-            Open(methods) => methods,
+            WithoutKey(methods) => methods,
         };
         router = router.route(path, methods.clone()).route(&format!("/v1{path}"), methods);
     }

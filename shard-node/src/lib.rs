@@ -66,3 +66,6 @@ pub mod process;
 
 #[cfg(feature = "broken")]
 pub mod broken;
+
+#[cfg(test)]
+mod log_lines;

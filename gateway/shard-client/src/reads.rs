@@ -106,12 +106,10 @@ impl ShardClient {
         let Reader { origin, session } = reader;
         let request = ReadRequest { query, session, origin: Some(origin) };
         let Answer { found, source } = self.read(&request).await?;
-        match sort_out(found) {
-            Some(found) => Ok(Read { found, source }),
-            None => {
-                error!(slot = request.query.slot().get(), "a node answered another query than it was asked");
-                Err(ShardError::NotDone { why: NotDone::Internal, shard: None, retry_after: SOON })
-            }
-        }
+        let Some(found) = sort_out(found) else {
+            error!(slot = request.query.slot().get(), "a node answered another query than it was asked");
+            return Err(ShardError::NotDone { why: NotDone::Internal, shard: None, retry_after: SOON });
+        };
+        Ok(Read { found, source })
     }
 }

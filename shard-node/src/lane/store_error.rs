@@ -115,14 +115,13 @@ fn unavailable(reason: &str) -> Outcome {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
-
     use picopay_shared::command::{Command, Operation};
     use picopay_shared::origin::Origin;
     use picopay_shared::slot::UserId;
     use uuid::Uuid;
 
     use super::*;
+    use crate::log_lines::LogLines;
 
     fn attempt(request_id: &str, traceparent: Option<&str>) -> Attempt {
         let operation = Operation::CreateUser { user_id: UserId::try_from(1).unwrap() };
@@ -139,30 +138,6 @@ mod tests {
         Attempt { command, epoch: 1 }
     }
 
-    /// What is logged meanwhile.
-    fn logged(work: impl FnOnce()) -> String {
-        let lines: Arc<Mutex<Vec<u8>>> = Arc::default();
-        let sink = Arc::clone(&lines);
-        let writer = move || Sink(Arc::clone(&sink));
-        let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(writer).finish();
-        tracing::subscriber::with_default(subscriber, work);
-        let lines = lines.lock().unwrap().clone();
-        String::from_utf8(lines).unwrap()
-    }
-
-    struct Sink(Arc<Mutex<Vec<u8>>>);
-
-    impl std::io::Write for Sink {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
-
     #[test]
     fn a_batch_that_came_to_nothing_is_logged_with_the_traces_of_its_requests() {
         let traced = attempt("mine", Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"));
@@ -172,12 +147,16 @@ mod tests {
             StoreError::Refused("numeric field overflow".to_owned()),
             StoreError::CommitUnanswered("no answer".to_owned()),
         ] {
-            let line = logged(|| drop(error.outcome(&[&traced, &other])));
+            let (lines, _logging) = LogLines::start();
+            drop(error.outcome(&[&traced, &other]));
+            let line = lines.text();
             let told = "requests=mine/4bf92f3577b34da6a3ce929d0e0e4736 yours";
             assert!(line.contains(told), "{told} in {line}");
         }
         let many: Vec<&Attempt> = std::iter::repeat_n(&other, 10).collect();
-        let line = logged(|| drop(StoreError::Contended("deadlock".to_owned()).outcome(&many)));
+        let (lines, _logging) = LogLines::start();
+        drop(StoreError::Contended("deadlock".to_owned()).outcome(&many));
+        let line = lines.text();
         assert!(line.contains("yours yours and 2 more"), "{line}");
     }
 }
