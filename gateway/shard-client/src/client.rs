@@ -44,6 +44,7 @@ const ASK_AGAIN: Duration = Duration::from_millis(25);
 const ASK_WAIT: Duration = Duration::from_millis(200);
 /// How often the log says that a slot has gone to a shard that is not in this gateway's `cluster.toml`.
 const TELL_AGAIN: Duration = Duration::from_secs(5);
+
 /// The way to all shards.
 #[derive(Debug)]
 pub struct ShardClient {
