@@ -2,13 +2,13 @@
 
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use divan::{Bencher, black_box};
-use picopay_gateway::auth::{KeyRing, Scope};
-use picopay_gateway::config::ApiKey;
+use picopay_gateway::auth::KeyRing;
 use picopay_gateway::fields;
+use picopay_gateway::json_answer::json;
 use picopay_gateway::payment::read_payment;
 use picopay_gateway::problem::Problem;
 use picopay_gateway::transaction_body::WriteBody;
-use picopay_gateway::write_request::json;
+use picopay_gateway_config::{ApiKey, Scope};
 use picopay_shared::command::{Kind, Status, Transaction};
 use picopay_shared::id::Stamp;
 use picopay_shared::money::{Currency, Money};

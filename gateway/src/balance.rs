@@ -1,23 +1,23 @@
 //! `GET /users/{user_id}/balance`: what a user has.
 
-use std::sync::Arc;
-
+use axum::Extension;
 use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
+use picopay_shard_client::Read;
 use picopay_shared::money::{Currency, Money};
-use picopay_shared::query::{Consistency, Found, Query};
+use picopay_shared::query::Consistency;
 use serde::Serialize;
 use utoipa::{IntoParams, ToSchema};
 
-use crate::auth::Scope;
 use crate::currency_schema::CurrencySchema;
-use crate::gateway::Gateway;
-use crate::openapi::{BalanceProblems, ReadHeaders};
+use crate::guarded::{Admitted, Guarded};
+use crate::openapi::parts::{BalanceProblems, ReadHeaders};
 use crate::parameters::{self, Parameters, PathParameters};
 use crate::problem::Problem;
 use crate::read_answer::read_answer;
-use crate::session;
+use crate::read_request::reader;
+use crate::request_id::RequestId;
 use crate::transaction_body::serialize_display;
 
 /// A user's balances.
@@ -96,31 +96,22 @@ pub enum ConsistencySchema {
     responses((status = 200, description = "The balance, or all of them.", body = BalanceSchema), BalanceProblems),
 )]
 pub async fn get_balance(
-    State(gateway): State<Arc<Gateway>>,
+    State(guarded): State<Guarded>,
     path: PathParameters,
     RawQuery(query): RawQuery,
+    Extension(request_id): Extension<RequestId>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    gateway.keys.admit(&headers, &[Scope::Read])?;
+    let Admitted { gateway, .. } = guarded.admit(&headers)?;
     let mut parameters = Parameters::read(query.as_deref(), &["currency", "consistency"]);
     let user_id = parameters.in_path("user_id", path.get("user_id"), parameters::user_id);
     let currency =
         parameters.optional("currency", |code| Currency::parse(code).map_err(|error| error.to_string()));
     let consistency = parameters.optional("consistency", parse_consistency).unwrap_or_default();
-    parameters.refuse_doubled_headers(&headers);
-    let session = session::read(&headers, &mut parameters);
+    let reader = reader(&headers, &request_id, &mut parameters);
     let user_id = parameters.finish(user_id)?;
-    let query = Query::Balance { user_id, currency, consistency };
-    let (found, source) = gateway.shards.read(query, session).await?;
-    let balances = match found {
-        Found::Balances(balances) => balances,
-        Found::UserNotFound => return Err(Problem::user_not_found().with_source(source)),
-        Found::History { .. }
-        | Found::Transaction(_)
-        | Found::TransactionNotFound
-        | Found::Moved(_)
-        | Found::Unavailable { .. } => return Err(Problem::internal()),
-    };
+    let Read { found, source } = gateway.shards.read_balances(user_id, currency, consistency, reader).await?;
+    let balances = found.ok_or_else(|| Problem::user_not_found().with_source(source))?;
     let user_id = user_id.get();
     let body = |money: Money| BalanceBody { currency: money.currency(), balance: money };
     if let Some(currency) = currency {

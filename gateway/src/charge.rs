@@ -1,18 +1,16 @@
 //! `POST /charge`: money for a service.
 
-use std::sync::Arc;
-
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::Request;
 use picopay_shared::command::Operation;
 
-use crate::auth::Scope;
 use crate::fields;
-use crate::gateway::Gateway;
-use crate::openapi::{PaymentProblems, WriteHeaders};
+use crate::guarded::Guarded;
+use crate::metrics::ChargeEnd;
+use crate::openapi::parts::{PaymentProblems, WriteHeaders};
 use crate::payment::{ChargeBody, read_payment};
-use crate::problem::Problem;
+use crate::problem::{Code, Problem};
 use crate::transaction_body::WriteSchema;
 use crate::write_request::{self, Answered};
 
@@ -30,14 +28,24 @@ use crate::write_request::{self, Answered};
     ),
 )]
 pub async fn post_charge(
-    State(gateway): State<Arc<Gateway>>,
+    State(guarded): State<Guarded>,
     request: Request<Body>,
 ) -> Result<Answered, Problem> {
-    let count = gateway.metrics.charges.begin();
-    let answer = write_request::run(&gateway, request, &[Scope::Charge], |body| {
+    let count = guarded.charges().begin();
+    let answer = write_request::run(&guarded, request, |body| {
         read_payment(body, fields::currency).map(Operation::Charge)
     })
     .await;
-    count.end(&answer);
+    count.end(end_of(&answer));
     answer
+}
+
+fn end_of(answer: &Result<Answered, Problem>) -> ChargeEnd {
+    match answer {
+        Ok(Answered { is_replayed: true, .. }) => ChargeEnd::Replayed,
+        Ok(_) => ChargeEnd::Success,
+        Err(problem) if problem.is_replayed() => ChargeEnd::Replayed,
+        Err(problem) if problem.code() == Code::InsufficientBalance => ChargeEnd::InsufficientBalance,
+        Err(_) => ChargeEnd::Failed,
+    }
 }

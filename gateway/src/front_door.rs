@@ -18,9 +18,10 @@ use tower::Service;
 use tracing::error;
 
 use crate::gateway::Gateway;
+use crate::header_names::X_REQUEST_ID;
 use crate::metrics::Open;
 use crate::problem::{Code, Problem};
-use crate::request_id::{RequestId, X_REQUEST_ID};
+use crate::request_id::RequestId;
 use crate::unread_body::{self, Rest, Returned};
 use crate::{head, request_path};
 
@@ -104,7 +105,7 @@ mod tests {
     use picopay_shared::cluster::Cluster;
 
     use super::*;
-    use crate::config::GatewayConfig;
+    use picopay_gateway_config::GatewayConfig;
 
     fn gateway() -> Arc<Gateway> {
         let folder = tempfile::tempdir().unwrap();

@@ -7,9 +7,9 @@ use picopay_shared::internal_secret::InternalSecret;
 use picopay_shared::reload::{InForce, Reload};
 
 use crate::auth::KeyRing;
-use crate::config::{GatewayConfig, Keys};
 use crate::metrics::Metrics;
-use crate::shard_client::ShardClient;
+use picopay_gateway_config::{GatewayConfig, Keys};
+use picopay_shard_client::ShardClient;
 
 /// One gateway.
 #[derive(Debug)]
@@ -34,7 +34,7 @@ impl Gateway {
     /// Opens the way to the shards. No shard needs to be up.
     pub fn start(cluster: &Cluster, config: GatewayConfig) -> Arc<Self> {
         let metrics = Metrics::new();
-        let shards = ShardClient::start(cluster, &config.shard_client, &metrics);
+        let shards = ShardClient::start(cluster, &config.shard_client, &metrics.registry);
         Arc::new(Self {
             keys: KeyRing::new(&config.keys),
             keys_in_force: Arc::new(InForce::new(Keys(config.keys.clone()))),

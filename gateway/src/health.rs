@@ -9,11 +9,11 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::gateway::Gateway;
-use crate::openapi::{NotReadyProblems, OpenProblems};
+use crate::json_answer::json;
+use crate::openapi::parts::{NotReadyProblems, OpenProblems};
 use crate::parameters::Parameters;
 use crate::problem::Problem;
-use crate::shard_client::ShardView;
-use crate::write_request::json;
+use picopay_shard_client::ShardView;
 
 /// The answer to `/health`.
 #[derive(Debug, Serialize, ToSchema)]
@@ -29,7 +29,34 @@ pub struct HealthBody {
 pub struct ReadinessBody {
     #[schema(example = "ready")]
     status: &'static str,
+    #[schema(value_type = Vec<ShardSchema>)]
     shards: Vec<ShardView>,
+}
+
+// `ShardView` for the documentation.
+/// One shard, for `/readyz`.
+#[derive(Debug, ToSchema)]
+#[schema(as = ShardView)]
+#[expect(dead_code, reason = "the documentation is made of its fields")]
+pub struct ShardSchema {
+    /// Its name in `cluster.toml`.
+    #[schema(example = "shard-1")]
+    shard: String,
+    /// Whether it can serve now.
+    is_ready: bool,
+    /// `closed`, `probing` or `open`.
+    #[schema(example = "closed")]
+    breaker: &'static str,
+    /// Lag of its freshest replica; `null` when unknown.
+    replica_lag_ms: Option<u64>,
+    /// What is known of each of its nodes, in the order of `cluster.toml`: `ready`, `passed-over` (ready again, but it
+    /// failed lately, and another serves), `not-ready` or `silent`.
+    #[schema(example = json!(["ready"]))]
+    nodes: Vec<&'static str>,
+    /// Since when an operator lets it go on without its standby, so that what it acknowledges is on one machine only;
+    /// `null` normally.
+    #[schema(example = json!(null))]
+    degraded_since: Option<String>,
 }
 
 /// Whether the process lives

@@ -1,10 +1,8 @@
 //! The stateless HTTP gateway of PicoPay: parse, authenticate, find the shard, translate.
 //!
 //! It decides nothing about money and keeps nothing that a restart could lose. Follow a charge: [`routes`] → [`charge`]
-//! → [`write_request`] → [`payment`] → [`shard_client`] (by the hint of [`slot_map`]) → [`transaction_body`] or
+//! → [`write_request`] → [`payment`] → [`picopay_shard_client`] → [`transaction_body`] or
 //! [`problem`] → [`front_door`].
-
-pub mod config;
 
 pub mod server;
 
@@ -22,7 +20,13 @@ pub mod unread_body;
 
 pub mod request_id;
 
+pub mod request_origin;
+
 pub mod auth;
+
+pub mod guarded;
+
+pub mod header_names;
 
 pub mod users;
 
@@ -46,21 +50,21 @@ pub mod balance;
 
 pub mod transactions;
 
-pub mod rfc3339;
-
 pub mod cursor;
 
 pub mod parameters;
 
 pub mod session;
 
+pub mod read_request;
+
 pub mod read_answer;
 
+pub mod source_headers;
+
+pub mod json_answer;
+
 pub mod transaction_body;
-
-pub mod slot_map;
-
-pub mod shard_client;
 
 pub mod problem;
 

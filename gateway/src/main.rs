@@ -5,9 +5,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser;
-use picopay_gateway::config::{GatewayConfig, Keys};
 use picopay_gateway::gateway::Gateway;
 use picopay_gateway::{router, server};
+use picopay_gateway_config::{GatewayConfig, Keys};
 use picopay_shared::cluster::Cluster;
 use picopay_shared::reload::Reloads;
 use picopay_shared::{open_files, telemetry};

@@ -2,32 +2,27 @@
 //!
 //! Errors come from the table in `problem.rs`: each operation names its codes, and every code brings its example.
 
-use std::collections::BTreeMap;
+pub mod parts;
+
 use std::sync::{Arc, LazyLock};
-use std::time::Duration;
 
 use axum::extract::{RawQuery, State};
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use picopay_shared::money::{Currency, Money};
+use picopay_shared::money::Currency;
 use serde_json::json;
-use utoipa::openapi::example::ExampleBuilder;
+use utoipa::openapi::RefOr;
 use utoipa::openapi::path::Operation;
-use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
+use utoipa::openapi::schema::Type;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::openapi::{ContentBuilder, Header, HeaderBuilder, Ref, RefOr, ResponseBuilder};
-use utoipa::{IntoParams, IntoResponses, Modify, OpenApi, ToSchema};
+use utoipa::{Modify, OpenApi};
 
-use crate::auth::Scope;
+use self::parts::{ProblemSchema, header_of};
 use crate::gateway::Gateway;
 use crate::parameters::Parameters;
-use crate::problem::{Code, FieldError, MEDIA_TYPE, Problem};
-use crate::shard_client::ShardError;
+use crate::problem::Problem;
 use crate::{balance, charge, currency_schema, health, refund, session, topup, transactions, users};
-
-/// An id like those that the gateway makes, for examples.
-const EXAMPLE_REQUEST_ID: &str = "0b9f6a3e-6a0f-4c8e-9f55-1d2b3c4d5e6f";
 
 /// The specification.
 #[derive(Debug, OpenApi)]
@@ -60,209 +55,6 @@ root. Parameters and fields that an operation does not name are refused.",
     modifiers(&Finish),
 )]
 pub struct Specification;
-
-/// The headers of a write.
-#[derive(Debug, IntoParams)]
-#[into_params(parameter_in = Header)]
-#[expect(dead_code, reason = "the documentation is made of its fields")]
-pub struct WriteHeaders {
-    /// A UUID that stands for this operation: retry with the same one. Without it the gateway makes one and returns it.
-    /// Bare or in double quotes, not the nil UUID.
-    // A pattern and no `format = "uuid"`, of which generated clients make an object that no header takes.
-    // Nor a look-ahead, which not every reader has: UUIDs have versions from 1 on, and the nil UUID has version 0.
-    #[param(
-        rename = "Idempotency-Key",
-        pattern = r#"^([0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-[1-9A-Fa-f][0-9A-Fa-f]{3}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{12}|"[0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-[1-9A-Fa-f][0-9A-Fa-f]{3}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{12}")$"#,
-        nullable = false,
-        example = "550e8400-e29b-41d4-a716-446655440000"
-    )]
-    idempotency_key: Option<String>,
-    /// Finds the request in logs: 1 to 128 of `A–Z a–z 0–9 . _ ~ : -`. Made by the gateway when it is left out or anything else.
-    #[param(rename = "X-Request-Id", nullable = false)]
-    x_request_id: Option<String>,
-    /// W3C trace context, passed on.
-    #[param(nullable = false)]
-    traceparent: Option<String>,
-}
-
-/// The headers of a read.
-#[derive(Debug, IntoParams)]
-#[into_params(parameter_in = Header)]
-#[expect(dead_code, reason = "the documentation is made of its fields")]
-pub struct ReadHeaders {
-    /// The `PicoPay-Session` of the answer to a write, word for word: the answer shows that write, whichever database it
-    /// comes from. Send the one of the last write to this user; it does not expire. Without it a history, a lookup or an
-    /// eventual balance may be some seconds old.
-    #[param(
-        rename = "PicoPay-Session",
-        pattern = "^A[Q-Za-f][A-Za-z0-9_-]{26}$",
-        nullable = false,
-        example = "ASgnVfAHPGqTAAAAAwAAAAFrN01I"
-    )]
-    picopay_session: Option<String>,
-    /// Finds the request in logs: 1 to 128 of `A–Z a–z 0–9 . _ ~ : -`. Made by the gateway when it is left out or anything else.
-    #[param(rename = "X-Request-Id", nullable = false)]
-    x_request_id: Option<String>,
-}
-
-/// An RFC 9457 problem.
-#[derive(Debug, ToSchema)]
-#[schema(as = Problem)]
-#[expect(dead_code, reason = "the documentation is made of its fields")]
-pub struct ProblemSchema {
-    /// A page that says what it means.
-    #[schema(format = "uri")]
-    r#type: String,
-    /// The same for every problem of this type.
-    title: String,
-    status: u16,
-    /// What is wrong this time.
-    detail: String,
-    /// `urn:request:` and the id of the request; in a replayed refusal, of the request that was refused first.
-    instance: String,
-    /// The last part of `type`.
-    code: String,
-    /// Of `invalid-request`: everything that is wrong.
-    #[schema(nullable = false)]
-    errors: Option<Vec<FieldError>>,
-    /// Of `insufficient-balance`: what the user had.
-    #[schema(nullable = false)]
-    balance: Option<String>,
-    /// Of `insufficient-balance`: what the charge needed.
-    #[schema(nullable = false)]
-    required: Option<String>,
-    /// Of `insufficient-balance`.
-    #[schema(nullable = false)]
-    currency: Option<String>,
-    /// Of `idempotency-key-reused`: the fields that differ.
-    #[schema(nullable = false)]
-    differs: Option<Vec<String>>,
-    /// Of a refused refund: what can still be refunded.
-    #[schema(nullable = false)]
-    remaining: Option<String>,
-    /// Of `forbidden`: the scope that the key lacks.
-    #[schema(nullable = false)]
-    scope: Option<String>,
-    /// Of 503: the shard concerned, when it is known.
-    #[schema(nullable = false)]
-    shard: Option<String>,
-}
-
-macro_rules! problem_sets {
-    ($($(#[$doc:meta])* $name:ident = $($code:ident)+;)+) => {$(
-        $(#[$doc])*
-        #[derive(Debug)]
-        pub struct $name;
-
-        impl IntoResponses for $name {
-            fn responses() -> BTreeMap<String, RefOr<utoipa::openapi::Response>> {
-                problem_responses(&[$(Code::$code),+])
-            }
-        }
-    )+};
-}
-
-problem_sets! {
-    /// Of `POST /charge`.
-    PaymentProblems = InvalidRequest InvalidIdempotencyKey Unauthorized InsufficientBalance Forbidden UserNotFound
-        RequestTimeout TooLarge UnsupportedMediaType IdempotencyKeyReused RateLimited Internal ShardUnavailable Overloaded SlotMoving OutcomeUnknown;
-    /// Of `POST /topup`.
-    TopUpProblems = InvalidRequest InvalidIdempotencyKey Unauthorized Forbidden UserNotFound
-        RequestTimeout TooLarge UnsupportedMediaType IdempotencyKeyReused RateLimited Internal ShardUnavailable Overloaded SlotMoving OutcomeUnknown;
-    /// Of `POST /refund`.
-    RefundProblems = InvalidRequest InvalidIdempotencyKey Unauthorized Forbidden TransactionNotFound
-        RequestTimeout TooLarge UnsupportedMediaType IdempotencyKeyReused RefundExceedsCharge NotRefundable RateLimited Internal ShardUnavailable
-        Overloaded SlotMoving OutcomeUnknown;
-    /// Of `POST /users`.
-    CreateUserProblems = InvalidRequest InvalidIdempotencyKey Unauthorized Forbidden RequestTimeout TooLarge UnsupportedMediaType
-        RateLimited Internal ShardUnavailable Overloaded SlotMoving OutcomeUnknown;
-    /// Of `GET /users/{user_id}/balance`.
-    BalanceProblems = InvalidRequest Unauthorized Forbidden UserNotFound RateLimited Internal ShardUnavailable Overloaded SlotMoving;
-    /// Of `GET /transactions`.
-    HistoryProblems = InvalidRequest Unauthorized Forbidden UserNotFound RateLimited Internal ShardUnavailable Overloaded SlotMoving;
-    /// Of `GET /transactions/{id}`.
-    LookupProblems = InvalidRequest Unauthorized Forbidden TransactionNotFound RateLimited Internal ShardUnavailable Overloaded
-        SlotMoving;
-    /// Of `GET /readyz`.
-    NotReadyProblems = InvalidRequest ShardUnavailable;
-    /// Of what needs no key and cannot fail.
-    OpenProblems = InvalidRequest;
-}
-
-/// What any request may be told, whatever it is for.
-const OF_EVERY_HEAD: [Code; 3] = [Code::UriTooLong, Code::HeadersTooLarge, Code::NotImplemented];
-
-/// One response per status, with an example for each code.
-fn problem_responses(codes: &[Code]) -> BTreeMap<String, RefOr<utoipa::openapi::Response>> {
-    let mut by_status: BTreeMap<String, Vec<Code>> = BTreeMap::new();
-    for code in codes.iter().chain(&OF_EVERY_HEAD) {
-        by_status.entry(code.status().as_u16().to_string()).or_default().push(*code);
-    }
-    let respond = |(status, codes): (String, Vec<Code>)| {
-        let mut content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem")));
-        let mut description = Vec::new();
-        for code in codes {
-            description.push(format!("`{}`: {}", code.suffix(), code.meaning()));
-            let example = ExampleBuilder::new().summary(code.title()).value(Some(example(code)));
-            content = content.examples_from_iter([(code.suffix(), RefOr::T(example.build()))]);
-        }
-        let mut response =
-            ResponseBuilder::new().description(description.join("\n\n")).content(MEDIA_TYPE, content.build());
-        if matches!(status.as_str(), "429" | "503") {
-            response = response.header("Retry-After", header_of(Type::Integer, "Whole seconds to wait."));
-        }
-        if status == "401" {
-            response = response.header("WWW-Authenticate", header_of(Type::String, "`Bearer`."));
-        }
-        (status, RefOr::T(response.build()))
-    };
-    by_status.into_iter().map(respond).collect()
-}
-
-/// What the problem looks like, written by the same code as the real one.
-fn example(code: Code) -> serde_json::Value {
-    let usd = |text| Money::parse(text, Currency::parse("USD").expect("in ISO 4217")).expect("an amount");
-    let shard = || Some("shard-1".to_owned());
-    let soon = Duration::from_secs(1);
-    let problem = match code {
-        Code::InvalidRequest => Problem::invalid_request(vec![
-            FieldError::in_field("amount", "USD takes at most 2 decimals"),
-            FieldError::in_field(
-                "note",
-                "unknown field; there are user_id, amount, currency, reference, metadata",
-            ),
-        ]),
-        Code::InvalidIdempotencyKey => Problem::invalid_idempotency_key("the header is sent twice"),
-        Code::Unauthorized => Problem::key_missing(),
-        Code::Forbidden => Problem::scope_missing(&[Scope::Charge]),
-        Code::InsufficientBalance => Problem::insufficient_balance(usd("7.50"), usd("50.00")),
-        Code::UserNotFound => Problem::user_not_found(),
-        Code::TransactionNotFound => Problem::transaction_not_found(),
-        Code::NotFound => Problem::not_found(),
-        Code::MethodNotAllowed => Problem::method_not_allowed(),
-        Code::RequestTimeout => Problem::body_too_slow(),
-        Code::TooLarge => Problem::too_large(),
-        Code::UriTooLong => Problem::uri_too_long(),
-        Code::UnsupportedMediaType => Problem::unsupported_media_type(),
-        Code::IdempotencyKeyReused => Problem::key_reused(vec!["amount".to_owned()]),
-        Code::RefundExceedsCharge => Problem::refund_exceeds_charge(usd("3.00")),
-        Code::NotRefundable => Problem::not_refundable(usd("1").currency()),
-        Code::RateLimited => Problem::rate_limited(soon),
-        Code::HeadersTooLarge => Problem::headers_too_large(),
-        Code::Internal => Problem::internal(),
-        Code::NotImplemented => Problem::not_implemented(),
-        Code::ShardUnavailable => ShardError::Unavailable { shard: shard(), retry_after: soon }.into(),
-        Code::Overloaded => ShardError::Overloaded { shard: "shard-1".to_owned(), retry_after: soon }.into(),
-        Code::SlotMoving => ShardError::SlotMoving { shard: shard(), retry_after: soon }.into(),
-        Code::OutcomeUnknown => ShardError::OutcomeUnknown.into(),
-    };
-    serde_json::from_slice(&problem.body(EXAMPLE_REQUEST_ID, "")).expect("a problem is JSON")
-}
-
-fn header_of(kind: Type, description: &str) -> Header {
-    let schema: Object = ObjectBuilder::new().schema_type(kind).build();
-    HeaderBuilder::new().schema(Some(schema)).description(Some(description)).build()
-}
 
 /// What all operations have, said once: the schemes of the key, and the headers of every answer.
 struct Finish;
@@ -384,6 +176,7 @@ fn specification() -> serde_json::Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::problem::MEDIA_TYPE;
 
     #[test]
     fn the_specification_names_every_route_of_the_contract() {

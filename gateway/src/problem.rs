@@ -10,7 +10,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::http::{HeaderName, HeaderValue, header};
+use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use picopay_shared::command::{Refusal, Transaction};
 use picopay_shared::money::{Currency, Money};
@@ -21,21 +21,16 @@ use uuid::Uuid;
 
 pub use self::code::Code;
 pub use self::field_error::{FieldError, Place};
-use crate::auth::Scope;
-use crate::read_answer::name_source;
-use crate::session::PICOPAY_SESSION;
-use crate::shard_client::ShardError;
+use crate::header_names::{IDEMPOTENCY_KEY, IDEMPOTENT_REPLAYED, PICOPAY_SESSION};
+use crate::source_headers::name_source;
+use picopay_gateway_config::Scope;
+use picopay_shard_client::{NotDone, ShardError};
 
 /// The media type of every error.
 pub const MEDIA_TYPE: &str = "application/problem+json";
 
 /// Things told as wrong in one answer. A body of 64 KiB can hold ten thousand unknown fields; nobody mends those one by one.
 pub const ERRORS_MAX: usize = 64;
-
-/// `Idempotent-Replayed: true` on an answer that was given before.
-pub static IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
-/// The key in use, sent by the client or made by the gateway.
-pub static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// What a client reads when its request did not do what it asked. Small, because it stands in every `Result`.
 #[derive(Debug, Clone)]
@@ -426,33 +421,33 @@ impl IntoResponse for Problem {
 
 impl From<ShardError> for Problem {
     fn from(error: ShardError) -> Self {
-        let shard = |name: Option<String>| name.map_or(Extension::None, Extension::Shard);
-        // Exhaustive, no `_` arm: a new outcome forces a decision here.
-        match error {
-            ShardError::Unavailable { shard: name, retry_after } => Self::new(
+        let (why, shard, retry_after) = match error {
+            ShardError::NotDone { why, shard, retry_after } => (why, shard, retry_after),
+            ShardError::Unknown => {
+                return Self::new(
+                    Code::OutcomeUnknown,
+                    "it was done once or not at all; retry with the same key, never with a new one",
+                );
+            }
+        };
+        // Exhaustive, no `_` arm: a new reason forces a decision here.
+        let (code, detail) = match why {
+            NotDone::Unavailable | NotDone::BreakerOpen => (
                 Code::ShardUnavailable,
                 "the user's shard cannot be reached; nothing happened, retry with the same key",
-            )
-            .with(shard(name))
-            .retry_after(retry_after),
-            ShardError::Overloaded { shard: name, retry_after } => Self::new(
+            ),
+            NotDone::Overloaded => (
                 Code::Overloaded,
                 "too much is waiting for the user's shard; nothing happened, retry with the same key",
-            )
-            .with(shard(Some(name)))
-            .retry_after(retry_after),
-            ShardError::SlotMoving { shard: name, retry_after } => Self::new(
+            ),
+            NotDone::SlotMoving => (
                 Code::SlotMoving,
                 "the user is moving to another shard; nothing happened, retry with the same key",
-            )
-            .with(shard(name))
-            .retry_after(retry_after),
-            ShardError::OutcomeUnknown => Self::new(
-                Code::OutcomeUnknown,
-                "it was done once or not at all; retry with the same key, never with a new one",
             ),
-            ShardError::Internal => Self::internal(),
-        }
+            NotDone::Internal => return Self::internal(),
+        };
+        let shard = shard.map_or(Extension::None, Extension::Shard);
+        Self::new(code, detail).with(shard).retry_after(retry_after)
     }
 }
 
@@ -540,7 +535,11 @@ mod tests {
         let answer = |problem: Problem| problem.into_response_to("req-1", "http://x");
         let response = answer(Problem::key_missing());
         assert_eq!(response.headers()[header::WWW_AUTHENTICATE], "Bearer");
-        let moving = ShardError::SlotMoving { shard: None, retry_after: Duration::from_millis(1500) };
+        let moving = ShardError::NotDone {
+            why: NotDone::SlotMoving,
+            shard: None,
+            retry_after: Duration::from_millis(1500),
+        };
         let response = answer(Problem::from(moving).with_key(Uuid::from_u128(1)));
         assert_eq!(response.status(), 503);
         assert_eq!(response.headers()[header::RETRY_AFTER], "2");

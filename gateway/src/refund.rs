@@ -1,7 +1,5 @@
 //! `POST /refund`: money back for a charge, in parts or whole, never more than was charged.
 
-use std::sync::Arc;
-
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::Request;
@@ -9,11 +7,10 @@ use picopay_shared::command::Operation;
 use picopay_shared::id::TransactionId;
 use utoipa::ToSchema;
 
-use crate::auth::Scope;
 use crate::currency_schema::AmountSchema;
 use crate::fields::{self, Fields};
-use crate::gateway::Gateway;
-use crate::openapi::{RefundProblems, WriteHeaders};
+use crate::guarded::Guarded;
+use crate::openapi::parts::{RefundProblems, WriteHeaders};
 use crate::problem::Problem;
 use crate::transaction_body::WriteSchema;
 use crate::write_request::{self, Answered};
@@ -47,10 +44,10 @@ pub struct RefundBody {
     ),
 )]
 pub async fn post_refund(
-    State(gateway): State<Arc<Gateway>>,
+    State(guarded): State<Guarded>,
     request: Request<Body>,
 ) -> Result<Answered, Problem> {
-    write_request::run(&gateway, request, &[Scope::Refund], read_refund).await
+    write_request::run(&guarded, request, read_refund).await
 }
 
 fn read_refund(body: &[u8]) -> Result<Operation, Problem> {

@@ -1,10 +1,9 @@
 //! The name of a request, in every answer and in the log: the client's own, or one made here.
 
-use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use axum::http::{HeaderMap, HeaderValue};
 use uuid::Uuid;
 
-/// The header that carries it, both ways.
-pub static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+use crate::header_names::X_REQUEST_ID;
 
 /// Longest id that is taken over from a client. It is recorded with refusals and written to logs.
 const LENGTH_MAX: usize = 128;

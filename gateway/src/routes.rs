@@ -4,41 +4,57 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::routing::{MethodRouter, get, post};
+use picopay_gateway_config::Scope;
 use picopay_shared::running_config::CONFIG_PATH;
 
 use crate::front_door::FrontDoor;
 use crate::gateway::Gateway;
+use crate::guarded::Guarded;
 use crate::problem::Problem;
 use crate::{
     balance, charge, docs, health, openapi, problem_pages, refund, running_config, topup, transactions, users,
 };
 
-/// The routes, each under `/v1` and, because existing clients call `POST /charge`, at the root.
+use self::Route::{OneOf, WithoutKey};
+
+/// Who may call a route, and what answers it.
+#[derive(Debug, Clone)]
+enum Route {
+    /// Whoever has one of these scopes.
+    OneOf(&'static [Scope], MethodRouter<Guarded>),
+    /// Everybody: it takes no key.
+    WithoutKey(MethodRouter<Arc<Gateway>>),
+}
+
+/// The routes, each under `/v1` and, because existing clients call `POST /charge`, at the root: path, scopes, handler.
 #[rustfmt::skip] // One line per route, so that the table reads as one.
-fn table() -> [(&'static str, MethodRouter<Arc<Gateway>>); 14] {
+fn table() -> [(&'static str, Route); 14] {
     [
-        ("/users",                   post(users::post_users)),
-        ("/topup",                   post(topup::post_topup)),
-        ("/charge",                  post(charge::post_charge)),
-        ("/refund",                  post(refund::post_refund)),
-        ("/users/{user_id}/balance", get(balance::get_balance)),
-        ("/transactions",            get(transactions::get_transactions)),
-        ("/transactions/{id}",       get(transactions::get_transaction)),
-        // Below here no key is needed.
-        ("/health",                  get(health::get_health)),
-        ("/readyz",                  get(health::get_readyz)),
-        ("/metrics",                 get(health::get_metrics)),
-        ("/openapi.json",            get(openapi::get_openapi)),
-        ("/docs",                    get(docs::get_docs)),
-        ("/docs/{file}",             get(docs::get_docs_file)),
-        ("/problems/{suffix}",       get(problem_pages::get_problem_page)),
+        ("/users",                   OneOf(&Scope::MOVING,    post(users::post_users))),
+        ("/topup",                   OneOf(&[Scope::TopUp],   post(topup::post_topup))),
+        ("/charge",                  OneOf(&[Scope::Charge],  post(charge::post_charge))),
+        ("/refund",                  OneOf(&[Scope::Refund],  post(refund::post_refund))),
+        ("/users/{user_id}/balance", OneOf(&[Scope::Read],    get(balance::get_balance))),
+        ("/transactions",            OneOf(&[Scope::Read],    get(transactions::get_transactions))),
+        ("/transactions/{id}",       OneOf(&[Scope::Read],    get(transactions::get_transaction))),
+        ("/health",                  WithoutKey(get(health::get_health))),
+        ("/readyz",                  WithoutKey(get(health::get_readyz))),
+        ("/metrics",                 WithoutKey(get(health::get_metrics))),
+        ("/openapi.json",            WithoutKey(get(openapi::get_openapi))),
+        ("/docs",                    WithoutKey(get(docs::get_docs))),
+        ("/docs/{file}",             WithoutKey(get(docs::get_docs_file))),
+        ("/problems/{suffix}",       WithoutKey(get(problem_pages::get_problem_page))),
     ]
 }
 
 /// Everything that the gateway serves, behind its front door.
 pub fn router(gateway: &Arc<Gateway>) -> FrontDoor {
     let mut router = Router::new();
-    for (path, methods) in table() {
+    for (path, route) in table() {
+        let methods = match route {
+            OneOf(scopes, methods) => methods.with_state(Guarded::new(Arc::clone(gateway), scopes)),
+            WithoutKey(methods) => methods,
+        };
         router = router.route(path, methods.clone()).route(&format!("/v1{path}"), methods);
     }
     let router = router

@@ -7,21 +7,12 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::Response;
-use picopay_shared::cluster::Cluster;
-use picopay_shared::running_config::{RunningConfig, RunningShard, Salt};
+use picopay_gateway_config::of_gateway;
+use picopay_shared::running_config::Salt;
 
 use crate::gateway::Gateway;
+use crate::json_answer::json;
 use crate::problem::Problem;
-use crate::write_request::json;
-
-/// What a gateway uses of this `cluster.toml`: which nodes each shard has, and the internal secret.
-pub fn of_gateway(cluster: &Cluster, salt: Salt) -> RunningConfig {
-    let shard = |shard: &picopay_shared::cluster::Shard| {
-        RunningShard::new(&shard.name).with(&salt, "nodes", &shard.nodes.join(", "))
-    };
-    let shards = cluster.shards.iter().map(shard).collect();
-    RunningConfig::new(salt, &cluster.internal_secret, shards).with_cluster_id(cluster.cluster_id())
-}
 
 /// Answers with what is in force.
 pub async fn get_config(

@@ -23,9 +23,9 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
 use self::patient_io::{PatientIo, Phase};
-use crate::config::{ENV_PREFIX, ServerConfig};
 use crate::front_door::FrontDoor;
 use crate::metrics::{Metrics, Open};
+use picopay_gateway_config::{ENV_PREFIX, ServerConfig};
 
 /// When the process has no file descriptor left, accepting fails at once, again and again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);

@@ -1,16 +1,13 @@
 //! `POST /topup`: cash in. A user's balance in a currency starts with its first top-up.
 
-use std::sync::Arc;
-
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::Request;
 use picopay_shared::command::Operation;
 
-use crate::auth::Scope;
 use crate::fields;
-use crate::gateway::Gateway;
-use crate::openapi::{TopUpProblems, WriteHeaders};
+use crate::guarded::Guarded;
+use crate::openapi::parts::{TopUpProblems, WriteHeaders};
 use crate::payment::{TopUpBody, read_payment};
 use crate::problem::Problem;
 use crate::transaction_body::WriteSchema;
@@ -28,11 +25,8 @@ use crate::write_request::{self, Answered};
         TopUpProblems,
     ),
 )]
-pub async fn post_topup(
-    State(gateway): State<Arc<Gateway>>,
-    request: Request<Body>,
-) -> Result<Answered, Problem> {
-    write_request::run(&gateway, request, &[Scope::TopUp], |body| {
+pub async fn post_topup(State(guarded): State<Guarded>, request: Request<Body>) -> Result<Answered, Problem> {
+    write_request::run(&guarded, request, |body| {
         read_payment(body, fields::active_currency).map(Operation::TopUp)
     })
     .await

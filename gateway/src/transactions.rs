@@ -2,28 +2,28 @@
 //!
 //! Refused operations are not here: nobody was ever told their ids.
 
-use std::sync::Arc;
-
+use axum::Extension;
 use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
+use picopay_shard_client::{Page, Read};
 use picopay_shared::command::Kind;
 use picopay_shared::id::TransactionId;
-use picopay_shared::query::{Found, HistoryQuery, Query};
+use picopay_shared::query::HistoryQuery;
 use serde::Serialize;
 use utoipa::{IntoParams, ToSchema};
 
-use crate::auth::Scope;
 use crate::cursor;
 use crate::fields::{NO_UUID, hyphenated_uuid};
-use crate::gateway::Gateway;
-use crate::openapi::{HistoryProblems, LookupProblems, ReadHeaders};
+use crate::guarded::{Admitted, Guarded};
+use crate::openapi::parts::{HistoryProblems, LookupProblems, ReadHeaders};
 use crate::parameters::{self, Parameters, PathParameters};
 use crate::problem::Problem;
 use crate::read_answer::read_answer;
-use crate::rfc3339::read_unix_ms;
-use crate::session;
+use crate::read_request::reader;
+use crate::request_id::RequestId;
 use crate::transaction_body::{KindSchema, LookupBody, LookupSchema, TransactionBody, TransactionSchema};
+use picopay_gateway_config::rfc3339::read_unix_ms;
 
 /// Transactions on a page, when the client does not say.
 const LIMIT_DEFAULT: u16 = 20;
@@ -89,26 +89,19 @@ struct HistoryParameters {
     responses((status = 200, description = "A page.", body = PageSchema), HistoryProblems),
 )]
 pub async fn get_transactions(
-    State(gateway): State<Arc<Gateway>>,
+    State(guarded): State<Guarded>,
     RawQuery(query): RawQuery,
+    Extension(request_id): Extension<RequestId>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    gateway.keys.admit(&headers, &[Scope::Read])?;
+    let Admitted { gateway, .. } = guarded.admit(&headers)?;
     let mut parameters = Parameters::read(query.as_deref(), &HISTORY_PARAMETERS);
-    parameters.refuse_doubled_headers(&headers);
-    let session = session::read(&headers, &mut parameters);
+    let reader = reader(&headers, &request_id, &mut parameters);
     let query = read_history_query(&mut parameters);
     let query = parameters.finish(query)?;
-    let (found, source) = gateway.shards.read(Query::History(query.clone()), session).await?;
-    let (transactions, goes_on_before) = match found {
-        Found::History { transactions, has_more: _, goes_on_before } => (transactions, goes_on_before),
-        Found::UserNotFound => return Err(Problem::user_not_found().with_source(source)),
-        Found::Balances(_)
-        | Found::Transaction(_)
-        | Found::TransactionNotFound
-        | Found::Moved(_)
-        | Found::Unavailable { .. } => return Err(Problem::internal()),
-    };
+    let Read { found, source } = gateway.shards.read_history(query.clone(), reader).await?;
+    let Page { transactions, goes_on_before } =
+        found.ok_or_else(|| Problem::user_not_found().with_source(source))?;
     let next_cursor = goes_on_before.map(|last| cursor::encode(last, &query));
     let data = transactions.iter().map(TransactionBody::of_read).collect();
     Ok(read_answer(StatusCode::OK, &PageBody { data, next_cursor }, source))
@@ -121,34 +114,25 @@ pub async fn get_transactions(
     responses((status = 200, description = "The transaction.", body = LookupSchema), LookupProblems),
 )]
 pub async fn get_transaction(
-    State(gateway): State<Arc<Gateway>>,
+    State(guarded): State<Guarded>,
     path: PathParameters,
     RawQuery(query): RawQuery,
+    Extension(request_id): Extension<RequestId>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    gateway.keys.admit(&headers, &[Scope::Read])?;
+    let Admitted { gateway, .. } = guarded.admit(&headers)?;
     let mut parameters = Parameters::read(query.as_deref(), &[]);
-    parameters.refuse_doubled_headers(&headers);
-    let session = session::read(&headers, &mut parameters);
+    let reader = reader(&headers, &request_id, &mut parameters);
     let id = parameters
         .in_path("id", path.get("id"), |text| hyphenated_uuid(text).ok_or_else(|| NO_UUID.to_owned()));
     let id = TransactionId::from_uuid(parameters.finish(id)?);
     if !id.is_ours() {
         return Err(Problem::transaction_not_found());
     }
-    let (found, source) = gateway.shards.read(Query::Lookup { id }, session).await?;
-    match found {
-        Found::Transaction(transaction) => {
-            let body = LookupBody { transaction: TransactionBody::of_read(&transaction) };
-            Ok(read_answer(StatusCode::OK, &body, source))
-        }
-        Found::TransactionNotFound => Err(Problem::transaction_not_found().with_source(source)),
-        Found::Balances(_)
-        | Found::History { .. }
-        | Found::UserNotFound
-        | Found::Moved(_)
-        | Found::Unavailable { .. } => Err(Problem::internal()),
-    }
+    let Read { found, source } = gateway.shards.read_transaction(id, reader).await?;
+    let transaction = found.ok_or_else(|| Problem::transaction_not_found().with_source(source))?;
+    let body = LookupBody { transaction: TransactionBody::of_read(&transaction) };
+    Ok(read_answer(StatusCode::OK, &body, source))
 }
 
 fn read_history_query(parameters: &mut Parameters) -> Option<HistoryQuery> {

@@ -1,16 +1,13 @@
 //! `POST /users`: make a user, who then can be topped up.
 
-use std::sync::Arc;
-
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::Request;
 use picopay_shared::command::Operation;
 
-use crate::auth::Scope;
 use crate::fields::{self, Fields};
-use crate::gateway::Gateway;
-use crate::openapi::{CreateUserProblems, WriteHeaders};
+use crate::guarded::Guarded;
+use crate::openapi::parts::{CreateUserProblems, WriteHeaders};
 use crate::problem::Problem;
 use crate::write_request::{self, Answered, UserBody};
 
@@ -27,11 +24,8 @@ use crate::write_request::{self, Answered, UserBody};
         CreateUserProblems,
     ),
 )]
-pub async fn post_users(
-    State(gateway): State<Arc<Gateway>>,
-    request: Request<Body>,
-) -> Result<Answered, Problem> {
-    write_request::run(&gateway, request, &Scope::MOVING, read_user).await
+pub async fn post_users(State(guarded): State<Guarded>, request: Request<Body>) -> Result<Answered, Problem> {
+    write_request::run(&guarded, request, read_user).await
 }
 
 fn read_user(body: &[u8]) -> Result<Operation, Problem> {

@@ -18,16 +18,18 @@ use serde::Serialize;
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
-use crate::auth::Scope;
 use crate::content_headers;
 use crate::fields::hyphenated_uuid;
-use crate::gateway::Gateway;
+use crate::guarded::{Admitted, Guarded};
+use crate::header_names::{IDEMPOTENCY_KEY, IDEMPOTENT_REPLAYED, PICOPAY_SESSION};
+use crate::json_answer::json;
 use crate::parameters::Parameters;
-use crate::problem::{FieldError, IDEMPOTENCY_KEY, IDEMPOTENT_REPLAYED, Problem, key_header};
+use crate::problem::{FieldError, Problem, key_header};
 use crate::request_id::RequestId;
-use crate::session::PICOPAY_SESSION;
-use crate::shard_client::Written;
+use crate::request_origin;
+use crate::session;
 use crate::transaction_body::WriteBody;
+use picopay_shard_client::{Decision, Written};
 
 /// Largest body (contract, "Errors"). Metadata has at most 4 KiB and the other fields a few hundred bytes; the rest is
 /// room for white space.
@@ -48,18 +50,17 @@ impl IntoResponse for Answered {
     }
 }
 
-/// Takes a write from its headers to its answer, for who has one of the scopes `needed`. `read_operation` reads the body.
+/// Takes a write from its headers to its answer, for whom the route lets in. `read_operation` reads the body.
 ///
 /// # Errors
 /// What the client reads instead. From the moment the key is known, it is told with every problem.
 pub async fn run(
-    gateway: &Gateway,
+    guarded: &Guarded,
     request: Request<Body>,
-    needed: &[Scope],
     read_operation: impl FnOnce(&[u8]) -> Result<Operation, Problem>,
 ) -> Result<Answered, Problem> {
     let (parts, body) = request.into_parts();
-    let made_by = gateway.keys.admit(&parts.headers, needed)?;
+    let Admitted { gateway, made_by } = guarded.admit(&parts.headers)?;
     content_headers::check(&parts.headers)?;
     check_length(&parts.headers)?;
     let (key, is_client_key) = read_key(&parts.headers)?;
@@ -74,18 +75,14 @@ pub async fn run(
             operation,
             idempotency_key: key,
             is_client_key,
-            // The shard client writes in what it believes.
-            epoch: 0,
-            request_id: request_id.as_str().to_owned(),
-            traceparent: traceparent(&parts.headers),
+            origin: request_origin::of(&parts.headers, request_id),
             made_by: Some(made_by),
         };
         let user_id = match &command.operation {
             Operation::CreateUser { user_id } => Some(user_id.get()),
             Operation::TopUp(_) | Operation::Charge(_) | Operation::Refund { .. } => None,
         };
-        let (written, session) = gateway.shards.write(command).await?;
-        answer(&written, session, key, user_id)
+        answer(gateway.shards.write(command).await?, key, user_id)
     };
     decide.await.map_err(|problem| problem.with_key(key))
 }
@@ -100,27 +97,23 @@ pub struct UserBody {
     pub user_id: i64,
 }
 
-fn answer(
-    written: &Written,
-    session: Option<HeaderValue>,
-    key: Uuid,
-    user_id: Option<i64>,
-) -> Result<Answered, Problem> {
+fn answer(written: Written, key: Uuid, user_id: Option<i64>) -> Result<Answered, Problem> {
+    let session = written.session.map(session::to_header);
     let user =
         |status| user_id.map(|user_id| json(status, &UserBody { user_id })).ok_or_else(Problem::internal);
-    let (mut response, is_replayed) = match written {
-        Written::UserCreated => (user(StatusCode::CREATED)?, false),
-        Written::UserExisted => (user(StatusCode::OK)?, false),
-        Written::Decided { transaction, is_replayed } => {
-            if let Some(refused) = refusal(transaction, *is_replayed) {
+    let (mut response, is_replayed) = match written.decision {
+        Decision::UserCreated => (user(StatusCode::CREATED)?, false),
+        Decision::UserExisted => (user(StatusCode::OK)?, false),
+        Decision::Decided { transaction, is_replayed } => {
+            if let Some(refused) = refusal(&transaction, is_replayed) {
                 return Err(refused.with_session(session));
             }
-            (json(StatusCode::OK, &WriteBody::new(transaction)), *is_replayed)
+            (json(StatusCode::OK, &WriteBody::new(&transaction)), is_replayed)
         }
-        Written::KeyReused(differs) => return Err(Problem::key_reused(differs.clone())),
-        Written::UserNotFound => return Err(Problem::user_not_found()),
-        Written::TransactionNotFound => return Err(Problem::transaction_not_found()),
-        Written::AmountInvalid(detail) => {
+        Decision::KeyReused(differs) => return Err(Problem::key_reused(differs)),
+        Decision::UserNotFound => return Err(Problem::user_not_found()),
+        Decision::TransactionNotFound => return Err(Problem::transaction_not_found()),
+        Decision::AmountInvalid(detail) => {
             return Err(Problem::invalid_request(vec![FieldError::in_field("amount", detail)]));
         }
     };
@@ -142,17 +135,6 @@ fn refusal(record: &Transaction, is_replayed: bool) -> Option<Problem> {
             Some(Problem::refused(record, *refusal, request_id, is_replayed))
         }
     }
-}
-
-/// An answer in JSON.
-pub fn json(status: StatusCode, body: &impl Serialize) -> Response {
-    // Answers have 300 to 600 bytes; one allocation holds them.
-    let mut text = Vec::with_capacity(640);
-    serde_json::to_writer(&mut text, body).expect("texts and numbers always serialize");
-    let mut response = Response::new(Body::from(text));
-    *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
 }
 
 /// Refuses a body that says itself that it is too large.
@@ -259,24 +241,6 @@ fn read_key(headers: &HeaderMap) -> Result<(Uuid, bool), Problem> {
     Ok((key, true))
 }
 
-/// A W3C trace context, passed on untouched if it has the form (`00-` 32 `-` 16 `-` 2 hexadecimal digits, or more for a
-/// later version), else dropped, as the recommendation says.
-fn traceparent(headers: &HeaderMap) -> Option<String> {
-    let mut values = headers.get_all("traceparent").iter();
-    let text = values.next().filter(|_| values.next().is_none())?.to_str().ok()?;
-    let parts: Vec<&str> = text.splitn(5, '-').collect();
-    let is_hex = |part: &&str, length: usize| {
-        part.len() == length && part.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
-    };
-    let [version, trace, span, flags, more @ ..] = parts.as_slice() else { return None };
-    let has_form =
-        is_hex(version, 2) && is_hex(trace, 32) && is_hex(span, 16) && is_hex(flags, 2) && *version != "ff";
-    let is_known = *version != "00" || more.is_empty();
-    let is_zero = |part: &str| part.bytes().all(|byte| byte == b'0');
-    let fits = text.len() <= 256;
-    (has_form && is_known && fits && !is_zero(trace) && !is_zero(span)).then(|| text.to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -313,27 +277,6 @@ mod tests {
         let made = || read_key(&HeaderMap::new()).unwrap();
         assert!(made().0 != made().0 && !made().1);
         assert_eq!(made().0.get_version_num(), 4);
-    }
-
-    #[test]
-    fn a_trace_context_is_passed_on_or_dropped() {
-        let good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-        let later = format!("01{}-more", &good[2..]);
-        for value in [good, &later] {
-            assert_eq!(traceparent(&headers("traceparent", &[value])).as_deref(), Some(value));
-        }
-        for value in [
-            "",
-            "x",
-            &format!("{good}-more"),
-            &good.to_uppercase(),
-            &good[..54],
-            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
-            "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
-        ] {
-            assert_eq!(traceparent(&headers("traceparent", &[value])), None, "{value}");
-        }
-        assert_eq!(traceparent(&headers("traceparent", &[good, good])), None, "which of the two?");
     }
 
     #[tokio::test]

@@ -9,6 +9,7 @@ use picopay_shared::command::{Command, Operation, Payment};
 use picopay_shared::config::Secret;
 use picopay_shared::id::Stamp;
 use picopay_shared::money::{Currency, Money};
+use picopay_shared::origin::Origin;
 use picopay_shared::slot::UserId;
 use uuid::Uuid;
 
@@ -43,9 +44,10 @@ fn charges(users: i64) -> Vec<Command> {
                 operation,
                 idempotency_key: Uuid::from_u128(u128::from(number.unsigned_abs())),
                 is_client_key: true,
-                epoch: 1,
-                request_id: "01993d9e-1c4e-7b6a-9d0e-0123456789ab".to_owned(),
-                traceparent: None,
+                origin: Origin {
+                    request_id: "01993d9e-1c4e-7b6a-9d0e-0123456789ab".to_owned(),
+                    traceparent: None,
+                },
                 made_by: None,
             }
         })

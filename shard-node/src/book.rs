@@ -347,7 +347,7 @@ fn differing_fields(operation: &Operation, first: &Transaction) -> Vec<String> {
 }
 
 fn refused(admitted: &Admitted, refusal: Refusal) -> Status {
-    Status::Refused { refusal, request_id: admitted.command.request_id.clone() }
+    Status::Refused { refusal, request_id: admitted.command.origin.request_id.clone() }
 }
 
 /// A refusal's id is apart from those that history lists.

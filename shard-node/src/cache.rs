@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use picopay_shared::cluster::Durability;
-use picopay_shared::command::{Command, Outcome};
+use picopay_shared::command::{Attempt, Command, Outcome};
 use picopay_shared::internal_secret::InternalSecret;
 use picopay_shared::node_status::CacheState;
 use picopay_shared::session::LogPosition;
@@ -133,18 +133,18 @@ impl Cache {
     }
 
     /// The answers that are remembered of the ledger that the gate has opened, in one round trip.
-    pub async fn look_up(&self, commands: &[Command], opening: &Opening) -> Remembered {
-        let mut found = Remembered::nothing(commands.len());
+    pub async fn look_up(&self, attempts: &[Attempt], opening: &Opening) -> Remembered {
+        let mut found = Remembered::nothing(attempts.len());
         let Some(redis) = self.in_use() else { return found };
         let places = redis.places_for(opening);
         let asked: Vec<usize> =
-            (0..commands.len()).filter(|position| commands[*position].is_client_key).collect();
+            (0..attempts.len()).filter(|position| attempts[*position].command.is_client_key).collect();
         if asked.is_empty() {
             return found;
         }
         let mut request = redis::cmd("MGET");
         for position in &asked {
-            request.arg(places.name(places.number_of(&commands[*position])));
+            request.arg(places.name(places.number_of(&attempts[*position].command)));
         }
         let oldest = now_ms().saturating_sub(keep_ms(redis.config.keep));
         let mut manager = redis.manager.clone();
@@ -153,7 +153,7 @@ impl Cache {
             Ok(Ok(values)) => {
                 for (position, value) in asked.into_iter().zip(values) {
                     let replayed = value.and_then(|value| {
-                        places.read(&commands[position], &value, opening.server.timeline, oldest)
+                        places.read(&attempts[position].command, &value, opening.server.timeline, oldest)
                     });
                     if let Some((outcome, committed)) = replayed {
                         found.outcomes[position] = Some(outcome);

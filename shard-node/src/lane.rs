@@ -10,11 +10,12 @@ use std::time::{Duration, Instant};
 use picopay_postgres::describe;
 use picopay_shared::batcher::{LaneEnd, Pending};
 use picopay_shared::cluster::Durability;
-use picopay_shared::command::{Command, Outcome};
+use picopay_shared::command::{Attempt, Outcome};
 use picopay_shared::session::LogPosition;
 use picopay_shared::slot::UserId;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
+use tracing::Instrument;
 
 use crate::cache::Cache;
 use crate::db::{Dedicated, Primary};
@@ -22,6 +23,9 @@ use crate::floor::Floors;
 use crate::metrics::Metrics;
 use crate::store::WriteStatements;
 use crate::write_gate::{Opening, WriteGate};
+
+mod requests;
+use requests::Requests;
 
 mod batch;
 use batch::{Keys, Manner, Transacted};
@@ -51,7 +55,7 @@ const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub struct Job {
     /// The gateway's batch.
-    pub commands: Arc<Vec<Command>>,
+    pub attempts: Arc<Vec<Attempt>>,
     /// Which of them.
     pub positions: Vec<usize>,
     /// Nobody waits any more after this.
@@ -200,16 +204,18 @@ impl Lane {
                 jobs.push((job, reply));
             }
         }
-        let commands: Vec<&Command> = jobs
+        let attempts: Vec<&Attempt> = jobs
             .iter()
-            .flat_map(|(job, _)| job.positions.iter().map(|position| &job.commands[*position]))
+            .flat_map(|(job, _)| job.positions.iter().map(|position| &job.attempts[*position]))
             .collect();
-        if commands.is_empty() {
+        if attempts.is_empty() {
             return;
         }
         let deadline = jobs.iter().map(|(job, _)| job.deadline).max().unwrap_or(now);
+        // Of the level at which somebody looks for one request: told of each batch, its requests would cost each charge.
+        let span = tracing::debug_span!("batch", lane = self.number, requests = %Requests(&attempts));
         let Done { outcomes, commit_time, position, is_as_promised, opening } =
-            self.run_treated(&commands, deadline).await;
+            self.run_treated(&attempts, deadline).instrument(span).await;
         let mut outcomes = outcomes.into_iter();
         for (job, reply) in jobs {
             let outcomes = outcomes.by_ref().take(job.positions.len()).collect();
@@ -220,13 +226,13 @@ impl Lane {
 
     /// Runs those together whom nothing is known of; the others by themselves, or not now. Commands of one user stay in order:
     /// what is known is known of all of his.
-    async fn run_treated(&mut self, commands: &[&Command], deadline: Instant) -> Done {
+    async fn run_treated(&mut self, attempts: &[&Attempt], deadline: Instant) -> Done {
         let (now, terms) = (Instant::now(), Terms { deadline, limit: None, is_resting: false });
         let (mut together, mut alone, mut resting) =
-            (Vec::with_capacity(commands.len()), Vec::new(), Vec::new());
-        let mut outcomes = vec![Outcome::Internal; commands.len()];
-        for (position, command) in commands.iter().enumerate() {
-            match self.suspects.treatment(command, now) {
+            (Vec::with_capacity(attempts.len()), Vec::new(), Vec::new());
+        let mut outcomes = vec![Outcome::Internal; attempts.len()];
+        for (position, attempt) in attempts.iter().enumerate() {
+            match self.suspects.treatment(&attempt.command, now) {
                 Treatment::Together => together.push(position),
                 Treatment::Alone => alone.push(position),
                 Treatment::Rest(Why::Held) => resting.push(position),
@@ -235,36 +241,36 @@ impl Lane {
                 }
             }
         }
-        if together.len() == commands.len() {
-            return self.run_halves(commands, terms).await;
+        if together.len() == attempts.len() {
+            return self.run_halves(attempts, terms).await;
         }
         let mut all: Option<Done> = None;
         for (part, is_resting) in [(together, false), (resting, true)] {
             let terms = Terms { is_resting, ..terms };
-            self.run_part(commands, &part, terms, (&mut outcomes, &mut all)).await;
+            self.run_part(attempts, &part, terms, (&mut outcomes, &mut all)).await;
         }
         // One of each user's is tried. How that went holds for his others: they rest with him, or go together.
         let mut freed = Vec::new();
         let limited = Terms { limit: Some(SLOW_LIMIT), ..terms };
         for position in alone {
-            match self.suspects.treatment(commands[position], Instant::now()) {
+            match self.suspects.treatment(&attempts[position].command, Instant::now()) {
                 Treatment::Together => freed.push(position),
                 Treatment::Alone => {
-                    self.run_part(commands, &[position], limited, (&mut outcomes, &mut all)).await;
+                    self.run_part(attempts, &[position], limited, (&mut outcomes, &mut all)).await;
                 }
                 Treatment::Rest(why) => {
                     outcomes[position] = Outcome::Unavailable { reason: why.reason().to_owned() }
                 }
             }
         }
-        self.run_part(commands, &freed, terms, (&mut outcomes, &mut all)).await;
+        self.run_part(attempts, &freed, terms, (&mut outcomes, &mut all)).await;
         Done { outcomes, ..all.unwrap_or_else(|| Done::all(Outcome::Internal, 0)) }
     }
 
-    /// Runs the commands at these positions, and puts what became of them where it belongs.
+    /// Runs those at these positions, and puts what became of them where it belongs.
     async fn run_part(
         &mut self,
-        commands: &[&Command],
+        attempts: &[&Attempt],
         positions: &[usize],
         terms: Terms,
         (outcomes, all): (&mut [Outcome], &mut Option<Done>),
@@ -272,7 +278,7 @@ impl Lane {
         if positions.is_empty() {
             return;
         }
-        let part: Vec<&Command> = positions.iter().map(|position| commands[*position]).collect();
+        let part: Vec<&Attempt> = positions.iter().map(|position| attempts[*position]).collect();
         let mut done = self.run_halves(&part, terms).await;
         for (position, outcome) in positions.iter().zip(std::mem::take(&mut done.outcomes)) {
             outcomes[*position] = outcome;
@@ -285,32 +291,32 @@ impl Lane {
 
     /// Runs the commands as one database transaction; if the database refuses it or takes too long, each half on its own, so that
     /// one bad row does not fail its neighbours.
-    async fn run_halves(&mut self, commands: &[&Command], terms: Terms) -> Done {
+    async fn run_halves(&mut self, attempts: &[&Attempt], terms: Terms) -> Done {
         if terms.deadline <= Instant::now() {
             let late = Outcome::Unavailable { reason: "no time was left for it".to_owned() };
-            return Done::all(late, commands.len());
+            return Done::all(late, attempts.len());
         }
-        let ended = self.run_once(commands, terms).await;
-        if let ([command], Err(StoreError::Slow(_))) = (commands, &ended) {
-            self.suspects.note_slow(command, Instant::now());
+        let ended = self.run_once(attempts, terms).await;
+        if let ([attempt], Err(StoreError::Slow(_))) = (attempts, &ended) {
+            self.suspects.note_slow(&attempt.command, Instant::now());
         }
         match ended {
             Ok(done) => done,
-            Err(error @ (StoreError::Refused(_) | StoreError::Slow(_))) if commands.len() > 1 => {
+            Err(error @ (StoreError::Refused(_) | StoreError::Slow(_))) if attempts.len() > 1 => {
                 self.parts.metrics.halved_batches.inc();
                 let is_slow = matches!(error, StoreError::Slow(_));
                 let terms = Terms { limit: if is_slow { Some(SLOW_LIMIT) } else { terms.limit }, ..terms };
-                let (earlier, later) = commands.split_at(commands.len() / 2);
+                let (earlier, later) = attempts.split_at(attempts.len() / 2);
                 let mut done = Box::pin(self.run_halves(earlier, terms)).await;
                 let rest = Box::pin(self.run_halves(later, terms)).await;
                 done.join(rest);
                 done
             }
-            Err(error) => Done::all(error.outcome(commands), commands.len()),
+            Err(error) => Done::all(error.outcome(attempts), attempts.len()),
         }
     }
 
-    async fn run_once(&mut self, commands: &[&Command], terms: Terms) -> Result<Done, StoreError> {
+    async fn run_once(&mut self, attempts: &[&Attempt], terms: Terms) -> Result<Done, StoreError> {
         let mut tries = 0;
         let mut skips_held = terms.is_resting;
         let mut has_reconnected = false;
@@ -325,7 +331,7 @@ impl Lane {
             let keys = if self.wary_batches > 0 { Keys::LookedUp } else { Keys::TakenAsNew };
             self.wary_batches = self.wary_batches.saturating_sub(1);
             let manner = Manner { keys, skips_held, limit: terms.limit };
-            let result = batch::transact(self.number, &self.parts, &session, commands, manner).await;
+            let result = batch::transact(self.number, &self.parts, &session, attempts, manner).await;
             #[cfg(feature = "broken")]
             if result.is_err() {
                 crate::broken::roll_back(session.connection.client()).await;
@@ -339,7 +345,7 @@ impl Lane {
                     continue;
                 }
                 Err(error @ (StoreError::Unreached(reason) | StoreError::Cut(reason))) => {
-                    tracing::warn!(reason, "a batch did not reach the primary");
+                    tracing::warn!(reason, requests = %Requests(attempts), "a batch did not reach the primary");
                     self.close_gate(error);
                     self.parts.primary.drop_pools();
                 }
@@ -356,7 +362,7 @@ impl Lane {
                     continue;
                 }
                 Ok(Transacted { held, .. }) => {
-                    self.note_ended(commands, held, terms.is_resting);
+                    self.note_ended(attempts, held, terms.is_resting);
                     self.session = Some(session);
                 }
                 Err(
@@ -377,15 +383,15 @@ impl Lane {
     }
 
     /// Remembers who was held, and who is not any more. One who is looked at while he rests rests no longer for that.
-    fn note_ended(&mut self, commands: &[&Command], held: &HashSet<UserId>, is_resting: bool) {
+    fn note_ended(&mut self, attempts: &[&Attempt], held: &HashSet<UserId>, is_resting: bool) {
         if !is_resting {
             for user in held {
                 self.suspects.note_held(*user, Instant::now());
             }
         }
-        if held.is_empty() && (is_resting || commands.len() == 1) {
-            for command in commands {
-                self.suspects.note_done(command);
+        if held.is_empty() && (is_resting || attempts.len() == 1) {
+            for attempt in attempts {
+                self.suspects.note_done(&attempt.command);
             }
         }
     }

@@ -16,6 +16,8 @@ pub mod slot_owner;
 
 pub mod store;
 
+pub mod server_id;
+
 pub mod db;
 
 pub mod timeline;
@@ -27,6 +29,8 @@ pub mod cache;
 pub mod write;
 
 pub mod read;
+
+pub mod log_end;
 
 pub mod replay_wait;
 
@@ -62,3 +66,6 @@ pub mod process;
 
 #[cfg(feature = "broken")]
 pub mod broken;
+
+#[cfg(test)]
+mod log_lines;

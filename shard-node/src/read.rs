@@ -14,11 +14,14 @@ use deadpool_postgres::PoolError;
 use picopay_postgres::is_server_lost;
 use picopay_shared::id::TransactionId;
 use picopay_shared::money::Money;
+use picopay_shared::origin::Origin;
 use picopay_shared::query::{Answer, Consistency, Found, HistoryQuery, Query, ReadRequest, Source};
 use picopay_shared::session::SessionToken;
 use picopay_shared::slot::Slot;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
+use tracing::Instrument;
+use tracing::field::{DisplayValue, display};
 
 use crate::db::{Primary, Replica, is_pool_lost};
 use crate::lane::LaneParts;
@@ -111,6 +114,15 @@ impl Reader {
 
     /// Answers from the right database.
     pub async fn answer(&self, request: &ReadRequest) -> Answer {
+        let span = tracing::debug_span!("read", request = of(request));
+        let answer = self.find_answer(request).instrument(span).await;
+        if let Found::Unavailable { reason } = &answer.found {
+            tracing::warn!(reason, request = of(request), "a read was not answered");
+        }
+        answer
+    }
+
+    async fn find_answer(&self, request: &ReadRequest) -> Answer {
         if let Some(reason) = self.parts.primary.expected().refusal() {
             return Answer { found: unavailable(reason), source: Source::Primary };
         }
@@ -274,8 +286,12 @@ async fn ask_and_give_back(lease: Lease, query: &Query) -> Result<Found, ReadErr
 }
 
 fn unavailable(reason: String) -> Found {
-    tracing::warn!(reason, "a read was not answered");
     Found::Unavailable { reason }
+}
+
+/// Which request it is of, for the log; nothing when its gateway does not say.
+fn of(request: &ReadRequest) -> Option<DisplayValue<&Origin>> {
+    request.origin.as_ref().map(display)
 }
 
 /// One statement each, so that owner and rows are of one moment: a slot that came or went between two would show a

@@ -11,9 +11,10 @@ use picopay_shared::session::LogPosition;
 use tokio::time::{Instant, sleep_until};
 
 use crate::db::Replica;
+use crate::log_end;
 use crate::read_pool::Lease;
 use crate::replica_lag::PrimaryLog;
-use crate::store::{self, ReadError};
+use crate::store::ReadError;
 
 /// How often to look again. Postgres 15 has nothing to wait on; a replica is a few milliseconds behind, and each look
 /// costs it some tens of microseconds.
@@ -49,7 +50,7 @@ pub async fn wait_for(
     let (mut is_written, mut deadline) = (false, None);
     loop {
         let lease = replica.readers().lease().await.map_err(WaitError::Pool)?;
-        let replayed = store::find_replayed(&lease).await;
+        let replayed = log_end::find_replayed(&lease).await;
         match replayed {
             Ok(Some(replayed)) if replayed.timeline == needed.timeline && replayed.lsn >= needed.lsn => {
                 return Ok(Ok(lease));

@@ -21,7 +21,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::ReadConfig;
 use crate::db::{Dedicated, Primary, Replica};
-use crate::store::{self, LogEnd, ReadError};
+use crate::log_end::{self, LogEnd};
+use crate::store::ReadError;
 
 mod log_history;
 use log_history::{CaughtUp, LogHistory};
@@ -137,9 +138,9 @@ async fn connect(primary: &Primary) -> Option<Dedicated> {
 /// pages go to the disk by themselves, and the rest when somebody asks for it. No replica can replay that record, and all
 /// would seem to be behind. So if nothing moved since `before`, a commit of our own brings the rest.
 async fn look_at_primary(connection: &Dedicated, before: Option<LogEnd>) -> Result<LogEnd, ReadError> {
-    let end = store::read_log_end(connection.client()).await?;
+    let end = log_end::read(connection.client()).await?;
     if end.inserted > end.flushed && before.is_some_and(|before| before.flushed == end.flushed) {
-        store::flush_log(connection.client()).await?;
+        log_end::flush(connection.client()).await?;
     }
     Ok(end)
 }
@@ -175,7 +176,7 @@ async fn watch_replica(replica: Replica, mut seen: watch::Receiver<LogHistory>, 
 /// `None` when it does not answer; nothing in it when it receives no log.
 async fn find_replayed(replica: &Replica) -> Option<Option<LogPosition>> {
     let client = replica.watcher().await.ok()?;
-    let replayed = store::find_replayed(&client).await;
+    let replayed = log_end::find_replayed(&client).await;
     client.give_back();
     replayed.ok()
 }

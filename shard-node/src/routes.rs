@@ -62,7 +62,7 @@ async fn write(
     body: Bytes,
 ) -> Response {
     match WriteBatch::from_wire(&body) {
-        Ok(mut batch) if batch.commands.len() <= WRITE_BATCH_MAX => {
+        Ok(mut batch) if batch.attempts.len() <= WRITE_BATCH_MAX => {
             let left = arrival.time_left(Duration::from_millis(u64::from(batch.deadline_ms)));
             batch.deadline_ms = u32::try_from(left.as_millis()).unwrap_or(u32::MAX);
             // A task of its own: a gateway that hangs up cancels nothing that was begun.
@@ -72,7 +72,7 @@ async fn write(
                 Err(_panicked) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
             }
         }
-        Ok(batch) => refuse(&format!("{} commands are more than {WRITE_BATCH_MAX}", batch.commands.len())),
+        Ok(batch) => refuse(&format!("{} commands are more than {WRITE_BATCH_MAX}", batch.attempts.len())),
         Err(error) => refuse(&format!("no write batch: {error}")),
     }
 }

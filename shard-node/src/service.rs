@@ -252,3 +252,57 @@ fn node_name(config: &NodeConfig) -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     format!("{} {}", host.trim(), config.listen)
 }
+
+#[cfg(test)]
+mod tests {
+    use picopay_shared::cluster::Durability;
+    use picopay_shared::origin::Origin;
+    use picopay_shared::query::{Consistency, Found, Query, ReadRequest};
+    use picopay_shared::slot::UserId;
+
+    use super::*;
+    use crate::config::{CacheConfig, LaneConfig, PostgresConfig, ReadConfig, TestingConfig};
+    use crate::log_lines::LogLines;
+
+    #[tokio::test]
+    async fn a_read_that_nobody_could_answer_is_logged_with_its_trace() {
+        let shard = Shard {
+            name: "a".into(),
+            cluster_id: None,
+            nodes: vec!["http://127.0.0.1:1".into()],
+            primary: "host=127.0.0.1 port=1 user=nobody dbname=none".into(),
+            replicas: vec![],
+            password: None,
+            redis: None,
+            durability: Durability::Replicated,
+        };
+        let config = NodeConfig {
+            shard: shard.name.clone(),
+            listen: "127.0.0.1:0".parse().unwrap(),
+            lanes: LaneConfig::default(),
+            postgres: PostgresConfig::default(),
+            cache: CacheConfig::default(),
+            reads: ReadConfig::default(),
+            testing: TestingConfig::default(),
+            shutdown_timeout: Duration::from_secs(1),
+        };
+        let service = Service::start(&shard, &Lasting::new("a", &Secret::new("s")), &config).unwrap();
+        let request = ReadRequest {
+            query: Query::Balance {
+                user_id: UserId::try_from(1).unwrap(),
+                currency: None,
+                consistency: Consistency::Strong,
+            },
+            session: None,
+            origin: Some(Origin {
+                request_id: "mine".into(),
+                traceparent: Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".into()),
+            }),
+        };
+        let (lines, _logging) = LogLines::start();
+        let answer = service.reader().answer(&request).await;
+        assert!(matches!(answer.found, Found::Unavailable { .. }), "{answer:?}");
+        let (text, told) = (lines.text(), "request=mine/4bf92f3577b34da6a3ce929d0e0e4736");
+        assert!(text.lines().any(|line| line.contains("not answered") && line.contains(told)), "{text}");
+    }
+}

@@ -14,11 +14,10 @@ use picopay_postgres::describe;
 use picopay_shared::command::{Fingerprint, Kind, Refusal, Status, Transaction};
 use picopay_shared::id::{Stamp, TransactionId};
 use picopay_shared::money::{Currency, Money, MoneyError};
-use picopay_shared::session::LogPosition;
 use picopay_shared::slot::{FENCE_LOCK, Slot, UserId};
 use rust_decimal::Decimal;
 use tokio_postgres::error::SqlState;
-use tokio_postgres::types::{FromSql, PgLsn};
+use tokio_postgres::types::FromSql;
 use tokio_postgres::{Client, Row, Statement};
 use uuid::Uuid;
 
@@ -430,48 +429,13 @@ pub async fn write_refund_totals(
     Ok(())
 }
 
-/// Where a primary's log ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LogEnd {
-    /// On its disk; what replicas get.
-    pub flushed: u64,
-    /// In its memory; a little more, as a rule.
-    pub inserted: u64,
-}
-
-/// Where the primary's log ends.
-pub async fn read_log_end(client: &Client) -> Result<LogEnd, ReadError> {
-    // The order matters: what is inserted only grows, so the second is never the smaller one.
-    let row = client.query_one("SELECT pg_current_wal_flush_lsn(), pg_current_wal_insert_lsn()", &[]).await?;
-    let (flushed, inserted): (PgLsn, PgLsn) = (column(&row, 0)?, column(&row, 1)?);
-    Ok(LogEnd { flushed: flushed.into(), inserted: inserted.into() })
-}
-
-/// Has the primary flush all of its log: by a commit, since a session cannot ask for that alone.
-pub async fn flush_log(client: &Client) -> Result<(), ReadError> {
-    client.execute("SELECT pg_logical_emit_message(true, 'picopay', 'lag')", &[]).await?;
-    Ok(())
-}
-
-/// How far the replica behind this connection has replayed its primary's log; `None` while it follows no primary.
-pub async fn find_replayed(client: &deadpool_postgres::Client) -> Result<Option<LogPosition>, ReadError> {
-    let statement = client.prepare_cached(include_str!("sql/find_replayed.sql")).await?;
-    let row = client.query_one(&statement, &[]).await?;
-    let (timeline, lsn): (Option<i32>, Option<PgLsn>) = (column(&row, 0)?, column(&row, 1)?);
-    let position = timeline.zip(lsn).map(|(timeline, lsn)| {
-        // Postgres counts timelines without a sign and has no such integer to show them.
-        LogPosition { timeline: timeline.cast_unsigned(), lsn: lsn.into() }
-    });
-    Ok(position)
-}
-
 fn user_keys(users: &[UserId]) -> (Vec<i16>, Vec<i64>) {
     users.iter().map(|user| (user.slot().as_i16(), user.get())).unzip()
 }
 
 /// A column of a row. What no PicoPay wrote (a `NaN`, a NULL) is an error of that row: the batch is run again in halves, and
 /// fails for its user alone.
-fn column<'a, T: FromSql<'a>>(row: &'a Row, position: usize) -> Result<T, ReadError> {
+pub fn column<'a, T: FromSql<'a>>(row: &'a Row, position: usize) -> Result<T, ReadError> {
     row.try_get(position).map_err(|error| {
         let name = row.columns().get(position).map_or("a column", |column| column.name());
         ReadError::Corrupt(format!("{name}: {}", describe(&error)))

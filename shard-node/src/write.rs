@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future;
 use picopay_shared::batcher::{Lane, QueueFull};
-use picopay_shared::command::{Command, Outcome, Status, WriteBatch, WriteReply};
+use picopay_shared::command::{Attempt, Outcome, Status, WriteBatch, WriteReply};
 
 use crate::cache::{Cache, Remembered};
 use crate::lane::{self, Done, Job, LaneParts};
@@ -40,20 +40,21 @@ impl Writer {
     /// What became of each command of `batch`.
     pub async fn write(&self, batch: WriteBatch) -> WriteReply {
         let deadline = Instant::now() + Duration::from_millis(u64::from(batch.deadline_ms));
-        let commands = Arc::new(batch.commands);
-        let Remembered { mut outcomes, mut position } = self.look_up(&commands).await;
+        let attempts = Arc::new(batch.attempts);
+        let Remembered { mut outcomes, mut position } = self.look_up(&attempts).await;
         #[cfg(feature = "broken")]
         crate::broken::forget(&mut outcomes);
         let cache_hits = outcomes.iter().flatten().count();
         let decided = future::join_all(
-            self.by_lane(&commands, &outcomes)
+            self.by_lane(&attempts, &outcomes)
                 .into_iter()
-                .map(|(lane, positions)| self.decide(lane, &commands, positions, deadline)),
+                .map(|(lane, positions)| self.decide(lane, &attempts, positions, deadline)),
         )
         .await;
         let mut commit_time = Duration::ZERO;
         for (positions, done) in decided {
-            let answered = || positions.iter().map(|position| &commands[*position]).zip(&done.outcomes);
+            let answered =
+                || positions.iter().map(|position| &attempts[*position].command).zip(&done.outcomes);
             if let (true, Some(committed), Some(opening)) =
                 (done.is_as_promised, done.position, &done.opening)
             {
@@ -80,12 +81,12 @@ impl Writer {
     }
 
     /// What is remembered of the ledger that is in force: nothing while the gate is shut.
-    async fn look_up(&self, commands: &[Command]) -> Remembered {
-        let Ok(opening) = self.parts.gate.check() else { return Remembered::nothing(commands.len()) };
-        let found = self.cache.look_up(commands, &opening).await;
+    async fn look_up(&self, attempts: &[Attempt]) -> Remembered {
+        let Ok(opening) = self.parts.gate.check() else { return Remembered::nothing(attempts.len()) };
+        let found = self.cache.look_up(attempts, &opening).await;
         // Redis may have taken its time, and the shard have a new primary since.
         let is_in_force = self.parts.gate.check().as_ref() == Ok(&opening);
-        if is_in_force { found } else { Remembered::nothing(commands.len()) }
+        if is_in_force { found } else { Remembered::nothing(attempts.len()) }
     }
 
     /// Commands waiting in each lane.
@@ -94,12 +95,12 @@ impl Writer {
     }
 
     /// The places of the commands that have no outcome yet, by the lane of their user.
-    fn by_lane(&self, commands: &[Command], outcomes: &[Option<Outcome>]) -> BTreeMap<usize, Vec<usize>> {
+    fn by_lane(&self, attempts: &[Attempt], outcomes: &[Option<Outcome>]) -> BTreeMap<usize, Vec<usize>> {
         let mut lanes: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
-        for (position, command) in commands.iter().enumerate() {
+        for (position, attempt) in attempts.iter().enumerate() {
             if outcomes[position].is_none() {
                 // The tag is the same for all operations of a user, a refund by its charge's id included.
-                let tag = usize::try_from(command.operation.tag().get()).expect("30 bits");
+                let tag = usize::try_from(attempt.command.operation.tag().get()).expect("30 bits");
                 lanes.entry(tag % self.lanes.len()).or_default().push(position);
             }
         }
@@ -109,12 +110,12 @@ impl Writer {
     async fn decide(
         &self,
         lane: usize,
-        commands: &Arc<Vec<Command>>,
+        attempts: &Arc<Vec<Attempt>>,
         positions: Vec<usize>,
         deadline: Instant,
     ) -> (Vec<usize>, Done) {
         let count = positions.len();
-        let job = Job { commands: Arc::clone(commands), positions: positions.clone(), deadline };
+        let job = Job { attempts: Arc::clone(attempts), positions: positions.clone(), deadline };
         let done = match self.lanes[lane].submit(job, count) {
             Ok(answer) => answer.await.unwrap_or_else(|_lost| Done::all(Outcome::OutcomeUnknown, count)),
             Err(QueueFull) => Done::all(Outcome::Overloaded, count),

@@ -1,9 +1,10 @@
 //! What every charge does once or twice on each side: read an amount, hash, name, travel.
 
 use divan::{Bencher, black_box};
-use picopay_shared::command::{Command, Operation, Payment, WriteBatch};
+use picopay_shared::command::{Attempt, Command, Operation, Payment, WriteBatch};
 use picopay_shared::id::Stamp;
 use picopay_shared::money::{Currency, Money};
+use picopay_shared::origin::Origin;
 use picopay_shared::slot::UserId;
 use uuid::Uuid;
 
@@ -28,9 +29,7 @@ fn command(id: i64) -> Command {
         operation,
         idempotency_key: Uuid::from_u128(u128::from(id.unsigned_abs())),
         is_client_key: true,
-        epoch: 1,
-        request_id: "01993d9e-1c4e-7b6a-9d0e-0123456789ab".to_owned(),
-        traceparent: None,
+        origin: Origin { request_id: "01993d9e-1c4e-7b6a-9d0e-0123456789ab".to_owned(), traceparent: None },
         made_by: None,
     }
 }
@@ -67,7 +66,8 @@ fn make_a_transaction_id(bencher: Bencher) {
 /// From gateway to node and back to what it was.
 #[divan::bench]
 fn carry_a_batch_of_256(bencher: Bencher) {
-    let batch = WriteBatch { deadline_ms: 2_000, commands: (1..=256).map(command).collect() };
+    let attempts = (1..=256).map(|id| Attempt { command: command(id), epoch: 1 }).collect();
+    let batch = WriteBatch { deadline_ms: 2_000, attempts };
     bencher.bench(|| {
         let bytes = postcard::to_stdvec(black_box(&batch)).expect("plain data");
         postcard::from_bytes::<WriteBatch>(&bytes).expect("what was just written")

@@ -3,14 +3,16 @@
 //! These types cross the wire in `postcard`, which is not self-describing: a change to any of them
 //! changes [`WRITE_PATH`], so that an old and a new program never misread each other.
 
+use std::borrow::Borrow;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::id::TransactionId;
 use crate::money::{Amount, Money};
+use crate::origin::Origin;
 use crate::session::LogPosition;
 use crate::slot::{Slot, UserId, UserTag};
 
@@ -21,23 +23,24 @@ pub const WRITE_PATH: &str = "/internal/v2/write";
 pub const WRITE_BATCH_MAX: usize = 512;
 
 /// Several clients' commands in one request, in the order in which they arrived. [`WriteBatch::to_wire`] makes bytes of it, and
-/// [`WriteBatch::from_wire`] reads them.
+/// [`WriteBatch::from_wire`] reads them. Who sends it may share the commands with who waits for them (`C`).
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct WriteBatch {
+#[serde(bound(serialize = "C: Borrow<Command>", deserialize = "C: From<Command>"))]
+pub struct WriteBatch<C = Command> {
     /// How long the gateway still waits. A node starts nothing that it cannot finish in this time.
     pub deadline_ms: u32,
     /// At most [`WRITE_BATCH_MAX`].
-    pub commands: Vec<Command>,
+    pub attempts: Vec<Attempt<C>>,
 }
 
-impl WriteBatch {
+impl<C: Borrow<Command>> WriteBatch<C> {
     /// Its bytes. Who made each command stands behind all of them, each name once: a program that does not know of names reads
     /// no further.
     pub fn to_wire(&self) -> Vec<u8> {
         let mut names: Vec<&str> = Vec::new();
-        let makers: Vec<Option<usize>> = (self.commands.iter())
-            .map(|command| {
-                let name = command.made_by.as_deref()?;
+        let makers: Vec<Option<usize>> = (self.attempts.iter())
+            .map(|attempt| {
+                let name = attempt.command.borrow().made_by.as_deref()?;
                 Some(names.iter().position(|known| *known == name).unwrap_or_else(|| {
                     names.push(name);
                     names.len() - 1
@@ -46,7 +49,9 @@ impl WriteBatch {
             .collect();
         postcard::to_stdvec(&(self, names, makers)).expect("plain data always serializes")
     }
+}
 
+impl WriteBatch {
     /// The batch of these bytes, from a program that knows of names or not.
     ///
     /// # Errors
@@ -58,15 +63,75 @@ impl WriteBatch {
         }
         let (names, makers): (Vec<String>, Vec<Option<usize>>) = postcard::from_bytes(rest)?;
         let names: Vec<Arc<str>> = names.into_iter().map(Arc::from).collect();
-        if makers.len() != batch.commands.len() {
+        if makers.len() != batch.attempts.len() {
             return Err(postcard::Error::SerdeDeCustom);
         }
-        for (command, maker) in batch.commands.iter_mut().zip(makers) {
+        for (attempt, maker) in batch.attempts.iter_mut().zip(makers) {
             let name =
                 maker.map(|maker| names.get(maker).ok_or(postcard::Error::SerdeDeCustom)).transpose()?;
-            command.made_by = name.cloned();
+            attempt.command.made_by = name.cloned();
         }
         Ok(batch)
+    }
+}
+
+/// One attempt to have a command decided: what goes to a shard. Another attempt may go to another shard, at another epoch, and the
+/// command is the same.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Attempt<C = Command> {
+    /// What is asked for.
+    pub command: C,
+    /// The epoch at which the gateway believes that this shard owns the slot. On the wire it stands among the command's fields.
+    pub epoch: u64,
+}
+
+/// An [`Attempt`] as it is written to the wire.
+#[derive(Serialize)]
+#[serde(rename = "Command")]
+struct SentAttempt<'a> {
+    operation: &'a Operation,
+    idempotency_key: Uuid,
+    is_client_key: bool,
+    fingerprint: Fingerprint,
+    epoch: u64,
+    origin: &'a Origin,
+}
+
+/// An [`Attempt`] as it is read from the wire.
+#[derive(Deserialize)]
+#[serde(rename = "Command")]
+struct ReceivedAttempt {
+    operation: Operation,
+    idempotency_key: Uuid,
+    is_client_key: bool,
+    fingerprint: Fingerprint,
+    epoch: u64,
+    origin: Origin,
+}
+
+impl<C: Borrow<Command>> Serialize for Attempt<C> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Command { operation, idempotency_key, is_client_key, fingerprint, origin, made_by: _ } =
+            self.command.borrow();
+        let sent = SentAttempt {
+            operation,
+            idempotency_key: *idempotency_key,
+            is_client_key: *is_client_key,
+            fingerprint: *fingerprint,
+            epoch: self.epoch,
+            origin,
+        };
+        sent.serialize(serializer)
+    }
+}
+
+impl<'de, C: From<Command>> Deserialize<'de> for Attempt<C> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let ReceivedAttempt { operation, idempotency_key, is_client_key, fingerprint, epoch, origin } =
+            ReceivedAttempt::deserialize(deserializer)?;
+        let command =
+            Command { operation, idempotency_key, is_client_key, fingerprint, origin, made_by: None };
+        Ok(Self { command: command.into(), epoch })
     }
 }
 
@@ -84,8 +149,8 @@ pub struct WriteReply {
     pub position: Option<LogPosition>,
 }
 
-/// One client's wish to move money (or to exist).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// One client's wish to move money (or to exist). It is the same however often it is tried; an [`Attempt`] crosses the wire.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Command {
     /// What is asked for.
     pub operation: Operation,
@@ -95,14 +160,9 @@ pub struct Command {
     pub is_client_key: bool,
     /// The hash of what the client asked for ([`Operation::fingerprint`]).
     pub fingerprint: Fingerprint,
-    /// The epoch at which the gateway believes this shard owns the slot.
-    pub epoch: u64,
-    /// Recorded with a refusal, whose body names it; and in the log.
-    pub request_id: String,
-    /// The client's W3C trace context, passed on untouched.
-    pub traceparent: Option<String>,
+    /// Which request it is of. The id is recorded with a refusal, whose body names it.
+    pub origin: Origin,
     /// The name of the API key that asks. It crosses the wire behind the commands ([`WriteBatch::to_wire`]).
-    #[serde(skip)]
     pub made_by: Option<Arc<str>>,
 }
 
@@ -352,40 +412,73 @@ mod tests {
 
     #[test]
     fn who_asks_crosses_the_wire_and_is_no_hindrance_to_who_does_not_know_of_it() {
-        let command = |made_by: Option<&str>| {
-            let operation = Operation::Charge(payment("1", "USD"));
-            Command {
-                fingerprint: operation.fingerprint(),
-                operation,
-                idempotency_key: Uuid::nil(),
-                is_client_key: true,
-                epoch: 1,
-                request_id: "request".into(),
-                traceparent: None,
-                made_by: made_by.map(Arc::from),
-            }
-        };
-        let commands =
-            vec![command(Some("shop")), command(None), command(Some("app")), command(Some("shop"))];
-        let batch = WriteBatch { deadline_ms: 7, commands: commands.clone() };
+        let attempt = |made_by: Option<&str>| Attempt { command: command(made_by), epoch: 1 };
+        let attempts =
+            vec![attempt(Some("shop")), attempt(None), attempt(Some("app")), attempt(Some("shop"))];
+        let batch = WriteBatch { deadline_ms: 7, attempts: attempts.clone() };
         let wire = batch.to_wire();
-        assert_eq!(WriteBatch::from_wire(&wire).unwrap().commands, commands);
+        assert_eq!(WriteBatch::from_wire(&wire).unwrap().attempts, attempts);
         assert_eq!(wire.windows(4).filter(|bytes| *bytes == b"shop").count(), 1, "each name once");
 
-        let nameless: Vec<Command> = vec![command(None); 4];
+        let nameless: Vec<Attempt> = vec![attempt(None); 4];
         // An older node reads what it knows, and a newer one what an older gateway sends.
-        assert_eq!(postcard::from_bytes::<WriteBatch>(&wire).unwrap().commands, nameless);
+        assert_eq!(postcard::from_bytes::<WriteBatch>(&wire).unwrap().attempts, nameless);
         let old_wire = postcard::to_stdvec(&batch).unwrap();
-        assert_eq!(WriteBatch::from_wire(&old_wire).unwrap().commands, nameless);
+        assert_eq!(WriteBatch::from_wire(&old_wire).unwrap().attempts, nameless);
 
         let behind = |makers: (Vec<&str>, Vec<Option<usize>>)| {
             let bytes = [old_wire.clone(), postcard::to_stdvec(&makers).unwrap()].concat();
-            WriteBatch::from_wire(&bytes).map(|batch| batch.commands.len()).ok()
+            WriteBatch::from_wire(&bytes).map(|batch| batch.attempts.len()).ok()
         };
         assert_eq!(behind((vec!["a"], vec![Some(0); 4])), Some(4));
         assert_eq!(behind((vec!["a"], vec![Some(0); 3])), None, "one too few");
         assert_eq!(behind((vec!["a"], vec![Some(1); 4])), None, "a name that is not there");
         assert!(WriteBatch::from_wire(&wire[..wire.len() - 1]).is_err());
+    }
+
+    #[test]
+    fn an_attempt_crosses_the_wire_in_the_layout_of_its_path_whoever_shares_the_command() {
+        // What `/internal/v2/write` has taken since it is there: the epoch among the fields of the command.
+        #[derive(Serialize)]
+        struct OldCommand {
+            operation: Operation,
+            idempotency_key: Uuid,
+            is_client_key: bool,
+            fingerprint: Fingerprint,
+            epoch: u64,
+            request_id: String,
+            traceparent: Option<String>,
+        }
+        let traceparent = Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".to_owned());
+        let command =
+            Command { origin: Origin { request_id: "r".into(), traceparent }, ..command(Some("shop")) };
+        let old = OldCommand {
+            operation: command.operation.clone(),
+            idempotency_key: command.idempotency_key,
+            is_client_key: command.is_client_key,
+            fingerprint: command.fingerprint,
+            epoch: 300,
+            request_id: command.origin.request_id.clone(),
+            traceparent: command.origin.traceparent.clone(),
+        };
+        let old =
+            postcard::to_stdvec(&((7_u32, vec![old]), ["shop"].as_slice(), vec![Some(0_usize)])).unwrap();
+        let shared = Attempt { command: Arc::new(command.clone()), epoch: 300 };
+        assert_eq!(WriteBatch { deadline_ms: 7, attempts: vec![shared] }.to_wire(), old);
+        let read = WriteBatch::from_wire(&old).unwrap();
+        assert_eq!((read.deadline_ms, read.attempts), (7, vec![Attempt { command, epoch: 300 }]));
+    }
+
+    fn command(made_by: Option<&str>) -> Command {
+        let operation = Operation::Charge(payment("1", "USD"));
+        Command {
+            fingerprint: operation.fingerprint(),
+            operation,
+            idempotency_key: Uuid::nil(),
+            is_client_key: true,
+            origin: Origin { request_id: "request".into(), traceparent: None },
+            made_by: made_by.map(Arc::from),
+        }
     }
 
     fn payment(text: &str, code: &str) -> Payment {

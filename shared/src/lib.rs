@@ -10,6 +10,8 @@ pub mod slot;
 
 pub mod id;
 
+pub mod origin;
+
 pub mod command;
 
 pub mod query;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::command::{Kind, Moved, Transaction};
 use crate::id::TransactionId;
 use crate::money::{Currency, Money};
+use crate::origin::Origin;
 use crate::session::SessionToken;
 use crate::slot::{Slot, UserId};
 
@@ -20,13 +21,16 @@ pub struct ReadRequest {
     pub query: Query,
     /// Of the client's own last write: the answer must show it. A strong balance does in any case.
     pub session: Option<SessionToken>,
+    /// Which request it is of; older gateways do not say. It crosses the wire behind the request ([`ReadRequest::to_wire`]).
+    #[serde(skip)]
+    pub origin: Option<Origin>,
 }
 
 impl ReadRequest {
     /// Its bytes. What an older program does not know stands behind all else, and it reads no further.
     pub fn to_wire(&self) -> Vec<u8> {
         let takes_short_pages = matches!(&self.query, Query::History(query) if query.takes_short_pages);
-        postcard::to_stdvec(&(self, takes_short_pages)).expect("plain data always serializes")
+        postcard::to_stdvec(&(self, takes_short_pages, &self.origin)).expect("plain data always serializes")
     }
 
     /// The request of these bytes, from an older program or not.
@@ -35,10 +39,15 @@ impl ReadRequest {
     /// When they are none.
     pub fn from_wire(bytes: &[u8]) -> Result<Self, postcard::Error> {
         let (mut request, rest): (Self, &[u8]) = postcard::take_from_bytes(bytes)?;
-        if let Query::History(query) = &mut request.query
-            && !rest.is_empty()
-        {
-            query.takes_short_pages = postcard::from_bytes(rest)?;
+        if rest.is_empty() {
+            return Ok(request);
+        }
+        let (takes_short_pages, rest): (bool, &[u8]) = postcard::take_from_bytes(rest)?;
+        if let Query::History(query) = &mut request.query {
+            query.takes_short_pages = takes_short_pages;
+        }
+        if !rest.is_empty() {
+            request.origin = postcard::from_bytes(rest)?;
         }
         Ok(request)
     }
@@ -281,12 +290,39 @@ mod tests {
                 to_ms: None,
                 takes_short_pages,
             };
-            ReadRequest { query: Query::History(query), session: None }
+            ReadRequest { query: Query::History(query), session: None, origin: None }
         };
         assert_eq!(ReadRequest::from_wire(&request(true).to_wire()).unwrap(), request(true));
         let of_older = postcard::to_stdvec(&request(true)).unwrap();
         assert_eq!(ReadRequest::from_wire(&of_older).unwrap(), request(false));
         // And an older node reads what it knows.
         assert_eq!(postcard::from_bytes::<ReadRequest>(&request(true).to_wire()).unwrap(), request(false));
+    }
+
+    #[test]
+    fn which_request_a_read_is_of_crosses_the_wire_and_is_no_hindrance_to_who_does_not_know_of_it() {
+        let history = HistoryQuery {
+            user_id: UserId::try_from(1).unwrap(),
+            limit: 20,
+            before: None,
+            kind: None,
+            from_ms: None,
+            to_ms: None,
+            takes_short_pages: true,
+        };
+        for query in [Query::History(history), Query::Lookup { id: TransactionId::first_at(7) }] {
+            let takes_short_pages = matches!(query, Query::History(_));
+            let traceparent = Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".to_owned());
+            let origin = Some(Origin { request_id: "mine".into(), traceparent });
+            let request = ReadRequest { query, session: None, origin };
+            let wire = request.to_wire();
+            assert_eq!(ReadRequest::from_wire(&wire).unwrap(), request);
+            assert!(ReadRequest::from_wire(&wire[..wire.len() - 1]).is_err());
+            // The release before reads a request and one flag, and no further; and it sends no more than these.
+            let before: (ReadRequest, bool) = postcard::from_bytes(&wire).unwrap();
+            assert_eq!(before.1, takes_short_pages);
+            let of_before = postcard::to_stdvec(&before).unwrap();
+            assert_eq!(ReadRequest::from_wire(&of_before).unwrap(), ReadRequest { origin: None, ..request });
+        }
     }
 }

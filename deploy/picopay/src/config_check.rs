@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use picopay_gateway::config::GatewayConfig;
+use picopay_gateway_config::GatewayConfig;
 use picopay_shard_node::config::NodeConfig;
 use picopay_shared::cluster::{Cluster, Durability, Shard};
 use picopay_shared::config::ConfigError;
@@ -278,7 +278,7 @@ fn shard_line(shard: &Shard) -> ShardLine {
 }
 
 fn gateway_line(file: &Path, gateway: &GatewayConfig) -> GatewayLine {
-    let key = |key: &picopay_gateway::config::ApiKey| KeyLine {
+    let key = |key: &picopay_gateway_config::ApiKey| KeyLine {
         name: key.name.to_string(),
         scopes: key.scopes.iter().map(|scope| scope.as_str()).collect(),
         rate_per_second: key.rate.map(|rate| rate.per_second.get()),

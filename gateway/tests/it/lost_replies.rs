@@ -38,7 +38,7 @@ async fn a_lost_reply_is_asked_for_again_with_the_same_key() {
             assert_eq!(answer.header("idempotent-replayed"), None, "{lost:?}, {second:?}");
             let seen = node.seen();
             assert_eq!(seen.len(), 2, "{lost:?}, {second:?}");
-            assert_eq!(seen[0].commands, seen[1].commands, "the same key and the same request");
+            assert_eq!(seen[0].attempts, seen[1].attempts, "the same key and the same request");
             assert!(seen.iter().all(|batch| batch.deadline_ms <= 300));
         }
     }
@@ -109,7 +109,7 @@ async fn a_client_that_hangs_up_cancels_nothing() {
         stream.write_all(request.as_bytes()).await.unwrap();
         clients.push(stream);
     }
-    let written = || node.seen().iter().map(|batch| batch.commands.len()).sum::<usize>();
+    let written = || node.seen().iter().map(|batch| batch.attempts.len()).sum::<usize>();
     wait_for("the commands to wait", async || {
         let metrics = gateway.api.get("/metrics").await.body;
         let waiting = 20 - written();
@@ -122,7 +122,7 @@ async fn a_client_that_hangs_up_cancels_nothing() {
     wait_for("the commands to be sent", async || written() >= 20).await;
     // Not one of them twice: nobody waits, so nobody retries.
     let seen = node.seen();
-    let keys = seen.iter().flat_map(|batch| &batch.commands).map(|command| command.idempotency_key);
+    let keys = seen.iter().flat_map(|batch| &batch.attempts).map(|attempt| attempt.command.idempotency_key);
     assert_eq!(keys.collect::<HashSet<_>>().len(), 20);
     assert_eq!(written(), 20);
 }

@@ -18,4 +18,5 @@ mod nodes;
 mod protection;
 mod reload;
 mod start_and_stop;
+mod traces;
 mod values;

@@ -15,7 +15,7 @@ use picopay_shared::command::{
 use picopay_shared::id::TransactionId;
 use picopay_shared::node_mark::{DEADLINE_AT_HEADER, NODE_HEADER, NodeMoment};
 use picopay_shared::node_status::{CacheState, NodeStatus, OwnedRange};
-use picopay_shared::query::{Answer, DEADLINE_HEADER, Found, READ_PATH, Source};
+use picopay_shared::query::{Answer, DEADLINE_HEADER, Found, READ_PATH, ReadRequest, Source};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -63,6 +63,7 @@ struct State {
     secret: Mutex<Option<String>>,
     script: Mutex<VecDeque<Step>>,
     seen: Mutex<Vec<WriteBatch>>,
+    reads: Mutex<Vec<ReadRequest>>,
     reads_left_ms: Mutex<Vec<u64>>,
     is_frozen: AtomicBool,
     is_not_ready: AtomicBool,
@@ -91,6 +92,7 @@ impl ScriptedNode {
             secret: Mutex::default(),
             script,
             seen: Mutex::default(),
+            reads: Mutex::default(),
             reads_left_ms: Mutex::default(),
             is_frozen: AtomicBool::new(false),
             is_not_ready: AtomicBool::new(false),
@@ -141,6 +143,11 @@ impl ScriptedNode {
         self.state.reads_left_ms.lock().unwrap().clone()
     }
 
+    /// The reads that arrived.
+    pub fn reads(&self) -> Vec<ReadRequest> {
+        self.state.reads.lock().unwrap().clone()
+    }
+
     /// The batches that arrived.
     pub fn seen(&self) -> Vec<WriteBatch> {
         self.state.seen.lock().unwrap().clone()
@@ -182,6 +189,7 @@ async fn serve(mut stream: TcpStream, state: Arc<State>) {
             state.note_deadline(&head);
             let left = head.lines().find_map(|line| line.strip_prefix(&format!("{DEADLINE_HEADER}: ")));
             state.reads_left_ms.lock().unwrap().push(left.expect("a deadline").trim().parse().unwrap());
+            state.reads.lock().unwrap().push(ReadRequest::from_wire(&body).unwrap());
             let answer = Answer { found: Found::UserNotFound, source: Source::Primary };
             state.respond(&mut stream, 200, &postcard::to_stdvec(&answer).unwrap()).await;
             continue;
@@ -243,7 +251,7 @@ async fn serve(mut stream: TcpStream, state: Arc<State>) {
                 continue;
             }
         };
-        let outcomes = batch.commands.iter().map(outcome).collect();
+        let outcomes = batch.attempts.iter().map(|attempt| outcome(&attempt.command)).collect();
         let reply = WriteReply { outcomes, cache_hits: 0, commit_us: 100, position: None };
         state.respond(&mut stream, 200, &postcard::to_stdvec(&reply).unwrap()).await;
     }

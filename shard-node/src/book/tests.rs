@@ -1,6 +1,7 @@
 //! The rules: tables for what must hold one by one, and random commands against a model for what must always hold.
 
 use picopay_shared::money::Amount;
+use picopay_shared::origin::Origin;
 use proptest::prelude::*;
 
 use super::*;
@@ -24,9 +25,7 @@ fn command(key: u128, operation: Operation) -> Command {
         operation,
         idempotency_key: Uuid::from_u128(key),
         is_client_key: true,
-        epoch: 1,
-        request_id: format!("request-{key}"),
-        traceparent: None,
+        origin: Origin { request_id: format!("request-{key}"), traceparent: None },
         made_by: None,
     }
 }

@@ -132,11 +132,12 @@ mod tests {
     use picopay_shared::id::Stamp;
     use picopay_shared::internal_secret::InternalSecret;
     use picopay_shared::money::{Currency, Money};
+    use picopay_shared::origin::Origin;
     use picopay_shared::slot::UserId;
     use proptest::prelude::*;
 
     use super::*;
-    use crate::db::ServerId;
+    use crate::server_id::ServerId;
 
     const NOW: i64 = 1_795_435_200_123;
     const AT: LogPosition = LogPosition { timeline: 3, lsn: 77 };
@@ -176,9 +177,7 @@ mod tests {
             operation,
             idempotency_key: Uuid::from_u128(key),
             is_client_key: true,
-            epoch: 1,
-            request_id: "request".to_owned(),
-            traceparent: None,
+            origin: Origin { request_id: "request".to_owned(), traceparent: None },
             made_by: None,
         }
     }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::{self, FutureExt};
 use picopay_postgres::{CommitError, describe};
-use picopay_shared::command::{Command, Operation, Outcome, Transaction};
+use picopay_shared::command::{Attempt, Command, Operation, Outcome, Transaction};
 use picopay_shared::id::TransactionId;
 use picopay_shared::session::LogPosition;
 use picopay_shared::slot::{Slot, UserId};
@@ -61,12 +61,12 @@ pub async fn transact(
     lane: usize,
     parts: &LaneParts,
     session: &Session,
-    commands: &[&Command],
+    attempts: &[&Attempt],
     manner: Manner,
 ) -> Result<Transacted, StoreError> {
     let started = Instant::now();
     let keys = manner.keys;
-    let read = timeout(parts.flight_timeout, read_under_lock(session, commands, manner));
+    let read = timeout(parts.flight_timeout, read_under_lock(session, attempts, manner));
     let (owners, known, held) = match read.await {
         Ok(Ok(read)) => read,
         Ok(Err(error)) => return Err(roll_back_after(parts, session, error).await),
@@ -75,8 +75,8 @@ pub async fn transact(
     if session.is_degraded {
         confirm_degraded(parts, session).await?;
     }
-    let mut outcomes = vec![Outcome::Internal; commands.len()];
-    let mut batch = admit(parts, commands, &owners, &mut outcomes);
+    let mut outcomes = vec![Outcome::Internal; attempts.len()];
+    let mut batch = admit(parts, attempts, &owners, &mut outcomes);
     let charges: HashMap<TransactionId, UserId> =
         known.refunded.iter().map(|(id, charge)| (*id, charge.user_id)).collect();
     if !held.is_empty() {
@@ -89,7 +89,7 @@ pub async fn transact(
         });
     }
     let booked = book::decide(&batch, known);
-    if keys == Keys::TakenAsNew && hides_a_replay(parts, session, commands, &booked, &charges).await? {
+    if keys == Keys::TakenAsNew && hides_a_replay(parts, session, attempts, &booked, &charges).await? {
         roll_back(parts, session).await?;
         return Err(StoreError::KeyTaken);
     }
@@ -100,7 +100,7 @@ pub async fn transact(
         }
         committed => committed?,
     };
-    parts.metrics.batch_size.observe(f64::from(u32::try_from(commands.len()).unwrap_or(u32::MAX)));
+    parts.metrics.batch_size.observe(f64::from(u32::try_from(attempts.len()).unwrap_or(u32::MAX)));
     parts.metrics.transaction_seconds.observe(started.elapsed().as_secs_f64());
     if let Some(last) = booked.transactions.last() {
         let last = Acknowledged::of(&last.transaction, session.opening.generation);
@@ -143,7 +143,7 @@ async fn confirm_degraded(parts: &LaneParts, session: &Session) -> Result<(), St
 async fn hides_a_replay(
     parts: &LaneParts,
     session: &Session,
-    commands: &[&Command],
+    attempts: &[&Attempt],
     booked: &Booked,
     charges: &HashMap<TransactionId, UserId>,
 ) -> Result<bool, StoreError> {
@@ -152,7 +152,7 @@ async fn hides_a_replay(
     let hidden: Vec<(UserId, Uuid)> = (booked.outcomes.iter())
         .filter(|(_, outcome)| writes_nothing(outcome))
         .filter_map(|(position, _)| {
-            let command = commands[*position];
+            let command = &attempts[*position].command;
             user_of(command, charges).map(|user| (user, command.idempotency_key))
         })
         .collect();
@@ -170,13 +170,13 @@ async fn hides_a_replay(
 /// Holds each command against the fence. Those that may not pass get their answer here.
 fn admit<'a>(
     parts: &LaneParts,
-    commands: &[&'a Command],
+    attempts: &[&'a Attempt],
     owners: &HashMap<Slot, OwnerRow>,
     outcomes: &mut [Outcome],
 ) -> Vec<Admitted<'a>> {
-    let mut batch = Vec::with_capacity(commands.len());
-    for (position, command) in commands.iter().enumerate() {
-        match slot_owner::pass(command.operation.slot(), command.epoch, owners) {
+    let mut batch = Vec::with_capacity(attempts.len());
+    for (position, Attempt { command, epoch }) in attempts.iter().enumerate() {
+        match slot_owner::pass(command.operation.slot(), *epoch, owners) {
             Ok(()) => batch.push(Admitted { position, command }),
             Err(stopped) => {
                 if let Stopped::StateLost { slot, own_epoch, seen_epoch } = &stopped {
@@ -185,6 +185,7 @@ fn admit<'a>(
                         slot = slot.get(),
                         own_epoch,
                         seen_epoch,
+                        request = %command.origin,
                         "this database has lost a change of owners"
                     );
                 }
@@ -198,26 +199,27 @@ fn admit<'a>(
 /// BEGIN, the fence, the locks, and everything that the rules need to know.
 async fn read_under_lock(
     session: &Session,
-    commands: &[&Command],
+    attempts: &[&Attempt],
     manner: Manner,
 ) -> Result<(HashMap<Slot, OwnerRow>, Known, HashSet<UserId>), ReadError> {
     let (client, sql) = (session.connection.client(), &session.sql);
-    let mut slots: Vec<i16> = commands.iter().map(|command| command.operation.slot().as_i16()).collect();
+    let mut slots: Vec<i16> =
+        attempts.iter().map(|attempt| attempt.command.operation.slot().as_i16()).collect();
     slots.sort_unstable();
     slots.dedup();
-    let mut new_users: Vec<(UserId, u64)> = commands
+    let mut new_users: Vec<(UserId, u64)> = attempts
         .iter()
-        .filter_map(|command| match &command.operation {
-            Operation::CreateUser { user_id } => Some((*user_id, command.epoch)),
+        .filter_map(|Attempt { command, epoch }| match &command.operation {
+            Operation::CreateUser { user_id } => Some((*user_id, *epoch)),
             _ => None,
         })
         .collect();
     // Each once, with the lowest epoch that one of its commands has seen: if any may pass, that one may.
     new_users.sort_unstable_by_key(|(user, epoch)| (user.slot(), *user, *epoch));
     new_users.dedup_by_key(|(user, _)| *user);
-    let refunded_ids: Vec<TransactionId> = commands
+    let refunded_ids: Vec<TransactionId> = attempts
         .iter()
-        .filter_map(|command| match &command.operation {
+        .filter_map(|attempt| match &attempt.command.operation {
             Operation::Refund { charge_id, .. } => Some(*charge_id),
             _ => None,
         })
@@ -240,14 +242,14 @@ async fn read_under_lock(
     if refunded_ids.is_empty() {
         // One flight: the futures are polled, and so sent, in this order.
         let (opened, (mut known, held)) =
-            future::try_join(opening, lock_and_read(session, commands, manner, HashMap::new())).await?;
+            future::try_join(opening, lock_and_read(session, attempts, manner, HashMap::new())).await?;
         let ((), (), owners, created, _) = opened;
         known.users.extend(&created);
         known.created = created;
         Ok((owners, known, held))
     } else {
         let ((), (), owners, created, refunded) = opening.await?;
-        let (mut known, held) = lock_and_read(session, commands, manner, refunded).await?;
+        let (mut known, held) = lock_and_read(session, attempts, manner, refunded).await?;
         known.users.extend(&created);
         known.created = created;
         Ok((owners, known, held))
@@ -256,14 +258,14 @@ async fn read_under_lock(
 
 async fn lock_and_read(
     session: &Session,
-    commands: &[&Command],
+    attempts: &[&Attempt],
     manner: Manner,
     refunded: HashMap<TransactionId, Transaction>,
 ) -> Result<(Known, HashSet<UserId>), ReadError> {
     let (client, sql) = (session.connection.client(), &session.sql);
-    let named: Vec<(UserId, Uuid)> = commands
+    let named: Vec<(UserId, Uuid)> = attempts
         .iter()
-        .filter_map(|command| {
+        .filter_map(|Attempt { command, .. }| {
             let user = match &command.operation {
                 Operation::CreateUser { .. } => None,
                 Operation::TopUp(payment) | Operation::Charge(payment) => Some(payment.user_id),
@@ -273,8 +275,8 @@ async fn lock_and_read(
         })
         .collect();
     let users =
-        sorted_users(named.iter().map(|(user, _)| *user).chain(commands.iter().filter_map(|command| {
-            match &command.operation {
+        sorted_users(named.iter().map(|(user, _)| *user).chain(attempts.iter().filter_map(|attempt| {
+            match &attempt.command.operation {
                 Operation::CreateUser { user_id } => Some(*user_id),
                 _ => None,
             }

@@ -1,9 +1,10 @@
 //! Why a batch came to nothing, and what its clients are told.
 
 use picopay_postgres::describe;
-use picopay_shared::command::{Command, Outcome};
+use picopay_shared::command::{Attempt, Outcome};
 use tokio_postgres::error::{DbError, SqlState};
 
+use super::requests::Requests;
 use super::suspects::Why;
 use crate::store;
 
@@ -77,11 +78,11 @@ impl StoreError {
     }
 
     /// What the clients of its commands are told. An operator reads why in the log.
-    pub fn outcome(&self, commands: &[&Command]) -> Outcome {
-        let first = commands.first().map_or("", |command| command.request_id.as_str());
+    pub fn outcome(&self, attempts: &[&Attempt]) -> Outcome {
+        let requests = Requests(attempts);
         match self {
             Self::Contended(reason) | Self::Blocked(reason) | Self::Slow(reason) => {
-                tracing::warn!(reason, commands = commands.len(), "a batch was given up");
+                tracing::warn!(reason, commands = attempts.len(), %requests, "a batch was given up");
                 unavailable(reason)
             }
             Self::Held => unavailable(Why::Held.reason()),
@@ -90,7 +91,7 @@ impl StoreError {
             Self::Refused(reason) => {
                 tracing::error!(
                     reason,
-                    request_id = first,
+                    %requests,
                     "the database refuses a command that the rules let pass"
                 );
                 Outcome::Internal
@@ -98,8 +99,8 @@ impl StoreError {
             Self::CommitUnanswered(reason) => {
                 tracing::error!(
                     reason,
-                    request_id = first,
-                    commands = commands.len(),
+                    %requests,
+                    commands = attempts.len(),
                     "the outcome of a batch is unknown"
                 );
                 Outcome::OutcomeUnknown
@@ -110,4 +111,52 @@ impl StoreError {
 
 fn unavailable(reason: &str) -> Outcome {
     Outcome::Unavailable { reason: reason.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use picopay_shared::command::{Command, Operation};
+    use picopay_shared::origin::Origin;
+    use picopay_shared::slot::UserId;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::log_lines::LogLines;
+
+    fn attempt(request_id: &str, traceparent: Option<&str>) -> Attempt {
+        let operation = Operation::CreateUser { user_id: UserId::try_from(1).unwrap() };
+        let origin =
+            Origin { request_id: request_id.to_owned(), traceparent: traceparent.map(str::to_owned) };
+        let command = Command {
+            fingerprint: operation.fingerprint(),
+            operation,
+            idempotency_key: Uuid::nil(),
+            is_client_key: true,
+            origin,
+            made_by: None,
+        };
+        Attempt { command, epoch: 1 }
+    }
+
+    #[test]
+    fn a_batch_that_came_to_nothing_is_logged_with_the_traces_of_its_requests() {
+        let traced = attempt("mine", Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"));
+        let other = attempt("yours", None);
+        for error in [
+            StoreError::Contended("deadlock".to_owned()),
+            StoreError::Refused("numeric field overflow".to_owned()),
+            StoreError::CommitUnanswered("no answer".to_owned()),
+        ] {
+            let (lines, _logging) = LogLines::start();
+            drop(error.outcome(&[&traced, &other]));
+            let line = lines.text();
+            let told = "requests=mine/4bf92f3577b34da6a3ce929d0e0e4736 yours";
+            assert!(line.contains(told), "{told} in {line}");
+        }
+        let many: Vec<&Attempt> = std::iter::repeat_n(&other, 10).collect();
+        let (lines, _logging) = LogLines::start();
+        drop(StoreError::Contended("deadlock".to_owned()).outcome(&many));
+        let line = lines.text();
+        assert!(line.contains("yours yours and 2 more"), "{line}");
+    }
 }

@@ -108,6 +108,7 @@ fn who(command: &Command) -> Who {
 #[cfg(test)]
 mod tests {
     use picopay_shared::command::Operation;
+    use picopay_shared::origin::Origin;
     use uuid::Uuid;
 
     use super::*;
@@ -123,9 +124,7 @@ mod tests {
             operation,
             idempotency_key: Uuid::nil(),
             is_client_key: true,
-            epoch: 1,
-            request_id: String::new(),
-            traceparent: None,
+            origin: Origin::default(),
             made_by: None,
         }
     }

@@ -1,6 +1,6 @@
 //! What somebody does to the ledger by hand fails the user whose row it is, and nobody else. Nothing is booked halfway.
 
-use picopay_shared::command::{Operation, Outcome};
+use picopay_shared::command::{Attempt, Operation, Outcome};
 use picopay_shared::query::{Consistency, Found, Query};
 use picopay_shared::slot::UserId;
 
@@ -155,9 +155,10 @@ async fn a_user_is_not_made_where_the_database_has_lost_state() {
     let shard = TestShard::start().await;
     let neighbour = shard.user_with(usd("1")).await;
     let new_user = UserId::try_from(77_000_001).unwrap();
-    let mut ahead = command(Operation::CreateUser { user_id: new_user });
-    ahead.epoch = 5;
-    let outcomes = shard.node.write(vec![ahead.clone(), charge(neighbour, usd("1"))]).await;
+    let of_today = |command| Attempt { command, epoch: 1 };
+    let ahead = Attempt { command: command(Operation::CreateUser { user_id: new_user }), epoch: 5 };
+    let attempts = vec![ahead.clone(), of_today(charge(neighbour, usd("1")))];
+    let outcomes = shard.node.try_attempts(attempts).await.unwrap().outcomes;
     assert!(matches!(outcomes[0], Outcome::Unavailable { .. }), "{outcomes:?}");
     assert!(is_completed(&outcomes[1]));
     let database = shard.cluster.connect_primary(0).await.unwrap();
@@ -165,7 +166,8 @@ async fn a_user_is_not_made_where_the_database_has_lost_state() {
     let count: i64 = database.query_one(sql, &[&new_user.get()]).await.unwrap().get(0);
     assert_eq!(count, 0, "a refusal that writes");
     // Beside one of a request that has seen no such epoch, it is this one that makes the user.
-    let outcomes = shard.node.write(vec![ahead, command(Operation::CreateUser { user_id: new_user })]).await;
+    let attempts = vec![ahead, of_today(command(Operation::CreateUser { user_id: new_user }))];
+    let outcomes = shard.node.try_attempts(attempts).await.unwrap().outcomes;
     assert!(
         matches!(outcomes[0], Outcome::Unavailable { .. }) && outcomes[1] == Outcome::UserCreated,
         "{outcomes:?}"

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use picopay_shared::command::{Moved, Operation, Outcome};
+use picopay_shared::command::{Attempt, Moved, Operation, Outcome};
 use picopay_shared::query::{Found, Query};
 use picopay_shared::slot::{FENCE_LOCK, UserId};
 use tokio_postgres::Client;
@@ -72,9 +72,9 @@ async fn a_node_that_lost_a_slot_refuses_and_says_where_it_went() {
 async fn a_database_that_lost_a_change_of_owners_refuses_and_raises_the_alarm() {
     let shard = TestShard::start().await;
     let user = shard.user_with(usd("100")).await;
-    let mut ahead = charge(user, usd("1"));
-    ahead.epoch = 5;
-    assert!(matches!(shard.node.run(ahead).await, Outcome::Unavailable { .. }));
+    let ahead = Attempt { command: charge(user, usd("1")), epoch: 5 };
+    let reply = shard.node.try_attempts(vec![ahead]).await.unwrap();
+    assert!(matches!(reply.outcomes[0], Outcome::Unavailable { .. }));
     assert!(shard.node.metric("picopay_node_state_lost_total").await > 0.0);
     assert_eq!(shard.node.balance(user).await, "100.00");
     shard.stop().await;

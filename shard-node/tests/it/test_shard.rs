@@ -9,11 +9,13 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use picopay_local::{ClusterSpec, LocalCluster};
 use picopay_shared::command::{
-    Command, Operation, Outcome, Payment, Refusal, Status, Transaction, WRITE_PATH, WriteBatch, WriteReply,
+    Attempt, Command, Operation, Outcome, Payment, Refusal, Status, Transaction, WRITE_PATH, WriteBatch,
+    WriteReply,
 };
 use picopay_shared::id::TransactionId;
 use picopay_shared::money::{Amount, Currency, Money};
 use picopay_shared::node_status::{NodeStatus, STATUS_PATH};
+use picopay_shared::origin::Origin;
 use picopay_shared::query::{
     Answer, Consistency, DEADLINE_HEADER, Found, HistoryQuery, Query, READ_PATH, ReadRequest,
 };
@@ -170,9 +172,14 @@ impl NodeClient {
         self.call("GET", path, Vec::new()).await
     }
 
-    /// One batch.
+    /// One batch, of a gateway that believes in the first epoch.
     pub async fn try_write(&self, commands: Vec<Command>) -> Result<WriteReply, NoReply> {
-        let batch = WriteBatch { deadline_ms: 15_000, commands };
+        self.try_attempts(commands.into_iter().map(|command| Attempt { command, epoch: 1 }).collect()).await
+    }
+
+    /// One batch, each at an epoch of its own.
+    pub async fn try_attempts(&self, attempts: Vec<Attempt>) -> Result<WriteReply, NoReply> {
+        let batch = WriteBatch { deadline_ms: 15_000, attempts };
         let bytes = self.call("POST", WRITE_PATH, batch.to_wire()).await?;
         Ok(postcard::from_bytes(&bytes).unwrap())
     }
@@ -198,14 +205,14 @@ impl NodeClient {
     }
 
     pub async fn read_with(&self, query: Query, session: Option<SessionToken>) -> Answer {
-        let request = ReadRequest { query, session };
+        let request = ReadRequest { query, session, origin: None };
         let bytes = self.call("POST", READ_PATH, request.to_wire()).await.unwrap();
         Answer::from_wire(&bytes).unwrap()
     }
 
     /// As a gateway reads that waits for so long.
     pub async fn read_within(&self, query: Query, left: Duration) -> Answer {
-        let body = ReadRequest { query, session: None }.to_wire();
+        let body = ReadRequest { query, session: None, origin: None }.to_wire();
         let bytes = self.call_within("POST", READ_PATH, body, left).await.unwrap();
         Answer::from_wire(&bytes).unwrap()
     }
@@ -269,9 +276,10 @@ pub fn command_with_key(idempotency_key: Uuid, operation: Operation) -> Command 
         operation,
         idempotency_key,
         is_client_key: true,
-        epoch: 1,
-        request_id: format!("request-{}", NEXT_REQUEST.fetch_add(1, Ordering::Relaxed)),
-        traceparent: None,
+        origin: Origin {
+            request_id: format!("request-{}", NEXT_REQUEST.fetch_add(1, Ordering::Relaxed)),
+            traceparent: None,
+        },
         made_by: None,
     }
 }

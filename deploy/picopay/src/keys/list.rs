@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::SystemTime;
 
 use clap::Args;
-use picopay_gateway::config::{ApiKey, GatewayConfig};
+use picopay_gateway_config::{ApiKey, GatewayConfig};
 use serde::Serialize;
 
 use crate::output::{self, OutputArgs};

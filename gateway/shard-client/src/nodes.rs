@@ -4,7 +4,6 @@
 //! passed over while another is ready, and what nothing happened of goes on to the next. What may have reached a node
 //! and was not answered goes nowhere by itself: a write is tried again by its key, which is decided in `attempts.rs`.
 
-mod clock;
 mod standing;
 
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -16,11 +15,11 @@ use picopay_shared::node_status::{NodeStatus, OwnedRange};
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
-pub use self::clock::NodeClock;
 pub use self::standing::NodeState;
 use self::standing::{Polled, Standing, Trouble};
-use super::wire::{Ask, CallError, Target, Wire};
 use crate::metrics::NodeMetrics;
+use crate::node_clock::NodeClock;
+use crate::wire::{Ask, CallError, Target, Wire};
 
 /// A refusal that came sooner was made at the node's gate: one that took longer has tried something, which the next node may
 /// try just as long.

@@ -7,30 +7,29 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use axum::http::HeaderValue;
 use bytes::Bytes;
 use futures_util::future::{Either, select};
 use picopay_shared::batcher::{Lane, LaneEnd};
 use picopay_shared::cluster;
-use picopay_shared::command::{Command, Outcome};
+use picopay_shared::command::{Attempt, Command};
 use picopay_shared::node_status::Degradation;
 use picopay_shared::query::{Answer, Found};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
-use super::attempts::{Attempt, Done, Failure, NotSent, RetryBudget};
-use super::breaker::{Admission, Breaker, BreakerState};
-use super::nodes::{NodeState, Nodes, Said};
-use super::pipe::{self, Job};
-use super::queue_room::QueueRoom;
-use super::ticket::Ticket;
-use super::wire::{Ask, CallError};
-use super::{SOON, ShardError, refusal_pace};
+use crate::attempts::{GaveUp, RetryBudget};
+use crate::breaker::{Admission, Breaker, BreakerState};
 use crate::config::ShardClientConfig;
+use crate::ended::{Ended, NotDone};
+use crate::error::{SOON, ShardError};
+use crate::job::{Done, Job};
 use crate::metrics::{Metrics, ShardMetrics};
+use crate::nodes::{NodeState, Nodes, Said};
+use crate::queue_room::QueueRoom;
+use crate::refusal_pace;
+use crate::ticket::Ticket;
+use crate::wire::{Ask, CallError};
 
 /// Before the gateway's own retry: a restarted node or a new connection needs a moment. Random up to twice this.
 const RETRY_PAUSE: Duration = Duration::from_millis(25);
@@ -71,31 +70,27 @@ struct ShardStatus {
     degraded: Option<Degradation>,
 }
 
-/// One shard, for `/readyz`.
-#[derive(Debug, Clone, PartialEq, serde::Serialize, utoipa::ToSchema)]
+/// One shard, for whoever asks how it is.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct ShardView {
     /// Its name in `cluster.toml`.
-    #[schema(example = "shard-1")]
     pub shard: String,
     /// Whether it can serve now.
     pub is_ready: bool,
     /// `closed`, `probing` or `open`.
-    #[schema(example = "closed")]
     pub breaker: &'static str,
     /// Lag of its freshest replica; `null` when unknown.
     pub replica_lag_ms: Option<u64>,
     /// What is known of each of its nodes, in the order of `cluster.toml`: `ready`, `passed-over` (ready again, but it
     /// failed lately, and another serves), `not-ready` or `silent`.
-    #[schema(example = json!(["ready"]))]
     pub nodes: Vec<&'static str>,
     /// Since when an operator lets it go on without its standby, so that what it acknowledges is on one machine only;
     /// `null` normally.
-    #[schema(example = json!(null))]
     pub degraded_since: Option<String>,
 }
 
 impl Shard {
-    /// Opens its lanes. Somebody must run their far ends, see [`Shard::run_pipes`].
+    /// Opens its lanes. Somebody must work at their far ends, see `pipe.rs`.
     pub fn new(
         place: usize,
         entry: &cluster::Shard,
@@ -124,13 +119,9 @@ impl Shard {
         }
     }
 
-    /// Runs this many pipes for each lane, until `closing` and then until the lane is empty.
-    pub fn run_pipes(self: &Arc<Self>, count: usize, tasks: &TaskTracker, closing: &CancellationToken) {
-        for (number, end) in self.lane_ends.iter().enumerate() {
-            for _ in 0..count {
-                tasks.spawn(pipe::run(Arc::clone(self), end.clone(), number, closing.clone()));
-            }
-        }
+    /// The far ends of its lanes, for the pipes.
+    pub fn lane_ends(&self) -> &[LaneEnd<Job, Done>] {
+        &self.lane_ends
     }
 
     /// Whether it ever said what it owns.
@@ -138,45 +129,42 @@ impl Shard {
         self.status.load().is_known
     }
 
-    /// Puts the command into the lane and waits for it to come back, until its deadline.
-    pub async fn attempt(
-        &self,
-        command: Command,
-        deadline: Instant,
-    ) -> (Attempt<Outcome>, Option<HeaderValue>, Option<Command>) {
+    /// Puts the command into its user's lane and waits for what becomes of it, until its deadline.
+    pub async fn attempt(&self, command: &Arc<Command>, epoch: u64, deadline: Instant) -> Done {
         let is_probe = match self.breaker.admit(std::time::Instant::now()) {
             Admission::Pass => false,
             Admission::Probe => true,
-            Admission::Refuse { .. } => return (Attempt::NotSent(NotSent::BreakerOpen), None, None),
+            Admission::Refuse { .. } => return Done::not_sent(NotDone::BreakerOpen),
         };
-        let ticket = Arc::new(Ticket::default());
-        let job = Job { command, deadline, ticket: Arc::clone(&ticket), is_probe };
-        let tag = usize::try_from(job.command.operation.tag().get()).expect("30 bits");
+        let tag = usize::try_from(command.operation.tag().get()).expect("30 bits");
         let lane = tag % self.lanes.len();
         if !self.rooms[lane].has_place(self.lanes[lane].queue_length()) {
-            return (Attempt::NotSent(NotSent::Full), None, None);
+            return Done::not_sent(NotDone::Overloaded);
         }
+        let ticket = Arc::new(Ticket::default());
+        let attempt = Attempt { command: Arc::clone(command), epoch };
+        let job = Job { attempt, deadline, ticket: Arc::clone(&ticket), is_probe };
         let Ok(answer) = self.lanes[lane].submit(job, 1) else {
-            return (Attempt::NotSent(NotSent::Full), None, None);
+            return Done::not_sent(NotDone::Overloaded);
         };
         // On its own on the heap: a timer is aligned to a cache line, and would make every future around it so.
         let timer = Box::pin(tokio::time::sleep_until(deadline));
         match select(pin!(answer), timer).await {
-            Either::Left((Ok(Done { command, attempt, session }), _)) => (attempt, session, Some(command)),
+            Either::Left((Ok(done), _)) => done,
             // The pipe went away with it, or the time is over: what counts is whether it was sent.
             Either::Left((Err(_), _)) | Either::Right(_) if ticket.give_up() => {
-                (Attempt::NotSent(NotSent::TooLate), None, None)
+                Done::not_sent(NotDone::Overloaded)
             }
-            Either::Left((Err(_), _)) | Either::Right(_) => (Attempt::Unanswered, None, None),
+            Either::Left((Err(_), _)) | Either::Right(_) => Done { ended: Ended::Unknown, session: None },
         }
     }
 
-    pub async fn attempt_read(&self, body: Bytes, deadline: Instant) -> Attempt<Answer> {
+    pub async fn attempt_read(&self, body: Bytes, deadline: Instant) -> Ended<Answer> {
         if let Admission::Refuse { .. } = self.breaker.admit(std::time::Instant::now()) {
-            return Attempt::NotSent(NotSent::BreakerOpen);
+            return Ended::NotDone(NotDone::BreakerOpen);
         }
         let Ok(_place) = self.readers.try_acquire() else {
-            return Attempt::NotSent(NotSent::Full);
+            return Ended::NotDone(NotDone::Overloaded);
         };
         // Readers take the nodes in turn, by how many of them are at work.
         let preferred = self.readers.available_permits();
@@ -187,10 +175,11 @@ impl Shard {
         match answer {
             Ok(Answer { found: Found::Unavailable { reason }, .. }) => {
                 warn!(shard = self.name, reason, "the shard could not read");
-                Attempt::NotSent(NotSent::Unreachable)
+                Ended::NotDone(NotDone::Unavailable)
             }
-            Ok(answer) => Attempt::Answered(answer),
-            Err(error) => error.into(),
+            Ok(Answer { found: Found::Moved(moved), .. }) => Ended::Moved(moved),
+            Ok(answer) => Ended::Final(answer),
+            Err(error) => Ended::from(error).of_read(),
         }
     }
 
@@ -269,10 +258,9 @@ impl Shard {
                 let later = waiting.split_off(batch_max.min(waiting.len()));
                 let told = waiting.len();
                 for pending in waiting {
-                    let (job, reply) = pending.split();
+                    let (_job, reply) = pending.split();
                     // It waited, so it was not sent. A client that has given up does not hear this, and needs not.
-                    let attempt = Attempt::NotSent(NotSent::BreakerOpen);
-                    reply.send(Done { command: job.command, attempt, session: None });
+                    reply.send(Done::not_sent(NotDone::BreakerOpen));
                 }
                 waiting = later;
                 tokio::time::sleep(refusal_pace::rest_after(told)).await;
@@ -293,26 +281,33 @@ impl Shard {
         Box::pin(tokio::time::sleep(RETRY_PAUSE.mul_f64(2.0 * rand::random::<f64>()))).await;
     }
 
-    pub fn write_error(&self, failure: Failure) -> ShardError {
-        match failure {
-            Failure::OutcomeUnknown => self.metrics.writes_unknown.inc(),
-            _ => self.metrics.writes_failed.inc(),
+    /// Counts a write that is given up, and says what its caller is told.
+    pub fn write_error(&self, end: GaveUp) -> ShardError {
+        match end {
+            GaveUp::Unknown => self.metrics.writes_unknown.inc(),
+            GaveUp::NotDone(_) => self.metrics.writes_failed.inc(),
         }
-        self.error(failure)
+        self.error(end)
     }
 
-    pub fn error(&self, failure: Failure) -> ShardError {
-        let shard = self.name.clone();
-        match failure {
-            Failure::Unavailable => {
-                let wait = self.breaker.wait(std::time::Instant::now());
-                ShardError::Unavailable { shard: Some(shard), retry_after: wait.max(SOON) }
+    /// The same of a read.
+    pub fn read_error(&self, end: GaveUp) -> ShardError {
+        self.metrics.reads_failed.inc();
+        self.error(end)
+    }
+
+    fn error(&self, end: GaveUp) -> ShardError {
+        let why = match end {
+            GaveUp::NotDone(why) => why,
+            GaveUp::Unknown => return ShardError::Unknown,
+        };
+        let retry_after = match why {
+            NotDone::Unavailable | NotDone::BreakerOpen => {
+                self.breaker.wait(std::time::Instant::now()).max(SOON)
             }
-            Failure::Overloaded => ShardError::Overloaded { shard, retry_after: SOON },
-            Failure::SlotMoving => ShardError::SlotMoving { shard: Some(shard), retry_after: SOON },
-            Failure::OutcomeUnknown => ShardError::OutcomeUnknown,
-            Failure::Internal => ShardError::Internal,
-        }
+            NotDone::Overloaded | NotDone::SlotMoving | NotDone::Internal => SOON,
+        };
+        ShardError::NotDone { why, shard: Some(self.name.clone()), retry_after }
     }
 
     /// Keeps what the nodes say of the shard, and logs what changed.

@@ -9,40 +9,36 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use picopay_shared::batcher::{LaneEnd, Pending, Reply};
-use picopay_shared::command::{Command, Outcome, WriteBatch, WriteReply};
+use picopay_shared::command::{Attempt, Command, Outcome, WriteBatch, WriteReply};
 use picopay_shared::session::SessionToken;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tracing::{error, warn};
 
-use super::attempts::{Attempt, Done, NotSent};
-use super::nodes::Said;
-use super::pace::Pace;
-use super::refusal_pace;
-use super::shard::Shard;
-use super::ticket::Ticket;
-use super::wire::{Ask, CallError};
-use crate::session;
+use crate::ended::NotDone;
+use crate::job::{Done, Job};
+use crate::nodes::Said;
+use crate::pace::Pace;
+use crate::refusal_pace;
+use crate::shard::Shard;
+use crate::wire::{Ask, CallError};
 
 /// A node starts nothing that it cannot finish in time, and needs at least this for a batch; with less left, nothing
 /// is sent and the client hears for certain that nothing happened.
 const WORTH_SENDING: Duration = Duration::from_millis(20);
 
-/// A command on its way to a node.
-#[derive(Debug)]
-pub struct Job {
-    /// What to do.
-    pub command: Command,
-    /// Until when its client waits.
-    pub deadline: Instant,
-    /// Who takes it first: the pipe that sends it, or its client, who gives up.
-    pub ticket: Arc<Ticket>,
-    /// Whether it may pass an open breaker.
-    pub is_probe: bool,
+/// Runs `count` pipes for each lane of the shard, until `closing` and then until the lane is empty.
+pub fn run_all(shard: &Arc<Shard>, count: usize, tasks: &TaskTracker, closing: &CancellationToken) {
+    for (number, end) in shard.lane_ends().iter().enumerate() {
+        for _ in 0..count {
+            tasks.spawn(run(Arc::clone(shard), end.clone(), number, closing.clone()));
+        }
+    }
 }
 
 /// Serves the lane until `closing`, and then until it is empty.
-pub async fn run(shard: Arc<Shard>, end: LaneEnd<Job, Done>, number: usize, closing: CancellationToken) {
+async fn run(shard: Arc<Shard>, end: LaneEnd<Job, Done>, number: usize, closing: CancellationToken) {
     let (mut trouble, mut pace) = (Trouble::default(), Pace::new(shard.batch_interval));
     loop {
         pace.wait().await;
@@ -103,10 +99,10 @@ async fn run_batch(
     trouble: &mut Trouble,
 ) -> Taken {
     let Some(batch) = admit(shard, batch) else { return Taken::Looked };
-    let Batch { commands, replies, deadline } = batch;
-    let count = commands.len();
+    let Batch { attempts, replies, deadline } = batch;
+    let count = attempts.len();
     shard.metrics.batch_size.observe(f64::from(u32::try_from(count).unwrap_or(u32::MAX)));
-    let mut request = WriteBatch { deadline_ms: 0, commands };
+    let mut request = WriteBatch { deadline_ms: 0, attempts };
     let body = |until: Instant| {
         let left_ms = until.saturating_duration_since(Instant::now()).as_millis();
         request.deadline_ms = u32::try_from(left_ms).unwrap_or(u32::MAX);
@@ -124,20 +120,18 @@ async fn run_batch(
             shard.metrics.commit.observe(f64::from(reply.commit_us) / 1e6);
         }
     }
-    let pairs = request.commands.into_iter().zip(replies);
     match answer {
         Ok(WriteReply { outcomes, position, .. }) => {
             let taken = trouble.note(&shard.name, &outcomes);
-            let session =
-                position.map(|position| session::to_header(SessionToken::new(&shard.name, position)));
-            for ((command, reply), outcome) in pairs.zip(outcomes) {
-                reply.send(Done { command, attempt: Attempt::Answered(outcome), session: session.clone() });
+            let session = position.map(|position| SessionToken::new(&shard.name, position));
+            for (reply, outcome) in replies.into_iter().zip(outcomes) {
+                reply.send(Done { ended: outcome.into(), session });
             }
             taken
         }
         Err(error) => {
-            for (command, reply) in pairs {
-                reply.send(Done { command, attempt: error.into(), session: None });
+            for reply in replies {
+                reply.send(Done { ended: error.into(), session: None });
             }
             // What cannot be reached or does not answer is for the breaker. Who rejects does so at once, and again.
             if error == CallError::Rejected { Taken::Refused } else { Taken::Looked }
@@ -146,7 +140,7 @@ async fn run_batch(
 }
 
 struct Batch {
-    commands: Vec<Command>,
+    attempts: Vec<Attempt<Arc<Command>>>,
     replies: Vec<Reply<Done>>,
     deadline: Instant,
 }
@@ -156,25 +150,25 @@ fn admit(shard: &Shard, batch: Vec<Pending<Job, Done>>) -> Option<Batch> {
     let now = Instant::now();
     let jobs: Vec<(Job, Reply<Done>)> = batch.into_iter().map(Pending::split).collect();
     let is_refused = shard.breaker.is_open() && !jobs.iter().any(|(job, _)| job.is_probe);
-    let (mut commands, mut replies) = (Vec::with_capacity(jobs.len()), Vec::with_capacity(jobs.len()));
+    let (mut attempts, mut replies) = (Vec::with_capacity(jobs.len()), Vec::with_capacity(jobs.len()));
     let mut latest = now;
-    for (Job { command, deadline, ticket, is_probe: _ }, reply) in jobs {
+    for (Job { attempt, deadline, ticket, is_probe: _ }, reply) in jobs {
         let refusal = if deadline < now + WORTH_SENDING {
-            Some(NotSent::TooLate)
+            Some(NotDone::Overloaded)
         } else if is_refused {
-            Some(NotSent::BreakerOpen)
+            Some(NotDone::BreakerOpen)
         } else {
             None
         };
         if let Some(refusal) = refusal {
-            reply.send(Done { command, attempt: Attempt::NotSent(refusal), session: None });
+            reply.send(Done::not_sent(refusal));
         } else if ticket.send() {
-            commands.push(command);
+            attempts.push(attempt);
             replies.push(reply);
             latest = latest.max(deadline);
         }
     }
-    (!commands.is_empty()).then_some(Batch { commands, replies, deadline: latest })
+    (!attempts.is_empty()).then_some(Batch { attempts, replies, deadline: latest })
 }
 
 /// What the reply is, and what it says of the node.
@@ -205,15 +199,6 @@ fn is_nothing_new(outcomes: &[Outcome]) -> bool {
     let is_unavailable = |outcome: &Outcome| matches!(outcome, Outcome::Unavailable { .. });
     outcomes.iter().any(is_unavailable)
         && outcomes.iter().all(|outcome| is_unavailable(outcome) || is_known(outcome))
-}
-
-impl<T> From<CallError> for Attempt<T> {
-    fn from(error: CallError) -> Self {
-        match error {
-            CallError::Unreachable | CallError::Rejected => Self::NotSent(NotSent::Unreachable),
-            CallError::Unanswered => Self::Unanswered,
-        }
-    }
 }
 
 #[cfg(test)]

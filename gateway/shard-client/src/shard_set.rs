@@ -9,7 +9,7 @@ use std::sync::Arc;
 use picopay_shared::cluster::{self, Cluster};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::shard::Shard;
+use crate::shard::Shard;
 
 /// All shards, replaced as a whole.
 #[derive(Debug, Default)]
@@ -100,9 +100,12 @@ mod tests {
     use picopay_shared::config::Secret;
 
     use super::*;
+    use prometheus::Registry;
+
     use crate::config::ShardClientConfig;
     use crate::metrics::Metrics;
-    use crate::shard_client::ShardClient;
+    use crate::nodes::Nodes;
+    use crate::wire::Wire;
 
     /// `a1` is shard `a` with a node at port 1.
     fn cluster(shards: &[&str]) -> Cluster {
@@ -119,11 +122,17 @@ mod tests {
         Cluster { internal_secret: Secret::new("s"), shards: shards.iter().map(shard).collect() }
     }
 
+    /// A way on which nothing is sent.
+    fn open(place: usize, entry: &cluster::Shard) -> Arc<OpenShard> {
+        let (config, metrics) = (ShardClientConfig::default(), Metrics::new(&Registry::new()));
+        let wire = Wire::new(&config, &Secret::new("s"));
+        let nodes = Nodes::new(entry, wire, |position| metrics.node(&entry.name, position));
+        let shard = Arc::new(Shard::new(place, entry, nodes, &config, &metrics));
+        Arc::new(OpenShard::new(shard, CancellationToken::new()))
+    }
+
     #[tokio::test]
     async fn a_shard_keeps_its_place_for_ever_and_its_way_while_its_nodes_are_the_same() {
-        let client =
-            ShardClient::start(&cluster(&["a1", "b2"]), &ShardClientConfig::default(), &Metrics::new());
-        let open = |place, entry: &cluster::Shard| client.open(place, entry);
         let first = ShardSet::default().changed_to(&cluster(&["a1", "b2"]), open);
         let second = first.changed_to(&cluster(&["c3", "b4", "a1"]), open);
         let third = second.changed_to(&cluster(&["c3"]), open);
@@ -147,9 +156,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_way_ends_when_the_last_who_holds_its_entrance_lets_go() {
-        let client = ShardClient::start(&cluster(&["a1"]), &ShardClientConfig::default(), &Metrics::new());
-        let before =
-            ShardSet::default().changed_to(&cluster(&["a1"]), |place, entry| client.open(place, entry));
+        let before = ShardSet::default().changed_to(&cluster(&["a1"]), open);
         let request = Arc::clone(before.get(0).unwrap());
         let closing = request.closing();
         drop(before);

@@ -95,7 +95,7 @@ mod tests {
 
     #[tokio::test]
     async fn no_more_are_held_than_there_are_places_and_each_gives_its_place_back() {
-        let metrics = Metrics::new();
+        let metrics = Metrics::new(&prometheus::Registry::new());
         let moving = Moving::new(3, metrics.moving.clone());
         let slot = |number| Slot::new(number).unwrap();
         let held: Vec<_> = [7, 7, 8].into_iter().map(|number| moving.hold(slot(number)).unwrap()).collect();

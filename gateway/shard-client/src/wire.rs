@@ -10,8 +10,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use axum::http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
 use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Frame, SizeHint};
 use hyper_util::client::legacy::Client;
@@ -26,9 +26,10 @@ use picopay_shared::query::{DEADLINE_HEADER, READ_PATH};
 use tokio::time::{Instant, timeout_at};
 use tracing::warn;
 
-use super::nodes::NodeClock;
-use super::ticket::Ticket;
 use crate::config::ShardClientConfig;
+use crate::ended::{Ended, NotDone};
+use crate::node_clock::NodeClock;
+use crate::ticket::Ticket;
 
 /// A node is told to answer a read so much earlier than nobody waits any more: the time that its answer may need to come
 /// back, so that a late one is its own "not in time" and not a node that does not answer.
@@ -71,6 +72,15 @@ pub enum CallError {
     Rejected,
     /// It may have arrived, and no whole answer of the node came.
     Unanswered,
+}
+
+impl<T> From<CallError> for Ended<T> {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::Unreachable | CallError::Rejected => Self::NotDone(NotDone::Unavailable),
+            CallError::Unanswered => Self::Unknown,
+        }
+    }
 }
 
 /// What shows nodes that a request comes from a gateway of theirs.

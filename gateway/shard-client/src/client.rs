@@ -1,51 +1,39 @@
-//! The only room from which a shard node is called: batch, deadline, retry, outcome.
+//! The way to all shards: a command goes in, and what its shard decided comes out.
 //!
 //! A command waits in its user's lane, travels in a batch and comes back with an outcome. In between a connection
 //! may fail, a node die, a slot move; what the client may then be told is decided in `attempts.rs`.
-
-mod attempts;
-mod breaker;
-mod moving;
-mod nodes;
-mod pace;
-mod pipe;
-mod queue_room;
-mod refusal_pace;
-mod shard;
-mod shard_set;
-mod ticket;
-mod wire;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use axum::http::HeaderValue;
 use bytes::Bytes;
 use picopay_shared::cluster::{self, Cluster};
-use picopay_shared::command::{Command, Moved, Outcome};
+use picopay_shared::command::{Command, Moved};
 use picopay_shared::config::Secret;
-use picopay_shared::query::{Answer, Found, Query, ReadRequest, Source};
+use picopay_shared::query::{Answer, ReadRequest};
 use picopay_shared::session::SessionToken;
 use picopay_shared::slot::Slot;
+use prometheus::Registry;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
-pub use self::attempts::Written;
-use self::attempts::{Attempt, Attempts, Failure, Next};
-pub use self::breaker::BreakerState;
-use self::moving::Moving;
-use self::nodes::Nodes;
-use self::shard::Shard;
-pub use self::shard::ShardView;
-use self::shard_set::{OpenShard, ShardSet};
-use self::wire::Wire;
+use crate::attempts::{Attempts, Next};
 use crate::config::ShardClientConfig;
+use crate::ended::{Decision, Ended, NotDone};
+use crate::error::{SOON, ShardError};
+use crate::job::Done;
 use crate::metrics::Metrics;
+use crate::moving::Moving;
+use crate::nodes::Nodes;
+use crate::pipe;
+use crate::shard::{Shard, ShardView};
+use crate::shard_set::{OpenShard, ShardSet};
 use crate::slot_map::{OnTheWay, Owner, SlotMap};
+use crate::wire::Wire;
 
 /// How soon a node is polled again that did not answer: users of a shard that is back hear no for so much longer.
 const POLL_AGAIN: Duration = Duration::from_millis(250);
@@ -56,43 +44,6 @@ const ASK_AGAIN: Duration = Duration::from_millis(25);
 const ASK_WAIT: Duration = Duration::from_millis(200);
 /// How often the log says that a slot has gone to a shard that is not in this gateway's `cluster.toml`.
 const TELL_AGAIN: Duration = Duration::from_secs(5);
-/// When to come back after a refusal that passes soon.
-const SOON: Duration = Duration::from_secs(1);
-
-/// Why a request has no answer from its shard.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ShardError {
-    /// Nothing happened: the shard cannot be reached, or its database cannot.
-    #[error("the shard is not available")]
-    Unavailable {
-        /// Which, when it is known.
-        shard: Option<String>,
-        /// When to come back.
-        retry_after: Duration,
-    },
-    /// Nothing happened: too much is waiting.
-    #[error("too much is waiting for the shard")]
-    Overloaded {
-        /// Which.
-        shard: String,
-        /// When to come back.
-        retry_after: Duration,
-    },
-    /// Nothing happened: nobody owns the slot at the moment.
-    #[error("the slot is moving")]
-    SlotMoving {
-        /// The last shard that was asked.
-        shard: Option<String>,
-        /// When to come back.
-        retry_after: Duration,
-    },
-    /// Maybe done. The same key resolves it.
-    #[error("the outcome is unknown")]
-    OutcomeUnknown,
-    /// A bug. Nothing was written.
-    #[error("the shard node has a bug")]
-    Internal,
-}
 
 /// The way to all shards.
 #[derive(Debug)]
@@ -110,9 +61,19 @@ pub struct ShardClient {
     reloading: Mutex<()>,
 }
 
+/// What became of a command.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Written {
+    /// The shard's final answer.
+    pub decision: Decision,
+    /// With which a read sees it; `None` when nothing tells of something written.
+    pub session: Option<SessionToken>,
+}
+
 impl ShardClient {
     /// Opens the lanes and begins to ask every shard how it is. No node needs to be up.
-    pub fn start(cluster: &Cluster, config: &ShardClientConfig, metrics: &Metrics) -> Arc<Self> {
+    pub fn start(cluster: &Cluster, config: &ShardClientConfig, registry: &Registry) -> Arc<Self> {
+        let metrics = Metrics::new(registry);
         let pipes = TaskTracker::new();
         pipes.close();
         let client = Arc::new(Self {
@@ -120,7 +81,7 @@ impl ShardClient {
             map: SlotMap::default(),
             moving: Moving::new(config.moving_max, metrics.moving.clone()),
             wire: Wire::new(config, &cluster.internal_secret),
-            metrics: metrics.clone(),
+            metrics,
             config: config.clone(),
             closing: CancellationToken::new(),
             pipes,
@@ -169,93 +130,75 @@ impl ShardClient {
         }
     }
 
-    /// Has the command decided by the shard that owns its slot, and gives the session token with which a read sees it.
+    /// Has the command decided by the shard that owns its slot.
     ///
     /// # Errors
-    /// [`ShardError`]; only `OutcomeUnknown` leaves open whether it was done.
-    pub async fn write(&self, mut command: Command) -> Result<(Written, Option<HeaderValue>), ShardError> {
+    /// [`ShardError`]; only `Unknown` leaves open whether it was done.
+    pub async fn write(&self, command: Command) -> Result<Written, ShardError> {
         let deadline = Instant::now() + self.config.request_timeout;
         let slot = command.operation.slot();
+        let command = Arc::new(command);
         let mut attempts = Attempts::default();
         let mut last: Option<Arc<OpenShard>> = None;
         loop {
             // Each time anew: the slot may have moved, and the shard's way may have been replaced.
-            let (owner, found) = match self.find(slot, deadline).await {
-                Ok(found) => found,
-                Err(absence) => return Err(absence.into_error(&attempts, last.as_deref())),
+            let (owner, found) = match (self.find(slot, deadline).await, &last) {
+                (Ok(found), _) => found,
+                (Err(absence), None) => return Err(absence.into()),
+                (Err(absence), Some(shard)) => {
+                    return Err(shard.write_error(attempts.without_owner(absence.why)));
+                }
             };
             if last.is_none() {
                 found.budget.earn();
             }
             let shard = last.insert(found);
-            command.epoch = owner.epoch;
-            let (attempt, session, back) = shard.attempt(command, deadline).await;
-            if let Attempt::Answered(Outcome::Moved(moved)) = &attempt {
+            let Done { ended, session } = shard.attempt(&command, owner.epoch, deadline).await;
+            if let Ended::Moved(moved) = &ended {
                 self.note_moved(shard, moved);
             }
-            let next = attempts.after(attempt, || back.is_some() && shard.may_retry(deadline));
-            command = match (next, back) {
-                (Next::Answer(written), _) => {
+            match attempts.after_write(ended, || shard.may_retry(deadline)) {
+                Next::Answer(decision) => {
                     shard.metrics.writes_answered.inc();
-                    return Ok((written, session));
+                    return Ok(Written { decision, session });
                 }
-                (Next::Fail(failure), _) => return Err(shard.write_error(failure)),
-                (Next::Retry, Some(command)) => {
-                    shard.pause_before_retry().await;
-                    command
-                }
-                (Next::LookAgain, Some(command)) => {
-                    self.look_again(slot, owner).await;
-                    command
-                }
-                (Next::Retry | Next::LookAgain, None) => {
-                    unreachable!("only a command that came back is tried again")
-                }
-            };
+                Next::GiveUp(end) => return Err(shard.write_error(end)),
+                Next::Retry => shard.pause_before_retry().await,
+                Next::LookAgain => self.look_again(slot, owner).await,
+            }
         }
     }
 
-    /// Has the query answered by the shard that owns its slot, from a database that shows what `session` stands for.
-    ///
-    /// # Errors
-    /// [`ShardError`], never `OutcomeUnknown`.
-    pub async fn read(
-        &self,
-        query: Query,
-        session: Option<SessionToken>,
-    ) -> Result<(Found, Source), ShardError> {
+    /// Has the request answered by the shard that owns its slot. What its query cannot find is not sorted out here: see
+    /// `reads.rs`.
+    pub(crate) async fn read(&self, request: &ReadRequest) -> Result<Answer, ShardError> {
         let deadline = Instant::now() + self.config.request_timeout;
-        let slot = query.slot();
-        let request = ReadRequest { query, session };
+        let slot = request.query.slot();
         let body = Bytes::from(request.to_wire());
         let mut attempts = Attempts::default();
         let mut last: Option<Arc<OpenShard>> = None;
         loop {
-            let (owner, found) = match self.find(slot, deadline).await {
-                Ok(found) => found,
-                Err(absence) => return Err(absence.into_error(&attempts, last.as_deref())),
+            let (owner, found) = match (self.find(slot, deadline).await, &last) {
+                (Ok(found), _) => found,
+                (Err(absence), None) => return Err(absence.into()),
+                (Err(absence), Some(shard)) => {
+                    return Err(shard.read_error(attempts.without_owner(absence.why)));
+                }
             };
             if last.is_none() {
                 found.budget.earn();
             }
             let shard = last.insert(found);
-            let attempt = shard.attempt_read(body.clone(), deadline).await;
-            let next = match attempts.after_read(attempt, || shard.may_retry(deadline)) {
-                Next::Answer(Answer { found: Found::Moved(moved), .. }) => {
-                    self.note_moved(shard, &moved);
-                    attempts.after_moved_read()
-                }
-                other => other,
-            };
-            match next {
+            let ended = shard.attempt_read(body.clone(), deadline).await;
+            if let Ended::Moved(moved) = &ended {
+                self.note_moved(shard, moved);
+            }
+            match attempts.after(ended, || shard.may_retry(deadline)) {
                 Next::Answer(answer) => {
                     shard.metrics.reads_answered.inc();
-                    return Ok((answer.found, answer.source));
+                    return Ok(answer);
                 }
-                Next::Fail(failure) => {
-                    shard.metrics.reads_failed.inc();
-                    return Err(shard.error(failure));
-                }
+                Next::GiveUp(end) => return Err(shard.read_error(end)),
                 Next::Retry => shard.pause_before_retry().await,
                 Next::LookAgain => self.look_again(slot, owner).await,
             }
@@ -265,7 +208,7 @@ impl ShardClient {
     /// Asks every shard for its slots now.
     pub async fn ask_all(&self) {
         let shards = self.shards.load_full();
-        futures_util::future::join_all(shards.iter().map(|shard| self.ask(shard))).await;
+        futures_util::future::join_all(shards.iter().map(|shard| self.ask_shard(shard))).await;
     }
 
     /// Every shard as it said last, and its gauges brought up to date.
@@ -283,7 +226,7 @@ impl ShardClient {
         let nodes = Nodes::new(entry, self.wire.clone(), |position| self.metrics.node(&entry.name, position));
         let shard = Arc::new(Shard::new(place, entry, nodes, &self.config, &self.metrics));
         let closing = self.closing.child_token();
-        shard.run_pipes(self.config.pipes, &self.pipes, &closing);
+        pipe::run_all(&shard, self.config.pipes, &self.pipes, &closing);
         Arc::new(OpenShard::new(shard, closing))
     }
 
@@ -323,16 +266,18 @@ impl ShardClient {
 
     fn absence(&self, slot: Slot) -> Absence {
         let shards = self.shards.load();
+        let unavailable =
+            |shard: Option<&str>| Absence { why: NotDone::Unavailable, shard: shard.map(str::to_owned) };
         if let Some(owner) = self.map.owner(slot) {
             // It was removed from `cluster.toml` while the slot was its own. Only its database could say no for another.
-            return Absence::Unknown { shard: shards.name(owner.place).map(str::to_owned) };
+            return unavailable(shards.name(owner.place));
         }
         // A shard that was never reached may well be the owner: then its users hear that it is unavailable.
         let mut unknown = shards.iter().filter(|shard| !shard.is_known());
         match (unknown.next(), unknown.next()) {
-            (None, _) => Absence::Moving,
-            (Some(only), None) => Absence::Unknown { shard: Some(only.name.clone()) },
-            (Some(_), Some(_)) => Absence::Unknown { shard: None },
+            (None, _) => Absence { why: NotDone::SlotMoving, shard: None },
+            (Some(only), None) => unavailable(Some(&only.name)),
+            (Some(_), Some(_)) => unavailable(None),
         }
     }
 
@@ -405,7 +350,7 @@ impl ShardClient {
         }
     }
 
-    async fn ask(&self, shard: &Shard) {
+    async fn ask_shard(&self, shard: &Shard) {
         let until = Instant::now() + self.config.poll_timeout;
         shard.ask_nodes(until, || self.take_claims(shard)).await;
     }
@@ -419,25 +364,16 @@ impl ShardClient {
 
 /// Why a slot has no owner that can be asked.
 #[derive(Debug)]
-enum Absence {
-    /// Every shard was heard, and none owns it.
-    Moving,
-    /// Some shard was never heard, or the owner is not there any more.
-    Unknown { shard: Option<String> },
+struct Absence {
+    /// It is on its way when every shard was heard, and none owns it. Else some shard was never heard, or the owner is not there
+    /// any more.
+    why: NotDone,
+    /// Whose absence it is, when that is known.
+    shard: Option<String>,
 }
 
-impl Absence {
-    fn into_error(self, attempts: &Attempts, last: Option<&OpenShard>) -> ShardError {
-        let failure = match self {
-            Self::Moving => Failure::SlotMoving,
-            Self::Unknown { .. } => Failure::Unavailable,
-        };
-        if let Some(shard) = last {
-            return shard.write_error(attempts.without_owner(failure));
-        }
-        match self {
-            Self::Moving => ShardError::SlotMoving { shard: None, retry_after: SOON },
-            Self::Unknown { shard } => ShardError::Unavailable { shard, retry_after: SOON },
-        }
+impl From<Absence> for ShardError {
+    fn from(Absence { why, shard }: Absence) -> Self {
+        Self::NotDone { why, shard, retry_after: SOON }
     }
 }

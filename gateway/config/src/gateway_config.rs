@@ -5,17 +5,16 @@
 use std::collections::HashSet;
 use std::num::NonZeroU32;
 use std::path::Path;
-use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use jiff::Timestamp;
-use picopay_shared::command::WRITE_BATCH_MAX;
+use picopay_shard_client::ShardClientConfig;
 use picopay_shared::config::{self, ConfigError, human_duration};
 use picopay_shared::reload::Reloadable;
 use serde::Deserialize;
 
-use crate::auth::Scope;
-use crate::rfc3339::{NO_TIME, read_unix_ms};
+use crate::api_key::{ApiKey, Expiry, Rate, parse_digest};
+use crate::rfc3339::NO_TIME;
+use crate::scope::Scope;
 
 /// The environment variables that go over `gateway.toml`: `PICOPAY_GATEWAY__LISTEN`, for example.
 pub const ENV_PREFIX: &str = "PICOPAY_GATEWAY__";
@@ -47,68 +46,6 @@ impl Reloadable for Keys {
     fn load(file: &Path) -> Result<Self, ConfigError> {
         GatewayConfig::load(file).map(|config| Self(config.keys))
     }
-}
-
-/// When a key ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Expiry {
-    unix_ms: i64,
-}
-
-impl Expiry {
-    /// Reads an RFC 3339 time.
-    pub fn parse(text: &str) -> Option<Self> {
-        read_unix_ms(text).ok().map(|unix_ms| Self { unix_ms })
-    }
-
-    /// Whether it has come.
-    pub fn is_over(self, now: SystemTime) -> bool {
-        let since_1970 = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        i64::try_from(since_1970.as_millis()).is_ok_and(|now_ms| now_ms >= self.unix_ms)
-    }
-}
-
-/// In UTC.
-impl std::fmt::Display for Expiry {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // The last hours of the year 9999 are beyond the library's times: as good as never.
-        Timestamp::from_millisecond(self.unix_ms).unwrap_or(Timestamp::MAX).fmt(formatter)
-    }
-}
-
-/// One caller. The key itself is known to nobody here, only its digest.
-#[derive(Clone, PartialEq)]
-pub struct ApiKey {
-    /// What the log and the ledger call it.
-    pub name: Arc<str>,
-    /// SHA-256 of the key: 256 random bits need no slow hash.
-    pub digest: [u8; 32],
-    /// What it may do.
-    pub scopes: Vec<Scope>,
-    /// From when on it opens nothing; `None` for never.
-    pub expires_at: Option<Expiry>,
-    /// How often it may call; `None` is as often as it can.
-    pub rate: Option<Rate>,
-}
-
-impl std::fmt::Debug for ApiKey {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter
-            .debug_struct("ApiKey")
-            .field("name", &self.name)
-            .field("scopes", &self.scopes)
-            .field("rate", &self.rate)
-            .finish_non_exhaustive()
-    }
-}
-
-/// How often a key may call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rate {
-    /// Requests a second, on average.
-    pub per_second: NonZeroU32,
-    /// Requests at once after a pause. As many as a second allows, unless the file says otherwise.
-    pub burst: NonZeroU32,
 }
 
 /// Connections from clients: how many, and how slow they may be.
@@ -143,92 +80,6 @@ impl Default for ServerConfig {
             body_read_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(75),
             shutdown_timeout: Duration::from_secs(10),
-        }
-    }
-}
-
-/// Calls to shard nodes: how many at once, and how long they may take.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct ShardClientConfig {
-    /// How long a request may take in all, its retry and its way through the queue included. Most clients give up
-    /// after 10 s or more, so they still read the answer that says what to do.
-    #[serde(with = "human_duration")]
-    pub request_timeout: Duration,
-    /// How long a shard node may take before the outcome counts as unknown. Stays below `request_timeout`, so that
-    /// there is time for one more try. Too short turns slow commits into retries; too long ties up the gateway
-    /// during a failover.
-    #[serde(with = "human_duration")]
-    pub call_timeout: Duration,
-    /// How long a TCP connect to a node may take. Nodes are in the same network: a lost SYN is sent again after 1 s
-    /// only, and by then the next node has answered.
-    #[serde(with = "human_duration")]
-    pub connect_timeout: Duration,
-    /// How long a kept connection to a node may be idle. A node keeps its side longer, so that a request never meets
-    /// a connection that is just being closed.
-    #[serde(with = "human_duration")]
-    pub node_idle_timeout: Duration,
-    /// Lanes per shard, best a multiple of the nodes' own: commands are spread over them by the same hash of the
-    /// user as in the node, so that a batch is one lane's and does not wait for the slowest of several.
-    pub lanes: usize,
-    /// Batches per lane that are on their way at once. A second one would wait in the node for the first and only make
-    /// both smaller; it is worth having where the way to the node takes longer than a database transaction there.
-    pub pipes: usize,
-    /// A pipe starts at most one batch in this time; zero lets each start when it can. So long a command may wait for others that
-    /// go along with it. A batch costs by itself, on all machines that it comes to.
-    #[serde(with = "human_duration")]
-    pub batch_interval: Duration,
-    /// Commands in one batch. A COMMIT costs the same for one and for hundreds; beyond 256 the rows themselves cost, and
-    /// the first one waits for the last.
-    pub batch_max: usize,
-    /// Commands that wait in one lane: about a third of a second of a shard at its best, so that a short break of a shard
-    /// refuses nobody. What comes on top is refused at once. This and `reads_max` are also the bulkhead: one dead shard holds
-    /// no more connections than that. Keep them together well below `server.connections_max`, or its users take the places of
-    /// all others.
-    pub queue_max: usize,
-    /// How long a command may have to wait in its lane, as the shard's last full batches let expect; what would wait longer
-    /// is refused at once. Long enough for two thousand connections on a slow machine and for the stalls of a busy disk,
-    /// short enough for a client who stands at a till.
-    #[serde(with = "human_duration")]
-    pub queue_wait: Duration,
-    /// Reads per shard at once, so that a slow shard's readers do not fill the gateway: about a quarter of a second of
-    /// them on two cores. What comes on top is refused at once.
-    pub reads_max: usize,
-    /// How long a request may wait for its slot to have an owner again, counted from when the gateway noticed that it has
-    /// none: a mover's pause budget (500 ms by default), what it takes to give such a move up, and as much again for a busy
-    /// machine. A slot that is nobody's for longer is not in a pause but waits for an operator: its requests are answered
-    /// at once.
-    #[serde(with = "human_duration")]
-    pub move_wait: Duration,
-    /// Requests that may wait for that at once; what comes on top is refused at once. A pause of a hundred slots at 20,000
-    /// requests a second holds 500 in a second; four times that is still a fifth of `server.connections_max`.
-    pub moving_max: usize,
-    /// How often each shard is asked for its slots, its health and its replica's lag.
-    #[serde(with = "human_duration")]
-    pub poll_interval: Duration,
-    /// How long it may take to answer that. A shard that takes longer is not ready for anything else either.
-    #[serde(with = "human_duration")]
-    pub poll_timeout: Duration,
-}
-
-impl Default for ShardClientConfig {
-    fn default() -> Self {
-        Self {
-            request_timeout: Duration::from_secs(5),
-            call_timeout: Duration::from_secs(2),
-            connect_timeout: Duration::from_millis(500),
-            node_idle_timeout: Duration::from_secs(20),
-            lanes: 1,
-            pipes: 1,
-            batch_interval: Duration::from_millis(2),
-            batch_max: 256,
-            queue_max: 4_096,
-            queue_wait: Duration::from_secs(1),
-            reads_max: 1_024,
-            move_wait: Duration::from_secs(1),
-            moving_max: 2_048,
-            poll_interval: Duration::from_secs(1),
-            poll_timeout: Duration::from_secs(1),
         }
     }
 }
@@ -280,7 +131,9 @@ impl GatewayConfig {
         problems.expect(is_url, || format!("public_url: {public_url:?} must start with http:// or https://"));
         let keys = check_keys(read.keys, &mut problems);
         check_server(&read.server, &mut problems);
-        check_shard_client(&read.shard_client, &mut problems);
+        for fault in read.shard_client.faults() {
+            problems.add(&format!("shard_client.{fault}"));
+        }
         if !problems.found.is_empty() {
             return Err(ConfigError::Invalid(problems.found));
         }
@@ -332,12 +185,6 @@ fn check_keys(entries: Vec<KeyEntry>, problems: &mut Problems<'_>) -> Vec<ApiKey
     keys
 }
 
-fn parse_digest(text: &str) -> Option<[u8; 32]> {
-    let mut digest = [0; 32];
-    hex::decode_to_slice(text.strip_prefix("sha256:")?, &mut digest).ok()?;
-    Some(digest)
-}
-
 fn check_rate(
     place: &str,
     per_second: Option<u32>,
@@ -363,41 +210,6 @@ fn check_server(server: &ServerConfig, problems: &mut Problems<'_>) {
     ] {
         problems.expect(!duration.is_zero(), || format!("server.{name} must be more than 0"));
     }
-}
-
-fn check_shard_client(client: &ShardClientConfig, problems: &mut Problems<'_>) {
-    for (name, number) in [
-        ("lanes", client.lanes),
-        ("pipes", client.pipes),
-        ("batch_max", client.batch_max),
-        ("queue_max", client.queue_max),
-        ("reads_max", client.reads_max),
-    ] {
-        problems.expect(number > 0, || format!("shard_client.{name} must be at least 1"));
-    }
-    problems.expect(client.batch_max <= WRITE_BATCH_MAX, || {
-        format!("shard_client.batch_max is {}, but a node takes at most {WRITE_BATCH_MAX}", client.batch_max)
-    });
-    for (name, duration) in [
-        ("queue_wait", client.queue_wait),
-        ("connect_timeout", client.connect_timeout),
-        ("call_timeout", client.call_timeout),
-        ("node_idle_timeout", client.node_idle_timeout),
-        ("poll_interval", client.poll_interval),
-        ("poll_timeout", client.poll_timeout),
-    ] {
-        problems.expect(!duration.is_zero(), || format!("shard_client.{name} must be more than 0"));
-    }
-    problems.expect(client.move_wait < client.request_timeout, || {
-        "shard_client.move_wait must be below request_timeout, or there is no time left for the request"
-            .to_owned()
-    });
-    problems.expect(client.call_timeout < client.request_timeout, || {
-        "shard_client.call_timeout must be below request_timeout, or there is no time for a retry".to_owned()
-    });
-    problems.expect(client.connect_timeout < client.call_timeout, || {
-        "shard_client.connect_timeout must be below call_timeout, or no second node is ever tried".to_owned()
-    });
 }
 
 /// Everything wrong with the file, so that an operator mends it in one go.

@@ -1,0 +1,11 @@
+//! What a gateway goes by, in the form in which two of them are compared.
+
+use picopay_shared::cluster::{Cluster, Shard};
+use picopay_shared::running_config::{RunningConfig, RunningShard, Salt};
+
+/// What a gateway uses of this `cluster.toml`: which nodes each shard has, and the internal secret.
+pub fn of_gateway(cluster: &Cluster, salt: Salt) -> RunningConfig {
+    let shard = |shard: &Shard| RunningShard::new(&shard.name).with(&salt, "nodes", &shard.nodes.join(", "));
+    let shards = cluster.shards.iter().map(shard).collect();
+    RunningConfig::new(salt, &cluster.internal_secret, shards).with_cluster_id(cluster.cluster_id())
+}

@@ -1,0 +1,277 @@
+//! What to do after an attempt: pure, so that every order of events stands in a table.
+//!
+//! The question behind all of it: could an earlier attempt of this request have booked it? Once an attempt may have
+//! reached the node and was never answered, only an answer to a later attempt with the same key says what became
+//! of it. Until then "nothing happened" would be a lie, and the client hears that the outcome is unknown.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use crate::ended::{Decision, Ended, NotDone};
+
+/// Retries of the gateway's own, after a failed attempt.
+const RETRIES_MAX: u8 = 1;
+/// Attempts more after a *moved* answer.
+const MOVES_MAX: u8 = 2;
+
+/// What to do now.
+#[derive(Debug, PartialEq)]
+pub enum Next<T> {
+    /// Answer the client.
+    Answer(T),
+    /// Give up.
+    GiveUp(GaveUp),
+    /// Once more, to the same shard.
+    Retry,
+    /// Refresh the slot map, then once more.
+    LookAgain,
+}
+
+/// How it stands when it is given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GaveUp {
+    /// Nothing happened.
+    NotDone(NotDone),
+    /// Maybe done.
+    Unknown,
+}
+
+/// The history of one request.
+#[derive(Debug, Default)]
+pub struct Attempts {
+    may_be_booked: bool,
+    retries: u8,
+    moves: u8,
+}
+
+impl Attempts {
+    /// What to do after an attempt of a command. `may_retry` is asked only when a retry would help: it says whether time and
+    /// budget allow one.
+    pub fn after_write(
+        &mut self,
+        ended: Ended<Decision>,
+        may_retry: impl FnOnce() -> bool,
+    ) -> Next<Decision> {
+        match self.after(ended, may_retry) {
+            // After an unanswered attempt of this very request a replay is most likely the answer to that attempt,
+            // which this client never had. Nobody can tell it from a true replay, so the weaker claim is made:
+            // `Idempotent-Replayed` is left out. The body is the same either way. (That a user existed could by the same doubt be
+            // our own first attempt; he is there, which is what was asked for. Every other final answer settles an earlier
+            // attempt too: had it been booked, its record would have been replayed.)
+            Next::Answer(Decision::Decided { transaction, is_replayed }) => Next::Answer(Decision::Decided {
+                transaction,
+                is_replayed: is_replayed && !self.may_be_booked,
+            }),
+            next => next,
+        }
+    }
+
+    /// The same of any request.
+    pub fn after<T>(&mut self, ended: Ended<T>, may_retry: impl FnOnce() -> bool) -> Next<T> {
+        let (would_help, end) = match ended {
+            Ended::Final(answer) => return Next::Answer(answer),
+            Ended::Moved(_) if self.moves < MOVES_MAX => {
+                self.moves += 1;
+                return Next::LookAgain;
+            }
+            Ended::Moved(_) => (false, GaveUp::NotDone(NotDone::SlotMoving)),
+            Ended::NotDone(why) => (why == NotDone::Unavailable, GaveUp::NotDone(why)),
+            Ended::Unknown => {
+                self.may_be_booked = true;
+                (true, GaveUp::Unknown)
+            }
+        };
+        if would_help && self.retries < RETRIES_MAX && may_retry() {
+            self.retries += 1;
+            return Next::Retry;
+        }
+        Next::GiveUp(self.given_up(end))
+    }
+
+    /// What to say when the slot has no owner to send to.
+    pub fn without_owner(&self, why: NotDone) -> GaveUp {
+        self.given_up(GaveUp::NotDone(why))
+    }
+
+    fn given_up(&self, end: GaveUp) -> GaveUp {
+        if self.may_be_booked { GaveUp::Unknown } else { end }
+    }
+}
+
+/// At most one retry per ten requests of a shard, so that a dead one is not hammered by its own failures.
+#[derive(Debug)]
+pub struct RetryBudget {
+    tenths: AtomicI64,
+}
+
+impl RetryBudget {
+    /// A retry costs ten tenths, a request brings one.
+    const RETRY_TENTHS: i64 = 10;
+    /// Ten retries can be saved up: enough for a short break at low load, too few to matter at high load.
+    const SAVED_MAX_TENTHS: i64 = 100;
+
+    /// Full.
+    pub fn new() -> Self {
+        Self { tenths: AtomicI64::new(Self::SAVED_MAX_TENTHS) }
+    }
+
+    /// A request came.
+    pub fn earn(&self) {
+        if self.tenths.load(Ordering::Relaxed) < Self::SAVED_MAX_TENTHS {
+            self.tenths.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Takes one retry, if there is one.
+    pub fn spend(&self) -> bool {
+        let take = |tenths: i64| (tenths >= Self::RETRY_TENTHS).then(|| tenths - Self::RETRY_TENTHS);
+        self.tenths.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use picopay_shared::command::{Kind, Moved, Outcome, Status, Transaction};
+    use picopay_shared::id::TransactionId;
+    use picopay_shared::money::{Currency, Money};
+    use picopay_shared::slot::{Slot, UserId};
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn decided(is_replayed: bool) -> Ended<Decision> {
+        let money = Money::parse("1", Currency::parse("USD").unwrap()).unwrap();
+        let transaction = Transaction {
+            id: TransactionId::from_uuid(Uuid::nil()),
+            user_id: UserId::try_from(1).unwrap(),
+            kind: Kind::Charge,
+            status: Status::Completed,
+            money,
+            balance_after: money,
+            idempotency_key: Uuid::nil(),
+            charge_id: None,
+            reference: None,
+            metadata: None,
+            made_by: None,
+        };
+        Outcome::Decided { transaction: Box::new(transaction), is_replayed }.into()
+    }
+
+    fn moved() -> Ended<Decision> {
+        Outcome::Moved(Moved { slot: Slot::new(1).unwrap(), owner: None, epoch: 0 }).into()
+    }
+
+    fn unavailable() -> Ended<Decision> {
+        Outcome::Unavailable { reason: "the database is away".into() }.into()
+    }
+
+    /// How a request ends whose attempts end like this, when time and budget allow a retry.
+    fn end_of(story: Vec<Ended<Decision>>) -> String {
+        let mut attempts = Attempts::default();
+        let count = story.len();
+        for (number, ended) in (1..).zip(story) {
+            let next = attempts.after_write(ended, || true);
+            let is_last = number == count;
+            match next {
+                Next::Retry | Next::LookAgain if !is_last => {}
+                _ if !is_last => return format!("ended after {number}"),
+                Next::Answer(Decision::Decided { is_replayed, .. }) => {
+                    return if is_replayed { "replayed" } else { "decided" }.to_owned();
+                }
+                Next::Answer(decision) => return format!("{decision:?}"),
+                Next::GiveUp(GaveUp::NotDone(why)) => return format!("{why:?}"),
+                Next::GiveUp(GaveUp::Unknown) => return "Unknown".to_owned(),
+                other => return format!("{other:?}"),
+            }
+        }
+        unreachable!("a story has an end")
+    }
+
+    #[test]
+    fn every_story_ends_as_it_should() {
+        use Ended::{NotDone as Not, Unknown as Unanswered};
+        let answered = |outcome: Outcome| Ended::from(outcome);
+        let unreachable = || Not(NotDone::Unavailable);
+        for (story, end) in [
+            (vec![decided(false)], "decided"),
+            (vec![decided(true)], "replayed"),
+            // A retry after a failure in which certainly nothing happened: a replay is a replay.
+            (vec![unreachable(), decided(true)], "replayed"),
+            (vec![unavailable(), decided(true)], "replayed"),
+            // A retry after a lost answer: the replay may be this client's first answer.
+            (vec![Unanswered, decided(true)], "decided"),
+            (vec![answered(Outcome::OutcomeUnknown), decided(true)], "decided"),
+            (vec![Unanswered, decided(false)], "decided"),
+            // A definitive no also settles the lost attempt.
+            (vec![Unanswered, answered(Outcome::UserNotFound)], "UserNotFound"),
+            (vec![Unanswered, answered(Outcome::KeyReused { differs: vec![] })], "KeyReused([])"),
+            // Nothing was ever sent: nothing happened.
+            (vec![unreachable(), unreachable()], "Unavailable"),
+            (vec![Not(NotDone::BreakerOpen)], "BreakerOpen"),
+            (vec![Not(NotDone::Overloaded)], "Overloaded"),
+            (vec![unavailable(), unavailable()], "Unavailable"),
+            (vec![answered(Outcome::Internal)], "Internal"),
+            // A node that has too much to do is not asked again.
+            (vec![answered(Outcome::Overloaded)], "Overloaded"),
+            (vec![Unanswered, answered(Outcome::Overloaded)], "Unknown"),
+            // One lost answer, and nothing after it says "nothing happened" any more.
+            (vec![Unanswered, unreachable()], "Unknown"),
+            (vec![Unanswered, Not(NotDone::BreakerOpen)], "Unknown"),
+            (vec![Unanswered, Not(NotDone::Overloaded)], "Unknown"),
+            (vec![Unanswered, Unanswered], "Unknown"),
+            (vec![Unanswered, unavailable()], "Unknown"),
+            (vec![Unanswered, answered(Outcome::Internal)], "Unknown"),
+            (vec![answered(Outcome::OutcomeUnknown), answered(Outcome::OutcomeUnknown)], "Unknown"),
+            (vec![Unanswered, moved(), moved(), moved()], "Unknown"),
+            (vec![unavailable(), Unanswered], "Unknown"),
+            // Moved: twice more, and then the slot is on its way.
+            (vec![moved(), decided(false)], "decided"),
+            (vec![moved(), moved(), decided(false)], "decided"),
+            (vec![moved(), moved(), moved()], "SlotMoving"),
+            (vec![moved(), Unanswered, decided(true)], "decided"),
+        ] {
+            let told = format!("{story:?}");
+            assert_eq!(end_of(story), end, "{told}");
+        }
+    }
+
+    #[test]
+    fn without_time_or_budget_the_first_failure_is_the_last() {
+        for (ended, end) in [
+            (Ended::Unknown, GaveUp::Unknown),
+            (Ended::NotDone(NotDone::Unavailable), GaveUp::NotDone(NotDone::Unavailable)),
+            (unavailable(), GaveUp::NotDone(NotDone::Unavailable)),
+        ] {
+            assert_eq!(Attempts::default().after_write(ended, || false), Next::GiveUp(end));
+        }
+    }
+
+    #[test]
+    fn an_owner_that_went_missing_after_a_lost_answer_leaves_the_outcome_unknown() {
+        let mut attempts = Attempts::default();
+        let moving = NotDone::SlotMoving;
+        assert_eq!(attempts.without_owner(moving), GaveUp::NotDone(moving));
+        assert_eq!(attempts.after_write(Ended::Unknown, || true), Next::Retry);
+        assert_eq!(attempts.without_owner(moving), GaveUp::Unknown);
+    }
+
+    #[test]
+    fn a_read_is_tried_twice_and_its_outcome_is_never_unknown() {
+        let mut attempts = Attempts::default();
+        let lost = || Ended::<()>::Unknown.of_read();
+        assert_eq!(attempts.after(lost(), || true), Next::Retry);
+        let end = GaveUp::NotDone(NotDone::Unavailable);
+        assert_eq!(attempts.after(lost(), || true), Next::GiveUp(end));
+    }
+
+    #[test]
+    fn retries_are_at_most_a_tenth_of_the_requests() {
+        let budget = RetryBudget::new();
+        while budget.spend() {}
+        let mut retries = 0;
+        for _ in 0..1000 {
+            budget.earn();
+            retries += u32::from(budget.spend());
+        }
+        assert_eq!(retries, 100);
+    }
+}

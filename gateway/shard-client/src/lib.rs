@@ -1,0 +1,35 @@
+//! How a command reaches the shard that owns its slot: routing, wire, retries.
+//!
+//! The only room from which a shard node is called. It knows nothing of the public API: no header, no status, no problem.
+//! Follow a command: [`ShardClient::write`] → `slot_map` (who most likely owns the slot) → `shard` (its lane) → `pipe` (the
+//! batch) → `nodes` (which node) → `wire` (the request), and back through
+//! `ended` (final, moved, not done, unknown) and `attempts`, which says whether it goes once more.
+
+mod attempts;
+mod breaker;
+mod client;
+mod config;
+mod ended;
+mod error;
+mod job;
+mod metrics;
+mod moving;
+mod node_clock;
+mod nodes;
+mod pace;
+mod pipe;
+mod queue_room;
+mod reads;
+mod refusal_pace;
+mod shard;
+mod shard_set;
+mod slot_map;
+mod ticket;
+mod wire;
+
+pub use self::client::{ShardClient, Written};
+pub use self::config::ShardClientConfig;
+pub use self::ended::{Decision, NotDone};
+pub use self::error::ShardError;
+pub use self::reads::{Page, Read, Reader};
+pub use self::shard::ShardView;

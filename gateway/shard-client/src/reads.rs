@@ -1,0 +1,115 @@
+//! The reads, each with its own answer.
+//!
+//! A node answers every query in one vocabulary. What a query can find is sorted out here, so that no caller has to think of
+//! what its own cannot.
+
+use picopay_shared::command::Transaction;
+use picopay_shared::id::TransactionId;
+use picopay_shared::money::{Currency, Money};
+use picopay_shared::origin::Origin;
+use picopay_shared::query::{Answer, Consistency, Found, HistoryQuery, Query, ReadRequest, Source};
+use picopay_shared::session::SessionToken;
+use picopay_shared::slot::UserId;
+use tracing::error;
+
+use crate::client::ShardClient;
+use crate::ended::NotDone;
+use crate::error::{SOON, ShardError};
+
+/// What a read found, and where.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Read<T> {
+    /// What; `None` when what was asked for is not there.
+    pub found: Option<T>,
+    /// The database that said so.
+    pub source: Source,
+}
+
+/// Who reads, and what he must see.
+#[derive(Debug, Clone)]
+pub struct Reader {
+    /// For the logs of whoever has to do with it.
+    pub origin: Origin,
+    /// Of his own last write: the answer shows it.
+    pub session: Option<SessionToken>,
+}
+
+/// A page of history.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Page {
+    /// Newest first.
+    pub transactions: Vec<Transaction>,
+    /// Where the next page begins, before this one; `None` at the end.
+    pub goes_on_before: Option<TransactionId>,
+}
+
+impl ShardClient {
+    /// A user's balances, or the one in `currency`; `None` when there is no such user.
+    ///
+    /// # Errors
+    /// [`ShardError::NotDone`].
+    pub async fn read_balances(
+        &self,
+        user_id: UserId,
+        currency: Option<Currency>,
+        consistency: Consistency,
+        reader: Reader,
+    ) -> Result<Read<Vec<Money>>, ShardError> {
+        let query = Query::Balance { user_id, currency, consistency };
+        self.ask(query, reader, |found| match found {
+            Found::Balances(balances) => Some(Some(balances)),
+            Found::UserNotFound => Some(None),
+            _ => None,
+        })
+        .await
+    }
+
+    /// A page of a user's history; `None` when there is no such user.
+    ///
+    /// # Errors
+    /// [`ShardError::NotDone`].
+    pub async fn read_history(&self, query: HistoryQuery, reader: Reader) -> Result<Read<Page>, ShardError> {
+        self.ask(Query::History(query), reader, |found| match found {
+            Found::History { transactions, has_more: _, goes_on_before } => {
+                Some(Some(Page { transactions, goes_on_before }))
+            }
+            Found::UserNotFound => Some(None),
+            _ => None,
+        })
+        .await
+    }
+
+    /// A completed transaction; `None` when there is none with this id.
+    ///
+    /// # Errors
+    /// [`ShardError::NotDone`].
+    pub async fn read_transaction(
+        &self,
+        id: TransactionId,
+        reader: Reader,
+    ) -> Result<Read<Box<Transaction>>, ShardError> {
+        self.ask(Query::Lookup { id }, reader, |found| match found {
+            Found::Transaction(transaction) => Some(Some(transaction)),
+            Found::TransactionNotFound => Some(None),
+            _ => None,
+        })
+        .await
+    }
+
+    /// `sort_out` gives `None` for what this query cannot find.
+    async fn ask<T>(
+        &self,
+        query: Query,
+        reader: Reader,
+        sort_out: fn(Found) -> Option<Option<T>>,
+    ) -> Result<Read<T>, ShardError> {
+        let Reader { origin, session } = reader;
+        let request = ReadRequest { query, session, origin: Some(origin) };
+        let Answer { found, source } = self.read(&request).await?;
+        let Some(found) = sort_out(found) else {
+            error!(slot = request.query.slot().get(), "a node answered another query than it was asked");
+            return Err(ShardError::NotDone { why: NotDone::Internal, shard: None, retry_after: SOON });
+        };
+        Ok(Read { found, source })
+    }
+}

@@ -1,0 +1,112 @@
+//! The charge's counter: how each `POST /charge` ended, and how long it took.
+
+use std::time::Instant;
+
+use prometheus::{Histogram, HistogramOpts, IntCounter, Registry};
+
+use super::{counters, register};
+
+/// The contract's own (0.01 … 10), with steps of about a quarter around 2 ms, where the p99 is promised.
+const LATENCY_BUCKETS: [f64; 20] = [
+    0.000_25, 0.000_5, 0.000_75, 0.001, 0.001_5, 0.002, 0.002_5, 0.003, 0.004, 0.005, 0.007_5, 0.01, 0.025,
+    0.05, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0,
+];
+
+/// Of `POST /charge`, whatever became of it.
+#[derive(Debug, Clone)]
+pub struct ChargeMetrics {
+    success: IntCounter,
+    idempotent_hit: IntCounter,
+    insufficient_balance: IntCounter,
+    failed: IntCounter,
+    latency: Histogram,
+}
+
+/// How a charge ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChargeEnd {
+    /// Booked.
+    Success,
+    /// Answered before. A refusal that is given again is a repeat first and a refusal second: it moved no queue and no money.
+    Replayed,
+    /// Refused, for the first time.
+    InsufficientBalance,
+    /// Anything else.
+    Failed,
+}
+
+impl ChargeMetrics {
+    /// Registers them.
+    pub(super) fn new(registry: &Registry) -> Self {
+        let requests = counters(
+            registry,
+            "charge_requests_total",
+            "Requests to POST /charge, by how they ended.",
+            &["status"],
+        );
+        let options = HistogramOpts::new(
+            "charge_request_latency_seconds",
+            "From the head of a POST /charge to its answer.",
+        )
+        .buckets(LATENCY_BUCKETS.to_vec());
+        let latency = Histogram::with_opts(options).expect("the buckets rise");
+        register(registry, &latency);
+        let of = |status| requests.with_label_values(&[status]);
+        Self {
+            success: of("success"),
+            idempotent_hit: of("idempotent_hit"),
+            insufficient_balance: of("insufficient_balance"),
+            failed: of("failed"),
+            latency,
+        }
+    }
+
+    /// A charge begins. It is counted exactly once, even when its client hangs up or its handler panics.
+    pub fn begin(&self) -> ChargeCount {
+        ChargeCount { metrics: self.clone(), began: Instant::now(), end: ChargeEnd::Failed }
+    }
+}
+
+/// A charge under way.
+#[derive(Debug)]
+pub struct ChargeCount {
+    metrics: ChargeMetrics,
+    began: Instant,
+    end: ChargeEnd,
+}
+
+impl ChargeCount {
+    /// It ended like this.
+    pub fn end(mut self, end: ChargeEnd) {
+        self.end = end;
+    }
+}
+
+impl Drop for ChargeCount {
+    fn drop(&mut self) {
+        let metrics = &self.metrics;
+        let ended = match self.end {
+            ChargeEnd::Success => &metrics.success,
+            ChargeEnd::Replayed => &metrics.idempotent_hit,
+            ChargeEnd::InsufficientBalance => &metrics.insufficient_balance,
+            ChargeEnd::Failed => &metrics.failed,
+        };
+        ended.inc();
+        metrics.latency.observe(self.began.elapsed().as_secs_f64());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_charge_is_counted_once_whatever_becomes_of_it() {
+        let charges = ChargeMetrics::new(&Registry::new());
+        charges.begin().end(ChargeEnd::Failed);
+        drop(charges.begin());
+        charges.begin().end(ChargeEnd::Replayed);
+        let counted = [&charges.success, &charges.idempotent_hit, &charges.failed].map(IntCounter::get);
+        assert_eq!((counted, charges.latency.get_sample_count()), ([0, 1, 2], 3));
+    }
+}
