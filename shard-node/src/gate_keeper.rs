@@ -15,13 +15,13 @@ use tokio::time::{sleep, timeout};
 
 use crate::cache::Cache;
 use crate::db::{ConnectError, Dedicated, Primary, ServerId};
-use crate::degradation;
 use crate::floor::{self, Acknowledged, Floors};
 use crate::identity::{self, Identity, Unfit};
 use crate::metrics::Metrics;
 use crate::standby;
 use crate::which_primary::{self, Choice, Said};
 use crate::write_gate::{Opening, WriteGate};
+use picopay_postgres::degradation;
 
 /// How often an open gate looks whether the primary answers and replication is still set up.
 const LOOK_EVERY: Duration = Duration::from_secs(1);

@@ -42,8 +42,6 @@ pub mod standby;
 
 pub mod floor;
 
-pub mod degradation;
-
 pub mod identity;
 
 pub mod metrics;

@@ -28,10 +28,10 @@ mod tests {
     fn the_statements_know_where_refusals_begin() {
         let first = format!("'{}'", TransactionId::first_refusal().as_uuid());
         for sql in [
-            include_str!("../sql/mover/copy_newer_out.sql"),
-            include_str!("../sql/mover/copy_older_out.sql"),
-            include_str!("../sql/mover/count_older.sql"),
-            include_str!("../sql/mover/digest_rest.sql"),
+            include_str!("sql/copy_newer_out.sql"),
+            include_str!("sql/copy_older_out.sql"),
+            include_str!("sql/count_older.sql"),
+            include_str!("sql/digest_rest.sql"),
         ] {
             assert!(sql.contains(&first), "{sql}");
         }

@@ -3,10 +3,10 @@
 
 use std::collections::BTreeMap;
 
+use picopay_postgres::{DbError, ShardDb};
 use rust_decimal::Decimal;
 
-use super::bound::Bound;
-use crate::shard_db::{DbError, ShardDb};
+use crate::bound::Bound;
 
 const OLDER: &str = "older transactions";
 
@@ -32,9 +32,9 @@ struct Line {
 pub struct Digest(BTreeMap<Key, Line>);
 
 impl Digest {
-    /// Of everything but the transactions older than `bound`; of those a [`Tally`](super::tally::Tally) makes it.
+    /// Of everything but the transactions older than `bound`; of those a `Tally` (`tally.rs`) makes it.
     pub async fn of_rest(database: &ShardDb, slots: &[i16], bound: Bound) -> Result<Self, DbError> {
-        let sql = include_str!("../sql/mover/digest_rest.sql");
+        let sql = include_str!("sql/digest_rest.sql");
         let rows = database.query(sql, &[&slots, &bound.booked, &bound.refused]).await?;
         let line = |row: &tokio_postgres::Row| {
             let key = Key { rows: row.get(0), slot: row.get(1), currency: row.get(2) };
@@ -49,7 +49,7 @@ impl Digest {
         slots: &[i16],
         bound: Bound,
     ) -> Result<BTreeMap<i16, i64>, DbError> {
-        let sql = include_str!("../sql/mover/count_older.sql");
+        let sql = include_str!("sql/count_older.sql");
         let rows = database.query(sql, &[&slots, &bound.booked, &bound.refused]).await?;
         Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
     }

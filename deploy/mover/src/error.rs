@@ -1,6 +1,6 @@
 //! Why slots could not be moved, in words for the operator.
 
-use crate::shard_db::DbError;
+use picopay_postgres::DbError;
 
 /// Why a move did not begin, or why nobody knows how it ended.
 #[derive(Debug, thiserror::Error)]

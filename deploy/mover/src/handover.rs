@@ -10,14 +10,15 @@ use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
 
-use super::bound::Bound;
-use super::digest::Digest;
-use super::owner::{OwnerRow, State};
-use super::purge;
-use super::side::Side;
-use super::step::{Step, Watcher};
-use super::tally::Tally;
-use super::{Figures, Limits, MoveError};
+use crate::batch::{Figures, Limits};
+use crate::bound::Bound;
+use crate::digest::Digest;
+use crate::error::MoveError;
+use crate::owner::{OwnerRow, State};
+use crate::purge;
+use crate::side::Side;
+use crate::step::{Step, Unwatched, Watcher};
+use crate::tally::Tally;
 
 /// Transactions younger than this, by the source primary's clock, are left for the pause. An id is made under the fence, at
 /// most a flight of statements (1.5 s) before its COMMIT, by that same clock or ahead of it: then it stays in the tail until
@@ -29,7 +30,7 @@ const TAIL: Duration = Duration::from_secs(5);
 /// COMMIT may wait for a standby for long; whoever waited for longer than this makes the two sides differ.
 const TAIL_OF_USERS: Duration = Duration::from_mins(1);
 
-const COPY_OLDER_OUT: &str = include_str!("../sql/mover/copy_older_out.sql");
+const COPY_OLDER_OUT: &str = include_str!("sql/copy_older_out.sql");
 
 /// How much faster than it was copied a copy is read back: a row takes a sixth of the work then, at one database alone.
 const READ_BACK: NonZeroU32 = NonZeroU32::new(6).unwrap();
@@ -51,8 +52,8 @@ pub enum Stop {
     OverBudget(Duration),
 }
 
-impl From<crate::shard_db::DbError> for Stop {
-    fn from(error: crate::shard_db::DbError) -> Self {
+impl From<picopay_postgres::DbError> for Stop {
+    fn from(error: picopay_postgres::DbError) -> Self {
         Self::Failed(error.into())
     }
 }
@@ -97,7 +98,7 @@ impl Handover<'_> {
         self.watcher.reached(Step::Import).await;
         let epochs = self.import().await?;
         self.watcher.reached(Step::Clean).await;
-        purge::delete(self.target, self.slots, &super::step::Unwatched).await?;
+        purge::delete(self.target, self.slots, &Unwatched).await?;
         let bound = self.set_scope().await?;
         self.watcher.reached(Step::Copy).await;
         let sent = self.copy_older().await?;
@@ -132,7 +133,7 @@ impl Handover<'_> {
             let seen = targets.of(*slot).map_or(0, |row| row.epoch);
             epochs.push(row.epoch.max(seen) + 1);
         }
-        let (sql, database) = (include_str!("../sql/mover/import.sql"), &self.target.database);
+        let (sql, database) = (include_str!("sql/import.sql"), &self.target.database);
         database.execute_all("BEGIN").await?;
         let changed = database.execute(sql, &[&self.slots, &epochs, &self.source.name.as_str()]).await?;
         database.commit().await?;
@@ -146,7 +147,7 @@ impl Handover<'_> {
         let now_ms: i64 = self.source.database.query_one(now, &[]).await?.get(0);
         let before = |tail: Duration| now_ms - i64::try_from(tail.as_millis()).expect("a minute at most");
         let (bound, since_ms) = (Bound::at(before(TAIL)), before(TAIL_OF_USERS));
-        let sql = include_str!("../sql/mover/scope.sql");
+        let sql = include_str!("sql/scope.sql");
         for side in [self.source, self.target] {
             side.database.query(sql, &[&self.slots, &bound.booked, &bound.refused, &since_ms]).await?;
         }
@@ -161,10 +162,9 @@ impl Handover<'_> {
         // One moment, or a transaction could come whose user was made after the users had been copied.
         source.execute_all("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
         self.target.begin_copy().await?;
-        let (from, into) =
-            (include_str!("../sql/mover/copy_users_out.sql"), include_str!("../sql/mover/copy_users_in.sql"));
+        let (from, into) = (include_str!("sql/copy_users_out.sql"), include_str!("sql/copy_users_in.sql"));
         source.copy_into(from, target, into, pace, |_| ()).await?;
-        let into = include_str!("../sql/mover/copy_transactions_in.sql");
+        let into = include_str!("sql/copy_transactions_in.sql");
         source.copy_into(COPY_OLDER_OUT, target, into, pace, |row| sent.take(row)).await?;
         target.commit().await?;
         source.execute_all("COMMIT").await?;
@@ -192,8 +192,8 @@ impl Handover<'_> {
     /// compared: from here on no mover and no purge changes that.
     async fn lock_import(&self, epochs: &[i64], bound: Bound, older: &Digest) -> Result<(), Stop> {
         self.target.begin_copy().await?;
-        self.target.database.execute_all(include_str!("../sql/mover/make_moved_users.sql")).await?;
-        let sql = include_str!("../sql/mover/lock_importing.sql");
+        self.target.database.execute_all(include_str!("sql/make_moved_users.sql")).await?;
+        let sql = include_str!("sql/lock_importing.sql");
         let locked =
             self.target.database.query(sql, &[&self.slots, &epochs, &self.source.name.as_str()]).await?.len();
         self.all_of_them(locked as u64, self.target, "does not import some of the slots any more")?;
@@ -215,7 +215,7 @@ impl Handover<'_> {
         // Under the fence: what was true a moment ago may not be any more.
         self.source.check_fit().await?;
         let (source, target) = (self.source.name.as_str(), self.target.name.as_str());
-        let sql = include_str!("../sql/mover/release.sql");
+        let sql = include_str!("sql/release.sql");
         let released = self.source.database.execute(sql, &[&self.slots, &epochs, &source, &target]).await?;
         self.all_of_them(released, self.source, "does not own some of the slots any more")?;
         self.source.database.commit().await?;
@@ -236,25 +236,13 @@ impl Handover<'_> {
         self.watcher.reached(Step::Tail).await;
         let (source, target) = (&self.source.database, &self.target.database);
         let [users, transactions, balances, refund_totals] = [
-            (
-                include_str!("../sql/mover/copy_newer_users_out.sql"),
-                include_str!("../sql/mover/copy_moved_users_in.sql"),
-            ),
-            (
-                include_str!("../sql/mover/copy_newer_out.sql"),
-                include_str!("../sql/mover/copy_transactions_in.sql"),
-            ),
-            (
-                include_str!("../sql/mover/copy_balances_out.sql"),
-                include_str!("../sql/mover/copy_balances_in.sql"),
-            ),
-            (
-                include_str!("../sql/mover/copy_refund_totals_out.sql"),
-                include_str!("../sql/mover/copy_refund_totals_in.sql"),
-            ),
+            (include_str!("sql/copy_newer_users_out.sql"), include_str!("sql/copy_moved_users_in.sql")),
+            (include_str!("sql/copy_newer_out.sql"), include_str!("sql/copy_transactions_in.sql")),
+            (include_str!("sql/copy_balances_out.sql"), include_str!("sql/copy_balances_in.sql")),
+            (include_str!("sql/copy_refund_totals_out.sql"), include_str!("sql/copy_refund_totals_in.sql")),
         ];
         source.copy_into(users.0, target, users.1, None, |_| ()).await?;
-        target.execute(include_str!("../sql/mover/add_moved_users.sql"), &[]).await?;
+        target.execute(include_str!("sql/add_moved_users.sql"), &[]).await?;
         for (from, into) in [transactions, balances, refund_totals] {
             source.copy_into(from, target, into, None, |_| ()).await?;
         }
@@ -287,7 +275,7 @@ impl Handover<'_> {
     }
 
     async fn take(&self, epochs: &[i64]) -> Result<(), Stop> {
-        let sql = include_str!("../sql/mover/take.sql");
+        let sql = include_str!("sql/take.sql");
         let taken =
             self.target.database.execute(sql, &[&self.slots, &epochs, &self.target.name.as_str()]).await?;
         self.all_of_them(taken, self.target, "does not import some of the slots any more")?;

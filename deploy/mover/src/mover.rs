@@ -1,73 +1,29 @@
 //! Moves slots from shard to shard while their users charge.
 //!
 //! Its state is in the rows of `slot_owner` in the two databases, and nowhere else: a mover can be killed at any moment,
-//! and the next one sees how far it had come. The steps are in `handover`, their undoing in `recovery`. Only this room
-//! changes who owns a slot.
+//! and the next one sees how far it had come. The steps are in `handover`, their undoing in `recovery`.
 
 use std::collections::HashMap;
-use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
 use picopay_shared::cluster::{Cluster, Shard};
 use tokio::sync::Mutex;
 use tokio::time::sleep;
 
-mod bound;
-mod digest;
-mod error;
-mod handover;
-mod owner;
-mod purge;
-mod recovery;
-mod side;
-mod step;
-mod tally;
-
-pub use self::error::MoveError;
-use self::handover::{Handover, Stop};
-use self::owner::State;
-pub use self::recovery::Settled;
-pub use self::side::MOVER_LOCK;
-use self::side::Side;
-pub use self::step::{Step, Unwatched, Watcher};
+use crate::batch::{Batch, Figures, Limits};
+use crate::error::MoveError;
+use crate::handover::{Handover, Stop};
+use crate::owner::{self, State};
+use crate::purge;
+use crate::recovery::{self, Settled};
+use crate::side::Side;
+use crate::step::{Unwatched, Watcher};
 
 /// How long shards that do not answer in the middle of a move are waited for, so that their users do not stay without an
 /// owner: a failover under Patroni takes 12 s.
 const RECOVERY_MAX: Duration = Duration::from_mins(1);
 /// How often they are tried meanwhile.
 const RECOVERY_POLL: Duration = Duration::from_millis(250);
-
-/// Slots that go from one shard to another and share one pause.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Batch {
-    /// Which, each once.
-    pub slots: Vec<u16>,
-    /// The shard that owns them.
-    pub from: String,
-    /// The shard that is to own them.
-    pub to: String,
-}
-
-/// How slots may be moved.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Limits {
-    /// How long the users of a batch may wait. What takes longer is given up, and their source serves them again.
-    pub pause_budget: Duration,
-    /// Rows that are copied in a second at most, while charges go on. `None` for as fast as the shards can. What is copied in
-    /// the pause is never held back.
-    pub rows_per_second: Option<NonZeroU32>,
-}
-
-/// How a batch went.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Figures {
-    /// Rows that are at the target now.
-    pub rows: u64,
-    /// How long the copy took, while charges went on.
-    pub copy: Duration,
-    /// How long users waited: from the fence on until the target had taken the slots.
-    pub pause: Duration,
-}
 
 /// How a batch ended. Either way each slot has one owner.
 #[derive(Debug, Clone, PartialEq, Eq)]

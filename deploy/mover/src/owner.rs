@@ -2,7 +2,7 @@
 //!
 //! These rows are all that a mover goes by: whoever comes after one that was killed reads here how far it had come.
 
-use crate::shard_db::{DbError, ShardDb};
+use picopay_postgres::{DbError, ShardDb};
 
 /// What a shard says of a slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,7 +54,7 @@ pub struct OwnerRows(Vec<OwnerRow>);
 impl OwnerRows {
     /// Reads them.
     pub async fn read(database: &ShardDb) -> Result<Self, DbError> {
-        let rows = database.query(include_str!("../sql/mover/read_owners.sql"), &[]).await?;
+        let rows = database.query(include_str!("sql/read_owners.sql"), &[]).await?;
         let row = |row: &tokio_postgres::Row| OwnerRow {
             slot: row.get(0),
             state: match row.get(1) {

@@ -6,15 +6,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use futures_util::future::try_join_all;
+use picopay_postgres::{Patience, ShardDb, read_identity};
 use picopay_shared::cluster::{Cluster, Shard};
 use picopay_shared::slot::SLOT_COUNT;
 use tokio::time::sleep;
 use uuid::Uuid;
 
-use crate::identity;
-use crate::rebalance::plan::Holdings;
-use crate::shard;
-use crate::shard_db::{Patience, ShardDb};
+use crate::plan::Holdings;
 use crate::slot_runs::SlotRuns;
 
 /// Owner rows are a few thousand. Counting reads an index of every table, some million entries a second: ten minutes are
@@ -178,9 +176,8 @@ async fn read_shard(shard: &Shard) -> anyhow::Result<ShardSlots> {
     let (mut identity, mut degraded_since, mut rows) = (None, None, Vec::new());
     if has_schema {
         database.require_schema().await?;
-        identity =
-            identity::read(&database).await?.map(|identity| (identity.cluster_id, identity.shard_name));
-        degraded_since = shard::read_degradation(&database).await?.map(|degraded| degraded.since);
+        identity = read_identity(&database).await?.map(|identity| (identity.cluster_id, identity.shard_name));
+        degraded_since = database.read_degradation().await?.map(|degraded| degraded.since);
         rows = read_rows(&database).await?;
     }
     database.close().await;
@@ -188,7 +185,7 @@ async fn read_shard(shard: &Shard) -> anyhow::Result<ShardSlots> {
 }
 
 async fn read_rows(database: &ShardDb) -> anyhow::Result<Vec<OwnerRow>> {
-    let read = database.query(include_str!("sql/slots/read_owners.sql"), &[]).await?;
+    let read = database.query(include_str!("sql/ownership/read_owners.sql"), &[]).await?;
     let row = |row: &tokio_postgres::Row| OwnerRow {
         slot: slot_of(row.get(0)),
         state: row.get(1),
@@ -204,7 +201,7 @@ async fn read_rows(database: &ShardDb) -> anyhow::Result<Vec<OwnerRow>> {
 pub async fn count_rows(shard: &Shard) -> anyhow::Result<Vec<u64>> {
     let database = ShardDb::primary(shard, PATIENCE).await?;
     database.execute_all(COUNT_SETTINGS).await?;
-    let count = database.prepare(include_str!("sql/slots/count_rows.sql")).await?;
+    let count = database.prepare(include_str!("sql/ownership/count_rows.sql")).await?;
     let mut rows = vec![0; usize::from(SLOT_COUNT)];
     for first in (0..SLOT_COUNT).step_by(usize::from(COUNTED_AT_ONCE)) {
         let began = Instant::now();

@@ -54,6 +54,7 @@ impl Holdings {
     }
 
     /// The same after `moves`.
+    #[must_use]
     pub fn after(&self, moves: &[Move]) -> Self {
         let mut after = self.clone();
         for one in moves {

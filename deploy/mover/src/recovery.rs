@@ -3,10 +3,10 @@
 //! Everything is read from the rows of the two databases. The target gives up first, durably; only then does the source
 //! own again, at a higher epoch. If the target has taken the slots after all, it stays so.
 
-use super::MoveError;
-use super::owner::{OwnerRows, Progress, progress};
-use super::side::Side;
-use super::step::{Step, Watcher};
+use crate::error::MoveError;
+use crate::owner::{OwnerRow, OwnerRows, Progress, progress};
+use crate::side::Side;
+use crate::step::{Step, Watcher};
 
 /// What was found, by slot.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -65,9 +65,9 @@ fn begun(
             Progress::Lost => {
                 let found = format!(
                     "{} to {}, which says {}",
-                    super::owner::OwnerRow::describe(source_row),
+                    OwnerRow::describe(source_row),
                     target.name,
-                    super::owner::OwnerRow::describe(target_row)
+                    OwnerRow::describe(target_row)
                 );
                 return Err(MoveError::StateLost { slot: *slot, found });
             }
@@ -80,7 +80,7 @@ fn begun(
 async fn abort(target: &Side, slots: &[i16], epochs: &[i64]) -> Result<Vec<i16>, MoveError> {
     let database = &target.database;
     target.begin_settling().await?;
-    let rows = database.query(include_str!("../sql/mover/abort.sql"), &[&slots, &epochs]).await?;
+    let rows = database.query(include_str!("sql/abort.sql"), &[&slots, &epochs]).await?;
     database.commit().await?;
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
@@ -89,7 +89,7 @@ async fn abort(target: &Side, slots: &[i16], epochs: &[i64]) -> Result<Vec<i16>,
 async fn take_back(source: &Side, target: &Side, slots: &[i16], epochs: &[i64]) -> Result<(), MoveError> {
     let database = &source.database;
     source.begin_settling().await?;
-    let sql = include_str!("../sql/mover/take_back.sql");
+    let sql = include_str!("sql/take_back.sql");
     database.execute(sql, &[&slots, &epochs, &source.name, &target.name]).await?;
     Ok(database.commit().await?)
 }

@@ -3,14 +3,14 @@
 
 use std::time::{Duration, Instant};
 
+use picopay_postgres::{DbError, Patience, ShardDb};
 use picopay_shared::cluster::{Durability, Shard};
 use picopay_shared::slot::FENCE_LOCK;
 use tokio::time::sleep;
 use uuid::Uuid;
 
-use super::error::MoveError;
-use super::owner::OwnerRows;
-use crate::shard_db::{DbError, Patience, ShardDb};
+use crate::error::MoveError;
+use crate::owner::OwnerRows;
 
 /// A statement copies or counts some ten thousand rows, or waits for a standby that is busy. What takes longer hangs.
 const PATIENCE: Patience = Patience { connect: Duration::from_secs(2), statement: Duration::from_secs(30) };
@@ -49,7 +49,7 @@ impl Side {
     pub async fn connect(shard: &Shard) -> Result<Self, MoveError> {
         let database = ShardDb::primary(shard, PATIENCE).await?;
         database.require_schema().await?;
-        database.execute_all(include_str!("../sql/mover/session.sql")).await?;
+        database.execute_all(include_str!("sql/session.sql")).await?;
         let side = Self { name: shard.name.clone(), database, durability: shard.durability };
         let started = Instant::now();
         loop {
@@ -101,7 +101,7 @@ impl Side {
 
     /// Whether a commit here is what the shard promises.
     async fn read_fitness(&self) -> Result<Fitness, MoveError> {
-        let row = self.database.query_one(include_str!("../sql/mover/read_fitness.sql"), &[]).await?;
+        let row = self.database.query_one(include_str!("sql/read_fitness.sql"), &[]).await?;
         let (degraded_since, names_standby): (Option<String>, bool) = (row.get(0), row.get(1));
         let (has_standby, cluster_id): (bool, Option<Uuid>) = (row.get(2), row.get(3));
         let name: Option<String> = row.get(4);
@@ -131,7 +131,7 @@ impl Side {
     /// Begins a database transaction that takes in rows of another shard, and compares them with that shard's before they
     /// count.
     pub async fn begin_copy(&self) -> Result<(), DbError> {
-        self.database.execute_all(include_str!("../sql/mover/begin_copy.sql")).await
+        self.database.execute_all(include_str!("sql/begin_copy.sql")).await
     }
 
     /// Begins a database transaction that holds the fence alone.
@@ -148,8 +148,8 @@ impl Side {
     }
 
     async fn try_to_begin_fenced(&self) -> Result<(), DbError> {
-        self.database.execute_all(include_str!("../sql/mover/begin_fenced.sql")).await?;
-        self.database.query(include_str!("../sql/mover/take_fence.sql"), &[&FENCE_LOCK]).await?;
+        self.database.execute_all(include_str!("sql/begin_fenced.sql")).await?;
+        self.database.query(include_str!("sql/take_fence.sql"), &[&FENCE_LOCK]).await?;
         Ok(())
     }
 }

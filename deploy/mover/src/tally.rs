@@ -9,7 +9,7 @@ use rust_decimal::Decimal;
 use tokio_postgres::types::{FromSql as _, Type};
 use twox_hash::XxHash3_64;
 
-use super::digest::Digest;
+use crate::digest::Digest;
 
 /// The signature, flags, and the length of an extension that there is none of.
 const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
@@ -156,7 +156,7 @@ mod tests {
 
     #[test]
     fn the_columns_are_where_the_statement_has_them() {
-        let sql = include_str!("../sql/mover/copy_older_out.sql");
+        let sql = include_str!("sql/copy_older_out.sql");
         let list = sql.split_once("SELECT").unwrap().1.split_once("FROM").unwrap().0;
         let columns: Vec<&str> = list.split(',').map(str::trim).collect();
         assert_eq!(columns.len(), COLUMNS);

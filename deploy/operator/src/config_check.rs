@@ -11,6 +11,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use picopay_gateway::config::GatewayConfig;
+use picopay_postgres::{addresses_of, databases_of};
 use picopay_shard_node::config::NodeConfig;
 use picopay_shared::cluster::{Cluster, Durability, Shard};
 use picopay_shared::config::ConfigError;
@@ -20,7 +21,6 @@ use uuid::Uuid;
 use self::against_running::RunningLine;
 use crate::cluster_file::ClusterArgs;
 use crate::output::{self, OutputArgs};
-use crate::shard_db;
 
 /// What can be done with configuration files.
 #[derive(Debug, Subcommand)]
@@ -220,7 +220,7 @@ fn check_addresses(file: &Path, cluster: &Cluster, problems: &mut Vec<String>) {
             shard.replicas.iter().enumerate().map(|(number, string)| (format!("replicas[{number}]"), string)),
         );
         for (key, string) in strings {
-            let databases = match shard_db::databases_of(string) {
+            let databases = match databases_of(string) {
                 Ok(databases) => databases,
                 Err(reason) => {
                     problems.push(format!("{}: {reason}", place(&key)));
@@ -259,7 +259,7 @@ impl Entry {
 }
 
 fn shard_line(shard: &Shard) -> ShardLine {
-    let addresses = |string: &String| shard_db::addresses_of(string).unwrap_or_default();
+    let addresses = |string: &String| addresses_of(string).unwrap_or_default();
     ShardLine {
         shard: shard.name.clone(),
         durability: match shard.durability {

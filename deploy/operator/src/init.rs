@@ -19,10 +19,9 @@ use tokio::time::sleep;
 use uuid::Uuid;
 
 use crate::cluster_file::ClusterArgs;
-use crate::identity::{self, Identity};
 use crate::migrate::{MigratedShard, migrate};
 use crate::output::{self, OutputArgs};
-use crate::shard_db::{Patience, ShardDb};
+use picopay_postgres::{Identity, Patience, ShardDb, begin_with_identity, read_identity};
 
 /// A statement and a COMMIT each take well under a second on an empty database; what takes longer waits for a lock or for a
 /// synchronous standby that is not there.
@@ -228,7 +227,7 @@ pub struct OwnerRow {
 
 /// Reads it. The schema must be there.
 pub async fn read_contents(database: &ShardDb) -> anyhow::Result<Contents> {
-    let identity = identity::read(database).await?;
+    let identity = read_identity(database).await?;
     let owners = database
         .query("SELECT slot, state, owner, epoch FROM slot_owner ORDER BY slot", &[])
         .await?
@@ -351,7 +350,7 @@ async fn write_deal(
     name: &str,
     range: &Range<u16>,
 ) -> anyhow::Result<()> {
-    identity::begin_with(database, cluster_id, name).await?;
+    begin_with_identity(database, cluster_id, name).await?;
     database
         .query(
             "INSERT INTO slot_owner (slot, state, owner, epoch)

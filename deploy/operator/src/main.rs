@@ -1,23 +1,20 @@
 //! `picopay`, the operator's command: everything an operator does to a cluster from a terminal.
 //!
-//! It is no part of serving: a cluster runs without it. Each command has a file of its own; the SQL
-//! connections are all made in [`shard_db`].
+//! It is no part of serving: a cluster runs without it. Each command has a file of its own. SQL connections are made in
+//! `shared/postgres`, and slots moved in `deploy/mover`.
 
 mod cluster_file;
 mod config_check;
 mod doctor;
 mod failover;
-mod identity;
 mod init;
 mod keys;
 mod migrate;
 mod output;
-mod ownership;
 mod probe;
 mod rebalance;
 mod shard;
 mod slot;
-mod slot_runs;
 mod slots;
 mod status;
 mod up;
@@ -26,7 +23,6 @@ mod verify;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use picopay::shard_db;
 
 /// Operate a PicoPay cluster.
 #[derive(Parser)]

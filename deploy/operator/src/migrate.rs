@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use crate::cluster_file::{ClusterArgs, find_shard};
 use crate::output::{self, OutputArgs};
-use crate::shard_db::{DbError, Patience, ShardDb};
+use picopay_postgres::{DbError, Patience, ShardDb};
 
 /// To connect; how long the migrations take is bounded where they are applied.
 const PATIENCE: Patience = Patience { connect: Duration::from_secs(10), statement: Duration::from_secs(30) };

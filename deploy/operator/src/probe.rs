@@ -10,8 +10,8 @@ use http_body_util::{BodyExt, Empty, Limited};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use picopay::mover::MOVER_LOCK;
 use picopay_migrations::Unfit;
+use picopay_mover::MOVER_LOCK;
 use picopay_shared::cluster::Shard;
 use picopay_shared::config::Secret;
 use picopay_shared::node_status::{Degradation, NodeStatus, STATUS_PATH};
@@ -22,9 +22,7 @@ use tokio::time::{sleep, timeout};
 use tokio_postgres::types::{Json, PgLsn};
 use uuid::Uuid;
 
-use crate::identity;
-use crate::shard;
-use crate::shard_db::{DbError, Patience, ShardDb};
+use picopay_postgres::{DbError, Patience, ShardDb, read_identity};
 
 /// Of two hosts of which the first is frozen, the second still answers before an operator wonders what hangs. All
 /// statements read a few rows.
@@ -197,8 +195,8 @@ async fn read_ledger_state(database: &ShardDb) -> Result<Option<LedgerState>, Db
         return Ok(None);
     }
     let schema = database.check_schema().await?;
-    let degraded = if row.get(1) { shard::read_degradation(database).await? } else { None };
-    let identity = identity::read(database).await?.map(|identity| (identity.cluster_id, identity.shard_name));
+    let degraded = if row.get(1) { database.read_degradation().await? } else { None };
+    let identity = read_identity(database).await?.map(|identity| (identity.cluster_id, identity.shard_name));
     let owned = database
         .query("SELECT slot::integer FROM slot_owner WHERE state = 'owned' ORDER BY slot", &[])
         .await?;

@@ -3,10 +3,8 @@
 //! It keeps no state of its own. Each run first settles what an earlier one left half done, then plans anew from what the
 //! databases say; so to run it again is to go on. What it shares with `slot move` and `shard drain` is in [`moving`].
 
-mod batches;
 pub mod conduct;
 pub mod moving;
-pub mod plan;
 mod progress;
 mod report;
 mod stop;
@@ -16,6 +14,7 @@ use std::process::ExitCode;
 use clap::{Args, ValueEnum};
 
 use moving::MoveArgs;
+use picopay_mover::plan;
 
 /// Give every shard an even share.
 #[derive(Debug, Args)]

@@ -19,14 +19,12 @@ use anyhow::bail;
 use clap::{Args, Subcommand};
 use futures_util::future::join_all;
 use picopay_shared::cluster::{Cluster, Shard};
-use picopay_shared::node_status::Degradation;
 use serde::Serialize;
 
 use crate::cluster_file::ClusterArgs;
-use crate::identity;
 use crate::output::{self, OutputArgs};
 use crate::probe;
-use crate::shard_db::{DbError, Patience, ShardDb};
+use picopay_postgres::{DbError, Patience, ShardDb, read_identity};
 
 /// All statements here read or write a row; what waits for a standby is told how long to wait by itself.
 const PATIENCE: Patience = Patience { connect: Duration::from_secs(2), statement: Duration::from_secs(10) };
@@ -93,18 +91,12 @@ pub async fn run(command: ShardCommand) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// What the database says. The migration that brings the table must have been applied.
-pub async fn read_degradation(database: &ShardDb) -> Result<Option<Degradation>, DbError> {
-    let rows = database.query(include_str!("sql/shard/read_degradation.sql"), &[]).await?;
-    Ok(rows.first().map(|row| Degradation { since: row.get(0), by: row.get(1), reason: row.get(2) }))
-}
-
 /// Connects to the primary of a shard that is one, of the cluster of its file, with the schema that this program needs.
 async fn connect(shard: &Shard) -> anyhow::Result<ShardDb> {
     let name = &shard.name;
     let database = ShardDb::primary(shard, PATIENCE).await?;
     database.require_schema().await?;
-    match identity::read(&database).await? {
+    match read_identity(&database).await? {
         Some(identity) if identity.shard_name == *name => Ok(database),
         Some(identity) => bail!(
             "the database of {name} says that it is {}: check the connection strings. Nothing was changed",

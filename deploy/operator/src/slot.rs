@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 
 use crate::rebalance::moving::{self, MoveArgs};
-use crate::rebalance::plan;
-use crate::slot_runs::Run;
+use picopay_mover::plan;
+use picopay_mover::slot_runs::Run;
 
 /// What can be done with single slots.
 #[derive(Debug, Subcommand)]

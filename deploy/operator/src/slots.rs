@@ -12,8 +12,8 @@ use serde::Serialize;
 
 use crate::cluster_file::ClusterArgs;
 use crate::output::{self, OutputArgs};
-use crate::ownership::{self, OwnerRow, Ownership, ShardSlots};
-use crate::slot_runs::SlotRuns;
+use picopay_mover::ownership::{self, OwnerRow, Ownership, ShardSlots};
+use picopay_mover::slot_runs::SlotRuns;
 
 /// Show who owns which slots.
 #[derive(Debug, Args)]

@@ -18,7 +18,7 @@ use uuid::Uuid;
 use crate::cluster_file::ClusterArgs;
 use crate::output::OutputArgs;
 use crate::probe::{self, Standby};
-use crate::slot_runs::SlotRuns;
+use picopay_mover::slot_runs::SlotRuns;
 
 /// From here on a replica's lag is a problem: gateways stop reading from it (their default `max_replica_lag`).
 const REPLICA_LAG_MS_MAX: u64 = 2_000;

@@ -23,10 +23,10 @@ use super::store_error::StoreError;
 use super::suspects::Why;
 use super::{Done, LaneParts, Session};
 use crate::book::{self, Admitted, Booked, Known};
-use crate::degradation;
 use crate::floor::Acknowledged;
 use crate::slot_owner::{self, Stopped};
 use crate::store::{self, Locked, OwnerRow, ReadError};
+use picopay_postgres::degradation;
 
 /// What a batch does about the keys of its commands before it decides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

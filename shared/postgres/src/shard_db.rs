@@ -1,29 +1,33 @@
-//! Every SQL connection of this command is made here, and every wait for one is bounded here.
+//! One database of a shard, as the operator's command and the mover talk to it: every wait is bounded here, and whatever
+//! goes wrong is one line that names the database.
 //!
 //! A frozen server accepts a connection and never answers; `connect_timeout` alone does not notice. So the
-//! whole connect and each statement stand under a timeout of this program's own.
+//! whole connect and each statement stand under a timeout of this program's own. A node has connections of its own
+//! (`shard-node/src/db.rs`), whose waits are a batch's.
 
-use std::fmt;
-use std::mem;
-use std::num::NonZeroU32;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use futures_util::{FutureExt as _, SinkExt as _, TryStreamExt as _};
+use futures_util::TryStreamExt as _;
 use picopay_migrations::{MigrationError, Progress, Schema, Unfit};
-use picopay_postgres::{
-    Answer, CommitError, Commits, Connection, Servers, Standing, address, ask_all,
-    describe_with_detail as reason, parse, set_session,
-};
 use picopay_shared::cluster::Shard;
+use picopay_shared::node_status::Degradation;
 use tokio::time::timeout;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{CopyOutStream, Row, Statement, ToStatement};
+use tokio_postgres::{Row, Statement, ToStatement};
 use uuid::Uuid;
 
-use crate::pace::Pace;
+use crate::commit::{CommitError, Commits};
+use crate::connection::Connection;
+use crate::db_error::{DbError, Place};
+use crate::degradation;
+use crate::error::describe_with_detail as reason;
+use crate::servers::{Servers, address, addresses_of, parse};
+use crate::session::set_session;
+use crate::standing::{Answer, Standing, ask_all};
+
+mod copy;
 
 /// How long a command waits for a database before it gives up on it.
 #[derive(Debug, Clone, Copy)]
@@ -38,14 +42,6 @@ pub struct Patience {
 /// operator press Ctrl-C, long enough for a lossy line.
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What is sent at once of a copy. Rows come one by one, and to send them so costs a message and a wake-up each.
-/// A server has a third of a millisecond of work with so many; with more, whoever shares its processor waits that much longer.
-const COPY_CHUNK: usize = 16 * 1024;
-/// Room for one more row, as most are.
-const COPY_ROW: usize = 1024;
-/// Rows after which a copy that is only read looks whether it is ahead of its pace: about as many as a chunk has.
-const PACED_ROWS: u64 = 64;
-
 /// A peer that is gone is noticed after nine seconds, also while a statement runs for long. The system's own defaults take two
 /// hours.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(5);
@@ -54,73 +50,6 @@ const KEEPALIVE_RETRIES: u32 = 2;
 
 /// How long a goodbye may take. Nothing depends on it.
 const GOODBYE_TIMEOUT: Duration = Duration::from_millis(200);
-
-/// Which database of a shard, for messages: it never holds a password.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place(String);
-
-impl fmt::Display for Place {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.0)
-    }
-}
-
-/// What went wrong between this command and a database.
-#[derive(Debug, thiserror::Error)]
-pub enum DbError {
-    /// The connection string cannot be read.
-    #[error("{place}: the connection string is wrong: {reason}")]
-    ConnectionString {
-        /// Which database.
-        place: Place,
-        /// What the parser says.
-        reason: String,
-    },
-    /// No connection was made.
-    #[error("{place}: cannot connect: {reason}")]
-    Unreachable {
-        /// Which database.
-        place: Place,
-        /// Why.
-        reason: String,
-    },
-    /// A statement failed.
-    #[error("{place}: {reason}")]
-    Failed {
-        /// Which database.
-        place: Place,
-        /// What the server says.
-        reason: String,
-        /// Its code, if it was the server that said it.
-        code: Option<SqlState>,
-    },
-    /// It is not the database that it is taken for, or not one that this program can serve.
-    #[error("{place}: {reason}")]
-    Unfit {
-        /// Which database.
-        place: Place,
-        /// Why, and what to do about it.
-        reason: String,
-    },
-    /// A statement was not answered in time.
-    #[error("{place}: no answer in {} s{hint}", .after.as_secs())]
-    Timeout {
-        /// Which database.
-        place: Place,
-        /// After how long.
-        after: Duration,
-        /// What it may be.
-        hint: &'static str,
-    },
-}
-
-impl DbError {
-    /// Whether a lock was not to be had within `lock_timeout`. The database transaction is rolled back then, and the
-    /// connection as good as before.
-    pub fn is_lock_timeout(&self) -> bool {
-        matches!(self, Self::Failed { code: Some(code), .. } if *code == SqlState::LOCK_NOT_AVAILABLE)
-    }
-}
 
 /// A connection to one database of a shard, on which no statement waits for ever.
 pub struct ShardDb {
@@ -265,6 +194,14 @@ impl ShardDb {
         Ok(self.bounded(Schema::read(&self.connection.client), "").await?.check())
     }
 
+    /// Whether the shard is degraded, as its database says. The migration that brings the table must have been applied.
+    ///
+    /// # Errors
+    /// [`DbError`], when it does not say.
+    pub async fn read_degradation(&self) -> Result<Option<Degradation>, DbError> {
+        self.bounded(degradation::read(&self.connection.client), "").await
+    }
+
     /// The cluster that the database says it is of, if any.
     async fn read_cluster_id(&self) -> Result<Option<Uuid>, DbError> {
         match self.query("SELECT cluster_id FROM shard_identity", &[]).await {
@@ -383,62 +320,6 @@ impl ShardDb {
         self.connection.client.is_closed()
     }
 
-    /// Gives each message that `from` (`COPY … TO STDOUT`) comes in to `each`: one row, as a rule. No more than
-    /// `rows_per_second`; each wait is bounded, not the whole.
-    ///
-    /// # Errors
-    /// [`DbError`]; the connection is then of no more use.
-    pub async fn copy_out(
-        &self,
-        from: &str,
-        rows_per_second: Option<NonZeroU32>,
-        mut each: impl FnMut(&[u8]),
-    ) -> Result<(), DbError> {
-        let mut source = pin!(self.bounded(self.connection.client.copy_out(from), "").await?);
-        let (mut pace, mut rows) = (Pace::new(rows_per_second), 0_u64);
-        while let Some(row) = self.next_row(source.as_mut()).await? {
-            each(&row);
-            rows += 1;
-            if rows.is_multiple_of(PACED_ROWS) {
-                pace.spend(PACED_ROWS).await;
-            }
-        }
-        Ok(())
-    }
-
-    /// Copies the rows that `from` (`COPY … TO STDOUT`) gives here into `target` by `into` (`COPY … FROM STDIN`), no more than
-    /// `rows_per_second`, gives `each` message to look at on its way, and says how many rows there were. Any number of them
-    /// fits in memory, and each wait is bounded, not the whole.
-    ///
-    /// # Errors
-    /// [`DbError`]; both connections are then of no more use.
-    pub async fn copy_into(
-        &self,
-        from: &str,
-        target: &Self,
-        into: &str,
-        rows_per_second: Option<NonZeroU32>,
-        mut each: impl FnMut(&[u8]),
-    ) -> Result<u64, DbError> {
-        let source = self.bounded(self.connection.client.copy_out(from), "").await?;
-        let sink = target.bounded(target.connection.client.copy_in::<_, Bytes>(into), "").await?;
-        let (mut source, mut sink) = (pin!(source), pin!(sink));
-        let mut chunk = BytesMut::with_capacity(COPY_CHUNK);
-        let (mut pace, mut rows) = (Pace::new(rows_per_second), 0);
-        while let Some(row) = self.next_row(source.as_mut()).await? {
-            each(&row);
-            chunk.extend_from_slice(&row);
-            rows += 1;
-            if chunk.len() > COPY_CHUNK - COPY_ROW {
-                target.bounded(sink.feed(chunk.split().freeze()), "").await?;
-                chunk.reserve(COPY_CHUNK);
-                pace.spend(mem::take(&mut rows)).await;
-            }
-        }
-        target.bounded(sink.feed(chunk.freeze()), "").await?;
-        target.bounded(sink.as_mut().finish(), "").await
-    }
-
     /// Brings the schema of the shard's primary up to date, on connections of its own, and gives the names of the migrations
     /// that it took.
     ///
@@ -478,14 +359,6 @@ impl ShardDb {
         self.connection.close(GOODBYE_TIMEOUT).await;
     }
 
-    /// The next message of a copy. Most are there already, and then there is nothing to bound.
-    async fn next_row(&self, mut rows: Pin<&mut CopyOutStream>) -> Result<Option<Bytes>, DbError> {
-        match rows.try_next().now_or_never() {
-            Some(next) => next.map_err(|error| self.failed(&error)),
-            None => self.bounded(rows.try_next(), "").await,
-        }
-    }
-
     async fn bounded<T>(
         &self,
         statement: impl Future<Output = Result<T, tokio_postgres::Error>>,
@@ -501,27 +374,4 @@ impl ShardDb {
     fn failed(&self, error: &tokio_postgres::Error) -> DbError {
         DbError::Failed { place: self.place.clone(), reason: reason(error), code: error.code().cloned() }
     }
-}
-
-/// The hosts and ports that a connection string names, for people.
-///
-/// # Errors
-/// What is wrong with it.
-pub fn addresses_of(connection_string: &str) -> Result<Vec<String>, String> {
-    let config = parse(connection_string)?;
-    if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
-        return Err("it names no host".to_owned());
-    }
-    Ok(Servers::of(&config).iter().map(address).collect())
-}
-
-/// The databases that a connection string leads to, one for each host.
-///
-/// # Errors
-/// What is wrong with it.
-pub fn databases_of(connection_string: &str) -> Result<Vec<String>, String> {
-    let config = parse(connection_string)?;
-    // As in libpq: without a name, the database is called like the user.
-    let name = config.get_dbname().or(config.get_user()).unwrap_or_default();
-    Ok(addresses_of(connection_string)?.iter().map(|address| format!("{address}/{name}")).collect())
 }

@@ -3,7 +3,8 @@
 use picopay_shared::slot::{FENCE_LOCK, SLOT_COUNT, SLOT_HASH};
 use uuid::Uuid;
 
-use crate::shard_db::{DbError, ShardDb};
+use crate::db_error::DbError;
+use crate::shard_db::ShardDb;
 
 /// A row of `shard_identity`.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,7 +32,10 @@ impl Identity {
 }
 
 /// Reads it; nothing before the database belongs to a cluster. The schema must be there.
-pub async fn read(database: &ShardDb) -> Result<Option<Identity>, DbError> {
+///
+/// # Errors
+/// [`DbError`], when it does not say.
+pub async fn read_identity(database: &ShardDb) -> Result<Option<Identity>, DbError> {
     let rows = database
         .query("SELECT cluster_id, shard_name, slot_count, slot_hash FROM shard_identity", &[])
         .await?;
@@ -45,7 +49,10 @@ pub async fn read(database: &ShardDb) -> Result<Option<Identity>, DbError> {
 
 /// Begins a database transaction and writes it there, under the fence like everything that nodes go by: one that asks
 /// meanwhile sees nothing of the transaction, or all.
-pub async fn begin_with(database: &ShardDb, cluster_id: Uuid, name: &str) -> Result<(), DbError> {
+///
+/// # Errors
+/// [`DbError`]; the connection is then of no more use.
+pub async fn begin_with_identity(database: &ShardDb, cluster_id: Uuid, name: &str) -> Result<(), DbError> {
     database.execute_all("BEGIN; SET LOCAL lock_timeout = '10s'").await?;
     database.query("SELECT pg_advisory_xact_lock($1)", &[&FENCE_LOCK]).await?;
     let sql =

@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use picopay::mover::{Ended, Step};
 use picopay_local::LocalCluster;
+use picopay_mover::{Ended, Step};
 use tokio::sync::Notify;
 
 use super::field::{At, Field};

@@ -1,52 +1,25 @@
 //! Where slots are moved in these tests: a cluster, some users in slots of its first shard, and what its databases say of
 //! them.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::future::{BoxFuture, ready};
-use picopay::mover::{Batch, Ended, Limits, Mover, Step, Unwatched, Watcher};
-use picopay_local::{ClusterSpec, LocalCluster};
+use picopay_local::{ClusterSpec, LocalCluster, programs};
+use picopay_mover::{Batch, Ended, Limits, Mover, Step, Unwatched, Watcher};
 use picopay_shared::cluster::Cluster;
-use picopay_shared::slot::{SLOT_COUNT, UserId};
+use tokio::process::Command;
 use tokio::time::sleep;
 
+use super::owners::{owners, slot_of};
 use super::traffic::Traffic;
-use crate::command::{picopay, run};
 
 /// Longer than a move takes on a machine that runs other tests.
 pub const PATIENT: Limits = Limits { pause_budget: Duration::from_secs(20), rows_per_second: None };
 
 /// How many users move.
 const MOVING: usize = 4;
-
-/// The slot of a user.
-pub fn slot_of(user_id: i64) -> u16 {
-    UserId::try_from(user_id).unwrap().slot().get()
-}
-
-/// The position of the shard that owns a user's slot.
-pub async fn owner_of(cluster: &LocalCluster, user_id: i64) -> usize {
-    owners(cluster).await[&slot_of(user_id)]
-}
-
-/// The owner of each slot, of which each has one and none has two.
-async fn owners(cluster: &LocalCluster) -> BTreeMap<u16, usize> {
-    let mut owners = BTreeMap::new();
-    for position in 0..cluster.shards().len() {
-        let database = cluster.connect_primary(position).await.unwrap();
-        let sql = "SELECT slot FROM slot_owner WHERE state = 'owned'";
-        for row in database.query(sql, &[]).await.unwrap() {
-            let slot = row.get::<_, i16>(0).cast_unsigned();
-            let other = owners.insert(slot, position);
-            assert_eq!(other, None, "slot {slot} has two owners");
-        }
-    }
-    assert_eq!(owners.len(), usize::from(SLOT_COUNT), "some slots have no owner");
-    owners
-}
 
 /// A cluster, and users of it who move together and charge all the while.
 pub struct Field {
@@ -150,11 +123,19 @@ impl Field {
                 mover.purge(shard.name(), &slots, &Unwatched).await.unwrap();
             }
         }
-        run(picopay(&cluster.cluster_file(), ["verify"])).await.success();
+        verify(&cluster).await;
         if let Some(cluster) = Arc::into_inner(cluster) {
             cluster.stop().await;
         }
     }
+}
+
+/// The operator's command says that the books are right.
+async fn verify(cluster: &LocalCluster) {
+    let mut verify = Command::new(programs::find_picopay("picopay").unwrap());
+    verify.arg("verify").arg("--cluster").arg(cluster.cluster_file());
+    let said = verify.output().await.unwrap();
+    assert!(said.status.success(), "{said:?}");
 }
 
 /// Does something once, when a mover is about to take a step.

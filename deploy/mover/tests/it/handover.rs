@@ -4,22 +4,17 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use picopay::mover::{Batch, Ended, Limits, Mover, Step, Unwatched};
 use picopay_local::{ClusterSpec, LocalCluster};
+use picopay_mover::{Batch, Ended, Limits, Mover, Step, Unwatched};
 use picopay_shared::cluster::Cluster;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 use tokio::time::sleep;
 use uuid::Uuid;
 
-use self::field::{At, Field, PATIENT};
-use self::traffic::write;
-
-mod faults;
-mod field;
-mod refusals;
-mod rivals;
-mod traffic;
+use super::field::{At, Field, PATIENT};
+use super::owners::slot_of;
+use super::traffic::write;
 
 /// Users of both shards.
 const USERS: [i64; 6] = [1, 2, 3, 42, 1000, 4096];
@@ -29,7 +24,7 @@ fn mover(cluster: &LocalCluster) -> Mover {
 }
 
 fn slots_of(users: &[i64]) -> Vec<u16> {
-    users.iter().map(|user| field::slot_of(*user)).collect()
+    users.iter().map(|user| slot_of(*user)).collect()
 }
 
 /// Users of the first shard, by the even deal of two.
@@ -135,7 +130,7 @@ async fn a_copy_takes_as_long_as_its_pace_says() {
     let cluster = LocalCluster::start(ClusterSpec::default().with_shards(2)).await.unwrap();
     let user = users_of_first()[0];
     cluster.post("/users", None, &json!({"user_id": user})).await.unwrap();
-    let slot = field::slot_of(user);
+    let slot = slot_of(user);
     let fill = format!(
         "INSERT INTO transactions (slot, user_id, id, idempotency_key, fingerprint, created_at, amount, balance_after, kind,
                                    currency, refusal, request_id)
@@ -159,11 +154,11 @@ async fn a_copy_takes_as_long_as_its_pace_says() {
 async fn a_copy_reads_along_the_primary_key_and_sorts_nothing() {
     let cluster = LocalCluster::start(ClusterSpec::default()).await.unwrap();
     let database = cluster.connect_as_superuser(0).await.unwrap();
-    database.batch_execute(include_str!("../../src/sql/mover/session.sql")).await.unwrap();
+    database.batch_execute(include_str!("../../src/sql/session.sql")).await.unwrap();
     let bound = Uuid::parse_str("ffffffff-0000-8000-8000-000000000000").unwrap();
-    let scope = include_str!("../../src/sql/mover/scope.sql");
+    let scope = include_str!("../../src/sql/scope.sql");
     database.query(scope, &[&vec![1_i16, 2, 40, 41], &bound, &bound, &0_i64]).await.unwrap();
-    let copy = include_str!("../../src/sql/mover/copy_older_out.sql");
+    let copy = include_str!("../../src/sql/copy_older_out.sql");
     let select = copy.split_once("COPY (").unwrap().1.rsplit_once(") TO STDOUT").unwrap().0;
     let fill = "SET session_replication_role = replica;
          INSERT INTO transactions (slot, user_id, id, idempotency_key, fingerprint, created_at, amount, balance_after, kind,

@@ -4,14 +4,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use picopay::mover::{Ended, Limits, MoveError, Mover, Step, Unwatched};
 use picopay_local::LocalCluster;
+use picopay_mover::{Ended, Limits, MoveError, Mover, Step, Unwatched};
 use serde_json::json;
 use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::field::{At, Field};
+use super::owners::slot_of;
 use super::traffic::{make_user, write};
 
 /// Runs `sql` at the shard in a session that waits for no standby.
@@ -153,7 +154,7 @@ async fn a_shard_without_its_standby_is_told_at_once_and_costs_no_row(field: &Fi
 async fn slots_whose_two_sides_differ_are_not_handed_over() {
     let field = Field::start(2).await;
     // Somebody who does not charge: what is changed by hand here stays so until it is put right.
-    let user_id = (100..1_000_000).find(|user| super::field::slot_of(*user) == field.slots[0]).unwrap();
+    let user_id = (100..1_000_000).find(|user| slot_of(*user) == field.slots[0]).unwrap();
     make_user(&field.cluster, user_id).await;
     let topup = json!({"user_id": user_id, "amount": "5.00", "currency": "USD"});
     assert_eq!(write(&field.cluster, "/topup", Uuid::new_v4(), &topup).await.0, 200);

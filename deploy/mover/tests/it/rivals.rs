@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::pending;
-use picopay::mover::{Batch, Ended, Limits, MoveError, Mover, Step, Unwatched};
 use picopay_local::LocalCluster;
+use picopay_mover::{Batch, Ended, Limits, MoveError, Mover, Step, Unwatched};
 use tokio::sync::Notify;
 
 use super::field::{At, Field, PATIENT};
@@ -249,7 +249,7 @@ struct Then<'a> {
     start: &'a Notify,
 }
 
-impl picopay::mover::Watcher for Then<'_> {
+impl picopay_mover::Watcher for Then<'_> {
     fn reached(&self, step: Step) -> futures_util::future::BoxFuture<'_, ()> {
         if step == self.step {
             self.start.notify_one();

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
-use super::field;
+use super::owners::{owner_of, slot_of};
 
 /// Between two requests of one client: a few hundred keys in all, and time for everybody else on two busy cores.
 const THINKING: Duration = Duration::from_millis(30);
@@ -97,8 +97,7 @@ impl Client {
     /// Every key that was answered is there once, at the shard that owns the user, with nothing else; and the balance is
     /// what it must be.
     async fn check(&self) {
-        let (owner, slot) =
-            (field::owner_of(&self.cluster, self.user_id).await, field::slot_of(self.user_id));
+        let (owner, slot) = (owner_of(&self.cluster, self.user_id).await, slot_of(self.user_id));
         let database = self.cluster.connect_primary(owner).await.unwrap();
         let keys: Vec<Uuid> = self.told.iter().map(|told| told.key).collect();
         let sql = "SELECT count(*), count(*) FILTER (WHERE idempotency_key = ANY ($3)),

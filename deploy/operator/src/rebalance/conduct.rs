@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use picopay::mover::{Batch, Ended, MoveError, Mover};
-use picopay::pace::time_for;
+use picopay_mover::{Batch, Ended, MoveError, Mover};
+use picopay_postgres::pace::time_for;
 
-use super::batches::{PlannedBatch, Queue};
 use super::progress::Board;
 use super::stop::Stop;
+use picopay_mover::queue::{PlannedBatch, Queue};
 
 /// Before a batch is tried again: a checkpoint, or a standby that is behind, may be over by then.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
@@ -57,7 +57,7 @@ pub async fn carry_out(
     let mut aborts_in_a_row = 0;
     let mut running = FuturesUnordered::new();
     loop {
-        outcome.was_stopped = stop.is_asked() && (queue.len() > 0 || !running.is_empty());
+        outcome.was_stopped = stop.is_asked() && (!queue.is_empty() || !running.is_empty());
         while !stop.is_asked() && outcome.failure.is_none() {
             let Some(batch) = queue.take() else { break };
             running.push(run_batch(mover, names, batch, throttle, stop, board));

@@ -7,20 +7,20 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::Args;
-use picopay::mover::{Batch, Limits, Mover, Settled};
+use picopay_mover::{Batch, Limits, Mover, Settled};
 use picopay_shared::cluster::Cluster;
 use picopay_shared::config::human_duration;
 
-use super::batches::Queue;
 use super::conduct::{Outcome, carry_out};
-use super::plan::{Holdings, Move};
 use super::progress::Board;
 use super::report::{MoveReport, PlanReport, move_screen, plan_screen};
 use super::stop::{self, Stop};
 use crate::cluster_file::ClusterArgs;
 use crate::output::OutputArgs;
-use crate::ownership::Ownership;
-use crate::slot_runs::SlotRuns;
+use picopay_mover::ownership::Ownership;
+use picopay_mover::plan::{Holdings, Move};
+use picopay_mover::queue::Queue;
+use picopay_mover::slot_runs::SlotRuns;
 
 /// Rows a second. Two cores that serve charges too reach 50,000 to 55,000 with it, the handovers between two copies included. A
 /// faster copy takes what charges need: without a limit, those of users who did not move had a p99 of 96 and 81 ms where a copy

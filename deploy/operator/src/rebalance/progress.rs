@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::{BoxFuture, ready};
 use indicatif::{ProgressBar, ProgressStyle};
-use picopay::mover::{Step, Watcher};
+use picopay_mover::{Step, Watcher};
 
-use super::batches::PlannedBatch;
+use picopay_mover::queue::PlannedBatch;
 
 /// Between two lines where there is no bar: a log of an hour's move stays readable.
 const LINE_PAUSE: Duration = Duration::from_secs(5);

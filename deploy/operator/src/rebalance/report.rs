@@ -6,11 +6,11 @@ use std::time::Duration;
 use comfy_table::CellAlignment::Right;
 use serde::Serialize;
 
-use super::batches::Queue;
 use super::conduct::Outcome;
-use super::plan::{Holdings, Move};
 use crate::output;
-use crate::slot_runs::SlotRuns;
+use picopay_mover::plan::{Holdings, Move};
+use picopay_mover::queue::Queue;
+use picopay_mover::slot_runs::SlotRuns;
 
 /// Rows a second that an estimate goes by: somewhat less than the 53,000 to 57,300 that `make grow` moved on two cores, with
 /// their load and the load test on them. The bar shows what is true here.

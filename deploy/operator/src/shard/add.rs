@@ -16,12 +16,11 @@ use tokio::time::sleep;
 use uuid::Uuid;
 
 use crate::cluster_file::{ClusterArgs, find_shard};
-use crate::identity;
 use crate::init::{self, Contents};
 use crate::migrate::migrate;
 use crate::output::{self, OutputArgs};
-use crate::ownership::Ownership;
-use crate::shard_db::ShardDb;
+use picopay_mover::ownership::Ownership;
+use picopay_postgres::{ShardDb, begin_with_identity};
 
 /// While a move is under way a slot may be owned by nobody for a moment, so that owners are read this often, with
 /// pauses that are longer together than a move's may be.
@@ -161,7 +160,7 @@ async fn others_own_all_slots(cluster: &Cluster, name: &str) -> anyhow::Result<(
 
 /// Writes who it is.
 async fn join(database: &ShardDb, cluster_id: Uuid, name: &str) -> anyhow::Result<()> {
-    identity::begin_with(database, cluster_id, name).await?;
+    begin_with_identity(database, cluster_id, name).await?;
     database.commit().await?;
     Ok(())
 }
@@ -182,10 +181,10 @@ fn screen(report: &Report) -> String {
 
 #[cfg(test)]
 mod tests {
+    use picopay_postgres::Identity;
     use picopay_shared::slot::SLOT_HASH;
 
     use super::*;
-    use crate::identity::Identity;
 
     #[test]
     fn only_an_empty_database_or_one_that_has_joined_is_accepted() {

@@ -8,9 +8,9 @@ use picopay_shared::cluster::Durability;
 use picopay_shared::node_status::Degradation;
 use serde::Serialize;
 
-use super::{NodeLine, ShardArgs, connect, nodes_screen, read_degradation, wait_for_nodes, whoever_this_is};
+use super::{NodeLine, ShardArgs, connect, nodes_screen, wait_for_nodes, whoever_this_is};
 use crate::output;
-use crate::shard_db::{DbError, ShardDb};
+use picopay_postgres::{DbError, ShardDb};
 
 /// Let a shard go on without its synchronous standby.
 #[derive(Debug, Args)]
@@ -50,7 +50,7 @@ pub async fn run(args: DegradeArgs) -> anyhow::Result<ExitCode> {
     let mut released = release(&database).await?;
     let by = args.by.unwrap_or_else(whoever_this_is);
     let said = database.execute(include_str!("../sql/shard/degrade.sql"), &[&by, &args.reason]).await?;
-    let Some(degraded) = read_degradation(&database).await? else {
+    let Some(degraded) = database.read_degradation().await? else {
         bail!("{name} was restored at the same moment: run this again if it is still meant");
     };
     if said == 0 {

@@ -6,7 +6,7 @@ use anyhow::bail;
 use clap::Args;
 
 use crate::rebalance::moving::{self, MoveArgs};
-use crate::rebalance::plan;
+use picopay_mover::plan;
 
 /// Give every slot of a shard to the others.
 #[derive(Debug, Args)]

@@ -16,10 +16,10 @@ use picopay_shared::cluster::{Cluster, Durability, Shard};
 use serde::Serialize;
 use tokio::time::sleep;
 
-use super::{NODES_POLL, NODES_WAIT, PATIENCE, ShardArgs, read_degradation, whoever_this_is};
+use super::{NODES_POLL, NODES_WAIT, PATIENCE, ShardArgs, whoever_this_is};
 use crate::output;
 use crate::probe;
-use crate::shard_db::ShardDb;
+use picopay_postgres::ShardDb;
 
 /// Raise a shard's restore generation.
 #[derive(Debug, Args)]
@@ -127,14 +127,14 @@ pub async fn run(args: RaiseArgs, kind: Kind) -> anyhow::Result<ExitCode> {
 
 async fn confirm(shard: &Shard, database: &ShardDb) -> Standby {
     let tried = async {
-        if shard.durability == Durability::Local || read_degradation(database).await?.is_some() {
+        if shard.durability == Durability::Local || database.read_degradation().await?.is_some() {
             return Ok(Standby::NotWaitedFor);
         }
         database.execute_all("SET synchronous_commit = on").await?;
         database.confirm().await?;
         Ok(Standby::Confirmed)
     };
-    tried.await.unwrap_or_else(|error: crate::shard_db::DbError| Standby::NotConfirmed(error.to_string()))
+    tried.await.unwrap_or_else(|error: picopay_postgres::DbError| Standby::NotConfirmed(error.to_string()))
 }
 
 /// Waits until no node that answers serves another generation.

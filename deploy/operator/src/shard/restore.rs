@@ -10,8 +10,8 @@ use picopay_shared::node_status::Degradation;
 use picopay_shared::slot::FENCE_LOCK;
 use serde::Serialize;
 
-use super::{NodeLine, PATIENCE, ShardArgs, connect, nodes_screen, read_degradation, wait_for_nodes};
-use crate::shard_db::{DbError, Patience, ShardDb};
+use super::{NodeLine, PATIENCE, ShardArgs, connect, nodes_screen, wait_for_nodes};
+use picopay_postgres::{DbError, Patience, ShardDb};
 
 /// How long a standby that is there may take to catch up, before the operator is told how it stands.
 const CATCH_UP_WAIT: Duration = Duration::from_mins(1);
@@ -44,7 +44,7 @@ pub async fn run(args: RestoreArgs) -> anyhow::Result<ExitCode> {
     let shard = crate::cluster_file::find_shard(&cluster, &args.shard.name)?;
     let name = &shard.name;
     let database = connect(shard).await?;
-    let Some(was_degraded) = read_degradation(&database).await? else {
+    let Some(was_degraded) = database.read_degradation().await? else {
         bail!("{name} is not degraded: its commits wait for its standby as they should");
     };
     wait_for_standby(name, &database).await?;

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use picopay::mover::{Limits, Mover, Watcher};
-use picopay::pace::time_for;
+use picopay_mover::{Limits, Mover, Watcher};
+use picopay_postgres::pace::time_for;
 use picopay_shared::cluster::Shard;
 use picopay_shared::config::human_duration;
 use serde::Serialize;
@@ -19,8 +19,8 @@ use tokio::time::sleep;
 
 use crate::cluster_file::{ClusterArgs, find_shard};
 use crate::output::{self, OutputArgs};
-use crate::ownership::{self, Ownership};
-use crate::slot_runs::SlotRuns;
+use picopay_mover::ownership::{self, Ownership};
+use picopay_mover::slot_runs::SlotRuns;
 
 /// Longer than any read of the old owner is under way, and than a replica that is still read from is behind; the rest is
 /// for whoever wants to look first. (A replica loses the rows after it has learnt that they are another's, never before.)
@@ -209,7 +209,7 @@ fn screen(report: &Report) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ownership::{OwnerRow, ShardSlots};
+    use picopay_mover::ownership::{OwnerRow, ShardSlots};
 
     fn row(slot: u16, state: &str, epoch: i64) -> OwnerRow {
         let (state, owner) = (state.to_owned(), "b".to_owned());

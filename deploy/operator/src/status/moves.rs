@@ -8,7 +8,7 @@ use picopay_shared::slot::SLOT_COUNT;
 use super::judgement::{Remarks, known_ledger};
 use super::{OtherSlots, SlotSummary};
 use crate::probe::{OtherSlot, ShardProbe};
-use crate::slot_runs::SlotRuns;
+use picopay_mover::slot_runs::SlotRuns;
 
 /// Slots that are not a shard's own, by state and owner.
 pub fn group(others: &[OtherSlot]) -> Vec<OtherSlots> {

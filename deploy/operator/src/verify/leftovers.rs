@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::findings::{Finding, Findings, key};
 use super::snapshot::Snapshot;
-use crate::slot_runs::SlotRuns;
+use picopay_mover::slot_runs::SlotRuns;
 
 /// By how much a primary's clock may have been set back between a write and the release, in seconds: both times are its own.
 /// Rows younger than the release less this are looked for at the new owner; where the new owner cannot be asked, those

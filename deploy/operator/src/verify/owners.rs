@@ -15,7 +15,7 @@ use tokio::time::sleep;
 
 use super::findings::{Finding, Findings, key};
 use super::snapshot::{OwnerRow, Snapshot, read_owners};
-use crate::shard_db::{Patience, ShardDb};
+use picopay_postgres::{Patience, ShardDb};
 
 /// For one reading of the owners.
 const PATIENCE: Patience = Patience { connect: Duration::from_secs(10), statement: Duration::from_secs(10) };

@@ -6,8 +6,7 @@ use anyhow::bail;
 use picopay_migrations::Unfit;
 use picopay_shared::cluster::Shard;
 
-use crate::identity::{self, Identity};
-use crate::shard_db::{Patience, ShardDb};
+use picopay_postgres::{Identity, Patience, ShardDb, read_identity};
 
 /// An hour for one check of one shard: the slowest reads every transaction, about a million per second and core. What
 /// takes longer is a server that has stopped answering.
@@ -63,7 +62,7 @@ impl Snapshot {
         database.require_schema().await?;
         // The first statement that reads fixes what all later ones see.
         database.execute_all(BEGIN).await?;
-        let identity = identity::read(&database).await?;
+        let identity = read_identity(&database).await?;
         let owners = read_owners(&database).await?;
         Ok(Self { shard: shard.name.clone(), database, identity, owners })
     }

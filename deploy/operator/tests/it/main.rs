@@ -6,7 +6,6 @@ mod config;
 mod config_running;
 mod init;
 mod keys;
-mod mover;
 mod moves;
 mod restored;
 mod shard;

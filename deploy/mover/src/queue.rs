@@ -2,7 +2,7 @@
 
 use std::collections::{HashSet, VecDeque};
 
-use super::plan::{Holdings, Move};
+use crate::plan::{Holdings, Move};
 
 /// Rows of a batch, unless a single slot has more: a second or so of copying, so that Ctrl-C is soon obeyed and an
 /// interruption costs little. Only what is new, users and balances are left for the pause: with a tenth as many users as
@@ -34,6 +34,7 @@ pub struct PlannedBatch {
 
 impl PlannedBatch {
     /// The same without some of its slots.
+    #[must_use]
     pub fn without(&self, slots: &[i16]) -> Self {
         let is_left = |slot: &u16| !slots.contains(&slot.cast_signed());
         Self { slots: self.slots.iter().copied().filter(is_left).collect(), ..self.clone() }
@@ -59,6 +60,11 @@ impl Queue {
     /// How many wait.
     pub fn len(&self) -> usize {
         self.waiting.len()
+    }
+
+    /// Whether none waits.
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
     }
 
     /// Takes the next one whose shards are idle. [`Self::ended`] frees them.
