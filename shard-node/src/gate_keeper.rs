@@ -8,6 +8,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use picopay_postgres::degradation;
 use picopay_postgres::describe;
 use picopay_shared::cluster::Durability;
 use tokio::task::JoinHandle;
@@ -21,7 +22,6 @@ use crate::metrics::Metrics;
 use crate::standby;
 use crate::which_primary::{self, Choice, Said};
 use crate::write_gate::{Opening, WriteGate};
-use picopay_postgres::degradation;
 
 /// How often an open gate looks whether the primary answers and replication is still set up.
 const LOOK_EVERY: Duration = Duration::from_secs(1);

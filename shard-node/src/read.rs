@@ -17,6 +17,7 @@ use picopay_shared::money::Money;
 use picopay_shared::query::{Answer, Consistency, Found, HistoryQuery, Query, ReadRequest, Source};
 use picopay_shared::session::SessionToken;
 use picopay_shared::slot::Slot;
+use picopay_shared::slot_owner::OwnerRow;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
@@ -26,7 +27,7 @@ use crate::read_pool::Lease;
 use crate::replay_wait::{self, NotShown, WaitError};
 use crate::replica_lag::{Lag, PrimaryLog};
 use crate::slot_owner::{self, Stopped};
-use crate::store::{self, LOOKS_MAX, OwnerRow, ReadError, Seen};
+use crate::store::{self, LOOKS_MAX, ReadError, Seen};
 
 /// Reads of one shard.
 pub struct Reader {

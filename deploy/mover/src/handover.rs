@@ -8,13 +8,14 @@
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
+use picopay_shared::slot_owner::{OwnerRow, SlotState};
 use tokio::time::timeout;
 
 use crate::batch::{Figures, Limits};
 use crate::bound::Bound;
 use crate::digest::Digest;
 use crate::error::MoveError;
-use crate::owner::{OwnerRow, State};
+use crate::owner::describe;
 use crate::purge;
 use crate::side::Side;
 use crate::step::{Step, Unwatched, Watcher};
@@ -85,7 +86,7 @@ impl Handover<'_> {
         let owners = self.source.owners().await?;
         for slot in self.slots {
             let row = owners.of(*slot);
-            if row.is_none_or(|row| row.state != State::Owned) {
+            if row.is_none_or(|row| row.state != SlotState::Owned) {
                 return Err(self.not_owned(*slot, row));
             }
         }
@@ -127,11 +128,11 @@ impl Handover<'_> {
         let (sources, targets) = (self.source.owners().await?, self.target.owners().await?);
         let mut epochs = Vec::with_capacity(self.slots.len());
         for slot in self.slots {
-            let Some(row) = sources.of(*slot).filter(|row| row.state == State::Owned) else {
+            let Some(row) = sources.of(*slot).filter(|row| row.state == SlotState::Owned) else {
                 return Err(self.not_owned(*slot, sources.of(*slot)).into());
             };
             let seen = targets.of(*slot).map_or(0, |row| row.epoch);
-            epochs.push(row.epoch.max(seen) + 1);
+            epochs.push((row.epoch.max(seen) + 1).cast_signed());
         }
         let (sql, database) = (include_str!("sql/import.sql"), &self.target.database);
         database.execute_all("BEGIN").await?;
@@ -285,7 +286,7 @@ impl Handover<'_> {
     }
 
     fn not_owned(&self, slot: i16, row: Option<&OwnerRow>) -> MoveError {
-        MoveError::NotOwned { slot, shard: self.source.name.clone(), found: OwnerRow::describe(row) }
+        MoveError::NotOwned { slot, shard: self.source.name.clone(), found: describe(row) }
     }
 
     /// A statement that did not change every row met another mover, or a database that is not what it was.

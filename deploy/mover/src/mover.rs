@@ -7,13 +7,14 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use picopay_shared::cluster::{Cluster, Shard};
+use picopay_shared::slot_owner::SlotState;
 use tokio::sync::Mutex;
 use tokio::time::sleep;
 
 use crate::batch::{Batch, Figures, Limits};
 use crate::error::MoveError;
 use crate::handover::{Handover, Stop};
-use crate::owner::{self, State};
+use crate::owner;
 use crate::purge;
 use crate::recovery::{self, Settled};
 use crate::side::Side;
@@ -104,16 +105,20 @@ impl Mover {
             for (source, sources) in owners.iter().filter(|(source, _)| source != target) {
                 let is_between = |slot: &i16| {
                     let (source_row, target_row) = (sources.of(*slot), targets.of(*slot));
-                    let is_from_there =
-                        target_row.is_some_and(|row| row.state == State::Importing && row.owner == *source);
-                    let was_given =
-                        source_row.is_some_and(|row| row.state == State::Released && row.owner == *target);
+                    let is_from_there = target_row
+                        .is_some_and(|row| row.state == SlotState::Importing && row.owner == *source);
+                    let was_given = source_row
+                        .is_some_and(|row| row.state == SlotState::Released && row.owner == *target);
                     let progress = owner::progress(source_row, target, target_row);
                     (is_from_there || was_given)
                         && !matches!(progress, owner::Progress::None | owner::Progress::Done)
                 };
-                let slots: Vec<i16> =
-                    targets.iter().chain(sources.iter()).map(|row| row.slot).filter(is_between).collect();
+                let slots: Vec<i16> = targets
+                    .iter()
+                    .chain(sources.iter())
+                    .map(|row| row.slot.as_i16())
+                    .filter(is_between)
+                    .collect();
                 if slots.is_empty() {
                     continue;
                 }
@@ -155,7 +160,8 @@ impl Mover {
             let is_there = |slot: i16| {
                 let (own, theirs) = (rows.of(slot), owners.of(slot));
                 own.zip(theirs).is_some_and(|(own, theirs)| {
-                    theirs.state == State::Owned && (theirs.epoch >= own.epoch || own.state == State::Aborted)
+                    theirs.state == SlotState::Owned
+                        && (theirs.epoch >= own.epoch || own.state == SlotState::Aborted)
                 })
             };
             if missing.iter().any(|slot| is_there(*slot)) {
@@ -165,7 +171,7 @@ impl Mover {
             }
             self.keep(other).await;
         }
-        match missing.iter().find(|slot| rows.of(**slot).is_none_or(|row| row.state != State::Owned)) {
+        match missing.iter().find(|slot| rows.of(**slot).is_none_or(|row| row.state != SlotState::Owned)) {
             None => Ok(()),
             Some(slot) => {
                 let reason = format!("no other shard owns slot {slot}, and these may be the only rows of it");

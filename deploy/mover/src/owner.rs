@@ -1,49 +1,18 @@
-//! Who owns a slot, as one shard says, and what the rows of two shards mean together. Pure but for the reading.
+//! Who owns slots, as the shards of a move say, and what the rows of two shards mean together. Pure but for the reading.
 //!
 //! These rows are all that a mover goes by: whoever comes after one that was killed reads here how far it had come.
 
 use picopay_postgres::{DbError, ShardDb};
+use picopay_shared::slot_owner::{OwnerRow, SlotState};
 
-/// What a shard says of a slot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
-    /// It may write it.
-    Owned,
-    /// It is being copied here.
-    Importing,
-    /// It was given to another.
-    Released,
-    /// It was to come here, and did not.
-    Aborted,
-}
-
-/// A row of `slot_owner`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OwnerRow {
-    /// The slot.
-    pub slot: i16,
-    /// What the shard says.
-    pub state: State,
-    /// The shard that owns it, as far as this one knows.
-    pub owner: String,
-    /// Grows whenever the slot changes hands.
-    pub epoch: i64,
-}
-
-impl OwnerRow {
-    /// In words.
-    pub fn describe(row: Option<&Self>) -> String {
-        match row {
-            None => "it was never there".to_owned(),
-            Some(Self { state: State::Owned, epoch, .. }) => format!("owned at epoch {epoch}"),
-            Some(Self { state: State::Importing, owner, epoch, .. }) => {
-                format!("importing from {owner} at epoch {epoch}")
-            }
-            Some(Self { state: State::Released, owner, epoch, .. }) => {
-                format!("released to {owner} at epoch {epoch}")
-            }
-            Some(Self { state: State::Aborted, epoch, .. }) => format!("given up at epoch {epoch}"),
-        }
+/// A row in words.
+pub fn describe(row: Option<&OwnerRow>) -> String {
+    let Some(OwnerRow { state, owner, epoch, .. }) = row else { return "it was never there".to_owned() };
+    match state {
+        SlotState::Owned => format!("owned at epoch {epoch}"),
+        SlotState::Importing => format!("importing from {owner} at epoch {epoch}"),
+        SlotState::Released => format!("released to {owner} at epoch {epoch}"),
+        SlotState::Aborted => format!("given up at epoch {epoch}"),
     }
 }
 
@@ -54,25 +23,12 @@ pub struct OwnerRows(Vec<OwnerRow>);
 impl OwnerRows {
     /// Reads them.
     pub async fn read(database: &ShardDb) -> Result<Self, DbError> {
-        let rows = database.query(include_str!("sql/read_owners.sql"), &[]).await?;
-        let row = |row: &tokio_postgres::Row| OwnerRow {
-            slot: row.get(0),
-            state: match row.get(1) {
-                "owned" => State::Owned,
-                "importing" => State::Importing,
-                "released" => State::Released,
-                // The column takes no fifth word.
-                _ => State::Aborted,
-            },
-            owner: row.get(2),
-            epoch: row.get(3),
-        };
-        Ok(Self(rows.iter().map(row).collect()))
+        Ok(Self(database.read_owners().await?))
     }
 
     /// The row of one slot.
     pub fn of(&self, slot: i16) -> Option<&OwnerRow> {
-        self.0.binary_search_by_key(&slot, |row| row.slot).ok().map(|position| &self.0[position])
+        self.0.binary_search_by_key(&slot, |row| row.slot.as_i16()).ok().map(|position| &self.0[position])
     }
 
     /// All of them.
@@ -94,7 +50,7 @@ pub enum Progress {
     /// Nothing of it is under way.
     None,
     /// The target has begun, and may have to give up: at this epoch.
-    Begun(i64),
+    Begun(u64),
     /// The target owns it.
     Done,
     /// The target does not know of what the source gave it.
@@ -103,33 +59,36 @@ pub enum Progress {
 
 /// What the rows of `source` and `target` say of a move of one slot between them.
 pub fn progress(source_row: Option<&OwnerRow>, target: &str, target_row: Option<&OwnerRow>) -> Progress {
-    let released = source_row.filter(|row| row.state == State::Released && row.owner == target);
+    let released = source_row.filter(|row| row.state == SlotState::Released && row.owner == target);
     match (released, target_row) {
         (Some(source), Some(row)) if row.epoch < source.epoch => Progress::Lost,
         (Some(_), None) => Progress::Lost,
         // Released for this import, or the import was given up and the source has not taken the slot back yet.
         (Some(source), Some(row))
-            if row.epoch == source.epoch && matches!(row.state, State::Importing | State::Aborted) =>
+            if row.epoch == source.epoch
+                && matches!(row.state, SlotState::Importing | SlotState::Aborted) =>
         {
             Progress::Begun(row.epoch)
         }
         (Some(_), Some(_)) => Progress::Done,
-        (None, Some(row)) if row.state == State::Importing => Progress::Begun(row.epoch),
+        (None, Some(row)) if row.state == SlotState::Importing => Progress::Begun(row.epoch),
         (None, _) => Progress::None,
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use picopay_shared::slot::Slot;
+
     use super::*;
 
-    fn row(state: State, owner: &str, epoch: i64) -> OwnerRow {
-        OwnerRow { slot: 7, state, owner: owner.to_owned(), epoch }
+    fn row(state: SlotState, owner: &str, epoch: u64) -> OwnerRow {
+        OwnerRow { slot: Slot::new(7).unwrap(), state, owner: owner.to_owned(), epoch }
     }
 
     #[test]
     fn two_rows_tell_how_far_a_move_had_come() {
-        use State::{Aborted, Importing, Owned, Released};
+        use SlotState::{Aborted, Importing, Owned, Released};
         for (source, target, expected) in [
             (Some(row(Owned, "a", 1)), None, Progress::None),
             (Some(row(Owned, "a", 1)), Some(row(Importing, "a", 2)), Progress::Begun(2)),

@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use futures_util::future::try_join_all;
-use picopay_postgres::{Patience, ShardDb, read_identity};
+use picopay_postgres::{Patience, ShardDb, owner_from_row, read_identity};
 use picopay_shared::cluster::{Cluster, Shard};
 use picopay_shared::slot::SLOT_COUNT;
+use picopay_shared::slot_owner::{OwnerRow, SlotState};
 use tokio::time::sleep;
 use uuid::Uuid;
 
@@ -43,31 +44,18 @@ pub struct ShardSlots {
     /// Since when an operator lets it go on without its standby: then no slot may move from or to it.
     pub degraded_since: Option<String>,
     /// Every slot it has to do with, in order.
-    pub rows: Vec<OwnerRow>,
+    pub entries: Vec<SlotEntry>,
 }
 
-/// A row of `slot_owner`.
+/// What a shard says of a slot, and since when.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OwnerRow {
-    /// The slot.
-    pub slot: u16,
-    /// `owned`, `importing`, `released` or `aborted`.
-    pub state: String,
-    /// Who owns it, as far as this shard knows.
-    pub owner: String,
-    /// Grows each time the slot changes hands.
-    pub epoch: i64,
+pub struct SlotEntry {
+    /// Who owns it.
+    pub row: OwnerRow,
     /// How long it has been so, by the shard's own clock.
     pub age_s: i64,
     /// Whether there are rows of a slot that the shard does not own.
     pub has_leftovers: bool,
-}
-
-impl OwnerRow {
-    /// Whether the shard may write the slot.
-    pub fn is_owned(&self) -> bool {
-        self.state == "owned"
-    }
 }
 
 impl Ownership {
@@ -103,7 +91,7 @@ impl Ownership {
     }
 
     /// The shards that own `slot`, as positions, with their epochs.
-    pub fn owners_of(&self, slot: u16) -> Vec<(usize, i64)> {
+    pub fn owners_of(&self, slot: u16) -> Vec<(usize, u64)> {
         let rows = self.shards.iter().enumerate().filter_map(|(position, shard)| {
             Some((position, shard.row(slot).filter(|row| row.is_owned())?.epoch))
         });
@@ -131,7 +119,7 @@ impl Ownership {
         }
         let given_to = |slot: u16| {
             let rows = self.shards.iter().filter_map(|shard| shard.row(slot));
-            let last = rows.filter(|row| row.state == "released").max_by_key(|row| row.epoch)?;
+            let last = rows.filter(|row| row.state == SlotState::Released).max_by_key(|row| row.epoch)?;
             self.shards.iter().position(|shard| shard.name == last.owner)
         };
         let owner = |slot: u16| match self.owners_of(slot).first() {
@@ -165,7 +153,8 @@ impl Ownership {
 impl ShardSlots {
     /// What it says of one slot.
     pub fn row(&self, slot: u16) -> Option<&OwnerRow> {
-        self.rows.binary_search_by_key(&slot, |row| row.slot).ok().map(|position| &self.rows[position])
+        let place = self.entries.binary_search_by_key(&slot, |entry| entry.row.slot.get()).ok()?;
+        Some(&self.entries[place].row)
     }
 }
 
@@ -173,28 +162,24 @@ async fn read_shard(shard: &Shard) -> anyhow::Result<ShardSlots> {
     let database = ShardDb::primary(shard, PATIENCE).await?;
     let tables = "SELECT to_regclass('degradation') IS NOT NULL";
     let has_schema = database.query_one(tables, &[]).await?.get(0);
-    let (mut identity, mut degraded_since, mut rows) = (None, None, Vec::new());
+    let (mut identity, mut degraded_since, mut entries) = (None, None, Vec::new());
     if has_schema {
         database.require_schema().await?;
         identity = read_identity(&database).await?.map(|identity| (identity.cluster_id, identity.shard_name));
         degraded_since = database.read_degradation().await?.map(|degraded| degraded.since);
-        rows = read_rows(&database).await?;
+        entries = read_entries(&database).await?;
     }
     database.close().await;
-    Ok(ShardSlots { name: shard.name.clone(), identity, degraded_since, rows })
+    Ok(ShardSlots { name: shard.name.clone(), identity, degraded_since, entries })
 }
 
-async fn read_rows(database: &ShardDb) -> anyhow::Result<Vec<OwnerRow>> {
+async fn read_entries(database: &ShardDb) -> anyhow::Result<Vec<SlotEntry>> {
     let read = database.query(include_str!("sql/ownership/read_owners.sql"), &[]).await?;
-    let row = |row: &tokio_postgres::Row| OwnerRow {
-        slot: slot_of(row.get(0)),
-        state: row.get(1),
-        owner: row.get(2),
-        epoch: row.get(3),
-        age_s: row.get(4),
-        has_leftovers: row.get(5),
+    let entry = |row: &tokio_postgres::Row| {
+        let owner = owner_from_row(row).context("a shard says of a slot what cannot be")?;
+        Ok(SlotEntry { row: owner, age_s: row.get(4), has_leftovers: row.get(5) })
     };
-    Ok(read.iter().map(row).collect())
+    read.iter().map(entry).collect()
 }
 
 /// The rows of every slot in one shard, owned or not.
@@ -225,33 +210,36 @@ fn slot_of(column: i32) -> u16 {
 
 #[cfg(test)]
 mod tests {
+    use picopay_shared::slot::Slot;
+
+    use super::SlotState::{Importing, Owned, Released};
     use super::*;
 
-    fn row(slot: u16, state: &str, owner: &str, epoch: i64) -> OwnerRow {
-        let (state, owner) = (state.to_owned(), owner.to_owned());
-        OwnerRow { slot, state, owner, epoch, age_s: 0, has_leftovers: false }
+    fn entry(slot: u16, state: SlotState, owner: &str, epoch: u64) -> SlotEntry {
+        let row = OwnerRow { slot: Slot::new(slot).unwrap(), state, owner: owner.to_owned(), epoch };
+        SlotEntry { row, age_s: 0, has_leftovers: false }
     }
 
-    fn shard(name: &str, rows: Vec<OwnerRow>) -> ShardSlots {
-        ShardSlots { name: name.to_owned(), identity: None, degraded_since: None, rows }
+    fn shard(name: &str, entries: Vec<SlotEntry>) -> ShardSlots {
+        ShardSlots { name: name.to_owned(), identity: None, degraded_since: None, entries }
     }
 
     #[test]
     fn a_slot_between_two_shards_counts_as_the_one_s_that_it_was_given_to() {
-        let owned = |from: u16| (from..SLOT_COUNT).map(|slot| row(slot, "owned", "a", 1));
-        let mut rows = vec![row(0, "released", "b", 2)];
-        rows.extend(owned(1));
+        let owned = |from: u16| (from..SLOT_COUNT).map(|slot| entry(slot, Owned, "a", 1));
+        let mut entries = vec![entry(0, Released, "b", 2)];
+        entries.extend(owned(1));
         let mut ownership =
-            Ownership { shards: vec![shard("a", rows), shard("b", vec![row(0, "importing", "a", 2)])] };
+            Ownership { shards: vec![shard("a", entries), shard("b", vec![entry(0, Importing, "a", 2)])] };
         let owners = ownership.owners().unwrap();
         assert_eq!((owners[0], owners[1], owners[4095]), (1, 0, 0));
         assert_eq!(ownership.flaws().0.to_string(), "0");
 
-        ownership.shards[1].rows = vec![row(1, "owned", "b", 3)];
+        ownership.shards[1].entries = vec![entry(1, Owned, "b", 3)];
         assert!(ownership.owners().unwrap_err().to_string().contains("slots 1 are owned by more than one"));
 
-        ownership.shards[1].rows.clear();
-        ownership.shards[0].rows.remove(0);
+        ownership.shards[1].entries.clear();
+        ownership.shards[0].entries.remove(0);
         assert!(ownership.owners().unwrap_err().to_string().contains("slots 0 are owned by no shard"));
     }
 }

@@ -4,7 +4,7 @@
 //! own again, at a higher epoch. If the target has taken the slots after all, it stays so.
 
 use crate::error::MoveError;
-use crate::owner::{OwnerRow, OwnerRows, Progress, progress};
+use crate::owner::{OwnerRows, Progress, describe, progress};
 use crate::side::Side;
 use crate::step::{Step, Watcher};
 
@@ -60,14 +60,14 @@ fn begun(
     for slot in slots {
         let (source_row, target_row) = (sources.of(*slot), targets.of(*slot));
         match progress(source_row, &target.name, target_row) {
-            Progress::Begun(epoch) => begun.push((*slot, epoch)),
+            Progress::Begun(epoch) => begun.push((*slot, epoch.cast_signed())),
             Progress::None | Progress::Done => {}
             Progress::Lost => {
                 let found = format!(
                     "{} to {}, which says {}",
-                    OwnerRow::describe(source_row),
+                    describe(source_row),
                     target.name,
-                    OwnerRow::describe(target_row)
+                    describe(target_row)
                 );
                 return Err(MoveError::StateLost { slot: *slot, found });
             }

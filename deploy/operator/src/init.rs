@@ -12,8 +12,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use clap::Args;
 use futures_util::future::join_all;
+use picopay_postgres::{Identity, Patience, ShardDb, begin_with_identity, read_identity};
 use picopay_shared::cluster::Cluster;
 use picopay_shared::slot::SLOT_COUNT;
+use picopay_shared::slot_owner::OwnerRow;
 use serde::Serialize;
 use tokio::time::sleep;
 use uuid::Uuid;
@@ -21,7 +23,6 @@ use uuid::Uuid;
 use crate::cluster_file::ClusterArgs;
 use crate::migrate::{MigratedShard, migrate};
 use crate::output::{self, OutputArgs};
-use picopay_postgres::{Identity, Patience, ShardDb, begin_with_identity, read_identity};
 
 /// A statement and a COMMIT each take well under a second on an empty database; what takes longer waits for a lock or for a
 /// synchronous standby that is not there.
@@ -176,8 +177,8 @@ fn id_if_initialised(names: &[&str], contents: &[Contents]) -> Option<Uuid> {
     let is_member = |(name, contents): (&&str, &Contents)| {
         contents.identity.as_ref().is_some_and(|identity| *identity == Identity::of(cluster_id, name))
     };
-    let slots: BTreeSet<i16> =
-        contents.iter().flat_map(|contents| contents.owners.iter().map(|row| row.slot)).collect();
+    let slots: BTreeSet<u16> =
+        contents.iter().flat_map(|contents| contents.owners.iter().map(|row| row.slot.get())).collect();
     let is_whole = slots.len() == usize::from(SLOT_COUNT);
     (is_whole && names.iter().zip(contents).all(is_member)).then_some(cluster_id)
 }
@@ -216,24 +217,10 @@ pub struct Contents {
     pub has_users: bool,
 }
 
-/// A row of `slot_owner`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct OwnerRow {
-    slot: i16,
-    state: String,
-    owner: String,
-    epoch: i64,
-}
-
 /// Reads it. The schema must be there.
 pub async fn read_contents(database: &ShardDb) -> anyhow::Result<Contents> {
     let identity = read_identity(database).await?;
-    let owners = database
-        .query("SELECT slot, state, owner, epoch FROM slot_owner ORDER BY slot", &[])
-        .await?
-        .iter()
-        .map(|row| OwnerRow { slot: row.get(0), state: row.get(1), owner: row.get(2), epoch: row.get(3) })
-        .collect();
+    let owners = database.read_owners().await?;
     let has_users = database.query_one("SELECT EXISTS (SELECT FROM users)", &[]).await?.get(0);
     Ok(Contents { identity, owners, has_users })
 }
@@ -250,7 +237,7 @@ enum Found {
 }
 
 fn classify(name: &str, range: &Range<u16>, contents: &Contents) -> Found {
-    let owned = contents.owners.iter().filter(|row| row.state == "owned").count();
+    let owned = contents.owners.iter().filter(|row| row.is_owned()).count();
     let Some(identity) = &contents.identity else {
         return match (contents.owners.len(), contents.has_users) {
             (0, false) => Found::Empty,
@@ -266,10 +253,7 @@ fn classify(name: &str, range: &Range<u16>, contents: &Contents) -> Found {
     }
     let is_exact_deal = contents.owners.len() == range.len()
         && contents.owners.iter().zip(range.clone()).all(|(row, slot)| {
-            i32::from(row.slot) == i32::from(slot)
-                && row.state == "owned"
-                && row.owner == name
-                && row.epoch == 1
+            row.slot.get() == slot && row.is_owned() && row.owner == name && row.epoch == 1
         });
     if is_exact_deal {
         Found::Dealt { cluster_id: identity.cluster_id, has_users: contents.has_users }
@@ -394,11 +378,18 @@ fn slots_table(deal: &Deal) -> String {
 
 #[cfg(test)]
 mod tests {
-    use picopay_shared::slot::SLOT_HASH;
+    use picopay_shared::slot::{SLOT_HASH, Slot};
+    use picopay_shared::slot_owner::SlotState;
 
     use super::*;
 
     const ID: Uuid = Uuid::from_u128(7);
+
+    /// A slot that the shard of this name owns.
+    fn row_of(name: &str, slot: u16, epoch: u64) -> OwnerRow {
+        let slot = Slot::new(slot).unwrap();
+        OwnerRow { slot, state: SlotState::Owned, owner: name.to_owned(), epoch }
+    }
 
     fn dealt(id: Uuid) -> Found {
         Found::Dealt { cluster_id: id, has_users: false }
@@ -443,11 +434,9 @@ mod tests {
 
     #[test]
     fn a_cluster_is_initialised_when_all_are_members_and_know_all_slots_wherever_they_are_now() {
-        let member = |name: &str, slots: Range<i16>| Contents {
+        let member = |name: &str, slots: Range<u16>| Contents {
             identity: Some(Identity::of(ID, name)),
-            owners: slots
-                .map(|slot| OwnerRow { slot, state: "owned".to_owned(), owner: name.to_owned(), epoch: 3 })
-                .collect(),
+            owners: slots.map(|slot| row_of(name, slot, 3)).collect(),
             has_users: true,
         };
         let names = ["shard-1", "shard-2", "shard-3"];
@@ -474,7 +463,7 @@ mod tests {
             slot_count: 4096,
             slot_hash: SLOT_HASH.to_owned(),
         };
-        let row = |slot| OwnerRow { slot, state: "owned".to_owned(), owner: "shard-1".to_owned(), epoch: 1 };
+        let row = |slot| row_of("shard-1", slot, 1);
         let exact = || Contents {
             identity: Some(identity.clone()),
             owners: vec![row(0), row(1), row(2)],
@@ -488,9 +477,9 @@ mod tests {
             |contents| contents.identity.as_mut().unwrap().shard_name = "shard-2".to_owned(),
             |contents| contents.identity.as_mut().unwrap().slot_hash = "crc16".to_owned(),
             |contents| contents.owners[1].epoch = 2,
-            |contents| contents.owners[1].state = "released".to_owned(),
+            |contents| contents.owners[1].state = SlotState::Released,
             |contents| contents.owners[1].owner = "shard-2".to_owned(),
-            |contents| contents.owners[1].slot = 9,
+            |contents| contents.owners[1].slot = Slot::new(9).unwrap(),
             |contents| contents.owners.truncate(2),
         ];
         for (position, change) in changes.iter().enumerate() {

@@ -10,12 +10,12 @@ use anyhow::bail;
 use clap::Args;
 use futures_util::future::join_all;
 use picopay_migrations::Progress;
+use picopay_postgres::{DbError, Patience, ShardDb};
 use picopay_shared::cluster::Shard;
 use serde::Serialize;
 
 use crate::cluster_file::{ClusterArgs, find_shard};
 use crate::output::{self, OutputArgs};
-use picopay_postgres::{DbError, Patience, ShardDb};
 
 /// To connect; how long the migrations take is bounded where they are applied.
 const PATIENCE: Patience = Patience { connect: Duration::from_secs(10), statement: Duration::from_secs(30) };

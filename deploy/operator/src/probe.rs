@@ -16,6 +16,7 @@ use picopay_shared::cluster::Shard;
 use picopay_shared::config::Secret;
 use picopay_shared::node_status::{Degradation, NodeStatus, STATUS_PATH};
 use picopay_shared::running_config::{CONFIG_PATH, RunningConfig};
+use picopay_shared::slot_owner::SlotState;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
@@ -111,8 +112,8 @@ pub struct LedgerState {
 pub struct OtherSlot {
     /// Which.
     pub slot: u16,
-    /// `importing`, `released` or `aborted`.
-    pub state: String,
+    /// Anything but owned.
+    pub state: SlotState,
     /// Who owns it, as far as this shard knows.
     pub owner: String,
     /// Whether rows of it are left.
@@ -203,7 +204,12 @@ async fn read_ledger_state(database: &ShardDb) -> Result<Option<LedgerState>, Db
     let others = database.query(include_str!("sql/read_other_slots.sql"), &[]).await?;
     let others = others.iter().filter_map(|row| {
         let slot = u16::try_from(row.get::<_, i32>(0)).ok()?;
-        Some(OtherSlot { slot, state: row.get(1), owner: row.get(2), has_rows: row.get(3) })
+        Some(OtherSlot {
+            slot,
+            state: SlotState::of_column(row.get(1)),
+            owner: row.get(2),
+            has_rows: row.get(3),
+        })
     });
     let at_work = database.query_one(include_str!("sql/is_mover_at_work.sql"), &[&MOVER_LOCK]).await?;
     Ok(Some(LedgerState {

@@ -18,13 +18,13 @@ use std::time::{Duration, Instant};
 use anyhow::bail;
 use clap::{Args, Subcommand};
 use futures_util::future::join_all;
+use picopay_postgres::{DbError, Patience, ShardDb, read_identity};
 use picopay_shared::cluster::{Cluster, Shard};
 use serde::Serialize;
 
 use crate::cluster_file::ClusterArgs;
 use crate::output::{self, OutputArgs};
 use crate::probe;
-use picopay_postgres::{DbError, Patience, ShardDb, read_identity};
 
 /// All statements here read or write a row; what waits for a standby is told how long to wait by itself.
 const PATIENCE: Patience = Patience { connect: Duration::from_secs(2), statement: Duration::from_secs(10) };

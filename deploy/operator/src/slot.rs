@@ -3,10 +3,10 @@
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-
-use crate::rebalance::moving::{self, MoveArgs};
 use picopay_mover::plan;
 use picopay_mover::slot_runs::Run;
+
+use crate::rebalance::moving::{self, MoveArgs};
 
 /// What can be done with single slots.
 #[derive(Debug, Subcommand)]

@@ -7,13 +7,14 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use comfy_table::CellAlignment::Right;
+use picopay_mover::ownership::{self, Ownership, ShardSlots, SlotEntry};
+use picopay_mover::slot_runs::SlotRuns;
 use picopay_shared::slot::SLOT_COUNT;
+use picopay_shared::slot_owner::{OwnerRow, SlotState};
 use serde::Serialize;
 
 use crate::cluster_file::ClusterArgs;
 use crate::output::{self, OutputArgs};
-use picopay_mover::ownership::{self, OwnerRow, Ownership, ShardSlots};
-use picopay_mover::slot_runs::SlotRuns;
 
 /// Show who owns which slots.
 #[derive(Debug, Args)]
@@ -56,13 +57,13 @@ struct ShardLine {
 #[derive(Debug, Serialize)]
 struct Group {
     /// `owned`, `importing`, `released` or `aborted`.
-    state: String,
+    state: SlotState,
     /// Who owns them, as far as this shard knows.
     owner: String,
     count: usize,
     runs: SlotRuns,
-    epoch_min: i64,
-    epoch_max: i64,
+    epoch_min: u64,
+    epoch_max: u64,
     /// Rows that are left of slots that the shard does not own, and which `picopay slots purge` removes; null for owned ones.
     rows_left: Option<u64>,
 }
@@ -77,7 +78,7 @@ pub async fn run(args: SlotsArgs) -> anyhow::Result<ExitCode> {
     let (owned_by_nobody, owned_twice) = ownership.flaws();
     let mut shards = Vec::new();
     for (shard, slots) in cluster.shards.iter().zip(&ownership.shards) {
-        let has_leftovers = slots.rows.iter().any(|row| row.has_leftovers);
+        let has_leftovers = slots.entries.iter().any(|row| row.has_leftovers);
         let counted = if has_leftovers { ownership::count_rows(shard).await? } else { Vec::new() };
         shards.push(line(slots, &counted));
     }
@@ -90,24 +91,25 @@ pub async fn run(args: SlotsArgs) -> anyhow::Result<ExitCode> {
 fn line(shard: &ShardSlots, counted: &[u64]) -> ShardLine {
     // Owned ones first, then in the order of the alphabet.
     let mut grouped: BTreeMap<(bool, &str, &str), Vec<&OwnerRow>> = BTreeMap::new();
-    for row in &shard.rows {
-        grouped.entry((!row.is_owned(), &row.state, &row.owner)).or_default().push(row);
+    for SlotEntry { row, .. } in &shard.entries {
+        grouped.entry((!row.is_owned(), row.state.as_str(), &row.owner)).or_default().push(row);
     }
-    let group = |((_, state, owner), rows): ((bool, &str, &str), Vec<&OwnerRow>)| {
-        let left = rows.iter().map(|row| counted.get(usize::from(row.slot)).copied().unwrap_or(0)).sum();
+    let group = |((_, _, owner), rows): ((bool, &str, &str), Vec<&OwnerRow>)| {
+        let left = rows.iter().map(|row| counted.get(row.slot.index()).copied().unwrap_or(0)).sum();
+        let state = rows[0].state;
         Group {
-            state: state.to_owned(),
+            state,
             owner: owner.to_owned(),
             count: rows.len(),
-            runs: rows.iter().map(|row| row.slot).collect(),
+            runs: rows.iter().map(|row| row.slot.get()).collect(),
             epoch_min: rows.iter().map(|row| row.epoch).min().unwrap_or(0),
             epoch_max: rows.iter().map(|row| row.epoch).max().unwrap_or(0),
-            rows_left: (state != "owned").then_some(left),
+            rows_left: (state != SlotState::Owned).then_some(left),
         }
     };
     ShardLine {
         shard: shard.name.clone(),
-        owned: shard.rows.iter().filter(|row| row.is_owned()).count(),
+        owned: shard.entries.iter().filter(|entry| entry.row.is_owned()).count(),
         groups: grouped.into_iter().map(group).collect(),
     }
 }
@@ -169,10 +171,10 @@ fn screen(report: &SlotsReport) -> String {
 }
 
 fn state_text(group: &Group) -> String {
-    match group.state.as_str() {
-        "importing" => format!("coming from {}", group.owner),
-        "released" => format!("moved to {}", group.owner),
-        "aborted" => "did not come".to_owned(),
-        other => other.to_owned(),
+    match group.state {
+        SlotState::Importing => format!("coming from {}", group.owner),
+        SlotState::Released => format!("moved to {}", group.owner),
+        SlotState::Aborted => "did not come".to_owned(),
+        SlotState::Owned => "owned".to_owned(),
     }
 }

@@ -11,14 +11,15 @@ use std::process::ExitCode;
 
 use clap::Args;
 use futures_util::future::join_all;
+use picopay_mover::slot_runs::SlotRuns;
 use picopay_shared::node_status::{CacheState, Degradation};
+use picopay_shared::slot_owner::SlotState;
 use serde::Serialize;
 use uuid::Uuid;
 
 use crate::cluster_file::ClusterArgs;
 use crate::output::OutputArgs;
 use crate::probe::{self, Standby};
-use picopay_mover::slot_runs::SlotRuns;
 
 /// From here on a replica's lag is a problem: gateways stop reading from it (their default `max_replica_lag`).
 const REPLICA_LAG_MS_MAX: u64 = 2_000;
@@ -100,7 +101,7 @@ pub struct OwnedSlots {
 #[derive(Debug, Serialize)]
 pub struct OtherSlots {
     /// `importing`, `released` or `aborted`.
-    pub state: String,
+    pub state: SlotState,
     /// Who owns them, as far as this shard knows.
     pub owner: String,
     /// Which.

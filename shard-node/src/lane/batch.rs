@@ -11,11 +11,13 @@ use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use futures_util::future::{self, FutureExt};
+use picopay_postgres::degradation;
 use picopay_postgres::{CommitError, describe};
 use picopay_shared::command::{Command, Operation, Outcome, Transaction};
 use picopay_shared::id::TransactionId;
 use picopay_shared::session::LogPosition;
 use picopay_shared::slot::{Slot, UserId};
+use picopay_shared::slot_owner::OwnerRow;
 use tokio::time::timeout;
 use uuid::Uuid;
 
@@ -25,8 +27,7 @@ use super::{Done, LaneParts, Session};
 use crate::book::{self, Admitted, Booked, Known};
 use crate::floor::Acknowledged;
 use crate::slot_owner::{self, Stopped};
-use crate::store::{self, Locked, OwnerRow, ReadError};
-use picopay_postgres::degradation;
+use crate::store::{self, Locked, ReadError};
 
 /// What a batch does about the keys of its commands before it decides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -12,6 +12,7 @@ use futures_util::TryStreamExt as _;
 use picopay_migrations::{MigrationError, Progress, Schema, Unfit};
 use picopay_shared::cluster::Shard;
 use picopay_shared::node_status::Degradation;
+use picopay_shared::slot_owner::OwnerRow;
 use tokio::time::timeout;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
@@ -25,6 +26,7 @@ use crate::degradation;
 use crate::error::describe_with_detail as reason;
 use crate::servers::{Servers, address, addresses_of, parse};
 use crate::session::set_session;
+use crate::slot_owner::{READ_OWNERS, owner_from_row};
 use crate::standing::{Answer, Standing, ask_all};
 
 mod copy;
@@ -200,6 +202,16 @@ impl ShardDb {
     /// [`DbError`], when it does not say.
     pub async fn read_degradation(&self) -> Result<Option<Degradation>, DbError> {
         self.bounded(degradation::read(&self.connection.client), "").await
+    }
+
+    /// What the shard says of every slot that it has to do with, in the order of slots: as of now, or as of the database
+    /// transaction that was begun here.
+    ///
+    /// # Errors
+    /// [`DbError`], when it does not say.
+    pub async fn read_owners(&self) -> Result<Vec<OwnerRow>, DbError> {
+        let rows = self.query(READ_OWNERS, &[]).await?;
+        rows.iter().map(|row| owner_from_row(row).map_err(|bad| self.unfit(bad.to_string()))).collect()
     }
 
     /// The cluster that the database says it is of, if any.

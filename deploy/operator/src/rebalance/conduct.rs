@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use picopay_mover::queue::{PlannedBatch, Queue};
 use picopay_mover::{Batch, Ended, MoveError, Mover};
 use picopay_postgres::pace::time_for;
 
 use super::progress::Board;
 use super::stop::Stop;
-use picopay_mover::queue::{PlannedBatch, Queue};
 
 /// Before a batch is tried again: a checkpoint, or a standby that is behind, may be over by then.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);

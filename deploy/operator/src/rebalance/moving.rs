@@ -7,6 +7,10 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::Args;
+use picopay_mover::ownership::Ownership;
+use picopay_mover::plan::{Holdings, Move};
+use picopay_mover::queue::Queue;
+use picopay_mover::slot_runs::SlotRuns;
 use picopay_mover::{Batch, Limits, Mover, Settled};
 use picopay_shared::cluster::Cluster;
 use picopay_shared::config::human_duration;
@@ -17,10 +21,6 @@ use super::report::{MoveReport, PlanReport, move_screen, plan_screen};
 use super::stop::{self, Stop};
 use crate::cluster_file::ClusterArgs;
 use crate::output::OutputArgs;
-use picopay_mover::ownership::Ownership;
-use picopay_mover::plan::{Holdings, Move};
-use picopay_mover::queue::Queue;
-use picopay_mover::slot_runs::SlotRuns;
 
 /// Rows a second. Two cores that serve charges too reach 50,000 to 55,000 with it, the handovers between two copies included. A
 /// faster copy takes what charges need: without a limit, those of users who did not move had a p99 of 96 and 81 ms where a copy

@@ -4,13 +4,13 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use comfy_table::CellAlignment::Right;
+use picopay_mover::plan::{Holdings, Move};
+use picopay_mover::queue::Queue;
+use picopay_mover::slot_runs::SlotRuns;
 use serde::Serialize;
 
 use super::conduct::Outcome;
 use crate::output;
-use picopay_mover::plan::{Holdings, Move};
-use picopay_mover::queue::Queue;
-use picopay_mover::slot_runs::SlotRuns;
 
 /// Rows a second that an estimate goes by: somewhat less than the 53,000 to 57,300 that `make grow` moved on two cores, with
 /// their load and the load test on them. The bar shows what is true here.

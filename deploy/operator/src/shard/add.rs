@@ -9,6 +9,8 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use clap::Args;
 use futures_util::future::join_all;
+use picopay_mover::ownership::Ownership;
+use picopay_postgres::{ShardDb, begin_with_identity};
 use picopay_shared::cluster::Cluster;
 use picopay_shared::slot::SLOT_COUNT;
 use serde::Serialize;
@@ -19,8 +21,6 @@ use crate::cluster_file::{ClusterArgs, find_shard};
 use crate::init::{self, Contents};
 use crate::migrate::migrate;
 use crate::output::{self, OutputArgs};
-use picopay_mover::ownership::Ownership;
-use picopay_postgres::{ShardDb, begin_with_identity};
 
 /// While a move is under way a slot may be owned by nobody for a moment, so that owners are read this often, with
 /// pauses that are longer together than a move's may be.

@@ -4,13 +4,13 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 use clap::Args;
+use picopay_postgres::{DbError, ShardDb};
 use picopay_shared::cluster::Durability;
 use picopay_shared::node_status::Degradation;
 use serde::Serialize;
 
 use super::{NodeLine, ShardArgs, connect, nodes_screen, wait_for_nodes, whoever_this_is};
 use crate::output;
-use picopay_postgres::{DbError, ShardDb};
 
 /// Let a shard go on without its synchronous standby.
 #[derive(Debug, Args)]

@@ -4,9 +4,9 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 use clap::Args;
+use picopay_mover::plan;
 
 use crate::rebalance::moving::{self, MoveArgs};
-use picopay_mover::plan;
 
 /// Give every slot of a shard to the others.
 #[derive(Debug, Args)]

@@ -12,6 +12,7 @@ use std::time::Instant;
 use anyhow::bail;
 use clap::Args;
 use futures_util::future::join_all;
+use picopay_postgres::ShardDb;
 use picopay_shared::cluster::{Cluster, Durability, Shard};
 use serde::Serialize;
 use tokio::time::sleep;
@@ -19,7 +20,6 @@ use tokio::time::sleep;
 use super::{NODES_POLL, NODES_WAIT, PATIENCE, ShardArgs, whoever_this_is};
 use crate::output;
 use crate::probe;
-use picopay_postgres::ShardDb;
 
 /// Raise a shard's restore generation.
 #[derive(Debug, Args)]

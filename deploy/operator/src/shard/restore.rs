@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use clap::Args;
+use picopay_postgres::{DbError, Patience, ShardDb};
 use picopay_shared::cluster::Shard;
 use picopay_shared::node_status::Degradation;
 use picopay_shared::slot::FENCE_LOCK;
 use serde::Serialize;
 
 use super::{NodeLine, PATIENCE, ShardArgs, connect, nodes_screen, wait_for_nodes};
-use picopay_postgres::{DbError, Patience, ShardDb};
 
 /// How long a standby that is there may take to catch up, before the operator is told how it stands.
 const CATCH_UP_WAIT: Duration = Duration::from_mins(1);

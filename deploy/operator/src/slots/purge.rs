@@ -10,17 +10,18 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
+use picopay_mover::ownership::{self, Ownership};
+use picopay_mover::slot_runs::SlotRuns;
 use picopay_mover::{Limits, Mover, Watcher};
 use picopay_postgres::pace::time_for;
 use picopay_shared::cluster::Shard;
 use picopay_shared::config::human_duration;
+use picopay_shared::slot_owner::SlotState;
 use serde::Serialize;
 use tokio::time::sleep;
 
 use crate::cluster_file::{ClusterArgs, find_shard};
 use crate::output::{self, OutputArgs};
-use picopay_mover::ownership::{self, Ownership};
-use picopay_mover::slot_runs::SlotRuns;
 
 /// Longer than any read of the old owner is under way, and than a replica that is still read from is behind; the rest is
 /// for whoever wants to look first. (A replica loses the rows after it has learnt that they are another's, never before.)
@@ -167,24 +168,26 @@ impl Watcher for PurgeProgress {
 /// What may be deleted at the shard at `position`, and what may not.
 fn choose(ownership: &Ownership, position: usize, older_than: Duration) -> Chosen {
     let mut chosen = Chosen::default();
-    for row in ownership.shards[position].rows.iter().filter(|row| row.has_leftovers) {
+    for entry in ownership.shards[position].entries.iter().filter(|entry| entry.has_leftovers) {
+        let (row, slot) = (&entry.row, entry.row.slot.get());
+        let is_aborted = row.state == SlotState::Aborted;
         let is_elsewhere = ownership
-            .owners_of(row.slot)
+            .owners_of(slot)
             .iter()
-            .any(|(owner, epoch)| *owner != position && (*epoch >= row.epoch || row.state == "aborted"));
-        let is_young = u64::try_from(row.age_s).unwrap_or(0) < older_than.as_secs();
-        let reason = match row.state.as_str() {
-            "importing" => COMING,
+            .any(|(owner, epoch)| *owner != position && (*epoch >= row.epoch || is_aborted));
+        let is_young = u64::try_from(entry.age_s).unwrap_or(0) < older_than.as_secs();
+        let reason = match row.state {
+            SlotState::Importing => COMING,
             _ if !is_elsewhere => ORPHANED,
             _ if is_young => YOUNG,
             _ => {
-                chosen.purge.push(row.slot);
+                chosen.purge.push(slot);
                 continue;
             }
         };
         match chosen.kept.iter_mut().find(|(known, _)| *known == reason) {
-            Some((_, slots)) => slots.push(row.slot),
-            None => chosen.kept.push((reason, vec![row.slot])),
+            Some((_, slots)) => slots.push(slot),
+            None => chosen.kept.push((reason, vec![slot])),
         }
     }
     chosen
@@ -208,12 +211,16 @@ fn screen(report: &Report) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use picopay_mover::ownership::{OwnerRow, ShardSlots};
+    use picopay_mover::ownership::{ShardSlots, SlotEntry};
+    use picopay_shared::slot::Slot;
+    use picopay_shared::slot_owner::OwnerRow;
 
-    fn row(slot: u16, state: &str, epoch: i64) -> OwnerRow {
-        let (state, owner) = (state.to_owned(), "b".to_owned());
-        OwnerRow { slot, state, owner, epoch, age_s: 400, has_leftovers: state_has_leftovers(slot) }
+    use super::SlotState::{Aborted, Importing, Owned, Released};
+    use super::*;
+
+    fn entry(slot: u16, state: SlotState, epoch: u64) -> SlotEntry {
+        let row = OwnerRow { slot: Slot::new(slot).unwrap(), state, owner: "b".to_owned(), epoch };
+        SlotEntry { row, age_s: 400, has_leftovers: state_has_leftovers(slot) }
     }
 
     /// Slot 9 is purged already.
@@ -223,24 +230,24 @@ mod tests {
 
     #[test]
     fn only_rows_whose_slot_is_owned_elsewhere_since_are_deleted() {
-        let shard = |name: &str, rows| ShardSlots {
+        let shard = |name: &str, entries| ShardSlots {
             name: name.to_owned(),
             identity: None,
             degraded_since: None,
-            rows,
+            entries,
         };
-        let mut young = row(6, "released", 2);
+        let mut young = entry(6, Released, 2);
         young.age_s = 10;
         let left = vec![
-            row(1, "released", 2),
-            row(2, "released", 3),
-            row(3, "released", 5),
-            row(4, "importing", 2),
-            row(5, "aborted", 3),
+            entry(1, Released, 2),
+            entry(2, Released, 3),
+            entry(3, Released, 5),
+            entry(4, Importing, 2),
+            entry(5, Aborted, 3),
             young,
-            row(9, "released", 2),
+            entry(9, Released, 2),
         ];
-        let owned = |slot, epoch| OwnerRow { has_leftovers: false, ..row(slot, "owned", epoch) };
+        let owned = |slot, epoch| SlotEntry { has_leftovers: false, ..entry(slot, Owned, epoch) };
         let b =
             vec![owned(1, 2), owned(2, 7), owned(3, 4), owned(4, 1), owned(5, 1), owned(6, 2), owned(9, 2)];
         let ownership = Ownership { shards: vec![shard("a", left), shard("b", b)] };

@@ -2,22 +2,23 @@
 
 use std::collections::BTreeMap;
 
+use picopay_mover::slot_runs::SlotRuns;
 use picopay_shared::cluster::Shard;
 use picopay_shared::slot::SLOT_COUNT;
+use picopay_shared::slot_owner::SlotState;
 
 use super::judgement::{Remarks, known_ledger};
 use super::{OtherSlots, SlotSummary};
 use crate::probe::{OtherSlot, ShardProbe};
-use picopay_mover::slot_runs::SlotRuns;
 
 /// Slots that are not a shard's own, by state and owner.
 pub fn group(others: &[OtherSlot]) -> Vec<OtherSlots> {
     let mut grouped: BTreeMap<(&str, &str), Vec<&OtherSlot>> = BTreeMap::new();
     for other in others {
-        grouped.entry((&other.state, &other.owner)).or_default().push(other);
+        grouped.entry((other.state.as_str(), &other.owner)).or_default().push(other);
     }
-    let group = |((state, owner), slots): ((&str, &str), Vec<&OtherSlot>)| OtherSlots {
-        state: state.to_owned(),
+    let group = |((_, owner), slots): ((&str, &str), Vec<&OtherSlot>)| OtherSlots {
+        state: slots[0].state,
         owner: owner.to_owned(),
         runs: slots.iter().map(|other| other.slot).collect(),
         with_rows: slots.iter().filter(|other| other.has_rows).map(|other| other.slot).collect(),
@@ -40,7 +41,7 @@ pub fn summarise_slots(shards: &[Shard], probes: &[ShardProbe], remarks: &mut Re
             }
         }
         is_mover_at_work |= ledger.is_mover_at_work;
-        is_moving |= ledger.others.iter().any(|other| other.state != "aborted");
+        is_moving |= ledger.others.iter().any(|other| other.state != SlotState::Aborted);
     }
     let slots_with = |wanted: fn(usize) -> bool| -> SlotRuns {
         (0..SLOT_COUNT).filter(|slot| wanted(owners[usize::from(*slot)])).collect()
@@ -85,11 +86,11 @@ fn note_others(shards: &[Shard], probes: &[ShardProbe], is_mover_at_work: bool, 
         for other in &others {
             let OtherSlots { state, owner, runs, with_rows } = other;
             let count = runs.count();
-            match (state.as_str(), is_mover_at_work) {
-                ("importing", true) => {
+            match (state, is_mover_at_work) {
+                (SlotState::Importing, true) => {
                     remarks.notes.push(format!("{count} slots ({runs}) are moving from {owner} to {name}"));
                 }
-                ("importing", false) => remarks.notes.push(format!(
+                (SlotState::Importing, false) => remarks.notes.push(format!(
                     "a move of {count} slots ({runs}) from {owner} to {name} was interrupted: `picopay rebalance` settles it"
                 )),
                 _ => {

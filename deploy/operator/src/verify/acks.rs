@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use futures_util::future::try_join_all;
 use picopay_shared::slot::UserId;
+use picopay_shared::slot_owner::SlotState;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use uuid::Uuid;
@@ -156,9 +157,9 @@ fn parse(line: &[u8]) -> Result<Ack, String> {
 fn keepers(snapshots: &[Snapshot]) -> Vec<Option<usize>> {
     let released = |slot: usize| {
         let rows = snapshots.iter().enumerate().flat_map(|(position, one)| {
-            one.owners.iter().filter(move |row| usize::from(row.slot) == slot).map(move |row| (position, row))
+            one.owners.iter().filter(move |row| row.slot.index() == slot).map(move |row| (position, row))
         });
-        let released = rows.filter(|(_, row)| row.state == "released");
+        let released = rows.filter(|(_, row)| row.state == SlotState::Released);
         released.max_by_key(|(_, row)| row.epoch).map(|(position, _)| position)
     };
     let owners = leftovers::owners(snapshots);

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 
+use picopay_mover::slot_runs::SlotRuns;
 use picopay_shared::slot::SLOT_COUNT;
 use serde::Serialize;
 use serde_json::json;
@@ -14,7 +15,6 @@ use uuid::Uuid;
 
 use super::findings::{Finding, Findings, key};
 use super::snapshot::Snapshot;
-use picopay_mover::slot_runs::SlotRuns;
 
 /// By how much a primary's clock may have been set back between a write and the release, in seconds: both times are its own.
 /// Rows younger than the release less this are looked for at the new owner; where the new owner cannot be asked, those
@@ -97,10 +97,10 @@ pub async fn check(snapshots: &[Snapshot], findings: &mut Findings) -> anyhow::R
 
 /// Who owns each slot, as positions: of two snapshots from before and after a move, the later one's word counts.
 pub fn owners(snapshots: &[Snapshot]) -> Vec<Option<usize>> {
-    let mut owners: Vec<Option<(i64, usize)>> = vec![None; usize::from(SLOT_COUNT)];
+    let mut owners: Vec<Option<(u64, usize)>> = vec![None; usize::from(SLOT_COUNT)];
     for (position, snapshot) in snapshots.iter().enumerate() {
         for row in snapshot.owners.iter().filter(|row| row.is_owned()) {
-            let owner = &mut owners[usize::from(row.slot)];
+            let owner = &mut owners[row.slot.index()];
             *owner = (*owner).max(Some((row.epoch, position)));
         }
     }

@@ -8,14 +8,15 @@
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
+use picopay_postgres::{Patience, ShardDb};
 use picopay_shared::cluster::Cluster;
 use picopay_shared::slot::SLOT_COUNT;
+use picopay_shared::slot_owner::OwnerRow;
 use serde_json::json;
 use tokio::time::sleep;
 
 use super::findings::{Finding, Findings, key};
-use super::snapshot::{OwnerRow, Snapshot, read_owners};
-use picopay_postgres::{Patience, ShardDb};
+use super::snapshot::Snapshot;
 
 /// For one reading of the owners.
 const PATIENCE: Patience = Patience { connect: Duration::from_secs(10), statement: Duration::from_secs(10) };
@@ -28,7 +29,7 @@ const READINGS_MAX: usize = 6;
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Suspect {
     slot: u16,
-    owners: Vec<(String, i64)>,
+    owners: Vec<(String, u64)>,
 }
 
 /// Adds a finding for each slot that is not owned by exactly one shard, and for each owned one that names another owner.
@@ -65,7 +66,7 @@ pub async fn check(cluster: &Cluster, snapshots: &[Snapshot], findings: &mut Fin
             findings.add("slot_owner", || Finding {
                 shard: snapshot.shard.clone(),
                 table: "slot_owner".to_owned(),
-                key: key([("slot", json!(row.slot))]),
+                key: key([("slot", json!(row.slot.get()))]),
                 expected: format!("owner {}, since its state is 'owned'", snapshot.shard),
                 found: row.owner.clone(),
             });
@@ -75,10 +76,10 @@ pub async fn check(cluster: &Cluster, snapshots: &[Snapshot], findings: &mut Fin
 }
 
 fn suspects_in(names: &[&str], shards: &[&[OwnerRow]]) -> Vec<Suspect> {
-    let mut owners: Vec<Vec<(String, i64)>> = vec![Vec::new(); usize::from(SLOT_COUNT)];
+    let mut owners: Vec<Vec<(String, u64)>> = vec![Vec::new(); usize::from(SLOT_COUNT)];
     for (name, rows) in names.iter().zip(shards) {
         for row in rows.iter().filter(|row| row.is_owned()) {
-            owners[usize::from(row.slot)].push(((*name).to_owned(), row.epoch));
+            owners[row.slot.index()].push(((*name).to_owned(), row.epoch));
         }
     }
     let suspects = (0..SLOT_COUNT).zip(owners).filter(|(_, owners)| owners.len() != 1);
@@ -88,7 +89,7 @@ fn suspects_in(names: &[&str], shards: &[&[OwnerRow]]) -> Vec<Suspect> {
 async fn read_again(cluster: &Cluster) -> anyhow::Result<Vec<Vec<OwnerRow>>> {
     let read = cluster.shards.iter().map(async |shard| {
         let database = ShardDb::primary_of_anybody(shard, PATIENCE).await?;
-        let owners = read_owners(&database).await?;
+        let owners = database.read_owners().await?;
         database.close().await;
         Ok(owners)
     });
@@ -97,10 +98,14 @@ async fn read_again(cluster: &Cluster) -> anyhow::Result<Vec<Vec<OwnerRow>>> {
 
 #[cfg(test)]
 mod tests {
+    use picopay_shared::slot::Slot;
+    use picopay_shared::slot_owner::SlotState;
+
     use super::*;
 
-    fn row(slot: u16, epoch: i64) -> OwnerRow {
-        OwnerRow { slot, state: "owned".to_owned(), owner: String::new(), epoch }
+    fn row(slot: u16, epoch: u64) -> OwnerRow {
+        let slot = Slot::new(slot).unwrap();
+        OwnerRow { slot, state: SlotState::Owned, owner: String::new(), epoch }
     }
 
     #[test]
@@ -109,7 +114,7 @@ mod tests {
         assert_eq!(suspects_in(&["a", "b"], &[&all, &[]]), []);
         let twice = suspects_in(&["a", "b"], &[&all, &[row(7, 3)]]);
         assert_eq!(twice, [Suspect { slot: 7, owners: vec![("a".to_owned(), 1), ("b".to_owned(), 3)] }]);
-        let released = OwnerRow { state: "released".to_owned(), ..row(4095, 2) };
+        let released = OwnerRow { state: SlotState::Released, ..row(4095, 2) };
         let none = suspects_in(&["a", "b"], &[&all[..4095], &[released]]);
         assert_eq!(none, [Suspect { slot: 4095, owners: vec![] }]);
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::bail;
 use picopay_migrations::Unfit;
 use picopay_shared::cluster::Shard;
+use picopay_shared::slot_owner::OwnerRow;
 
 use picopay_postgres::{Identity, Patience, ShardDb, read_identity};
 
@@ -32,26 +33,6 @@ pub struct Snapshot {
     pub owners: Vec<OwnerRow>,
 }
 
-/// A row of `slot_owner`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OwnerRow {
-    /// The slot.
-    pub slot: u16,
-    /// `owned`, `importing`, `released` or `aborted`.
-    pub state: String,
-    /// Who this shard believes owns it.
-    pub owner: String,
-    /// Grows each time the slot changes hands.
-    pub epoch: i64,
-}
-
-impl OwnerRow {
-    /// Whether this shard may write it.
-    pub fn is_owned(&self) -> bool {
-        self.state == "owned"
-    }
-}
-
 impl Snapshot {
     /// Connects to the primary of `shard` and fixes the moment.
     pub async fn take(shard: &Shard) -> anyhow::Result<Self> {
@@ -63,7 +44,7 @@ impl Snapshot {
         // The first statement that reads fixes what all later ones see.
         database.execute_all(BEGIN).await?;
         let identity = read_identity(&database).await?;
-        let owners = read_owners(&database).await?;
+        let owners = database.read_owners().await?;
         Ok(Self { shard: shard.name.clone(), database, identity, owners })
     }
 
@@ -73,18 +54,4 @@ impl Snapshot {
         self.database.close().await;
         Ok(())
     }
-}
-
-/// What a shard says of slots, as of now or as of the transaction that `database` is in.
-pub async fn read_owners(database: &ShardDb) -> anyhow::Result<Vec<OwnerRow>> {
-    let rows = database
-        .query("SELECT slot::integer, state, owner, epoch FROM slot_owner ORDER BY slot", &[])
-        .await?;
-    let row = |row: &tokio_postgres::Row| OwnerRow {
-        slot: u16::try_from(row.get::<_, i32>(0)).expect("the column is checked to be below 4096"),
-        state: row.get(1),
-        owner: row.get(2),
-        epoch: row.get(3),
-    };
-    Ok(rows.iter().map(row).collect())
 }
