@@ -4,8 +4,6 @@
 //! users' lanes, `lane` runs one database transaction per batch behind the fence of `slot_owner`, and `book`
 //! holds the rules. `read` answers what changes nothing.
 
-pub mod config;
-
 pub mod clock;
 
 pub mod book;
@@ -49,8 +47,6 @@ pub mod metrics;
 pub mod service;
 
 pub mod node;
-
-pub mod running_config;
 
 pub mod own_clock;
 

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use deadpool_postgres::PoolError;
 use picopay_postgres::is_server_lost;
+use picopay_shard_node_config::ReadConfig;
 use picopay_shared::id::TransactionId;
 use picopay_shared::money::Money;
 use picopay_shared::query::{Answer, Consistency, Found, HistoryQuery, Query, ReadRequest, Source};
@@ -79,7 +80,7 @@ impl Reader {
         parts: Arc<LaneParts>,
         log: PrimaryLog,
         replicas: Vec<(Replica, Lag)>,
-        config: &crate::config::ReadConfig,
+        config: &ReadConfig,
         primary_timeout: Duration,
     ) -> Self {
         Self {

@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use picopay_gateway::config::GatewayConfig;
 use picopay_postgres::{addresses_of, databases_of};
-use picopay_shard_node::config::NodeConfig;
+use picopay_shard_node_config::NodeConfig;
 use picopay_shared::cluster::{Cluster, Durability, Shard};
 use picopay_shared::config::ConfigError;
 use serde::Serialize;

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use futures_util::future::join_all;
 use picopay_gateway::running_config::of_gateway;
-use picopay_shard_node::running_config::of_node;
+use picopay_shard_node_config::of_node;
 use picopay_shared::cluster::Cluster;
 use picopay_shared::running_config::{Change, RefusedReload, RunningConfig};
 use serde::Serialize;
