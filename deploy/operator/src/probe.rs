@@ -51,6 +51,17 @@ pub struct ShardProbe {
     pub redis: Option<RedisState>,
 }
 
+impl ShardProbe {
+    /// What is known of the shard's slots, and from whom: the primary, else a replica, which may be behind.
+    pub fn known_ledger(&self) -> Option<(&LedgerState, &'static str)> {
+        if let Ok(primary) = &self.primary {
+            return primary.ledger.as_ref().map(|ledger| (ledger, "primary"));
+        }
+        let mut replicas = self.replicas.iter().flatten();
+        replicas.find_map(|replica| replica.ledger.as_ref()).map(|ledger| (ledger, "replica"))
+    }
+}
+
 /// What a primary says.
 pub struct PrimaryState {
     /// Of PostgreSQL.
@@ -74,6 +85,14 @@ pub struct Standby {
     pub sync_state: Option<String>,
     /// What it has not replayed yet.
     pub lag_bytes: Option<i64>,
+}
+
+impl Standby {
+    /// Whether acknowledged writes wait for it.
+    pub fn is_synchronous(&self) -> bool {
+        self.state.as_deref() == Some("streaming")
+            && matches!(self.sync_state.as_deref(), Some("sync" | "quorum"))
+    }
 }
 
 /// What a replica says.

@@ -9,7 +9,8 @@ use picopay_shared::cluster::Durability;
 use picopay_shared::node_status::Degradation;
 use serde::Serialize;
 
-use super::{NodeLine, ShardArgs, connect, nodes_screen, wait_for_nodes, whoever_this_is};
+use super::nodes::{NodeLine, nodes_screen, wait_for_nodes};
+use super::word::{ShardArgs, connect, whoever_this_is};
 use crate::output;
 
 /// Let a shard go on without its synchronous standby.

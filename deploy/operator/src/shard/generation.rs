@@ -17,7 +17,8 @@ use picopay_shared::cluster::{Cluster, Durability, Shard};
 use serde::Serialize;
 use tokio::time::sleep;
 
-use super::{NODES_POLL, NODES_WAIT, PATIENCE, ShardArgs, whoever_this_is};
+use super::nodes::{NODES_POLL, NODES_WAIT};
+use super::word::{PATIENCE, ShardArgs, whoever_this_is};
 use crate::output;
 use crate::probe;
 

@@ -11,7 +11,8 @@ use picopay_shared::node_status::Degradation;
 use picopay_shared::slot::FENCE_LOCK;
 use serde::Serialize;
 
-use super::{NodeLine, PATIENCE, ShardArgs, connect, nodes_screen, wait_for_nodes};
+use super::nodes::{NodeLine, nodes_screen, wait_for_nodes};
+use super::word::{PATIENCE, ShardArgs, connect};
 
 /// How long a standby that is there may take to catch up, before the operator is told how it stands.
 const CATCH_UP_WAIT: Duration = Duration::from_mins(1);

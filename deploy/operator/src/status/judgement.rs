@@ -5,21 +5,14 @@ use std::collections::BTreeMap;
 use picopay_shared::cluster::{Durability, Shard};
 use uuid::Uuid;
 
-use super::{
+use super::moves;
+use super::remarks::Remarks;
+use super::report::{
     NodeLine, OwnedSlots, PrimaryStatus, REPLICA_LAG_MS_MAX, RedisLine, ReplicaStatus, ShardStatus,
-    StatusReport, moves,
+    StatusReport,
 };
 use crate::output::seconds;
-use crate::probe::{LedgerState, PrimaryState, ReplicaState, ShardProbe, Standby};
-
-/// What is wrong, in words, collected while the report is made.
-#[derive(Default)]
-pub struct Remarks {
-    /// What is not as it should be.
-    pub problems: Vec<String>,
-    /// What is worth knowing.
-    pub notes: Vec<String>,
-}
+use crate::probe::{PrimaryState, ReplicaState, ShardProbe, Standby};
 
 /// Makes the report of what the shards' parts said.
 pub fn judge(shards: &[Shard], probes: &[ShardProbe]) -> StatusReport {
@@ -47,7 +40,7 @@ pub fn judge(shards: &[Shard], probes: &[ShardProbe]) -> StatusReport {
 
 fn judge_shard(shard: &Shard, probe: &ShardProbe, remarks: &mut Remarks) -> ShardStatus {
     let primary = probe.primary.as_ref();
-    let (ledger, _) = known_ledger(probe).unzip();
+    let (ledger, _) = probe.known_ledger().unzip();
     if let Ok(state) = primary {
         judge_identity(shard, state, remarks);
         if let Some(Err(unfit)) = state.ledger.as_ref().map(|ledger| &ledger.schema) {
@@ -74,7 +67,7 @@ fn judge_shard(shard: &Shard, probe: &ShardProbe, remarks: &mut Remarks) -> Shar
         },
         degraded: ledger.and_then(|ledger| ledger.degraded.clone()),
         cluster_id: ledger.and_then(|ledger| ledger.identity.as_ref()).map(|(id, _)| *id),
-        slots: known_ledger(probe).map(|(ledger, source)| OwnedSlots {
+        slots: probe.known_ledger().map(|(ledger, source)| OwnedSlots {
             count: ledger.owned.len(),
             runs: ledger.owned.iter().copied().collect(),
             source,
@@ -114,15 +107,6 @@ fn judge_shard(shard: &Shard, probe: &ShardProbe, remarks: &mut Remarks) -> Shar
     }
 }
 
-/// What is known of the shard's slots: from the primary, else from a replica, which may be behind.
-pub fn known_ledger(probe: &ShardProbe) -> Option<(&LedgerState, &'static str)> {
-    if let Ok(primary) = &probe.primary {
-        return primary.ledger.as_ref().map(|ledger| (ledger, "primary"));
-    }
-    let mut replicas = probe.replicas.iter().flatten();
-    replicas.find_map(|replica| replica.ledger.as_ref()).map(|ledger| (ledger, "replica"))
-}
-
 fn judge_identity(shard: &Shard, primary: &PrimaryState, remarks: &mut Remarks) {
     match primary.ledger.as_ref().and_then(|ledger| ledger.identity.as_ref()) {
         None => remarks.problems.push(format!(
@@ -157,18 +141,12 @@ fn judge_standbys(shard: &Shard, primary: &PrimaryState, remarks: &mut Remarks) 
             "{}: the user of its connection string may not see the state of standbys: GRANT pg_monitor to it",
             shard.name
         ));
-    } else if !primary.standbys.iter().any(is_synchronous) {
+    } else if !primary.standbys.iter().any(Standby::is_synchronous) {
         remarks.problems.push(format!(
             "{}: no synchronous standby is streaming, so no charge is acknowledged until one is back",
             shard.name
         ));
     }
-}
-
-/// Whether acknowledged writes wait for this standby.
-pub fn is_synchronous(standby: &Standby) -> bool {
-    standby.state.as_deref() == Some("streaming")
-        && matches!(standby.sync_state.as_deref(), Some("sync" | "quorum"))
 }
 
 fn judge_replica(

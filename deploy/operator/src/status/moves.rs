@@ -7,8 +7,8 @@ use picopay_shared::cluster::Shard;
 use picopay_shared::slot::SLOT_COUNT;
 use picopay_shared::slot_owner::SlotState;
 
-use super::judgement::{Remarks, known_ledger};
-use super::{OtherSlots, SlotSummary};
+use super::remarks::Remarks;
+use super::report::{OtherSlots, SlotSummary};
 use crate::probe::{OtherSlot, ShardProbe};
 
 /// Slots that are not a shard's own, by state and owner.
@@ -31,7 +31,7 @@ pub fn summarise_slots(shards: &[Shard], probes: &[ShardProbe], remarks: &mut Re
     let mut owners: Vec<usize> = vec![0; usize::from(SLOT_COUNT)];
     let (mut silent, mut is_moving, mut is_mover_at_work) = (Vec::new(), false, false);
     for (shard, probe) in shards.iter().zip(probes) {
-        let Some((ledger, _)) = known_ledger(probe) else {
+        let Some((ledger, _)) = probe.known_ledger() else {
             silent.push(shard.name.as_str());
             continue;
         };
@@ -82,7 +82,7 @@ pub fn summarise_slots(shards: &[Shard], probes: &[ShardProbe], remarks: &mut Re
 fn note_others(shards: &[Shard], probes: &[ShardProbe], is_mover_at_work: bool, remarks: &mut Remarks) {
     for (shard, probe) in shards.iter().zip(probes) {
         let name = &shard.name;
-        let others = known_ledger(probe).map(|(ledger, _)| group(&ledger.others)).unwrap_or_default();
+        let others = probe.known_ledger().map(|(ledger, _)| group(&ledger.others)).unwrap_or_default();
         for other in &others {
             let OtherSlots { state, owner, runs, with_rows } = other;
             let count = runs.count();

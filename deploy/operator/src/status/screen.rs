@@ -2,8 +2,7 @@
 
 use comfy_table::Cell;
 
-use super::judgement::is_synchronous;
-use super::{NodeLine, OwnedSlots, REPLICA_LAG_MS_MAX, ShardStatus, StatusReport};
+use super::report::{NodeLine, OwnedSlots, REPLICA_LAG_MS_MAX, ShardStatus, StatusReport};
 use crate::output::{self, bytes, seconds};
 
 /// The report as a table, and what is wrong below it.
@@ -68,7 +67,7 @@ fn replica_cell(shard: &ShardStatus) -> Cell {
             && replica.lag_ms.is_none_or(|ms| ms <= REPLICA_LAG_MS_MAX)
     });
     let standbys = &shard.primary.standbys;
-    let sync = standbys.iter().filter(|standby| is_synchronous(standby)).count();
+    let sync = standbys.iter().filter(|standby| standby.is_synchronous()).count();
     let sync_line = match sync {
         // The primary of a replica that was just lost has not noticed yet.
         _ if !shard.primary.is_up || shard.replicas.iter().any(|replica| !replica.is_up) => None,
