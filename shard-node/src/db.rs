@@ -20,6 +20,7 @@ use tokio_postgres::{Client, Config};
 
 use crate::identity::{self, Expected, Unfit};
 use crate::read_pool::{Lease, ReadPool, Target};
+use crate::server_id::ServerId;
 use crate::timeline::{Admitted, OlderTimeline, Timelines};
 
 /// A connection string that cannot be used.
@@ -65,17 +66,6 @@ pub fn is_pool_lost(error: &PoolError) -> bool {
 
 /// How long the keeper's word about reads holds: a look each second, which may take two, and one more for a busy machine.
 const READS_GOOD_FOR: Duration = Duration::from_secs(4);
-
-/// The server that the keeper has found to be the primary.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ServerId {
-    /// Its place in the connection string.
-    pub position: usize,
-    /// The timeline that it writes.
-    pub timeline: u32,
-    /// When it was started: a name may lead to another server later.
-    pub started_us: i64,
-}
 
 /// The shard's primary.
 #[derive(Clone)]

@@ -15,10 +15,11 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use crate::cache::Cache;
-use crate::db::{ConnectError, Dedicated, Primary, ServerId};
+use crate::db::{ConnectError, Dedicated, Primary};
 use crate::floor::{self, Acknowledged, Floors};
 use crate::identity::{self, Identity, Unfit};
 use crate::metrics::Metrics;
+use crate::server_id::ServerId;
 use crate::standby;
 use crate::which_primary::{self, Choice, Said};
 use crate::write_gate::{Opening, WriteGate};

@@ -16,6 +16,8 @@ pub mod store;
 
 pub mod db;
 
+pub mod server_id;
+
 pub mod timeline;
 
 pub mod read_pool;

@@ -17,8 +17,8 @@ use picopay_shard_node_config::PostgresConfig;
 use tokio::task::JoinHandle;
 use tokio_postgres::{Client, Config, Error};
 
-use crate::db::ServerId;
 use crate::identity::{self, Expected, Unfit};
+use crate::server_id::ServerId;
 
 mod lease;
 pub use lease::Lease;

@@ -10,9 +10,10 @@ use futures_util::future;
 use picopay_postgres::{Answer, Connection, Standing, ask_all};
 use tokio::time::timeout;
 
-use crate::db::{Primary, ServerId};
+use crate::db::Primary;
 use crate::floor::{self, Acknowledged};
 use crate::identity::{self, Unfit};
+use crate::server_id::ServerId;
 use crate::standby;
 
 /// What one server came to.

@@ -14,8 +14,8 @@ use picopay_shared::node_status::Degradation;
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use crate::db::ServerId;
 use crate::identity::Generation;
+use crate::server_id::ServerId;
 
 /// What may be written to.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -136,7 +136,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::db::ServerId;
+    use crate::server_id::ServerId;
 
     const NOW: i64 = 1_795_435_200_123;
     const AT: LogPosition = LogPosition { timeline: 3, lsn: 77 };
