@@ -23,6 +23,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
+use picopay_shard_node_config::CacheConfig;
 use picopay_shared::cluster::Durability;
 use picopay_shared::command::{Attempt, Command, Outcome};
 use picopay_shared::internal_secret::InternalSecret;
@@ -34,7 +35,6 @@ use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
 use crate::clock;
-use crate::config::CacheConfig;
 use crate::write_gate::Opening;
 
 mod answer;

@@ -12,12 +12,12 @@ use deadpool_postgres::{PoolError, TimeoutType};
 use picopay_postgres::{
     Answer, Commits, Connection, OpenError, Servers, address, ask, is_server_lost, set_session,
 };
+use picopay_shard_node_config::PostgresConfig;
 use picopay_shared::cluster::{Durability, Shard};
 use picopay_shared::config::Secret;
 use tokio::time::timeout;
 use tokio_postgres::{Client, Config};
 
-use crate::config::PostgresConfig;
 use crate::identity::{self, Expected, Unfit};
 use crate::read_pool::{Lease, ReadPool, Target};
 use crate::server_id::ServerId;

@@ -8,6 +8,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use picopay_postgres::degradation;
 use picopay_postgres::describe;
 use picopay_shared::cluster::Durability;
 use tokio::task::JoinHandle;
@@ -15,7 +16,6 @@ use tokio::time::{sleep, timeout};
 
 use crate::cache::Cache;
 use crate::db::{ConnectError, Dedicated, Primary};
-use crate::degradation;
 use crate::floor::{self, Acknowledged, Floors};
 use crate::identity::{self, Identity, Unfit};
 use crate::metrics::Metrics;

@@ -4,8 +4,6 @@
 //! users' lanes, `lane` runs one database transaction per batch behind the fence of `slot_owner`, and `book`
 //! holds the rules. `read` answers what changes nothing.
 
-pub mod config;
-
 pub mod clock;
 
 pub mod book;
@@ -19,6 +17,7 @@ pub mod store;
 pub mod server_id;
 
 pub mod db;
+
 
 pub mod timeline;
 
@@ -46,8 +45,6 @@ pub mod standby;
 
 pub mod floor;
 
-pub mod degradation;
-
 pub mod identity;
 
 pub mod metrics;
@@ -55,8 +52,6 @@ pub mod metrics;
 pub mod service;
 
 pub mod node;
-
-pub mod running_config;
 
 pub mod own_clock;
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use arc_swap::ArcSwap;
+use picopay_shard_node_config::{NodeConfig, of_node};
 use picopay_shared::cluster::{Cluster, Shard};
 use picopay_shared::internal_secret::InternalSecret;
 use picopay_shared::reload::{InForce, Reload};
@@ -15,9 +16,7 @@ use picopay_shared::running_config::{RunningConfig, Salt};
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
-use crate::config::NodeConfig;
 use crate::gate_keeper::WrongDatabase;
-use crate::running_config;
 use crate::service::{Lasting, Service};
 
 /// How long a new service has to show that it may write, while the old one may. Connecting and the first look take
@@ -140,8 +139,7 @@ impl Node {
 
     /// The same, for operators.
     pub fn running_config(&self) -> RunningConfig {
-        running_config::of_node(&self.in_force.cluster(), &self.config.shard, Salt::random())
-            .with_refusal(&self.in_force)
+        of_node(&self.in_force.cluster(), &self.config.shard, Salt::random()).with_refusal(&self.in_force)
     }
 
     /// Counts a reload.

@@ -9,13 +9,13 @@ use anyhow::Context;
 use axum_server::accept::NoDelayAcceptor;
 use axum_server::{Handle, Server};
 use clap::Parser;
+use picopay_shard_node_config::NodeConfig;
 use picopay_shared::cluster::Cluster;
 use picopay_shared::reload::Reloads;
 use picopay_shared::{open_files, telemetry};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::clock;
-use crate::config::NodeConfig;
 use crate::node::Node;
 use crate::routes;
 

@@ -12,12 +12,14 @@ use std::time::Duration;
 
 use deadpool_postgres::PoolError;
 use picopay_postgres::is_server_lost;
+use picopay_shard_node_config::ReadConfig;
 use picopay_shared::id::TransactionId;
 use picopay_shared::money::Money;
 use picopay_shared::origin::Origin;
 use picopay_shared::query::{Answer, Consistency, Found, HistoryQuery, Query, ReadRequest, Source};
 use picopay_shared::session::SessionToken;
 use picopay_shared::slot::Slot;
+use picopay_shared::slot_owner::OwnerRow;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tracing::Instrument;
@@ -29,7 +31,7 @@ use crate::read_pool::Lease;
 use crate::replay_wait::{self, NotShown, WaitError};
 use crate::replica_lag::{Lag, PrimaryLog};
 use crate::slot_owner::{self, Stopped};
-use crate::store::{self, LOOKS_MAX, OwnerRow, ReadError, Seen};
+use crate::store::{self, LOOKS_MAX, ReadError, Seen};
 
 /// Reads of one shard.
 pub struct Reader {
@@ -81,7 +83,7 @@ impl Reader {
         parts: Arc<LaneParts>,
         log: PrimaryLog,
         replicas: Vec<(Replica, Lag)>,
-        config: &crate::config::ReadConfig,
+        config: &ReadConfig,
         primary_timeout: Duration,
     ) -> Self {
         Self {

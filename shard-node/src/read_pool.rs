@@ -13,10 +13,10 @@ use deadpool_postgres::{
 };
 use futures_util::future::{BoxFuture, FutureExt};
 use picopay_postgres::{Answer, OpenError, Servers, ask};
+use picopay_shard_node_config::PostgresConfig;
 use tokio::task::JoinHandle;
 use tokio_postgres::{Client, Config, Error};
 
-use crate::config::PostgresConfig;
 use crate::identity::{self, Expected, Unfit};
 use crate::server_id::ServerId;
 

@@ -13,13 +13,13 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use picopay_shard_node_config::ReadConfig;
 use picopay_shared::cluster::Durability;
 use picopay_shared::session::LogPosition;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::ReadConfig;
 use crate::db::{Dedicated, Primary, Replica};
 use crate::log_end::{self, LogEnd};
 use crate::store::ReadError;

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use picopay_shard_node_config::NodeConfig;
 use picopay_shared::cluster::Shard;
 use picopay_shared::config::Secret;
 use picopay_shared::internal_secret::InternalSecret;
@@ -15,7 +16,6 @@ use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::cache::{Cache, Whose};
-use crate::config::NodeConfig;
 use crate::db::{Primary, Replica};
 use crate::floor::Floors;
 use crate::gate_keeper::{GateKeeper, WrongDatabase};
@@ -261,7 +261,7 @@ mod tests {
     use picopay_shared::slot::UserId;
 
     use super::*;
-    use crate::config::{CacheConfig, LaneConfig, PostgresConfig, ReadConfig, TestingConfig};
+    use picopay_shard_node_config::{CacheConfig, LaneConfig, PostgresConfig, ReadConfig, TestingConfig};
     use crate::log_lines::LogLines;
 
     #[tokio::test]

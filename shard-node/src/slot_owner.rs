@@ -8,8 +8,7 @@ use std::collections::HashMap;
 
 use picopay_shared::command::{Moved, Outcome};
 use picopay_shared::slot::Slot;
-
-use crate::store::OwnerRow;
+use picopay_shared::slot_owner::{OwnerRow, SlotState};
 
 /// Why a command may not pass.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,14 +54,18 @@ pub fn check(slot: Slot, seen_epoch: u64, row: Option<&OwnerRow>) -> Result<(), 
     let Some(row) = row else {
         return Err(Stopped::Moved(Moved { slot, owner: None, epoch: 0 }));
     };
-    match row.state.as_str() {
-        "owned" if seen_epoch > row.epoch => {
+    match row.state {
+        SlotState::Owned if seen_epoch > row.epoch => {
             Err(Stopped::StateLost { slot, own_epoch: row.epoch, seen_epoch })
         }
-        "owned" => Ok(()),
-        "released" => Err(Stopped::Moved(Moved { slot, owner: Some(row.owner.clone()), epoch: row.epoch })),
+        SlotState::Owned => Ok(()),
+        SlotState::Released => {
+            Err(Stopped::Moved(Moved { slot, owner: Some(row.owner.clone()), epoch: row.epoch }))
+        }
         // On its way in, or given up: whoever owns it now, it is not known here.
-        _ => Err(Stopped::Moved(Moved { slot, owner: None, epoch: row.epoch })),
+        SlotState::Importing | SlotState::Aborted => {
+            Err(Stopped::Moved(Moved { slot, owner: None, epoch: row.epoch }))
+        }
     }
 }
 
@@ -70,8 +73,8 @@ pub fn check(slot: Slot, seen_epoch: u64, row: Option<&OwnerRow>) -> Result<(), 
 mod tests {
     use super::*;
 
-    fn row(state: &str, epoch: u64) -> OwnerRow {
-        OwnerRow { state: state.into(), owner: "shard-2".into(), epoch }
+    fn row(state: SlotState, epoch: u64) -> OwnerRow {
+        OwnerRow { slot: Slot::new(7).unwrap(), state, owner: "shard-2".into(), epoch }
     }
 
     #[test]
@@ -81,13 +84,17 @@ mod tests {
             Err(Stopped::Moved(Moved { slot, owner: owner.map(str::to_owned), epoch }))
         };
         for (row, seen_epoch, expected) in [
-            (Some(row("owned", 3)), 3, Ok(())),
-            (Some(row("owned", 3)), 0, Ok(())),
-            (Some(row("owned", 3)), 4, Err(Stopped::StateLost { slot, own_epoch: 3, seen_epoch: 4 })),
-            (Some(row("released", 4)), 3, moved(Some("shard-2"), 4)),
-            (Some(row("released", 4)), 5, moved(Some("shard-2"), 4)),
-            (Some(row("importing", 4)), 4, moved(None, 4)),
-            (Some(row("aborted", 4)), 4, moved(None, 4)),
+            (Some(row(SlotState::Owned, 3)), 3, Ok(())),
+            (Some(row(SlotState::Owned, 3)), 0, Ok(())),
+            (
+                Some(row(SlotState::Owned, 3)),
+                4,
+                Err(Stopped::StateLost { slot, own_epoch: 3, seen_epoch: 4 }),
+            ),
+            (Some(row(SlotState::Released, 4)), 3, moved(Some("shard-2"), 4)),
+            (Some(row(SlotState::Released, 4)), 5, moved(Some("shard-2"), 4)),
+            (Some(row(SlotState::Importing, 4)), 4, moved(None, 4)),
+            (Some(row(SlotState::Aborted, 4)), 4, moved(None, 4)),
             (None, 1, moved(None, 0)),
         ] {
             assert_eq!(check(slot, seen_epoch, row.as_ref()), expected, "{row:?} seen {seen_epoch}");

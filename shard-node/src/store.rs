@@ -10,11 +10,12 @@ use std::sync::Arc;
 
 use futures_util::future;
 use jiff::Timestamp;
-use picopay_postgres::describe;
+use picopay_postgres::{BadColumn, describe, owner_from_row};
 use picopay_shared::command::{Fingerprint, Kind, Refusal, Status, Transaction};
 use picopay_shared::id::{Stamp, TransactionId};
 use picopay_shared::money::{Currency, Money, MoneyError};
 use picopay_shared::slot::{FENCE_LOCK, Slot, UserId};
+use picopay_shared::slot_owner::OwnerRow;
 use rust_decimal::Decimal;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::FromSql;
@@ -50,6 +51,12 @@ impl ReadError {
             Self::Database(error) => describe(error),
             Self::Corrupt(_) | Self::Held => self.to_string(),
         }
+    }
+}
+
+impl From<BadColumn> for ReadError {
+    fn from(bad: BadColumn) -> Self {
+        Self::Corrupt(bad.to_string())
     }
 }
 
@@ -115,17 +122,6 @@ impl WriteStatements {
     }
 }
 
-/// Who owns a slot, as the shard's own database says.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OwnerRow {
-    /// `owned`, `importing`, `released` or `aborted`.
-    pub state: String,
-    /// The shard.
-    pub owner: String,
-    /// Grows each time the slot changes hands.
-    pub epoch: u64,
-}
-
 /// Takes the fence, shared, until the end of the database transaction.
 pub async fn take_fence(client: &Client, sql: &WriteStatements) -> Result<(), ReadError> {
     client.execute(&sql.take_fence, &[&FENCE_LOCK]).await?;
@@ -139,21 +135,8 @@ pub async fn read_owners(
     slots: &[i16],
 ) -> Result<HashMap<Slot, OwnerRow>, ReadError> {
     let rows = client.query(&sql.read_owners, &[&slots]).await?;
-    rows.iter()
-        .map(|row| {
-            let slot = u16::try_from(column::<i16>(row, 0)?)
-                .ok()
-                .and_then(Slot::new)
-                .ok_or_else(|| ReadError::Corrupt("slot_owner.slot".into()))?;
-            Ok((slot, owner_from_row(row, 1)?))
-        })
-        .collect()
-}
-
-fn owner_from_row(row: &Row, first: usize) -> Result<OwnerRow, ReadError> {
-    let epoch = u64::try_from(column::<i64>(row, first + 2)?)
-        .map_err(|_| ReadError::Corrupt("slot_owner.epoch".into()))?;
-    Ok(OwnerRow { state: column(row, first)?, owner: column(row, first + 1)?, epoch })
+    let of_slot = |row: &Row| owner_from_row(row).map(|row| (row.slot, row));
+    Ok(rows.iter().map(of_slot).collect::<Result<_, _>>()?)
 }
 
 /// Makes those of `users` that are new and whose slot is owned at the epoch beside them or a higher one, and gives them.

@@ -1,6 +1,6 @@
 //! Configuration: a TOML file, then the environment over it; unknown fields refused, secrets redacted.
 //!
-//! Every number of a component has its default and its reason in that component's own `config.rs`.
+//! Every number of a component has its default and its reason in that component's own configuration.
 
 use std::fmt;
 use std::path::{Path, PathBuf};

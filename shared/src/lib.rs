@@ -8,6 +8,8 @@ pub mod money;
 
 pub mod slot;
 
+pub mod slot_owner;
+
 pub mod id;
 
 pub mod origin;

@@ -11,11 +11,13 @@ use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use futures_util::future::{self, FutureExt};
+use picopay_postgres::degradation;
 use picopay_postgres::{CommitError, describe};
 use picopay_shared::command::{Attempt, Command, Operation, Outcome, Transaction};
 use picopay_shared::id::TransactionId;
 use picopay_shared::session::LogPosition;
 use picopay_shared::slot::{Slot, UserId};
+use picopay_shared::slot_owner::OwnerRow;
 use tokio::time::timeout;
 use uuid::Uuid;
 
@@ -23,10 +25,9 @@ use super::store_error::StoreError;
 use super::suspects::Why;
 use super::{Done, LaneParts, Session};
 use crate::book::{self, Admitted, Booked, Known};
-use crate::degradation;
 use crate::floor::Acknowledged;
 use crate::slot_owner::{self, Stopped};
-use crate::store::{self, Locked, OwnerRow, ReadError};
+use crate::store::{self, Locked, ReadError};
 
 /// What a batch does about the keys of its commands before it decides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

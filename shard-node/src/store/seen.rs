@@ -3,14 +3,16 @@
 //! Each is one statement, hence one snapshot and one round trip. Read one after the other, owner and rows could be of two
 //! moments between which the slot was given up and its rows deleted; on a replica, between which it replayed that.
 
+use picopay_postgres::owner_of;
 use picopay_shared::command::{Kind, Transaction};
 use picopay_shared::id::TransactionId;
 use picopay_shared::money::Money;
 use picopay_shared::slot::{Slot, UserId, UserTag};
+use picopay_shared::slot_owner::OwnerRow;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-use super::{OwnerRow, RECORDED_COLUMNS, ReadError, column, money_from, owner_from_row, recorded_from_row};
+use super::{RECORDED_COLUMNS, ReadError, column, money_from, recorded_from_row};
 
 /// What a read found, with the owner of its slot, in one snapshot: neither says anything about another moment.
 pub struct Seen<T> {
@@ -29,7 +31,7 @@ pub async fn find_balances(
 ) -> Result<Seen<Money>, ReadError> {
     let statement = client.prepare_cached(include_str!("../sql/find_balances.sql")).await?;
     let rows = client.query(&statement, &[&user.slot().as_i16(), &user.get()]).await?;
-    seen_from_rows(&rows, 2, |row| {
+    seen_from_rows(user.slot(), &rows, 2, |row| {
         let currency: Option<&str> = column(row, 0)?;
         currency.map(|currency| money_from(column(row, 1)?, currency)).transpose()
     })
@@ -64,7 +66,7 @@ pub async fn find_history(
             &[&user.slot().as_i16(), &user.get(), &from.as_uuid(), &before.as_uuid(), &kind, &limit, &looks],
         )
         .await?;
-    let transactions = seen_from_rows(&rows, RECORDED_COLUMNS, found_from_row)?;
+    let transactions = seen_from_rows(user.slot(), &rows, RECORDED_COLUMNS, found_from_row)?;
     let first = rows.first().expect("`seen_from_rows` has looked at it");
     let looked_down_to: Option<Uuid> = column(first, RECORDED_COLUMNS + 4)?;
     Ok(Page { transactions, looked_down_to: looked_down_to.map(TransactionId::from_uuid) })
@@ -79,19 +81,20 @@ pub async fn find_transaction(
     let (slot, tag): (Slot, UserTag) = (id.slot(), id.tag());
     let user = id.user().map(UserId::get);
     let rows = client.query(&statement, &[&slot.as_i16(), &user, &tag.as_i32(), &id.as_uuid()]).await?;
-    seen_from_rows(&rows, RECORDED_COLUMNS, found_from_row)
+    seen_from_rows(slot, &rows, RECORDED_COLUMNS, found_from_row)
 }
 
-/// Rows of something each, or one of nothing; from the column `own` on all say the same: whether the user exists, and the
+/// Rows of something each in `slot`, or one of nothing; from the column `own` on all say the same: whether the user exists, and the
 /// owner.
 fn seen_from_rows<T>(
+    slot: Slot,
     rows: &[Row],
     own: usize,
     read: impl Fn(&Row) -> Result<Option<T>, ReadError>,
 ) -> Result<Seen<T>, ReadError> {
     let first = rows.first().ok_or_else(|| ReadError::Corrupt("a read that gives no row".into()))?;
     let owner = match column::<Option<&str>>(first, own + 1)? {
-        Some(_) => Some(owner_from_row(first, own + 1)?),
+        Some(_) => Some(owner_of(slot, first, own + 1)?),
         None => None,
     };
     let found = rows.iter().filter_map(|row| read(row).transpose()).collect::<Result<_, _>>()?;

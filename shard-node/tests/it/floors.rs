@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use picopay_local::{ClusterSpec, LocalCluster};
 use picopay_shard_node::cache::{Cache, Whose};
-use picopay_shard_node::config::CacheConfig;
+use picopay_shard_node_config::CacheConfig;
 use picopay_shared::cluster::Durability;
 use picopay_shared::config::Secret;
 use picopay_shared::internal_secret::InternalSecret;

@@ -78,6 +78,29 @@ pub fn describe(connection_string: &str) -> String {
     format!("{}/{}", servers.join(","), config.get_dbname().unwrap_or_default())
 }
 
+/// The hosts and ports that a connection string names, for people.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn addresses_of(connection_string: &str) -> Result<Vec<String>, String> {
+    let config = parse(connection_string)?;
+    if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
+        return Err("it names no host".to_owned());
+    }
+    Ok(Servers::of(&config).iter().map(address).collect())
+}
+
+/// The databases that a connection string leads to, one for each host.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn databases_of(connection_string: &str) -> Result<Vec<String>, String> {
+    let config = parse(connection_string)?;
+    // As in libpq: without a name, the database is called like the user.
+    let name = config.get_dbname().or(config.get_user()).unwrap_or_default();
+    Ok(addresses_of(connection_string)?.iter().map(|address| format!("{address}/{name}")).collect())
+}
+
 /// The address of the one server that `config` names, for people.
 pub fn address(config: &Config) -> String {
     let port = config.get_ports().first().copied().unwrap_or(5432);

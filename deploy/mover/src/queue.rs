@@ -1,0 +1,184 @@
+//! What shares a pause, and what runs next: the batches of a plan, in the order in which they may run.
+
+use std::collections::{HashSet, VecDeque};
+
+use crate::plan::{Holdings, Move};
+
+/// Rows of a batch, unless a single slot has more: a second or so of copying, so that Ctrl-C is soon obeyed and an
+/// interruption costs little. Only what is new, users and balances are left for the pause: with a tenth as many users as
+/// transactions, batches of 20,000 rows paused for 60 to 180 ms, well within the default budget. And each batch stops its
+/// source for a moment, at the fence, so fewer of them stop it less.
+pub const ROWS_MAX: u64 = 60_000;
+
+/// Slots of a batch: while the cluster is nearly empty, the number of users whom one pause meets stays bounded.
+pub const SLOTS_MAX: usize = 128;
+
+/// How often slots are tried whose batch was aborted. Four halvings make 128 slots 8: what does not fit the pause budget
+/// then does not because of its size.
+pub const TRIES_MAX: u32 = 5;
+
+/// Slots that share a pause. Shards are positions in the plan's list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlannedBatch {
+    /// In rising order; at least one.
+    pub slots: Vec<u16>,
+    /// Who owns them.
+    pub from: usize,
+    /// Who shall.
+    pub to: usize,
+    /// Rows, as counted for the plan.
+    pub rows: u64,
+    /// Which try this is, from 1.
+    pub tries: u32,
+}
+
+impl PlannedBatch {
+    /// The same without some of its slots.
+    #[must_use]
+    pub fn without(&self, slots: &[i16]) -> Self {
+        let is_left = |slot: &u16| !slots.contains(&slot.cast_signed());
+        Self { slots: self.slots.iter().copied().filter(is_left).collect(), ..self.clone() }
+    }
+}
+
+/// Batches that are still to do, and the shards that are busy with one.
+#[derive(Debug)]
+pub struct Queue {
+    waiting: VecDeque<PlannedBatch>,
+    busy: HashSet<usize>,
+    parallel_max: usize,
+    rows: Vec<u64>,
+}
+
+impl Queue {
+    /// The batches of these moves, of which `parallel_max` may run at once, no two of them on one shard.
+    pub fn new(holdings: &Holdings, moves: &[Move], parallel_max: usize) -> Self {
+        let batches = moves.iter().flat_map(|one| batches_of(one, holdings));
+        Self { waiting: batches.collect(), busy: HashSet::new(), parallel_max, rows: holdings.rows.clone() }
+    }
+
+    /// How many wait.
+    pub fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Whether none waits.
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// Takes the next one whose shards are idle. [`Self::ended`] frees them.
+    pub fn take(&mut self) -> Option<PlannedBatch> {
+        if self.busy.len() >= 2 * self.parallel_max {
+            return None;
+        }
+        let is_idle =
+            |batch: &PlannedBatch| !self.busy.contains(&batch.from) && !self.busy.contains(&batch.to);
+        let batch =
+            self.waiting.iter().position(is_idle).and_then(|position| self.waiting.remove(position))?;
+        self.busy.extend([batch.from, batch.to]);
+        Some(batch)
+    }
+
+    /// Frees the shards of a batch that was taken.
+    pub fn ended(&mut self, batch: &PlannedBatch) {
+        self.busy.remove(&batch.from);
+        self.busy.remove(&batch.to);
+    }
+
+    /// Puts an aborted batch back, in halves, at the end: whatever kept it up may be over by then. Gives `false`, and
+    /// nothing back, when its slots were tried often enough.
+    pub fn try_again(&mut self, batch: &PlannedBatch) -> bool {
+        if batch.tries >= TRIES_MAX {
+            return false;
+        }
+        for slots in batch.slots.chunks(batch.slots.len().div_ceil(2)) {
+            let rows = slots.iter().map(|slot| self.rows[usize::from(*slot)]).sum();
+            let tries = batch.tries + 1;
+            self.waiting.push_back(PlannedBatch { slots: slots.to_vec(), rows, tries, ..*batch });
+        }
+        true
+    }
+}
+
+fn batches_of(planned: &Move, holdings: &Holdings) -> Vec<PlannedBatch> {
+    let mut batches: Vec<PlannedBatch> = Vec::new();
+    for slot in &planned.slots {
+        let rows = holdings.rows[usize::from(*slot)];
+        match batches.last_mut() {
+            Some(batch) if batch.slots.len() < SLOTS_MAX && batch.rows + rows <= ROWS_MAX => {
+                batch.slots.push(*slot);
+                batch.rows += rows;
+            }
+            _ => batches.push(PlannedBatch {
+                slots: vec![*slot],
+                from: planned.from,
+                to: planned.to,
+                rows,
+                tries: 1,
+            }),
+        }
+    }
+    batches
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn holdings(rows_of_each: u64) -> Holdings {
+        Holdings { shards: 4, owners: vec![0; 4096], rows: vec![rows_of_each; 4096] }
+    }
+
+    fn one_move(slots: std::ops::Range<u16>, from: usize, to: usize) -> Move {
+        Move { slots: slots.collect(), from, to }
+    }
+
+    #[test]
+    fn a_batch_has_as_many_slots_as_fit_its_rows_and_at_least_one() {
+        for (rows_of_each, slots, batches) in
+            [(0, 128, 8), (300, 128, 8), (1_000, 60, 18), (59_999, 1, 1024), (1_000_000, 1, 1024)]
+        {
+            let mut queue = Queue::new(&holdings(rows_of_each), &[one_move(0..1024, 0, 1)], 1);
+            assert_eq!(queue.len(), batches);
+            let first = queue.take().unwrap();
+            assert_eq!((first.slots.len(), first.rows), (slots, rows_of_each * slots as u64));
+        }
+    }
+
+    #[test]
+    fn no_shard_has_two_moves_at_once() {
+        let moves = [one_move(0..1, 0, 1), one_move(1..2, 2, 1), one_move(2..3, 2, 3), one_move(3..4, 0, 3)];
+        let mut queue = Queue::new(&holdings(1), &moves, 2);
+        let (first, second) = (queue.take().unwrap(), queue.take().unwrap());
+        assert_eq!(((first.from, first.to), (second.from, second.to)), ((0, 1), (2, 3)));
+        assert_eq!(queue.take(), None);
+        queue.ended(&second);
+        assert_eq!(queue.take(), None, "shard 1 still takes from 0");
+        queue.ended(&first);
+        assert_eq!(queue.take().map(|next| (next.from, next.to)), Some((2, 1)));
+        let mut one_at_once = Queue::new(&holdings(1), &moves, 1);
+        assert!(one_at_once.take().is_some() && one_at_once.take().is_none());
+    }
+
+    #[test]
+    fn an_aborted_batch_is_tried_in_halves_and_given_up_in_the_end() {
+        let mut queue = Queue::new(&holdings(1), &[one_move(0..128, 0, 1)], 1);
+        let (mut given_up, mut sizes) = (0, Vec::new());
+        while let Some(batch) = queue.take() {
+            queue.ended(&batch);
+            sizes.push(batch.slots.len());
+            if !queue.try_again(&batch) {
+                given_up += batch.slots.len();
+            }
+        }
+        assert_eq!((sizes[0], sizes[1], sizes.last(), given_up), (128, 64, Some(&8), 128));
+        let single = PlannedBatch { slots: vec![9], from: 0, to: 1, rows: 1, tries: 1 };
+        assert!(queue.try_again(&single));
+        assert_eq!(
+            queue.take(),
+            Some(PlannedBatch { tries: 2, ..single }),
+            "a single slot is tried as it is"
+        );
+    }
+}

@@ -1,0 +1,88 @@
+//! A server dies at each step of a move. Whatever it was, every slot has one owner afterwards without anybody's help, and
+//! nobody was told anything that is not so.
+
+use std::sync::Arc;
+
+use picopay_local::LocalCluster;
+use picopay_mover::{Ended, Step};
+use tokio::sync::Notify;
+
+use super::field::{At, Field};
+
+/// Which side of a move.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Source,
+    Target,
+}
+
+/// How its primary comes back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Return {
+    /// It is started again.
+    Restarted,
+    /// Its standby takes over.
+    Replaced,
+}
+
+/// Kills the primary, and has it come back while the mover goes on.
+async fn kill(cluster: Arc<LocalCluster>, shard: usize, comes_back: Return, is_back: Arc<Notify>) {
+    cluster.shard(shard).primary().kill().await.unwrap();
+    tokio::spawn(async move {
+        match comes_back {
+            Return::Restarted => cluster.shard(shard).primary().start().await.unwrap(),
+            Return::Replaced => drop(cluster.failover(shard).await.unwrap()),
+        }
+        is_back.notify_one();
+    });
+}
+
+/// At each of these steps, back and forth between two shards.
+async fn a_primary_dies(at: &[Step], side: Side, comes_back: Return) {
+    let field = Field::start(2).await;
+    for step in at {
+        let from = field.owner().await;
+        let to = 1 - from;
+        let dies = if side == Side::Source { from } else { to };
+        let is_back = Arc::new(Notify::new());
+        let death = kill(Arc::clone(&field.cluster), dies, comes_back, Arc::clone(&is_back));
+        let watcher = At::new(*step, death);
+        let batch = field.batch(from, to);
+        let ended = field.mover().run(&batch, &watcher).await.unwrap();
+        // Once the target has everything, it does not need the source to take the slots; and what it took it keeps.
+        let is_moved = matches!(step, Step::Done) || (side == Side::Source && matches!(step, Step::Take));
+        match &ended {
+            Ended::Moved(_) => assert!(is_moved, "{step:?} {ended:?}"),
+            Ended::Aborted { settled, .. } => {
+                assert!(!is_moved && settled.moved.is_empty(), "{step:?} {ended:?}");
+            }
+        }
+        is_back.notified().await;
+        field.cluster.wait_until_ready().await.unwrap();
+        assert_eq!(field.owner().await, if is_moved { to } else { from }, "{step:?}");
+        if !is_moved {
+            field.move_at_last(&batch).await;
+        }
+    }
+    field.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_dies_and_comes_back_leaves_every_slot_one_owner() {
+    a_primary_dies(&Step::ALL, Side::Source, Return::Restarted).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_target_that_dies_and_comes_back_leaves_every_slot_one_owner() {
+    a_primary_dies(&Step::ALL, Side::Target, Return::Restarted).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_whose_standby_takes_over_leaves_every_slot_one_owner() {
+    a_primary_dies(&Step::ALL, Side::Source, Return::Replaced).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_target_whose_standby_takes_over_leaves_every_slot_one_owner() {
+    a_primary_dies(&Step::ALL, Side::Target, Return::Replaced).await;
+}

@@ -1,0 +1,9 @@
+//! What the mover promises, tried on real clusters while users charge.
+
+mod faults;
+mod field;
+mod handover;
+mod owners;
+mod refusals;
+mod rivals;
+mod traffic;

@@ -1,0 +1,182 @@
+//! What a reload of this `cluster.toml` would change in the processes that run.
+//!
+//! Each is asked what it goes by; the same is made of the file, and the two are compared (`shared/src/running_config.rs`).
+//! Nodes are those that the file names and those that a running gateway knows.
+
+use std::collections::BTreeMap;
+
+use futures_util::future::join_all;
+use picopay_gateway_config::of_gateway;
+use picopay_shard_node_config::of_node;
+use picopay_shared::cluster::Cluster;
+use picopay_shared::running_config::{Change, RefusedReload, RunningConfig};
+use serde::Serialize;
+
+use crate::output;
+use crate::probe::{self, NotTold};
+
+/// One process, and what the file would change there. In JSON these are the names of the fields; they stay.
+#[derive(Debug, Serialize)]
+pub struct RunningLine {
+    /// `gateway` or `node`.
+    process: &'static str,
+    /// What it was asked at.
+    url: String,
+    /// The shard that a node serves.
+    shard: Option<String>,
+    /// Whether it told what it goes by.
+    is_told: bool,
+    /// Empty when the file says what it goes by already.
+    changes: Vec<Change>,
+    /// Set while it refuses the file that it finds.
+    refused: Option<RefusedReload>,
+    /// Why it could not be asked, or what is wrong.
+    problem: Option<String>,
+}
+
+impl RunningLine {
+    /// What an operator has to look after.
+    pub fn problem(&self) -> Option<String> {
+        let place = format!("{} {}", self.process, self.url);
+        match (&self.problem, &self.refused) {
+            (Some(problem), _) => Some(format!("{place}: {problem}")),
+            (None, Some(refused)) => {
+                let RefusedReload { reason, for_s } = refused;
+                Some(format!("{place}: for {for_s} s it has refused the file that it finds: {reason}"))
+            }
+            (None, None) => None,
+        }
+    }
+
+    /// Whether a reload would change something here.
+    pub fn would_change(&self) -> bool {
+        !self.changes.is_empty()
+    }
+
+    /// It was asked, and this is what it goes by.
+    fn told(process: &'static str, url: &str, now: RunningConfig, then: &RunningConfig) -> Self {
+        let changes = now.changes_to(then);
+        let refused = now.refused;
+        Self { process, url: url.to_owned(), shard: None, is_told: true, changes, refused, problem: None }
+    }
+
+    fn not_told(process: &'static str, url: &str, why: NotTold) -> Self {
+        let (changes, problem) = match why {
+            // It has another one, so that is what would change first; what else would, it does not tell.
+            NotTold::SecretRefused => (vec![other_secret()], None),
+            NotTold::NoAnswer(reason) => (Vec::new(), Some(reason)),
+        };
+        Self { process, url: url.to_owned(), shard: None, is_told: false, changes, refused: None, problem }
+    }
+}
+
+fn other_secret() -> Change {
+    Change {
+        shard: None,
+        key: "internal_secret".to_owned(),
+        now: Some("another than this file's, so that nothing else is told".to_owned()),
+        then: Some("this file's".to_owned()),
+    }
+}
+
+/// Asks all gateways, then all nodes.
+pub async fn compare(cluster: &Cluster, gateways: &[String]) -> Vec<RunningLine> {
+    let mut nodes: BTreeMap<String, Node> = BTreeMap::new();
+    for shard in &cluster.shards {
+        for url in &shard.nodes {
+            nodes.insert(url.clone(), Node { shard: shard.name.clone(), is_in_use: false });
+        }
+    }
+    let asked = gateways.iter().map(|url| probe::running_config(url, &cluster.internal_secret));
+    let mut lines = Vec::new();
+    for (url, told) in gateways.iter().zip(join_all(asked).await) {
+        lines.push(match told {
+            Ok(now) => {
+                note_nodes(&now, &mut nodes);
+                let then = of_gateway(cluster, now.salt.clone());
+                RunningLine::told("gateway", url, now, &then)
+            }
+            Err(why) => RunningLine::not_told("gateway", url, why),
+        });
+    }
+    let asked = nodes.iter().map(|(url, node)| ask_node(cluster, url, node));
+    lines.extend(join_all(asked).await);
+    lines
+}
+
+struct Node {
+    shard: String,
+    /// Whether a gateway goes by it now.
+    is_in_use: bool,
+}
+
+fn note_nodes(gateway: &RunningConfig, nodes: &mut BTreeMap<String, Node>) {
+    for shard in &gateway.shards {
+        let urls = shard.settings.iter().filter(|setting| setting.key == "nodes");
+        for url in urls.flat_map(|setting| setting.shown.split(", ")) {
+            let node = nodes
+                .entry(url.to_owned())
+                .or_insert_with(|| Node { shard: shard.name.clone(), is_in_use: false });
+            node.is_in_use = true;
+        }
+    }
+}
+
+async fn ask_node(cluster: &Cluster, url: &str, node: &Node) -> RunningLine {
+    let mut line = match probe::running_config(url, &cluster.internal_secret).await {
+        Ok(now) => {
+            let shard =
+                now.shards.first().map_or(node.shard.as_str(), |shard| shard.name.as_str()).to_owned();
+            let then = of_node(cluster, &shard, now.salt.clone());
+            let mut line = RunningLine::told("node", url, now, &then);
+            if then.shards.is_empty() {
+                line.problem = Some(format!(
+                    "it serves {shard}, which is not in the file: it would refuse the file, and serve on until it is stopped"
+                ));
+            } else if shard != node.shard {
+                line.problem = Some(format!("it serves {shard}, and the file says {}", node.shard));
+            }
+            line
+        }
+        Err(why) => RunningLine::not_told("node", url, why),
+    };
+    // A node that no gateway uses yet may well not be there yet.
+    if !line.is_told && !node.is_in_use {
+        line.problem = None;
+    }
+    line.shard = Some(node.shard.clone());
+    line
+}
+
+/// All processes as a table.
+pub fn screen(lines: &[RunningLine]) -> String {
+    let mut table = output::table(["running", "at", "a reload would change"]);
+    for line in lines {
+        let name = match &line.shard {
+            Some(shard) => format!("{} of {shard}", line.process),
+            None => line.process.to_owned(),
+        };
+        let changes: Vec<String> = line.changes.iter().map(describe).collect();
+        let told = match (line.is_told, changes.is_empty(), &line.problem) {
+            (_, false, _) => changes.join("\n"),
+            (true, true, _) => "nothing".to_owned(),
+            (false, true, Some(problem)) => problem.clone(),
+            (false, true, None) => "not there, and no gateway uses it yet".to_owned(),
+        };
+        table.add_row([name, line.url.clone(), told]);
+    }
+    table.to_string()
+}
+
+fn describe(change: &Change) -> String {
+    let Change { shard, key, now, then } = change;
+    let place = shard.as_ref().map(|shard| format!("{shard}: ")).unwrap_or_default();
+    match (now, then) {
+        (None, Some(then)) if key == "shard" => format!("{place}comes new, {then}"),
+        (Some(_), None) if key == "shard" => format!("{place}goes away"),
+        (now, then) => {
+            let or_none = |value: &Option<String>| value.clone().unwrap_or_else(|| "none".to_owned());
+            format!("{place}{key} from {} to {}", or_none(now), or_none(then))
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! `picopay`, the operator's command: everything an operator does to a cluster from a terminal.
+//!
+//! It is no part of serving: a cluster runs without it. Each command has a file of its own. SQL connections are made in
+//! `shared/postgres`, and slots moved in `deploy/mover`.
+
+mod cluster_file;
+mod config_check;
+mod doctor;
+mod failover;
+mod init;
+mod keys;
+mod migrate;
+mod output;
+mod probe;
+mod rebalance;
+mod shard;
+mod slot;
+mod slots;
+mod status;
+mod up;
+mod verify;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Operate a PicoPay cluster.
+#[derive(Parser)]
+#[command(name = "picopay", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run a whole cluster on this machine, in the foreground, with a user to charge
+    Up(up::UpArgs),
+    /// Say what is missing on this machine for `up`, and how to get it
+    Doctor(doctor::DoctorArgs),
+    /// Prepare a new cluster: apply the schema and deal out the slots, once
+    Init(init::InitArgs),
+    /// Bring the schema of the shards up to date
+    Migrate(migrate::MigrateArgs),
+    /// One shard: let it join, empty it, let it go on without its standby
+    #[command(subcommand)]
+    Shard(shard::ShardCommand),
+    /// Give every shard an even share of the slots, while charges go on
+    Rebalance(rebalance::RebalanceArgs),
+    /// Single slots
+    #[command(subcommand)]
+    Slot(slot::SlotCommand),
+    /// Show who owns which slots
+    Slots(slots::SlotsArgs),
+    /// Make a shard's replica its primary, in the cluster that `up` runs on this machine
+    Failover(failover::FailoverArgs),
+    /// Show how the cluster is: slots, databases, nodes, Redis
+    Status(status::StatusArgs),
+    /// Prove that the money is right: balances, refunds, keys, and every row in its place
+    Verify(verify::VerifyArgs),
+    /// API keys
+    #[command(subcommand)]
+    Keys(keys::KeysCommand),
+    /// Configuration files
+    #[command(subcommand)]
+    Config(config_check::ConfigCommand),
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Up(args) => up::run(args).await,
+        Command::Doctor(args) => doctor::run(args).await,
+        Command::Init(args) => init::run(args).await,
+        Command::Migrate(args) => migrate::run(args).await,
+        Command::Shard(command) => shard::run(command).await,
+        Command::Rebalance(args) => rebalance::run(args).await,
+        Command::Slot(command) => slot::run(command).await,
+        Command::Slots(args) => slots::run(args).await,
+        Command::Failover(args) => failover::run(args).await,
+        Command::Status(args) => status::run(args).await,
+        Command::Verify(args) => verify::run(args).await,
+        Command::Keys(command) => keys::run(command),
+        Command::Config(command) => config_check::run(command).await,
+    };
+    result.unwrap_or_else(|error| {
+        anstream::eprintln!("picopay: {}", chain_of(&error));
+        ExitCode::FAILURE
+    })
+}
+
+/// An error and its causes in one line, without those that the line says already.
+fn chain_of(error: &anyhow::Error) -> String {
+    let mut line = String::new();
+    for cause in error.chain().map(ToString::to_string).filter(|cause| !cause.is_empty()) {
+        if !line.contains(&cause) {
+            if !line.is_empty() {
+                line.push_str(": ");
+            }
+            line.push_str(&cause);
+        }
+    }
+    line
+}

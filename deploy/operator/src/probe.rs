@@ -1,0 +1,348 @@
+//! Asks each part of a shard how it is. A part that does not answer in time is down; it never holds up the rest.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use http::header::AUTHORIZATION;
+use http::{Request, StatusCode};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use picopay_migrations::Unfit;
+use picopay_mover::MOVER_LOCK;
+use picopay_shared::cluster::Shard;
+use picopay_shared::config::Secret;
+use picopay_shared::node_status::{Degradation, NodeStatus, STATUS_PATH};
+use picopay_shared::running_config::{CONFIG_PATH, RunningConfig};
+use picopay_shared::slot_owner::SlotState;
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+use tokio_postgres::types::{Json, PgLsn};
+use uuid::Uuid;
+
+use picopay_postgres::{DbError, Patience, ShardDb, read_identity};
+
+/// Of two hosts of which the first is frozen, the second still answers before an operator wonders what hangs. All
+/// statements read a few rows.
+const PATIENCE: Patience = Patience { connect: Duration::from_secs(2), statement: Duration::from_secs(1) };
+/// How long a node may take. It answers from memory.
+const NODE_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long Redis may take to connect, and again to answer. Nodes give it less; an operator wants to know whether it lives.
+const REDIS_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a replica may take to replay what it lacks. A little more than what counts as a problem.
+const CATCH_UP_MAX: Duration = Duration::from_millis(2_100);
+/// How often to look whether it has. It is some milliseconds behind, as a rule.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(10);
+/// More than a node ever says: its slots, one by one, with every field at its longest.
+const NODE_STATUS_BYTES_MAX: usize = 1 << 20;
+
+/// One shard, as its parts say.
+pub struct ShardProbe {
+    /// Its primary.
+    pub primary: Result<PrimaryState, DbError>,
+    /// Its replicas, in the order of the cluster's file.
+    pub replicas: Vec<Result<ReplicaState, DbError>>,
+    /// Its nodes, in the order of the cluster's file; an error is a line for people.
+    pub nodes: Vec<Result<NodeStatus, String>>,
+    /// Its Redis, if there is one.
+    pub redis: Option<RedisState>,
+}
+
+impl ShardProbe {
+    /// What is known of the shard's slots, and from whom: the primary, else a replica, which may be behind.
+    pub fn known_ledger(&self) -> Option<(&LedgerState, &'static str)> {
+        if let Ok(primary) = &self.primary {
+            return primary.ledger.as_ref().map(|ledger| (ledger, "primary"));
+        }
+        let mut replicas = self.replicas.iter().flatten();
+        replicas.find_map(|replica| replica.ledger.as_ref()).map(|ledger| (ledger, "replica"))
+    }
+}
+
+/// What a primary says.
+pub struct PrimaryState {
+    /// Of PostgreSQL.
+    pub version: String,
+    /// Where its log ends.
+    pub lsn: PgLsn,
+    /// Those that stream from it.
+    pub standbys: Vec<Standby>,
+    /// What it keeps; nothing before the first migration.
+    pub ledger: Option<LedgerState>,
+}
+
+/// A standby, as its primary sees it. All but the name is hidden from a user who is not a member of `pg_monitor`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Standby {
+    /// Its `application_name`.
+    pub name: String,
+    /// `streaming`, or `catchup` and others while it is behind.
+    pub state: Option<String>,
+    /// `sync`, `quorum`, `potential` or `async`.
+    pub sync_state: Option<String>,
+    /// What it has not replayed yet.
+    pub lag_bytes: Option<i64>,
+}
+
+impl Standby {
+    /// Whether acknowledged writes wait for it.
+    pub fn is_synchronous(&self) -> bool {
+        self.state.as_deref() == Some("streaming")
+            && matches!(self.sync_state.as_deref(), Some("sync" | "quorum"))
+    }
+}
+
+/// What a replica says.
+pub struct ReplicaState {
+    /// Of PostgreSQL.
+    pub version: String,
+    /// Whether it still follows a primary.
+    pub is_in_recovery: bool,
+    /// How far it has replayed.
+    pub lsn: Option<PgLsn>,
+    /// After how long it had replayed what the primary had flushed when it was asked; 0 when it had that already. Not more
+    /// than [`CATCH_UP_MAX`] is waited for. Unknown without a primary.
+    pub lag: Option<Duration>,
+    /// What it keeps; nothing before the first migration.
+    pub ledger: Option<LedgerState>,
+}
+
+/// What a shard's database says of itself.
+pub struct LedgerState {
+    /// The cluster and the name it was given by `picopay init`.
+    pub identity: Option<(Uuid, String)>,
+    /// Whether this program can serve its schema.
+    pub schema: Result<(), Unfit>,
+    /// Set while an operator lets the shard go on without its standby.
+    pub degraded: Option<Degradation>,
+    /// The slots it owns, in order.
+    pub owned: Vec<u16>,
+    /// The slots that it has to do with and does not own, in order.
+    pub others: Vec<OtherSlot>,
+    /// Whether a mover has its lock there.
+    pub is_mover_at_work: bool,
+}
+
+/// A slot that is not the shard's own: on its way in, given away, or one that did not come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OtherSlot {
+    /// Which.
+    pub slot: u16,
+    /// Anything but owned.
+    pub state: SlotState,
+    /// Who owns it, as far as this shard knows.
+    pub owner: String,
+    /// Whether rows of it are left.
+    pub has_rows: bool,
+}
+
+/// What Redis says.
+pub struct RedisState {
+    /// Its address, without the password that its URL may hold.
+    pub address: String,
+    /// How long it took to answer; or, for people, why it did not.
+    pub answered: Result<Duration, String>,
+}
+
+/// Asks all parts of `shard` at once.
+pub async fn probe(shard: &Shard, internal_secret: &Secret) -> ShardProbe {
+    let client = Client::builder(TokioExecutor::new()).build_http();
+    let (told, end) = watch::channel(None);
+    let replicas = shard.replicas.iter().map(|text| probe_replica(shard, text, end.clone()));
+    let nodes = shard.nodes.iter().map(|url| probe_node(&client, url, internal_secret));
+    let redis = async {
+        match &shard.redis {
+            Some(url) => Some(probe_redis(url).await),
+            None => None,
+        }
+    };
+    let (primary, replicas, nodes, redis) =
+        tokio::join!(probe_primary(shard, told), join_all(replicas), join_all(nodes), redis);
+    ShardProbe { primary, replicas, nodes, redis }
+}
+
+/// Asks one node how it is; an error is a line for people.
+pub async fn node(url: &str, internal_secret: &Secret) -> Result<NodeStatus, String> {
+    probe_node(&Client::builder(TokioExecutor::new()).build_http(), url, internal_secret).await
+}
+
+async fn probe_primary(
+    shard: &Shard,
+    told: watch::Sender<Option<(PgLsn, Instant)>>,
+) -> Result<PrimaryState, DbError> {
+    let database = ShardDb::primary_of_anybody(shard, PATIENCE).await?;
+    let asked = Instant::now();
+    let row = database.query_one(include_str!("sql/read_primary_state.sql"), &[]).await?;
+    told.send_replace(Some((row.get(1), asked)));
+    let ledger = read_ledger_state(&database).await?;
+    database.close().await;
+    let Json(standbys) = row.get(2);
+    Ok(PrimaryState { version: row.get(0), lsn: row.get(1), standbys, ledger })
+}
+
+async fn probe_replica(
+    shard: &Shard,
+    connection_string: &str,
+    mut end: watch::Receiver<Option<(PgLsn, Instant)>>,
+) -> Result<ReplicaState, DbError> {
+    let database = ShardDb::replica(shard, connection_string, PATIENCE).await?;
+    let ledger = read_ledger_state(&database).await?;
+    let end = end.wait_for(Option::is_some).await.ok().and_then(|end| *end);
+    let sql = include_str!("sql/read_replica_state.sql");
+    let mut row = database.query_one(sql, &[]).await?;
+    let mut lag = end.map(|_| Duration::ZERO);
+    if let Some((end, asked)) = end {
+        while row.get::<_, Option<PgLsn>>(2).is_some_and(|replayed| replayed < end)
+            && asked.elapsed() < CATCH_UP_MAX
+        {
+            sleep(LOOK_AGAIN_AFTER).await;
+            lag = Some(asked.elapsed());
+            row = database.query_one(sql, &[]).await?;
+        }
+    }
+    database.close().await;
+    Ok(ReplicaState { version: row.get(0), is_in_recovery: row.get(1), lsn: row.get(2), lag, ledger })
+}
+
+async fn read_ledger_state(database: &ShardDb) -> Result<Option<LedgerState>, DbError> {
+    // The last tables of the two migrations: when one is there, the others of its migration are.
+    let tables = "SELECT to_regclass('heartbeat') IS NOT NULL, to_regclass('degradation') IS NOT NULL";
+    let row = database.query_one(tables, &[]).await?;
+    if !row.get::<_, bool>(0) {
+        return Ok(None);
+    }
+    let schema = database.check_schema().await?;
+    let degraded = if row.get(1) { database.read_degradation().await? } else { None };
+    let identity = read_identity(database).await?.map(|identity| (identity.cluster_id, identity.shard_name));
+    let owned = database
+        .query("SELECT slot::integer FROM slot_owner WHERE state = 'owned' ORDER BY slot", &[])
+        .await?;
+    let others = database.query(include_str!("sql/read_other_slots.sql"), &[]).await?;
+    let others = others.iter().filter_map(|row| {
+        let slot = u16::try_from(row.get::<_, i32>(0)).ok()?;
+        Some(OtherSlot {
+            slot,
+            state: SlotState::of_column(row.get(1)),
+            owner: row.get(2),
+            has_rows: row.get(3),
+        })
+    });
+    let at_work = database.query_one(include_str!("sql/is_mover_at_work.sql"), &[&MOVER_LOCK]).await?;
+    Ok(Some(LedgerState {
+        identity,
+        schema,
+        degraded,
+        owned: owned.iter().filter_map(|row| u16::try_from(row.get::<_, i32>(0)).ok()).collect(),
+        others: others.collect(),
+        is_mover_at_work: at_work.get(0),
+    }))
+}
+
+/// Why a process does not tell what it goes by.
+#[derive(Debug)]
+pub enum NotTold {
+    /// It goes by another internal secret.
+    SecretRefused,
+    /// A line for people.
+    NoAnswer(String),
+}
+
+/// Asks a gateway or a node what it goes by.
+pub async fn running_config(url: &str, internal_secret: &Secret) -> Result<RunningConfig, NotTold> {
+    let client = Client::builder(TokioExecutor::new()).build_http();
+    let asked = timeout(NODE_TIMEOUT, ask(&client, url, CONFIG_PATH, internal_secret)).await;
+    match asked {
+        Err(_) => Err(NotTold::NoAnswer(format!("no answer in {} s", NODE_TIMEOUT.as_secs()))),
+        Ok(Err(reason)) => Err(NotTold::NoAnswer(reason)),
+        // A gateway's address may be public: to others than its own operators nothing is there.
+        Ok(Ok((StatusCode::UNAUTHORIZED | StatusCode::NOT_FOUND, _))) => Err(NotTold::SecretRefused),
+        Ok(Ok((StatusCode::OK, body))) => serde_json::from_slice(&body)
+            .map_err(|error| NotTold::NoAnswer(format!("its answer is no configuration: {error}"))),
+        Ok(Ok((status, _))) => {
+            Err(NotTold::NoAnswer(format!("it answers {status}: is this a gateway or a shard node?")))
+        }
+    }
+}
+
+async fn probe_node(
+    client: &Client<HttpConnector, Empty<Bytes>>,
+    url: &str,
+    internal_secret: &Secret,
+) -> Result<NodeStatus, String> {
+    let asked = timeout(NODE_TIMEOUT, ask_node(client, url, internal_secret)).await;
+    asked.map_err(|_| format!("no answer in {} s", NODE_TIMEOUT.as_secs()))?
+}
+
+async fn ask_node(
+    client: &Client<HttpConnector, Empty<Bytes>>,
+    url: &str,
+    internal_secret: &Secret,
+) -> Result<NodeStatus, String> {
+    let (status, body) = ask(client, url, STATUS_PATH, internal_secret).await?;
+    match status {
+        StatusCode::OK => {}
+        StatusCode::UNAUTHORIZED => {
+            return Err("it refuses the internal_secret: is its cluster.toml another one?".to_owned());
+        }
+        status => return Err(format!("it answers {status}: is this a shard node?")),
+    }
+    serde_json::from_slice(&body).map_err(|error| format!("its answer is no node status: {error}"))
+}
+
+async fn ask(
+    client: &Client<HttpConnector, Empty<Bytes>>,
+    url: &str,
+    path: &str,
+    internal_secret: &Secret,
+) -> Result<(StatusCode, Bytes), String> {
+    let request = Request::get(format!("{url}{path}"))
+        .header(AUTHORIZATION, format!("Bearer {}", internal_secret.expose()))
+        .body(Empty::new())
+        .map_err(|error| format!("its URL or the internal_secret cannot be sent: {error}"))?;
+    let reply = client.request(request).await.map_err(|error| root_cause(&error))?;
+    let status = reply.status();
+    let body = Limited::new(reply.into_body(), NODE_STATUS_BYTES_MAX)
+        .collect()
+        .await
+        .map_err(|error| format!("its answer broke off: {error}"))?
+        .to_bytes();
+    Ok((status, body))
+}
+
+async fn probe_redis(url: &str) -> RedisState {
+    let client = match redis::Client::open(url) {
+        Ok(client) => client,
+        Err(error) => return RedisState { address: "?".to_owned(), answered: Err(error.to_string()) },
+    };
+    let address = client.get_connection_info().addr().to_string();
+    let answered = timeout(2 * REDIS_TIMEOUT, ping(&client)).await;
+    let answered = answered
+        .unwrap_or_else(|_| Err(format!("no answer in {} ms", REDIS_TIMEOUT.as_millis())))
+        .map_err(|reason| format!("redis ({address}): {reason}"));
+    RedisState { address, answered }
+}
+
+async fn ping(client: &redis::Client) -> Result<Duration, String> {
+    let config = redis::AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(REDIS_TIMEOUT))
+        .set_response_timeout(Some(REDIS_TIMEOUT));
+    let mut connection = client
+        .get_multiplexed_async_connection_with_config(&config)
+        .await
+        .map_err(|error| root_cause(&error))?;
+    let started = Instant::now();
+    redis::cmd("PING").query_async::<()>(&mut connection).await.map_err(|error| root_cause(&error))?;
+    Ok(started.elapsed())
+}
+
+/// The last in a chain of causes: "connection refused" rather than "client error (Connect)".
+fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    cause.to_string()
+}

@@ -1,0 +1,153 @@
+//! How far the moves are: a bar where there is a terminal, a line now and then where there is none.
+//!
+//! All of it goes to standard error; standard output is for the answer.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures_util::future::{BoxFuture, ready};
+use indicatif::{ProgressBar, ProgressStyle};
+use picopay_mover::{Step, Watcher};
+
+use picopay_mover::queue::PlannedBatch;
+
+/// Between two lines where there is no bar: a log of an hour's move stays readable.
+const LINE_PAUSE: Duration = Duration::from_secs(5);
+
+/// How often the bar is drawn while nothing is reported, so that its clock goes on.
+const TICK: Duration = Duration::from_millis(250);
+
+/// What is done of the whole.
+#[derive(Debug)]
+pub struct Board {
+    bar: ProgressBar,
+    slots: usize,
+    slots_moved: AtomicUsize,
+    started: Instant,
+    last_line: Mutex<Instant>,
+}
+
+impl Board {
+    /// Nothing is done yet, of so many slots with so many rows.
+    pub fn new(slots: usize, rows: u64) -> Self {
+        let style = "{bar:32} {human_pos} of {human_len} rows, {per_sec}, {eta} left  {wide_msg}";
+        let bar = ProgressBar::new(rows);
+        bar.set_style(ProgressStyle::with_template(style).expect("a template that indicatif reads"));
+        bar.enable_steady_tick(TICK);
+        let now = Instant::now();
+        Self { bar, slots, slots_moved: AtomicUsize::new(0), started: now, last_line: Mutex::new(now) }
+    }
+
+    /// Follows one batch.
+    pub fn follow<'a>(&'a self, batch: &PlannedBatch, names: &[String]) -> BatchBoard<'a> {
+        let label = format!(
+            "slot {} and {} more, {} → {}",
+            batch.slots[0],
+            batch.slots.len() - 1,
+            names[batch.from],
+            names[batch.to]
+        );
+        BatchBoard {
+            board: self,
+            label,
+            rows: batch.rows,
+            slots: batch.slots.len(),
+            copied: AtomicU64::new(0),
+        }
+    }
+
+    /// Says something that stays.
+    pub fn say(&self, line: &str) {
+        if self.bar.is_hidden() {
+            anstream::eprintln!("{line}");
+        } else {
+            self.bar.println(line);
+        }
+    }
+
+    /// Takes the bar away.
+    pub fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+
+    /// Where there is no bar: says how far it is, unless that was said just now.
+    fn say_how_far(&self) {
+        let moved = self.slots_moved.load(Ordering::Relaxed);
+        let mut last = self.last_line.lock().unwrap_or_else(PoisonError::into_inner);
+        if !self.bar.is_hidden() || (last.elapsed() < LINE_PAUSE && moved < self.slots) {
+            return;
+        }
+        *last = Instant::now();
+        let (rows, all) = (self.bar.position(), self.bar.length().unwrap_or(0));
+        let elapsed = self.started.elapsed();
+        let left = elapsed.as_secs() * all.saturating_sub(rows) / rows.max(1);
+        let rate = u128::from(rows) * 1000 / elapsed.as_millis().max(1);
+        anstream::eprintln!(
+            "moved {moved} of {} slots, {rows} of {all} rows, {rate} rows/s, about {left} s left",
+            self.slots
+        );
+    }
+}
+
+/// One batch's part of it.
+#[derive(Debug)]
+pub struct BatchBoard<'a> {
+    board: &'a Board,
+    label: String,
+    /// As planned; charges go on, so that it may have a few more.
+    rows: u64,
+    slots: usize,
+    copied: AtomicU64,
+}
+
+impl BatchBoard<'_> {
+    /// All of it is moved.
+    pub fn moved(&self) {
+        self.set(self.rows);
+        self.board.slots_moved.fetch_add(self.slots, Ordering::Relaxed);
+        self.board.say_how_far();
+    }
+
+    /// None of it is.
+    pub fn aborted(&self) {
+        self.set(0);
+    }
+
+    fn set(&self, copied: u64) {
+        let copied = copied.min(self.rows);
+        let before = self.copied.swap(copied, Ordering::Relaxed);
+        if copied >= before {
+            self.board.bar.inc(copied - before);
+        } else {
+            self.board.bar.dec(before - copied);
+        }
+    }
+}
+
+impl Watcher for BatchBoard<'_> {
+    fn reached(&self, step: Step) -> BoxFuture<'_, ()> {
+        self.board.bar.set_message(format!("{}: {}", self.label, doing(step)));
+        Box::pin(ready(()))
+    }
+
+    fn rows(&self, rows: u64) {
+        self.set(self.copied.load(Ordering::Relaxed) + rows);
+    }
+}
+
+/// What the mover is at, in a word or two.
+fn doing(step: Step) -> &'static str {
+    match step {
+        Step::Import => "announce",
+        Step::Clean => "clean",
+        Step::Copy => "copy",
+        Step::Compare => "compare",
+        Step::Lock | Step::Release => "release",
+        Step::Tail => "copy the rest",
+        Step::Verify => "verify",
+        Step::Take => "take",
+        Step::Done => "done",
+        Step::Abort | Step::TakeBack => "take back",
+    }
+}

@@ -1,0 +1,207 @@
+//! `picopay shard restored` and `picopay shard accept-loss`: an operator's word that a shard's ledger lacks what it once had.
+//!
+//! Both raise the restore generation. Nodes see that within a second: what Redis keeps from before is replayed no more, and what
+//! their lanes acknowledged before holds no gate shut.
+//!
+//! It counts as soon as the primary has it, and is not taken back when no standby confirms it: a database that was just restored
+//! has none. Nothing that is acknowledged later can be replicated without it, because it stands before that in the log.
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::bail;
+use clap::Args;
+use futures_util::future::join_all;
+use picopay_postgres::ShardDb;
+use picopay_shared::cluster::{Cluster, Durability, Shard};
+use serde::Serialize;
+use tokio::time::sleep;
+
+use super::nodes::{NODES_POLL, NODES_WAIT};
+use super::word::{PATIENCE, ShardArgs, whoever_this_is};
+use crate::output;
+use crate::probe;
+
+/// Raise a shard's restore generation.
+#[derive(Debug, Args)]
+pub struct RaiseArgs {
+    #[command(flatten)]
+    shard: ShardArgs,
+    /// Why, for whoever looks into the log of generations later
+    #[arg(long, value_name = "TEXT")]
+    reason: String,
+    /// Who [default: this user on this machine]
+    #[arg(long, value_name = "NAME")]
+    by: Option<String>,
+}
+
+/// What happened to the ledger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// Its database is one of an earlier moment.
+    Restored,
+    /// A failover lost what was acknowledged, and the shard goes on without it.
+    LossAccepted,
+}
+
+impl Kind {
+    /// As `restore_generations` has it.
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Restored => "restored",
+            Self::LossAccepted => "loss-accepted",
+        }
+    }
+}
+
+/// What both print. With `--output json` these are the names of the fields; they stay.
+#[derive(Debug, Serialize)]
+struct Report {
+    shard: String,
+    kind: Kind,
+    generation: i64,
+    at: String,
+    by: String,
+    reason: String,
+    standby: Standby,
+    nodes: Vec<NodeLine>,
+}
+
+/// Whether a standby has it too.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum Standby {
+    /// One has confirmed it.
+    Confirmed,
+    /// The shard waits for none: its durability is "local", or it is degraded.
+    NotWaitedFor,
+    /// None has, for this reason.
+    NotConfirmed(String),
+}
+
+/// A node, and what it makes of it.
+#[derive(Debug, Serialize)]
+struct NodeLine {
+    url: String,
+    #[serde(flatten)]
+    state: NodeState,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(tag = "state", content = "reason", rename_all = "kebab-case")]
+enum NodeState {
+    /// It serves the new generation, or nothing.
+    Follows,
+    /// It still serves another.
+    Behind(String),
+    /// It does not answer. When it serves again, it has looked.
+    NotReached(String),
+}
+
+/// Runs `picopay shard restored` and `picopay shard accept-loss`.
+pub async fn run(args: RaiseArgs, kind: Kind) -> anyhow::Result<ExitCode> {
+    let cluster = args.shard.cluster.load()?;
+    let shard = crate::cluster_file::find_shard(&cluster, &args.shard.name)?;
+    let by = args.by.unwrap_or_else(whoever_this_is);
+    let database = ShardDb::primary(shard, PATIENCE).await?;
+    database.execute_all("SET synchronous_commit = local").await?;
+    let table = "SELECT to_regclass('restore_generations') IS NOT NULL";
+    if !database.query_one(table, &[]).await?.get::<_, bool>(0) {
+        bail!("{}: its schema is older than this command: run `picopay migrate`", shard.name);
+    }
+    let raise = include_str!("../sql/shard/raise_generation.sql");
+    let raised = database.query(raise, &[&kind.as_str(), &by, &args.reason]).await?;
+    let Some(raised) = raised.first() else {
+        bail!("{} is of no cluster yet: there is nothing to go on from", shard.name);
+    };
+    let (generation, at) = (raised.get(0), raised.get(1));
+    let standby = confirm(shard, &database).await;
+    database.close().await;
+    let nodes = wait_for_nodes(&cluster, shard, generation).await;
+    let report =
+        Report { shard: shard.name.clone(), kind, generation, at, by, reason: args.reason, standby, nodes };
+    args.shard.output.print(&report, screen);
+    let is_behind = report.nodes.iter().any(|node| matches!(node.state, NodeState::Behind(_)));
+    Ok(if is_behind { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+async fn confirm(shard: &Shard, database: &ShardDb) -> Standby {
+    let tried = async {
+        if shard.durability == Durability::Local || database.read_degradation().await?.is_some() {
+            return Ok(Standby::NotWaitedFor);
+        }
+        database.execute_all("SET synchronous_commit = on").await?;
+        database.confirm().await?;
+        Ok(Standby::Confirmed)
+    };
+    tried.await.unwrap_or_else(|error: picopay_postgres::DbError| Standby::NotConfirmed(error.to_string()))
+}
+
+/// Waits until no node that answers serves another generation.
+async fn wait_for_nodes(cluster: &Cluster, shard: &Shard, generation: i64) -> Vec<NodeLine> {
+    let started = Instant::now();
+    loop {
+        let asked = shard.nodes.iter().map(|url| probe::node(url, &cluster.internal_secret));
+        let lines: Vec<NodeLine> = shard
+            .nodes
+            .iter()
+            .zip(join_all(asked).await)
+            .map(|(url, answer)| {
+                let state = match answer {
+                    Err(reason) => NodeState::NotReached(reason),
+                    Ok(status) => match status.generation {
+                        Some(served) if served == generation => NodeState::Follows,
+                        Some(served) => NodeState::Behind(format!("it is in generation {served} still")),
+                        None if !status.is_ready => NodeState::Follows,
+                        None => NodeState::Behind("it is of a version without generations".to_owned()),
+                    },
+                };
+                NodeLine { url: url.clone(), state }
+            })
+            .collect();
+        let is_behind = lines.iter().any(|line| matches!(line.state, NodeState::Behind(_)));
+        if !is_behind || started.elapsed() > NODES_WAIT {
+            return lines;
+        }
+        sleep(NODES_POLL).await;
+    }
+}
+
+fn screen(report: &Report) -> String {
+    let Report { shard, generation, .. } = report;
+    let done = match report.kind {
+        Kind::Restored => {
+            format!(
+                "{shard} is in generation {generation}: what it answered before is replayed from its ledger alone."
+            )
+        }
+        Kind::LossAccepted => {
+            format!(
+                "{shard} goes on in generation {generation}, without what it acknowledged before and lacks now."
+            )
+        }
+    };
+    let is_behind = report.nodes.iter().any(|node| matches!(node.state, NodeState::Behind(_)));
+    let mut parts = vec![if is_behind { output::verdict_bad(&done) } else { output::verdict_good(&done) }];
+    match &report.standby {
+        Standby::Confirmed => {}
+        Standby::NotWaitedFor => {
+            parts.push(output::bullet("it is on the primary alone, as all that the shard acknowledges now"));
+        }
+        Standby::NotConfirmed(reason) => parts.push(output::bullet(&format!(
+            "no standby has confirmed it: the shard acknowledges nothing before one does. If the primary is lost before, run \
+             this again ({reason})"
+        ))),
+    }
+    for NodeLine { url, state } in &report.nodes {
+        match state {
+            NodeState::Follows => {}
+            NodeState::Behind(reason) => parts.push(output::bullet(&format!("{url}: {reason}"))),
+            NodeState::NotReached(reason) => parts.push(output::bullet(&format!(
+                "{url} does not answer ({reason}); it looks before it serves"
+            ))),
+        }
+    }
+    parts.join("\n")
+}

@@ -1,0 +1,37 @@
+//! How the cluster is, on one screen: each shard's slots, databases, nodes and Redis.
+//!
+//! Made for the worst hour: whatever is down is shown as down, the rest is shown all the same, and the answer
+//! comes within seconds. Under the table stands, in words, everything that is not as it should be.
+
+mod judgement;
+mod moves;
+mod remarks;
+mod report;
+mod screen;
+
+use std::process::ExitCode;
+
+use clap::Args;
+use futures_util::future::join_all;
+
+use crate::cluster_file::ClusterArgs;
+use crate::output::OutputArgs;
+use crate::probe;
+
+/// Show how the cluster is.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    #[command(flatten)]
+    cluster: ClusterArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+/// Runs `picopay status`.
+pub async fn run(args: StatusArgs) -> anyhow::Result<ExitCode> {
+    let cluster = args.cluster.load()?;
+    let probes = cluster.shards.iter().map(|shard| probe::probe(shard, &cluster.internal_secret));
+    let report = judgement::judge(&cluster.shards, &join_all(probes).await);
+    args.output.print(&report, screen::screen);
+    Ok(if report.is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

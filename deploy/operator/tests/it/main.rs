@@ -1,0 +1,14 @@
+//! What the operator's command promises, tried as an operator would: the program itself, on real clusters.
+
+mod command;
+
+mod config;
+mod config_running;
+mod init;
+mod keys;
+mod moves;
+mod restored;
+mod shard;
+mod shard_add;
+mod status;
+mod verify;

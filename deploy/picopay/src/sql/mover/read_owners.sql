@@ -1,1 +1,0 @@
-SELECT slot, state, owner, epoch FROM slot_owner ORDER BY slot

@@ -1,0 +1,73 @@
+//! What goes wrong between a program and a shard's database, in one line that says which database, and no password.
+
+use std::fmt;
+use std::time::Duration;
+
+use tokio_postgres::error::SqlState;
+
+/// Which database of a shard, for messages: it never holds a password.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place(pub(crate) String);
+
+impl fmt::Display for Place {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+/// What went wrong between this command and a database.
+#[derive(Debug, thiserror::Error)]
+pub enum DbError {
+    /// The connection string cannot be read.
+    #[error("{place}: the connection string is wrong: {reason}")]
+    ConnectionString {
+        /// Which database.
+        place: Place,
+        /// What the parser says.
+        reason: String,
+    },
+    /// No connection was made.
+    #[error("{place}: cannot connect: {reason}")]
+    Unreachable {
+        /// Which database.
+        place: Place,
+        /// Why.
+        reason: String,
+    },
+    /// A statement failed.
+    #[error("{place}: {reason}")]
+    Failed {
+        /// Which database.
+        place: Place,
+        /// What the server says.
+        reason: String,
+        /// Its code, if it was the server that said it.
+        code: Option<SqlState>,
+    },
+    /// It is not the database that it is taken for, or not one that this program can serve.
+    #[error("{place}: {reason}")]
+    Unfit {
+        /// Which database.
+        place: Place,
+        /// Why, and what to do about it.
+        reason: String,
+    },
+    /// A statement was not answered in time.
+    #[error("{place}: no answer in {} s{hint}", .after.as_secs())]
+    Timeout {
+        /// Which database.
+        place: Place,
+        /// After how long.
+        after: Duration,
+        /// What it may be.
+        hint: &'static str,
+    },
+}
+
+impl DbError {
+    /// Whether a lock was not to be had within `lock_timeout`. The database transaction is rolled back then, and the
+    /// connection as good as before.
+    pub fn is_lock_timeout(&self) -> bool {
+        matches!(self, Self::Failed { code: Some(code), .. } if *code == SqlState::LOCK_NOT_AVAILABLE)
+    }
+}

@@ -1,0 +1,87 @@
+//! Rows that stream from a shard's database, and from there into another: `COPY`, at a pace.
+
+use std::mem;
+use std::num::NonZeroU32;
+use std::pin::{Pin, pin};
+
+use bytes::{Bytes, BytesMut};
+use futures_util::{FutureExt as _, SinkExt as _, TryStreamExt as _};
+use tokio_postgres::CopyOutStream;
+
+use super::ShardDb;
+use crate::db_error::DbError;
+use crate::pace::Pace;
+
+/// What is sent at once of a copy. Rows come one by one, and to send them so costs a message and a wake-up each.
+/// A server has a third of a millisecond of work with so many; with more, whoever shares its processor waits that much longer.
+const COPY_CHUNK: usize = 16 * 1024;
+/// Room for one more row, as most are.
+const COPY_ROW: usize = 1024;
+/// Rows after which a copy that is only read looks whether it is ahead of its pace: about as many as a chunk has.
+const PACED_ROWS: u64 = 64;
+
+impl ShardDb {
+    /// Gives each message that `from` (`COPY … TO STDOUT`) comes in to `each`: one row, as a rule. No more than
+    /// `rows_per_second`; each wait is bounded, not the whole.
+    ///
+    /// # Errors
+    /// [`DbError`]; the connection is then of no more use.
+    pub async fn copy_out(
+        &self,
+        from: &str,
+        rows_per_second: Option<NonZeroU32>,
+        mut each: impl FnMut(&[u8]),
+    ) -> Result<(), DbError> {
+        let mut source = pin!(self.bounded(self.connection.client.copy_out(from), "").await?);
+        let (mut pace, mut rows) = (Pace::new(rows_per_second), 0_u64);
+        while let Some(row) = self.next_row(source.as_mut()).await? {
+            each(&row);
+            rows += 1;
+            if rows.is_multiple_of(PACED_ROWS) {
+                pace.spend(PACED_ROWS).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Copies the rows that `from` (`COPY … TO STDOUT`) gives here into `target` by `into` (`COPY … FROM STDIN`), no more than
+    /// `rows_per_second`, gives `each` message to look at on its way, and says how many rows there were. Any number of them
+    /// fits in memory, and each wait is bounded, not the whole.
+    ///
+    /// # Errors
+    /// [`DbError`]; both connections are then of no more use.
+    pub async fn copy_into(
+        &self,
+        from: &str,
+        target: &Self,
+        into: &str,
+        rows_per_second: Option<NonZeroU32>,
+        mut each: impl FnMut(&[u8]),
+    ) -> Result<u64, DbError> {
+        let source = self.bounded(self.connection.client.copy_out(from), "").await?;
+        let sink = target.bounded(target.connection.client.copy_in::<_, Bytes>(into), "").await?;
+        let (mut source, mut sink) = (pin!(source), pin!(sink));
+        let mut chunk = BytesMut::with_capacity(COPY_CHUNK);
+        let (mut pace, mut rows) = (Pace::new(rows_per_second), 0);
+        while let Some(row) = self.next_row(source.as_mut()).await? {
+            each(&row);
+            chunk.extend_from_slice(&row);
+            rows += 1;
+            if chunk.len() > COPY_CHUNK - COPY_ROW {
+                target.bounded(sink.feed(chunk.split().freeze()), "").await?;
+                chunk.reserve(COPY_CHUNK);
+                pace.spend(mem::take(&mut rows)).await;
+            }
+        }
+        target.bounded(sink.feed(chunk.freeze()), "").await?;
+        target.bounded(sink.as_mut().finish(), "").await
+    }
+
+    /// The next message of a copy. Most are there already, and then there is nothing to bound.
+    async fn next_row(&self, mut rows: Pin<&mut CopyOutStream>) -> Result<Option<Bytes>, DbError> {
+        match rows.try_next().now_or_never() {
+            Some(next) => next.map_err(|error| self.failed(&error)),
+            None => self.bounded(rows.try_next(), "").await,
+        }
+    }
+}

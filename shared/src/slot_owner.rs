@@ -1,0 +1,86 @@
+//! Who owns a slot, as one shard says: a row of `slot_owner`. Node, mover and operator decide by the same rows.
+//!
+//! What the rows of two shards mean together is the mover's; how they are read stands in `shared/postgres`.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::slot::Slot;
+
+/// What a shard says of a slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SlotState {
+    /// It may write it.
+    Owned,
+    /// It is being copied here.
+    Importing,
+    /// It was given to another.
+    Released,
+    /// It was to come here, and did not.
+    Aborted,
+}
+
+impl SlotState {
+    /// What the column says. It takes no fifth word (`V1__ledger.sql`); whoever met one would not own the slot.
+    pub fn of_column(word: &str) -> Self {
+        match word {
+            "owned" => Self::Owned,
+            "importing" => Self::Importing,
+            "released" => Self::Released,
+            _ => Self::Aborted,
+        }
+    }
+
+    /// The word in the column.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Owned => "owned",
+            Self::Importing => "importing",
+            Self::Released => "released",
+            Self::Aborted => "aborted",
+        }
+    }
+}
+
+impl fmt::Display for SlotState {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
+
+/// A row of `slot_owner`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnerRow {
+    /// The slot.
+    pub slot: Slot,
+    /// What the shard says of it.
+    pub state: SlotState,
+    /// The shard that owns it, as far as this one knows: itself when it is owned.
+    pub owner: String,
+    /// Grows each time the slot changes hands.
+    pub epoch: u64,
+}
+
+impl OwnerRow {
+    /// Whether the shard may write the slot.
+    pub fn is_owned(&self) -> bool {
+        self.state == SlotState::Owned
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_is_read_as_it_is_written_and_an_unknown_one_owns_nothing() {
+        use SlotState::{Aborted, Importing, Owned, Released};
+        for state in [Owned, Importing, Released, Aborted] {
+            assert_eq!(SlotState::of_column(state.as_str()), state);
+            assert_eq!(serde_json::to_string(&state).unwrap(), format!("\"{state}\""));
+        }
+        assert_ne!(SlotState::of_column("OWNED"), Owned);
+    }
+}
