@@ -26,7 +26,7 @@ use tempfile::TempDir;
 
 use crate::LocalError;
 use crate::database_user::DatabaseUser;
-use crate::process::is_alive;
+use crate::os_process::is_alive;
 use crate::spec::Data;
 
 /// How long the guardian of an owner that was killed may still be busy: 2 s until PostgreSQL is killed, 2 s more

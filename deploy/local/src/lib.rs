@@ -44,6 +44,8 @@ pub use proxy::{Proxy, Weather};
 mod error;
 pub use error::LocalError;
 
+mod os_process;
+
 mod process;
 pub use process::Process;
 
@@ -54,7 +56,11 @@ mod guardian;
 
 mod postgres;
 
+mod services_database;
+
 mod redis;
+
+mod redis_ping;
 
 mod services;
 

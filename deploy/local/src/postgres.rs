@@ -11,16 +11,12 @@ use tokio_postgres::{Client, Config, NoTls};
 use crate::database_user::DatabaseUser;
 use crate::folder::{make_private, remove, write, write_private};
 use crate::guardian::Guardian;
+use crate::os_process::command_line;
 use crate::process::{Kind, Process, Recipe, plain_environment};
 use crate::programs::Postgres;
 use crate::secrets::Secrets;
+use crate::services_database::{DATABASE, ROLE};
 use crate::{LocalError, ports};
-
-/// The database that the services use.
-pub(crate) const DATABASE: &str = "picopay";
-
-/// The role that the services use. It owns the database and is no superuser.
-pub(crate) const ROLE: &str = "picopay";
 
 /// A server on the loopback answers a connection in milliseconds; a frozen one never does.
 const CONNECT_WAIT: Duration = Duration::from_secs(5);
@@ -413,13 +409,4 @@ fn drop_stale_lock(data: &Path) -> Result<(), LocalError> {
     let is_ours =
         pid.is_some_and(|pid| command_line(pid).is_some_and(|line| line.contains(&*data.to_string_lossy())));
     if is_ours { Ok(()) } else { remove(&lock) }
-}
-
-pub(crate) fn command_line(pid: u32) -> Option<String> {
-    if let Ok(bytes) = fs::read(format!("/proc/{pid}/cmdline")) {
-        return Some(String::from_utf8_lossy(&bytes).into_owned());
-    }
-    let output =
-        std::process::Command::new("ps").args(["-o", "command=", "-p", &pid.to_string()]).output().ok()?;
-    Some(String::from_utf8_lossy(&output.stdout).into_owned())
 }
