@@ -56,6 +56,8 @@ mod guardian;
 
 mod postgres;
 
+mod template;
+
 mod services_database;
 
 mod redis;
