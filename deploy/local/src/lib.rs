@@ -52,6 +52,9 @@ pub use process::Process;
 mod patroni;
 pub use patroni::{Member, PatroniSettings, PatroniShard};
 
+mod eventually;
+pub use eventually::{Answered, eventually};
+
 mod guardian;
 
 mod postgres;

@@ -1,9 +1,9 @@
 //! What a cluster promises of its PostgreSQL servers and its Redis. PicoPay's own programs are not needed here.
 
 use std::os::unix::fs::PermissionsExt as _;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use picopay_local::{ClusterSpec, Data, LocalCluster, LocalError};
+use picopay_local::{ClusterSpec, Data, LocalCluster, LocalError, eventually};
 use picopay_shared::cluster::Durability;
 use tokio_postgres::Client;
 
@@ -13,14 +13,6 @@ async fn databases(spec: ClusterSpec) -> LocalCluster {
 
 async fn text(client: &Client, query: &str) -> String {
     client.query_one(query, &[]).await.unwrap().get(0)
-}
-
-async fn eventually(promise: &str, holds: impl AsyncFn() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while !holds().await {
-        assert!(Instant::now() < deadline, "{promise}: not within 10 s");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
 }
 
 #[tokio::test]
