@@ -107,12 +107,12 @@ impl Template {
         if data.is_dir() {
             return Ok(());
         }
-        let made = make().await?;
+        let whole = make().await?;
         write_private(&self.place.join(SUPERUSER), superuser)?;
         // Whole, or not at all.
         let next = data.with_extension("next");
         remove(&next)?;
-        copy_folder(&made, &next).await?;
+        copy_folder(&whole, &next).await?;
         rename(&next, &data)
     }
 
@@ -172,7 +172,9 @@ fn name(ground: &Ground, shard: &str) -> String {
         hash.update(part);
         hash.update([0]);
     }
-    code.iter().for_each(|text| hash.update(text));
+    for text in code {
+        hash.update(text);
+    }
     // 64 bits of it tell a handful of templates apart.
     format!("{shard}-{}", &hex::encode(hash.finalize())[..16])
 }
