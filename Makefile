@@ -35,7 +35,10 @@ up: setup
 test: setup check bins
 	@deploy/german.sh
 	@if cargo nextest --version > /dev/null 2>&1; then \
-	    cargo nextest run --locked --workspace; \
+	    rm -f $(TARGET)/nextest/default/junit.xml; \
+	    cargo nextest run --locked --workspace; ended=$$?; \
+	    deploy/slowest.sh $(TARGET); \
+	    exit $$ended; \
 	else \
 	    cargo test --locked --workspace --lib --bins --tests --examples; \
 	fi

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use futures_util::future;
 use picopay_shared::batcher::{Lane, QueueFull};
 use picopay_shared::command::{Attempt, Outcome, Status, WriteBatch, WriteReply};
+use picopay_shared::node_status::CacheState;
 
 use crate::cache::{Cache, Remembered};
 use crate::lane::{self, Done, Job, LaneParts};
@@ -83,6 +84,9 @@ impl Writer {
     /// What is remembered of the ledger that is in force: nothing while the gate is shut.
     async fn look_up(&self, attempts: &[Attempt]) -> Remembered {
         let Ok(opening) = self.parts.gate.check() else { return Remembered::nothing(attempts.len()) };
+        if self.cache.state() == CacheState::Skipped {
+            self.parts.metrics.cache_skips.inc();
+        }
         let found = self.cache.look_up(attempts, &opening).await;
         // Redis may have taken its time, and the shard have a new primary since.
         let is_in_force = self.parts.gate.check().as_ref() == Ok(&opening);

@@ -361,6 +361,10 @@ impl LocalCluster {
             self.finish_joining(shard).await?;
         }
         if self.spec.has_gateway {
+            // A gateway that finds a node not ready looks again only after most of a second.
+            for shard in self.shards() {
+                self.wait_for_nodes(shard).await?;
+            }
             self.gateway = Some(self.start_gateway().await?);
         }
         self.wait_until_ready().await

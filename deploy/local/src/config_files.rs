@@ -6,8 +6,8 @@ use picopay_shared::cluster::Durability;
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
-use crate::postgres::{DATABASE, ROLE};
 use crate::secrets::{INTERNAL_FILE, PICOPAY_FILE};
+use crate::services_database::{DATABASE, ROLE};
 use crate::spec::ApiKey;
 
 /// What `cluster.toml` says of one shard.

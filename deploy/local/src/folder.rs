@@ -26,7 +26,7 @@ use tempfile::TempDir;
 
 use crate::LocalError;
 use crate::database_user::DatabaseUser;
-use crate::process::is_alive;
+use crate::os_process::is_alive;
 use crate::spec::Data;
 
 /// How long the guardian of an owner that was killed may still be busy: 2 s until PostgreSQL is killed, 2 s more
@@ -269,6 +269,22 @@ pub(crate) fn remove(path: &Path) -> Result<(), LocalError> {
     removed.map_err(LocalError::system(format!("remove {}", path.display())))
 }
 
+/// Copies a folder, with the owners and rights of all files.
+pub(crate) async fn copy_folder(from: &Path, to: &Path) -> Result<(), LocalError> {
+    let copied = tokio::process::Command::new("cp").arg("-a").arg(from).arg(to).output().await;
+    let output = copied.map_err(LocalError::system("run cp"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    Err(LocalError::Unfit(format!("{} cannot be copied: {}", from.display(), said.trim())))
+}
+
+/// Renames a file or a folder.
+pub(crate) fn rename(from: &Path, to: &Path) -> Result<(), LocalError> {
+    fs::rename(from, to).map_err(LocalError::system(format!("rename {}", from.display())))
+}
+
 /// Makes a folder that only its owner may enter, if it is not there.
 pub(crate) fn make_private(path: &Path) -> Result<(), LocalError> {
     match DirBuilder::new().mode(0o700).create(path) {
@@ -278,7 +294,7 @@ pub(crate) fn make_private(path: &Path) -> Result<(), LocalError> {
 }
 
 /// Lets the database user pass through, and nobody list it.
-fn open_to_pass(path: &Path) -> Result<(), LocalError> {
+pub(crate) fn open_to_pass(path: &Path) -> Result<(), LocalError> {
     fs::set_permissions(path, Permissions::from_mode(0o711))
         .map_err(LocalError::system(format!("set the permissions of {}", path.display())))
 }

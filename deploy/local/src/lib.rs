@@ -44,17 +44,28 @@ pub use proxy::{Proxy, Weather};
 mod error;
 pub use error::LocalError;
 
+mod os_process;
+
 mod process;
 pub use process::Process;
 
 mod patroni;
 pub use patroni::{Member, PatroniSettings, PatroniShard};
 
+mod eventually;
+pub use eventually::{Answered, eventually};
+
 mod guardian;
 
 mod postgres;
 
+mod template;
+
+mod services_database;
+
 mod redis;
+
+mod redis_ping;
 
 mod services;
 

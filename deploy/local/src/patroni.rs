@@ -22,10 +22,11 @@ use crate::config_files::patroni_cluster_toml;
 use crate::folder::{Folder, make_private, write};
 use crate::guardian::Guardian;
 use crate::ports::Ports;
-use crate::postgres::{self, DATABASE, Ground, ROLE};
+use crate::postgres::{self, Ground};
 use crate::process::Process;
 use crate::secrets::Secrets;
 use crate::services::{CLUSTER_FILE, prepare_gateway, prepare_init, prepare_node};
+use crate::services_database::{DATABASE, ROLE};
 use crate::{ClusterSpec, LocalError, database_user, http_call, programs};
 
 pub use self::member::{Member, PatroniSettings};

@@ -11,16 +11,12 @@ use tokio_postgres::{Client, Config, NoTls};
 use crate::database_user::DatabaseUser;
 use crate::folder::{make_private, remove, write, write_private};
 use crate::guardian::Guardian;
+use crate::os_process::command_line;
 use crate::process::{Kind, Process, Recipe, plain_environment};
 use crate::programs::Postgres;
 use crate::secrets::Secrets;
+use crate::services_database::{DATABASE, ROLE};
 use crate::{LocalError, ports};
-
-/// The database that the services use.
-pub(crate) const DATABASE: &str = "picopay";
-
-/// The role that the services use. It owns the database and is no superuser.
-pub(crate) const ROLE: &str = "picopay";
 
 /// A server on the loopback answers a connection in milliseconds; a frozen one never does.
 const CONNECT_WAIT: Duration = Duration::from_secs(5);
@@ -34,6 +30,9 @@ const PROMOTE_WAIT: Duration = Duration::from_mins(1);
 
 /// The file in a data folder that makes it a standby's.
 const STANDBY_SIGNAL: &str = "standby.signal";
+
+/// For a session on a new primary: the standby that commits wait for does not exist yet.
+const ALONE: &str = "SET synchronous_commit = local";
 
 /// What every server here runs with. `postgresql.conf` holds nothing else, so that a cluster is the same with every
 /// packaging of PostgreSQL.
@@ -103,16 +102,21 @@ pub(crate) struct Server {
     pub port: u16,
 }
 
+/// Makes the folder of a shard anew, with nothing in it.
+pub(crate) fn make_place(ground: &Ground, folder: &Path) -> Result<(), LocalError> {
+    remove(folder)?;
+    make_private(folder)?;
+    ground.user.as_ref().map_or(Ok(()), |user| user.give(folder))
+}
+
 /// Makes an empty database cluster in `data`.
 pub(crate) async fn initdb(ground: &Ground, name: &str, data: &Path, log: PathBuf) -> Result<(), LocalError> {
     let folder = data.parent().expect("a data folder stands in its shard's folder");
-    remove(folder)?;
-    make_private(folder)?;
+    make_place(ground, folder)?;
     // Not on the command line, where every user of the machine could read it.
     let password = folder.join("password");
     write_private(&password, &format!("{}\n", ground.secrets.superuser))?;
     if let Some(user) = &ground.user {
-        user.give(folder)?;
         user.give(&password)?;
     }
     let arguments = [
@@ -216,33 +220,52 @@ pub(crate) fn prepare(
     Ok(Process::new(recipe, Arc::clone(&ground.guardian)))
 }
 
-/// The role and the database of the services, and the role of the replicas; then what the caller wants in that database.
-pub(crate) async fn create_roles(
-    ground: &Ground,
-    primary: &Server,
-    founding_sql: &[String],
-) -> Result<(), LocalError> {
+/// The role and the database of the services, and the role of the replicas.
+pub(crate) async fn create_roles(ground: &Ground, primary: &Server) -> Result<(), LocalError> {
     let client = connect_to_administer(ground, primary).await?;
     let Secrets { picopay, replicator, .. } = &ground.secrets;
     let doing = || LocalError::postgres("create the roles and the database");
-    // The standby that commits wait for does not exist yet. Passwords cannot be parameters of these statements;
-    // they are hexadecimal digits, made by this crate.
+    // Passwords cannot be parameters of these statements; they are hexadecimal digits, made by this crate.
     let roles = format!(
-        "SET synchronous_commit = local;
+        "{ALONE};
          CREATE ROLE {ROLE} LOGIN PASSWORD '{picopay}' IN ROLE pg_monitor;
          GRANT SET ON PARAMETER session_replication_role TO {ROLE};
          CREATE ROLE replicator LOGIN REPLICATION PASSWORD '{replicator}';"
     );
     client.batch_execute(&roles).await.map_err(doing())?;
-    client.batch_execute(&format!("CREATE DATABASE {DATABASE} OWNER {ROLE}")).await.map_err(doing())?;
+    client.batch_execute(&format!("CREATE DATABASE {DATABASE} OWNER {ROLE}")).await.map_err(doing())
+}
+
+/// Gives the roles of a copied server the passwords of this cluster.
+pub(crate) async fn change_passwords(
+    ground: &Ground,
+    primary: &Server,
+    old_superuser: &str,
+) -> Result<(), LocalError> {
+    let client = connect(primary.port, "postgres", old_superuser, "postgres").await?;
+    let Secrets { superuser, picopay, replicator, .. } = &ground.secrets;
+    let passwords = format!(
+        "{ALONE};
+         ALTER ROLE postgres PASSWORD '{superuser}';
+         ALTER ROLE {ROLE} PASSWORD '{picopay}';
+         ALTER ROLE replicator PASSWORD '{replicator}';"
+    );
+    client.batch_execute(&passwords).await.map_err(LocalError::postgres("change the passwords"))
+}
+
+/// What the caller wants in the services' database of a new shard.
+pub(crate) async fn run_founding_sql(
+    ground: &Ground,
+    primary: &Server,
+    founding_sql: &[String],
+) -> Result<(), LocalError> {
     if founding_sql.is_empty() {
         return Ok(());
     }
     let client = connect(primary.port, "postgres", &ground.secrets.superuser, DATABASE).await?;
-    client.batch_execute("SET synchronous_commit = local").await.map_err(doing())?;
-    for statement in founding_sql {
-        let doing = || LocalError::postgres(format!("run {statement:?}"));
-        client.batch_execute(statement).await.map_err(doing())?;
+    for statement in std::iter::once(ALONE).chain(founding_sql.iter().map(String::as_str)) {
+        let doing = LocalError::postgres(format!("run {statement:?}"));
+        client.batch_execute(statement).await.map_err(doing)?;
     }
     Ok(())
 }
@@ -413,13 +436,4 @@ fn drop_stale_lock(data: &Path) -> Result<(), LocalError> {
     let is_ours =
         pid.is_some_and(|pid| command_line(pid).is_some_and(|line| line.contains(&*data.to_string_lossy())));
     if is_ours { Ok(()) } else { remove(&lock) }
-}
-
-pub(crate) fn command_line(pid: u32) -> Option<String> {
-    if let Ok(bytes) = fs::read(format!("/proc/{pid}/cmdline")) {
-        return Some(String::from_utf8_lossy(&bytes).into_owned());
-    }
-    let output =
-        std::process::Command::new("ps").args(["-o", "command=", "-p", &pid.to_string()]).output().ok()?;
-    Some(String::from_utf8_lossy(&output.stdout).into_owned())
 }

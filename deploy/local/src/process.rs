@@ -10,18 +10,14 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 
 use crate::LocalError;
 use crate::database_user::DatabaseUser;
 use crate::guardian::{Ending, Guardian};
+use crate::os_process::{KILL_WAIT, POLL, children_of, is_alive, send, wait_for};
 use crate::ports::Ports;
-use crate::{http_call, redis};
-
-/// How often to look whether something happened. Short beside the milliseconds that the quickest of these processes
-/// takes to start, and still next to no load.
-const POLL: Duration = Duration::from_millis(5);
+use crate::{http_call, redis_ping};
 
 /// A process of a debug build on a machine that is busy with four other clusters is up in 5 s. Crash recovery of a
 /// primary after a load test takes the longest.
@@ -30,9 +26,6 @@ const START_WAIT: Duration = Duration::from_mins(1);
 /// Longer than a service takes to finish what it accepted (its longest request deadline), and than PostgreSQL's
 /// last checkpoint.
 const STOP_WAIT: Duration = Duration::from_secs(15);
-
-/// A killed process is gone at once, unless the kernel is still writing for it.
-const KILL_WAIT: Duration = Duration::from_secs(10);
 
 /// Where a disk is full: more than a server's log and its small files have, and next to nothing of a WAL file.
 const FULL_DISK_BYTES: u64 = 256 * 1024;
@@ -317,7 +310,7 @@ impl Process {
             Kind::Postgres { data } => {
                 self.pid().is_some_and(|pid| lock_file_says_ready(&data.join("postmaster.pid"), pid))
             }
-            Kind::Redis { port } => redis::answers(*port).await,
+            Kind::Redis { port } => redis_ping::answers(*port).await,
             Kind::Service { address } => http_call::get(&format!("http://{address}/health"))
                 .await
                 .is_ok_and(|answer| answer.status == 200),
@@ -392,82 +385,12 @@ impl Process {
 /// As many lines of a log as fit on a screen beside the message that they explain.
 const SHOWN_LINES: usize = 15;
 
-/// Waits until something holds, at most this long; says whether it does.
-pub(crate) async fn wait_for(limit: Duration, mut holds: impl FnMut() -> bool) -> bool {
-    let started = Instant::now();
-    loop {
-        if holds() {
-            return true;
-        }
-        if started.elapsed() >= limit {
-            return false;
-        }
-        tokio::time::sleep(POLL).await;
-    }
-}
-
 /// PostgreSQL writes its state into line 8 of its lock file, padded: `ready` or, in recovery, `standby`.
 /// (`src/include/utils/pidfile.h`; `pg_ctl` waits in the same way.)
 fn lock_file_says_ready(lock: &Path, pid: u32) -> bool {
     let Ok(text) = std::fs::read_to_string(lock) else { return false };
     let lines: Vec<&str> = text.lines().map(str::trim).collect();
     lines.first() == Some(&pid.to_string().as_str()) && matches!(lines.get(7), Some(&("ready" | "standby")))
-}
-
-fn send(pid: u32, signal: Signal) {
-    // It fails when the process has ended, and then there is nobody to tell.
-    let _ = kill(Pid::from_raw(pid.cast_signed()), signal);
-}
-
-/// Whether a process does anything: it is there, and not only its exit status waiting for its parent.
-pub(crate) fn is_alive(pid: u32) -> bool {
-    match proc_stat(pid) {
-        Some(stat) => stat.state != 'Z',
-        None => {
-            !Path::new("/proc/self/stat").exists() && kill(Pid::from_raw(pid.cast_signed()), None).is_ok()
-        }
-    }
-}
-
-/// SIGKILL of one process that is no child of this one, and waits until it is gone.
-pub(crate) async fn kill_alone(pid: u32) -> Result<(), LocalError> {
-    send(pid, Signal::SIGKILL);
-    if wait_for(KILL_WAIT, || !is_alive(pid)).await {
-        Ok(())
-    } else {
-        Err(LocalError::Unfit(format!("process {pid} does not end even when killed")))
-    }
-}
-
-pub(crate) fn children_of(parent: u32) -> Vec<u32> {
-    let Ok(entries) = std::fs::read_dir("/proc") else { return children_by_ps(parent) };
-    let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    pids.filter(|&pid| proc_stat(pid).is_some_and(|stat| stat.parent == parent)).collect()
-}
-
-/// Where there is no `/proc`.
-fn children_by_ps(parent: u32) -> Vec<u32> {
-    let Ok(output) = Command::new("ps").args(["-A", "-o", "pid=", "-o", "ppid="]).output() else {
-        return Vec::new();
-    };
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let pairs = text.lines().filter_map(|line| {
-        let mut fields = line.split_whitespace().map(str::parse::<u32>);
-        Some((fields.next()?.ok()?, fields.next()?.ok()?))
-    });
-    pairs.filter(|&(_, its_parent)| its_parent == parent).map(|(pid, _)| pid).collect()
-}
-
-struct ProcStat {
-    state: char,
-    parent: u32,
-}
-
-fn proc_stat(pid: u32) -> Option<ProcStat> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name, in brackets, may hold anything; the fields behind the last bracket do not.
-    let mut fields = text.rsplit_once(") ")?.1.split(' ');
-    Some(ProcStat { state: fields.next()?.chars().next()?, parent: fields.next()?.parse().ok()? })
 }
 
 fn open_log(path: &Path) -> Result<File, LocalError> {

@@ -1,10 +1,6 @@
 //! The cluster's one Redis: a cache that may lose everything at any time, and does when it restarts.
 
 use std::sync::Arc;
-use std::time::Duration;
-
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 
 use crate::folder::Folder;
 use crate::guardian::Guardian;
@@ -13,9 +9,6 @@ use crate::{LocalError, programs};
 
 /// Room for what the nodes of four shards keep; with more shards, what was not asked for longest goes first.
 const MEMORY: &str = "256mb";
-
-/// A Redis that lives answers a PING in less than a millisecond.
-const PING_WAIT: Duration = Duration::from_millis(500);
 
 /// A Redis on this port, not started yet.
 pub(crate) fn prepare(folder: &Folder, guardian: &Arc<Guardian>, port: u16) -> Result<Process, LocalError> {
@@ -47,19 +40,4 @@ pub(crate) fn prepare(folder: &Folder, guardian: &Arc<Guardian>, port: u16) -> R
         kind: Kind::Redis { port },
     };
     Ok(Process::new(recipe, Arc::clone(guardian)))
-}
-
-/// Whether a Redis answers on this port.
-pub(crate) async fn answers(port: u16) -> bool {
-    tokio::time::timeout(PING_WAIT, ping(port))
-        .await
-        .is_ok_and(|pong| pong.is_ok_and(|reply| &reply == b"+PONG"))
-}
-
-async fn ping(port: u16) -> std::io::Result<[u8; 5]> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
-    stream.write_all(b"PING\r\n").await?;
-    let mut reply = [0; 5];
-    stream.read_exact(&mut reply).await?;
-    Ok(reply)
 }

@@ -10,7 +10,7 @@
 //! spare the copy, but asks every primary for more log (`wal_log_hints`) all the time.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -18,10 +18,12 @@ use picopay_shared::cluster::Durability;
 use tokio_postgres::Client;
 
 use crate::LocalError;
-use crate::folder::{Folder, remove, write};
+use crate::folder::{Folder, copy_folder, remove, rename};
 use crate::postgres::{self, Blueprint, Ground, Role, Server, Stage};
 use crate::process::{Process, start_on_free_port};
 use crate::spec::ClusterSpec;
+
+mod beginning;
 
 /// Their letters, in the order of their positions here.
 const LETTERS: [&str; 2] = ["a", "b"];
@@ -65,40 +67,7 @@ impl ServerPair {
         spec: &ClusterSpec,
         shard: &str,
     ) -> Result<Self, LocalError> {
-        let site = Site { shard, folder, ground, spec };
-        let made = site.place().join("made");
-        // Half of a shard is worth nothing: the slots are dealt out when all are complete.
-        let is_new = !made.is_file();
-        let stage = if is_new { Stage::Making } else { Stage::Serving };
-        if is_new {
-            let name = site.name(0);
-            postgres::initdb(ground, &name, &site.data(0), folder.log(&name)).await?;
-        } else {
-            site.rename_data_of_old_clusters()?;
-        }
-        let first = if is_new { 0 } else { site.find_primary()? };
-        let second = 1 - first;
-        let primary = site.start_server(first, Role::Primary, stage).await?;
-        if is_new {
-            postgres::create_roles(ground, &primary, &spec.founding_sql).await?;
-        }
-        let role = Role::Replica { primary_port: primary.port };
-        if is_new || !site.is_standby(second) {
-            site.copy(&primary, second, is_new || folder.is_temporary()).await?;
-        }
-        let replica = site.start_server(second, role, stage).await?;
-        postgres::wait_until_streaming(ground, &primary, &replica.process, site.sync_state()).await?;
-        remove(&site.aside(second))?;
-        if is_new {
-            let blueprints = (site.blueprint(first, Role::Primary), site.blueprint(second, role));
-            tokio::try_join!(
-                postgres::begin_to_serve(ground, &blueprints.0, &primary),
-                postgres::begin_to_serve(ground, &blueprints.1, &replica)
-            )?;
-            write(&made, "")?;
-        }
-        let servers = if first == 0 { [primary, replica] } else { [replica, primary] };
-        Ok(Self { servers, primary: AtomicUsize::new(first), changing: tokio::sync::Mutex::default() })
+        Site { shard, folder, ground, spec }.begin().await
     }
 
     /// The server that takes writes.
@@ -399,19 +368,4 @@ impl<'a> Site<'a> {
 async fn may_leave(ground: &Ground, primary: &Server, replica: &Process) -> bool {
     let Ok(client) = postgres::connect_to_administer(ground, primary).await else { return true };
     postgres::sync_state(&client, replica).await.map_or(true, |state| state.is_some())
-}
-
-/// With the owners and rights of all files.
-async fn copy_folder(from: &Path, to: &Path) -> Result<(), LocalError> {
-    let copied = tokio::process::Command::new("cp").arg("-a").arg(from).arg(to).output().await;
-    let output = copied.map_err(LocalError::system("run cp"))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let said = String::from_utf8_lossy(&output.stderr);
-    Err(LocalError::Unfit(format!("{} cannot be copied: {}", from.display(), said.trim())))
-}
-
-fn rename(from: &Path, to: &Path) -> Result<(), LocalError> {
-    fs::rename(from, to).map_err(LocalError::system(format!("rename {}", from.display())))
 }

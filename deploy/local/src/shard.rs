@@ -9,12 +9,13 @@ use tokio_postgres::Client;
 use crate::config_files::ShardEntry;
 use crate::folder::Folder;
 use crate::ports::Ports;
-use crate::postgres::{self, DATABASE, Ground, ROLE, Server};
+use crate::postgres::{self, Ground, Server};
 use crate::process::Process;
 use crate::proxy::Proxy;
 use crate::secrets::Secrets;
 use crate::server_pair::{Failover, ServerPair};
 use crate::services::CLUSTER_FILE;
+use crate::services_database::{DATABASE, ROLE};
 use crate::spec::ClusterSpec;
 use crate::{LocalError, more_replicas, services};
 

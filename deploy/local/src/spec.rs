@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use picopay_shared::cluster::Durability;
 
-use crate::postgres::{DATABASE, ROLE};
+use crate::services_database::{DATABASE, ROLE};
 
 /// What cluster to start. The default is what tests want: two replicated shards, Redis, a gateway on a free port
 /// and a temporary folder.

@@ -1,9 +1,9 @@
 //! What a cluster promises of its PostgreSQL servers and its Redis. PicoPay's own programs are not needed here.
 
 use std::os::unix::fs::PermissionsExt as _;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use picopay_local::{ClusterSpec, Data, LocalCluster, LocalError};
+use picopay_local::{ClusterSpec, Data, LocalCluster, LocalError, eventually};
 use picopay_shared::cluster::Durability;
 use tokio_postgres::Client;
 
@@ -13,14 +13,6 @@ async fn databases(spec: ClusterSpec) -> LocalCluster {
 
 async fn text(client: &Client, query: &str) -> String {
     client.query_one(query, &[]).await.unwrap().get(0)
-}
-
-async fn eventually(promise: &str, holds: impl AsyncFn() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while !holds().await {
-        assert!(Instant::now() < deadline, "{promise}: not within 10 s");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
 }
 
 #[tokio::test]
@@ -154,11 +146,38 @@ async fn two_clusters_run_side_by_side_and_share_nothing() {
     let shard = ClusterSpec::one_shard();
     let (one, other) = tokio::join!(databases(shard.clone()), databases(shard));
     assert_ne!(one.folder(), other.folder());
-    let identifier = "SELECT system_identifier::text FROM pg_control_system()";
-    let (first, second) =
-        (one.connect_as_superuser(0).await.unwrap(), other.connect_as_superuser(0).await.unwrap());
-    assert_ne!(text(&first, identifier).await, text(&second, identifier).await);
+    one.connect_primary(0).await.unwrap().batch_execute("CREATE TABLE letters ()").await.unwrap();
+    for client in [other.connect_primary(0).await.unwrap(), other.connect_replica(0).await.unwrap()] {
+        assert_eq!(text(&client, "SELECT (to_regclass('letters') IS NULL)::text").await, "true");
+    }
+    // Not even a password, though both may be copies of one template: nobody connects to the wrong one by mistake.
+    for (role, file) in [("postgres", "superuser"), ("picopay", "picopay"), ("replicator", "replicator")] {
+        let password = |of: &LocalCluster| {
+            std::fs::read_to_string(of.folder().join("secrets").join(file)).unwrap().trim().to_owned()
+        };
+        for (password, is_right) in [(password(&other), true), (password(&one), false)] {
+            let port = other.shard(0).primary_port();
+            let config = format!("host=127.0.0.1 port={port} user={role} password={password} dbname=picopay");
+            let connected = tokio_postgres::connect(&config, tokio_postgres::NoTls).await;
+            assert_eq!(connected.is_ok(), is_right, "{role}");
+        }
+    }
     tokio::join!(one.stop(), other.stop());
+}
+
+#[tokio::test]
+async fn no_two_shards_of_a_cluster_are_copies_of_one_server() {
+    let cluster = databases(ClusterSpec::default()).await;
+    let identifier = "SELECT system_identifier::text FROM pg_control_system()";
+    let mut seen = std::collections::HashSet::new();
+    for shard in cluster.shards() {
+        let primary = shard.connect_as_superuser().await.unwrap();
+        let replica = shard.connect_replica_as_superuser().await.unwrap();
+        let its = text(&primary, identifier).await;
+        assert_eq!(its, text(&replica, identifier).await);
+        assert!(seen.insert(its), "`picopay init` takes the two for one database");
+    }
+    cluster.stop().await;
 }
 
 #[tokio::test]

@@ -1,9 +1,7 @@
 //! What a cluster promises of PicoPay's own processes. They have to be built: `cargo build --workspace --bins`.
 
-use std::time::{Duration, Instant};
-
 use http::Method;
-use picopay_local::{ClusterSpec, LocalCluster, LocalError, Weather, http_call};
+use picopay_local::{ClusterSpec, LocalCluster, LocalError, Weather, eventually, http_call};
 use picopay_shared::node_status::STATUS_PATH;
 use serde_json::json;
 
@@ -103,11 +101,8 @@ async fn one_node_of_two_can_be_cut_off_from_its_primary_alone() {
     let wire = shard.primary_proxy_of_node(0);
     wire.set_weather(Weather::Silent);
     wire.reset();
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while is_ready(&cluster, 0).await {
-        assert!(Instant::now() < deadline, "a node without a primary says that it is not ready");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    eventually("a node without a primary says that it is not ready", async || !is_ready(&cluster, 0).await)
+        .await;
     assert!(is_ready(&cluster, 1).await, "the other one has its primary");
     wire.set_weather(Weather::Clear);
     cluster.wait_until_ready().await.unwrap();

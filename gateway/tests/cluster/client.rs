@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{Duration, Instant};
 
 use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+pub use picopay_local::eventually;
 use picopay_local::{ClusterSpec, LocalCluster};
 use picopay_shared::slot::{SLOT_COUNT, UserId};
 use serde_json::{Value, json};
@@ -186,19 +186,6 @@ impl Client {
                 None => return seen,
             }
         }
-    }
-}
-
-/// Asks again and again until `is_there` gives something.
-pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut is_there: impl FnMut() -> F) -> T {
-    // Longer than the longest pause of a breaker (10 s) and a start together.
-    let deadline = Instant::now() + Duration::from_secs(40);
-    loop {
-        if let Some(found) = is_there().await {
-            return found;
-        }
-        assert!(Instant::now() < deadline, "{what} did not happen");
-        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 

@@ -15,6 +15,9 @@ use crate::gateway_process::{GatewayProcess, cluster_of};
 /// Short enough for a test, apart enough to tell which one ended a connection.
 const TIMEOUTS: &str = "[server]\nheader_read_timeout = \"1s\"\nbody_read_timeout = \"1s\"\nidle_timeout = \"4s\"\nconnections_max = 2100\n";
 
+/// So long that no connection ends by itself in a test.
+const ROOM: &str = "[server]\nheader_read_timeout = \"5m\"\nidle_timeout = \"5m\"\nconnections_max = 2100\n";
+
 async fn connect(url: &str) -> TcpStream {
     TcpStream::connect(url.strip_prefix("http://").unwrap().split('/').next().unwrap()).await.unwrap()
 }
@@ -91,17 +94,18 @@ async fn bodies_heads_and_garbage_harm_nobody() {
     stream.write_all(head.as_bytes()).await.unwrap();
     api.expect_problem(&read_answer(&read_to_end(&mut stream).await), 413, "too-large");
 
-    // A head that comes byte by byte is cut off, however regularly its bytes come.
+    // A head that comes byte by byte is cut off, however regularly its bytes come: after a second, of the five that it would take.
     let mut stream = connect(&api.url).await;
-    let began = Instant::now();
-    for byte in charge_head(1).as_bytes() {
+    let (began, head, mut sent) = (Instant::now(), charge_head(1), 0);
+    for byte in head.as_bytes() {
         if stream.write_all(&[*byte]).await.is_err() {
             break;
         }
+        sent += 1;
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     assert!(read_to_end(&mut stream).await.is_empty());
-    assert!((900..3_500).contains(&began.elapsed().as_millis()), "{:?}", began.elapsed());
+    assert!(began.elapsed() >= Duration::from_millis(900) && sent < head.len(), "{sent} of {}", head.len());
     // A body that does not come is told, and the connection ends.
     let mut stream = connect(&api.url).await;
     stream.write_all(charge_head(charge.len()).as_bytes()).await.unwrap();
@@ -165,43 +169,63 @@ async fn two_thousand_idle_connections_cost_nobody_anything() {
     let (_, hard) = nix::sys::resource::getrlimit(limit).unwrap();
     nix::sys::resource::setrlimit(limit, hard, hard).unwrap();
 
-    let gateway = GatewayProcess::start(&cluster_of("http://127.0.0.1:1"), TIMEOUTS).await;
+    // To open them all takes a busy machine longer than a test's short limits.
+    let gateway = GatewayProcess::start(&cluster_of("http://127.0.0.1:1"), ROOM).await;
     let api = &gateway.api;
+    let typical_alone = typical_answer(api).await;
     let mut idle = Vec::new();
     for _ in 0..2_000 {
-        let mut stream = connect(&api.url).await;
-        // Each was used once and is kept: idle, not slow.
-        stream.write_all(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
-        let mut buffer = [0; 1024];
-        assert!(stream.read(&mut buffer).await.unwrap() > 0);
-        idle.push(stream);
+        idle.push(used_once(&api.url).await);
     }
-    let opened = Instant::now();
     let metrics = api.get("/metrics").await.body;
     assert!(metrics.contains("picopay_gateway_connections 2001"), "{metrics}");
     assert!(metrics.contains("picopay_gateway_requests 1\n"), "{metrics}");
-    for _ in 0..100 {
-        let began = Instant::now();
-        assert_eq!(api.get("/health").await.status, 200);
-        assert!(began.elapsed() < Duration::from_millis(500), "{:?}", began.elapsed());
-    }
-    // Past the limit a connection is closed at once rather than left waiting.
+    let typical = typical_answer(api).await;
+    // The 20 ms are for what else the machine does by then.
+    assert!(typical < typical_alone * 5 + Duration::from_millis(20), "{typical:?}, alone {typical_alone:?}");
+    // Past the limit a connection is closed at once rather than left waiting, for which it has five minutes.
     let mut more = Vec::new();
     for _ in 0..120 {
         more.push(connect(&api.url).await);
     }
     let last = more.last_mut().unwrap();
-    let ended = timeout(Duration::from_secs(1), last.read_to_end(&mut Vec::new())).await;
+    let ended = timeout(Duration::from_secs(30), last.read_to_end(&mut Vec::new())).await;
     assert!(ended.is_ok(), "one connection too many waits");
-    drop(more);
-    // A kept connection outlives the limit on slow heads, and is still good.
-    let stream = &mut idle[1_999];
-    tokio::time::sleep(Duration::from_millis(1_500).saturating_sub(opened.elapsed())).await;
-    stream.write_all(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
-    let mut buffer = [0; 1024];
-    assert!(stream.read(&mut buffer).await.unwrap() > 0);
-    // And ends when nothing comes for long.
-    let mut first = idle.swap_remove(0);
-    let ended = timeout(Duration::from_secs(10), first.read_to_end(&mut Vec::new())).await;
+    // And those that were there are still good.
+    assert!(is_answered(&mut idle[1_999]).await);
+}
+
+#[tokio::test]
+async fn a_connection_that_was_used_may_be_idle_for_longer_than_a_head_may_take_and_not_for_ever() {
+    let gateway = GatewayProcess::start(&cluster_of("http://127.0.0.1:1"), TIMEOUTS).await;
+    let mut stream = used_once(&gateway.api.url).await;
+    // The limit on slow heads is a second.
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    assert!(is_answered(&mut stream).await);
+    let ended = timeout(Duration::from_secs(30), stream.read_to_end(&mut Vec::new())).await;
     assert!(ended.is_ok(), "an idle connection is kept for ever");
+}
+
+/// A connection that was used once and is kept: idle, not slow.
+async fn used_once(url: &str) -> TcpStream {
+    let mut stream = connect(url).await;
+    assert!(is_answered(&mut stream).await);
+    stream
+}
+
+async fn is_answered(stream: &mut TcpStream) -> bool {
+    stream.write_all(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    stream.read(&mut [0; 1024]).await.unwrap() > 0
+}
+
+/// How long an answer takes: the median of a hundred.
+async fn typical_answer(api: &Api) -> Duration {
+    let mut all = Vec::new();
+    for _ in 0..100 {
+        let began = Instant::now();
+        assert_eq!(api.get("/health").await.status, 200);
+        all.push(began.elapsed());
+    }
+    all.sort_unstable();
+    all[50]
 }

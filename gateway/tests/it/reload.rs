@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use picopay_local::eventually;
 use picopay_shared::slot::UserId;
 use serde_json::Value;
 use uuid::Uuid;
@@ -45,15 +46,6 @@ async fn shard_names(gateway: &GatewayProcess) -> Vec<String> {
     let told = gateway.running_config(SECRET).await.json();
     let shards = told["shards"].as_array().cloned().unwrap_or_default();
     shards.iter().map(|shard| shard["name"].as_str().unwrap().to_owned()).collect()
-}
-
-async fn eventually(what: &str, is_so: impl AsyncFn() -> bool) {
-    // A look at the file without any reason comes after 5 s; a busy machine needs some more.
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while !is_so().await {
-        assert!(Instant::now() < deadline, "{what} did not happen");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
 }
 
 #[tokio::test]

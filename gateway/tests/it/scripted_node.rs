@@ -18,6 +18,7 @@ use picopay_shared::node_status::{CacheState, NodeStatus, OwnedRange};
 use picopay_shared::query::{Answer, DEADLINE_HEADER, Found, READ_PATH, ReadRequest, Source};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 
 /// What the node does with one batch.
 #[derive(Debug, Clone, Copy)]
@@ -32,6 +33,8 @@ pub enum Step {
     Stall,
     /// Books every command after this long.
     BookAfter(Duration),
+    /// Books every command when [`ScriptedNode::book_now`] says so.
+    BookWhenTold,
     /// Sends half a reply and hangs up.
     HalfAnswer,
     /// Says that nothing happened.
@@ -65,6 +68,7 @@ struct State {
     seen: Mutex<Vec<WriteBatch>>,
     reads: Mutex<Vec<ReadRequest>>,
     reads_left_ms: Mutex<Vec<u64>>,
+    told: Notify,
     is_frozen: AtomicBool,
     is_not_ready: AtomicBool,
     started: Instant,
@@ -94,6 +98,7 @@ impl ScriptedNode {
             seen: Mutex::default(),
             reads: Mutex::default(),
             reads_left_ms: Mutex::default(),
+            told: Notify::new(),
             is_frozen: AtomicBool::new(false),
             is_not_ready: AtomicBool::new(false),
             started: Instant::now(),
@@ -106,6 +111,11 @@ impl ScriptedNode {
             }
         });
         Self { url, state }
+    }
+
+    /// One batch that waits for this word is booked, or the next that comes.
+    pub fn book_now(&self) {
+        self.state.told.notify_one();
     }
 
     /// From now on it takes connections and requests of every kind, and answers none of them, as after SIGSTOP.
@@ -217,6 +227,10 @@ async fn serve(mut stream: TcpStream, state: Arc<State>) {
             Step::Book => |command| booked(command, false),
             Step::BookAfter(wait) => {
                 tokio::time::sleep(wait).await;
+                |command| booked(command, false)
+            }
+            Step::BookWhenTold => {
+                state.told.notified().await;
                 |command| booked(command, false)
             }
             Step::Replay => |command| booked(command, true),

@@ -2,7 +2,9 @@
 
 use std::process::Stdio;
 
-use picopay_local::{ClusterSpec, LocalCluster};
+use picopay_local::{ClusterSpec, LocalCluster, eventually};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use uuid::Uuid;
 
 use crate::api::payment;
@@ -33,7 +35,9 @@ async fn a_stopping_gateway_finishes_what_it_accepted_and_takes_nothing_new() {
     let cluster_toml = std::fs::read_to_string(cluster.cluster_file()).unwrap();
     let cluster_toml =
         cluster_toml.replace("_file = \"", &format!("_file = \"{}/", cluster.folder().display()));
-    let mut gateway = GatewayProcess::start(&cluster_toml, "").await;
+    // Nothing runs out while the node is frozen.
+    let patient = "[server]\nshutdown_timeout = \"60s\"\n[shard_client]\nrequest_timeout = \"50s\"\ncall_timeout = \"40s\"\n";
+    let mut gateway = GatewayProcess::start(&cluster_toml, patient).await;
     let api = gateway.api.clone();
     let user = api.user_with("10", "USD").await;
     let node = cluster.shard(0).node(0);
@@ -46,12 +50,15 @@ async fn a_stopping_gateway_finishes_what_it_accepted_and_takes_nothing_new() {
             })
         })
         .collect();
-    // Wait until they are on their way to the node.
-    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    eventually("ten requests that have no answer", async || {
+        // And the one that asks.
+        api.get("/metrics").await.body.contains("picopay_gateway_requests 11\n")
+    })
+    .await;
     gateway.terminate();
-    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
     let address = api.url.strip_prefix("http://").unwrap();
-    assert!(tokio::net::TcpStream::connect(address).await.is_err(), "a stopping gateway takes nothing new");
+    eventually("a gateway that takes nothing new", async || TcpStream::connect(address).await.is_err()).await;
+    assert!(gateway.is_running() && accepted.iter().all(|request| !request.is_finished()));
     node.thaw();
     for answer in accepted {
         let answer = answer.await.unwrap();
@@ -67,16 +74,21 @@ async fn a_stopping_gateway_finishes_what_it_accepted_and_takes_nothing_new() {
 #[tokio::test]
 async fn idle_connections_and_hung_up_clients_do_not_hold_a_stopping_gateway() {
     let node = ScriptedNode::start(&[Step::Stall]).await;
-    let mut gateway = GatewayProcess::start(&cluster_of(&node.url), "").await;
+    // Who waits for any of them waits longer than this test does.
+    let patient =
+        "[server]\nshutdown_timeout = \"5m\"\nidle_timeout = \"5m\"\nheader_read_timeout = \"5m\"\n";
+    let mut gateway = GatewayProcess::start(&cluster_of(&node.url), patient).await;
     let address = gateway.api.url.strip_prefix("http://").unwrap().to_owned();
-    let _idle = tokio::net::TcpStream::connect(&address).await.unwrap();
-    let mut kept = tokio::net::TcpStream::connect(&address).await.unwrap();
-    tokio::io::AsyncWriteExt::write_all(&mut kept, b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
-    tokio::io::AsyncReadExt::read(&mut kept, &mut [0; 512]).await.unwrap();
-    let began = std::time::Instant::now();
+    let _idle = TcpStream::connect(&address).await.unwrap();
+    let mut kept = TcpStream::connect(&address).await.unwrap();
+    kept.write_all(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    assert!(kept.read(&mut [0; 512]).await.unwrap() > 0);
+    let api = gateway.api.clone();
+    let hung_up = tokio::spawn(async move { api.pay("/charge", 1, "5", "USD").await });
+    eventually("a charge at the node", async || !node.seen().is_empty()).await;
+    hung_up.abort();
     gateway.terminate();
     assert!(gateway.ended().await.success());
-    assert!(began.elapsed() < std::time::Duration::from_secs(6), "{:?}", began.elapsed());
 }
 
 #[tokio::test]

@@ -1,12 +1,13 @@
 //! One shard of real processes, and short words for what tests ask of it.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+pub use picopay_local::eventually;
 use picopay_local::{ClusterSpec, LocalCluster};
 use picopay_shared::command::{
     Attempt, Command, Operation, Outcome, Payment, Refusal, Status, Transaction, WRITE_PATH, WriteBatch,
@@ -316,18 +317,5 @@ pub fn refusal(outcome: &Outcome) -> Option<Refusal> {
     match &decided(outcome).0.status {
         Status::Completed => None,
         Status::Refused { refusal, .. } => Some(*refusal),
-    }
-}
-
-/// Asks again and again until `is_there` gives something.
-pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut is_there: impl FnMut() -> F) -> T {
-    // Longer than any pause that these tests provoke, the 10 s of a breaker or a start included.
-    let deadline = Instant::now() + Duration::from_secs(30);
-    loop {
-        if let Some(found) = is_there().await {
-            return found;
-        }
-        assert!(Instant::now() < deadline, "{what} did not happen");
-        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

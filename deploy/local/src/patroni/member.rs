@@ -13,8 +13,9 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use crate::folder::{Folder, remove, write_private};
-use crate::postgres::{Ground, SETTINGS, command_line};
-use crate::process::{Kind, Process, Recipe, children_of, kill_alone, plain_environment};
+use crate::os_process::{children_of, command_line, kill_alone};
+use crate::postgres::{Ground, SETTINGS};
+use crate::process::{Kind, Process, Recipe, plain_environment};
 use crate::{LocalError, http_call, programs};
 
 /// The first process of the namespace stays root's: a change of user would clear the order to die with the parent. It ends

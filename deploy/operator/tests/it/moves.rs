@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use picopay_local::{ClusterSpec, LocalCluster};
+use picopay_local::{ClusterSpec, LocalCluster, eventually};
 use serde_json::{Value, json};
 use tokio::process::Child;
 use uuid::Uuid;
@@ -218,14 +218,10 @@ async fn a_rebalance_that_ends_early_is_gone_on_with_by_the_next() {
 
     // Some slots of a batch have users, and this rate makes one batch wait for seconds.
     let slow = stand.begin(["rebalance", "--throttle", "3"]);
-    let some_moved = async || {
-        let started = Instant::now();
-        while stand.owned().await[1] == 0 {
-            assert!(started.elapsed() < WAIT_MAX, "nothing moves");
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+    let more_moved = async |than: i64| {
+        eventually("slots that move", async || stand.owned().await[1] > than).await;
     };
-    some_moved().await;
+    more_moved(0).await;
     signal(&slow, Signal::SIGINT);
     let output = slow.wait_with_output().await.unwrap();
     assert_eq!(output.status.code(), Some(130), "{output:?}");
@@ -240,9 +236,11 @@ async fn a_rebalance_that_ends_early_is_gone_on_with_by_the_next() {
     assert_eq!(moved.iter().sum::<i64>(), 4096, "every slot has its owner");
     stand.well().await;
 
-    let mut killed = stand.begin(["rebalance"]);
-    tokio::time::sleep(Duration::from_millis(700)).await;
+    let mut killed = stand.begin(["rebalance", "--throttle", "3"]);
+    more_moved(moved[1]).await;
+    assert_eq!(killed.try_wait().unwrap(), None, "it is at its next batch");
     killed.kill().await.unwrap();
+    assert!(stand.owned().await[1] < 2048, "it was not done");
 
     stand.say(["rebalance"]).await.success();
     assert_eq!(stand.owned().await, [2048, 2048]);

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use picopay_local::http_call::{Answer, get};
-use picopay_local::{ClusterSpec, LocalCluster};
+use picopay_local::{ClusterSpec, LocalCluster, eventually};
 use serde_json::{Value, json};
 
 use crate::command::{picopay, run};
@@ -95,15 +95,6 @@ impl Stand {
 
 fn node_state(said: &Value) -> &str {
     said["nodes"][0]["state"].as_str().unwrap()
-}
-
-async fn eventually(what: &str, holds: impl AsyncFn() -> bool) {
-    // Nodes look every second; the rest is for a busy machine.
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while !holds().await {
-        assert!(Instant::now() < deadline, "{what} did not happen");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
 }
 
 fn charged(balance: &str) -> (String, bool) {

@@ -1,10 +1,9 @@
 //! A shard goes on without its standby by an operator's word, and comes back by another.
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
 
 use picopay_local::http_call::{Answer, get};
-use picopay_local::{ClusterSpec, LocalCluster};
+use picopay_local::{ClusterSpec, LocalCluster, eventually};
 use serde_json::{Value, json};
 
 use crate::command::{picopay, run};
@@ -55,15 +54,6 @@ async fn sum_of(url: &str, name: &str) -> f64 {
     let text = get(url).await.unwrap().body;
     let lines = text.lines().filter(|line| line.starts_with(name));
     lines.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
-}
-
-async fn eventually(what: &str, holds: impl AsyncFn() -> bool) {
-    // Nodes look every second and gateways ask them as often; the rest is for a busy machine.
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while !holds().await {
-        assert!(Instant::now() < deadline, "{what} did not happen");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

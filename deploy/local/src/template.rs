@@ -1,0 +1,190 @@
+//! The first database of a shard, made once on a machine and copied for every temporary cluster.
+//!
+//! `initdb` and a base backup are most of the start of a cluster, and the tests start more than a hundred. A template is the
+//! data folder of a server that was made like any other, with its roles and its database, and then ended in order. A copy of
+//! that is a primary; another copy, marked as a standby's, follows it. What must differ between two clusters is written anew:
+//! the configuration, with ports and names, and every password.
+//!
+//! A kept cluster is never made of one: who runs `make up` gets what `initdb` made for him.
+//!
+//! Each shard of a cluster has a template of its own: two servers that are copies of one have the same system identifier, by
+//! which `picopay init` sees that two shards share a database.
+//!
+//! Templates stand beside the temporary folders of clusters, in a folder of this user's own. The name of one is a hash of all
+//! that went into it, so that another PostgreSQL or another version of this crate makes another. One that nobody used for an
+//! hour is removed when the next is made.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::ErrorKind;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use nix::fcntl::{Flock, FlockArg};
+use sha2::{Digest as _, Sha256};
+
+use crate::LocalError;
+use crate::folder::{
+    Folder, copy_folder, make_private, numbered, open_to_pass, remove, rename, write_private,
+};
+use crate::postgres::Ground;
+use crate::spec::ClusterSpec;
+
+/// A cluster of tests has no more shards from its start; what a bigger one has beyond is made by `initdb`.
+const SHARDS_MAX: usize = 4;
+
+/// Longer than the tests of one run take. A run after it makes its templates again, in some seconds.
+const KEPT_FOR: Duration = Duration::from_hours(1);
+
+/// A standby does not start with less of these than its primary had when the template was made.
+/// (<https://www.postgresql.org/docs/current/hot-standby.html#HOT-STANDBY-ADMIN>)
+const NEEDED_BY_STANDBYS: [&str; 6] = [
+    "max_connections",
+    "max_prepared_transactions",
+    "max_locks_per_transaction",
+    "max_wal_senders",
+    "max_worker_processes",
+    "wal_level",
+];
+
+/// Where the template of one shard is, or will be.
+#[derive(Debug)]
+pub(crate) struct Template {
+    place: PathBuf,
+}
+
+/// A template that is whole, and stays so as long as this is held.
+#[derive(Debug)]
+pub(crate) struct Held {
+    /// Its data folder.
+    pub data: PathBuf,
+    /// The password of its superuser.
+    pub superuser: String,
+    /// Others may hold it too; to make or remove it takes a lock that nobody else holds.
+    _lock: Flock<File>,
+}
+
+impl Template {
+    /// The template for this shard of a new cluster; `None` when that is to be made without one.
+    pub(crate) fn of(
+        folder: &Folder,
+        ground: &Ground,
+        spec: &ClusterSpec,
+        shard: &str,
+    ) -> Result<Option<Self>, LocalError> {
+        let mut settings = spec.primary_settings.iter().chain(&spec.replica_settings);
+        let is_special = settings.any(|(name, _)| NEEDED_BY_STANDBYS.contains(&name.as_str()));
+        if !folder.is_temporary() || is_special || !numbered(SHARDS_MAX).iter().any(|name| name == shard) {
+            return Ok(None);
+        }
+        let parent = folder.root().parent().expect("a temporary folder is in another");
+        let all = parent.join(format!("picopay-templates-{}", nix::unistd::geteuid()));
+        make_private(&all)?;
+        refuse_foreign(&all)?;
+        open_to_pass(&all)?;
+        Ok(Some(Self { place: all.join(name(ground, shard)) }))
+    }
+
+    /// The template, to copy it; `None` when it is to be made first.
+    pub(crate) async fn hold(&self) -> Result<Option<Held>, LocalError> {
+        let Some(lock) = self.lock(FlockArg::LockShared).await? else { return Ok(None) };
+        let (data, superuser) = (self.place.join(DATA), fs::read_to_string(self.place.join(SUPERUSER)));
+        let Ok(superuser) = superuser else { return Ok(None) };
+        Ok(data.is_dir().then_some(Held { data, superuser, _lock: lock }))
+    }
+
+    /// Makes it, if nobody else did meanwhile: `make` gives the data folder of a server that has ended in order.
+    pub(crate) async fn make(
+        &self,
+        superuser: &str,
+        make: impl AsyncFnOnce() -> Result<PathBuf, LocalError>,
+    ) -> Result<(), LocalError> {
+        self.remove_old_ones();
+        make_private(&self.place)?;
+        open_to_pass(&self.place)?;
+        let Some(_alone) = self.lock(FlockArg::LockExclusive).await? else { return Ok(()) };
+        let data = self.place.join(DATA);
+        if data.is_dir() {
+            return Ok(());
+        }
+        let whole = make().await?;
+        write_private(&self.place.join(SUPERUSER), superuser)?;
+        // Whole, or not at all.
+        let next = data.with_extension("next");
+        remove(&next)?;
+        copy_folder(&whole, &next).await?;
+        rename(&next, &data)
+    }
+
+    /// Waits for the lock; `None` when the template was removed meanwhile, or was never there.
+    async fn lock(&self, how: FlockArg) -> Result<Option<Flock<File>>, LocalError> {
+        let path = self.place.join(LOCK);
+        let doing = format!("lock {}", path.display());
+        let mut options = OpenOptions::new();
+        let opened = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
+        let file = match opened {
+            Ok(file) => file,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(LocalError::system(doing)(error)),
+        };
+        // Whoever makes it holds the lock for seconds.
+        let locking = tokio::task::spawn_blocking(move || Flock::lock(file, how));
+        let lock = locking.await.expect("it cannot panic");
+        let lock = lock.map_err(|(_, error)| LocalError::system(doing)(error.into()))?;
+        let is_there = || Some(fs::metadata(&path).ok()?.ino() == lock.metadata().ok()?.ino());
+        if is_there() != Some(true) {
+            return Ok(None);
+        }
+        // When it was last used: see `KEPT_FOR`. A wrong time costs the making of another.
+        let _ = lock.set_modified(SystemTime::now());
+        Ok(Some(lock))
+    }
+
+    /// It is no matter if that fails: the next who makes one tries again.
+    fn remove_old_ones(&self) {
+        let all = self.place.parent().into_iter().flat_map(fs::read_dir).flatten().flatten();
+        for place in all.map(|entry| entry.path()).filter(|place| *place != self.place) {
+            let Ok(file) = File::open(place.join(LOCK)) else { continue };
+            let used = file.metadata().and_then(|metadata| metadata.modified());
+            let is_old = used.is_ok_and(|at| at.elapsed().is_ok_and(|since| since > KEPT_FOR));
+            if is_old && let Ok(_alone) = Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                let _ = remove(&place);
+            }
+        }
+    }
+}
+
+const LOCK: &str = "lock";
+const DATA: &str = "data";
+const SUPERUSER: &str = "superuser";
+
+/// A hash of what goes into a template: the code that makes it, PostgreSQL, who runs it, and this boot of the machine. A
+/// template does not wait for the disk when it is made, so one from before is not to be trusted.
+fn name(ground: &Ground, shard: &str) -> String {
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let user = ground.user.as_ref().map_or("", |user| &user.name);
+    let code =
+        [include_str!("template.rs"), include_str!("postgres.rs"), include_str!("server_pair/beginning.rs")];
+    let mut hash = Sha256::new();
+    for part in
+        [&ground.programs.folder.to_string_lossy(), ground.programs.version.as_str(), user, &boot, shard]
+    {
+        hash.update(part);
+        hash.update([0]);
+    }
+    for text in code {
+        hash.update(text);
+    }
+    // 64 bits of it tell a handful of templates apart.
+    format!("{shard}-{}", &hex::encode(hash.finalize())[..16])
+}
+
+/// In a folder that everybody may write to, somebody else may have been quicker.
+fn refuse_foreign(all: &Path) -> Result<(), LocalError> {
+    let metadata =
+        fs::symlink_metadata(all).map_err(LocalError::system(format!("look at {}", all.display())))?;
+    if metadata.is_dir() && metadata.uid() == nix::unistd::geteuid().as_raw() {
+        return Ok(());
+    }
+    Err(LocalError::Unfit(format!("{} belongs to somebody else: remove it", all.display())))
+}
