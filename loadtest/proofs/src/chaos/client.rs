@@ -1,0 +1,214 @@
+//! One attempt at the gateway, and what its answer is: a decision, an error that passes, or a broken promise.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Method;
+use picopay_local::http_call::{self, Answer};
+use picopay_shared::slot::UserId;
+use serde_json::Value;
+
+use super::clock::Clock;
+use super::errors::{Errors, Failure, What};
+use super::ledger::{Acknowledged, Asking, Ledger, Reply, Told};
+use crate::findings::{Finding, Findings, Promise};
+use picopay_loadtest::shard_map::ShardMap;
+use picopay_loadtest::write::{Wish, Write, amount_text, describe, text};
+
+/// Comes with a write's answer; a read that shows it sees that write.
+const SESSION: &str = "picopay-session";
+
+/// A transaction that was acknowledged this long ago is found by its id, whichever replica is asked: many times the lag
+/// beyond which a replica answers nothing.
+const FOUND_AFTER: Duration = Duration::from_secs(30);
+
+/// Asks one gateway, and writes down what it says.
+#[derive(Debug, Clone)]
+pub struct Client {
+    /// `http://127.0.0.1:port`.
+    pub gateway: String,
+    /// What it shows there.
+    pub api_key: String,
+    /// What was asked for, and the answers.
+    pub ledger: Arc<Ledger>,
+    /// Answers that were none.
+    pub errors: Arc<Errors>,
+    /// Answers that must not be.
+    pub findings: Findings,
+    /// Who is where.
+    pub shards: Arc<ShardMap>,
+    /// When.
+    pub clock: Clock,
+}
+
+/// Whether an attempt came to something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Attempt {
+    /// The key has its answer.
+    Decided,
+    /// Not now; the same key may be tried again.
+    TryAgain,
+}
+
+impl Client {
+    /// Sends a write once.
+    pub async fn write(&self, write: &Write, asking: Asking) -> Attempt {
+        self.write_for(write, asking, None).await
+    }
+
+    /// Sends a write once, and hangs up after `patience` if there is no answer by then.
+    pub async fn write_for(&self, write: &Write, asking: Asking, patience: Option<Duration>) -> Attempt {
+        self.ledger.note_attempt(write);
+        let (path, body) = request(write, self.ledger.currency().code(), self.ledger.currency().scale());
+        let key = text(&write.key);
+        let headers = [("x-api-key", self.api_key.as_str()), ("idempotency-key", key.as_str())];
+        let url = format!("{}/v1{path}", self.gateway);
+        let began = self.clock.now();
+        let call = http_call::call(Method::POST, &url, &headers, &body);
+        let Ok(answer) = tokio::time::timeout(patience.unwrap_or(Duration::MAX), call).await else {
+            // Its own doing, so no error of the cluster's.
+            self.ledger.note_unknown(write);
+            return Attempt::TryAgain;
+        };
+        let what = match answer {
+            Err(error) => What::Lost(error.to_string()),
+            Ok(answer) if is_decision(write, &answer) => {
+                let is_replayed = answer.header("idempotent-replayed") == Some("true");
+                let session = answer.header(SESSION).map(str::to_owned);
+                let told = Told { status: answer.status, body: answer.body };
+                self.ledger.take(write, Reply { told, is_replayed, session }, asking);
+                return Attempt::Decided;
+            }
+            Ok(answer) => match self.read_problem(&answer, &describe(write)) {
+                Some(what) => what,
+                // Told already as a finding; to try again would only repeat it.
+                None => return Attempt::Decided,
+            },
+        };
+        if what.leaves_outcome_unknown() {
+            self.ledger.note_unknown(write);
+        }
+        self.fail(write.user, true, began, what);
+        Attempt::TryAgain
+    }
+
+    /// Makes a user. True when there is one.
+    pub async fn make_user(&self, user: UserId) -> bool {
+        let url = format!("{}/v1/users", self.gateway);
+        let body = format!("{{\"user_id\":{user}}}");
+        let answer = http_call::call(Method::POST, &url, &[("x-api-key", &self.api_key)], &body).await;
+        answer.is_ok_and(|answer| matches!(answer.status, 200 | 201))
+    }
+
+    /// Reads a path of one user; nothing when there was an error that passes.
+    pub async fn read(&self, user: UserId, path: &str) -> Option<Value> {
+        self.read_after(user, path, None).await
+    }
+
+    async fn read_after(&self, user: UserId, path: &str, session: Option<&str>) -> Option<Value> {
+        let began = self.clock.now();
+        let url = format!("{}/v1{path}", self.gateway);
+        let mut headers = vec![("x-api-key", self.api_key.as_str())];
+        headers.extend(session.map(|session| (SESSION, session)));
+        let what = match http_call::call(Method::GET, &url, &headers, "").await {
+            Err(error) => What::Lost(error.to_string()),
+            Ok(answer) if matches!(answer.status, 200 | 404) => return Some(answer.json()),
+            Ok(answer) => self.read_problem(&answer, path)?,
+        };
+        self.fail(user, false, began, what);
+        None
+    }
+
+    /// Reads a balance. True when it was answered.
+    pub async fn read_balance(&self, user: UserId) -> bool {
+        let path = format!("/users/{user}/balance");
+        let Some(answer) = self.read(user, &path).await else { return false };
+        self.expect(answer["user_id"].as_i64() == Some(user.get()), &path, &answer);
+        true
+    }
+
+    /// Reads the newest page of a history.
+    pub async fn read_history(&self, user: UserId) {
+        let path = format!("/transactions?user_id={user}&limit=20");
+        let Some(answer) = self.read(user, &path).await else { return };
+        let rows = answer["data"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let is_right = answer["data"].is_array()
+            && rows.iter().all(|row| row["user_id"].as_i64() == Some(user.get()))
+            && rows.windows(2).all(|pair| pair[0]["id"].as_str() > pair[1]["id"].as_str());
+        self.expect(is_right, &path, &answer);
+    }
+
+    /// Looks up an acknowledged write, with or without its session.
+    pub async fn look_up(&self, acknowledged: &Acknowledged, with_session: bool) {
+        let path = format!("/transactions/{}", text(&acknowledged.id));
+        let is_old = self.clock.now().saturating_sub(acknowledged.at) > FOUND_AFTER;
+        let session = acknowledged.session.as_deref().filter(|_| with_session);
+        let Some(answer) = self.read_after(acknowledged.write.user, &path, session).await else { return };
+        let found = &answer["transaction"];
+        let is_same = found["id"].as_str().is_some_and(|id| id.as_bytes() == acknowledged.id)
+            && found["idempotency_key"].as_str().is_some_and(|key| key.as_bytes() == acknowledged.write.key);
+        self.expect(is_same || (found.is_null() && session.is_none() && !is_old), &path, &answer);
+    }
+
+    fn expect(&self, is_right: bool, path: &str, answer: &Value) {
+        if !is_right {
+            let text = format!("GET {path} was answered {answer}");
+            self.findings.add(Finding {
+                promise: Promise::RightAnswers,
+                text,
+                at: Some(self.clock.now()),
+                words: vec![path.rsplit('/').next().unwrap_or_default().to_owned()],
+            });
+        }
+    }
+
+    /// An error that may pass; nothing, and a finding, when it must not be.
+    fn read_problem(&self, answer: &Answer, asked: &str) -> Option<What> {
+        let problem = answer.json();
+        let code = problem["code"].as_str().unwrap_or_default().to_owned();
+        let is_whole = match answer.status {
+            503 => answer.header("retry-after").is_some() && !code.is_empty(),
+            status => status > 500 && !code.is_empty(),
+        };
+        if is_whole {
+            return Some(What::Problem { status: answer.status, code });
+        }
+        let text = format!("{asked} was answered {} {}", answer.status, answer.body);
+        let promise = if answer.status >= 500 { Promise::AllowedErrors } else { Promise::RightAnswers };
+        let request_id = answer.header("x-request-id").unwrap_or_default().to_owned();
+        self.findings.add(Finding { promise, text, at: Some(self.clock.now()), words: vec![request_id] });
+        None
+    }
+
+    fn fail(&self, user: UserId, is_write: bool, began: Duration, what: What) {
+        let shard = self.shards.index_of(user.slot());
+        self.errors.add(Failure { user, shard, is_write, began, ended: self.clock.now(), what });
+    }
+}
+
+/// Whether the answer is the ledger's: booked, or refused by a rule.
+fn is_decision(write: &Write, answer: &Answer) -> bool {
+    let is_refund = matches!(write.wish, Wish::Refund { .. });
+    match answer.status {
+        200 => true,
+        402 => write.wish == Wish::Charge && answer.json()["code"] == "insufficient-balance",
+        422 => {
+            is_refund
+                && matches!(answer.json()["code"].as_str(), Some("not-refundable" | "refund-exceeds-charge"))
+        }
+        _ => false,
+    }
+}
+
+/// Path and body of a write.
+fn request(write: &Write, currency: &str, scale: u32) -> (&'static str, String) {
+    let payment = || {
+        let amount = amount_text(write.minor_units, scale);
+        format!("{{\"user_id\":{},\"amount\":\"{amount}\",\"currency\":\"{currency}\"}}", write.user)
+    };
+    match write.wish {
+        Wish::Charge => ("/charge", payment()),
+        Wish::TopUp => ("/topup", payment()),
+        Wish::Refund { charge } => ("/refund", format!("{{\"transaction_id\":\"{}\"}}", text(&charge))),
+    }
+}
