@@ -23,6 +23,18 @@ pub enum Kind {
     Other,
 }
 
+impl Kind {
+    /// As the API names it; empty for what this version does not know.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::TopUp => "topup",
+            Self::Charge => "charge",
+            Self::Refund => "refund",
+            Self::Other => "",
+        }
+    }
+}
+
 /// A completed transaction, which never changes.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[non_exhaustive]

@@ -13,6 +13,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use futures_util::StreamExt as _;
 use futures_util::stream;
+use picopay_client::Exchange;
 use picopay_local::{ClusterSpec, LocalCluster, LocalError};
 use picopay_shared::money::Currency;
 
@@ -150,8 +151,7 @@ impl Chaos {
             LocalCluster::start(self.spec(&conditions)).await.context("no cluster on this machine")?;
         let ledger = Ledger::new(acks.sinks().sink(), Currency::parse("USD")?, findings.clone(), clock);
         let client = Client {
-            gateway: cluster.gateway_url(),
-            api_key: cluster.api_key().to_owned(),
+            exchange: Exchange::without_pool(&cluster.gateway_url(), cluster.api_key())?,
             ledger: Arc::new(ledger),
             errors: Arc::clone(&errors),
             findings: findings.clone(),

@@ -3,8 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Method;
-use picopay_local::http_call::{self, Answer};
+use picopay_client::{Answer, Exchange};
 use picopay_shared::slot::UserId;
 use serde_json::Value;
 
@@ -15,9 +14,6 @@ use crate::findings::{Finding, Findings, Promise};
 use picopay_loadtest::shard_map::ShardMap;
 use picopay_loadtest::write::{Wish, Write, amount_text, describe, text};
 
-/// Comes with a write's answer; a read that shows it sees that write.
-const SESSION: &str = "picopay-session";
-
 /// A transaction that was acknowledged this long ago is found by its id, whichever replica is asked: many times the lag
 /// beyond which a replica answers nothing.
 const FOUND_AFTER: Duration = Duration::from_secs(30);
@@ -25,10 +21,8 @@ const FOUND_AFTER: Duration = Duration::from_secs(30);
 /// Asks one gateway, and writes down what it says.
 #[derive(Debug, Clone)]
 pub struct Client {
-    /// `http://127.0.0.1:port`.
-    pub gateway: String,
-    /// What it shows there.
-    pub api_key: String,
+    /// Over a connection of its own each time, so that what it sees is never the state of a pool.
+    pub exchange: Exchange,
     /// What was asked for, and the answers.
     pub ledger: Arc<Ledger>,
     /// Answers that were none.
@@ -60,11 +54,9 @@ impl Client {
     pub async fn write_for(&self, write: &Write, asking: Asking, patience: Option<Duration>) -> Attempt {
         self.ledger.note_attempt(write);
         let (path, body) = request(write, self.ledger.currency().code(), self.ledger.currency().scale());
-        let key = text(&write.key);
-        let headers = [("x-api-key", self.api_key.as_str()), ("idempotency-key", key.as_str())];
-        let url = format!("{}/v1{path}", self.gateway);
+        let key = text(&write.key).parse().expect("keys are UUIDs");
         let began = self.clock.now();
-        let call = http_call::call(Method::POST, &url, &headers, &body);
+        let call = self.exchange.post(path, Some(key), body);
         let Ok(answer) = tokio::time::timeout(patience.unwrap_or(Duration::MAX), call).await else {
             // Its own doing, so no error of the cluster's.
             self.ledger.note_unknown(write);
@@ -73,9 +65,9 @@ impl Client {
         let what = match answer {
             Err(error) => What::Lost(error.to_string()),
             Ok(answer) if is_decision(write, &answer) => {
-                let is_replayed = answer.header("idempotent-replayed") == Some("true");
-                let session = answer.header(SESSION).map(str::to_owned);
-                let told = Told { status: answer.status, body: answer.body };
+                let is_replayed = answer.is_replayed();
+                let session = answer.session().map(str::to_owned);
+                let told = Told { status: answer.status, body: answer.text() };
                 self.ledger.take(write, Reply { told, is_replayed, session }, asking);
                 return Attempt::Decided;
             }
@@ -94,9 +86,8 @@ impl Client {
 
     /// Makes a user. True when there is one.
     pub async fn make_user(&self, user: UserId) -> bool {
-        let url = format!("{}/v1/users", self.gateway);
         let body = format!("{{\"user_id\":{user}}}");
-        let answer = http_call::call(Method::POST, &url, &[("x-api-key", &self.api_key)], &body).await;
+        let answer = self.exchange.post("/v1/users", None, body).await;
         answer.is_ok_and(|answer| matches!(answer.status, 200 | 201))
     }
 
@@ -107,10 +98,7 @@ impl Client {
 
     async fn read_after(&self, user: UserId, path: &str, session: Option<&str>) -> Option<Value> {
         let began = self.clock.now();
-        let url = format!("{}/v1{path}", self.gateway);
-        let mut headers = vec![("x-api-key", self.api_key.as_str())];
-        headers.extend(session.map(|session| (SESSION, session)));
-        let what = match http_call::call(Method::GET, &url, &headers, "").await {
+        let what = match self.exchange.get(&format!("/v1{path}"), session).await {
             Err(error) => What::Lost(error.to_string()),
             Ok(answer) if matches!(answer.status, 200 | 404) => return Some(answer.json()),
             Ok(answer) => self.read_problem(&answer, path)?,
@@ -173,7 +161,7 @@ impl Client {
         if is_whole {
             return Some(What::Problem { status: answer.status, code });
         }
-        let text = format!("{asked} was answered {} {}", answer.status, answer.body);
+        let text = format!("{asked} was answered {} {}", answer.status, answer.text());
         let promise = if answer.status >= 500 { Promise::AllowedErrors } else { Promise::RightAnswers };
         let request_id = answer.header("x-request-id").unwrap_or_default().to_owned();
         self.findings.add(Finding { promise, text, at: Some(self.clock.now()), words: vec![request_id] });
@@ -207,8 +195,8 @@ fn request(write: &Write, currency: &str, scale: u32) -> (&'static str, String) 
         format!("{{\"user_id\":{},\"amount\":\"{amount}\",\"currency\":\"{currency}\"}}", write.user)
     };
     match write.wish {
-        Wish::Charge => ("/charge", payment()),
-        Wish::TopUp => ("/topup", payment()),
-        Wish::Refund { charge } => ("/refund", format!("{{\"transaction_id\":\"{}\"}}", text(&charge))),
+        Wish::Charge => ("/v1/charge", payment()),
+        Wish::TopUp => ("/v1/topup", payment()),
+        Wish::Refund { charge } => ("/v1/refund", format!("{{\"transaction_id\":\"{}\"}}", text(&charge))),
     }
 }

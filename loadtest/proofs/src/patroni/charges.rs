@@ -8,15 +8,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
+use picopay_client::{Booked, Client, Error, Patience, Payment};
 use picopay_loadtest::acks::{AckFile, AckSink};
 use picopay_loadtest::write::AnsweredTransaction;
-use serde::Deserialize;
-use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
@@ -60,33 +54,32 @@ impl Charges {
     /// Makes the users, gives them money and begins to charge them.
     pub async fn start(url: &str, api_key: &str, acks: &AckFile) -> anyhow::Result<Self> {
         let (stop, book) = (Arc::new(AtomicBool::new(false)), Arc::new(Book::default()));
+        // One attempt at a time: who asks again, and when, is what the drill measures.
+        let patience = Patience { attempt: ANSWER_WAIT, ..Patience::none() };
+        let client = Client::new(url, api_key)?.with_patience(patience);
         let mut clients = Vec::new();
         for user in 1..=CLIENTS {
-            let mut client = OneClient {
-                gateway: Gateway::new(url, api_key),
+            let mut one = OneClient {
+                client: client.clone(),
                 user,
                 acks: acks.sinks().sink(),
                 book: Arc::clone(&book),
             };
-            client.ask_until_yes("/users", &json!({"user_id": user})).await?;
-            let fund = json!({"user_id": user, "amount": FUND, "currency": "USD"});
-            client.ask_until_yes("/topup", &fund).await?;
+            one.make_user().await?;
+            let top_up = async |client: Client, payment: Payment| client.top_up(&payment).await;
+            one.ask_until_yes(FUND, top_up).await?;
             let stop = Arc::clone(&stop);
             clients.push(tokio::spawn(async move {
-                let charge = json!({"user_id": user, "amount": "0.01", "currency": "USD"});
+                let charge = async |client: Client, payment: Payment| client.charge(&payment).await;
                 while !stop.load(Ordering::Relaxed) {
-                    client.ask_until_yes("/charge", &charge).await?;
-                    client.book.charged_of(user).fetch_add(1, Ordering::SeqCst);
+                    one.ask_until_yes("0.01", charge).await?;
+                    one.book.charged_of(user).fetch_add(1, Ordering::SeqCst);
                     tokio::time::sleep(THINK).await;
                 }
                 Ok(())
             }));
         }
-        clients.push(tokio::spawn(read_balances(
-            Gateway::new(url, api_key),
-            Arc::clone(&book),
-            Arc::clone(&stop),
-        )));
+        clients.push(tokio::spawn(read_balances(client, Arc::clone(&book), Arc::clone(&stop))));
         Ok(Self { stop, book, clients })
     }
 
@@ -136,13 +129,14 @@ impl Book {
 
 /// Reads strong balances, of one client after the other. What was acknowledged before the question is in the answer, or it came
 /// from a primary that was replaced.
-async fn read_balances(gateway: Gateway, book: Arc<Book>, stop: Arc<AtomicBool>) -> anyhow::Result<()> {
+async fn read_balances(client: Client, book: Arc<Book>, stop: Arc<AtomicBool>) -> anyhow::Result<()> {
     for user in (1..=CLIENTS).cycle() {
         if stop.load(Ordering::Relaxed) {
             break;
         }
         let charged = book.charged_of(user).load(Ordering::SeqCst);
-        if let Some(balance) = gateway.balance_cents(user).await {
+        let balance = client.balance(user, "USD").await.ok();
+        if let Some(balance) = balance.and_then(|balance| balance.balance.minor_units()) {
             book.strong_reads.fetch_add(1, Ordering::Relaxed);
             if balance > FUND_CENTS - charged {
                 book.stale_reads.fetch_add(1, Ordering::Relaxed);
@@ -155,98 +149,70 @@ async fn read_balances(gateway: Gateway, book: Arc<Book>, stop: Arc<AtomicBool>)
 }
 
 struct OneClient {
-    gateway: Gateway,
+    client: Client,
     user: i64,
     acks: AckSink,
     book: Arc<Book>,
 }
 
 impl OneClient {
+    /// Makes the user, however often it takes.
+    async fn make_user(&self) -> anyhow::Result<()> {
+        let started = Instant::now();
+        while let Err(error) = self.client.create_user(self.user).await {
+            self.expect_passing(&error, started)?;
+            tokio::time::sleep(TRY_AGAIN).await;
+        }
+        Ok(())
+    }
+
     /// One operation under one key, until it is acknowledged.
-    async fn ask_until_yes(&mut self, path: &str, body: &Value) -> anyhow::Result<()> {
-        let (key, started) = (Uuid::new_v4().to_string(), Instant::now());
+    async fn ask_until_yes<F: Future<Output = Result<Booked, Error>>>(
+        &mut self,
+        amount: &str,
+        ask: impl Fn(Client, Payment) -> F,
+    ) -> anyhow::Result<()> {
+        let started = Instant::now();
+        let payment = Payment::new(self.user, amount, "USD")?.with_key(Uuid::new_v4());
         loop {
-            // No answer is like "maybe".
-            let (status, answer) = self.gateway.post(path, &key, body).await.unwrap_or((504, String::new()));
-            match status {
-                200 | 201 => return self.take_down(&answer),
-                503 | 504 => {}
-                _ => anyhow::bail!("{path} of user {}: {status} {answer}", self.user),
-            }
-            ensure!(
-                started.elapsed() < GIVE_UP,
-                "{path} of user {} under key {key} finds no answer",
-                self.user
-            );
+            let error = match ask(self.client.clone(), payment.clone()).await {
+                Ok(booked) => {
+                    self.take_down(&booked);
+                    return Ok(());
+                }
+                Err(error) => error,
+            };
+            self.expect_passing(&error, started)?;
             self.book.tries_again.fetch_add(1, Ordering::Relaxed);
-            self.book.unknown.fetch_add(u64::from(status == 504), Ordering::Relaxed);
+            let is_unknown = matches!(error, Error::Unknown { .. });
+            self.book.unknown.fetch_add(u64::from(is_unknown), Ordering::Relaxed);
             tokio::time::sleep(TRY_AGAIN).await;
         }
     }
 
-    fn take_down(&mut self, answer: &str) -> anyhow::Result<()> {
-        let came = Instant::now();
-        let Answered { transaction } = serde_json::from_str(answer).context(answer.to_owned())?;
-        // A user that was made moves no money.
-        let Some(transaction) = transaction else { return Ok(()) };
-        self.book.acknowledged.lock().expect("nobody panics with it").push(came);
-        self.acks.record(&transaction);
-        // The file must hold it before anything else can happen to this process.
-        self.acks.flush();
+    /// No answer is like "maybe", and both pass.
+    fn expect_passing(&self, error: &Error, started: Instant) -> anyhow::Result<()> {
+        let is_passing = matches!(error, Error::NotDone { .. } | Error::Unknown { .. });
+        ensure!(is_passing, "user {}: {error}", self.user);
+        ensure!(started.elapsed() < GIVE_UP, "user {} finds no answer: {error}", self.user);
         Ok(())
     }
-}
 
-#[derive(Deserialize)]
-struct Answered<'a> {
-    #[serde(borrow)]
-    transaction: Option<AnsweredTransaction<'a>>,
-}
-
-struct Gateway {
-    url: String,
-    api_key: String,
-    http: Client<HttpConnector, Full<Bytes>>,
-}
-
-impl Gateway {
-    fn new(url: &str, api_key: &str) -> Self {
-        let http = Client::builder(TokioExecutor::new()).build_http();
-        Self { url: url.to_owned(), api_key: api_key.to_owned(), http }
-    }
-
-    /// `None` when no whole answer came.
-    async fn post(&self, path: &str, key: &str, body: &Value) -> Option<(u16, String)> {
-        let request = http::Request::post(format!("{}{path}", self.url))
-            .header("x-api-key", &self.api_key)
-            .header("content-type", "application/json")
-            .header("idempotency-key", key)
-            .body(Full::new(Bytes::from(body.to_string())))
-            .expect("all of it is well-formed");
-        self.ask(request).await
-    }
-
-    /// A balance that is as true as the primary knows, in cents; `None` when it was not answered.
-    async fn balance_cents(&self, user: i64) -> Option<u64> {
-        let request = http::Request::get(format!("{}/users/{user}/balance", self.url))
-            .header("x-api-key", &self.api_key)
-            .body(Full::default())
-            .expect("all of it is well-formed");
-        let (status, body) = self.ask(request).await?;
-        if status != 200 {
-            return None;
-        }
-        let body: Value = serde_json::from_str(&body).ok()?;
-        body["balances"][0]["balance"].as_str()?.replace('.', "").parse().ok()
-    }
-
-    async fn ask(&self, request: http::Request<Full<Bytes>>) -> Option<(u16, String)> {
-        let answered = async {
-            let response = self.http.request(request).await.ok()?;
-            let status = response.status().as_u16();
-            let body = response.into_body().collect().await.ok()?.to_bytes();
-            Some((status, String::from_utf8_lossy(&body).into_owned()))
-        };
-        tokio::time::timeout(ANSWER_WAIT, answered).await.ok()?
+    fn take_down(&mut self, booked: &Booked) {
+        let came = Instant::now();
+        let record = &booked.transaction;
+        self.book.acknowledged.lock().expect("nobody panics with it").push(came);
+        self.acks.record(&AnsweredTransaction {
+            id: &record.id.to_string(),
+            user_id: record.user_id,
+            kind: record.kind.as_str(),
+            amount: record.amount.as_str(),
+            currency: &record.currency,
+            balance_after: record.balance_after.as_str(),
+            idempotency_key: &record.idempotency_key.unwrap_or_default().to_string(),
+            charge_id: None,
+        });
+        // The file must hold it before anything else can happen to this process.
+        self.acks.flush();
     }
 }

@@ -1,13 +1,9 @@
 //! A client of the gateway, and short words for what tests ask of it.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
-use http_body_util::{BodyExt, Full};
-use hyper_util::client::legacy;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
+use picopay_client::Exchange;
 use picopay_local::{ClusterSpec, LocalCluster};
 use picopay_shared::slot::{SLOT_COUNT, UserId};
 use serde_json::{Value, json};
@@ -21,11 +17,7 @@ pub struct TestCluster {
 
 /// Talks to the gateway over kept-alive connections. Clones share them.
 #[derive(Clone)]
-pub struct Client {
-    url: Arc<str>,
-    api_key: Arc<str>,
-    http: legacy::Client<HttpConnector, Full<bytes::Bytes>>,
-}
+pub struct Client(Exchange);
 
 /// What came back.
 #[derive(Debug, Clone, PartialEq)]
@@ -46,6 +38,19 @@ impl Answer {
     /// The bare suffix of a problem.
     pub fn code(&self) -> String {
         self.json()["code"].as_str().unwrap_or_default().to_owned()
+    }
+}
+
+impl From<picopay_client::Answer> for Answer {
+    fn from(answer: picopay_client::Answer) -> Self {
+        Self {
+            status: answer.status,
+            is_replayed: answer.is_replayed(),
+            source: answer.header("picopay-source").map(str::to_owned),
+            session: answer.session().map(str::to_owned),
+            retry_after: answer.header("retry-after").map(str::to_owned),
+            body: String::from_utf8(answer.body.to_vec()).unwrap(),
+        }
     }
 }
 
@@ -94,19 +99,12 @@ impl TestCluster {
 
 impl Client {
     pub fn new(url: &str, api_key: &str) -> Self {
-        let http = legacy::Client::builder(TokioExecutor::new()).build_http();
-        Self { url: url.into(), api_key: api_key.into(), http }
+        Self(Exchange::new(url, api_key).unwrap())
     }
 
     /// `None` when the connection failed before an answer.
     pub async fn post(&self, path: &str, key: Option<Uuid>, body: &Value) -> Option<Answer> {
-        let mut request = http::Request::post(format!("{}{path}", self.url))
-            .header("x-api-key", &*self.api_key)
-            .header("content-type", "application/json");
-        if let Some(key) = key {
-            request = request.header("idempotency-key", key.to_string());
-        }
-        self.send(request.body(Full::new(body.to_string().into())).unwrap()).await
+        self.0.post(path, key, body.to_string()).await.ok().map(Answer::from)
     }
 
     pub async fn get(&self, path: &str) -> Option<Answer> {
@@ -115,27 +113,7 @@ impl Client {
 
     /// With the session token of a write.
     pub async fn get_with(&self, path: &str, session: Option<&str>) -> Option<Answer> {
-        let mut request =
-            http::Request::get(format!("{}{path}", self.url)).header("x-api-key", &*self.api_key);
-        if let Some(session) = session {
-            request = request.header("picopay-session", session);
-        }
-        self.send(request.body(Full::default()).unwrap()).await
-    }
-
-    async fn send(&self, request: http::Request<Full<bytes::Bytes>>) -> Option<Answer> {
-        let response = self.http.request(request).await.ok()?;
-        let (parts, body) = response.into_parts();
-        let bytes = body.collect().await.ok()?.to_bytes();
-        let text = |name: &str| parts.headers.get(name).map(|value| value.to_str().unwrap().to_owned());
-        Some(Answer {
-            status: parts.status.as_u16(),
-            is_replayed: text("idempotent-replayed").as_deref() == Some("true"),
-            source: text("picopay-source"),
-            session: text("picopay-session"),
-            retry_after: text("retry-after"),
-            body: String::from_utf8(bytes.to_vec()).unwrap(),
-        })
+        self.0.get(path, session).await.ok().map(Answer::from)
     }
 
     /// A counter or gauge of the gateway, summed over its labels.
