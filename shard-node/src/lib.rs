@@ -59,6 +59,3 @@ pub mod own_clock;
 pub mod routes;
 
 pub mod process;
-
-#[cfg(feature = "broken")]
-pub mod broken;

@@ -15,8 +15,10 @@ use futures_util::StreamExt as _;
 use futures_util::stream;
 use picopay_client::Exchange;
 use picopay_local::{ClusterSpec, LocalCluster, LocalError};
+use picopay_shared::cluster::Durability;
 use picopay_shared::money::Currency;
 
+use crate::broken;
 use crate::findings::{Finding, Findings, Promise};
 use crate::grow::operator;
 use picopay_loadtest::acks::AckFile;
@@ -87,14 +89,14 @@ const LAST_TRIES: u32 = 80;
 /// Promises that can be broken on purpose, to see that a run notices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Broken {
-    /// Answers leave before COMMIT.
+    /// Answers leave before the write is safe: no commit waits for a standby, and a primary is lost.
     AnswerBeforeCommit,
-    /// No key is looked up, and none is found taken.
+    /// No key is found taken: the constraint is gone.
     SkipKeyCheck,
 }
 
 impl Broken {
-    /// As the flag, and the broken node's environment, have it.
+    /// As the flag has it.
     pub fn name(self) -> &'static str {
         match self {
             Self::AnswerBeforeCommit => "answer-before-commit",
@@ -164,8 +166,14 @@ impl Chaos {
         eprintln!("faults until {:.0} s, then the checks", storm_ends.as_secs_f64());
 
         let watch = stalls::Watch::start(Arc::clone(&errors), clock)?;
+        if self.broken == Some(Broken::SkipKeyCheck) {
+            broken::skip_key_check(&arena.cluster).await?;
+        }
         let crowd = Crowd::start(&arena.client, self.seed);
         arena.storm(self.schedule(&kinds), storm_ends, stop).await?;
+        if self.broken == Some(Broken::AnswerBeforeCommit) {
+            broken::lose_primary(&arena.cluster, 0).await?;
+        }
         crowd.finish().await?;
         drop(watch);
 
@@ -204,8 +212,13 @@ impl Chaos {
     /// The kinds of faults that strike.
     fn kinds(&self, conditions: &Conditions) -> anyhow::Result<Vec<Kind>> {
         let chosen = if self.faults.is_empty() { &Kind::ALL[..] } else { &self.faults };
+        let mut chosen = chosen.to_vec();
+        if self.broken == Some(Broken::AnswerBeforeCommit) {
+            // One loss is enough, and in the end: a node that knows what its database lacks serves nobody any more.
+            chosen.retain(|kind| !kind.may_promote());
+        }
         let (possible, impossible): (Vec<Kind>, Vec<Kind>) =
-            chosen.iter().copied().partition(|kind| kind.is_possible(conditions));
+            chosen.into_iter().partition(|kind| kind.is_possible(conditions));
         if let Some(kind) = impossible.first().filter(|_| !self.faults.is_empty()) {
             bail!("{} strikes a shard of two nodes: --nodes 2", kind.name());
         }
@@ -215,10 +228,8 @@ impl Chaos {
     fn spec(&self, conditions: &Conditions) -> ClusterSpec {
         let spec = conditions.apply(ClusterSpec::default().with_shards(SHARDS).with_proxies());
         match self.broken {
-            None => spec,
-            Some(broken) => spec
-                .with_node_program("picopay-node-broken")
-                .with_node_variable("PICOPAY_BROKEN", broken.name()),
+            Some(Broken::AnswerBeforeCommit) => spec.with_durability(Durability::Local),
+            Some(Broken::SkipKeyCheck) | None => spec,
         }
     }
 

@@ -20,6 +20,7 @@ use crate::bench::history;
 use crate::bench::stand::Stand;
 use crate::bench::summary::rounded;
 use crate::bench::{wal_files, write_back};
+use crate::broken;
 use crate::chaos::audit::wait_for_replicas;
 use crate::findings::{Findings, Promise};
 use picopay_loadtest::arrivals::Spacing;
@@ -81,12 +82,12 @@ const CALM: Duration = Duration::from_secs(3);
 /// Promises that can be broken on purpose, to see that a run notices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Broken {
-    /// Every slot passes the fence, whoever owns it.
+    /// A shard goes on writing what it gave up: releases are undone.
     SkipFence,
 }
 
 impl Broken {
-    /// As the flag, and the broken node's environment, have it.
+    /// As the flag has it.
     fn name(self) -> &'static str {
         match self {
             Self::SkipFence => "skip-fence",
@@ -125,7 +126,10 @@ impl Grow {
         let began = Instant::now();
         let acks_path = self.out.join("acks.jsonl");
         fs::create_dir_all(&self.out).with_context(|| format!("{} cannot be made", self.out.display()))?;
-        let stand = Stand::start(self.spec(), &self.scale.pace, &acks_path, stop).await?;
+        let stand = Stand::start(Self::spec(), &self.scale.pace, &acks_path, stop).await?;
+        if self.broken == Some(Broken::SkipFence) {
+            broken::skip_fence(&stand.cluster).await?;
+        }
         let charges_each = history::fill(&stand, self.scale.transactions).await?;
         let before = Rows::count(&stand.cluster).await?;
         let findings = Findings::default();
@@ -288,17 +292,11 @@ impl Grow {
         Ok(())
     }
 
-    fn spec(&self) -> ClusterSpec {
-        let spec = ClusterSpec::default()
+    fn spec() -> ClusterSpec {
+        ClusterSpec::default()
             .with_shards(SHARDS)
             .with_primary_setting("shared_buffers", BUFFERS)
-            .with_replica_setting("shared_buffers", BUFFERS);
-        match self.broken {
-            None => spec,
-            Some(broken) => spec
-                .with_node_program("picopay-node-broken")
-                .with_node_variable("PICOPAY_BROKEN", broken.name()),
-        }
+            .with_replica_setting("shared_buffers", BUFFERS)
     }
 
     /// As many of just these requests a second as it answers: briefly, since it only decides how much is offered.

@@ -119,6 +119,17 @@ impl Kind {
         serde_json::to_value(self).ok().and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default()
     }
 
+    /// Whether a standby may be promoted in it.
+    pub fn may_promote(self) -> bool {
+        matches!(
+            self,
+            Self::PrimaryLost
+                | Self::CommitWaitCancelled
+                | Self::StandbyNamesEmptied
+                | Self::PromotedBesidePrimary
+        )
+    }
+
     /// For people.
     pub fn words(self) -> &'static str {
         match self {

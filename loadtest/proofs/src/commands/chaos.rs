@@ -24,7 +24,7 @@ pub struct ChaosArgs {
     /// Write summary.json, the acknowledgements and, if a promise was broken, all logs into this folder.
     #[arg(long, default_value = "target/chaos", value_name = "FOLDER")]
     out: PathBuf,
-    /// Break a promise on purpose, to see that the run fails. Needs the program picopay-node-broken.
+    /// Break a promise on purpose, to see that the run fails: what the shipped programs rely on is taken from them.
     #[arg(long, value_name = "PROMISE")]
     broken: Option<Broken>,
     /// Only these faults, by the names that summary.json has for them: node_killed,redis_forged.

@@ -20,7 +20,7 @@ pub struct GrowArgs {
     /// Write summary.json and the acknowledgements into this folder.
     #[arg(long, default_value = "target/grow", value_name = "FOLDER")]
     out: PathBuf,
-    /// Break a promise on purpose, to see that the run fails. Needs the program picopay-node-broken.
+    /// Break a promise on purpose, to see that the run fails: what the shipped programs rely on is taken from them.
     #[arg(long, value_name = "PROMISE")]
     broken: Option<Broken>,
     /// A little of everything only: to see that it works, not to measure.

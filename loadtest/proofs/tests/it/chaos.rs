@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::run_of::{Run, build_broken_node};
+use crate::run_of::Run;
 
 fn run(folder: &Path, minutes: &str, more: &[&str]) -> Run {
     Run::of(&[&["chaos", "--seed", "7", "--minutes", minutes], more].concat(), folder)
@@ -25,8 +25,7 @@ fn what_was_acknowledged_survives_every_fault() {
 }
 
 #[test]
-fn a_run_fails_when_answers_leave_before_commit_or_keys_are_not_checked() {
-    build_broken_node();
+fn a_run_fails_when_answers_leave_before_writes_are_safe_or_keys_are_not_checked() {
     for (broken, count) in [("answer-before-commit", "lost"), ("skip-key-check", "doubled")] {
         let folder = tempfile::tempdir().unwrap();
         let run = run(folder.path(), "0.6", &["--broken", broken]);

@@ -1,6 +1,6 @@
 //! A cluster grows under load, in short: that users lose nothing by it, and that the run would not let a broken fence pass.
 
-use crate::run_of::{Run, build_broken_node};
+use crate::run_of::Run;
 
 /// How fast it was says nothing on a machine that runs a dozen other tests.
 const OF_TIME: [&str; 3] = ["longest_pause_ms", "p99_moving_ms", "rows_moved_per_second"];
@@ -27,7 +27,6 @@ fn a_shard_joins_and_another_is_emptied_and_no_user_loses_anything() {
 
 #[test]
 fn a_run_fails_when_writes_pass_the_fence_of_a_shard_that_does_not_own_their_slot() {
-    build_broken_node();
     let folder = tempfile::tempdir().unwrap();
     let run = Run::of(&["grow", "--quick", "--seed", "7", "--broken", "skip-fence"], folder.path());
     assert_eq!((&run.summary["holds"], run.exit_code), (&false.into(), Some(1)), "{}", run.told);

@@ -30,11 +30,3 @@ impl Run {
         self.summary[name].as_u64().unwrap_or_else(|| panic!("{name} in {}\n{}", self.summary, self.told))
     }
 }
-
-/// Under its own name, which no other build makes, so that it replaces nothing.
-pub fn build_broken_node() {
-    let mut build = Command::new(env!("CARGO"));
-    build.args(["build", "--quiet", "--locked", "--workspace", "--features", "picopay-shard-node/broken"]);
-    build.args(["--bin", "picopay-node-broken"]).current_dir(env!("CARGO_MANIFEST_DIR"));
-    assert!(build.status().unwrap().success());
-}
