@@ -18,6 +18,7 @@ use picopay_local::{ClusterSpec, LocalCluster, LocalError};
 use picopay_shared::cluster::Durability;
 use picopay_shared::money::Currency;
 
+use crate::account::{Asking, Entry};
 use crate::broken;
 use crate::findings::{Finding, Findings, Promise};
 use crate::grow::operator;
@@ -49,7 +50,7 @@ pub use fault::Kind;
 use fault::{Fault, Scene, Schedule};
 
 mod ledger;
-use ledger::{Asking, Entry, Ledger};
+use ledger::Ledger;
 
 mod log_lines;
 

@@ -16,6 +16,7 @@ use picopay_local::ClusterSpec;
 use picopay_shared::money::Currency;
 use picopay_shared::slot::{SLOT_COUNT, UserId};
 
+use crate::account::{Account, Keeps};
 use crate::bench::history;
 use crate::bench::stand::Stand;
 use crate::bench::summary::rounded;
@@ -328,7 +329,8 @@ impl Grow {
         // A top-up comes before the charges.
         let listed = u32::try_from(charges_each + 1)?;
         let users = usize::try_from(self.scale.pace.users)?;
-        let books = Books::new(users, listed, Currency::parse("USD")?, stand.acks().sink(), findings.clone());
+        let (usd, acks) = (Currency::parse("USD")?, stand.acks().sink());
+        let books = Books::new(users, listed, Account::new(Keeps::Digests, usd, acks, findings.clone()));
         Ok(Shared {
             books: Arc::new(Mutex::new(books)),
             pauses: Arc::new(Mutex::new(Pauses::default())),
@@ -373,8 +375,8 @@ async fn read_old_charges(stand: &Stand) -> anyhow::Result<Vec<Charge>> {
 /// Acknowledged, refused, unknown at some time; and how many rows that makes.
 fn count(books: &Books) -> (u64, u64, u64, i64) {
     let (mut acknowledged, mut refused, mut unknown) = (0, 0, 0);
-    for entry in &books.entries {
-        match entry.told.map(|told| told.status) {
+    for entry in &books.account.entries {
+        match entry.told.as_ref().map(|told| told.status) {
             Some(200) => acknowledged += 1,
             Some(_) => refused += 1,
             None => {}

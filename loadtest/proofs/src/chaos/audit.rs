@@ -14,7 +14,7 @@ use picopay_shared::slot::UserId;
 use serde_json::Value;
 
 use super::client::Client;
-use super::ledger::Entry;
+use crate::account::Entry;
 use crate::findings::{Finding, Findings, Promise};
 use crate::verify;
 use picopay_loadtest::write::{AnsweredTransaction, WriteAnswer, describe, text};
@@ -130,17 +130,19 @@ impl Audit {
             match &entry.told {
                 None => self.add(Promise::Resolved, entry, &format!("no answer; in the ledger: {rows:?}")),
                 Some(told) if told.status == 200 => {
-                    let answer = serde_json::from_str::<WriteAnswer<'_>>(&told.body);
+                    let body = told.body().unwrap_or_default();
+                    let answer = serde_json::from_str::<WriteAnswer<'_>>(body);
                     let is_there =
                         answer.is_ok_and(|answer| rows.iter().any(|row| row.is_as_told(&answer.transaction)));
                     if !is_there {
-                        let found = format!("acknowledged {}; in the ledger: {rows:?}", told.body);
+                        let found = format!("acknowledged {body}; in the ledger: {rows:?}");
                         self.add(Promise::NothingLost, entry, &found);
                     }
                 }
                 Some(told) => {
                     if !rows.iter().any(|row| row.refusal.is_some()) {
-                        let found = format!("refused {}; in the ledger: {rows:?}", told.body);
+                        let found =
+                            format!("refused {}; in the ledger: {rows:?}", told.body().unwrap_or_default());
                         self.add(Promise::NothingLost, entry, &found);
                     }
                 }
@@ -295,8 +297,8 @@ fn about_all(promise: Promise, text: String) -> Finding {
 
 #[cfg(test)]
 mod tests {
-    use super::super::ledger::Told;
     use super::*;
+    use crate::account::Told;
     use picopay_loadtest::write::{KeySource, Wish, Write};
 
     fn row(key: &str, id: &str) -> Row {
@@ -320,9 +322,9 @@ mod tests {
             "balance_after":"8.50","idempotency_key":"{}"}}}}"#,
             text(&key)
         );
-        let told = status.map(|status| Told { status, body });
+        let told = status.map(|status| Told::with_body(status, &body));
         let write = Write { wish: Wish::Charge, user, minor_units: 150, key };
-        Entry { write, told, told_at: Duration::ZERO, was_unknown: false, attempts: 1 }
+        Entry { write, told, told_at: Duration::ZERO, sent: 1, was_unknown: false }
     }
 
     #[test]

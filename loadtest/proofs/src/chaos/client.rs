@@ -9,7 +9,8 @@ use serde_json::Value;
 
 use super::clock::Clock;
 use super::errors::{Errors, Failure, What};
-use super::ledger::{Acknowledged, Asking, Ledger, Reply, Told};
+use super::ledger::{Acknowledged, Ledger};
+use crate::account::{Asking, Reply, is_decision};
 use crate::findings::{Finding, Findings, Promise};
 use picopay_loadtest::shard_map::ShardMap;
 use picopay_loadtest::write::{Wish, Write, amount_text, describe, text};
@@ -64,11 +65,14 @@ impl Client {
         };
         let what = match answer {
             Err(error) => What::Lost(error.to_string()),
-            Ok(answer) if is_decision(write, &answer) => {
-                let is_replayed = answer.is_replayed();
-                let session = answer.session().map(str::to_owned);
-                let told = Told { status: answer.status, body: answer.text() };
-                self.ledger.take(write, Reply { told, is_replayed, session }, asking);
+            Ok(answer) if is_decision(write, answer.status, &answer.body) => {
+                let reply = Reply {
+                    status: answer.status,
+                    is_replayed: answer.is_replayed(),
+                    session: answer.session().map(str::as_bytes),
+                    body: &answer.body,
+                };
+                self.ledger.take(write, reply, asking);
                 return Attempt::Decided;
             }
             Ok(answer) => match self.read_problem(&answer, &describe(write)) {
@@ -171,20 +175,6 @@ impl Client {
     fn fail(&self, user: UserId, is_write: bool, began: Duration, what: What) {
         let shard = self.shards.index_of(user.slot());
         self.errors.add(Failure { user, shard, is_write, began, ended: self.clock.now(), what });
-    }
-}
-
-/// Whether the answer is the ledger's: booked, or refused by a rule.
-fn is_decision(write: &Write, answer: &Answer) -> bool {
-    let is_refund = matches!(write.wish, Wish::Refund { .. });
-    match answer.status {
-        200 => true,
-        402 => write.wish == Wish::Charge && answer.json()["code"] == "insufficient-balance",
-        422 => {
-            is_refund
-                && matches!(answer.json()["code"].as_str(), Some("not-refundable" | "refund-exceeds-charge"))
-        }
-        _ => false,
     }
 }
 

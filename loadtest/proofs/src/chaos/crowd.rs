@@ -9,7 +9,7 @@ use picopay_shared::slot::UserId;
 use tokio::task::JoinHandle;
 
 use super::client::{Attempt, Client};
-use super::ledger::Asking;
+use crate::account::Asking;
 use picopay_loadtest::random::Random;
 use picopay_loadtest::write::{KeySource, Wish, Write};
 
@@ -112,7 +112,7 @@ impl Person {
             self.read().await;
         } else if is_within(REPEATS) {
             if let Some(write) = self.client.ledger.any_answered(&mut self.random) {
-                self.client.write(&write, Asking::UnderFaults).await;
+                self.client.write(&write, Asking::InTrouble).await;
             }
         } else {
             let (is_top_up, is_refund) = (is_within(TOP_UPS), is_within(REFUNDS));
@@ -134,15 +134,15 @@ impl Person {
     async fn insist(&mut self, write: &Write, has_ended: &AtomicBool) {
         let first = if self.random.chance(TWINS) {
             let (one, other) = tokio::join!(
-                self.client.write(write, Asking::UnderFaults),
-                self.client.write(write, Asking::UnderFaults)
+                self.client.write(write, Asking::InTrouble),
+                self.client.write(write, Asking::InTrouble)
             );
             if one == Attempt::Decided { one } else { other }
         } else if self.random.chance(HANG_UPS) {
             let patience = HANG_UP_MAX.mul_f64(self.random.unit());
-            self.client.write_for(write, Asking::UnderFaults, Some(patience)).await
+            self.client.write_for(write, Asking::InTrouble, Some(patience)).await
         } else {
-            self.client.write(write, Asking::UnderFaults).await
+            self.client.write(write, Asking::InTrouble).await
         };
         let mut attempt = first;
         for _ in 1..TRIES_MAX {
@@ -153,7 +153,7 @@ impl Person {
                 return;
             }
             tokio::time::sleep(PAUSE_MIN + PAUSE_MORE.mul_f64(self.random.unit())).await;
-            attempt = self.client.write(write, Asking::UnderFaults).await;
+            attempt = self.client.write(write, Asking::InTrouble).await;
         }
     }
 

@@ -7,7 +7,7 @@ use picopay_shared::slot::UserId;
 
 use super::client::{Attempt, Client};
 use super::crowd::USERS;
-use super::ledger::Asking;
+use crate::account::Asking;
 use picopay_loadtest::write::{KeySource, Wish, Write, text};
 
 /// Between two looks whether users are served.
@@ -42,7 +42,7 @@ impl Probe {
     pub async fn wait_until_served(&mut self, shard: usize, patience: Duration) -> Option<Duration> {
         let (write, began) = (self.top_up(shard), self.client.clock.now());
         loop {
-            let is_served = self.client.write(&write, Asking::UnderFaults).await == Attempt::Decided
+            let is_served = self.client.write(&write, Asking::InTrouble).await == Attempt::Decided
                 && self.client.read_balance(write.user).await;
             let now = self.client.clock.now();
             if is_served {
@@ -67,7 +67,7 @@ impl Probe {
     /// Books something for this shard's user. Gives its key once it was acknowledged; nothing when it was not in `patience`.
     pub async fn book(&mut self, shard: usize, patience: Duration) -> Option<String> {
         let (write, began) = (self.top_up(shard), self.client.clock.now());
-        while self.client.write(&write, Asking::UnderFaults).await != Attempt::Decided {
+        while self.client.write(&write, Asking::InTrouble).await != Attempt::Decided {
             if self.client.clock.now().saturating_sub(began) > patience {
                 return None;
             }

@@ -4,8 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::books::{Asking, Books, Judged, Reply};
+use super::books::{Books, Judged};
 use super::clients::{Shared, lock};
+use crate::account::{Asking, Reply};
 use picopay_loadtest::run::{self, Plan, Rhythm, Stop};
 use picopay_loadtest::tally::Timing;
 use picopay_loadtest::traffic::{Answer, Kind, Traffic, Verdict};
@@ -32,7 +33,7 @@ pub async fn ask(plan: &Plan, shared: &Shared, stop: &Stop) -> anyhow::Result<(u
         let traffic = {
             let (shared, failed, target) = (shared.clone(), Arc::clone(&failed), plan.target.clone());
             move |_| {
-                let forms = WriteForms::new(&target, lock(&shared.books).currency);
+                let forms = WriteForms::new(&target, lock(&shared.books).account.currency);
                 Again { shared: shared.clone(), left: left.clone(), failed: Arc::clone(&failed), forms }
             }
         };
@@ -44,13 +45,13 @@ pub async fn ask(plan: &Plan, shared: &Shared, stop: &Stop) -> anyhow::Result<(u
         tokio::time::sleep(BETWEEN_ROUNDS).await;
     }
     let books = lock(&shared.books);
-    let unresolved = books.entries.iter().filter(|entry| entry.told.is_none()).count();
+    let unresolved = books.account.entries.iter().filter(|entry| entry.told.is_none()).count();
     Ok((asked, u64::try_from(unresolved)?))
 }
 
 fn choose(books: &Books) -> Vec<usize> {
     let (open, answered): (Vec<usize>, Vec<usize>) =
-        (0..books.entries.len()).partition(|at| books.entries[*at].told.is_none());
+        (0..books.account.entries.len()).partition(|at| books.account.entries[*at].told.is_none());
     let step = answered.len().div_ceil(ASKED_MAX).max(1);
     open.into_iter().chain(answered.into_iter().step_by(step)).collect()
 }
@@ -67,18 +68,14 @@ impl Traffic for Again {
 
     fn next(&mut self, output: &mut Vec<u8>) -> Option<usize> {
         let at = self.left.pop()?;
-        let write = {
-            let mut books = lock(&self.shared.books);
-            books.entries[at].sent += 1;
-            books.entries[at].write
-        };
+        let write = lock(&self.shared.books).account.note_sent(at);
         self.forms.write(&write, output);
         Some(at)
     }
 
     fn judge(&mut self, at: usize, answer: Answer<'_>, _: Timing) -> Verdict {
         let mut books = lock(&self.shared.books);
-        let slot = books.entries[at].write.user.slot();
+        let slot = books.account.entries[at].write.user.slot();
         let judged = match answer {
             Answer::Lost(lost) => Judged::Again(lost.code().to_owned()),
             Answer::Reply { status, is_replayed, session, body } => {
@@ -96,6 +93,6 @@ impl Traffic for Again {
     }
 
     fn every_second(&mut self) {
-        lock(&self.shared.books).acks.flush();
+        lock(&self.shared.books).account.acks.flush();
     }
 }

@@ -12,9 +12,10 @@ use std::time::{Duration, Instant};
 
 use picopay_shared::slot::UserId;
 
-use super::books::{Asking, Books, Judged, Own, Reply};
+use super::books::{Books, Judged, Own};
 use super::pauses::Pauses;
 use super::reads::{Reading, check};
+use crate::account::{Asking, Reply};
 use crate::findings::Promise;
 use picopay_loadtest::http_client::target::{Form, Target, write_number};
 use picopay_loadtest::random::Random;
@@ -129,7 +130,7 @@ pub struct Clients {
 impl Clients {
     /// For users 1 to `users`, who have `old_charges` from before.
     pub fn new(target: &Target, shared: Shared, users: u64, old_charges: Vec<Charge>, seed: u64) -> Self {
-        let currency = lock(&shared.books).currency;
+        let currency = lock(&shared.books).account.currency;
         Self {
             shared,
             users,
@@ -213,8 +214,8 @@ impl Clients {
         let old = self.shared.old_keys.load(Ordering::Relaxed);
         let is_old = old > 0 && self.random.chance(OLD_REPEATS);
         let books = lock(&self.shared.books);
-        let at = self.random.place(if is_old { old } else { books.entries.len() })?;
-        books.entries.get(at).filter(|entry| entry.told.is_some()).map(|_| at)
+        let at = self.random.place(if is_old { old } else { books.account.entries.len() })?;
+        books.account.entries.get(at).filter(|entry| entry.told.is_some()).map(|_| at)
     }
 
     fn any_refundable(&mut self) -> Option<Charge> {
@@ -232,11 +233,7 @@ impl Clients {
     fn write_request(&mut self, what: &What, output: &mut Vec<u8>) {
         match what {
             What::Write(at, _) => {
-                let write = {
-                    let mut books = lock(&self.shared.books);
-                    books.entries[*at].sent += 1;
-                    books.entries[*at].write
-                };
+                let write = lock(&self.shared.books).account.note_sent(*at);
                 self.forms.write(&write, output);
             }
             What::Read(reading) => {
@@ -262,11 +259,11 @@ impl Clients {
         let mut books = lock(&self.shared.books);
         match (what, answer) {
             (What::Write(at, _), Answer::Lost(lost)) => {
-                books.note_unknown(*at);
+                books.account.note_unknown(*at);
                 Judged::Again(lost.code().to_owned())
             }
             (What::Write(at, _), Answer::Reply { status, is_replayed, session, body }) => {
-                books.take(*at, Reply { status, is_replayed, session, body }, Asking::WhileMoving)
+                books.take(*at, Reply { status, is_replayed, session, body }, Asking::InTrouble)
             }
             (What::Read(_), Answer::Lost(lost)) => Judged::Again(lost.code().to_owned()),
             (What::Read(reading), Answer::Reply { status, body, .. }) => check(&books, reading, status, body),
@@ -292,7 +289,7 @@ impl Traffic for Clients {
     type Request = Asked;
 
     fn next(&mut self, output: &mut Vec<u8>) -> Option<Asked> {
-        if lock(&self.shared.books).acks.is_closed() {
+        if lock(&self.shared.books).account.acks.is_closed() {
             return None;
         }
         let is_due = self.retries.front().is_some_and(|(due, _)| *due <= Instant::now());
@@ -312,7 +309,7 @@ impl Traffic for Clients {
         let took_ns = timing.ended_ns.saturating_sub(first_ns);
         let stage = self.shared.stage.load(Ordering::Relaxed);
         let (kind, user) = match &what {
-            What::Write(at, kind) => (*kind, lock(&self.shared.books).entries[*at].write.user),
+            What::Write(at, kind) => (*kind, lock(&self.shared.books).account.entries[*at].write.user),
             What::Read(reading) => (reading.kind(), reading.user()),
         };
         let result = match self.judge_answer(&what, answer) {
@@ -339,6 +336,6 @@ impl Traffic for Clients {
     }
 
     fn every_second(&mut self) {
-        lock(&self.shared.books).acks.flush();
+        lock(&self.shared.books).account.acks.flush();
     }
 }

@@ -40,7 +40,7 @@ impl Load {
     pub fn enter(&mut self, stage: Stage) {
         lock(&self.shared.pauses).ended(self.stage, self.began.elapsed());
         if stage == Stage::Rebalancing {
-            let old_keys = lock(&self.shared.books).entries.len();
+            let old_keys = lock(&self.shared.books).account.entries.len();
             self.shared.old_keys.store(old_keys, Ordering::Relaxed);
         }
         self.shared.stage.store(stage.index(), Ordering::Relaxed);

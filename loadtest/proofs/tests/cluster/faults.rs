@@ -44,7 +44,7 @@ async fn redis_stopped_frozen_flushed_and_restarted_under_load_changes_no_answer
     redis.start().await.unwrap();
     sleep(Duration::from_millis(500)).await;
     let charges = load.end().await;
-    assert_eq!(charges.unanswered, Vec::<Uuid>::new(), "no charge needs Redis");
+    assert_eq!(charges.unanswered(), Vec::<Uuid>::new(), "no charge needs Redis");
     settle(&test.client, user, 100_000, charges).await;
     test.stop().await;
 }
