@@ -11,8 +11,9 @@ pub mod patroni;
 pub mod protect;
 
 /// `picopay-proofs smoke`.
-pub fn smoke(args: &GatewayArgs) -> Result<(), Failure> {
-    Ok(smoke::run(&args.target()?)?)
+pub async fn smoke(args: &GatewayArgs) -> Result<(), Failure> {
+    let target = args.target()?;
+    Ok(smoke::run(target.url(), target.api_key()).await?)
 }
 
 /// For clients and wires of a run on a cluster of its own, which are idle nearly always.

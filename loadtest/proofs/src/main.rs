@@ -42,7 +42,7 @@ async fn main() -> ExitCode {
         tokio::spawn(command_line::stop_on_signal(stop.clone()));
     }
     let done = match cli.command {
-        Command::Smoke(args) => commands::smoke(&args),
+        Command::Smoke(args) => commands::smoke(&args).await,
         Command::Bench(args) => commands::bench::run(args, &stop).await,
         Command::Chaos(args) => commands::chaos::run(args, &stop).await,
         Command::Grow(args) => commands::grow::run(args, &stop).await,
