@@ -28,6 +28,8 @@ pub mod http_client;
 
 pub mod alarm;
 
+pub mod timing;
+
 pub mod tally;
 
 pub mod histogram;

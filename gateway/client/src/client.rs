@@ -1,34 +1,22 @@
-//! The client: typed calls, with a key for every write and retries by that key.
+//! The client: typed calls, with a key for every write.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use serde::Serialize;
-use serde::de::DeserializeOwned;
-use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::answer::{Balance, BalancesBody, Booked, BookedBody, LookupBody, Transaction};
+use crate::asking::Asking;
 use crate::error::Error;
-use crate::exchange::{Answer, BadTarget, Exchange, Lost};
+use crate::exchange::{BadTarget, Exchange};
 use crate::history::{History, HistoryQuery};
 use crate::patience::Patience;
-use crate::problem::{Meaning, Problem};
 use crate::wish::{Payment, Refund};
 
 /// A client of one gateway, or of a balancer before several. Clones share their connections.
 #[derive(Debug, Clone)]
 pub struct Client {
-    exchange: Exchange,
-    patience: Patience,
-}
-
-/// How one attempt ended that did not succeed.
-struct Failed {
-    meaning: Meaning,
-    retry_after: Option<Duration>,
-    why: String,
-    problem: Option<Problem>,
+    asking: Asking,
 }
 
 impl Client {
@@ -39,14 +27,17 @@ impl Client {
 
     /// Over connections that are there.
     pub fn over(exchange: Exchange) -> Self {
-        let patience = Patience::default();
-        Self { exchange: exchange.with_wait(patience.attempt), patience }
+        Self::over_with(exchange, Patience::default())
+    }
+
+    fn over_with(exchange: Exchange, patience: Patience) -> Self {
+        Self { asking: Asking { exchange: exchange.with_wait(patience.attempt), patience } }
     }
 
     /// Tries for so long, and so often.
     #[must_use]
     pub fn with_patience(self, patience: Patience) -> Self {
-        Self { exchange: self.exchange.with_wait(patience.attempt), patience }
+        Self::over_with(self.asking.exchange, patience)
     }
 
     /// One user, who reads his own writes: every read of his shows the session token of his last write.
@@ -58,8 +49,10 @@ impl Client {
     pub async fn create_user(&self, user_id: i64) -> Result<bool, Error> {
         let body = format!("{{\"user_id\":{user_id}}}");
         // The id is the key.
-        let (answer, _) =
-            self.until_answered(None, || self.exchange.post("/v1/users", None, body.clone())).await?;
+        let (answer, _) = self
+            .asking
+            .until_answered(None, || self.asking.exchange.post("/v1/users", None, body.clone()))
+            .await?;
         Ok(answer.status == 201)
     }
 
@@ -80,18 +73,18 @@ impl Client {
 
     /// What a user has, in each currency, as true as the primary knows.
     pub async fn balances(&self, user_id: i64) -> Result<Vec<Balance>, Error> {
-        let body: BalancesBody = self.read(&format!("/v1/users/{user_id}/balance"), None).await?;
+        let body: BalancesBody = self.asking.read(&format!("/v1/users/{user_id}/balance"), None).await?;
         Ok(body.balances)
     }
 
     /// What a user has in one currency, as true as the primary knows.
     pub async fn balance(&self, user_id: i64, currency: &str) -> Result<Balance, Error> {
-        self.read(&format!("/v1/users/{user_id}/balance?currency={currency}"), None).await
+        self.asking.read(&format!("/v1/users/{user_id}/balance?currency={currency}"), None).await
     }
 
     /// A user's transactions, newest first.
     pub fn history(&self, query: HistoryQuery) -> History {
-        History::new(self.clone(), query, None)
+        History::new(self.asking.clone(), query, None)
     }
 
     /// A transaction by its id.
@@ -100,81 +93,21 @@ impl Client {
     }
 
     async fn look_up(&self, id: Uuid, session: Option<&str>) -> Result<Transaction, Error> {
-        let body: LookupBody = self.read(&format!("/v1/transactions/{id}"), session).await?;
+        let body: LookupBody = self.asking.read(&format!("/v1/transactions/{id}"), session).await?;
         Ok(body.transaction)
-    }
-
-    /// Asks again until there is an answer: a read changes nothing.
-    pub(crate) async fn read<T: DeserializeOwned>(
-        &self,
-        path: &str,
-        session: Option<&str>,
-    ) -> Result<T, Error> {
-        let (answer, _) = self.until_answered(None, || self.exchange.get(path, session)).await?;
-        serde_json::from_slice(&answer.body).map_err(|cause| Error::Unreadable { key: None, cause })
     }
 
     async fn write(&self, path: &str, key: Option<Uuid>, wish: &impl Serialize) -> Result<Booked, Error> {
         // One key for all attempts: without it a retry would be a second charge.
         let key = key.unwrap_or_else(Uuid::new_v4);
         let body = serde_json::to_string(wish).map_err(|cause| Error::Unreadable { key: None, cause })?;
-        let send = || self.exchange.post(path, Some(key), body.clone());
-        let (answer, attempts) = self.until_answered(Some(key), send).await?;
+        let send = || self.asking.exchange.post(path, Some(key), body.clone());
+        let (answer, attempts) = self.asking.until_answered(Some(key), send).await?;
         let read = serde_json::from_slice(&answer.body);
         let BookedBody { transaction, new_balance } =
             read.map_err(|cause| Error::Unreadable { key: Some(key), cause })?;
         let session = answer.session().map(str::to_owned);
         Ok(Booked { transaction, new_balance, is_replayed: answer.is_replayed(), session, attempts })
-    }
-
-    /// A success, and the number of the attempt that had it.
-    async fn until_answered<F: Future<Output = Result<Answer, Lost>>>(
-        &self,
-        key: Option<Uuid>,
-        mut send: impl FnMut() -> F,
-    ) -> Result<(Answer, u32), Error> {
-        let ends = Instant::now() + self.patience.deadline;
-        let (mut attempts, mut was_unknown) = (0, false);
-        loop {
-            attempts += 1;
-            let sent = tokio::time::timeout_at(ends, send()).await;
-            let failed = match sent.unwrap_or(Err(Lost::TimedOut(self.patience.deadline))) {
-                Ok(answer) if answer.is_success() => return Ok((answer, attempts)),
-                Ok(answer) => Failed::told(Problem::read(&answer)),
-                Err(lost) => Failed::lost(&lost),
-            };
-            was_unknown |= matches!(failed.meaning, Meaning::Unknown | Meaning::Broken);
-            let pause = self.patience.pause_after(attempts, failed.retry_after);
-            let is_over = attempts >= self.patience.attempts_max || Instant::now() + pause >= ends;
-            match failed {
-                Failed { meaning: Meaning::Decided, problem: Some(problem), .. } => {
-                    return Err(Error::Refused(Box::new(problem)));
-                }
-                Failed { meaning, why: last, .. } if is_over || meaning == Meaning::Broken => {
-                    // What came of an attempt before the last is not known either.
-                    return Err(match (was_unknown, key) {
-                        (true, Some(_)) => Error::Unknown { key, last, attempts },
-                        _ => Error::NotDone { last, attempts },
-                    });
-                }
-                Failed { .. } => tokio::time::sleep(pause).await,
-            }
-        }
-    }
-}
-
-impl Failed {
-    fn told(problem: Problem) -> Self {
-        let (meaning, retry_after) = (problem.meaning(), problem.retry_after);
-        Self { meaning, retry_after, why: problem.to_string(), problem: Some(problem) }
-    }
-
-    fn lost(lost: &Lost) -> Self {
-        let meaning = match lost {
-            Lost::NotSent(_) => Meaning::NothingHappened,
-            Lost::Broken(_) | Lost::TimedOut(_) => Meaning::Unknown,
-        };
-        Self { meaning, retry_after: None, why: lost.to_string(), problem: None }
     }
 }
 
@@ -224,7 +157,7 @@ impl UserClient {
 
     /// The same, by a query that must be about him.
     pub fn history_by(&self, query: HistoryQuery) -> History {
-        History::new(self.client.clone(), query, self.session())
+        History::new(self.client.asking.clone(), query, self.session())
     }
 
     /// One of his transactions.

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::fmt::Write as _;
 
 use crate::answer::{Page, Transaction};
-use crate::client::Client;
+use crate::asking::Asking;
 use crate::error::Error;
 
 /// Which transactions, and how many at once.
@@ -77,7 +77,7 @@ fn encode(value: &str) -> String {
 /// Follows a history from page to page, newest first.
 #[derive(Debug)]
 pub struct History {
-    client: Client,
+    asking: Asking,
     query: HistoryQuery,
     session: Option<String>,
     read: VecDeque<Transaction>,
@@ -92,8 +92,8 @@ enum Next {
 }
 
 impl History {
-    pub(crate) fn new(client: Client, query: HistoryQuery, session: Option<String>) -> Self {
-        Self { client, query, session, read: VecDeque::new(), next: Next::First }
+    pub(crate) fn new(asking: Asking, query: HistoryQuery, session: Option<String>) -> Self {
+        Self { asking, query, session, read: VecDeque::new(), next: Next::First }
     }
 
     /// The next transaction; nothing after the last. After an error the same page is asked for again.
@@ -117,7 +117,7 @@ impl History {
             Next::Cursor(cursor) => Some(cursor.as_str()),
             Next::End => return Ok(None),
         };
-        let page: Page = self.client.read(&self.query.path(cursor), self.session.as_deref()).await?;
+        let page: Page = self.asking.read(&self.query.path(cursor), self.session.as_deref()).await?;
         self.next = page.next_cursor.clone().map_or(Next::End, Next::Cursor);
         Ok(Some(page))
     }

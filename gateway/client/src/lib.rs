@@ -36,6 +36,8 @@ pub use amount::{Amount, NoAmount};
 mod answer;
 pub use answer::{Balance, Booked, Kind, Page, Transaction};
 
+mod asking;
+
 mod client;
 pub use client::{Client, UserClient};
 

@@ -47,10 +47,15 @@ mod full;
 mod heavy;
 use full::{Full, FullBench};
 
-pub mod summary;
-use summary::{CpuPerCharge, Latency, Round, Summary, rounded};
+pub mod figure;
+use figure::{median, rounded};
 
-pub mod bars;
+pub mod summary;
+use summary::{CpuPerCharge, Latency, Round, Summary};
+
+pub mod bar;
+
+mod bars;
 
 pub mod report;
 
@@ -276,13 +281,6 @@ fn middle(rounds: &[Round]) -> &stand::LoadFigures {
     loads[loads.len() / 2]
 }
 
-/// The one in the middle; of an even number the upper of the two.
-pub(crate) fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
-}
-
 /// A folder for the primaries' Unix sockets. They have none of their own, and their path must be short.
 fn sockets() -> anyhow::Result<TempDir> {
     let folder = tempfile::Builder::new().prefix("picopay-bench-").tempdir()?;
@@ -291,15 +289,4 @@ fn sockets() -> anyhow::Result<TempDir> {
         chown(folder.path(), Some(user.uid.as_raw()), Some(user.gid.as_raw()))?;
     }
     Ok(folder)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_median_is_one_of_the_values() {
-        assert!((median([3.0, 1.0, 2.0].into_iter()) - 2.0).abs() < f64::EPSILON);
-        assert!((median([5.0].into_iter()) - 5.0).abs() < f64::EPSILON);
-    }
 }

@@ -46,8 +46,10 @@ mod errors;
 use errors::{Cause, Errors};
 
 mod fault;
-pub use fault::Kind;
 use fault::{Fault, Scene, Schedule};
+
+mod kind;
+pub use kind::Kind;
 
 mod ledger;
 use ledger::Ledger;
@@ -61,6 +63,8 @@ mod stalls;
 
 pub mod summary;
 use summary::{Recovery, Summary};
+
+mod what;
 
 /// Shards of the cluster: one to break, and one that must not notice.
 const SHARDS: usize = 2;

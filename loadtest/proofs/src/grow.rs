@@ -17,9 +17,9 @@ use picopay_shared::money::Currency;
 use picopay_shared::slot::{SLOT_COUNT, UserId};
 
 use crate::account::{Account, Keeps};
+use crate::bench::figure::rounded;
 use crate::bench::history;
 use crate::bench::stand::Stand;
-use crate::bench::summary::rounded;
 use crate::bench::{wal_files, write_back};
 use crate::broken;
 use crate::chaos::audit::wait_for_replicas;

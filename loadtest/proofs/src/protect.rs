@@ -14,11 +14,10 @@ use picopay_local::{ClusterSpec, Process};
 use serde::Serialize;
 
 use crate::bench::cpu::Memory;
-use crate::bench::median;
+use crate::bench::figure::{median, rounded};
 use crate::bench::mix::Mix;
 use crate::bench::pace::Pace;
 use crate::bench::stand::{Load, Stand};
-use crate::bench::summary::rounded;
 use crate::bench::write_back;
 use picopay_loadtest::arrivals::Spacing;
 use picopay_loadtest::run::{Measured, Rhythm, Stop};

@@ -15,9 +15,9 @@ use tokio::process::Command;
 use tokio_postgres::config::TargetSessionAttrs;
 use tokio_postgres::{Client, Config, NoTls};
 
+use super::figure::rounded;
 use super::pace::Pace;
 use super::stand::Stand;
-use super::summary::rounded;
 
 const DATABASE: &str = "baseline";
 

@@ -11,13 +11,13 @@ use picopay_local::ClusterSpec;
 use serde::Serialize;
 
 use super::cpu::Memory;
+use super::figure::{median, rounded};
 use super::heavy::{self, Heavy};
 use super::history;
 use super::mix::Mix;
 use super::pace::Pace;
 use super::saturation::{CONNECTIONS, closed_loop, measure};
 use super::stand::{LoadFigures, Proof, Stand};
-use super::summary::rounded;
 use picopay_loadtest::run::Stop;
 use picopay_loadtest::tally::Errors;
 
@@ -252,8 +252,8 @@ impl Variant {
     fn new(name: &str, rounds: Vec<LoadFigures>) -> Self {
         Self {
             name: name.to_owned(),
-            per_second: super::median(rounds.iter().map(|figures| figures.per_second)),
-            cpu_us_per_charge: super::median(rounds.iter().map(|figures| figures.cpu_us.total())),
+            per_second: median(rounds.iter().map(|figures| figures.per_second)),
+            cpu_us_per_charge: median(rounds.iter().map(|figures| figures.cpu_us.total())),
             rounds,
         }
     }

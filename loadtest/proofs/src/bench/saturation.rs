@@ -5,10 +5,10 @@ use std::time::Duration;
 use anyhow::Context;
 use serde::Serialize;
 
+use super::figure::rounded;
 use super::mix::Mix;
 use super::pace::Pace;
 use super::stand::{Load, LoadFigures, Stand};
-use super::summary::rounded;
 use picopay_loadtest::run::{Rhythm, Stop};
 
 /// Connections among which saturation is looked for: fewer leave batches small, more only wait longer. Like the clients of

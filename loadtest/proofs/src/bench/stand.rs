@@ -13,9 +13,9 @@ use serde_json::Value;
 use tokio_postgres::Client;
 
 use super::cpu::{ByRole, CpuTimes, Processes};
+use super::figure::rounded;
 use super::mix::Mix;
 use super::pace::Pace;
-use super::summary::rounded;
 use super::{wal_files, write_back};
 use crate::verify;
 use picopay_loadtest::acks::{AckFile, AckSinks};

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::bars::Bar;
+use super::bar::Bar;
 use super::baseline::BaselineRun;
 use super::cpu::{ByRole, Memory};
 use super::full::Full;
@@ -127,9 +127,4 @@ impl Summary {
         }
         short
     }
-}
-
-/// To the thousandth: more digits would only look like more.
-pub fn rounded(value: f64) -> f64 {
-    (value * 1_000.0).round() / 1_000.0
 }

@@ -8,8 +8,9 @@ use picopay_shared::slot::UserId;
 use serde_json::Value;
 
 use super::clock::Clock;
-use super::errors::{Errors, Failure, What};
+use super::errors::{Errors, Failure};
 use super::ledger::{Acknowledged, Ledger};
+use super::what::What;
 use crate::account::{Asking, Reply, is_decision};
 use crate::findings::{Finding, Findings, Promise};
 use picopay_loadtest::shard_map::ShardMap;

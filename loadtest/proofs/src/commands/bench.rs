@@ -7,7 +7,7 @@ use clap::Args;
 use picopay_loadtest::command_line::{Failure, parse_note};
 use picopay_loadtest::run::Stop;
 use picopay_proofs::bench::Bench;
-use picopay_proofs::bench::bars;
+use picopay_proofs::bench::bar;
 use picopay_proofs::bench::pace::Pace;
 
 /// The flags of `bench`.
@@ -33,7 +33,7 @@ pub async fn run(args: BenchArgs, stop: &Stop) -> Result<(), Failure> {
     let bench = Bench { pace, is_full: args.full, out: args.out, notes: args.notes };
     let summary = bench.run(stop).await?;
     bench.write(&summary)?;
-    println!("{}", bars::table(&summary.bars).trim_end());
+    println!("{}", bar::table(&summary.bars).trim_end());
     for warning in &summary.warnings {
         println!("warning     {warning}: these figures are not PicoPay's");
     }

@@ -8,7 +8,7 @@ use super::books::{Books, Judged};
 use super::clients::{Shared, lock};
 use crate::account::{Asking, Reply};
 use picopay_loadtest::run::{self, Plan, Rhythm, Stop};
-use picopay_loadtest::tally::Timing;
+use picopay_loadtest::timing::Timing;
 use picopay_loadtest::traffic::{Answer, Kind, Traffic, Verdict};
 use picopay_loadtest::write::WriteForms;
 

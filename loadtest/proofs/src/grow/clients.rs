@@ -19,7 +19,7 @@ use crate::account::{Asking, Reply};
 use crate::findings::Promise;
 use picopay_loadtest::http_client::target::{Form, Target, write_number};
 use picopay_loadtest::random::Random;
-use picopay_loadtest::tally::Timing;
+use picopay_loadtest::timing::Timing;
 use picopay_loadtest::traffic::{Answer, Kind, Traffic, Verdict};
 use picopay_loadtest::write::{KeySource, UuidText, Wish, Write, WriteForms};
 

@@ -10,8 +10,8 @@ use anyhow::Context;
 use picopay_local::LocalShard;
 use tokio_postgres::Client;
 
+use super::scene::Scene;
 use super::schedule::Fault;
-use super::strike::Scene;
 use crate::findings::{Finding, Promise};
 
 /// Far beyond every bound.

@@ -1,6 +1,6 @@
 //! The first of two nodes serves no more, and the second has to.
 //!
-//! Users may feel it for as long as [`Kind::felt_at_most`](super::Kind::felt_at_most) says. After that any error is a broken
+//! Users may feel it for as long as [`Kind::felt_at_most`](crate::chaos::kind::Kind::felt_at_most) says. After that any error is a broken
 //! promise, although the fault goes on: one ready node is enough. So is a wait as long as a frozen node costs, or a
 //! gateway that asks it again and again would pass for one that does not.
 
@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use picopay_local::Weather;
 
+use super::scene::Scene;
 use super::schedule::Fault;
-use super::strike::Scene;
-use crate::chaos::errors::AFTERMATH;
+use crate::chaos::what::AFTERMATH;
 use crate::findings::{Finding, Promise};
 
 /// Between two times that users are served: the shortest wait that is told.

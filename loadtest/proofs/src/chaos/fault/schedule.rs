@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::Kind;
+use crate::chaos::kind::Kind;
 use picopay_loadtest::random::Random;
 
 /// One fault to come.

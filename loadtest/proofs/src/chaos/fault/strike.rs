@@ -6,9 +6,10 @@ use anyhow::Context;
 use picopay_local::{LocalCluster, Process, Proxy, Weather};
 
 use super::forger::Forger;
+use super::scene::Scene;
 use super::schedule::Fault;
-use super::{Kind, heartbeat, node_of_two, standby_wait};
-use crate::chaos::probe::Probe;
+use super::{heartbeat, node_of_two, standby_wait};
+use crate::chaos::kind::Kind;
 
 /// What a slow wire adds to each piece. Some flights of a batch and the connects take a few pieces each: below the time
 /// that a flight may take (1.5 s), and beyond what a connect may (1 s).
@@ -22,19 +23,6 @@ const CLOCK_OFF_S: i64 = 600;
 
 /// Between two forgeries of all that Redis holds: a new answer is there for as long as it takes a client to ask again.
 const FORGE_EVERY: Duration = Duration::from_millis(100);
-
-/// What a fault strikes, and who looks at it meanwhile.
-#[derive(Debug)]
-pub struct Scene<'a> {
-    /// The cluster.
-    pub cluster: &'a LocalCluster,
-    /// A user of each shard.
-    pub probe: &'a mut Probe,
-    /// The seed, for what a fault draws itself.
-    pub seed: u64,
-    /// How long users waited at most although the fault went on: only where they have to be served.
-    pub waited_during: Option<Duration>,
-}
 
 impl Fault {
     /// Breaks it, waits, and heals it. `healing` is called when healing begins.
