@@ -43,8 +43,8 @@ impl Asking {
         let (mut attempts, mut was_unknown) = (0, false);
         loop {
             attempts += 1;
-            let sent = tokio::time::timeout_at(ends, send()).await;
-            let failed = match sent.unwrap_or(Err(Lost::TimedOut(self.patience.deadline))) {
+            let tried = tokio::time::timeout_at(ends, send()).await;
+            let failed = match tried.unwrap_or(Err(Lost::TimedOut(self.patience.deadline))) {
                 Ok(answer) if answer.is_success() => return Ok((answer, attempts)),
                 Ok(answer) => Failed::told(Problem::read(&answer)),
                 Err(lost) => Failed::lost(&lost),

@@ -45,8 +45,8 @@ async fn a_user_charges_refunds_and_reads_his_own_writes() {
     assert_eq!(kinds(user.history().collect().await.unwrap()), all);
     let one_by_one = user.history_by(HistoryQuery::of(7).with_limit(1));
     assert_eq!(kinds(one_by_one.collect().await.unwrap()), all);
-    let charges = user.history_by(HistoryQuery::of(7).of_kind("charge"));
-    assert_eq!(kinds(charges.collect().await.unwrap()), [Kind::Charge]);
+    let of_one_kind = user.history_by(HistoryQuery::of(7).of_kind("charge"));
+    assert_eq!(kinds(of_one_kind.collect().await.unwrap()), [Kind::Charge]);
     assert_eq!(user.balance("USD").await.unwrap().balance, "80.00");
     assert_eq!(user.balances().await.unwrap().len(), 1);
     cluster.stop().await;

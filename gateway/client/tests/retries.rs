@@ -8,8 +8,15 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use uuid::Uuid;
 
-/// One answer after the other; nothing is a connection that ends without one. Gives the keys that were sent.
-async fn gateway(answers: Vec<Option<(u16, &'static str, String)>>) -> (Client, Arc<Mutex<Vec<String>>>) {
+/// What a gateway does with a request.
+enum Does {
+    /// A status, more lines of the head, a body.
+    Answer(u16, &'static str, String),
+    HangUp,
+}
+
+/// One after the other. Gives the keys that were sent.
+async fn gateway(answers: Vec<Does>) -> (Client, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let keys = Arc::new(Mutex::new(Vec::new()));
@@ -19,7 +26,7 @@ async fn gateway(answers: Vec<Option<(u16, &'static str, String)>>) -> (Client, 
             let (mut stream, _) = listener.accept().await.unwrap();
             let mut request = Vec::new();
             // Bodies of these tests end with a brace.
-            while !request.ends_with(b"}") && !(request.starts_with(b"GET") && request.ends_with(b"\r\n\r\n"))
+            while !(request.ends_with(b"}") || request.starts_with(b"GET") && request.ends_with(b"\r\n\r\n"))
             {
                 let mut chunk = [0; 4096];
                 let count = stream.read(&mut chunk).await.unwrap();
@@ -29,7 +36,7 @@ async fn gateway(answers: Vec<Option<(u16, &'static str, String)>>) -> (Client, 
             let text = String::from_utf8(request).unwrap();
             let key = text.lines().find_map(|line| line.strip_prefix("idempotency-key: "));
             seen.lock().unwrap().push(key.unwrap_or_default().to_owned());
-            if let Some((status, headers, body)) = answer {
+            if let Does::Answer(status, headers, body) = answer {
                 let head = format!(
                     "HTTP/1.1 {status} X\r\n{headers}content-length: {}\r\nconnection: close\r\n\r\n",
                     body.len()
@@ -46,15 +53,15 @@ async fn gateway(answers: Vec<Option<(u16, &'static str, String)>>) -> (Client, 
     (Client::new(&url, "key").unwrap().with_patience(patience), keys)
 }
 
-fn booked() -> Option<(u16, &'static str, String)> {
+fn booked() -> Does {
     let body = r#"{"transaction":{"id":"019a9f3a-7a6b-892e-9356-4ab70000c001","user_id":1,"kind":"charge","status":"completed",
         "amount":"1.00","currency":"USD","balance_after":"9.00","idempotency_key":"550e8400-e29b-41d4-a716-446655440000",
         "created_at":"2026-11-22T12:00:00.123Z"},"new_balance":"9.00"}"#;
-    Some((200, "picopay-session: token\r\n", body.to_owned()))
+    Does::Answer(200, "picopay-session: token\r\n", body.to_owned())
 }
 
-fn problem(status: u16, code: &str) -> Option<(u16, &'static str, String)> {
-    Some((status, "", format!(r#"{{"code":"{code}"}}"#)))
+fn problem(status: u16, code: &str) -> Does {
+    Does::Answer(status, "", format!(r#"{{"code":"{code}"}}"#))
 }
 
 fn dollar() -> Payment {
@@ -65,7 +72,7 @@ fn dollar() -> Payment {
 async fn what_may_be_tried_again_is_sent_under_one_key_until_it_is_answered() {
     let (client, keys) = gateway(vec![
         problem(503, "shard-unavailable"),
-        None,
+        Does::HangUp,
         problem(504, "outcome-unknown"),
         problem(429, "rate-limited"),
         booked(),
@@ -110,7 +117,7 @@ async fn a_bug_of_the_gateway_is_not_asked_again_and_leaves_the_outcome_unknown(
 
 #[tokio::test]
 async fn with_the_last_attempt_refused_an_earlier_one_that_was_lost_is_still_unknown() {
-    for (first, is_unknown) in [(None, true), (problem(503, "overloaded"), false)] {
+    for (first, is_unknown) in [(Does::HangUp, true), (problem(503, "overloaded"), false)] {
         let (client, _) = gateway(vec![first, problem(503, "overloaded")]).await;
         let client = client.with_patience(Patience { attempts_max: 2, ..Patience::default() });
         let error = client.charge(&dollar()).await.unwrap_err();
@@ -121,7 +128,7 @@ async fn with_the_last_attempt_refused_an_earlier_one_that_was_lost_is_still_unk
 
 #[tokio::test]
 async fn no_attempt_comes_sooner_than_the_gateway_says_and_none_after_the_deadline() {
-    let wait = |seconds| Some((503, seconds, r#"{"code":"overloaded"}"#.to_owned()));
+    let wait = |seconds| Does::Answer(503, seconds, r#"{"code":"overloaded"}"#.to_owned());
     let (client, keys) = gateway(vec![wait("retry-after: 1\r\n"), booked()]).await;
     let began = Instant::now();
     client.charge(&dollar()).await.unwrap();
@@ -140,9 +147,10 @@ async fn no_attempt_comes_sooner_than_the_gateway_says_and_none_after_the_deadli
 async fn a_read_that_was_lost_is_asked_again_and_a_history_goes_on_over_an_empty_page() {
     let row = r#"{"id":"019a9f3a-7a6b-892e-9356-4ab70000c001","user_id":1,"kind":"hold","status":"completed","amount":"1.00",
         "currency":"USD","balance_after":"9.00","created_at":"2026-11-22T12:00:00.123Z"}"#;
-    let page =
-        |data: &str, next: &str| Some((200, "", format!(r#"{{"data":[{data}],"next_cursor":{next}}}"#)));
-    let answers = vec![None, page(row, r#""a b""#), page("", r#""c""#), page(row, "null")];
+    let page = |data: &str, next: &str| {
+        Does::Answer(200, "", format!(r#"{{"data":[{data}],"next_cursor":{next}}}"#))
+    };
+    let answers = vec![Does::HangUp, page(row, r#""a b""#), page("", r#""c""#), page(row, "null")];
     let (client, _) = gateway(answers).await;
     let history = client.user(1).history().collect().await;
     // A page ends with a brace too, and these have none in their requests.

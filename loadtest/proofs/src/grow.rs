@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -127,10 +127,7 @@ impl Grow {
         let began = Instant::now();
         let acks_path = self.out.join("acks.jsonl");
         fs::create_dir_all(&self.out).with_context(|| format!("{} cannot be made", self.out.display()))?;
-        let stand = Stand::start(Self::spec(), &self.scale.pace, &acks_path, stop).await?;
-        if self.broken == Some(Broken::SkipFence) {
-            broken::skip_fence(&stand.cluster).await?;
-        }
+        let stand = self.start(&acks_path, stop).await?;
         let charges_each = history::fill(&stand, self.scale.transactions).await?;
         let before = Rows::count(&stand.cluster).await?;
         let findings = Findings::default();
@@ -229,6 +226,16 @@ impl Grow {
         fs::write(&path, serde_json::to_string_pretty(&summary)? + "\n")
             .with_context(|| format!("{} cannot be written", path.display()))?;
         Ok(summary)
+    }
+
+    /// A cluster, with what is to be broken on purpose.
+    async fn start(&self, acks_path: &Path, stop: &Stop) -> anyhow::Result<Stand> {
+        let stand = Stand::start(Self::spec(), &self.scale.pace, acks_path, stop).await?;
+        match self.broken {
+            Some(Broken::SkipFence) => broken::skip_fence(&stand.cluster).await?,
+            None => {}
+        }
+        Ok(stand)
     }
 
     /// What an operator does, while clients go on.

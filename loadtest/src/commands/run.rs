@@ -23,7 +23,7 @@ use picopay_shared::cluster::Cluster;
 use picopay_shared::money::Money;
 use serde_json::{Value, json};
 
-use super::{parse_seconds, rhythm};
+use super::flags::{parse_seconds, rhythm};
 
 /// An open loop must not become a closed one for want of connections.
 const CONNECTIONS_OPEN: usize = 512;

@@ -10,7 +10,7 @@ use picopay_loadtest::run::Stop;
 use picopay_proofs::chaos::{Broken, Chaos, Kind, Servers};
 use picopay_proofs::findings::Promise;
 
-use super::on_threads;
+use super::threads::on_threads;
 
 /// The flags of `chaos`.
 #[derive(Debug, Clone, Args)]

@@ -9,7 +9,7 @@ use picopay_loadtest::run::Stop;
 use picopay_proofs::grow::scale::Scale;
 use picopay_proofs::grow::{Broken, Grow};
 
-use super::on_threads;
+use super::threads::on_threads;
 
 /// The flags of `grow`.
 #[derive(Debug, Clone, Args)]

@@ -8,7 +8,7 @@ use picopay_loadtest::command_line::Failure;
 use picopay_local::{ApiKey, ClusterSpec, Data, PatroniSettings, PatroniShard};
 use picopay_proofs::patroni::drill::{self, Victim};
 
-use super::on_threads;
+use super::threads::on_threads;
 
 /// The last line of the output is JSON. Exit code 1 when a charge was lost or doubled, a balance came from a primary that was
 /// replaced, or a gap was too long.

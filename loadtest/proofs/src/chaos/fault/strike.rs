@@ -6,9 +6,11 @@ use anyhow::Context;
 use picopay_local::{LocalCluster, Process, Proxy, Weather};
 
 use super::forger::Forger;
+use super::heartbeat;
+use super::node_of_two;
 use super::scene::Scene;
 use super::schedule::Fault;
-use super::{heartbeat, node_of_two, standby_wait};
+use super::standby_wait;
 use crate::chaos::kind::Kind;
 
 /// What a slow wire adds to each piece. Some flights of a batch and the connects take a few pieces each: below the time
