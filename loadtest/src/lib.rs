@@ -2,7 +2,8 @@
 //!
 //! It knows a gateway's URL and an API key, and nothing else of the cluster, so it measures what a client would see. How
 //! requests are spaced ([`arrivals`]), what they ask for ([`scenario`]) and how they are sent ([`worker`], [`http_client`])
-//! are apart from each other; a [`run`] puts them together and a [`report`] tells what came out.
+//! are apart from each other; a [`run`] puts them together and a [`report`] tells what came out. What proves promises with it is
+//! the crate `picopay-proofs`.
 
 // Figures of a report: a count past 2^53 would be the longest load test ever.
 #![allow(clippy::cast_precision_loss)]
@@ -27,6 +28,8 @@ pub mod http_client;
 
 pub mod alarm;
 
+pub mod timing;
+
 pub mod tally;
 
 pub mod histogram;
@@ -45,20 +48,8 @@ pub mod cluster_view;
 
 pub mod random;
 
-pub mod smoke;
-
 pub mod selftest;
-
-pub mod bench;
-
-pub mod protect;
 
 pub mod responder;
 
-pub mod findings;
-
-pub mod chaos;
-
-pub mod grow;
-
-mod verify;
+pub mod command_line;

@@ -17,7 +17,7 @@ use crate::http_client::target::{Form, Target, write_number};
 use crate::run::{self, Plan, Rhythm, Stop};
 use crate::scenario::Scenario;
 use crate::shard_map::ShardMap;
-use crate::tally::Timing;
+use crate::timing::Timing;
 use crate::traffic::{Answer, Broken, Kind, Promise, Traffic, Verdict, problem_code};
 use crate::write::{KeySource, UuidText, Wish, Write, WriteAnswer, WriteForms, minor_units};
 

@@ -15,7 +15,8 @@ use crate::tally::{Errors, SecondFigures};
 use crate::traffic::{Broken, Kind, Promise};
 
 /// The page. It holds the JSON and draws it by itself: no other file, no other host.
-const PAGE: &str = include_str!("report.html");
+/// The page without its data. The bench draws with the same functions, and cuts them out of here.
+pub const PAGE: &str = include_str!("report.html");
 const PLACE_OF_DATA: &str = "/*DATA*/null";
 
 /// Later than this by the clock, one arrival in a hundred, and the load was not what it was meant to be.

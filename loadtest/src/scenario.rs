@@ -13,7 +13,7 @@ use crate::acks::AckSink;
 use crate::http_client::target::{Form, Target, write_number};
 use crate::popularity::{Distribution, Popularity};
 use crate::random::Random;
-use crate::tally::Timing;
+use crate::timing::Timing;
 use crate::traffic::{Answer, Broken, Kind, Promise, Traffic, Verdict, problem_code};
 use crate::write::{KeySource, UuidText, Wish, Write, WriteAnswer, WriteForms, minor_units};
 

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::histogram::Latencies;
 use crate::shard_map::ShardMap;
+use crate::timing::Timing;
 use crate::traffic::{Broken, Kind, Verdict};
 
 /// Errors by how a report names them.
@@ -15,17 +16,6 @@ pub type Errors = BTreeMap<String, u64>;
 
 /// How many broken promises are kept to be shown; all are counted.
 const BROKEN_SHOWN_MAX: usize = 5;
-
-/// One request that has ended, in nanoseconds since the run's own start.
-#[derive(Debug, Clone, Copy)]
-pub struct Timing {
-    /// When it was meant to start.
-    pub intended_ns: u64,
-    /// When it was sent.
-    pub sent_ns: u64,
-    /// When its answer was there, or was given up.
-    pub ended_ns: u64,
-}
 
 /// What one worker counted over the measured part of a run.
 #[derive(Debug, Clone, Default)]

@@ -7,7 +7,7 @@ use picopay_shared::slot::Slot;
 use serde::Serialize;
 
 use crate::http_client::connection::Lost;
-use crate::tally::Timing;
+use crate::timing::Timing;
 
 /// What kind of request, as reports tell them apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]

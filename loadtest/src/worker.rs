@@ -17,7 +17,8 @@ use crate::arrivals::Schedule;
 use crate::http_client::connection::{Connection, Lost, Progress};
 use crate::http_client::response::Head;
 use crate::shard_map::ShardMap;
-use crate::tally::{Second, Tally, Timing, count_error};
+use crate::tally::{Second, Tally, count_error};
+use crate::timing::Timing;
 use crate::traffic::{Answer, Traffic, Verdict};
 
 const SECOND_NS: u64 = 1_000_000_000;

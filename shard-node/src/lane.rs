@@ -163,10 +163,6 @@ pub async fn run(number: usize, parts: Arc<LaneParts>, end: LaneEnd<Job, Done>) 
         };
         let Some(batch) = batch else { return };
         lane.run_batch(batch).await;
-        #[cfg(feature = "broken")]
-        if let Some(session) = &lane.session {
-            crate::broken::commit_late(session.connection.client()).await;
-        }
     }
 }
 
@@ -332,10 +328,6 @@ impl Lane {
             self.wary_batches = self.wary_batches.saturating_sub(1);
             let manner = Manner { keys, skips_held, limit: terms.limit };
             let result = batch::transact(self.number, &self.parts, &session, attempts, manner).await;
-            #[cfg(feature = "broken")]
-            if result.is_err() {
-                crate::broken::roll_back(session.connection.client()).await;
-            }
             match &result {
                 // The connection is dropped, and with it whatever it still waits for.
                 Err(error @ StoreError::CommitUnanswered(_)) => self.close_gate(error),

@@ -59,8 +59,5 @@ pub mod routes;
 
 pub mod process;
 
-#[cfg(feature = "broken")]
-pub mod broken;
-
 #[cfg(test)]
 mod log_lines;

@@ -47,10 +47,6 @@ pub fn pass(slot: Slot, seen_epoch: u64, owners: &HashMap<Slot, OwnerRow>) -> Re
 
 /// As [`pass`], for one row.
 pub fn check(slot: Slot, seen_epoch: u64, row: Option<&OwnerRow>) -> Result<(), Stopped> {
-    #[cfg(feature = "broken")]
-    if crate::broken::skips_fence() {
-        return Ok(());
-    }
     let Some(row) = row else {
         return Err(Stopped::Moved(Moved { slot, owner: None, epoch: 0 }));
     };

@@ -43,8 +43,6 @@ impl Writer {
         let deadline = Instant::now() + Duration::from_millis(u64::from(batch.deadline_ms));
         let attempts = Arc::new(batch.attempts);
         let Remembered { mut outcomes, mut position } = self.look_up(&attempts).await;
-        #[cfg(feature = "broken")]
-        crate::broken::forget(&mut outcomes);
         let cache_hits = outcomes.iter().flatten().count();
         let decided = future::join_all(
             self.by_lane(&attempts, &outcomes)

@@ -175,7 +175,7 @@ async fn a_shard_that_does_not_answer_is_left_alone_for_a_while() {
     let answers = join_all((0..10).map(|_| gateway.api.pay("/charge", 1, "5", "USD"))).await;
     let seen = node.seen();
     let reached = seen[before..].iter().flat_map(|batch| &batch.attempts);
-    let reached: HashSet<_> = reached.map(|command| command.idempotency_key).collect();
+    let reached: HashSet<_> = reached.map(|attempt| attempt.command.idempotency_key).collect();
     assert!(reached.len() <= 2, "{reached:?}");
     let refused: Vec<_> = answers.iter().filter(|answer| answer.status == 503).collect();
     assert!(refused.len() >= 10 - reached.len(), "{answers:?}");

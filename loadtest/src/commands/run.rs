@@ -9,6 +9,7 @@ use clap::Args;
 use picopay_loadtest::acks::{AckFile, AckSinks};
 use picopay_loadtest::arrivals::Spacing;
 use picopay_loadtest::cluster_view;
+use picopay_loadtest::command_line::{Failure, GatewayArgs, parse_note, usage};
 use picopay_loadtest::http_client::caller::Caller;
 use picopay_loadtest::http_client::target::Target;
 use picopay_loadtest::live::Live;
@@ -22,7 +23,7 @@ use picopay_shared::cluster::Cluster;
 use picopay_shared::money::Money;
 use serde_json::{Value, json};
 
-use super::{Failure, GatewayArgs, parse_note, parse_seconds, rhythm, usage};
+use super::flags::{parse_seconds, rhythm};
 
 /// An open loop must not become a closed one for want of connections.
 const CONNECTIONS_OPEN: usize = 512;

@@ -61,6 +61,11 @@ impl Target {
         &self.url
     }
 
+    /// What is shown there: a secret.
+    pub fn api_key(&self) -> &str {
+        &self.api_key
+    }
+
     /// Where to connect.
     pub fn address(&self) -> SocketAddr {
         self.address

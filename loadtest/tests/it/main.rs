@@ -4,18 +4,9 @@
 #![allow(clippy::cast_precision_loss)]
 
 mod accounting;
-// It counts CPU time in /proc.
-#[cfg(target_os = "linux")]
-mod bench;
-mod chaos;
 mod commands;
-// It counts CPU time in /proc.
-#[cfg(target_os = "linux")]
-mod grow;
 mod honest_latency;
 mod judgement;
-mod real_cluster;
-mod run_of;
 mod users;
 
 use std::sync::Arc;

@@ -323,11 +323,6 @@ async fn write_and_commit(
     let commits = &session.connection.commits;
     session.connection.connection.take_warning();
     let started = Instant::now();
-    #[cfg(not(feature = "broken"))]
-    let (rows, end) = (&booked.transactions, commits.commit(client));
-    #[cfg(feature = "broken")]
-    let (rows, end) =
-        (&crate::broken::under_fresh_keys(&booked.transactions), crate::broken::commit(commits, client));
     // The limit is for statements, and not for the standby: a COMMIT that is cut short has an unknown outcome.
     let unlimited = async {
         match limit {
@@ -336,11 +331,11 @@ async fn write_and_commit(
         }
     };
     let flight = future::join5(
-        store::insert_transactions(client, sql, rows),
+        store::insert_transactions(client, sql, &booked.transactions),
         store::write_balances(client, sql, booked),
         store::write_refund_totals(client, sql, &booked.refund_totals),
         unlimited,
-        end,
+        commits.commit(client),
     );
     let (transactions, balances, totals, unlimited, commit) = timeout(parts.flight_timeout, flight)
         .await

@@ -87,14 +87,6 @@ impl Commits {
         Ok(committed_from_row(&read?))
     }
 
-    /// The second message alone, as if there had been a COMMIT: for the runs that show that a promise is broken.
-    ///
-    /// # Errors
-    /// The driver's.
-    pub async fn pretend(&self, client: &Client) -> Result<Committed, Error> {
-        Ok(committed_from_row(&client.query_one(&self.read_promise, &[]).await?))
-    }
-
     /// Whether a standby has what was committed, and where the log has it. Waits for `patience` at most.
     ///
     /// # Errors

@@ -1,0 +1,85 @@
+//! Asking again: which attempt is followed by another, and when, and what is known in the end.
+
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::error::Error;
+use crate::exchange::{Answer, Exchange, Lost};
+use crate::patience::Patience;
+use crate::problem::{Meaning, Problem};
+
+/// Asks one gateway, with patience.
+#[derive(Debug, Clone)]
+pub(crate) struct Asking {
+    pub exchange: Exchange,
+    pub patience: Patience,
+}
+
+/// How one attempt ended that did not succeed.
+struct Failed {
+    meaning: Meaning,
+    retry_after: Option<Duration>,
+    why: String,
+    problem: Option<Problem>,
+}
+
+impl Asking {
+    /// Asks again until there is an answer: a read changes nothing.
+    pub async fn read<T: DeserializeOwned>(&self, path: &str, session: Option<&str>) -> Result<T, Error> {
+        let (answer, _) = self.until_answered(None, || self.exchange.get(path, session)).await?;
+        serde_json::from_slice(&answer.body).map_err(|cause| Error::Unreadable { key: None, cause })
+    }
+
+    /// A success, and the number of the attempt that had it.
+    pub async fn until_answered<F: Future<Output = Result<Answer, Lost>>>(
+        &self,
+        key: Option<Uuid>,
+        mut send: impl FnMut() -> F,
+    ) -> Result<(Answer, u32), Error> {
+        let ends = Instant::now() + self.patience.deadline;
+        let (mut attempts, mut was_unknown) = (0, false);
+        loop {
+            attempts += 1;
+            let tried = tokio::time::timeout_at(ends, send()).await;
+            let failed = match tried.unwrap_or(Err(Lost::TimedOut(self.patience.deadline))) {
+                Ok(answer) if answer.is_success() => return Ok((answer, attempts)),
+                Ok(answer) => Failed::told(Problem::read(&answer)),
+                Err(lost) => Failed::lost(&lost),
+            };
+            was_unknown |= matches!(failed.meaning, Meaning::Unknown | Meaning::Broken);
+            let pause = self.patience.pause_after(attempts, failed.retry_after);
+            let is_over = attempts >= self.patience.attempts_max || Instant::now() + pause >= ends;
+            match failed {
+                Failed { meaning: Meaning::Decided, problem: Some(problem), .. } => {
+                    return Err(Error::Refused(Box::new(problem)));
+                }
+                Failed { meaning, why: last, .. } if is_over || meaning == Meaning::Broken => {
+                    // What came of an attempt before the last is not known either.
+                    return Err(match (was_unknown, key) {
+                        (true, Some(_)) => Error::Unknown { key, last, attempts },
+                        _ => Error::NotDone { last, attempts },
+                    });
+                }
+                Failed { .. } => tokio::time::sleep(pause).await,
+            }
+        }
+    }
+}
+
+impl Failed {
+    fn told(problem: Problem) -> Self {
+        let (meaning, retry_after) = (problem.meaning(), problem.retry_after);
+        Self { meaning, retry_after, why: problem.to_string(), problem: Some(problem) }
+    }
+
+    fn lost(lost: &Lost) -> Self {
+        let meaning = match lost {
+            Lost::NotSent(_) => Meaning::NothingHappened,
+            Lost::Broken(_) | Lost::TimedOut(_) => Meaning::Unknown,
+        };
+        Self { meaning, retry_after: None, why: lost.to_string(), problem: None }
+    }
+}

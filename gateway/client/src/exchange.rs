@@ -1,0 +1,198 @@
+//! One request, one answer: no retries, no types. For callers that care for the bytes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request};
+use http_body_util::{BodyExt as _, Full};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use uuid::Uuid;
+
+/// Comes with a write's answer; a read that shows it sees that write.
+const SESSION: &str = "picopay-session";
+
+/// Talks to one gateway. Clones share their connections.
+#[derive(Debug, Clone)]
+pub struct Exchange {
+    url: Arc<str>,
+    api_key: Arc<str>,
+    http: Client<HttpConnector, Full<Bytes>>,
+    wait: Duration,
+}
+
+/// What came back, whatever it says.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answer {
+    /// For example 200.
+    pub status: u16,
+    /// All of them.
+    pub headers: HeaderMap,
+    /// All of it.
+    pub body: Bytes,
+}
+
+/// Why no answer came.
+#[derive(Debug, thiserror::Error)]
+pub enum Lost {
+    /// There was no connection: nothing happened.
+    #[error("there is no connection to the gateway: {0}")]
+    NotSent(String),
+    /// The request may have arrived.
+    #[error("the connection was lost: {0}")]
+    Broken(String),
+    /// The request may have arrived.
+    #[error("no answer in {} s", .0.as_secs_f64())]
+    TimedOut(Duration),
+}
+
+/// A URL or an API key that no request can be sent with.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct BadTarget(String);
+
+impl Exchange {
+    /// With a gateway at `url`, such as `http://127.0.0.1:8080`. Connections are kept for the next request.
+    pub fn new(url: &str, api_key: &str) -> Result<Self, BadTarget> {
+        Self::of(url, api_key, Client::builder(TokioExecutor::new()).build_http())
+    }
+
+    /// With a connection of its own for each request: what it meets is never the state of a pool.
+    pub fn without_pool(url: &str, api_key: &str) -> Result<Self, BadTarget> {
+        let http = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build_http();
+        Self::of(url, api_key, http)
+    }
+
+    fn of(url: &str, api_key: &str, http: Client<HttpConnector, Full<Bytes>>) -> Result<Self, BadTarget> {
+        let uri: http::Uri = url.parse().map_err(|error| BadTarget(format!("{url}: {error}")))?;
+        if uri.scheme_str() != Some("http") || uri.authority().is_none() {
+            return Err(BadTarget(format!("{url} is no http://host:port")));
+        }
+        if http::HeaderValue::from_str(api_key).is_err() {
+            // Never the key itself.
+            return Err(BadTarget("the API key has a character that no header can have".to_owned()));
+        }
+        let url = url.trim_end_matches('/').into();
+        Ok(Self { url, api_key: api_key.into(), http, wait: Duration::from_secs(20) })
+    }
+
+    /// Gives up on an answer after so long; by itself after 20 s, which is longer than any gateway takes.
+    #[must_use]
+    pub fn with_wait(self, wait: Duration) -> Self {
+        Self { wait, ..self }
+    }
+
+    /// `http://host:port`.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Sends a write. Without a key the gateway makes one.
+    pub async fn post(&self, path: &str, key: Option<Uuid>, body: impl Into<Bytes>) -> Result<Answer, Lost> {
+        let mut request = self.request(Method::POST, path).header("content-type", "application/json");
+        if let Some(key) = key {
+            request = request.header("idempotency-key", key.to_string());
+        }
+        self.send(request, body.into()).await
+    }
+
+    /// Reads, with the session token of a write if there is one.
+    pub async fn get(&self, path: &str, session: Option<&str>) -> Result<Answer, Lost> {
+        let mut request = self.request(Method::GET, path);
+        if let Some(session) = session {
+            request = request.header(SESSION, session);
+        }
+        self.send(request, Bytes::new()).await
+    }
+
+    fn request(&self, method: Method, path: &str) -> http::request::Builder {
+        let request = Request::builder().method(method).uri(format!("{}{path}", self.url));
+        request.header("x-api-key", &*self.api_key)
+    }
+
+    async fn send(&self, request: http::request::Builder, body: Bytes) -> Result<Answer, Lost> {
+        let request =
+            request.body(Full::new(body)).map_err(|error| Lost::NotSent(format!("no request: {error}")))?;
+        let exchange = async {
+            let response = self.http.request(request).await.map_err(|error| {
+                let text = with_causes(&error);
+                if error.is_connect() { Lost::NotSent(text) } else { Lost::Broken(text) }
+            })?;
+            let (parts, body) = response.into_parts();
+            let body = body.collect().await.map_err(|error| Lost::Broken(with_causes(&error)))?.to_bytes();
+            Ok(Answer { status: parts.status.as_u16(), headers: parts.headers, body })
+        };
+        tokio::time::timeout(self.wait, exchange).await.unwrap_or(Err(Lost::TimedOut(self.wait)))
+    }
+}
+
+impl Answer {
+    /// A header's value, if it is there and text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    /// Whether it says that this key had its answer before.
+    pub fn is_replayed(&self) -> bool {
+        self.header("idempotent-replayed") == Some("true")
+    }
+
+    /// The session token of a write.
+    pub fn session(&self) -> Option<&str> {
+        self.header(SESSION)
+    }
+
+    /// The body, as text.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    /// The body as JSON; null when it is none.
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body).unwrap_or_default()
+    }
+
+    /// Whether it says 2xx.
+    pub fn is_success(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
+}
+
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+impl Answer {
+    pub(crate) fn of_test(status: u16, headers: &[(&'static str, &'static str)], body: &str) -> Self {
+        let headers = headers.iter().map(|(name, value)| {
+            (http::HeaderName::from_static(name), http::HeaderValue::from_static(value))
+        });
+        Self { status, headers: headers.collect(), body: Bytes::copy_from_slice(body.as_bytes()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_that_no_request_can_be_sent_to_is_said_without_the_key() {
+        for (url, key) in
+            [("https://host", "k"), ("host:80", "k"), ("http://", "k"), ("http://host", "s3cret\n")]
+        {
+            let error = Exchange::new(url, key).unwrap_err().to_string();
+            assert!(!error.contains("s3cret"), "{error}");
+        }
+        assert_eq!(Exchange::new("http://host:80/", "k").unwrap().url(), "http://host:80");
+    }
+}

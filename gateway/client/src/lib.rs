@@ -1,0 +1,60 @@
+//! The typed client of PicoPay's public API.
+//!
+//! ```no_run
+//! use picopay_client::{Client, Error, Payment};
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let client = Client::new("http://127.0.0.1:8080", "my-api-key")?;
+//! client.create_user(1).await?;
+//! client.top_up(&Payment::new(1, "100.00", "USD")?).await?;
+//! match client.charge(&Payment::new(1, "30.00", "USD")?.with_reference("order 17")).await {
+//!     Ok(booked) => println!("charged; {} is left", booked.new_balance),
+//!     // The gateway's definite answer. The same key gets it again.
+//!     Err(Error::Refused(problem)) => println!("refused: {problem}"),
+//!     // Nothing was charged.
+//!     Err(error @ Error::NotDone { .. }) => println!("not now: {error}"),
+//!     // Perhaps charged. Only the same key tells: `payment.with_key(key)`.
+//!     Err(Error::Unknown { key, .. }) => println!("unknown; ask again with {key:?}"),
+//!     Err(error) => return Err(error.into()),
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Every write has an idempotency key: its own ([`Payment::with_key`]) or a new one. An attempt that failed is repeated under
+//! that key, within the [`Patience`] of the client and where the contract says that it is safe: nothing happened (429 and 503,
+//! no sooner than their `Retry-After` says), or the key resolves what nobody knows (504, a lost connection).
+//!
+//! Reads may come from a replica. [`Client::user`] gives a handle that shows the session token of its last write with every
+//! read, and so reads its own writes.
+//!
+//! Money is [`Amount`], a text, and never a float. An answer whose bytes matter is had by [`Exchange`], one request at a time.
+
+mod amount;
+pub use amount::{Amount, NoAmount};
+
+mod answer;
+pub use answer::{Balance, Booked, Kind, Page, Transaction};
+
+mod asking;
+
+mod client;
+pub use client::{Client, UserClient};
+
+mod error;
+pub use error::Error;
+
+mod exchange;
+pub use exchange::{Answer, BadTarget, Exchange, Lost};
+
+mod history;
+pub use history::{History, HistoryQuery};
+
+mod patience;
+pub use patience::Patience;
+
+mod problem;
+pub use problem::{Code, FieldError, Problem};
+
+mod wish;
+pub use wish::{Payment, Refund};

@@ -1,0 +1,246 @@
+//! What went wrong, as RFC 9457 has it: `application/problem+json`.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::amount::Amount;
+use crate::exchange::Answer;
+
+/// An answer that is no success.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// For example 402.
+    pub status: u16,
+    /// Which problem, with what is special about it.
+    pub code: Code,
+    /// How to mend it.
+    pub detail: String,
+    /// Finds the request in the gateway's log.
+    pub request_id: Option<String>,
+    /// No sooner is it worth trying again.
+    pub retry_after: Option<Duration>,
+}
+
+/// Every problem of the contract.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+#[expect(missing_docs, reason = "the contract's own names")]
+pub enum Code {
+    InvalidRequest {
+        errors: Vec<FieldError>,
+    },
+    InvalidIdempotencyKey,
+    Unauthorized,
+    Forbidden,
+    InsufficientBalance {
+        balance: Amount,
+        required: Amount,
+        currency: String,
+    },
+    UserNotFound,
+    TransactionNotFound,
+    NotFound,
+    MethodNotAllowed,
+    RequestTimeout,
+    TooLarge,
+    UriTooLong,
+    UnsupportedMediaType,
+    HeadersTooLarge,
+    IdempotencyKeyReused {
+        differs: Vec<String>,
+    },
+    RefundExceedsCharge {
+        remaining: Amount,
+    },
+    NotRefundable,
+    RateLimited,
+    ShardUnavailable {
+        shard: Option<String>,
+    },
+    Overloaded,
+    SlotMoving,
+    ShuttingDown,
+    OutcomeUnknown,
+    Internal,
+    /// One that this version of the client does not know, or an answer that is no problem document: its code is empty.
+    Other {
+        code: String,
+    },
+}
+
+/// One thing that is wrong with a request.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct FieldError {
+    /// What is wrong.
+    pub detail: String,
+    /// Where in the body, as a JSON pointer.
+    pub pointer: Option<String>,
+    /// Or which parameter of the query.
+    pub parameter: Option<String>,
+    /// Or which header.
+    pub header: Option<String>,
+}
+
+/// What a request that failed may mean for its wish.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Meaning {
+    /// The gateway's definite answer.
+    Decided,
+    /// Nothing happened, and it may be tried again.
+    NothingHappened,
+    /// Perhaps it happened. The same key tells.
+    Unknown,
+    /// Perhaps it happened, and to ask again is no use: a bug.
+    Broken,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Document {
+    code: String,
+    detail: String,
+    errors: Vec<FieldError>,
+    balance: Option<Amount>,
+    required: Option<Amount>,
+    currency: Option<String>,
+    differs: Vec<String>,
+    remaining: Option<Amount>,
+    shard: Option<String>,
+}
+
+impl Problem {
+    /// Reads it from an answer that is no success. What is no problem document has no code.
+    pub fn read(answer: &Answer) -> Self {
+        let document: Document = serde_json::from_slice(&answer.body).unwrap_or_default();
+        let detail = document.detail.clone();
+        Self {
+            status: answer.status,
+            code: document.into_code(),
+            detail,
+            request_id: answer.header("x-request-id").map(str::to_owned),
+            retry_after: answer
+                .header("retry-after")
+                .and_then(|text| text.parse().ok())
+                .map(Duration::from_secs),
+        }
+    }
+
+    pub(crate) fn meaning(&self) -> Meaning {
+        match (&self.code, self.status) {
+            // 408: the request never came whole. 429 and 503: the contract says that nothing happened.
+            (_, 408 | 429 | 503) => Meaning::NothingHappened,
+            // A gateway's own 504, or that of a proxy before it.
+            (_, 502 | 504) => Meaning::Unknown,
+            (_, 500..) => Meaning::Broken,
+            _ => Meaning::Decided,
+        }
+    }
+}
+
+impl Document {
+    fn into_code(self) -> Code {
+        match (self.code.as_str(), self.balance, self.required, self.currency, self.remaining) {
+            ("insufficient-balance", Some(balance), Some(required), Some(currency), _) => {
+                Code::InsufficientBalance { balance, required, currency }
+            }
+            ("refund-exceeds-charge", _, _, _, Some(remaining)) => Code::RefundExceedsCharge { remaining },
+            ("invalid-request", ..) => Code::InvalidRequest { errors: self.errors },
+            ("invalid-idempotency-key", ..) => Code::InvalidIdempotencyKey,
+            ("unauthorized", ..) => Code::Unauthorized,
+            ("forbidden", ..) => Code::Forbidden,
+            ("user-not-found", ..) => Code::UserNotFound,
+            ("transaction-not-found", ..) => Code::TransactionNotFound,
+            ("not-found", ..) => Code::NotFound,
+            ("method-not-allowed", ..) => Code::MethodNotAllowed,
+            ("request-timeout", ..) => Code::RequestTimeout,
+            ("too-large", ..) => Code::TooLarge,
+            ("uri-too-long", ..) => Code::UriTooLong,
+            ("unsupported-media-type", ..) => Code::UnsupportedMediaType,
+            ("headers-too-large", ..) => Code::HeadersTooLarge,
+            ("idempotency-key-reused", ..) => Code::IdempotencyKeyReused { differs: self.differs },
+            ("not-refundable", ..) => Code::NotRefundable,
+            ("rate-limited", ..) => Code::RateLimited,
+            ("shard-unavailable", ..) => Code::ShardUnavailable { shard: self.shard },
+            ("overloaded", ..) => Code::Overloaded,
+            ("slot-moving", ..) => Code::SlotMoving,
+            ("shutting-down", ..) => Code::ShuttingDown,
+            ("outcome-unknown", ..) => Code::OutcomeUnknown,
+            ("internal", ..) => Code::Internal,
+            _ => Code::Other { code: self.code },
+        }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { status, code, detail, request_id, .. } = self;
+        write!(formatter, "{status} {code:?}")?;
+        if !detail.is_empty() {
+            write!(formatter, ": {detail}")?;
+        }
+        match request_id {
+            Some(id) => write!(formatter, " (request {id})"),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problem(status: u16, body: &str) -> Problem {
+        Problem::read(&Answer::of_test(status, &[("retry-after", "2"), ("x-request-id", "r-1")], body))
+    }
+
+    #[test]
+    fn a_problem_is_read_with_what_is_special_about_it() {
+        let found = problem(
+            402,
+            r#"{"code":"insufficient-balance","detail":"no","balance":"70.00","required":"99.00","currency":"USD"}"#,
+        );
+        let amount = |text: &str| Amount::try_from(text).unwrap();
+        assert_eq!(
+            found.code,
+            Code::InsufficientBalance {
+                balance: amount("70.00"),
+                required: amount("99.00"),
+                currency: "USD".into()
+            }
+        );
+        assert_eq!(
+            (found.retry_after, found.request_id.as_deref()),
+            (Some(Duration::from_secs(2)), Some("r-1"))
+        );
+        let reused = problem(422, r#"{"code":"idempotency-key-reused","differs":["amount"]}"#);
+        assert_eq!(reused.code, Code::IdempotencyKeyReused { differs: vec!["amount".into()] });
+        // A proxy's own page, a code of the future.
+        assert_eq!(problem(502, "<html>").code, Code::Other { code: String::new() });
+        assert_eq!(
+            problem(422, r#"{"code":"hold-not-open"}"#).code,
+            Code::Other { code: "hold-not-open".into() }
+        );
+    }
+
+    #[test]
+    fn what_a_status_means_for_the_wish() {
+        for (status, code, meaning) in [
+            (402, "insufficient-balance", Meaning::Decided),
+            (400, "invalid-request", Meaning::Decided),
+            (408, "request-timeout", Meaning::NothingHappened),
+            (429, "rate-limited", Meaning::NothingHappened),
+            (503, "slot-moving", Meaning::NothingHappened),
+            (504, "outcome-unknown", Meaning::Unknown),
+            (502, "", Meaning::Unknown),
+            (500, "internal", Meaning::Broken),
+        ] {
+            assert_eq!(
+                problem(status, &format!(r#"{{"code":"{code}"}}"#)).meaning(),
+                meaning,
+                "{status} {code}"
+            );
+        }
+    }
+}

@@ -1,0 +1,331 @@
+//! The account of what clients were told: each key, what it stands for and its first answer, on their side of the wire. The
+//! cluster has no part in it.
+//!
+//! Every later answer under a key is compared with the first. A key without an answer is one whose outcome is unknown, and
+//! stays on the account until it is asked again. Every acknowledged write goes to a file at once, for `picopay verify --acks`.
+
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::time::Duration;
+
+use picopay_loadtest::acks::AckSink;
+use picopay_loadtest::traffic::problem_code;
+use picopay_loadtest::write::{UuidText, Wish, Write, WriteAnswer, describe};
+use picopay_shared::money::Currency;
+
+use crate::findings::{Finding, Findings, Promise};
+
+/// One key.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// What it stands for.
+    pub write: Write,
+    /// Its first answer.
+    pub told: Option<Told>,
+    /// When it was told, since the run began; zero in a run that keeps no time.
+    pub told_at: Duration,
+    /// How often it was sent.
+    pub sent: u32,
+    /// Whether at least one attempt ended so that nobody could say what became of it.
+    pub was_unknown: bool,
+}
+
+/// A decision: the answer that a key has from then on, whatever it says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Told {
+    /// The status: 200, or the refusals 402 and 422.
+    pub status: u16,
+    /// The body, to the byte.
+    body: Body,
+}
+
+/// As much of a body as an account keeps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Body {
+    Text(Box<str>),
+    Digest(u64),
+}
+
+/// How much of each first answer is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keeps {
+    /// All of it, to be held against the ledger's rows.
+    Bodies,
+    /// A digest, which tells whether another one is equal: a run of a million keys has no room for more.
+    Digests,
+}
+
+/// An answer to a write.
+#[derive(Debug, Clone, Copy)]
+pub struct Reply<'a> {
+    /// For example 200.
+    pub status: u16,
+    /// Whether it said `Idempotent-Replayed: true`.
+    pub is_replayed: bool,
+    /// Its session token.
+    pub session: Option<&'a [u8]>,
+    /// All of it.
+    pub body: &'a [u8],
+}
+
+/// How sure an answer is expected to be of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asking {
+    /// While faults strike or slots move: a gateway that sent a key twice itself leaves `Idempotent-Replayed` out, since it
+    /// cannot tell a replay from the first answer.
+    InTrouble,
+    /// With everything healed: an answer that was given before says so.
+    InPeace,
+}
+
+/// What came of an answer.
+#[derive(Debug)]
+pub enum Taken {
+    /// The key's first. One that acknowledges comes with what it says.
+    First(Option<Acknowledged>),
+    /// The same again.
+    Again,
+    /// Nothing that may ever be said; it is a finding already.
+    Wrong,
+}
+
+/// What an acknowledgement says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Acknowledged {
+    /// The transaction.
+    pub id: UuidText,
+    /// The balance after it, in minor units.
+    pub balance: u64,
+}
+
+/// All keys of a run.
+#[derive(Debug)]
+pub struct Account {
+    /// In the order in which they were first sent.
+    pub entries: Vec<Entry>,
+    /// What was broken.
+    pub findings: Findings,
+    /// The currency of everything.
+    pub currency: Currency,
+    /// Where acknowledgements go.
+    pub acks: AckSink,
+    keeps: Keeps,
+}
+
+impl Told {
+    fn of(reply: Reply<'_>, keeps: Keeps) -> Self {
+        let body = match keeps {
+            Keeps::Bodies => Body::Text(String::from_utf8_lossy(reply.body).into()),
+            Keeps::Digests => {
+                let mut hasher = DefaultHasher::new();
+                reply.body.hash(&mut hasher);
+                Body::Digest(hasher.finish())
+            }
+        };
+        Self { status: reply.status, body }
+    }
+
+    /// One that was kept whole.
+    pub fn with_body(status: u16, body: &str) -> Self {
+        Self { status, body: Body::Text(body.into()) }
+    }
+
+    /// The body, of an account that keeps it.
+    pub fn body(&self) -> Option<&str> {
+        match &self.body {
+            Body::Text(text) => Some(text),
+            Body::Digest(_) => None,
+        }
+    }
+}
+
+impl Account {
+    /// Empty.
+    pub fn new(keeps: Keeps, currency: Currency, acks: AckSink, findings: Findings) -> Self {
+        Self { entries: Vec::new(), findings, currency, acks, keeps }
+    }
+
+    /// Opens a key, and gives its place. What was not noted before it is sent cannot be told from what nobody asked for.
+    pub fn open(&mut self, write: Write) -> usize {
+        let entry = Entry { write, told: None, told_at: Duration::ZERO, sent: 0, was_unknown: false };
+        self.entries.push(entry);
+        self.entries.len() - 1
+    }
+
+    /// Notes that the key at this place is about to be sent, and gives what it stands for.
+    pub fn note_sent(&mut self, at: usize) -> Write {
+        let entry = &mut self.entries[at];
+        entry.sent += 1;
+        entry.write
+    }
+
+    /// Notes that nobody can say what became of an attempt.
+    pub fn note_unknown(&mut self, at: usize) {
+        let entry = &mut self.entries[at];
+        entry.was_unknown |= entry.told.is_none();
+    }
+
+    /// Takes in a decision about the key at this place: the first, or one that must be equal to it.
+    pub fn take(&mut self, at: usize, reply: Reply<'_>, asking: Asking, now: Duration) -> Taken {
+        let told = Told::of(reply, self.keeps);
+        let Entry { write, told: first, sent, .. } = &self.entries[at];
+        let write = *write;
+        if let Some(first) = first {
+            let difference = if *first != told {
+                "the answer is not the first one"
+            } else if asking == Asking::InPeace && !reply.is_replayed {
+                "an answer that was given before does not say so"
+            } else {
+                return Taken::Again;
+            };
+            let was =
+                format!("{difference} (which was {} {})", first.status, first.body().unwrap_or_default());
+            return self.wrong(at, Promise::EqualReplays, &was, reply, now);
+        }
+        if *sent == 1 && reply.is_replayed {
+            let what = "a new key is answered as if it were known";
+            return self.wrong(at, Promise::EqualReplays, what, reply, now);
+        }
+        let mut acknowledged = None;
+        if reply.status == 200 {
+            match self.read_acknowledgement(&write, reply.body) {
+                Ok(read) => acknowledged = Some(read),
+                Err(what) => return self.wrong(at, Promise::RightAnswers, &what, reply, now),
+            }
+        }
+        let entry = &mut self.entries[at];
+        entry.told = Some(told);
+        entry.told_at = now;
+        Taken::First(acknowledged)
+    }
+
+    /// How many keys were acknowledged.
+    pub fn acknowledged(&self) -> usize {
+        self.entries.iter().filter(|entry| entry.told.as_ref().is_some_and(|told| told.status == 200)).count()
+    }
+
+    /// Notes what must not be said about the key at this place.
+    pub fn wrong(&self, at: usize, promise: Promise, what: &str, reply: Reply<'_>, now: Duration) -> Taken {
+        let write = &self.entries[at].write;
+        let body = String::from_utf8_lossy(reply.body);
+        let text = format!("{what}: {}: {} {body}", describe(write), reply.status);
+        self.findings.add(Finding::about_key(promise, text, write.key, now));
+        Taken::Wrong
+    }
+
+    /// Writes it down, if it is about what was asked for.
+    fn read_acknowledgement(&mut self, write: &Write, body: &[u8]) -> Result<Acknowledged, String> {
+        let answer: Result<WriteAnswer<'_>, _> = serde_json::from_slice(body);
+        let transaction = answer.map_err(|error| format!("it cannot be read ({error})"))?.transaction;
+        if let Some(field) = transaction.wrong_field(write, self.currency) {
+            return Err(format!("{field} is not what was asked for"));
+        }
+        let id = transaction.id.as_bytes().try_into().map_err(|_| "the id is no UUID".to_owned())?;
+        let digits = transaction.balance_after.bytes().filter(u8::is_ascii_digit);
+        let balance = digits.fold(0_u64, |sum, digit| sum * 10 + u64::from(digit - b'0'));
+        self.acks.record(&transaction);
+        Ok(Acknowledged { id, balance })
+    }
+}
+
+/// Whether an answer is the ledger's: booked, or refused by a rule.
+pub fn is_decision(write: &Write, status: u16, body: &[u8]) -> bool {
+    match status {
+        200 => true,
+        402 => write.wish == Wish::Charge && problem_code(status, body) == "insufficient-balance",
+        422 => {
+            matches!(write.wish, Wish::Refund { .. })
+                && matches!(&*problem_code(status, body), "not-refundable" | "refund-exceeds-charge")
+        }
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use picopay_loadtest::acks::AckFile;
+    use picopay_loadtest::write::{KeySource, text};
+    use picopay_shared::slot::UserId;
+
+    fn charge() -> Write {
+        let (user, key) = (UserId::try_from(1).unwrap(), KeySource::new(1, 1).next_key());
+        Write { wish: Wish::Charge, user, minor_units: 150, key }
+    }
+
+    fn body(write: &Write, amount: &str, balance: &str) -> Vec<u8> {
+        format!(
+            r#"{{"transaction":{{"id":"019a9f3a-7a6b-892e-9356-4ab70000c001","user_id":1,"kind":"charge","amount":"{amount}",
+            "currency":"USD","balance_after":"{balance}","idempotency_key":"{}"}}}}"#,
+            text(&write.key)
+        )
+        .into_bytes()
+    }
+
+    fn reply(status: u16, is_replayed: bool, body: &[u8]) -> Reply<'_> {
+        Reply { status, is_replayed, session: None, body }
+    }
+
+    fn account(acks: &AckFile, keeps: Keeps) -> Account {
+        Account::new(keeps, Currency::parse("USD").unwrap(), acks.sinks().sink(), Findings::default())
+    }
+
+    #[test]
+    fn an_answer_counts_once_and_every_later_one_is_compared_with_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let acks = AckFile::open(&folder.path().join("acks")).unwrap();
+        let write = charge();
+        let (first, other) = (body(&write, "1.50", "8.50"), body(&write, "1.50", "8.49"));
+        for keeps in [Keeps::Bodies, Keeps::Digests] {
+            for (second, status, is_replayed, asking, is_equal) in [
+                (&first, 200, false, Asking::InTrouble, true),
+                (&first, 200, true, Asking::InTrouble, true),
+                (&first, 200, true, Asking::InPeace, true),
+                (&first, 200, false, Asking::InPeace, false),
+                (&other, 200, true, Asking::InTrouble, false),
+                (&first, 402, true, Asking::InTrouble, false),
+            ] {
+                let mut account = account(&acks, keeps);
+                let at = account.open(write);
+                account.note_sent(at);
+                let taken = account.take(at, reply(200, false, &first), asking, Duration::ZERO);
+                assert!(matches!(taken, Taken::First(Some(Acknowledged { balance: 850, .. }))), "{taken:?}");
+                account.note_sent(at);
+                let taken = account.take(at, reply(status, is_replayed, second), asking, Duration::ZERO);
+                assert_eq!(matches!(taken, Taken::Again), is_equal, "{status}, {is_replayed}, {asking:?}");
+                let found = account.findings.count(Promise::EqualReplays);
+                assert_eq!((found, account.acknowledged()), (u64::from(!is_equal), 1));
+            }
+        }
+        assert_eq!(acks.finish().unwrap(), 12, "each first answer is a line, and no other");
+    }
+
+    #[test]
+    fn an_answer_about_something_else_or_before_its_question_is_no_acknowledgement() {
+        let folder = tempfile::tempdir().unwrap();
+        let acks = AckFile::open(&folder.path().join("acks")).unwrap();
+        let write = charge();
+        for (amount, is_replayed, promise) in
+            [("9.99", false, Promise::RightAnswers), ("1.50", true, Promise::EqualReplays)]
+        {
+            let mut account = account(&acks, Keeps::Bodies);
+            let at = account.open(write);
+            account.note_sent(at);
+            let body = body(&write, amount, "8.50");
+            account.take(at, reply(200, is_replayed, &body), Asking::InTrouble, Duration::ZERO);
+            assert_eq!((account.findings.count(promise), account.acknowledged()), (1, 0));
+        }
+        assert_eq!(acks.finish().unwrap(), 0);
+    }
+
+    #[test]
+    fn an_outcome_is_unknown_only_until_the_key_has_its_answer() {
+        let folder = tempfile::tempdir().unwrap();
+        let acks = AckFile::open(&folder.path().join("acks")).unwrap();
+        let (mut account, write) = (account(&acks, Keeps::Digests), charge());
+        let at = account.open(write);
+        account.note_sent(at);
+        account.take(at, reply(200, false, &body(&write, "1.50", "8.50")), Asking::InTrouble, Duration::ZERO);
+        account.note_unknown(at);
+        assert!(!account.entries[at].was_unknown, "a repeat whose answer was lost leaves nothing open");
+    }
+}

@@ -1,0 +1,56 @@
+//! How long a charge takes when the cluster is half busy: an open loop, so that a stall counts for all who came during it.
+
+use std::time::Duration;
+
+use super::mix::Mix;
+use super::pace::Pace;
+use super::stand::{Load, LoadFigures, Stand};
+use picopay_loadtest::arrivals::Spacing;
+use picopay_loadtest::run::{Rhythm, Stop};
+
+/// An open loop must not become a closed one for want of connections. Also as many as the memory's bar speaks of.
+pub const CONNECTIONS: usize = 512;
+
+/// Poisson arrivals at this rate, several times: one look may meet the moment in which the disk is busy with something else.
+pub async fn measure(
+    stand: &mut Stand,
+    pace: &Pace,
+    rate_per_second: f64,
+    stop: &Stop,
+) -> anyhow::Result<Vec<LoadFigures>> {
+    let mut loads = Vec::new();
+    for _ in 0..pace.rounds {
+        let load = measure_once(stand, pace, rate_per_second, stop).await?;
+        eprintln!(
+            "latency     at {rate_per_second:.0}/s: p50 {:.2} ms, p99 {:.2} ms, p99.9 {:.2} ms",
+            load.p50_ms, load.p99_ms, load.p999_ms
+        );
+        loads.push(load);
+    }
+    Ok(loads)
+}
+
+/// The one whose p99 is the median.
+pub fn middle(loads: &[LoadFigures]) -> &LoadFigures {
+    let mut loads: Vec<_> = loads.iter().collect();
+    loads.sort_by(|a, b| a.p99_ms.total_cmp(&b.p99_ms));
+    loads[loads.len() / 2]
+}
+
+async fn measure_once(
+    stand: &mut Stand,
+    pace: &Pace,
+    rate_per_second: f64,
+    stop: &Stop,
+) -> anyhow::Result<LoadFigures> {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "one second of arrivals")]
+    let waiting_max = rate_per_second.ceil() as usize;
+    let load = Load {
+        mix: Mix::Uniform,
+        rhythm: Rhythm::Open { rate_per_second, spacing: Spacing::Poisson, waiting_max },
+        connections: CONNECTIONS,
+        warmup: pace.warmup(),
+        duration: Duration::from_secs(pace.latency_s),
+    };
+    stand.load(&load, stop).await
+}

@@ -1,0 +1,101 @@
+//! Charges a second through the gateway, one charge per HTTP request, as many as it gives: closed loops, and what they cost.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use serde::Serialize;
+
+use super::figure::rounded;
+use super::mix::Mix;
+use super::pace::Pace;
+use super::stand::{Load, LoadFigures, Stand};
+use picopay_loadtest::run::{Rhythm, Stop};
+
+/// Connections among which saturation is looked for: fewer leave batches small, more only wait longer. Like the clients of
+/// pgbench, all are tried each time, and the best one counts.
+pub const CANDIDATES: [usize; 2] = [256, 512];
+
+/// Connections of the loads that are compared with one another.
+pub const CONNECTIONS: usize = 512;
+
+/// A mixed load, with the uniform ones that were measured right before and after it.
+#[derive(Debug, Clone, Serialize)]
+pub struct Mixed {
+    /// What was asked for.
+    pub mix: Mix,
+    /// Good answers a second, divided by those of the uniform loads around it. The machine's moods last longer than a load,
+    /// so that they cancel out.
+    pub share: f64,
+    /// The load itself.
+    pub figures: LoadFigures,
+}
+
+/// As many charges a second as the cluster gives, at the best number of connections.
+pub async fn find(stand: &mut Stand, pace: &Pace, stop: &Stop) -> anyhow::Result<LoadFigures> {
+    let mut best: Option<LoadFigures> = None;
+    for connections in CANDIDATES {
+        let figures = measure(stand, pace, pace.saturation_s, connections, stop).await?;
+        eprintln!(
+            "saturation  {connections} connections: {:.0}/s over HTTP, {:.1} µs of all servers' CPU each",
+            figures.per_second,
+            figures.cpu_us.total()
+        );
+        if best.as_ref().is_none_or(|best| best.per_second < figures.per_second) {
+            best = Some(figures);
+        }
+    }
+    best.context("no number of connections was tried")
+}
+
+/// Charges each with a new key, of users chosen evenly.
+pub async fn measure(
+    stand: &mut Stand,
+    pace: &Pace,
+    seconds: u64,
+    connections: usize,
+    stop: &Stop,
+) -> anyhow::Result<LoadFigures> {
+    closed_loop(stand, pace, Mix::Uniform, seconds, connections, stop).await
+}
+
+/// The three mixed loads, each between two uniform ones; and these.
+pub async fn measure_mixed(
+    stand: &mut Stand,
+    pace: &Pace,
+    stop: &Stop,
+) -> anyhow::Result<(Vec<Mixed>, Vec<LoadFigures>)> {
+    let mut uniform = vec![measure(stand, pace, pace.mixed_s, CONNECTIONS, stop).await?];
+    let mut all = Vec::new();
+    for mix in [Mix::HotUser, Mix::RetryStorm, Mix::Reads] {
+        let figures = closed_loop(stand, pace, mix, pace.mixed_s, CONNECTIONS, stop).await?;
+        let next = measure(stand, pace, pace.mixed_s, CONNECTIONS, stop).await?;
+        let (before, after) = (uniform[uniform.len() - 1].per_second, next.per_second);
+        let share = rounded(figures.per_second / (f64::midpoint(before, after)).max(1.0));
+        eprintln!(
+            "{:<12}{:.0}/s, {share:.2} of uniform ({before:.0}/s and {after:.0}/s)",
+            mix.name(),
+            figures.per_second
+        );
+        all.push(Mixed { mix, share, figures });
+        uniform.push(next);
+    }
+    Ok((all, uniform))
+}
+
+pub async fn closed_loop(
+    stand: &mut Stand,
+    pace: &Pace,
+    mix: Mix,
+    seconds: u64,
+    connections: usize,
+    stop: &Stop,
+) -> anyhow::Result<LoadFigures> {
+    let load = Load {
+        mix,
+        rhythm: Rhythm::Closed,
+        connections,
+        warmup: pace.warmup(),
+        duration: Duration::from_secs(seconds),
+    };
+    stand.load(&load, stop).await
+}

@@ -1,0 +1,193 @@
+//! One attempt at the gateway, and what its answer is: a decision, an error that passes, or a broken promise.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use picopay_client::{Answer, Exchange};
+use picopay_shared::slot::UserId;
+use serde_json::Value;
+
+use super::clock::Clock;
+use super::errors::{Errors, Failure};
+use super::ledger::{Acknowledged, Ledger};
+use super::what::What;
+use crate::account::{Asking, Reply, is_decision};
+use crate::findings::{Finding, Findings, Promise};
+use picopay_loadtest::shard_map::ShardMap;
+use picopay_loadtest::write::{Wish, Write, amount_text, describe, text};
+
+/// A transaction that was acknowledged this long ago is found by its id, whichever replica is asked: many times the lag
+/// beyond which a replica answers nothing.
+const FOUND_AFTER: Duration = Duration::from_secs(30);
+
+/// Asks one gateway, and writes down what it says.
+#[derive(Debug, Clone)]
+pub struct Client {
+    /// Over a connection of its own each time, so that what it sees is never the state of a pool.
+    pub exchange: Exchange,
+    /// What was asked for, and the answers.
+    pub ledger: Arc<Ledger>,
+    /// Answers that were none.
+    pub errors: Arc<Errors>,
+    /// Answers that must not be.
+    pub findings: Findings,
+    /// Who is where.
+    pub shards: Arc<ShardMap>,
+    /// When.
+    pub clock: Clock,
+}
+
+/// Whether an attempt came to something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Attempt {
+    /// The key has its answer.
+    Decided,
+    /// Not now; the same key may be tried again.
+    TryAgain,
+}
+
+impl Client {
+    /// Sends a write once.
+    pub async fn write(&self, write: &Write, asking: Asking) -> Attempt {
+        self.write_for(write, asking, None).await
+    }
+
+    /// Sends a write once, and hangs up after `patience` if there is no answer by then.
+    pub async fn write_for(&self, write: &Write, asking: Asking, patience: Option<Duration>) -> Attempt {
+        self.ledger.note_attempt(write);
+        let (path, body) = request(write, self.ledger.currency().code(), self.ledger.currency().scale());
+        let key = text(&write.key).parse().expect("keys are UUIDs");
+        let began = self.clock.now();
+        let call = self.exchange.post(path, Some(key), body);
+        let Ok(answer) = tokio::time::timeout(patience.unwrap_or(Duration::MAX), call).await else {
+            // Its own doing, so no error of the cluster's.
+            self.ledger.note_unknown(write);
+            return Attempt::TryAgain;
+        };
+        let what = match answer {
+            Err(error) => What::Lost(error.to_string()),
+            Ok(answer) if is_decision(write, answer.status, &answer.body) => {
+                let reply = Reply {
+                    status: answer.status,
+                    is_replayed: answer.is_replayed(),
+                    session: answer.session().map(str::as_bytes),
+                    body: &answer.body,
+                };
+                self.ledger.take(write, reply, asking);
+                return Attempt::Decided;
+            }
+            Ok(answer) => match self.read_problem(&answer, &describe(write)) {
+                Some(what) => what,
+                // Told already as a finding; to try again would only repeat it.
+                None => return Attempt::Decided,
+            },
+        };
+        if what.leaves_outcome_unknown() {
+            self.ledger.note_unknown(write);
+        }
+        self.fail(write.user, true, began, what);
+        Attempt::TryAgain
+    }
+
+    /// Makes a user. True when there is one.
+    pub async fn make_user(&self, user: UserId) -> bool {
+        let body = format!("{{\"user_id\":{user}}}");
+        let answer = self.exchange.post("/v1/users", None, body).await;
+        answer.is_ok_and(|answer| matches!(answer.status, 200 | 201))
+    }
+
+    /// Reads a path of one user; nothing when there was an error that passes.
+    pub async fn read(&self, user: UserId, path: &str) -> Option<Value> {
+        self.read_after(user, path, None).await
+    }
+
+    async fn read_after(&self, user: UserId, path: &str, session: Option<&str>) -> Option<Value> {
+        let began = self.clock.now();
+        let what = match self.exchange.get(&format!("/v1{path}"), session).await {
+            Err(error) => What::Lost(error.to_string()),
+            Ok(answer) if matches!(answer.status, 200 | 404) => return Some(answer.json()),
+            Ok(answer) => self.read_problem(&answer, path)?,
+        };
+        self.fail(user, false, began, what);
+        None
+    }
+
+    /// Reads a balance. True when it was answered.
+    pub async fn read_balance(&self, user: UserId) -> bool {
+        let path = format!("/users/{user}/balance");
+        let Some(answer) = self.read(user, &path).await else { return false };
+        self.expect(answer["user_id"].as_i64() == Some(user.get()), &path, &answer);
+        true
+    }
+
+    /// Reads the newest page of a history.
+    pub async fn read_history(&self, user: UserId) {
+        let path = format!("/transactions?user_id={user}&limit=20");
+        let Some(answer) = self.read(user, &path).await else { return };
+        let rows = answer["data"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let is_right = answer["data"].is_array()
+            && rows.iter().all(|row| row["user_id"].as_i64() == Some(user.get()))
+            && rows.windows(2).all(|pair| pair[0]["id"].as_str() > pair[1]["id"].as_str());
+        self.expect(is_right, &path, &answer);
+    }
+
+    /// Looks up an acknowledged write, with or without its session.
+    pub async fn look_up(&self, acknowledged: &Acknowledged, with_session: bool) {
+        let path = format!("/transactions/{}", text(&acknowledged.id));
+        let is_old = self.clock.now().saturating_sub(acknowledged.at) > FOUND_AFTER;
+        let session = acknowledged.session.as_deref().filter(|_| with_session);
+        let Some(answer) = self.read_after(acknowledged.write.user, &path, session).await else { return };
+        let found = &answer["transaction"];
+        let is_same = found["id"].as_str().is_some_and(|id| id.as_bytes() == acknowledged.id)
+            && found["idempotency_key"].as_str().is_some_and(|key| key.as_bytes() == acknowledged.write.key);
+        self.expect(is_same || (found.is_null() && session.is_none() && !is_old), &path, &answer);
+    }
+
+    fn expect(&self, is_right: bool, path: &str, answer: &Value) {
+        if !is_right {
+            let text = format!("GET {path} was answered {answer}");
+            self.findings.add(Finding {
+                promise: Promise::RightAnswers,
+                text,
+                at: Some(self.clock.now()),
+                words: vec![path.rsplit('/').next().unwrap_or_default().to_owned()],
+            });
+        }
+    }
+
+    /// An error that may pass; nothing, and a finding, when it must not be.
+    fn read_problem(&self, answer: &Answer, asked: &str) -> Option<What> {
+        let problem = answer.json();
+        let code = problem["code"].as_str().unwrap_or_default().to_owned();
+        let is_whole = match answer.status {
+            503 => answer.header("retry-after").is_some() && !code.is_empty(),
+            status => status > 500 && !code.is_empty(),
+        };
+        if is_whole {
+            return Some(What::Problem { status: answer.status, code });
+        }
+        let text = format!("{asked} was answered {} {}", answer.status, answer.text());
+        let promise = if answer.status >= 500 { Promise::AllowedErrors } else { Promise::RightAnswers };
+        let request_id = answer.header("x-request-id").unwrap_or_default().to_owned();
+        self.findings.add(Finding { promise, text, at: Some(self.clock.now()), words: vec![request_id] });
+        None
+    }
+
+    fn fail(&self, user: UserId, is_write: bool, began: Duration, what: What) {
+        let shard = self.shards.index_of(user.slot());
+        self.errors.add(Failure { user, shard, is_write, began, ended: self.clock.now(), what });
+    }
+}
+
+/// Path and body of a write.
+fn request(write: &Write, currency: &str, scale: u32) -> (&'static str, String) {
+    let payment = || {
+        let amount = amount_text(write.minor_units, scale);
+        format!("{{\"user_id\":{},\"amount\":\"{amount}\",\"currency\":\"{currency}\"}}", write.user)
+    };
+    match write.wish {
+        Wish::Charge => ("/v1/charge", payment()),
+        Wish::TopUp => ("/v1/topup", payment()),
+        Wish::Refund { charge } => ("/v1/refund", format!("{{\"transaction_id\":\"{}\"}}", text(&charge))),
+    }
+}

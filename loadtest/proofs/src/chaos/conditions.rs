@@ -1,0 +1,139 @@
+//! What kind of cluster a seed breaks: how many nodes serve a shard, and how odd its servers are.
+//!
+//! A charge must not depend on the language of a server, nor on what an operator has set for the services' role. So in half
+//! of the seeds the servers speak German, and each setting below is the role's with an even chance.
+//!
+//! `default_transaction_read_only` is not among them: with it a server says of itself that it takes no writes, and whoever
+//! sets it means that.
+
+use std::collections::BTreeMap;
+
+use picopay_local::{ClusterSpec, programs};
+use serde::Serialize;
+
+use picopay_loadtest::random::Random;
+
+/// Clients and faults draw from other streams.
+const STREAM: u64 = u64::MAX;
+
+/// Speaks another language wherever PostgreSQL's messages are translated.
+const GERMAN: &str = "de_DE.UTF-8";
+
+/// What operators set for a role, with values as SQL has them. Whoever relies on one of these must set it in its session.
+const ODD_SETTINGS: [(&str, &str); 16] = [
+    // Hides the one warning that says that a commit is on one machine only.
+    ("client_min_messages", "error"),
+    ("synchronous_commit", "off"),
+    ("default_transaction_isolation", "'repeatable read'"),
+    ("search_path", "odd, public"),
+    ("standard_conforming_strings", "off"),
+    ("bytea_output", "escape"),
+    ("DateStyle", "'German'"),
+    ("IntervalStyle", "sql_standard"),
+    ("TimeZone", "'Pacific/Kiritimati'"),
+    ("extra_float_digits", "-15"),
+    ("array_nulls", "off"),
+    // Shorter than a flight of a batch may take.
+    ("idle_in_transaction_session_timeout", "'20ms'"),
+    ("lock_timeout", "0"),
+    ("statement_timeout", "0"),
+    ("plan_cache_mode", "force_custom_plan"),
+    ("enable_nestloop", "off"),
+];
+
+/// Which servers a run has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Servers {
+    /// As `initdb` makes them.
+    Plain,
+    /// In another language, and with settings for the services' role.
+    Odd,
+}
+
+/// What kind of cluster is broken.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Conditions {
+    /// Node processes of each shard: 1 or 2.
+    pub nodes_per_shard: usize,
+    /// The language of the servers.
+    pub lc_messages: &'static str,
+    /// Whether they should have spoken German, and this machine has no such locale.
+    pub german_skipped: bool,
+    /// What every session of the services' role begins with.
+    pub role_settings: BTreeMap<&'static str, &'static str>,
+}
+
+impl Conditions {
+    /// Those of a seed, unless the caller wants others.
+    pub fn of(seed: u64, nodes_per_shard: Option<usize>, servers: Option<Servers>) -> Self {
+        let mut random = Random::new(seed, STREAM);
+        let (has_two, is_odd) = (random.chance(0.5), random.chance(0.5));
+        let drawn = ODD_SETTINGS.into_iter().filter(|_| random.chance(0.5)).collect();
+        let is_odd = servers.map_or(is_odd, |servers| servers == Servers::Odd);
+        let has_german = is_odd && programs::has_locale(GERMAN);
+        Self {
+            nodes_per_shard: nodes_per_shard.unwrap_or(if has_two { 2 } else { 1 }),
+            lc_messages: if has_german { GERMAN } else { "C" },
+            german_skipped: is_odd && !has_german,
+            role_settings: if is_odd { drawn } else { BTreeMap::new() },
+        }
+    }
+
+    /// The cluster that has them.
+    pub fn apply(&self, spec: ClusterSpec) -> ClusterSpec {
+        let spec = spec
+            .with_nodes_per_shard(self.nodes_per_shard)
+            .with_server_setting("lc_messages", self.lc_messages);
+        if self.role_settings.is_empty() {
+            return spec;
+        }
+        // The first place of an odd search path.
+        let spec = spec.with_founding_sql("CREATE SCHEMA odd AUTHORIZATION picopay");
+        self.role_settings.iter().fold(spec, |spec, (name, value)| spec.with_role_setting(name, value))
+    }
+
+    /// For the head line of a run.
+    pub fn words(&self) -> String {
+        let nodes = if self.nodes_per_shard == 1 { "one node a shard" } else { "two nodes a shard" };
+        let language = if self.german_skipped {
+            format!("lc_messages C (skipped: this machine has no {GERMAN}, see deploy/german.sh)")
+        } else {
+            format!("lc_messages {}", self.lc_messages)
+        };
+        if self.role_settings.is_empty() {
+            return format!("{nodes}; {language}; the role's settings are plain");
+        }
+        let settings: Vec<String> =
+            self.role_settings.iter().map(|(name, value)| format!("{name} = {value}")).collect();
+        format!("{nodes}; {language}; the role has {}", settings.join(", "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_always_gives_the_same_conditions_and_each_is_that_of_about_half_of_the_seeds() {
+        let all: Vec<_> = (0..200).map(|seed| Conditions::of(seed, None, None)).collect();
+        assert_eq!(all[7], Conditions::of(7, None, None));
+        let share = |is_one: &dyn Fn(&Conditions) -> bool| all.iter().filter(|one| is_one(one)).count();
+        assert!((70..130).contains(&share(&|one| one.nodes_per_shard == 2)));
+        assert!((70..130).contains(&share(&|one| !one.role_settings.is_empty())));
+        for (name, _) in ODD_SETTINGS {
+            assert!((25..75).contains(&share(&|one| one.role_settings.contains_key(name))), "{name}");
+        }
+    }
+
+    #[test]
+    fn whoever_wants_other_conditions_gets_them() {
+        for seed in 0..20 {
+            let plain = Conditions::of(seed, Some(1), Some(Servers::Plain));
+            assert_eq!((plain.nodes_per_shard, plain.lc_messages), (1, "C"));
+            assert!(plain.role_settings.is_empty() && !plain.german_skipped);
+            let odd = Conditions::of(seed, Some(2), Some(Servers::Odd));
+            assert_eq!(odd.nodes_per_shard, 2);
+            assert_eq!(odd.german_skipped, odd.lc_messages == "C");
+        }
+    }
+}

@@ -1,0 +1,279 @@
+//! The kinds of faults, and which errors each may cause.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::conditions::Conditions;
+use super::what::What;
+
+/// A kind of fault. Its name in a summary is the same in snake case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// SIGKILL of the gateway.
+    GatewayKilled,
+    /// SIGKILL of a node.
+    NodeKilled,
+    /// SIGSTOP of a node.
+    NodeFrozen,
+    /// SIGKILL of Redis, which forgets everything.
+    RedisKilled,
+    /// SIGSTOP of Redis.
+    RedisFrozen,
+    /// SIGSTOP of a replica: no commit is acknowledged meanwhile.
+    ReplicaFrozen,
+    /// A replica can write no more of its log, as on a full disk: it crashes over it, again and again.
+    ReplicaDiskFull,
+    /// SIGSTOP of a primary.
+    PrimaryFrozen,
+    /// SIGKILL of a primary, which recovers from its own log.
+    PrimaryCrashed,
+    /// SIGKILL of a primary for good: its standby is promoted, and a new one is made.
+    PrimaryLost,
+    /// Connections between gateway and node are reset, again and again.
+    NodeWireReset,
+    /// Nothing passes between gateway and node; what was sent arrives later.
+    NodeWireSilent,
+    /// Requests reach the node, and its answers come much later.
+    NodeAnswersSilent,
+    /// Everything between gateway and node is late.
+    NodeWireSlow,
+    /// Connections between node and primary are reset, again and again.
+    PrimaryWireReset,
+    /// Nothing passes between node and primary; what was sent arrives later, a COMMIT too.
+    PrimaryWireSilent,
+    /// Statements reach the primary, and its answers come much later.
+    PrimaryAnswersSilent,
+    /// Everything between node and primary is late.
+    PrimaryWireSlow,
+    /// One node more serves the same shard, and gateways reach it where they look for the first.
+    NodeTwice,
+    /// SIGSTOP of the first of two nodes: the second serves meanwhile.
+    FirstNodeFrozen,
+    /// Nothing passes between the first of two nodes and the primary: the second serves meanwhile.
+    FirstNodeCutOff,
+    /// The standby is frozen, and whoever waits for it is told to wait no longer: `pg_cancel_backend`, as an operator does it
+    /// who finds hanging backends.
+    CommitWaitCancelled,
+    /// The standby is frozen, and for a second no commit waits for it: as a failover manager does it that is not strict.
+    StandbyNamesEmptied,
+    /// The standby is promoted, and its primary lives on and waits for nobody any more: a failover that fenced nobody.
+    PromotedBesidePrimary,
+    /// Somebody writes into Redis: other balances, other places, anything.
+    RedisForged,
+    /// The primary's clock steps, ahead or back, while a replica replays nothing.
+    HeartbeatStepped,
+    /// The clock of the first node is ten minutes ahead or behind.
+    NodeClockOff,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 27] = [
+        Self::GatewayKilled,
+        Self::NodeKilled,
+        Self::NodeFrozen,
+        Self::RedisKilled,
+        Self::RedisFrozen,
+        Self::ReplicaFrozen,
+        Self::ReplicaDiskFull,
+        Self::PrimaryFrozen,
+        Self::PrimaryCrashed,
+        Self::PrimaryLost,
+        Self::NodeWireReset,
+        Self::NodeWireSilent,
+        Self::NodeAnswersSilent,
+        Self::NodeWireSlow,
+        Self::PrimaryWireReset,
+        Self::PrimaryWireSilent,
+        Self::PrimaryAnswersSilent,
+        Self::PrimaryWireSlow,
+        Self::NodeTwice,
+        Self::FirstNodeFrozen,
+        Self::FirstNodeCutOff,
+        Self::CommitWaitCancelled,
+        Self::StandbyNamesEmptied,
+        Self::PromotedBesidePrimary,
+        Self::RedisForged,
+        Self::HeartbeatStepped,
+        Self::NodeClockOff,
+    ];
+
+    /// Its name in a summary.
+    pub fn name(self) -> String {
+        serde_json::to_value(self).ok().and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default()
+    }
+
+    /// Whether a standby may be promoted in it.
+    pub fn may_promote(self) -> bool {
+        matches!(
+            self,
+            Self::PrimaryLost
+                | Self::CommitWaitCancelled
+                | Self::StandbyNamesEmptied
+                | Self::PromotedBesidePrimary
+        )
+    }
+
+    /// For people.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::GatewayKilled => "gateway killed",
+            Self::NodeKilled => "node killed",
+            Self::NodeFrozen => "node frozen",
+            Self::RedisKilled => "redis killed",
+            Self::RedisFrozen => "redis frozen",
+            Self::ReplicaFrozen => "replica frozen",
+            Self::ReplicaDiskFull => "replica's disk full",
+            Self::PrimaryFrozen => "primary frozen",
+            Self::PrimaryCrashed => "primary crashed",
+            Self::PrimaryLost => "primary lost, standby promoted",
+            Self::NodeWireReset => "gateway–node connections reset",
+            Self::NodeWireSilent => "gateway–node silent",
+            Self::NodeAnswersSilent => "node's answers held back",
+            Self::NodeWireSlow => "gateway–node slow",
+            Self::PrimaryWireReset => "node–primary connections reset",
+            Self::PrimaryWireSilent => "node–primary silent",
+            Self::PrimaryAnswersSilent => "primary's answers held back",
+            Self::PrimaryWireSlow => "node–primary slow",
+            Self::NodeTwice => "one node more",
+            Self::FirstNodeFrozen => "first of two nodes frozen",
+            Self::FirstNodeCutOff => "first of two nodes cut off",
+            Self::CommitWaitCancelled => "waits for the standby cancelled",
+            Self::StandbyNamesEmptied => "names of standbys emptied",
+            Self::PromotedBesidePrimary => "standby promoted, primary lives on",
+            Self::RedisForged => "redis forged",
+            Self::HeartbeatStepped => "primary's clock stepped, replay paused",
+            Self::NodeClockOff => "node's clock ten minutes off",
+        }
+    }
+
+    /// The kind of this name.
+    ///
+    /// # Errors
+    /// When there is none: all names, for people.
+    pub fn named(name: &str) -> Result<Self, String> {
+        let found = Self::ALL.into_iter().find(|kind| kind.name() == name);
+        found.ok_or_else(|| {
+            let names: Vec<String> = Self::ALL.into_iter().map(Self::name).collect();
+            format!("there are {}", names.join(", "))
+        })
+    }
+
+    /// Whether it strikes one shard only.
+    pub fn is_of_a_shard(self) -> bool {
+        !matches!(self, Self::GatewayKilled | Self::RedisKilled | Self::RedisFrozen | Self::RedisForged)
+    }
+
+    /// Whether there can be such a fault in this cluster.
+    pub fn is_possible(self, conditions: &Conditions) -> bool {
+        match self {
+            Self::FirstNodeFrozen | Self::FirstNodeCutOff => conditions.nodes_per_shard > 1,
+            _ => true,
+        }
+    }
+
+    /// The shortest time that it lasts.
+    pub fn hold_min(self) -> Duration {
+        match self {
+            // As long as users may feel it, what was on its way then, and some seconds in which nobody may.
+            Self::FirstNodeFrozen | Self::FirstNodeCutOff => Duration::from_secs(12),
+            // Long enough for many charges to be booked by it.
+            Self::NodeClockOff => Duration::from_secs(3),
+            // A gate that was closed over the lost standby looks again within a second, and could open.
+            Self::CommitWaitCancelled | Self::StandbyNamesEmptied | Self::PromotedBesidePrimary => {
+                Duration::from_secs(3)
+            }
+            // Long enough for requests to be caught by it.
+            _ => Duration::from_millis(500),
+        }
+    }
+
+    /// For how long after it has struck users may feel it, although it goes on; nothing where they may until it is healed.
+    pub fn felt_at_most(self) -> Option<Duration> {
+        // The batch under way ends after 2 s; within 2 to 4 s the breaker opens (ARCHITECTURE, "When something fails").
+        matches!(self, Self::FirstNodeFrozen | Self::FirstNodeCutOff).then_some(Duration::from_secs(4))
+    }
+
+    /// Whether its standby is in danger of being behind: then every other time its primary is lost before it has caught up.
+    pub fn may_end_in_a_loss(self) -> bool {
+        matches!(self, Self::CommitWaitCancelled | Self::StandbyNamesEmptied)
+    }
+
+    /// Whether the contract allows this error because of it; `is_struck`: for a user of the shard that it strikes.
+    ///
+    /// Nowhere `slot-moving`, since no slot moves in such a run, and nowhere `internal`, which is always a bug. The
+    /// outcome of a read is never unknown.
+    pub fn may_cause(self, what: &What, is_write: bool, is_struck: bool) -> bool {
+        let code = match what {
+            // The one process that clients talk to.
+            What::Lost(_) => return self == Self::GatewayKilled,
+            What::Problem { code, .. } => code.as_str(),
+        };
+        match self {
+            // A new gateway does not know yet who owns what.
+            Self::GatewayKilled => code == "shard-unavailable",
+            // Never the only copy of anything, and no witness that anybody believes.
+            Self::RedisKilled | Self::RedisFrozen | Self::RedisForged => false,
+            // Whoever waits for a standby is not troubled by one that replays nothing.
+            Self::HeartbeatStepped if is_write => false,
+            // Reads come from the primary, capped.
+            Self::HeartbeatStepped => is_struck && code == "overloaded",
+            // The same. A standby that is frozen, or just about to crash, says nothing and may have
+            // been promoted, so the primary is not read either until it does: silence means 503.
+            Self::ReplicaFrozen | Self::ReplicaDiskFull if !is_write => {
+                is_struck && matches!(code, "overloaded" | "shard-unavailable")
+            }
+            // The gateway's connections were cut to spread them, and are cut again to gather them.
+            Self::NodeTwice
+            | Self::FirstNodeFrozen
+            | Self::FirstNodeCutOff
+            | Self::CommitWaitCancelled
+            | Self::StandbyNamesEmptied
+            | Self::PromotedBesidePrimary
+            // It is started anew for that, twice.
+            | Self::NodeClockOff
+            | Self::NodeKilled
+            | Self::NodeFrozen
+            | Self::ReplicaFrozen
+            | Self::ReplicaDiskFull
+            | Self::PrimaryFrozen
+            | Self::PrimaryCrashed
+            | Self::PrimaryLost
+            | Self::NodeWireReset
+            | Self::NodeWireSilent
+            | Self::NodeAnswersSilent
+            | Self::NodeWireSlow
+            | Self::PrimaryWireReset
+            | Self::PrimaryWireSilent
+            | Self::PrimaryAnswersSilent
+            | Self::PrimaryWireSlow => {
+                let is_unknown = is_write && code == "outcome-unknown";
+                is_struck && (is_unknown || matches!(code, "shard-unavailable" | "overloaded"))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn faults_are_named_in_a_summary_by_their_own_names_and_found_by_them() {
+        assert_eq!(Kind::PrimaryCrashed.name(), "primary_crashed");
+        for kind in Kind::ALL {
+            assert_eq!(Kind::named(&kind.name()), Ok(kind));
+        }
+        assert!(Kind::named("flood").unwrap_err().contains("node_killed"));
+    }
+
+    #[test]
+    fn what_users_may_feel_for_some_seconds_only_lasts_long_enough_to_see_that() {
+        for kind in Kind::ALL {
+            let felt = kind.felt_at_most().unwrap_or_default();
+            assert!(kind.hold_min() > felt + super::super::what::AFTERMATH || felt.is_zero(), "{kind:?}");
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! What the crowd of the chaos run may ask next: its account of what clients were told, shared by all of them, and lists to pick from.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use picopay_loadtest::acks::AckSink;
+use picopay_loadtest::random::Random;
+use picopay_loadtest::write::{UuidText, Wish, Write};
+use picopay_shared::money::Currency;
+
+use super::clock::Clock;
+use crate::account::{self, Account, Asking, Entry, Keeps, Reply, Taken};
+use crate::findings::Findings;
+
+/// A charge that was refunded already is refunded once more this often, to be refused.
+const REFUND_TWICE: f64 = 0.2;
+
+/// A write that was acknowledged.
+#[derive(Debug, Clone)]
+pub struct Acknowledged {
+    /// Its transaction.
+    pub id: UuidText,
+    /// What was asked for.
+    pub write: Write,
+    /// When, since the run began.
+    pub at: Duration,
+    /// What a read shows to see this write.
+    pub session: Option<String>,
+}
+
+/// All keys of all clients.
+#[derive(Debug)]
+pub struct Ledger {
+    books: Mutex<Books>,
+    clock: Clock,
+    currency: Currency,
+}
+
+#[derive(Debug)]
+struct Books {
+    account: Account,
+    /// Where each key is on the account.
+    places: HashMap<UuidText, usize>,
+    answered: Vec<UuidText>,
+    acknowledged: Vec<Acknowledged>,
+    refundable: Vec<Acknowledged>,
+}
+
+impl Ledger {
+    /// Empty. Every acknowledged write goes to `acks` at once.
+    pub fn new(acks: AckSink, currency: Currency, findings: Findings, clock: Clock) -> Self {
+        let books = Books {
+            account: Account::new(Keeps::Bodies, currency, acks, findings),
+            places: HashMap::new(),
+            answered: Vec::new(),
+            acknowledged: Vec::new(),
+            refundable: Vec::new(),
+        };
+        Self { books: Mutex::new(books), clock, currency }
+    }
+
+    /// The currency of everything.
+    pub fn currency(&self) -> Currency {
+        self.currency
+    }
+
+    /// Notes that `write` is about to be sent. What was not noted cannot be told from what nobody asked for.
+    pub fn note_attempt(&self, write: &Write) {
+        let mut books = self.lock();
+        let Books { account, places, .. } = &mut *books;
+        let at = *places.entry(write.key).or_insert_with(|| account.open(*write));
+        account.note_sent(at);
+    }
+
+    /// Notes that nobody can say what became of an attempt.
+    pub fn note_unknown(&self, write: &Write) {
+        let mut books = self.lock();
+        let at = books.places[&write.key];
+        books.account.note_unknown(at);
+    }
+
+    /// Takes in a decision: the first under its key, or one that must be equal to the first.
+    pub fn take(&self, write: &Write, reply: Reply<'_>, asking: Asking) {
+        let (mut books, now) = (self.lock(), self.clock.now());
+        let books = &mut *books;
+        let Taken::First(acknowledged) = books.account.take(books.places[&write.key], reply, asking, now)
+        else {
+            return;
+        };
+        books.answered.push(write.key);
+        if let Some(account::Acknowledged { id, .. }) = acknowledged {
+            books.account.acks.flush();
+            let session = reply.session.map(|session| String::from_utf8_lossy(session).into_owned());
+            let acknowledged = Acknowledged { id, write: *write, at: now, session };
+            if write.wish == Wish::Charge {
+                books.refundable.push(acknowledged.clone());
+            }
+            books.acknowledged.push(acknowledged);
+        }
+    }
+
+    /// Any key that has its answer.
+    pub fn any_answered(&self, random: &mut Random) -> Option<Write> {
+        let books = self.lock();
+        let key = pick(&books.answered, random)?;
+        Some(books.account.entries[books.places[key]].write)
+    }
+
+    /// A charge to refund: mostly one that was not refunded yet.
+    pub fn any_refundable(&self, random: &mut Random) -> Option<Acknowledged> {
+        let mut books = self.lock();
+        let place = usize::try_from(random.below(u64::try_from(books.refundable.len()).ok()?)).ok()?;
+        if books.refundable.is_empty() {
+            None
+        } else if random.chance(REFUND_TWICE) {
+            Some(books.refundable[place].clone())
+        } else {
+            Some(books.refundable.swap_remove(place))
+        }
+    }
+
+    /// Any acknowledged write; every other time the last one, which replicas may not have yet.
+    pub fn any_acknowledged(&self, random: &mut Random) -> Option<Acknowledged> {
+        let books = self.lock();
+        if random.chance(0.5) {
+            books.acknowledged.last().cloned()
+        } else {
+            pick(&books.acknowledged, random).cloned()
+        }
+    }
+
+    /// How many writes were acknowledged.
+    pub fn acknowledged(&self) -> usize {
+        self.lock().acknowledged.len()
+    }
+
+    /// All keys as they are now.
+    pub fn entries(&self) -> Vec<Entry> {
+        self.lock().account.entries.clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Books> {
+        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn pick<'a, T>(all: &'a [T], random: &mut Random) -> Option<&'a T> {
+    let place = random.below(u64::try_from(all.len()).ok()?);
+    all.get(usize::try_from(place).ok()?)
+}

@@ -1,0 +1,186 @@
+//! What is known of users while slots move: the account of what clients were told, and of every user what a read must not miss.
+
+use std::time::Duration;
+
+use picopay_loadtest::traffic::problem_code;
+use picopay_loadtest::write::{UuidText, Write};
+use picopay_shared::slot::UserId;
+
+use crate::account::{Account, Acknowledged, Asking, Reply, Taken, is_decision};
+use crate::findings::{Finding, Promise};
+
+/// Nobody asks when a key had its answer.
+const NO_TIME: Duration = Duration::ZERO;
+
+/// What is known of one user.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct UserState {
+    /// Keys that were sent and have no answer.
+    open: u32,
+    /// Grows whenever a key is opened or answered.
+    version: u32,
+    /// Transactions that a history lists, at least.
+    pub listed: u32,
+    /// The newest transaction that was acknowledged, and the balance after it in minor units.
+    newest: Option<(UuidText, u64)>,
+}
+
+/// A write that was acknowledged, and what a read shows to see it.
+#[derive(Debug, Clone)]
+pub struct Own {
+    /// What was asked for.
+    pub write: Write,
+    /// Its transaction.
+    pub id: UuidText,
+    /// `PicoPay-Session`.
+    pub session: Vec<u8>,
+    /// Transactions of the user that the history listed then, at least.
+    pub listed: u32,
+}
+
+/// What an answer to a write is.
+#[derive(Debug)]
+pub enum Judged {
+    /// The key's answer. The first that acknowledges comes with what can be read then.
+    Decided(Option<Own>),
+    /// Not now, for the reason of this name: the same key may be tried again.
+    Again(String),
+    /// Nothing that may ever be said; it is a finding already.
+    Wrong,
+}
+
+/// Every key of a run, and every user.
+#[derive(Debug)]
+pub struct Books {
+    /// What clients were told.
+    pub account: Account,
+    /// By rank: user 1 first.
+    users: Vec<UserState>,
+}
+
+impl Books {
+    /// For so many users, each of whom has at least so many transactions in its history.
+    pub fn new(users: usize, listed: u32, account: Account) -> Self {
+        let user = UserState { listed, ..UserState::default() };
+        Self { account, users: vec![user; users] }
+    }
+
+    /// Opens a key. What was not noted before it is sent cannot be told from what nobody asked for.
+    pub fn open(&mut self, write: Write) -> usize {
+        let user = self.user_mut(write.user);
+        user.open += 1;
+        user.version += 1;
+        self.account.open(write)
+    }
+
+    /// Takes in an answer to the key at this place: the first, or one that must be equal to it.
+    pub fn take(&mut self, at: usize, reply: Reply<'_>, asking: Asking) -> Judged {
+        let write = self.account.entries[at].write;
+        if !is_decision(&write, reply.status, reply.body) {
+            return self.read_problem(at, reply);
+        }
+        let acknowledged = match self.account.take(at, reply, asking, NO_TIME) {
+            Taken::First(acknowledged) => acknowledged,
+            Taken::Again => return Judged::Decided(None),
+            Taken::Wrong => return Judged::Wrong,
+        };
+        let own = acknowledged.and_then(|Acknowledged { id, balance }| {
+            let listed = self.note_acknowledged(write.user, id, balance);
+            reply.session.map(|session| Own { write, id, session: session.to_vec(), listed })
+        });
+        let user = self.user_mut(write.user);
+        user.open -= 1;
+        user.version += 1;
+        Judged::Decided(own)
+    }
+
+    /// The balance of a user, as long as nothing happens: with what tells that something did.
+    pub fn quiet_balance(&self, user: UserId) -> Option<(u64, u32)> {
+        let state = self.user(user);
+        let (_, balance) = state.newest.filter(|_| state.open == 0)?;
+        Some((balance, state.version))
+    }
+
+    /// Whether nothing has happened to a user since.
+    pub fn is_quiet_since(&self, user: UserId, version: u32) -> bool {
+        self.user(user).version == version
+    }
+
+    /// Notes a broken promise.
+    pub fn add_finding(&self, promise: Promise, text: String) {
+        self.account.findings.add(Finding { promise, text, at: None, words: Vec::new() });
+    }
+
+    fn note_acknowledged(&mut self, user: UserId, id: UuidText, balance: u64) -> u32 {
+        let user = self.user_mut(user);
+        user.listed += 1;
+        // Two that were on their way at once may be answered in any order; their ids sort by time.
+        if user.newest.is_none_or(|(newest, _)| newest < id) {
+            user.newest = Some((id, balance));
+        }
+        user.listed
+    }
+
+    fn read_problem(&mut self, at: usize, reply: Reply<'_>) -> Judged {
+        if reply.status < 500 && reply.status != 429 {
+            self.account.wrong(at, Promise::RightAnswers, "no rule says so", reply, NO_TIME);
+            return Judged::Wrong;
+        }
+        if reply.status == 504 {
+            self.account.note_unknown(at);
+        }
+        Judged::Again(problem_code(reply.status, reply.body).into_owned())
+    }
+
+    fn user(&self, user: UserId) -> &UserState {
+        &self.users[rank(user)]
+    }
+
+    fn user_mut(&mut self, user: UserId) -> &mut UserState {
+        &mut self.users[rank(user)]
+    }
+}
+
+/// Users are numbered from 1.
+fn rank(user: UserId) -> usize {
+    usize::try_from(user.get() - 1).expect("users are numbered from 1")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::account::Keeps;
+    use crate::findings::Findings;
+    use picopay_loadtest::acks::AckFile;
+    use picopay_loadtest::write::{KeySource, Wish, text};
+    use picopay_shared::money::Currency;
+
+    #[test]
+    fn a_balance_is_quiet_once_nothing_is_on_its_way_and_a_history_is_longer_by_each_acknowledgement() {
+        let folder = tempfile::tempdir().unwrap();
+        let acks = AckFile::open(&folder.path().join("acks")).unwrap();
+        let (user, key) = (UserId::try_from(1).unwrap(), KeySource::new(1, 1).next_key());
+        let write = Write { wish: Wish::Charge, user, minor_units: 150, key };
+        let body = format!(
+            r#"{{"transaction":{{"id":"019a9f3a-7a6b-892e-9356-4ab70000c001","user_id":1,"kind":"charge","amount":"1.50",
+            "currency":"USD","balance_after":"8.50","idempotency_key":"{}"}}}}"#,
+            text(&key)
+        );
+        let (usd, findings) = (Currency::parse("USD").unwrap(), Findings::default());
+        let account = Account::new(Keeps::Digests, usd, acks.sinks().sink(), findings.clone());
+        let mut books = Books::new(1, 11, account);
+        let reply = |status, body| Reply { status, is_replayed: false, session: Some(b"token"), body };
+        let at = books.open(write);
+        books.account.note_sent(at);
+        assert_eq!(books.quiet_balance(user), None, "a charge is on its way");
+        let moving = br#"{"code":"slot-moving"}"#;
+        assert!(matches!(books.take(at, reply(503, moving), Asking::InTrouble), Judged::Again(_)));
+        let Judged::Decided(Some(own)) = books.take(at, reply(200, body.as_bytes()), Asking::InTrouble)
+        else {
+            panic!("the first answer acknowledges")
+        };
+        assert_eq!((own.listed, books.quiet_balance(user).unwrap().0), (12, 850));
+        assert!(matches!(books.take(at, reply(404, moving), Asking::InTrouble), Judged::Wrong));
+        assert_eq!(findings.count(Promise::RightAnswers), 1);
+    }
+}

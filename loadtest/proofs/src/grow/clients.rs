@@ -1,0 +1,341 @@
+//! Clients that charge, top up, refund, read, ask twice and try again, in an open loop: when a request starts does not
+//! depend on how the last one fared.
+//!
+//! How long a request takes counts from the moment that it was meant to start until its final success, every attempt in
+//! between included. An attempt that fails is repeated under its key after [`RETRY_PAUSE`].
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use picopay_shared::slot::UserId;
+
+use super::books::{Books, Judged, Own};
+use super::pauses::Pauses;
+use super::reads::{Reading, check};
+use crate::account::{Asking, Reply};
+use crate::findings::Promise;
+use picopay_loadtest::http_client::target::{Form, Target, write_number};
+use picopay_loadtest::random::Random;
+use picopay_loadtest::timing::Timing;
+use picopay_loadtest::traffic::{Answer, Kind, Traffic, Verdict};
+use picopay_loadtest::write::{KeySource, UuidText, Wish, Write, WriteForms};
+
+/// How long a client waits before it tries again. Less than `Retry-After` asks for (1 s): what is measured is how long the
+/// cluster keeps a user waiting, not the user's patience.
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
+
+/// Shares of all requests; charges are what remains.
+const HISTORIES: f64 = 0.08;
+const BALANCES: f64 = 0.04;
+const LOOKUPS: f64 = 0.04;
+const REPEATS: f64 = 0.08;
+const REFUNDS: f64 = 0.08;
+const TOP_UPS: f64 = 0.05;
+/// Charges that are refused for want of money: refusals have keys and move too.
+const TOO_LARGE: f64 = 0.01;
+
+/// Of the new writes: sent twice, one right after the other.
+const TWINS: f64 = 0.03;
+/// Of the repeats: of keys that were made before anything moved, as soon as something has.
+const OLD_REPEATS: f64 = 0.5;
+/// Of the refunds: of charges that were there before the run.
+const OLD_REFUNDS: f64 = 0.3;
+/// Of the refunded charges: refunded once more, to be refused.
+const REFUND_TWICE: f64 = 0.2;
+
+/// Of the lookups: of such charges.
+const OLD_LOOKUPS: f64 = 0.3;
+/// Of the reads with a token: with one from before anything moved, as soon as something has.
+const OLD_TOKENS: f64 = 0.5;
+/// Of the others: about the very last write, which replicas may not have yet.
+const LAST: f64 = 0.5;
+
+/// The largest charge and top-up that are meant to succeed, in minor units.
+const AMOUNT_MAX: u64 = 100;
+/// More than anybody has: ten thousand millions.
+const TOO_MUCH: u64 = 1_000_000_000_000;
+
+/// Acknowledged writes that reads are about: the last ones, and as many from before the move.
+const OWN_MAX: usize = 4_096;
+
+/// A charge that can be refunded.
+#[derive(Debug, Clone, Copy)]
+pub struct Charge {
+    /// Whose.
+    pub user: UserId,
+    /// Its transaction.
+    pub id: UuidText,
+    /// All of it.
+    pub minor_units: u64,
+}
+
+/// What a request is about.
+#[derive(Debug, Clone)]
+enum What {
+    /// The key at this place in the books.
+    Write(usize, Kind),
+    Read(Reading),
+}
+
+/// A request.
+#[derive(Debug)]
+pub struct Asked {
+    what: What,
+    /// When its first attempt was meant to start; nothing in the first.
+    first_ns: Option<u64>,
+}
+
+/// What clients share with whoever watches them.
+#[derive(Debug, Clone)]
+pub struct Shared {
+    /// Every key.
+    pub books: Arc<Mutex<Books>>,
+    /// How long requests took.
+    pub pauses: Arc<Mutex<Pauses>>,
+    /// The number of the stage that runs.
+    pub stage: Arc<AtomicUsize>,
+    /// How many keys there were before anything moved; 0 until then.
+    pub old_keys: Arc<AtomicUsize>,
+}
+
+/// Takes a lock that nobody can have left in disorder.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// All clients of a run, in one thread.
+pub struct Clients {
+    shared: Shared,
+    users: u64,
+    random: Random,
+    keys: KeySource,
+    forms: WriteForms,
+    history: Form,
+    balance: Form,
+    lookup: Form,
+    retries: VecDeque<(Instant, Asked)>,
+    /// To be sent next: the second of two.
+    twin: Option<usize>,
+    /// Charges of the run, and from before it.
+    refundable: Vec<Charge>,
+    old_charges: Vec<Charge>,
+    own: VecDeque<Rc<Own>>,
+    /// Those that were acknowledged before anything moved.
+    old_own: Vec<Rc<Own>>,
+}
+
+impl Clients {
+    /// For users 1 to `users`, who have `old_charges` from before.
+    pub fn new(target: &Target, shared: Shared, users: u64, old_charges: Vec<Charge>, seed: u64) -> Self {
+        let currency = lock(&shared.books).account.currency;
+        Self {
+            shared,
+            users,
+            // An odd stream; the even ones belong to the schedules.
+            random: Random::new(seed, 1),
+            // The cluster is new, so keys may be the same ones for the same seed.
+            keys: KeySource::new(seed, 1),
+            forms: WriteForms::new(target, currency),
+            history: target.form("GET", "/v1/transactions?user_id="),
+            balance: target.form("GET", "/v1/users/"),
+            lookup: target.form("GET", "/v1/transactions/"),
+            retries: VecDeque::new(),
+            twin: None,
+            refundable: Vec::new(),
+            old_charges,
+            own: VecDeque::new(),
+            old_own: Vec::new(),
+        }
+    }
+
+    fn choose(&mut self) -> What {
+        let mut point = self.random.unit();
+        let mut is_within = |share: f64| {
+            let is_within = point < share;
+            point -= share;
+            is_within
+        };
+        let (history, balance, lookup) = (is_within(HISTORIES), is_within(BALANCES), is_within(LOOKUPS));
+        let (repeat, refund, top_up) = (is_within(REPEATS), is_within(REFUNDS), is_within(TOP_UPS));
+        let is_too_large = is_within(TOO_LARGE);
+        if history || balance || lookup {
+            if let Some(reading) = self.choose_reading(history, balance) {
+                return What::Read(reading);
+            }
+        } else if repeat {
+            if let Some(at) = self.any_answered() {
+                return What::Write(at, Kind::Replay);
+            }
+        } else if refund && let Some(charge) = self.any_refundable() {
+            let Charge { user, id, minor_units } = charge;
+            return self.open(Wish::Refund { charge: id }, user, minor_units, Kind::Refund);
+        }
+        let user = self.any_user();
+        let minor_units = if is_too_large { TOO_MUCH } else { 1 + self.random.below(AMOUNT_MAX) };
+        let (wish, kind) = if top_up { (Wish::TopUp, Kind::TopUp) } else { (Wish::Charge, Kind::Charge) };
+        self.open(wish, user, minor_units, kind)
+    }
+
+    fn open(&mut self, wish: Wish, user: UserId, minor_units: u64, kind: Kind) -> What {
+        let write = Write { wish, user, minor_units, key: self.keys.next_key() };
+        let at = lock(&self.shared.books).open(write);
+        if self.random.chance(TWINS) {
+            self.twin = Some(at);
+        }
+        What::Write(at, kind)
+    }
+
+    fn choose_reading(&mut self, history: bool, balance: bool) -> Option<Reading> {
+        if balance {
+            let user = self.any_user();
+            let quiet = lock(&self.shared.books).quiet_balance(user);
+            return Some(Reading::Balance { user, quiet });
+        }
+        if !history && self.random.chance(OLD_LOOKUPS) {
+            let Charge { user, id, .. } = self.old_charges[self.random.place(self.old_charges.len())?];
+            return Some(Reading::OldCharge { user, id });
+        }
+        let own = if self.random.chance(OLD_TOKENS) && !self.old_own.is_empty() {
+            &self.old_own[self.random.place(self.old_own.len())?]
+        } else if self.random.chance(LAST) {
+            self.own.back()?
+        } else {
+            &self.own[self.random.place(self.own.len())?]
+        };
+        let own = Rc::clone(own);
+        Some(if history { Reading::History(own) } else { Reading::Lookup(own) })
+    }
+
+    /// A key that has its answer.
+    fn any_answered(&mut self) -> Option<usize> {
+        let old = self.shared.old_keys.load(Ordering::Relaxed);
+        let is_old = old > 0 && self.random.chance(OLD_REPEATS);
+        let books = lock(&self.shared.books);
+        let at = self.random.place(if is_old { old } else { books.account.entries.len() })?;
+        books.account.entries.get(at).filter(|entry| entry.told.is_some()).map(|_| at)
+    }
+
+    fn any_refundable(&mut self) -> Option<Charge> {
+        let is_old = self.random.chance(OLD_REFUNDS) || self.refundable.is_empty();
+        let from = if is_old { &mut self.old_charges } else { &mut self.refundable };
+        let at = self.random.place(from.len())?;
+        Some(if self.random.chance(REFUND_TWICE) { from[at] } else { from.swap_remove(at) })
+    }
+
+    fn any_user(&mut self) -> UserId {
+        let id = i64::try_from(1 + self.random.below(self.users)).expect("below the number of users");
+        UserId::try_from(id).expect("above zero")
+    }
+
+    fn write_request(&mut self, what: &What, output: &mut Vec<u8>) {
+        match what {
+            What::Write(at, _) => {
+                let write = lock(&self.shared.books).account.note_sent(*at);
+                self.forms.write(&write, output);
+            }
+            What::Read(reading) => {
+                let session = reading.session();
+                let number = |out: &mut Vec<u8>| write_number(out, reading.user().get().unsigned_abs());
+                match reading {
+                    Reading::History(_) => self.history.write_get_after(output, number, session),
+                    Reading::Balance { .. } => self.balance.write_get(output, |out| {
+                        number(out);
+                        out.extend_from_slice(b"/balance?currency=");
+                        out.extend_from_slice(self.forms.currency().code().as_bytes());
+                    }),
+                    Reading::Lookup(_) | Reading::OldCharge { .. } => {
+                        let id = reading.id().expect("lookups are by id");
+                        self.lookup.write_get_after(output, |out| out.extend_from_slice(id), session);
+                    }
+                }
+            }
+        }
+    }
+
+    fn judge_answer(&mut self, what: &What, answer: Answer<'_>) -> Judged {
+        let mut books = lock(&self.shared.books);
+        match (what, answer) {
+            (What::Write(at, _), Answer::Lost(lost)) => {
+                books.account.note_unknown(*at);
+                Judged::Again(lost.code().to_owned())
+            }
+            (What::Write(at, _), Answer::Reply { status, is_replayed, session, body }) => {
+                books.take(*at, Reply { status, is_replayed, session, body }, Asking::InTrouble)
+            }
+            (What::Read(_), Answer::Lost(lost)) => Judged::Again(lost.code().to_owned()),
+            (What::Read(reading), Answer::Reply { status, body, .. }) => check(&books, reading, status, body),
+        }
+    }
+
+    fn remember(&mut self, own: Own) {
+        if own.write.wish == Wish::Charge {
+            let Own { write, id, .. } = &own;
+            self.refundable.push(Charge { user: write.user, id: *id, minor_units: write.minor_units });
+        }
+        if self.old_own.is_empty() && self.shared.old_keys.load(Ordering::Relaxed) > 0 {
+            self.old_own = self.own.iter().cloned().collect();
+        }
+        if self.own.len() == OWN_MAX {
+            self.own.pop_front();
+        }
+        self.own.push_back(Rc::new(own));
+    }
+}
+
+impl Traffic for Clients {
+    type Request = Asked;
+
+    fn next(&mut self, output: &mut Vec<u8>) -> Option<Asked> {
+        if lock(&self.shared.books).account.acks.is_closed() {
+            return None;
+        }
+        let is_due = self.retries.front().is_some_and(|(due, _)| *due <= Instant::now());
+        let asked = if is_due {
+            self.retries.pop_front().map(|(_, asked)| asked)?
+        } else {
+            let twin = self.twin.take().map(|at| What::Write(at, Kind::Replay));
+            Asked { what: twin.unwrap_or_else(|| self.choose()), first_ns: None }
+        };
+        self.write_request(&asked.what, output);
+        Some(asked)
+    }
+
+    fn judge(&mut self, asked: Asked, answer: Answer<'_>, timing: Timing) -> Verdict {
+        let Asked { what, first_ns } = asked;
+        let first_ns = first_ns.unwrap_or(timing.intended_ns);
+        let took_ns = timing.ended_ns.saturating_sub(first_ns);
+        let stage = self.shared.stage.load(Ordering::Relaxed);
+        let (kind, user) = match &what {
+            What::Write(at, kind) => (*kind, lock(&self.shared.books).account.entries[*at].write.user),
+            What::Read(reading) => (reading.kind(), reading.user()),
+        };
+        let result = match self.judge_answer(&what, answer) {
+            Judged::Decided(own) => {
+                lock(&self.shared.pauses).succeeded(stage, took_ns);
+                if let Some(own) = own {
+                    self.remember(own);
+                }
+                Ok(())
+            }
+            Judged::Again(code) => {
+                lock(&self.shared.pauses).failed(stage, &code);
+                let again = Asked { what, first_ns: Some(first_ns) };
+                self.retries.push_back((Instant::now() + RETRY_PAUSE, again));
+                Err(code.into())
+            }
+            Judged::Wrong => {
+                lock(&self.shared.pauses).given_up();
+                Err(Promise::RightAnswers.name().into())
+            }
+        };
+        lock(&self.shared.pauses).waiting = self.retries.len();
+        Verdict { kind, slot: user.slot(), result, broken: None, pause: None }
+    }
+
+    fn every_second(&mut self) {
+        lock(&self.shared.books).account.acks.flush();
+    }
+}

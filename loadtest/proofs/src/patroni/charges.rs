@@ -1,0 +1,218 @@
+//! Clients that charge all the time, and never take "maybe" for an answer: whatever is not a definite yes is asked again
+//! under the same key.
+//!
+//! When each yes came is kept, for the gaps; what it said goes into a file outside of the cluster, for the proof.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use picopay_client::{Booked, Client, Error, Patience, Payment};
+use picopay_loadtest::acks::{AckFile, AckSink};
+use picopay_loadtest::write::AnsweredTransaction;
+use tokio::task::JoinHandle;
+use uuid::Uuid;
+
+/// Clients, each with a user of its own. Enough for batches, few enough that on two cores three databases, an etcd and their
+/// agents are not starved: a starved agent would be a failover of its own.
+const CLIENTS: i64 = 16;
+/// Between two charges of a client: with [`CLIENTS`] some 300 a second, so that a gap is known to a few milliseconds.
+const THINK: Duration = Duration::from_millis(50);
+/// Between two tries of one charge, as a client in a hurry would do it. `Retry-After` says a second.
+const TRY_AGAIN: Duration = Duration::from_millis(50);
+/// The gateway answers in 5 s, whatever happens.
+const ANSWER_WAIT: Duration = Duration::from_secs(10);
+/// A charge that finds no definite answer for so long will find none.
+const GIVE_UP: Duration = Duration::from_secs(90);
+/// More than anybody is charged, in USD; and in cents, of which each charge takes one.
+const FUND: &str = "1000000.00";
+const FUND_CENTS: u64 = 100_000_000;
+/// Between two reads of a balance.
+const READ_EVERY: Duration = Duration::from_millis(50);
+
+/// Clients at work.
+pub struct Charges {
+    stop: Arc<AtomicBool>,
+    book: Arc<Book>,
+    clients: Vec<JoinHandle<anyhow::Result<()>>>,
+}
+
+/// What all clients have seen.
+#[derive(Debug, Default)]
+struct Book {
+    acknowledged: Mutex<Vec<Instant>>,
+    /// Of each client, how many charges.
+    charged: [AtomicU64; 16],
+    tries_again: AtomicU64,
+    unknown: AtomicU64,
+    strong_reads: AtomicU64,
+    stale_reads: AtomicU64,
+}
+
+impl Charges {
+    /// Makes the users, gives them money and begins to charge them.
+    pub async fn start(url: &str, api_key: &str, acks: &AckFile) -> anyhow::Result<Self> {
+        let (stop, book) = (Arc::new(AtomicBool::new(false)), Arc::new(Book::default()));
+        // One attempt at a time: who asks again, and when, is what the drill measures.
+        let patience = Patience { attempt: ANSWER_WAIT, ..Patience::none() };
+        let client = Client::new(url, api_key)?.with_patience(patience);
+        let mut clients = Vec::new();
+        for user in 1..=CLIENTS {
+            let mut one = OneClient {
+                client: client.clone(),
+                user,
+                acks: acks.sinks().sink(),
+                book: Arc::clone(&book),
+            };
+            one.make_user().await?;
+            let top_up = async |client: Client, payment: Payment| client.top_up(&payment).await;
+            one.ask_until_yes(FUND, top_up).await?;
+            let stop = Arc::clone(&stop);
+            clients.push(tokio::spawn(async move {
+                let charge = async |client: Client, payment: Payment| client.charge(&payment).await;
+                while !stop.load(Ordering::Relaxed) {
+                    one.ask_until_yes("0.01", charge).await?;
+                    one.book.charged_of(user).fetch_add(1, Ordering::SeqCst);
+                    tokio::time::sleep(THINK).await;
+                }
+                Ok(())
+            }));
+        }
+        clients.push(tokio::spawn(read_balances(client, Arc::clone(&book), Arc::clone(&stop))));
+        Ok(Self { stop, book, clients })
+    }
+
+    /// How many came back since then.
+    pub fn acknowledged_since(&self, moment: Instant) -> usize {
+        self.times().iter().filter(|time| **time >= moment).count()
+    }
+
+    /// The longest time between two acknowledgements, of which the second came after `moment`.
+    pub fn gap_after(&self, moment: Instant) -> Duration {
+        let mut times = self.times();
+        times.sort_unstable();
+        let gaps = times.windows(2).filter(|pair| pair[1] >= moment);
+        gaps.map(|pair| pair[1] - pair[0]).max().unwrap_or_default()
+    }
+
+    /// Tries that had to be repeated, and those of them whose outcome was unknown.
+    pub fn repeated(&self) -> (u64, u64) {
+        (self.book.tries_again.load(Ordering::Relaxed), self.book.unknown.load(Ordering::Relaxed))
+    }
+
+    /// Balances that were read from a primary, and those of them that lacked a charge acknowledged before they were asked for.
+    pub fn strong_reads(&self) -> (u64, u64) {
+        (self.book.strong_reads.load(Ordering::Relaxed), self.book.stale_reads.load(Ordering::Relaxed))
+    }
+
+    /// Lets every client finish its charge.
+    pub async fn end(self) -> anyhow::Result<()> {
+        self.stop.store(true, Ordering::Relaxed);
+        for client in self.clients {
+            client.await.context("a client panicked")??;
+        }
+        Ok(())
+    }
+
+    fn times(&self) -> Vec<Instant> {
+        self.book.acknowledged.lock().expect("nobody panics with it").clone()
+    }
+}
+
+impl Book {
+    fn charged_of(&self, user: i64) -> &AtomicU64 {
+        let position = usize::try_from(user - 1).expect("users are numbered from 1");
+        &self.charged[position]
+    }
+}
+
+/// Reads strong balances, of one client after the other. What was acknowledged before the question is in the answer, or it came
+/// from a primary that was replaced.
+async fn read_balances(client: Client, book: Arc<Book>, stop: Arc<AtomicBool>) -> anyhow::Result<()> {
+    for user in (1..=CLIENTS).cycle() {
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
+        let charged = book.charged_of(user).load(Ordering::SeqCst);
+        let balance = client.balance(user, "USD").await.ok();
+        if let Some(balance) = balance.and_then(|balance| balance.balance.minor_units()) {
+            book.strong_reads.fetch_add(1, Ordering::Relaxed);
+            if balance > FUND_CENTS - charged {
+                book.stale_reads.fetch_add(1, Ordering::Relaxed);
+                eprintln!("user {user} has {balance} cents after {charged} charges of one");
+            }
+        }
+        tokio::time::sleep(READ_EVERY).await;
+    }
+    Ok(())
+}
+
+struct OneClient {
+    client: Client,
+    user: i64,
+    acks: AckSink,
+    book: Arc<Book>,
+}
+
+impl OneClient {
+    /// Makes the user, however often it takes.
+    async fn make_user(&self) -> anyhow::Result<()> {
+        let started = Instant::now();
+        while let Err(error) = self.client.create_user(self.user).await {
+            self.expect_passing(&error, started)?;
+            tokio::time::sleep(TRY_AGAIN).await;
+        }
+        Ok(())
+    }
+
+    /// One operation under one key, until it is acknowledged.
+    async fn ask_until_yes<F: Future<Output = Result<Booked, Error>>>(
+        &mut self,
+        amount: &str,
+        ask: impl Fn(Client, Payment) -> F,
+    ) -> anyhow::Result<()> {
+        let started = Instant::now();
+        let payment = Payment::new(self.user, amount, "USD")?.with_key(Uuid::new_v4());
+        loop {
+            let error = match ask(self.client.clone(), payment.clone()).await {
+                Ok(booked) => {
+                    self.take_down(&booked);
+                    return Ok(());
+                }
+                Err(error) => error,
+            };
+            self.expect_passing(&error, started)?;
+            self.book.tries_again.fetch_add(1, Ordering::Relaxed);
+            let is_unknown = matches!(error, Error::Unknown { .. });
+            self.book.unknown.fetch_add(u64::from(is_unknown), Ordering::Relaxed);
+            tokio::time::sleep(TRY_AGAIN).await;
+        }
+    }
+
+    /// No answer is like "maybe", and both pass.
+    fn expect_passing(&self, error: &Error, started: Instant) -> anyhow::Result<()> {
+        let is_passing = matches!(error, Error::NotDone { .. } | Error::Unknown { .. });
+        ensure!(is_passing, "user {}: {error}", self.user);
+        ensure!(started.elapsed() < GIVE_UP, "user {} finds no answer: {error}", self.user);
+        Ok(())
+    }
+
+    fn take_down(&mut self, booked: &Booked) {
+        let came = Instant::now();
+        let record = &booked.transaction;
+        self.book.acknowledged.lock().expect("nobody panics with it").push(came);
+        self.acks.record(&AnsweredTransaction {
+            id: &record.id.to_string(),
+            user_id: record.user_id,
+            kind: record.kind.as_str(),
+            amount: record.amount.as_str(),
+            currency: &record.currency,
+            balance_after: record.balance_after.as_str(),
+            idempotency_key: &record.idempotency_key.unwrap_or_default().to_string(),
+            charge_id: None,
+        });
+        // The file must hold it before anything else can happen to this process.
+        self.acks.flush();
+    }
+}

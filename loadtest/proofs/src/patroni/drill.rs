@@ -1,0 +1,173 @@
+//! The drill: charges all the time, and a primary that dies, several times over: the agent alone, whose PostgreSQL lives on as a
+//! primary that nobody looks after, and agent and server together, as with their machine. They take turns.
+//!
+//! A gap is what a client sees: from the last charge acknowledged on the old timeline to the first on the new one. Between
+//! two kills the dead member comes back, by `pg_rewind` or a new copy, and streams from the primary that took its place.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use picopay_loadtest::acks::AckFile;
+use picopay_local::PatroniShard;
+use serde::Serialize;
+
+use super::charges::Charges;
+use super::proof::{self, Proof};
+
+/// The longest gap that is accepted with `ttl` 10: the time to live itself, an election, a promotion, and the other standby
+/// that has to follow the new primary before it may acknowledge anything.
+const GAP_BAR: Duration = Duration::from_secs(15);
+/// Load before each kill, so that it meets charges on their way.
+const BEFORE_KILL: Duration = Duration::from_secs(3);
+/// So many acknowledgements after a kill, of some 300 a second, are no stragglers of the old primary.
+const RESUMED: usize = 100;
+/// A gap that does not end is not measured for longer.
+const GAP_MAX: Duration = Duration::from_mins(1);
+
+/// What dies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum Victim {
+    /// Patroni's agent. Its lease runs out, and somebody else is promoted while its PostgreSQL still takes writes.
+    AgentAlone,
+    /// Agent and PostgreSQL, at the same moment.
+    Machine,
+}
+
+impl Victim {
+    /// The agent first: the primary that it leaves alive is then the first host of the node's connection string, which is the
+    /// one that a careless node comes back to.
+    fn of(number: usize) -> Self {
+        if number.is_multiple_of(2) { Self::Machine } else { Self::AgentAlone }
+    }
+
+    fn words(self) -> &'static str {
+        match self {
+            Self::AgentAlone => "its agent alone",
+            Self::Machine => "agent and server",
+        }
+    }
+}
+
+/// One kill, and what clients saw of it.
+#[derive(Debug, Serialize)]
+struct Kill {
+    victim: Victim,
+    gap_ms: u128,
+    rejoined_ms: u128,
+}
+
+/// The last line of the output.
+#[derive(Debug, Serialize)]
+struct Summary {
+    postgres: String,
+    members: usize,
+    kills: usize,
+    /// In their order.
+    victims: Vec<Kill>,
+    gaps_ms: Vec<u128>,
+    gap_median_ms: u128,
+    gap_max_ms: u128,
+    gap_bar_ms: u128,
+    rejoined_ms: Vec<u128>,
+    timelines: [i32; 2],
+    tried_again: u64,
+    of_them_unknown: u64,
+    /// Balances that a primary answered.
+    strong_reads: u64,
+    /// Those of them that lacked a charge acknowledged before: a primary answered that was replaced.
+    stale_reads: u64,
+    #[serde(flatten)]
+    proof: Proof,
+}
+
+/// Kills the primary `kills` times, always in one way or in both in turn; whether every promise was kept.
+pub async fn run(shard: PatroniShard, kills: usize, only: Option<Victim>) -> anyhow::Result<bool> {
+    ensure!(kills > 0, "a drill kills at least once");
+    let outside = tempfile::tempdir()?;
+    let acks_file = outside.path().join("acks.jsonl");
+    let acks = AckFile::open(&acks_file)?;
+    let charges = Charges::start(&shard.gateway_url(), shard.api_key(), &acks).await?;
+    let first_timeline = shard.timeline().await?;
+    let (mut gaps, mut rejoined, mut victims) = (Vec::new(), Vec::new(), Vec::new());
+    for number in 1..=kills {
+        tokio::time::sleep(BEFORE_KILL).await;
+        let victim = only.unwrap_or(Victim::of(number));
+        let doing = || format!("kill {number}, {}", victim.words());
+        let (gap, back) = kill_once(&shard, &charges, victim).await.with_context(doing)?;
+        eprintln!(
+            "kill {number}, {}: no charge was acknowledged for {:.2} s; the old primary streamed again {:.1} s after its start",
+            victim.words(),
+            gap.as_secs_f64(),
+            back.as_secs_f64()
+        );
+        gaps.push(gap);
+        rejoined.push(back);
+        victims.push(Kill { victim, gap_ms: gap.as_millis(), rejoined_ms: back.as_millis() });
+    }
+    let (strong_reads, stale_reads) = charges.strong_reads();
+    let (tried_again, of_them_unknown) = charges.repeated();
+    charges.end().await?;
+    let acknowledged = acks.finish()?;
+    let proof = proof::prove(&shard, &acks_file, acknowledged).await?;
+    let timelines = [first_timeline, shard.timeline().await?];
+    gaps.sort_unstable();
+    let gap_max = gaps[gaps.len() - 1];
+    let summary = Summary {
+        postgres: shard.postgres_version().to_owned(),
+        members: shard.members().len(),
+        kills,
+        victims,
+        gap_median_ms: gaps[gaps.len() / 2].as_millis(),
+        gap_max_ms: gap_max.as_millis(),
+        gap_bar_ms: GAP_BAR.as_millis(),
+        gaps_ms: gaps.iter().map(Duration::as_millis).collect(),
+        rejoined_ms: rejoined.iter().map(Duration::as_millis).collect(),
+        timelines,
+        tried_again,
+        of_them_unknown,
+        strong_reads,
+        stale_reads,
+        proof,
+    };
+    shard.stop().await;
+    println!("{}", serde_json::to_string(&summary)?);
+    let is_read_right = summary.strong_reads > 0 && summary.stale_reads == 0;
+    Ok(summary.proof.is_proven && is_read_right && gap_max <= GAP_BAR)
+}
+
+/// The gap, and how long the dead member took from its boot until it streamed again.
+async fn kill_once(
+    shard: &PatroniShard,
+    charges: &Charges,
+    victim: Victim,
+) -> anyhow::Result<(Duration, Duration)> {
+    let old = shard.leader().await.context("there is no primary")?;
+    let timeline = shard.timeline().await?;
+    let killed = Instant::now();
+    match victim {
+        Victim::AgentAlone => shard.members()[old].kill_agent().await?,
+        Victim::Machine => shard.members()[old].kill().await?,
+    }
+    let new = shard.next_leader(Some(old)).await?;
+    let elected = Instant::now();
+    eprintln!(
+        "{} lost {}; {} is the primary after {:.2} s",
+        shard.members()[old].name(),
+        victim.words(),
+        shard.members()[new].name(),
+        (elected - killed).as_secs_f64()
+    );
+    while charges.acknowledged_since(elected) < RESUMED {
+        ensure!(killed.elapsed() < GAP_MAX, "charges do not go on");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let gap = charges.gap_after(killed);
+    ensure!(shard.timeline().await? > timeline, "the new primary writes the old one's timeline");
+    // Whatever of it is left: an operator ends an unmanaged server before he starts its agent again.
+    shard.members()[old].kill().await?;
+    let booted = Instant::now();
+    shard.members()[old].start().await?;
+    shard.wait_until_replicated().await?;
+    Ok((gap, booted.elapsed()))
+}

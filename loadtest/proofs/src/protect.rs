@@ -1,0 +1,319 @@
+//! What the gateway protects: users of one shard from the trouble of another, and everybody from too much of everything.
+//!
+//! On a cluster of its own, in turns of the same load: without a fault, with a shard's primary frozen, with its node
+//! frozen; then three times what the cluster can do, and what it can do right afterwards. The last is done twice. Where all
+//! runs on one machine its processors are what saturates first, and the load test and the refusals take of them what the
+//! databases would need; so a second cluster has databases that are slow, and processors to spare, as if gateways and
+//! clients stood on machines of their own. In the end `picopay verify` looks up every write that was acknowledged on the way.
+
+use std::fmt;
+use std::time::Duration;
+
+use anyhow::Context;
+use picopay_local::{ClusterSpec, Process};
+use serde::Serialize;
+
+use crate::bench::cpu::Memory;
+use crate::bench::figure::{median, rounded};
+use crate::bench::mix::Mix;
+use crate::bench::pace::Pace;
+use crate::bench::stand::{Load, Stand};
+use crate::bench::write_back;
+use picopay_loadtest::arrivals::Spacing;
+use picopay_loadtest::run::{Measured, Rhythm, Stop};
+use picopay_loadtest::tally::Errors;
+
+/// Two: one to be frozen and one to be protected.
+const SHARDS: usize = 2;
+/// The frozen one, and the other.
+const FROZEN: usize = 0;
+const OTHER: usize = 1;
+/// The share of saturation at which a shard is frozen: a cluster with no room has nothing to protect its users with.
+const CALM: f64 = 0.5;
+/// Connections of the loads with a fault. More than a dead shard may hold (`queue_max` and a batch), so that what its users
+/// wait for does not keep the others from sending: that would be the load test's own fault.
+const CONNECTIONS: usize = 6_000;
+/// Connections of saturation, as in the bench.
+const SATURATION_CONNECTIONS: usize = 512;
+/// How much more than saturation is too much.
+const OVERLOAD: f64 = 3.0;
+/// Connections of the overload: more than both shards' queues take, below the gateway's `connections_max`.
+const OVERLOAD_CONNECTIONS: usize = 9_500;
+/// Arrivals that may wait for a free connection: some hundredths of a second of them. To let more wait in the load test
+/// would measure the load test.
+const WAITING_MAX: usize = 1_000;
+/// What a gateway may need at most: some 20 kB for each connection, and what the requests on them hold.
+const GATEWAY_MEMORY_MIB: f64 = 400.0;
+/// What makes databases slow: each COMMIT waits for so many microseconds, the disk of another machine.
+const COMMIT_DELAY_US: &str = "20000";
+/// And so many charges share one, so that some 5,000 a second saturate the cluster.
+const SLOW_BATCH_MAX: usize = 64;
+/// A frozen shard is certainly known to be so after this long, in whole seconds.
+const KNOWN_AFTER: u64 = 5;
+/// A part that was frozen answers again soon after it was thawed; a breaker looks every two seconds at the latest.
+const BACK_WAIT: Duration = Duration::from_secs(30);
+
+/// How much is measured.
+#[derive(Debug, Clone)]
+pub struct Protect {
+    rounds: usize,
+    duration: Duration,
+    pace: Pace,
+}
+
+/// What came out.
+#[derive(Debug, Serialize)]
+pub struct Summary {
+    /// What was to be kept.
+    pub bars: Vec<Bar>,
+    /// Every round.
+    pub rounds: Vec<Round>,
+}
+
+/// One promise: a median and its limit.
+#[derive(Debug, Serialize)]
+pub struct Bar {
+    name: &'static str,
+    measured: f64,
+    limit: f64,
+    /// Whether it was.
+    pub is_kept: bool,
+}
+
+/// One round on one cluster.
+#[derive(Debug, Serialize)]
+pub struct Round {
+    saturation_per_second: f64,
+    primary_frozen: Frozen,
+    node_frozen: Frozen,
+    /// Of databases.
+    overload: Overload,
+    /// Of a machine that does everything, the load test too.
+    overload_of_processors: Overload,
+    acknowledged: u64,
+    lost: u64,
+    doubled: u64,
+}
+
+/// The other shard while one is frozen, and the frozen one's users.
+#[derive(Debug, Serialize)]
+struct Frozen {
+    /// The other shard's good answers a second, with the fault from its first moment on, divided by those without.
+    rate_share: f64,
+    /// The other shard's p99, likewise.
+    p99_share: f64,
+    p99_ms_without: f64,
+    p99_ms_with: f64,
+    /// The slowest answer to a user of the frozen shard while it is known to be frozen.
+    refused_within_ms: f64,
+    /// What the frozen shard's users heard, from the first moment on.
+    errors: Errors,
+}
+
+/// Three times too much.
+#[derive(Debug, Serialize)]
+struct Overload {
+    saturation_per_second: f64,
+    offered_per_second: f64,
+    /// Good answers a second, divided by saturation before.
+    accepted_share: f64,
+    accepted_p99_ms: f64,
+    refused_p50_ms: f64,
+    refused_p99_ms: f64,
+    errors: Errors,
+    /// Peak memory before it and after it.
+    memory_mib: [Memory; 2],
+    /// Saturation right afterwards, divided by saturation before.
+    recovered_share: f64,
+}
+
+impl Protect {
+    /// Each load for so many seconds, on so many clusters one after the other.
+    pub fn new(rounds: usize, seconds: u64) -> Self {
+        let pace = Pace { saturation_s: seconds.min(Pace::default().saturation_s), ..Pace::default() };
+        Self { rounds, duration: Duration::from_secs(seconds), pace }
+    }
+
+    /// Once, for a moment.
+    pub fn quick() -> Self {
+        Self { rounds: 1, duration: Duration::from_secs(2), pace: Pace::quick() }
+    }
+
+    /// All rounds.
+    pub async fn run(&self, stop: &Stop) -> anyhow::Result<Summary> {
+        let mut rounds = Vec::new();
+        for number in 1..=self.rounds {
+            let round = self.round(stop).await?;
+            eprintln!("round {number}: {}", serde_json::to_string(&round)?);
+            rounds.push(round);
+        }
+        Ok(Summary { bars: bars(&rounds), rounds })
+    }
+
+    async fn round(&self, stop: &Stop) -> anyhow::Result<Round> {
+        let folder = tempfile::tempdir()?;
+        let spec = ClusterSpec::default().with_shards(SHARDS);
+        let stand = Stand::start(spec, &self.pace, &folder.path().join("acks.jsonl"), stop).await?;
+        let saturation = self.saturation(&stand, stop).await?;
+        let shard = stand.cluster.shard(FROZEN);
+        let primary_frozen = self.freeze(&stand, &shard.primary(), saturation, stop).await?;
+        let node_frozen = self.freeze(&stand, &shard.node(0), saturation, stop).await?;
+        let overload_of_processors = self.overload(&stand, stop).await?;
+        let proof = stand.prove().await?;
+        let slow = ClusterSpec::default()
+            .with_shards(SHARDS)
+            .with_primary_setting("commit_delay", COMMIT_DELAY_US)
+            // However few others there are.
+            .with_primary_setting("commit_siblings", "0")
+            .with_gateway_toml(&format!("[shard_client]\nbatch_max = {SLOW_BATCH_MAX}\n"));
+        let stand = Stand::start(slow, &self.pace, &folder.path().join("slow.jsonl"), stop).await?;
+        let overload = self.overload(&stand, stop).await?;
+        let slow_proof = stand.prove().await?;
+        Ok(Round {
+            saturation_per_second: rounded(saturation),
+            primary_frozen,
+            node_frozen,
+            overload,
+            overload_of_processors,
+            acknowledged: proof.acknowledged + slow_proof.acknowledged,
+            lost: proof.lost + slow_proof.lost,
+            doubled: proof.doubled + slow_proof.doubled,
+        })
+    }
+
+    async fn saturation(&self, stand: &Stand, stop: &Stop) -> anyhow::Result<f64> {
+        let load = self.load(Rhythm::Closed, SATURATION_CONNECTIONS);
+        Ok(stand.count(&load, stop, |_| {}).await?.achieved_per_second())
+    }
+
+    /// The same load without the fault, with it from the first measured second on, and when it is long known. Both sides that
+    /// are compared start with nothing for the kernel to write back.
+    async fn freeze(
+        &self,
+        stand: &Stand,
+        part: &Process,
+        saturation: f64,
+        stop: &Stop,
+    ) -> anyhow::Result<Frozen> {
+        let load = self.load(open(saturation * CALM), CONNECTIONS);
+        write_back::all().await?;
+        let without = stand.count(&load, stop, |_| {}).await?;
+        let last_of_warmup = load.warmup.as_secs().saturating_sub(1);
+        write_back::all().await?;
+        let with = stand
+            .count(&load, stop, |second| {
+                if second.index == last_of_warmup {
+                    part.freeze();
+                }
+            })
+            .await?;
+        let known = Load { warmup: Duration::from_secs(KNOWN_AFTER), ..load };
+        let known = stand.count(&known, stop, |_| {}).await?;
+        part.thaw();
+        wait_until_back(stand).await?;
+        let (p99_without, p99_with) = (p99_of_other(&without), p99_of_other(&with));
+        Ok(Frozen {
+            rate_share: rounded(answers_of_other(&with) / answers_of_other(&without).max(1.0)),
+            p99_share: rounded(p99_with / p99_without.max(f64::MIN_POSITIVE)),
+            p99_ms_without: p99_without,
+            p99_ms_with: p99_with,
+            refused_within_ms: known.tally.error_latency.quantile_ms(1.0),
+            errors: with.tally.errors.clone(),
+        })
+    }
+
+    async fn overload(&self, stand: &Stand, stop: &Stop) -> anyhow::Result<Overload> {
+        // Again, so that the machine's moods are the same ones.
+        let before = self.saturation(stand, stop).await?;
+        let memory_before = stand.processes.peak_memory()?;
+        let load = self.load(open(before * OVERLOAD), OVERLOAD_CONNECTIONS);
+        let measured = stand.count(&load, stop, |_| {}).await?;
+        let memory_after = stand.processes.peak_memory()?;
+        let after = self.saturation(stand, stop).await?;
+        let tally = &measured.tally;
+        Ok(Overload {
+            saturation_per_second: rounded(before),
+            offered_per_second: rounded(measured.offered_per_second()),
+            accepted_share: rounded(measured.achieved_per_second() / before.max(1.0)),
+            accepted_p99_ms: tally.latency().quantile_ms(0.99),
+            refused_p50_ms: tally.error_latency.quantile_ms(0.5),
+            refused_p99_ms: tally.error_latency.quantile_ms(0.99),
+            errors: tally.errors.clone(),
+            memory_mib: [memory_before, memory_after],
+            recovered_share: rounded(after / before.max(1.0)),
+        })
+    }
+
+    fn load(&self, rhythm: Rhythm, connections: usize) -> Load {
+        Load { mix: Mix::Uniform, rhythm, connections, warmup: self.pace.warmup(), duration: self.duration }
+    }
+}
+
+fn open(rate_per_second: f64) -> Rhythm {
+    Rhythm::Open { rate_per_second, spacing: Spacing::Poisson, waiting_max: WAITING_MAX }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a count of seconds of load")]
+fn answers_of_other(measured: &Measured) -> f64 {
+    measured.tally.latency_of_shard(OTHER).count() as f64 / measured.measured.as_secs_f64()
+}
+
+fn p99_of_other(measured: &Measured) -> f64 {
+    measured.tally.latency_of_shard(OTHER).quantile_ms(0.99)
+}
+
+async fn wait_until_back(stand: &Stand) -> anyhow::Result<()> {
+    let back = tokio::time::timeout(BACK_WAIT, stand.cluster.wait_until_ready()).await;
+    back.context("the shard does not come back after it was thawed")??;
+    Ok(())
+}
+
+fn bars(rounds: &[Round]) -> Vec<Bar> {
+    let of = |figure: fn(&Round) -> f64| median(rounds.iter().map(figure));
+    let at_least = |name, measured, limit| Bar { name, measured, limit, is_kept: measured >= limit };
+    let at_most = |name, measured, limit| Bar { name, measured, limit, is_kept: measured <= limit };
+    vec![
+        at_least("primary frozen: rate of the other shard", of(|round| round.primary_frozen.rate_share), 0.9),
+        at_most("primary frozen: p99 of the other shard", of(|round| round.primary_frozen.p99_share), 1.5),
+        at_most(
+            "primary frozen: its users are refused within, ms",
+            of(|round| round.primary_frozen.refused_within_ms),
+            1_000.0,
+        ),
+        at_least("node frozen: rate of the other shard", of(|round| round.node_frozen.rate_share), 0.9),
+        at_most("node frozen: p99 of the other shard", of(|round| round.node_frozen.p99_share), 1.5),
+        at_most(
+            "node frozen: its users are refused within, ms",
+            of(|round| round.node_frozen.refused_within_ms),
+            1_000.0,
+        ),
+        at_least("overload: accepted, of saturation", of(|round| round.overload.accepted_share), 0.9),
+        at_most("overload: p99 of refusals, ms", of(|round| round.overload.refused_p99_ms), 1_000.0),
+        at_least("overload: saturation afterwards", of(|round| round.overload.recovered_share), 0.9),
+        at_least(
+            "processors overloaded: accepted, of saturation",
+            of(|round| round.overload_of_processors.accepted_share),
+            0.9,
+        ),
+        at_most(
+            "processors overloaded: p99 of refusals, ms",
+            of(|round| round.overload_of_processors.refused_p99_ms),
+            1_000.0,
+        ),
+        at_most(
+            "processors overloaded: peak memory of the gateway, MiB",
+            of(|round| round.overload_of_processors.memory_mib[1].gateway),
+            GATEWAY_MEMORY_MIB,
+        ),
+        #[expect(clippy::cast_precision_loss, reason = "zero, or too many anyway")]
+        at_most("lost or doubled", of(|round| (round.lost + round.doubled) as f64), 0.0),
+    ]
+}
+
+impl fmt::Display for Bar {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, measured, limit, is_kept } = self;
+        let word = if *is_kept { "kept" } else { "MISSED" };
+        write!(formatter, "{name:<50}{measured:>10.2}  (limit {limit})  {word}")
+    }
+}

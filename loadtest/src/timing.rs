@@ -1,0 +1,12 @@
+//! When a request was meant to start, started, and ended.
+
+/// One request that has ended, in nanoseconds since the run's own start.
+#[derive(Debug, Clone, Copy)]
+pub struct Timing {
+    /// When it was meant to start.
+    pub intended_ns: u64,
+    /// When it was sent.
+    pub sent_ns: u64,
+    /// When its answer was there, or was given up.
+    pub ended_ns: u64,
+}
