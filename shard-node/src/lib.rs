@@ -18,7 +18,6 @@ pub mod server_id;
 
 pub mod db;
 
-
 pub mod timeline;
 
 pub mod read_pool;

@@ -261,8 +261,8 @@ mod tests {
     use picopay_shared::slot::UserId;
 
     use super::*;
-    use picopay_shard_node_config::{CacheConfig, LaneConfig, PostgresConfig, ReadConfig, TestingConfig};
     use crate::log_lines::LogLines;
+    use picopay_shard_node_config::{CacheConfig, LaneConfig, PostgresConfig, ReadConfig, TestingConfig};
 
     #[tokio::test]
     async fn a_read_that_nobody_could_answer_is_logged_with_its_trace() {

@@ -1,0 +1,27 @@
+//! The house is in order: what is checked here is about the sources themselves, not about what they do.
+
+mod circles;
+mod documents;
+mod sources;
+
+use sources::Source;
+
+/// A file that is longer has a second topic.
+const LINES_MAX: usize = 600;
+
+#[test]
+fn no_file_is_longer_than_one_topic() {
+    let long: Vec<String> = (Source::all().iter())
+        .map(|source| (source.text.lines().count(), source))
+        .filter(|(lines, _)| *lines > LINES_MAX)
+        .map(|(lines, source)| format!("{} has {lines} lines", source.path))
+        .collect();
+    assert!(long.is_empty(), "split by noun, each at most {LINES_MAX} lines:\n{}", long.join("\n"));
+}
+
+#[test]
+fn no_test_sleeps_without_a_reason_beside_it() {
+    let bare: Vec<String> =
+        Source::all().iter().filter(|source| source.is_rust()).flat_map(Source::bare_sleeps).collect();
+    assert!(bare.is_empty(), "say why, in a comment on the line or right above it:\n{}", bare.join("\n"));
+}
