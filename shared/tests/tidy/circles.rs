@@ -61,13 +61,12 @@ fn arrows(sources: &[Source]) -> Arrows {
 /// The root that a file's paths begin at, and the module that it is.
 fn module_of(path: &str) -> Option<(String, Vec<String>)> {
     let inside = path.strip_suffix(".rs")?;
-    let (root, module) = match inside.split_once("/src/") {
-        Some((before, module)) => (format!("{before}/src"), module),
-        None => {
-            let (before, module) = inside.split_once("/tests/")?;
-            let (folder, module) = module.split_once('/')?;
-            (format!("{before}/tests/{folder}"), module)
-        }
+    let (root, module) = if let Some((before, module)) = inside.split_once("/src/") {
+        (format!("{before}/src"), module)
+    } else {
+        let (before, module) = inside.split_once("/tests/")?;
+        let (folder, module) = module.split_once('/')?;
+        (format!("{before}/tests/{folder}"), module)
     };
     let mut module: Vec<String> = module.split('/').map(str::to_owned).collect();
     if module.last().is_some_and(|last| ["lib", "main", "mod"].contains(&last.as_str())) {
@@ -78,11 +77,8 @@ fn module_of(path: &str) -> Option<(String, Vec<String>)> {
 
 /// The paths inside its own crate that a file names, from the root.
 fn imports(text: &str, module: &[String]) -> Vec<Vec<String>> {
-    let code: String = text
-        .lines()
-        .filter(|line| !line.trim_start().starts_with("//"))
-        .map(|line| format!("{line}\n"))
-        .collect();
+    let code: Vec<&str> = text.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
+    let code = code.join("\n");
     let mut found = Vec::new();
     for (at, _) in code.match_indices("crate::") {
         // Not `some_crate::`, and not the `$crate::` of a macro.

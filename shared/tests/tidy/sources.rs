@@ -20,12 +20,16 @@ impl Source {
         found
     }
 
+    fn ends_with(&self, end: &str) -> bool {
+        Path::new(&self.path).extension().is_some_and(|extension| extension == end)
+    }
+
     pub fn is_rust(&self) -> bool {
-        self.path.ends_with(".rs")
+        self.ends_with("rs")
     }
 
     pub fn is_document(&self) -> bool {
-        self.path.ends_with(".md")
+        self.ends_with("md")
     }
 
     /// The lines of tests that sleep and do not say why.
