@@ -54,7 +54,7 @@ async fn run(shard: Arc<Shard>, end: LaneEnd<Job, Done>, number: usize, closing:
         match sent {
             Ok(Taken::Refused) => tokio::time::sleep(refusal_pace::rest_after(size)).await,
             Ok(Taken::Looked) => {}
-            // The panic's message is in the log already; the clients of this batch hear that the outcome is unknown.
+            // The panic's message is in the log already. To the clients of this batch it is an answer that did not come.
             Err(_panic) => error!(shard = shard.name, "a batch ended in a panic; the lane goes on"),
         }
     }
