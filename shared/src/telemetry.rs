@@ -7,7 +7,7 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 
 /// The environment variable that sets what is logged, in the syntax of `tracing`'s `EnvFilter`: `debug`,
-/// `picopay_gateway=debug,info`.
+/// `picopay_gateway=debug,picopay_shard_client=debug,info`.
 pub const LOG_ENV: &str = "PICOPAY_LOG";
 
 /// Starts logging for this process. Call once, first thing in `main`.

@@ -31,7 +31,7 @@ pub(crate) fn prepare_node(
     let kind = Kind::Service { address: format!("127.0.0.1:{port}") };
     let environment = &spec.node_environment;
     let arguments = ["--config", &config, "--cluster", cluster_file];
-    service(folder, guardian, (name, &spec.node_program), &arguments, environment, kind)
+    service(folder, guardian, (name, "picopay-node"), &arguments, environment, kind)
 }
 
 /// Writes what a node reads when it starts.

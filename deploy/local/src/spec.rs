@@ -15,8 +15,6 @@ pub struct ClusterSpec {
     pub shards: usize,
     /// How many node processes serve each shard.
     pub nodes_per_shard: usize,
-    /// The program of the nodes, beside PicoPay's others.
-    pub node_program: String,
     /// Replicas of each shard beside the one that its commits wait for. Of a temporary cluster only.
     pub more_replicas: usize,
     /// Variables that the nodes find in their environment.
@@ -89,7 +87,6 @@ impl Default for ClusterSpec {
             shards: 2,
             nodes_per_shard: 1,
             more_replicas: 0,
-            node_program: "picopay-node".to_owned(),
             node_environment: Vec::new(),
             has_proxies: false,
             has_redis: true,
@@ -131,12 +128,6 @@ impl ClusterSpec {
     #[must_use]
     pub fn with_more_replicas(self, more_replicas: usize) -> Self {
         Self { more_replicas, ..self }
-    }
-
-    /// Another program for the nodes.
-    #[must_use]
-    pub fn with_node_program(self, program: &str) -> Self {
-        Self { node_program: program.to_owned(), ..self }
     }
 
     /// One more variable in the environment of the nodes.

@@ -10,7 +10,7 @@
 //! Each shard of a cluster has a template of its own: two servers that are copies of one have the same system identifier, by
 //! which `picopay init` sees that two shards share a database.
 //!
-//! Templates stand beside the temporary folders of clusters, in a folder of this user's own. The name of one is a hash of all
+//! Templates stand beside the program that runs, in cargo's target folder as a rule. The name of one is a hash of all
 //! that went into it, so that another PostgreSQL or another version of this crate makes another. One that nobody used for an
 //! hour is removed when the next is made.
 
@@ -24,9 +24,7 @@ use nix::fcntl::{Flock, FlockArg};
 use sha2::{Digest as _, Sha256};
 
 use crate::LocalError;
-use crate::folder::{
-    Folder, copy_folder, make_private, numbered, open_to_pass, remove, rename, write_private,
-};
+use crate::folder::{Folder, copy_folder, make_private, numbered, remove, rename, write_private};
 use crate::postgres::Ground;
 use crate::spec::ClusterSpec;
 
@@ -77,11 +75,11 @@ impl Template {
         if !folder.is_temporary() || is_special || !numbered(SHARDS_MAX).iter().any(|name| name == shard) {
             return Ok(None);
         }
-        let parent = folder.root().parent().expect("a temporary folder is in another");
-        let all = parent.join(format!("picopay-templates-{}", nix::unistd::geteuid()));
-        make_private(&all)?;
-        refuse_foreign(&all)?;
-        open_to_pass(&all)?;
+        let Some(all) = beside_the_program() else { return Ok(None) };
+        // Where nobody may write, each is made anew.
+        if make_private(&all).is_err() {
+            return Ok(None);
+        }
         Ok(Some(Self { place: all.join(name(ground, shard)) }))
     }
 
@@ -101,7 +99,6 @@ impl Template {
     ) -> Result<(), LocalError> {
         self.remove_old_ones();
         make_private(&self.place)?;
-        open_to_pass(&self.place)?;
         let Some(_alone) = self.lock(FlockArg::LockExclusive).await? else { return Ok(()) };
         let data = self.place.join(DATA);
         if data.is_dir() {
@@ -179,12 +176,12 @@ fn name(ground: &Ground, shard: &str) -> String {
     format!("{shard}-{}", &hex::encode(hash.finalize())[..16])
 }
 
-/// In a folder that everybody may write to, somebody else may have been quicker.
-fn refuse_foreign(all: &Path) -> Result<(), LocalError> {
-    let metadata =
-        fs::symlink_metadata(all).map_err(LocalError::system(format!("look at {}", all.display())))?;
-    if metadata.is_dir() && metadata.uid() == nix::unistd::geteuid().as_raw() {
-        return Ok(());
-    }
-    Err(LocalError::Unfit(format!("{} belongs to somebody else: remove it", all.display())))
+/// Beside what cargo has built, which `cargo clean` removes: a test run leaves nothing in the temporary folder.
+fn beside_the_program() -> Option<PathBuf> {
+    let program = std::env::current_exe().ok()?;
+    let folder = program
+        .ancestors()
+        .skip(1)
+        .find(|folder| !["deps", "examples"].iter().any(|part| folder.ends_with(part)))?;
+    Some(folder.join("picopay-templates"))
 }

@@ -1,6 +1,7 @@
 //! What the operator's command promises, tried as an operator would: the program itself, on real clusters.
 
 mod command;
+mod documented;
 
 mod config;
 mod config_running;

@@ -134,7 +134,14 @@ pub async fn settle(client: &Client, user: i64, started_with: i64, charges: Char
             take(&mut account, at, &answer, Asking::InTrouble);
         } else if at < 20 {
             // The same key again is the same answer, whatever happened in between.
-            let again = client.charge(user, key, "0.01").await;
+            let again = eventually("the answer to a repeat", || async {
+                // A busy machine may keep one waiting too long, and then it is asked for again.
+                client
+                    .try_charge(user, key, "0.01")
+                    .await
+                    .filter(|answer| ![503, 504].contains(&answer.status))
+            })
+            .await;
             assert!(matches!(take(&mut account, at, &again, Asking::InPeace), Taken::Again), "{again:?}");
         }
     }

@@ -7,5 +7,8 @@ mod chaos;
 // It counts CPU time in /proc.
 #[cfg(target_os = "linux")]
 mod grow;
+// It counts CPU time in /proc.
+#[cfg(target_os = "linux")]
+mod protect;
 mod real_cluster;
 mod run_of;
