@@ -17,24 +17,24 @@ use hyper::body::Body as HttpBody;
 use tower::Service;
 use tracing::error;
 
-use crate::gateway::Gateway;
 use crate::header_names::X_REQUEST_ID;
 use crate::metrics::Open;
 use crate::problem::{Code, Problem};
 use crate::request_id::RequestId;
+use crate::state::GatewayState;
 use crate::unread_body::{self, Rest, Returned};
 use crate::{head, request_path};
 
 /// The router and what is around it.
 #[derive(Debug, Clone)]
 pub struct FrontDoor {
-    gateway: Arc<Gateway>,
+    gateway: Arc<GatewayState>,
     router: Router,
 }
 
 impl FrontDoor {
     /// Puts itself around a router.
-    pub fn new(gateway: Arc<Gateway>, router: Router) -> Self {
+    pub fn new(gateway: Arc<GatewayState>, router: Router) -> Self {
         Self { gateway, router }
     }
 
@@ -107,7 +107,7 @@ mod tests {
     use super::*;
     use picopay_gateway_config::GatewayConfig;
 
-    fn gateway() -> Arc<Gateway> {
+    fn gateway() -> Arc<GatewayState> {
         let folder = tempfile::tempdir().unwrap();
         let (cluster, config) = (folder.path().join("cluster.toml"), folder.path().join("gateway.toml"));
         let shard = "[[shards]]\nname = \"s\"\nnodes = [\"http://127.0.0.1:1\"]\nprimary = \"host=none\"\n";
@@ -116,7 +116,7 @@ mod tests {
         let key =
             format!("[[keys]]\nname = \"k\"\ndigest = \"sha256:{}\"\nscopes = [\"read\"]\n", "00".repeat(32));
         std::fs::write(&config, key).unwrap();
-        Gateway::start(&Cluster::load(&cluster).unwrap(), GatewayConfig::load(&config).unwrap())
+        GatewayState::start(&Cluster::load(&cluster).unwrap(), GatewayConfig::load(&config).unwrap())
     }
 
     #[tokio::test]

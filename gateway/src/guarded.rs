@@ -7,14 +7,14 @@ use std::sync::Arc;
 use axum::http::HeaderMap;
 use picopay_gateway_config::Scope;
 
-use crate::gateway::Gateway;
 use crate::metrics::ChargeMetrics;
 use crate::problem::Problem;
+use crate::state::GatewayState;
 
 /// The gateway, as a route has it that needs a scope.
 #[derive(Debug, Clone)]
 pub struct Guarded {
-    gateway: Arc<Gateway>,
+    gateway: Arc<GatewayState>,
     needed: &'static [Scope],
 }
 
@@ -22,14 +22,14 @@ pub struct Guarded {
 #[derive(Debug)]
 pub struct Admitted<'a> {
     /// The gateway.
-    pub gateway: &'a Gateway,
+    pub gateway: &'a GatewayState,
     /// The name of the key that was shown.
     pub made_by: Arc<str>,
 }
 
 impl Guarded {
     /// Open to whoever has one of the scopes `needed`.
-    pub fn new(gateway: Arc<Gateway>, needed: &'static [Scope]) -> Self {
+    pub fn new(gateway: Arc<GatewayState>, needed: &'static [Scope]) -> Self {
         Self { gateway, needed }
     }
 

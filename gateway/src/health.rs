@@ -8,11 +8,11 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::gateway::Gateway;
 use crate::json_answer::json;
 use crate::openapi::parts::{NotReadyProblems, OpenProblems};
 use crate::parameters::Parameters;
 use crate::problem::Problem;
+use crate::state::GatewayState;
 use picopay_shard_client::ShardView;
 
 /// The answer to `/health`.
@@ -79,7 +79,7 @@ pub async fn get_health(RawQuery(query): RawQuery) -> Result<Response, Problem> 
     responses((status = 200, description = "At least one shard can serve.", body = ReadinessBody), NotReadyProblems),
 )]
 pub async fn get_readyz(
-    State(gateway): State<Arc<Gateway>>,
+    State(gateway): State<Arc<GatewayState>>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     Parameters::refuse_all(query.as_deref())?;
@@ -96,7 +96,7 @@ pub async fn get_readyz(
     responses((status = 200, description = "In Prometheus' text format.", body = String, content_type = "text/plain"), OpenProblems),
 )]
 pub async fn get_metrics(
-    State(gateway): State<Arc<Gateway>>,
+    State(gateway): State<Arc<GatewayState>>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     Parameters::refuse_all(query.as_deref())?;

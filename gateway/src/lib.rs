@@ -6,7 +6,7 @@
 
 pub mod server;
 
-pub mod gateway;
+pub mod state;
 
 pub mod routes;
 

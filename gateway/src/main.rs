@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser;
-use picopay_gateway::gateway::Gateway;
+use picopay_gateway::state::GatewayState;
 use picopay_gateway::{router, server};
 use picopay_gateway_config::{GatewayConfig, Keys};
 use picopay_shared::cluster::Cluster;
@@ -51,7 +51,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
     open_files::allow_many();
     let listener = server::bind(&config.listen).await?;
     let stop = stop_on_signal()?;
-    let gateway = Gateway::start(&cluster, config);
+    let gateway = GatewayState::start(&cluster, config);
     let reloads = Reloads::watch(&arguments.cluster, Arc::clone(&gateway.in_force))?;
     let key_reloads = Reloads::watch(&arguments.config, Arc::clone(&gateway.keys_in_force))?;
     // Heard before the first request is, so that it need not wait for the map. Nobody needs to answer.

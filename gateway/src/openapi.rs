@@ -19,9 +19,9 @@ use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder
 use utoipa::{Modify, OpenApi};
 
 use self::parts::{ProblemSchema, header_of};
-use crate::gateway::Gateway;
 use crate::parameters::Parameters;
 use crate::problem::Problem;
+use crate::state::GatewayState;
 use crate::{balance, charge, currency_schema, health, refund, session, topup, transactions, users};
 
 /// The specification.
@@ -141,7 +141,7 @@ fn add_headers(operation: &mut Operation, place: Where, headers: &[(&str, &str)]
 
 /// `GET /openapi.json`.
 pub async fn get_openapi(
-    State(gateway): State<Arc<Gateway>>,
+    State(gateway): State<Arc<GatewayState>>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     static TEXT: LazyLock<String> =

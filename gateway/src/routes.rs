@@ -8,9 +8,9 @@ use picopay_gateway_config::Scope;
 use picopay_shared::running_config::CONFIG_PATH;
 
 use crate::front_door::FrontDoor;
-use crate::gateway::Gateway;
 use crate::guarded::Guarded;
 use crate::problem::Problem;
+use crate::state::GatewayState;
 use crate::{
     balance, charge, docs, health, openapi, problem_pages, refund, running_config, topup, transactions, users,
 };
@@ -23,7 +23,7 @@ enum Route {
     /// Whoever has one of these scopes.
     OneOf(&'static [Scope], MethodRouter<Guarded>),
     /// Everybody: it takes no key.
-    WithoutKey(MethodRouter<Arc<Gateway>>),
+    WithoutKey(MethodRouter<Arc<GatewayState>>),
 }
 
 /// The routes, each under `/v1` and, because existing clients call `POST /charge`, at the root: path, scopes, handler.
@@ -48,7 +48,7 @@ fn table() -> [(&'static str, Route); 14] {
 }
 
 /// Everything that the gateway serves, behind its front door.
-pub fn router(gateway: &Arc<Gateway>) -> FrontDoor {
+pub fn router(gateway: &Arc<GatewayState>) -> FrontDoor {
     let mut router = Router::new();
     for (path, route) in table() {
         let methods = match route {

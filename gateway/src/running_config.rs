@@ -10,13 +10,13 @@ use axum::response::Response;
 use picopay_gateway_config::of_gateway;
 use picopay_shared::running_config::Salt;
 
-use crate::gateway::Gateway;
 use crate::json_answer::json;
 use crate::problem::Problem;
+use crate::state::GatewayState;
 
 /// Answers with what is in force.
 pub async fn get_config(
-    State(gateway): State<Arc<Gateway>>,
+    State(gateway): State<Arc<GatewayState>>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let shown =

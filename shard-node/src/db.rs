@@ -21,7 +21,7 @@ use tokio_postgres::{Client, Config};
 use crate::identity::{self, Expected, Unfit};
 use crate::read_pool::{Lease, ReadPool, Target};
 use crate::server_id::ServerId;
-use crate::timeline::{Admitted, OlderTimeline, Timelines};
+use crate::timeline::{Admission, OlderTimeline, Timelines};
 
 /// A connection string that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -168,7 +168,7 @@ impl Primary {
     pub fn use_server(&self, server: ServerId) -> Result<(), OlderTimeline> {
         let admitted = self.timelines.admit(server.timeline)?;
         let before = lock(&self.found).server.replace(server);
-        if admitted == Admitted::Newer || before.is_some_and(|before| before != server) {
+        if admitted == Admission::Newer || before.is_some_and(|before| before != server) {
             // They lead to a server that has been replaced by this one.
             self.drop_pools();
         }

@@ -93,7 +93,7 @@ impl From<Unfit> for Lost {
 }
 
 /// What a look came to.
-enum Seen {
+enum Finding {
     /// All is as it must be for this.
     Fit(Opening),
     /// Something is missing, and may come.
@@ -333,8 +333,8 @@ impl Watch<'_> {
         let look = timeout(LOOK_TIMEOUT, self.look(connection)).await;
         let seen = look.map_err(|_| Lost::NotReady("the primary does not answer".to_owned()))??;
         let (fit, is_whole) = match seen {
-            Seen::Fit(opening) => (Ok(opening), true),
-            Seen::Lacks { reason, is_whole } => (Err(reason), is_whole),
+            Finding::Fit(opening) => (Ok(opening), true),
+            Finding::Lacks { reason, is_whole } => (Err(reason), is_whole),
         };
         let opened = match fit {
             Ok(opening) if self.keeper.gate.check().as_ref() == Ok(&opening) => Ok(()),
@@ -393,7 +393,7 @@ impl Watch<'_> {
     }
 
     /// Whether the database is ours and set up to keep what the shard promises.
-    async fn look(&self, connection: &Dedicated) -> Result<Seen, Lost> {
+    async fn look(&self, connection: &Dedicated) -> Result<Finding, Lost> {
         let client = connection.client();
         let Identity { cluster_id, generation } =
             identity::check(client, self.keeper.primary.expected()).await?;
@@ -417,7 +417,7 @@ impl Watch<'_> {
             self.keeper.metrics.acknowledged_lost.set(i64::from(missing.is_some()));
             if let Some(missing) = missing {
                 let shard = &self.keeper.shard_name;
-                return Ok(Seen::Lacks {
+                return Ok(Finding::Lacks {
                     reason: format!(
                         "{missing} was acknowledged and is not in this database (timeline {}, generation {}): a standby \
                          without it was promoted, or an older copy restored. Bring back the server that has it, or \
@@ -431,10 +431,10 @@ impl Watch<'_> {
         }
         let standby = standby::read(client).await?;
         if let Some(lacks) = standby.lacks_for(durability) {
-            return Ok(Seen::Lacks { reason: lacks.to_owned(), is_whole: true });
+            return Ok(Finding::Lacks { reason: lacks.to_owned(), is_whole: true });
         }
         let degraded = degraded.map(Arc::new);
-        Ok(Seen::Fit(Opening { cluster_id, generation, server: connection.server, durability, degraded }))
+        Ok(Finding::Fit(Opening { cluster_id, generation, server: connection.server, durability, degraded }))
     }
 }
 

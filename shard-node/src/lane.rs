@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use picopay_postgres::describe;
-use picopay_shared::batcher::{LaneEnd, Pending};
 use picopay_shared::cluster::Durability;
 use picopay_shared::command::{Attempt, Outcome};
+use picopay_shared::lane::{LaneEnd, Pending};
 use picopay_shared::session::LogPosition;
 use picopay_shared::slot::UserId;
 use tokio::sync::watch;

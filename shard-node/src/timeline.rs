@@ -17,7 +17,7 @@ pub struct Timelines {
 
 /// How a timeline stands to those seen before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Admitted {
+pub enum Admission {
     /// The first that is seen, or the same as before.
     Known,
     /// A promotion began it since.
@@ -42,7 +42,7 @@ impl Timelines {
     ///
     /// # Errors
     /// [`OlderTimeline`], which is logged and counted here.
-    pub fn admit(&self, timeline: u32) -> Result<Admitted, OlderTimeline> {
+    pub fn admit(&self, timeline: u32) -> Result<Admission, OlderTimeline> {
         let seen = self.highest.fetch_max(timeline, Ordering::AcqRel);
         if timeline < seen {
             self.refused.inc();
@@ -55,9 +55,9 @@ impl Timelines {
         }
         if timeline > seen && seen > 0 {
             tracing::warn!(timeline, before = seen, "the shard has a new primary");
-            return Ok(Admitted::Newer);
+            return Ok(Admission::Newer);
         }
-        Ok(Admitted::Known)
+        Ok(Admission::Known)
     }
 
     /// Whether a newer one than this was seen.
@@ -74,7 +74,7 @@ mod tests {
     fn an_older_timeline_is_refused_and_counted_whatever_came_in_between() {
         let refused = IntCounter::new("refused", "refused").unwrap();
         let timelines = Timelines::new(refused.clone());
-        let (known, newer) = (Ok(Admitted::Known), Ok(Admitted::Newer));
+        let (known, newer) = (Ok(Admission::Known), Ok(Admission::Newer));
         let older = |found, seen| Err(OlderTimeline { found, seen });
         for (timeline, expected) in
             [(3, known), (3, known), (2, older(2, 3)), (4, newer), (3, older(3, 4)), (4, known)]

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::future;
-use picopay_shared::batcher::{Lane, QueueFull};
 use picopay_shared::command::{Attempt, Outcome, Status, WriteBatch, WriteReply};
+use picopay_shared::lane::{Lane, QueueFull};
 use picopay_shared::node_status::CacheState;
 
 use crate::cache::{Cache, Remembered};

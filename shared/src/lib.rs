@@ -24,13 +24,13 @@ pub mod node_status;
 
 pub mod node_mark;
 
-pub mod batcher;
-
 pub mod cluster;
 
 pub mod config;
 
 pub mod internal_secret;
+
+pub mod lane;
 
 pub mod open_files;
 

@@ -40,18 +40,18 @@ impl Reloadable for Cluster {
 /// What a process goes by, a `cluster.toml` unless something else is said, and whether the file on disk was refused.
 #[derive(Debug)]
 pub struct InForce<T = Cluster> {
-    state: Mutex<State<T>>,
+    state: Mutex<ReloadState<T>>,
 }
 
 #[derive(Debug)]
-struct State<T> {
+struct ReloadState<T> {
     current: Arc<T>,
-    refusal: Option<Refusal>,
+    refusal: Option<RefusedReload>,
 }
 
 /// Why the file on disk is not the one in force.
 #[derive(Debug, Clone)]
-pub struct Refusal {
+pub struct RefusedReload {
     /// For an operator, a line for each problem.
     pub reason: String,
     /// When it was refused first.
@@ -77,7 +77,7 @@ impl InForce {
 impl<T> InForce<T> {
     /// As read at the start.
     pub fn new(current: T) -> Self {
-        Self { state: Mutex::new(State { current: Arc::new(current), refusal: None }) }
+        Self { state: Mutex::new(ReloadState { current: Arc::new(current), refusal: None }) }
     }
 
     /// What the process goes by.
@@ -86,7 +86,7 @@ impl<T> InForce<T> {
     }
 
     /// Set while the file on disk is one that was refused.
-    pub fn refusal(&self) -> Option<Refusal> {
+    pub fn refusal(&self) -> Option<RefusedReload> {
         self.lock().refusal.clone()
     }
 
@@ -95,16 +95,16 @@ impl<T> InForce<T> {
         let mut state = self.lock();
         let is_news = state.refusal.as_ref().is_none_or(|known| known.reason != reason);
         if is_news {
-            state.refusal = Some(Refusal { reason: reason.to_owned(), since: Instant::now() });
+            state.refusal = Some(RefusedReload { reason: reason.to_owned(), since: Instant::now() });
         }
         is_news
     }
 
     fn take(&self, current: T) {
-        *self.lock() = State { current: Arc::new(current), refusal: None };
+        *self.lock() = ReloadState { current: Arc::new(current), refusal: None };
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, State<T>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, ReloadState<T>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -25,9 +25,9 @@ use crate::attempts::{Attempts, Next};
 use crate::config::ShardClientConfig;
 use crate::ended::{Decision, Ended, NotDone};
 use crate::error::{SOON, ShardError};
+use crate::held::HeldRequests;
 use crate::job::Done;
 use crate::metrics::Metrics;
-use crate::moving::Moving;
 use crate::nodes::Nodes;
 use crate::pipe;
 use crate::shard::{Shard, ShardView};
@@ -51,7 +51,7 @@ pub struct ShardClient {
     shards: ArcSwap<ShardSet>,
     /// Outlives reloads, so that no request meets an empty one.
     map: SlotMap,
-    moving: Moving,
+    held: HeldRequests,
     wire: Wire,
     metrics: Metrics,
     config: ShardClientConfig,
@@ -79,7 +79,7 @@ impl ShardClient {
         let client = Arc::new(Self {
             shards: ArcSwap::default(),
             map: SlotMap::default(),
-            moving: Moving::new(config.moving_max, metrics.moving.clone()),
+            held: HeldRequests::new(config.moving_max, metrics.held.clone()),
             wire: Wire::new(config, &cluster.internal_secret),
             metrics,
             config: config.clone(),
@@ -91,7 +91,7 @@ impl ShardClient {
         for shard in shards.iter() {
             client.keep_asking(shard);
         }
-        tokio::spawn(Arc::clone(&client).ask_about_moving());
+        tokio::spawn(Arc::clone(&client).ask_about_held());
         client.shards.store(Arc::new(shards));
         client
     }
@@ -251,7 +251,7 @@ impl ShardClient {
 
     /// Waits until the slot has an owner, but not for too long, nor when too many wait already.
     async fn hold(&self, slot: Slot, until: Instant) {
-        if let Some(held) = self.moving.hold(slot)
+        if let Some(held) = self.held.hold(slot)
             && self.map.owner_before(slot, until).await.is_none()
         {
             held.give_up();
@@ -299,14 +299,14 @@ impl ShardClient {
 
     /// Asks around on behalf of all requests that are held, one round at a time and for as long as there are any. They
     /// are woken by what the map learns.
-    async fn ask_about_moving(self: Arc<Self>) {
+    async fn ask_about_held(self: Arc<Self>) {
         let mut told: Option<Instant> = None;
         loop {
             tokio::select! {
-                () = self.moving.anybody() => {}
+                () = self.held.anybody() => {}
                 () = self.closing.cancelled() => return,
             }
-            let known: Vec<(Slot, OnTheWay)> = (self.moving.slots().into_iter())
+            let known: Vec<(Slot, OnTheWay)> = (self.held.slots().into_iter())
                 .filter_map(|slot| Some((slot, self.map.on_the_way(slot)?)))
                 .collect();
             let stranger = known.iter().find_map(|(slot, known)| Some((slot, known.stranger.as_ref()?)));

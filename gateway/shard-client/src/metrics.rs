@@ -3,14 +3,14 @@
 //! Every handle is resolved once, when a way opens: counting is one atomic addition and looks nothing up. The names begin with
 //! `picopay_gateway`, whose registry this is.
 
-mod moving;
+mod held;
 
 use prometheus::{
     Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
     IntGaugeVec, Opts, Registry,
 };
 
-pub use self::moving::MovingMetrics;
+pub use self::held::HeldMetrics;
 
 /// COMMITs: 0.1 ms on a fast disk alone, a few ms with a standby, seconds when it hangs.
 const COMMIT_BUCKETS: [f64; 12] =
@@ -22,7 +22,7 @@ const BATCH_BUCKETS: [f64; 10] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 2
 #[derive(Debug, Clone)]
 pub struct Metrics {
     /// Of requests whose slot is on its way.
-    pub moving: MovingMetrics,
+    pub held: HeldMetrics,
     per_shard: PerShard,
 }
 
@@ -90,7 +90,7 @@ struct PerShard {
 impl Metrics {
     /// Registers everything, which a registry takes once.
     pub fn new(registry: &Registry) -> Self {
-        Self { moving: MovingMetrics::new(registry), per_shard: PerShard::new(registry) }
+        Self { held: HeldMetrics::new(registry), per_shard: PerShard::new(registry) }
     }
 
     /// The handles of one shard.

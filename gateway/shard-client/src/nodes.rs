@@ -40,12 +40,12 @@ pub struct Nodes {
 struct Node {
     target: Target,
     clock: NodeClock,
-    known: Mutex<Known>,
+    known: Mutex<Observed>,
     metrics: NodeMetrics,
 }
 
 #[derive(Debug)]
-struct Known {
+struct Observed {
     standing: Standing,
     /// What it said last of itself.
     status: Option<Arc<NodeStatus>>,
@@ -70,7 +70,7 @@ impl Nodes {
         let node = |(position, url): (usize, &String)| Node {
             target: Target::new(url),
             clock: NodeClock::default(),
-            known: Mutex::new(Known { standing: Standing::new(), status: None }),
+            known: Mutex::new(Observed { standing: Standing::new(), status: None }),
             metrics: metrics(position),
         };
         Self { shard: shard.name.clone(), wire, all: shard.nodes.iter().enumerate().map(node).collect() }
@@ -311,7 +311,7 @@ impl Node {
         self.known().standing.state(now)
     }
 
-    fn known(&self) -> MutexGuard<'_, Known> {
+    fn known(&self) -> MutexGuard<'_, Observed> {
         self.known.lock().expect("nothing panics while it is held")
     }
 }

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use picopay_shared::batcher::{LaneEnd, Pending, Reply};
 use picopay_shared::command::{Attempt, Command, Outcome, WriteBatch, WriteReply};
+use picopay_shared::lane::{LaneEnd, Pending, Reply};
 use picopay_shared::session::SessionToken;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -39,7 +39,7 @@ pub fn run_all(shard: &Arc<Shard>, count: usize, tasks: &TaskTracker, closing: &
 
 /// Serves the lane until `closing`, and then until it is empty.
 async fn run(shard: Arc<Shard>, end: LaneEnd<Job, Done>, number: usize, closing: CancellationToken) {
-    let (mut trouble, mut pace) = (Trouble::default(), Pace::new(shard.batch_interval));
+    let (mut trouble, mut pace) = (LastReason::default(), Pace::new(shard.batch_interval));
     loop {
         pace.wait().await;
         let batch = tokio::select! {
@@ -71,11 +71,11 @@ enum Taken {
 
 /// Why a shard could not write, as it said last. Each batch of some thousand a second would say it again.
 #[derive(Debug, Default)]
-struct Trouble {
+struct LastReason {
     reason: Option<String>,
 }
 
-impl Trouble {
+impl LastReason {
     /// Takes in the outcomes of a batch, logs a reason that is new, and says how the batch was taken.
     fn note(&mut self, shard: &str, outcomes: &[Outcome]) -> Taken {
         let reason = outcomes.iter().find_map(|outcome| match outcome {
@@ -96,7 +96,7 @@ async fn run_batch(
     shard: &Shard,
     batch: Vec<Pending<Job, Done>>,
     number: usize,
-    trouble: &mut Trouble,
+    trouble: &mut LastReason,
 ) -> Taken {
     let Some(batch) = admit(shard, batch) else { return Taken::Looked };
     let Batch { attempts, replies, deadline } = batch;
@@ -215,7 +215,7 @@ mod tests {
             (vec![Outcome::OutcomeUnknown], Taken::Looked),
             (vec![Outcome::UserCreated], Taken::Looked),
         ] {
-            assert_eq!(Trouble::default().note("shard-1", &outcomes), taken, "{outcomes:?}");
+            assert_eq!(LastReason::default().note("shard-1", &outcomes), taken, "{outcomes:?}");
         }
     }
 }

@@ -13,7 +13,7 @@ use picopay_shard_client::ShardClient;
 
 /// One gateway.
 #[derive(Debug)]
-pub struct Gateway {
+pub struct GatewayState {
     /// Its configuration.
     pub config: GatewayConfig,
     /// Who may call.
@@ -30,7 +30,7 @@ pub struct Gateway {
     pub metrics: Metrics,
 }
 
-impl Gateway {
+impl GatewayState {
     /// Opens the way to the shards. No shard needs to be up.
     pub fn start(cluster: &Cluster, config: GatewayConfig) -> Arc<Self> {
         let metrics = Metrics::new();

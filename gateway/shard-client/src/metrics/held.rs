@@ -6,7 +6,7 @@ use super::register;
 
 /// Of requests whose slot is on its way.
 #[derive(Debug, Clone)]
-pub struct MovingMetrics {
+pub struct HeldMetrics {
     /// Those that wait now.
     pub held: IntGauge,
     /// Those that had to wait.
@@ -17,7 +17,7 @@ pub struct MovingMetrics {
     pub refused: IntCounter,
 }
 
-impl MovingMetrics {
+impl HeldMetrics {
     pub(super) fn new(registry: &Registry) -> Self {
         let held = IntGauge::new(
             "picopay_gateway_held",
