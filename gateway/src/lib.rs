@@ -38,6 +38,14 @@ pub mod refund;
 
 pub mod write_request;
 
+pub mod idempotency_key;
+
+pub mod request_body;
+
+pub mod user_body;
+
+pub mod write_answer;
+
 pub mod content_headers;
 
 pub mod payment;
