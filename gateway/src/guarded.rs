@@ -1,6 +1,6 @@
-//! The gateway behind its keys: who has no scope for a route gets no further.
+//! The gateway behind its keys: a handler gets it only for a key with the route's scope.
 //!
-//! The table of routes gives each handler this and not the gateway, so that none can forget to ask for the key.
+//! The table of routes gives handlers this type and not the gateway, so that none can forget the key.
 
 use std::sync::Arc;
 
@@ -11,38 +11,34 @@ use crate::metrics::ChargeMetrics;
 use crate::problem::Problem;
 use crate::state::GatewayState;
 
-/// The gateway, as a route has it that needs a scope.
 #[derive(Debug, Clone)]
 pub struct Guarded {
     gateway: Arc<GatewayState>,
     needed: &'static [Scope],
 }
 
-/// What whoever was let in works with.
 #[derive(Debug)]
 pub struct Admitted<'a> {
-    /// The gateway.
     pub gateway: &'a GatewayState,
     /// The name of the key that was shown.
     pub made_by: Arc<str>,
 }
 
 impl Guarded {
-    /// Open to whoever has one of the scopes `needed`.
+    /// Open to keys with one of the scopes `needed`.
     pub fn new(gateway: Arc<GatewayState>, needed: &'static [Scope]) -> Self {
         Self { gateway, needed }
     }
 
-    /// Lets in whoever shows a key that may.
+    /// Admits a request whose key may call.
     ///
-    /// # Errors
-    /// Those of [`crate::auth::KeyRing::admit`].
+    /// # Errors Those of [`crate::auth::KeyRing::admit`].
     pub fn admit(&self, headers: &HeaderMap) -> Result<Admitted<'_>, Problem> {
         let made_by = self.gateway.keys.admit(headers, self.needed)?;
         Ok(Admitted { gateway: &self.gateway, made_by })
     }
 
-    /// What counts charges, also those of whom is not let in.
+    /// The counters of charges, which also count refused callers.
     pub fn charges(&self) -> &ChargeMetrics {
         &self.gateway.metrics.charges
     }

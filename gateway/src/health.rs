@@ -1,4 +1,4 @@
-//! `/health`, `/readyz` and `/metrics`: for supervisors, load balancers and Prometheus. No key is needed.
+//! `/health`, `/readyz` and `/metrics`: for supervisors, load balancers and Prometheus. They need no key.
 
 use std::sync::Arc;
 
@@ -33,7 +33,7 @@ pub struct ReadinessBody {
     shards: Vec<ShardView>,
 }
 
-// `ShardView` for the documentation.
+// The schema of `ShardView`.
 /// One shard, for `/readyz`.
 #[derive(Debug, ToSchema)]
 #[schema(as = ShardView)]
@@ -90,7 +90,7 @@ pub async fn get_readyz(
     Err(Problem::not_ready(serde_json::to_value(shards).expect("texts and numbers always serialize")))
 }
 
-/// Metrics for Prometheus
+/// Metrics in the text format of Prometheus
 #[utoipa::path(
     get, path = "/metrics", tag = "operation", security(()),
     responses((status = 200, description = "In Prometheus' text format.", body = String, content_type = "text/plain"), OpenProblems),
@@ -100,7 +100,7 @@ pub async fn get_metrics(
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     Parameters::refuse_all(query.as_deref())?;
-    // Looking brings the shards' gauges up to date.
+    // This updates the shards' gauges.
     let _ = gateway.shards.views();
     let is_refused = gateway.in_force.refusal().is_some() || gateway.keys_in_force.refusal().is_some();
     gateway.metrics.is_reload_refused.set(i64::from(is_refused));

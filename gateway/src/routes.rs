@@ -1,4 +1,4 @@
-//! The whole public API as one table, and what every request passes below it.
+//! The whole public API as one table.
 
 use std::sync::Arc;
 
@@ -20,13 +20,14 @@ use self::Route::{OneOf, WithoutKey};
 /// Who may call a route, and what answers it.
 #[derive(Debug, Clone)]
 enum Route {
-    /// Whoever has one of these scopes.
+    /// Keys with one of these scopes.
     OneOf(&'static [Scope], MethodRouter<Guarded>),
     /// Everybody: it takes no key.
     WithoutKey(MethodRouter<Arc<GatewayState>>),
 }
 
-/// The routes, each under `/v1` and, because existing clients call `POST /charge`, at the root: path, scopes, handler.
+/// The routes: path, scopes, handler. Each is under `/v1` and, because existing clients call `POST /charge`,
+/// at the root.
 #[rustfmt::skip] // One line per route, so that the table reads as one.
 fn table() -> [(&'static str, Route); 14] {
     [
@@ -47,7 +48,7 @@ fn table() -> [(&'static str, Route); 14] {
     ]
 }
 
-/// Everything that the gateway serves, behind its front door.
+/// Everything that the gateway serves.
 pub fn router(gateway: &Arc<GatewayState>) -> FrontDoor {
     let mut router = Router::new();
     for (path, route) in table() {
@@ -58,7 +59,7 @@ pub fn router(gateway: &Arc<GatewayState>) -> FrontDoor {
         router = router.route(path, methods.clone()).route(&format!("/v1{path}"), methods);
     }
     let router = router
-        // For operators of this very cluster, see there. No part of the API.
+        // For operators of this cluster; not part of the API.
         .route(CONFIG_PATH, get(running_config::get_config))
         .fallback(async || Problem::not_found())
         .method_not_allowed_fallback(async || Problem::method_not_allowed())

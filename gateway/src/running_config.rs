@@ -1,6 +1,6 @@
-//! What this gateway goes by, told to operators who show the internal secret.
+//! The configuration in force, for operators who show the internal secret.
 //!
-//! To anybody else there is nothing here: the gateway's address may be public.
+//! Others get 404, because the gateway's address may be public.
 
 use std::sync::Arc;
 
@@ -14,7 +14,6 @@ use crate::json_answer::json;
 use crate::problem::Problem;
 use crate::state::GatewayState;
 
-/// Answers with what is in force.
 pub async fn get_config(
     State(gateway): State<Arc<GatewayState>>,
     headers: HeaderMap,

@@ -1,9 +1,8 @@
-//! Requests whose slot changes hands at this moment: held for a while, instead of sent back to their clients.
+//! Requests whose slot has no owner at this moment: held for a while instead of refused.
 //!
-//! Between the release by its source and the flip at its target nobody owns a slot, for some tens of milliseconds.
-//! A request that comes in between waits here, holding no place in any lane, and goes on as an ordinary one as soon as the
-//! map has an owner. Somebody has to ask for that owner meanwhile; that is one loop for all of them, see
-//! `ShardClient::ask_about_held`.
+//! Between the release by the source and the change at the target nobody owns a slot, for some tens of
+//! milliseconds. A request that arrives meanwhile waits here, in no lane. It goes on as soon as the map has
+//! an owner. One loop asks for the owners of all held slots: `ShardClient::ask_about_held`.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard};
@@ -13,7 +12,6 @@ use tokio::sync::Notify;
 
 use crate::metrics::HeldMetrics;
 
-/// The requests that are held.
 #[derive(Debug)]
 pub struct HeldRequests {
     held_max: usize,
@@ -22,7 +20,7 @@ pub struct HeldRequests {
     metrics: HeldMetrics,
 }
 
-/// A request's place among them, until it is dropped.
+/// One held request; dropping it ends the hold.
 #[derive(Debug)]
 pub struct Held<'a> {
     requests: &'a HeldRequests,
@@ -30,12 +28,11 @@ pub struct Held<'a> {
 }
 
 impl HeldRequests {
-    /// Nobody yet, and never more than `held_max`.
     pub fn new(held_max: usize, metrics: HeldMetrics) -> Self {
         Self { held_max, held: Mutex::default(), first: Notify::new(), metrics }
     }
 
-    /// A place for a request of `slot`; `None` when all are taken.
+    /// Holds a request of `slot`; `None` when `held_max` are held already.
     pub fn hold(&self, slot: Slot) -> Option<Held<'_>> {
         let mut held = self.held();
         let count: usize = held.values().sum();
@@ -46,19 +43,18 @@ impl HeldRequests {
         *held.entry(slot).or_default() += 1;
         self.metrics.held.inc();
         self.metrics.held_total.inc();
-        // Kept until it is taken: the loop may still be on its way back from the last round.
+        // The permit is kept until it is taken: the loop may still be in its last round.
         self.first.notify_one();
         Some(Held { requests: self, slot })
     }
 
-    /// Comes back once anybody is held.
+    /// Returns once any request is held.
     pub async fn anybody(&self) {
         while self.held().is_empty() {
             self.first.notified().await;
         }
     }
 
-    /// The slots whose requests are held, each once.
     pub fn slots(&self) -> Vec<Slot> {
         self.held().keys().copied().collect()
     }
@@ -69,7 +65,7 @@ impl HeldRequests {
 }
 
 impl Held<'_> {
-    /// It was held for nothing: nobody owns the slot yet.
+    /// Counts a request that waited in vain: nobody owns the slot yet.
     pub fn give_up(self) {
         self.requests.metrics.given_up.inc();
     }

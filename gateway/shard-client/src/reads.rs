@@ -1,7 +1,7 @@
 //! The reads, each with its own answer.
 //!
-//! A node answers every query in one vocabulary. What a query can find is sorted out here, so that no caller has to think of
-//! what its own cannot.
+//! A node answers every query with one enum. This file sorts out what each query can find, so that no caller
+//! has to.
 
 use picopay_shared::command::Transaction;
 use picopay_shared::id::TransactionId;
@@ -16,38 +16,32 @@ use crate::client::ShardClient;
 use crate::ended::NotDone;
 use crate::error::{SOON, ShardError};
 
-/// What a read found, and where.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Read<T> {
-    /// What; `None` when what was asked for is not there.
+    /// `None` when it does not exist.
     pub found: Option<T>,
-    /// The database that said so.
     pub source: Source,
 }
 
-/// Who reads, and what he must see.
 #[derive(Debug, Clone)]
 pub struct Reader {
-    /// For the logs of whoever has to do with it.
+    /// For the logs of the shard.
     pub origin: Origin,
-    /// Of his own last write: the answer shows it.
+    /// The client's last write, which the answer must show.
     pub session: Option<SessionToken>,
 }
 
-/// A page of history.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Page {
-    /// Newest first.
     pub transactions: Vec<Transaction>,
-    /// Where the next page begins, before this one; `None` at the end.
+    /// The next page begins before this transaction; `None` at the end.
     pub goes_on_before: Option<TransactionId>,
 }
 
 impl ShardClient {
-    /// A user's balances, or the one in `currency`; `None` when there is no such user.
+    /// A user's balances, or the one in `currency`; `None` when the user does not exist.
     ///
-    /// # Errors
-    /// [`ShardError::NotDone`].
+    /// # Errors [`ShardError::NotDone`].
     pub async fn read_balances(
         &self,
         user_id: UserId,
@@ -64,10 +58,9 @@ impl ShardClient {
         .await
     }
 
-    /// A page of a user's history; `None` when there is no such user.
+    /// A page of a user's history; `None` when the user does not exist.
     ///
-    /// # Errors
-    /// [`ShardError::NotDone`].
+    /// # Errors [`ShardError::NotDone`].
     pub async fn read_history(&self, query: HistoryQuery, reader: Reader) -> Result<Read<Page>, ShardError> {
         self.ask(Query::History(query), reader, |found| match found {
             Found::History { transactions, has_more: _, goes_on_before } => {
@@ -79,10 +72,9 @@ impl ShardClient {
         .await
     }
 
-    /// A completed transaction; `None` when there is none with this id.
+    /// A completed transaction; `None` when none has this id.
     ///
-    /// # Errors
-    /// [`ShardError::NotDone`].
+    /// # Errors [`ShardError::NotDone`].
     pub async fn read_transaction(
         &self,
         id: TransactionId,
@@ -96,7 +88,7 @@ impl ShardClient {
         .await
     }
 
-    /// `sort_out` gives `None` for what this query cannot find.
+    /// `sort_out` returns `None` for an answer that this query cannot have.
     async fn ask<T>(
         &self,
         query: Query,

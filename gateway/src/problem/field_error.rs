@@ -1,4 +1,4 @@
-//! One thing that is wrong with a request, and where: `errors` of `invalid-request`.
+//! One error in a request, and where it is: an entry of `errors` in `invalid-request`.
 
 use serde::Serialize;
 
@@ -8,7 +8,7 @@ pub struct FieldError {
     /// What would be right.
     #[schema(example = "USD takes at most 2 decimals")]
     pub detail: String,
-    /// Where.
+    /// Where it is wrong: exactly one of these.
     #[serde(flatten)]
     #[schema(inline)]
     pub place: Place,
@@ -50,7 +50,7 @@ impl FieldError {
     }
 }
 
-/// A name as one step of a JSON pointer (RFC 6901, section 3).
+/// Escapes a name for a JSON pointer (RFC 6901, section 3).
 fn escape_pointer(name: &str) -> String {
     name.replace('~', "~0").replace('/', "~1")
 }
