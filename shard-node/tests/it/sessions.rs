@@ -1,5 +1,5 @@
-//! A client that shows the token of its write sees that write, whatever the replica is at; without one, it may see the
-//! past, and never an older one than `replica_lag_max`.
+//! A client that shows the token of its write sees that write, however far the replica is. Without a token it may see
+//! an older state, but never older than `replica_lag_max`.
 
 use picopay_local::ClusterSpec;
 use picopay_postgres::Standing;
