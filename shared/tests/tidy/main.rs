@@ -1,4 +1,4 @@
-//! The house is in order: what is checked here is about the sources themselves, not about what they do.
+//! Checks of the sources themselves, not of what they do.
 
 mod circles;
 mod documents;
