@@ -49,7 +49,6 @@ fn is_no_other_charset(parameter: &[u8]) -> bool {
     value.eq_ignore_ascii_case(b"utf-8") || value.eq_ignore_ascii_case(b"utf8")
 }
 
-/// At the semicolons outside quotes.
 fn split_unquoted(value: &[u8]) -> Vec<&[u8]> {
     let (mut parts, mut start, mut is_quoted, mut is_escaped) = (Vec::new(), 0, false, false);
     for (at, byte) in value.iter().enumerate() {

@@ -7,7 +7,6 @@ use utoipa::openapi::schema::{ObjectBuilder, OneOfBuilder, Type};
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
-/// The largest amount as a whole number.
 const WHOLE_MAX: i64 = 99_999_999_999_999;
 
 /// A currency that a balance can be in.
@@ -72,7 +71,6 @@ pub fn pattern(decimals: u32) -> String {
     format!("^({whole}(\\.[0-9]{{1,{decimals}}})?|0\\.({}))$", small.join("|"))
 }
 
-/// A text or a whole number.
 pub fn amount(decimals: u32) -> OneOfBuilder {
     let text = ObjectBuilder::new()
         .schema_type(Type::String)

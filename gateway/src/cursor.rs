@@ -14,7 +14,6 @@ use uuid::Uuid;
 const VERSION: u8 = 1;
 const LENGTH: usize = 1 + 16 + 8;
 
-/// The error for an unusable cursor.
 pub const NOT_USABLE: &str =
     "is not a next_cursor of this very query; start again without it, or repeat the query that it came from";
 

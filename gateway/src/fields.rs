@@ -69,7 +69,6 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Records an error in a field.
     pub fn add(&mut self, name: &str, detail: String) {
         if self.errors.len() < ERRORS_MAX {
             self.errors.push(FieldError::in_field(name, detail));
@@ -132,7 +131,6 @@ pub fn string(raw: &str) -> Result<Cow<'_, str>, String> {
     Ok(text)
 }
 
-/// A JSON string or number, from its literal text.
 pub fn amount(raw: &str) -> Result<Amount, String> {
     let text = match raw.as_bytes().first() {
         Some(b'"') => string(raw)?,
@@ -151,7 +149,6 @@ pub fn currency(raw: &str) -> Result<Currency, String> {
     Currency::parse(&string(raw)?).map_err(|error| error.to_string())
 }
 
-/// The code of a currency in which money comes in.
 pub fn active_currency(raw: &str) -> Result<Currency, String> {
     Currency::parse_active(&string(raw)?).map_err(|error| error.to_string())
 }
@@ -161,7 +158,6 @@ pub fn uuid(raw: &str) -> Result<Uuid, String> {
     hyphenated_uuid(&string(raw)?).ok_or_else(|| NO_UUID.to_owned())
 }
 
-/// The error for a text that is no UUID.
 pub const NO_UUID: &str = "must be a UUID with hyphens, for example \"550e8400-e29b-41d4-a716-446655440000\"";
 
 /// Reads 36 characters. The `uuid` crate alone would also accept braces, `urn:uuid:` and no hyphens.

@@ -35,7 +35,6 @@ impl FrontDoor {
         Self { gateway, router }
     }
 
-    /// Answers one request. There is always an answer.
     pub async fn answer<B>(&mut self, request: Request<B>) -> Response
     where
         B: HttpBody<Data = Bytes> + Send + Unpin + 'static,

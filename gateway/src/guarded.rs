@@ -20,12 +20,10 @@ pub struct Guarded {
 #[derive(Debug)]
 pub struct Admitted<'a> {
     pub gateway: &'a GatewayState,
-    /// The name of the key that was shown.
     pub made_by: Arc<str>,
 }
 
 impl Guarded {
-    /// Open to keys with one of the scopes `needed`.
     pub fn new(gateway: Arc<GatewayState>, needed: &'static [Scope]) -> Self {
         Self { gateway, needed }
     }

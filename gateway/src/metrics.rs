@@ -12,7 +12,6 @@ pub use self::charges::{ChargeCount, ChargeEnd, ChargeMetrics};
 #[derive(Debug, Clone)]
 pub struct ClientMetrics {
     pub connections: IntGauge,
-    /// Requests without an answer yet.
     pub requests: IntGauge,
 }
 
@@ -30,12 +29,10 @@ impl ClientMetrics {
     }
 }
 
-/// Counts something while it is open.
 #[derive(Debug)]
 pub struct Open(IntGauge);
 
 impl Open {
-    /// Counts one more until this is dropped.
     pub fn count(gauge: &IntGauge) -> Self {
         gauge.inc();
         Self(gauge.clone())
@@ -54,12 +51,9 @@ pub struct Metrics {
     pub registry: Registry,
     pub charges: ChargeMetrics,
     pub clients: ClientMetrics,
-    /// Connections closed at once because there were too many.
     pub connections_refused: IntCounter,
-    /// Changed `cluster.toml` files that were accepted.
     pub reloads_taken: IntCounter,
     pub reloads_refused: IntCounter,
-    /// 1 while the file on disk is a refused one.
     pub is_reload_refused: IntGauge,
 }
 
@@ -101,7 +95,6 @@ impl Metrics {
         }
     }
 
-    /// All metrics in the text format of Prometheus.
     pub fn render(&self) -> Vec<u8> {
         let mut text = Vec::new();
         TextEncoder::new()

@@ -99,12 +99,10 @@ impl<'a> Parameters<'a> {
         read.map_err(|detail| self.add(name, detail)).ok()
     }
 
-    /// Records an error in a parameter.
     pub fn add(&mut self, name: &str, detail: impl Into<String>) {
         self.push(FieldError::in_parameter(name, detail));
     }
 
-    /// Records an error in a header.
     pub fn add_header(&mut self, name: &str, detail: impl Into<String>) {
         self.push(FieldError::in_header(name, detail));
     }

@@ -53,7 +53,6 @@ struct Parts {
     accepts_identity_only: bool,
 }
 
-/// The members beyond those of RFC 9457.
 #[derive(Debug, Clone, PartialEq)]
 enum Extension {
     None,
@@ -99,14 +98,12 @@ impl Problem {
         self
     }
 
-    /// Adds the session token of a recorded refusal.
     #[must_use]
     pub fn with_session(mut self, session: Option<HeaderValue>) -> Self {
         self.0.session = session;
         self
     }
 
-    /// Adds the database that found nothing.
     #[must_use]
     pub fn with_source(mut self, source: Source) -> Self {
         self.0.source = Some(source);
@@ -155,7 +152,6 @@ impl Problem {
         )
     }
 
-    /// The body has a transfer coding that is not supported.
     pub fn not_implemented() -> Self {
         Self::new(
             Code::NotImplemented,
@@ -222,7 +218,6 @@ impl Problem {
         problem
     }
 
-    /// The API key's header was sent twice.
     pub fn key_twice() -> Self {
         Self::new(Code::Unauthorized, "send the API key once: X-API-Key and Authorization have one line each")
     }
@@ -281,7 +276,6 @@ impl Problem {
         Self::new(Code::RefundExceedsCharge, detail).with(Extension::Remaining(remaining))
     }
 
-    /// The transaction is no charge, or nothing remains of it.
     pub fn not_refundable(currency: Currency) -> Self {
         Self::new(Code::NotRefundable, "only charges of which something remains can be refunded")
             .with(Extension::Remaining(Money::zero(currency)))

@@ -18,7 +18,6 @@ use crate::problem::{FieldError, Problem};
 /// bytes; the rest is for white space.
 const BODY_MAX: usize = 64 * 1024;
 
-/// Refuses a body whose declared length is too large.
 pub fn check_length(headers: &HeaderMap) -> Result<(), Problem> {
     let length =
         headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());

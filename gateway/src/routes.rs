@@ -17,7 +17,6 @@ use crate::{
 
 use self::Route::{OneOf, WithoutKey};
 
-/// Who may call a route, and what answers it.
 #[derive(Debug, Clone)]
 enum Route {
     /// Keys with one of these scopes.
@@ -48,7 +47,6 @@ fn table() -> [(&'static str, Route); 14] {
     ]
 }
 
-/// Everything that the gateway serves.
 pub fn router(gateway: &Arc<GatewayState>) -> FrontDoor {
     let mut router = Router::new();
     for (path, route) in table() {

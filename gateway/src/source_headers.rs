@@ -5,7 +5,6 @@ use picopay_shared::query::Source;
 
 use crate::header_names::{PICOPAY_LAG_MS, PICOPAY_SOURCE};
 
-/// Names the database and, for a replica, its lag.
 pub fn name_source(headers: &mut HeaderMap, source: Source) {
     match source {
         Source::Primary => {

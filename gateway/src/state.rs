@@ -16,11 +16,8 @@ pub struct GatewayState {
     pub config: GatewayConfig,
     pub keys: KeyRing,
     pub shards: Arc<ShardClient>,
-    /// The `cluster.toml` in force.
     pub in_force: Arc<InForce>,
-    /// The keys of the `gateway.toml` in force.
     pub keys_in_force: Arc<InForce<Keys>>,
-    /// The internal secret, which operators must show.
     pub secret: InternalSecret,
     pub metrics: Metrics,
 }

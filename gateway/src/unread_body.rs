@@ -28,7 +28,6 @@ pub struct Returned<B>(Arc<Mutex<Option<B>>>);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rest {
-    /// All of it was read: the connection can go on.
     Gone,
     /// More may come: the connection must end.
     ToCome,

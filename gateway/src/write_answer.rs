@@ -16,7 +16,6 @@ use crate::user_body::UserBody;
 #[derive(Debug)]
 pub struct Answered {
     pub response: Response,
-    /// Whether this answer was given before.
     pub is_replayed: bool,
 }
 

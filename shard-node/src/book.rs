@@ -16,7 +16,6 @@ use uuid::Uuid;
 
 #[derive(Debug)]
 pub struct Admitted<'a> {
-    /// Its index in the batch.
     pub position: usize,
     pub command: &'a Command,
 }
@@ -31,9 +30,7 @@ pub struct Recorded {
 /// What the ledger held for the users of a batch, read under their locks.
 #[derive(Debug, Default)]
 pub struct Known {
-    /// Users that exist, including new ones.
     pub users: HashSet<UserId>,
-    /// Users that this database transaction created.
     pub created: HashSet<UserId>,
     pub balances: HashMap<(UserId, Currency), Money>,
     /// The highest stamp in each user's balance rows. A user without one, or with the lowest, gets ids by
@@ -41,11 +38,8 @@ pub struct Known {
     pub last_stamps: HashMap<UserId, Stamp>,
     /// The primary's clock, read once all users were locked.
     pub now: Stamp,
-    /// Earlier transactions under the keys of this batch.
     pub by_key: HashMap<(UserId, Uuid), Recorded>,
-    /// The completed transactions that refunds of this batch name.
     pub refunded: HashMap<TransactionId, Transaction>,
-    /// How much of each was given back so far.
     pub refund_totals: HashMap<TransactionId, Money>,
 }
 
@@ -53,7 +47,6 @@ pub struct Known {
 pub struct Booked {
     /// One per admitted command, with its index in the batch.
     pub outcomes: Vec<(usize, Outcome)>,
-    /// New rows of `transactions`, in order.
     pub transactions: Vec<Recorded>,
     pub updated_balances: Vec<BalanceRow>,
     /// Balances whose currency is new to the user.
@@ -74,7 +67,6 @@ pub struct RefundTotal {
     pub user_id: UserId,
     pub charge_id: TransactionId,
     pub charged: Money,
-    /// The sum of all refunds, with this batch's.
     pub refunded: Money,
 }
 

@@ -49,13 +49,11 @@ pub mod seal;
 /// Batches whose answers wait to be kept. More are dropped: they are in Postgres.
 const FILLS_WAITING_MAX: usize = 256;
 
-/// The cache of one shard; clones share it.
 #[derive(Clone)]
 pub struct Cache {
     redis: Option<Arc<Connection>>,
 }
 
-/// The shard whose answers are kept.
 pub struct Whose {
     pub shard: String,
     pub durability: Durability,
@@ -67,9 +65,7 @@ struct Connection {
     config: CacheConfig,
     whose: Whose,
     is_skipped: AtomicBool,
-    /// The ones that were used last.
     places: ArcSwapOption<Places>,
-    /// One `MSET` for each batch.
     fills: mpsc::Sender<redis::Cmd>,
     floors: floors::Pending,
     /// Signals that values wait; one signal is enough for any number.
@@ -77,9 +73,7 @@ struct Connection {
 }
 
 pub struct Remembered {
-    /// One per command, in their order.
     pub outcomes: Vec<Option<Outcome>>,
-    /// Where the log has all of these outcomes.
     pub position: Option<LogPosition>,
 }
 
@@ -246,7 +240,6 @@ fn keep_ms(keep: Duration) -> i64 {
     i64::try_from(keep.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// Stops using Redis, and probes it in the background.
 fn skip(redis: &Arc<Connection>, reason: &str) {
     if redis.is_skipped.swap(true, Ordering::Relaxed) {
         return;

@@ -17,12 +17,10 @@ pub fn now() -> Timestamp {
         .expect("a duration, unlike a calendar's month, can always be added")
 }
 
-/// The same for a line of the log.
 pub fn now_text() -> String {
     format!("{:.6}", now())
 }
 
-/// Shifts the clock of this process from now on.
 pub fn set_offset(seconds: i64) {
     if seconds != 0 {
         tracing::warn!(seconds, "testing: this process takes its clock to be ahead by this much");

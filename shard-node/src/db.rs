@@ -38,16 +38,12 @@ pub enum ConnectError {
     NoneKnown,
     #[error(transparent)]
     Open(#[from] OpenError),
-    /// It did not say what it is.
     #[error("{0}")]
     Unknown(String),
-    /// It is not what the keeper found there.
     #[error("another server is there now, or it takes no writes any more")]
     Changed,
-    /// It takes writes, and should not any more.
     #[error(transparent)]
     Replaced(#[from] OlderTimeline),
-    /// Its database is not the expected one.
     #[error(transparent)]
     Unfit(#[from] Unfit),
 }
@@ -80,7 +76,6 @@ pub struct Primary {
 
 struct Found {
     server: Option<ServerId>,
-    /// Whether it may be read, and as of when.
     reads: (Instant, Result<(), String>),
 }
 
@@ -96,9 +91,7 @@ pub struct Replica {
 
 /// A connection of its own, for a task that writes.
 pub struct Dedicated {
-    /// It also hears the warnings of the server.
     pub connection: Connection,
-    /// Confirms that its commits are what they claim.
     pub commits: Commits,
     pub server: ServerId,
     pub durability: Durability,
@@ -145,7 +138,6 @@ impl Primary {
         })
     }
 
-    /// What its database must say of itself.
     pub fn expected(&self) -> &Expected {
         &self.expected
     }
@@ -213,7 +205,6 @@ impl Primary {
         lock(&self.found).server == Some(server)
     }
 
-    /// Another server takes writes on an older timeline: alarm.
     pub fn note_older(&self, timeline: u32) {
         let _ = self.timelines.admit(timeline);
     }
@@ -251,7 +242,6 @@ impl Primary {
         Ok(())
     }
 
-    /// Stores the keeper's result about reads, as of now.
     pub fn note_reads(&self, leave: Result<(), String>) {
         lock(&self.found).reads = (Instant::now(), leave);
     }
@@ -295,7 +285,6 @@ impl Replica {
         Ok(all)
     }
 
-    /// The index of its entry in `replicas`.
     pub fn entry(&self) -> usize {
         self.entry
     }
@@ -304,7 +293,6 @@ impl Replica {
         &self.pool
     }
 
-    /// The connection for measuring its lag.
     pub async fn watcher(&self) -> Result<Lease, PoolError> {
         self.watcher.lease().await
     }
@@ -315,7 +303,6 @@ impl Replica {
     }
 }
 
-/// The settings of a pool with one connection.
 fn alone(settings: &PostgresConfig) -> PostgresConfig {
     PostgresConfig { read_connections: 1, ..settings.clone() }
 }
@@ -348,7 +335,6 @@ pub const WRITE_PLANS: &str = "-c plan_cache_mode=force_generic_plan -c enable_h
 /// The same for reads of one user's rows. Their first plans see values, and know which are `NULL`.
 pub const READ_PLANS: &str = "-c enable_seqscan=off -c jit=off -c plan_cache_mode=auto";
 
-/// Options of a session that writes batches.
 fn write_options(settings: &PostgresConfig, durability: Durability) -> String {
     let synchronous_commit = match durability {
         Durability::Replicated => "on",
@@ -363,7 +349,6 @@ fn write_options(settings: &PostgresConfig, durability: Durability) -> String {
     )
 }
 
-/// Options of a session that reads.
 fn read_options(settings: &PostgresConfig) -> String {
     format!("-c statement_timeout={} {READ_PLANS}", settings.statement_timeout.as_millis())
 }

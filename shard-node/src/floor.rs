@@ -17,13 +17,11 @@ use uuid::Uuid;
 
 use crate::identity::Generation;
 
-/// A transaction that a client was told of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Acknowledged {
     slot: i16,
     user_id: i64,
     id: Uuid,
-    /// The ledger that it was acknowledged in.
     generation: Generation,
 }
 
@@ -41,7 +39,6 @@ impl Acknowledged {
         postcard::to_stdvec(self).expect("plain data always serializes")
     }
 
-    /// `None` for the format of another version.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         postcard::from_bytes(bytes).ok()
     }

@@ -50,23 +50,17 @@ pub struct GateKeeper {
     pub primary: Primary,
     pub shard_name: String,
     pub promised: Durability,
-    /// What must be there before it opens.
     pub floors: Arc<Floors>,
     /// The floors that other nodes, or this one before its start, left in Redis.
     pub cache: Cache,
     pub metrics: Arc<Metrics>,
 }
 
-/// Why it stops looking at a server.
 enum Lost {
     WrongDatabase(WrongDatabase),
     NotReady(String),
     Cut(String),
-    /// Somebody degraded or restored the shard.
-    Changed {
-        durability: Durability,
-        reason: String,
-    },
+    Changed { durability: Durability, reason: String },
 }
 
 impl From<tokio_postgres::Error> for Lost {
@@ -86,9 +80,7 @@ impl From<Unfit> for Lost {
 }
 
 enum Finding {
-    /// The gate may open for this.
     Fit(Opening),
-    /// Something is missing, and may come.
     Lacks {
         reason: String,
         /// Whether reads still see everything acknowledged, unless another server has taken over.
@@ -110,7 +102,6 @@ impl Drop for Probe {
     }
 }
 
-/// All servers, asked in the background.
 struct Round {
     running: JoinHandle<Vec<Said>>,
 }

@@ -42,7 +42,7 @@ const RETRIES: usize = 2;
 
 /// For how many batches keys are looked up first after one met a used key. Running a batch twice costs what
 /// looking up the keys of six does (27 µs against 4.6 µs a row).
-const WARY_BATCHES: u32 = 100;
+const LOOKUP_BATCHES: u32 = 100;
 
 /// How long a statement may take after one of its batch took too long: a hundred times as long as it needs.
 /// So the slow user is found before the others' clients give up.
@@ -62,7 +62,6 @@ pub struct Job {
 
 #[derive(Debug)]
 pub struct Done {
-    /// One for each of the job's positions.
     pub outcomes: Vec<Outcome>,
     /// How long the slowest COMMIT took; zero when there was none.
     pub commit_time: Duration,
@@ -77,7 +76,6 @@ pub struct Done {
 }
 
 impl Done {
-    /// The same outcome for all of `count` commands.
     pub fn all(outcome: Outcome, count: usize) -> Self {
         Self {
             outcomes: vec![outcome; count],
@@ -99,7 +97,6 @@ impl Done {
     }
 }
 
-/// What all lanes of a node share.
 pub struct LaneParts {
     pub primary: Primary,
     pub gate: WriteGate,
@@ -116,7 +113,6 @@ pub struct LaneParts {
     pub flight_timeout: Duration,
 }
 
-/// A lane's connection with its prepared statements.
 struct Session {
     connection: Dedicated,
     sql: WriteStatements,
@@ -126,7 +122,6 @@ struct Session {
 }
 
 impl Session {
-    /// Whether it leads to what the gate has opened.
     fn is_for(&self, opening: &Opening) -> bool {
         self.connection.server == opening.server
             && self.connection.durability == opening.durability
@@ -141,7 +136,7 @@ impl Session {
 
 /// Works on batches until every entrance of the lane with this number is dropped.
 pub async fn run(number: usize, parts: Arc<LaneParts>, end: LaneEnd<Job, Done>) {
-    let mut lane = Lane { number, parts, session: None, wary_batches: 0, suspects: Suspects::default() };
+    let mut lane = Lane { number, parts, session: None, lookup_batches: 0, suspects: Suspects::default() };
     loop {
         let batch = tokio::select! {
             biased; // Serve what waits first.
@@ -161,13 +156,12 @@ struct Lane {
     parts: Arc<LaneParts>,
     session: Option<Session>,
     /// How many more batches have their keys looked up first.
-    wary_batches: u32,
+    lookup_batches: u32,
     suspects: Suspects,
 }
 
 #[derive(Clone, Copy)]
 struct Terms {
-    /// The latest time at which a client waits.
     deadline: Instant,
     /// A limit for each statement that is shorter than usual.
     limit: Option<Duration>,
@@ -313,8 +307,8 @@ impl Lane {
                 Some(session) => session,
                 None => self.connect(&opening).await.inspect_err(|error| self.close_gate(error))?,
             };
-            let keys = if self.wary_batches > 0 { Keys::LookedUp } else { Keys::TakenAsNew };
-            self.wary_batches = self.wary_batches.saturating_sub(1);
+            let keys = if self.lookup_batches > 0 { Keys::LookedUp } else { Keys::TakenAsNew };
+            self.lookup_batches = self.lookup_batches.saturating_sub(1);
             let manner = Manner { keys, skips_held, limit: terms.limit };
             let result = batch::transact(self.number, &self.parts, &session, attempts, manner).await;
             match &result {
@@ -338,7 +332,7 @@ impl Lane {
                 }
                 Err(StoreError::KeyTaken) => {
                     self.session = Some(session);
-                    self.wary_batches = WARY_BATCHES;
+                    self.lookup_batches = LOOKUP_BATCHES;
                     self.parts.metrics.repeated_batches.inc();
                     continue;
                 }

@@ -29,7 +29,6 @@ pub struct Node {
     config: NodeConfig,
     lasting: Lasting,
     service: ArcSwap<Service>,
-    /// Notified when another service took over.
     replaced: Notify,
     in_force: Arc<InForce>,
 }
@@ -125,12 +124,10 @@ impl Node {
         Ok(())
     }
 
-    /// The secret that gateways and operators must show.
     pub fn secret(&self) -> &InternalSecret {
         &self.lasting.secret
     }
 
-    /// The `cluster.toml` in force.
     pub fn in_force(&self) -> &Arc<InForce> {
         &self.in_force
     }
@@ -147,7 +144,6 @@ impl Node {
         self.lasting.metrics.reloads.with_label_values(&[word]).inc();
     }
 
-    /// All metrics, with the gauges updated.
     pub fn render_metrics(&self) -> Vec<u8> {
         let metrics = &self.lasting.metrics;
         metrics.is_reload_refused.set(i64::from(self.in_force.refusal().is_some()));

@@ -38,7 +38,6 @@ pub struct Reader {
     parts: Arc<LaneParts>,
     log: PrimaryLog,
     replicas: Vec<ReplicaInUse>,
-    /// Counts reads, so that equal replicas take turns.
     turn: AtomicUsize,
     replica_lag_max: Duration,
     session_wait: Duration,
@@ -53,7 +52,6 @@ struct ReplicaInUse {
     busy: AtomicUsize,
 }
 
-/// Counts a read for as long as it lives.
 struct Busy<'a>(&'a AtomicUsize);
 
 struct NoAnswer {
@@ -71,7 +69,6 @@ enum Fault {
 }
 
 impl Reader {
-    /// Reads of `shard` through `parts.primary` and `replicas`.
     pub fn new(
         shard: &str,
         parts: Arc<LaneParts>,

@@ -26,13 +26,11 @@ pub use lease::Lease;
 /// Failures in a row after which the server counts as lost, rather than a statement as slow.
 const FAILURES_MAX: u32 = 3;
 
-/// Connections for reads. Clones share them.
 #[derive(Clone)]
 pub struct ReadPool {
     pool: Pool,
     /// Connections from before are not used any more.
     dropped: Arc<Mutex<Option<Instant>>>,
-    /// Failed reads since the last success.
     failures: Arc<AtomicU32>,
 }
 
@@ -44,7 +42,6 @@ pub enum Target {
 }
 
 impl ReadPool {
-    /// Connects when first used.
     pub fn new(servers: Servers, settings: &PostgresConfig, expected: Expected, target: Target) -> Self {
         let dropped: Arc<Mutex<Option<Instant>>> = Arc::default();
         let last_drop = Arc::clone(&dropped);

@@ -43,7 +43,6 @@ const LOOK_AGAIN: Duration = Duration::from_millis(2);
 /// each question is a connection.
 const MISSES_MAX: u32 = 3;
 
-/// The lag of one replica, shared with its readers.
 #[derive(Clone)]
 pub struct Lag {
     caught_up: Arc<Mutex<Option<CaughtUp>>>,

@@ -3,7 +3,6 @@
 /// The server that the keeper has found to be the primary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ServerId {
-    /// Its index in the connection string.
     pub position: usize,
     pub timeline: u32,
     /// When it was started, in microseconds of Unix time: a name may lead to another server later.

@@ -43,7 +43,6 @@ pub struct Lasting {
     pub metrics: Arc<Metrics>,
     /// A replaced primary is not used again because another name leads to it.
     pub timelines: Timelines,
-    /// What was acknowledged, by any service.
     pub floors: Arc<Floors>,
     /// A process never serves another cluster than its first.
     pub kept: Arc<Kept>,
@@ -221,7 +220,6 @@ impl Service {
         u64::try_from(freshest.as_millis()).ok()
     }
 
-    /// Updates the gauges that are not counted continuously.
     pub fn read_off(&self, metrics: &Metrics) {
         let opening = self.parts.gate.check();
         metrics.is_ready.set(i64::from(opening.is_ok()));

@@ -12,11 +12,14 @@ use picopay_shared::slot_owner::{OwnerRow, SlotState};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Stopped {
-    /// Another shard's, or nobody's.
     Moved(Moved),
     /// The gateway has seen a higher epoch than this database. A bad failover has lost a change of owner, so
     /// it must not write, and an operator must look.
-    StateLost { slot: Slot, own_epoch: u64, seen_epoch: u64 },
+    StateLost {
+        slot: Slot,
+        own_epoch: u64,
+        seen_epoch: u64,
+    },
 }
 
 impl From<Stopped> for Outcome {
@@ -37,7 +40,6 @@ pub fn pass(slot: Slot, seen_epoch: u64, owners: &HashMap<Slot, OwnerRow>) -> Re
     check(slot, seen_epoch, owners.get(&slot))
 }
 
-/// As [`pass`], for one row.
 pub fn check(slot: Slot, seen_epoch: u64, row: Option<&OwnerRow>) -> Result<(), Stopped> {
     let Some(row) = row else {
         return Err(Stopped::Moved(Moved { slot, owner: None, epoch: 0 }));

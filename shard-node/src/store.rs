@@ -25,9 +25,7 @@ use uuid::Uuid;
 pub use self::seen::{LOOKS_MAX, Page, Seen, find_balances, find_history, find_transaction};
 use crate::book::{BalanceRow, Booked, Recorded, RefundTotal};
 
-/// The constraint that makes an operation happen once (`V1__ledger.sql`).
 pub const ONE_PER_KEY: &str = "one_transaction_per_key";
-/// The primary key of the same table.
 pub const ONE_PER_ID: &str = "transactions_pkey";
 
 #[derive(Debug, thiserror::Error)]
@@ -43,7 +41,6 @@ pub enum ReadError {
 }
 
 impl ReadError {
-    /// The cause in one line, for the log.
     pub fn reason(&self) -> String {
         match self {
             Self::Database(error) => describe(error),
@@ -158,7 +155,6 @@ pub async fn insert_users(
 #[derive(Debug, Default)]
 pub struct Locked {
     pub users: HashSet<UserId>,
-    /// Those that exist and that somebody else holds.
     pub held: HashSet<UserId>,
     /// Read after the last lock. A batch without locks does not need it.
     pub now: Stamp,
@@ -386,7 +382,6 @@ async fn write_balance_rows(
     Ok(())
 }
 
-/// Writes how much of each charge was given back.
 pub async fn write_refund_totals(
     client: &Client,
     sql: &WriteStatements,

@@ -31,7 +31,6 @@ pub struct OlderTimeline {
 }
 
 impl Timelines {
-    /// Counts refusals in `refused`.
     pub fn new(refused: IntCounter) -> Self {
         Self { highest: Arc::default(), refused }
     }

@@ -21,16 +21,13 @@ use crate::standby;
 pub enum Said {
     Writes {
         server: ServerId,
-        /// Whether it has what the shard acknowledged last.
         has_floor: bool,
-        /// Whether a synchronous standby follows it.
         has_standby: bool,
     },
     /// It said that it takes none, or nobody listens there.
     WritesNot,
     /// It takes writes, and its database is another shard's or another cluster's.
     IsAnothers(String),
-    /// Not known: silence, or an error.
     Unknown(String),
 }
 
@@ -51,7 +48,6 @@ pub enum Choice {
     TwoWriters {
         timeline: u32,
     },
-    /// None takes writes, for these reasons.
     None(String),
 }
 

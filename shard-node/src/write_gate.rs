@@ -17,21 +17,17 @@ use uuid::Uuid;
 use crate::identity::Generation;
 use crate::server_id::ServerId;
 
-/// What may be written to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Opening {
-    /// The cluster that the database names.
     pub cluster_id: Uuid,
     /// Another one after the database was restored to an earlier moment.
     pub generation: Generation,
     pub server: ServerId,
-    /// The durability of commits now.
     pub durability: Durability,
     /// Set while an operator lets the shard go on without its standby.
     pub degraded: Option<Arc<Degradation>>,
 }
 
-/// Open, or closed with the reason.
 #[derive(Clone)]
 pub struct WriteGate {
     state: Arc<watch::Sender<Result<Opening, String>>>,

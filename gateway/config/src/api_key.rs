@@ -35,7 +35,6 @@ impl std::fmt::Display for Expiry {
 /// One caller. Only the digest of its key is known here.
 #[derive(Clone, PartialEq)]
 pub struct ApiKey {
-    /// What the log and the ledger call it.
     pub name: Arc<str>,
     /// SHA-256 of the key: 256 random bits need no slow hash.
     pub digest: [u8; 32],

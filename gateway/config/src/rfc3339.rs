@@ -4,7 +4,6 @@
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
 
-/// The error for a text that is no time.
 pub const NO_TIME: &str = "must be an RFC 3339 time, for example 2026-11-22T12:00:00Z";
 
 /// Unix milliseconds, rounded up; years before 1970 are negative. Transactions carry whole milliseconds, so

@@ -21,7 +21,6 @@ impl Scope {
     /// Scopes that move money. `write` is all of them, and each of them may create users.
     pub const MOVING: [Self; 4] = [Self::TopUp, Self::Charge, Self::Refund, Self::Transfer];
 
-    /// The word in `gateway.toml` and in answers.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::TopUp => "topup",
@@ -38,7 +37,6 @@ impl Scope {
         Self::ALL.into_iter().find(|scope| scope.as_str() == word)
     }
 
-    /// All words, for an error about another one.
     pub fn words() -> String {
         Self::ALL.map(Self::as_str).join(", ")
     }

@@ -8,9 +8,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use crate::ended::{Decision, Ended, NotDone};
 
-/// The gateway's own retries after a failed attempt.
 const RETRIES_MAX: u8 = 1;
-/// More attempts after *moved* answers.
 const MOVES_MAX: u8 = 2;
 
 #[derive(Debug, PartialEq)]
@@ -55,7 +53,6 @@ impl Attempts {
         }
     }
 
-    /// The same for any request.
     pub fn after<T>(&mut self, ended: Ended<T>, may_retry: impl FnOnce() -> bool) -> Next<T> {
         let (would_help, end) = match ended {
             Ended::Final(answer) => return Next::Answer(answer),

@@ -35,9 +35,7 @@ pub struct Breaker {
 
 #[derive(Debug)]
 struct State {
-    /// Calls that failed since the last success.
     failures: u32,
-    /// Unanswered polls since the last answer.
     silent_polls: u32,
     pause: Duration,
     /// When the next probe may go. It moves on with each probe, so that there is only one.
@@ -113,12 +111,10 @@ impl Breaker {
         }
     }
 
-    /// Whether it is open or probing.
     pub fn is_open(&self) -> bool {
         self.is_open.load(Ordering::Acquire)
     }
 
-    /// The shard answered, with whatever result.
     pub fn record_success(&self) {
         let mut state = self.lock();
         *state = State::closed();
@@ -169,7 +165,6 @@ impl Breaker {
         state.next_probe.is_none_or(|at| state.silent_polls == 0 && (state.is_probing || at <= now))
     }
 
-    /// How long until the next probe; zero when closed.
     pub fn wait(&self, now: Instant) -> Duration {
         self.lock().next_probe.map_or(Duration::ZERO, |at| at.saturating_duration_since(now))
     }

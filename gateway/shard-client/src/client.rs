@@ -56,7 +56,6 @@ pub struct ShardClient {
     config: ShardClientConfig,
     closing: CancellationToken,
     pipes: TaskTracker,
-    /// Makes reloads take turns.
     reloading: Mutex<()>,
 }
 
@@ -228,7 +227,7 @@ impl ShardClient {
 
     fn keep_asking(self: &Arc<Self>, shard: &OpenShard) {
         for position in 0..shard.nodes.count() {
-            tokio::spawn(Arc::clone(self).poll(Arc::clone(shard.way()), position, shard.closing()));
+            tokio::spawn(Arc::clone(self).poll(Arc::clone(shard.inner()), position, shard.closing()));
         }
     }
 
@@ -306,8 +305,9 @@ impl ShardClient {
             let known: Vec<(Slot, OnTheWay)> = (self.held.slots().into_iter())
                 .filter_map(|slot| Some((slot, self.map.on_the_way(slot)?)))
                 .collect();
-            let stranger = known.iter().find_map(|(slot, known)| Some((slot, known.stranger.as_ref()?)));
-            if let Some((slot, shard)) = stranger
+            let unlisted =
+                known.iter().find_map(|(slot, known)| Some((slot, known.unlisted_owner.as_ref()?)));
+            if let Some((slot, shard)) = unlisted
                 && told.is_none_or(|told| told.elapsed() > TELL_AGAIN)
             {
                 warn!(slot = slot.get(), shard, "a slot goes to a shard that is not in cluster.toml here");

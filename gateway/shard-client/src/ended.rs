@@ -11,7 +11,6 @@ pub enum Ended<T> {
     /// The shard does not own the slot. Nothing happened.
     Moved(Moved),
     NotDone(NotDone),
-    /// It may have been done.
     Unknown,
 }
 
@@ -19,7 +18,6 @@ pub enum Ended<T> {
 pub enum NotDone {
     /// No node takes a connection or our requests, or the shard cannot work.
     Unavailable,
-    /// The shard's breaker is open, so nothing was sent.
     BreakerOpen,
     /// Too much is waiting, here or in the node, or the request's time ended before its turn came.
     Overloaded,

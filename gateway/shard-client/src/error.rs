@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use crate::ended::NotDone;
 
-/// When to come back after a refusal that passes soon.
 pub const SOON: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -17,7 +16,6 @@ pub enum ShardError {
         shard: Option<String>,
         retry_after: Duration,
     },
-    /// Maybe done. A retry with the same key settles it.
     #[error("the outcome is unknown")]
     Unknown,
 }

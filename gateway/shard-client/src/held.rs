@@ -48,7 +48,6 @@ impl HeldRequests {
         Some(Held { requests: self, slot })
     }
 
-    /// Returns once any request is held.
     pub async fn anybody(&self) {
         while self.held().is_empty() {
             self.first.notified().await;

@@ -17,14 +17,12 @@ pub struct Job {
     pub deadline: Instant,
     /// Decides who takes it first: the pipe that sends it, or the client that gives up.
     pub ticket: Arc<Ticket>,
-    /// Whether it may pass an open breaker.
     pub is_probe: bool,
 }
 
 #[derive(Debug)]
 pub struct Done {
     pub ended: Ended<Decision>,
-    /// The session token, when the answer is about something written.
     pub session: Option<SessionToken>,
 }
 

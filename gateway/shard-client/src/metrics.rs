@@ -20,7 +20,6 @@ const BATCH_BUCKETS: [f64; 10] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 2
 
 #[derive(Debug, Clone)]
 pub struct Metrics {
-    /// Requests whose slot is moving.
     pub held: HeldMetrics,
     per_shard: PerShard,
 }
@@ -53,7 +52,6 @@ pub struct ShardMetrics {
 pub struct NodeMetrics {
     /// 0 ready, 1 passed over, 2 not ready, 3 silent.
     pub state: IntGauge,
-    /// How often it began to be passed over.
     pub passed_over: IntCounter,
 }
 
@@ -75,7 +73,6 @@ struct PerShard {
 }
 
 impl Metrics {
-    /// Registers everything. A registry accepts that once.
     pub fn new(registry: &Registry) -> Self {
         Self { held: HeldMetrics::new(registry), per_shard: PerShard::new(registry) }
     }

@@ -47,7 +47,6 @@ struct Node {
 #[derive(Debug)]
 struct Observed {
     standing: Standing,
-    /// What the node reported last.
     status: Option<Arc<NodeStatus>>,
 }
 
@@ -90,7 +89,6 @@ impl Nodes {
         self.states().contains(&NodeState::Ready)
     }
 
-    /// Polls in a row that no node answered.
     pub fn silences(&self) -> u32 {
         self.all.iter().map(|node| node.known().standing.silences()).min().unwrap_or(0)
     }

@@ -36,7 +36,6 @@ impl QueueRoom {
         }
     }
 
-    /// Whether one more may wait where so many wait already.
     pub fn has_place(&self, waiting: usize) -> bool {
         waiting < self.room.load(Ordering::Relaxed)
     }

@@ -18,14 +18,12 @@ use crate::error::{SOON, ShardError};
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Read<T> {
-    /// `None` when it does not exist.
     pub found: Option<T>,
     pub source: Source,
 }
 
 #[derive(Debug, Clone)]
 pub struct Reader {
-    /// For the logs of the shard.
     pub origin: Origin,
     /// The client's last write, which the answer must show.
     pub session: Option<SessionToken>,

@@ -84,7 +84,6 @@ pub struct ShardView {
 }
 
 impl Shard {
-    /// Opens its lanes. `pipe.rs` works at their far ends.
     pub fn new(
         place: usize,
         entry: &cluster::Shard,
@@ -281,7 +280,6 @@ impl Shard {
         self.error(end)
     }
 
-    /// The same for a read.
     pub fn read_error(&self, end: GaveUp) -> ShardError {
         self.metrics.reads_failed.inc();
         self.error(end)

@@ -27,18 +27,18 @@ struct Place {
 /// what it accepted and ends.
 #[derive(Debug)]
 pub struct OpenShard {
-    way: Arc<Shard>,
+    shard: Arc<Shard>,
     closing: DropGuard,
 }
 
 impl OpenShard {
-    pub fn new(way: Arc<Shard>, closing: CancellationToken) -> Self {
-        Self { way, closing: closing.drop_guard() }
+    pub fn new(shard: Arc<Shard>, closing: CancellationToken) -> Self {
+        Self { shard, closing: closing.drop_guard() }
     }
 
     /// What the shard's tasks work on. Not for requests, because it does not keep the shard open.
-    pub fn way(&self) -> &Arc<Shard> {
-        &self.way
+    pub fn inner(&self) -> &Arc<Shard> {
+        &self.shard
     }
 
     /// Cancelled when the last handle is dropped.
@@ -51,7 +51,7 @@ impl Deref for OpenShard {
     type Target = Shard;
 
     fn deref(&self) -> &Shard {
-        &self.way
+        &self.shard
     }
 }
 
@@ -117,7 +117,6 @@ mod tests {
         Cluster { internal_secret: Secret::new("s"), shards: shards.iter().map(shard).collect() }
     }
 
-    /// A shard on which nothing is sent.
     fn open(place: usize, entry: &cluster::Shard) -> Arc<OpenShard> {
         let (config, metrics) = (ShardClientConfig::default(), Metrics::new(&Registry::new()));
         let wire = Wire::new(&config, &Secret::new("s"));
@@ -142,7 +141,7 @@ mod tests {
         );
         assert_eq!(third.name(0), Some("a"), "so that its users can be told which shard is gone");
         let is_same = |before: &ShardSet, after: &ShardSet, place| {
-            Arc::ptr_eq(before.get(place).unwrap().way(), after.get(place).unwrap().way())
+            Arc::ptr_eq(before.get(place).unwrap().inner(), after.get(place).unwrap().inner())
         };
         assert!(is_same(&first, &second, 0) && is_same(&second, &fourth, 2));
         assert!(!is_same(&first, &second, 1), "another node");

@@ -39,7 +39,7 @@ pub struct OnTheWay {
     /// Empty when neither is known.
     pub places: Vec<usize>,
     /// The name of the target, when this gateway's `cluster.toml` does not name it.
-    pub stranger: Option<String>,
+    pub unlisted_owner: Option<String>,
 }
 
 /// Slot → owner. Every request reads it, and it is replaced as a whole.
@@ -75,7 +75,6 @@ impl SlotMap {
         self.table.load()[slot.index()]
     }
 
-    /// Waits for an owner until `until`.
     pub async fn owner_before(&self, slot: Slot, until: Instant) -> Option<Owner> {
         // Subscribed before the first look, so that no change is missed.
         let mut changes = self.changes.subscribe();
@@ -124,7 +123,7 @@ impl SlotMap {
         }
         match next {
             Some(next) => entry.concerns(next),
-            None => entry.stranger.clone_from(&moved.owner),
+            None => entry.unlisted_owner.clone_from(&moved.owner),
         }
         self.redraw(&mut known);
     }
@@ -158,7 +157,7 @@ impl OnTheWay {
             since: Instant::now(),
             least_epoch: 0,
             places: last.map(|owner| owner.place).into_iter().collect(),
-            stranger: None,
+            unlisted_owner: None,
         }
     }
 
@@ -276,7 +275,7 @@ mod tests {
         map.take_claims(0, &[range(0, 9, 1)], &[]);
         map.note_moved(&released(5, "shard-9", 2), None);
         let known = map.on_the_way(slot(5)).unwrap();
-        assert_eq!((known.places, known.stranger.as_deref()), (vec![0], Some("shard-9")));
+        assert_eq!((known.places, known.unlisted_owner.as_deref()), (vec![0], Some("shard-9")));
     }
 
     #[tokio::test]

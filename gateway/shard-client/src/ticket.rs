@@ -12,12 +12,10 @@ impl Ticket {
     const SENT: u8 = 1;
     const GIVEN_UP: u8 = 2;
 
-    /// Takes it for sending, unless it was given up.
     pub fn send(&self) -> bool {
         self.take(Self::SENT)
     }
 
-    /// Gives it up, unless it was sent.
     pub fn give_up(&self) -> bool {
         self.take(Self::GIVEN_UP)
     }

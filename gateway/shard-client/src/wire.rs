@@ -34,7 +34,6 @@ use crate::ticket::Ticket;
 /// A read's deadline in the node is this much earlier than ours, so that its "not in time" still reaches us.
 const WAY_BACK: Duration = Duration::from_millis(20);
 
-/// The HTTP client of all nodes. Clones share the connections.
 #[derive(Debug, Clone)]
 pub struct Wire {
     connections: Client<HttpConnector, Watched>,
@@ -58,7 +57,6 @@ pub enum Ask {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CallError {
-    /// No connection took the request: nothing was sent.
     Unreachable,
     /// The node answered that it does not take this request: nothing happened.
     Rejected,
@@ -154,7 +152,6 @@ impl Wire {
         }
     }
 
-    /// An answer that the node made, with any status.
     async fn send(
         &self,
         ask: Ask,

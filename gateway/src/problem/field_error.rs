@@ -34,7 +34,6 @@ impl FieldError {
         Self { detail: detail.into(), place: Place::Pointer(pointer) }
     }
 
-    /// An error in the body as a whole.
     pub fn in_body(detail: impl Into<String>) -> Self {
         Self { detail: detail.into(), place: Place::Pointer(String::new()) }
     }
@@ -44,7 +43,6 @@ impl FieldError {
         Self { detail: detail.into(), place: Place::Parameter(name.to_owned()) }
     }
 
-    /// An error in a header.
     pub fn in_header(name: &str, detail: impl Into<String>) -> Self {
         Self { detail: detail.into(), place: Place::Header(name.to_owned()) }
     }

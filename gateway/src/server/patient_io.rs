@@ -38,9 +38,7 @@ pub struct PatientIo {
     phase: Phase,
     head_timeout: Duration,
     idle_timeout: Duration,
-    /// When the connection last became idle, or opened.
     idle_since: Instant,
-    /// When the first byte of the current head came.
     head_since: Option<Instant>,
     /// The value of `phase` at the last look. A quick request begins and ends between two looks.
     turns_seen: u64,

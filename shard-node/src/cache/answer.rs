@@ -37,7 +37,6 @@ pub struct Places {
 }
 
 impl Places {
-    /// The entries in force under `opening`.
     pub fn new(whose: &Whose, opening: &Opening, secret: Secret, count: NonZeroU32) -> Self {
         // A service that promises two machines does not replay an answer that only one had.
         let durability: &[u8] = match whose.durability {
@@ -68,7 +67,6 @@ impl Places {
         self.cluster_id == opening.cluster_id && self.generation == opening.generation
     }
 
-    /// The secret that seals them.
     pub fn secret(&self) -> &Secret {
         &self.secret
     }
@@ -87,7 +85,6 @@ impl Places {
         format!("{}{number:x}", self.prefix)
     }
 
-    /// Writes an answer into `bytes`, over any earlier content.
     pub fn write(
         &self,
         number: u64,

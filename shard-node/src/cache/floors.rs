@@ -40,7 +40,6 @@ struct Latest {
 }
 
 impl Pending {
-    /// Replaces what waits under this field.
     pub fn put(&self, cluster_id: Uuid, field: &str, value: &[u8]) {
         let mut latest = self.values.lock().unwrap_or_else(PoisonError::into_inner);
         if latest.cluster_id != cluster_id {
@@ -160,7 +159,6 @@ async fn write_once(redis: &std::sync::Arc<Connection>) -> bool {
     is_written
 }
 
-/// Deletes a foreign value under our name.
 async fn make_room(manager: &mut ConnectionManager, name: &str, limit: Duration) {
     tracing::warn!(name, "redis had something else where a shard's acknowledged floors are kept");
     // If it fails, the next write fails too.

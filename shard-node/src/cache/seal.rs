@@ -38,7 +38,6 @@ impl Scope {
     }
 }
 
-/// Makes and checks codes of one scope.
 #[derive(Clone)]
 pub struct Sealer {
     /// Already keyed: a copy is cheaper than keying again for each value.

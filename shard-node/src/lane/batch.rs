@@ -29,10 +29,8 @@ use crate::floor::Acknowledged;
 use crate::slot_owner::{self, Stopped};
 use crate::store::{self, Locked, ReadError};
 
-/// What a batch does about keys before it decides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Keys {
-    /// Finds the transactions under them.
     LookedUp,
     /// Lets the unique constraint report a used one.
     TakenAsNew,

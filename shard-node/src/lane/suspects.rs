@@ -20,7 +20,6 @@ const REMEMBERED_FOR: Duration = Duration::from_mins(1);
 pub enum Why {
     /// Somebody else holds the row. Another node's batch usually needs milliseconds only.
     Held,
-    /// A statement of the user took too long.
     Slow,
 }
 
@@ -57,9 +56,7 @@ struct Rest {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Treatment {
     Together,
-    /// Alone, with a short limit.
     Alone,
-    /// Not now, or without any wait.
     Rest(Why),
 }
 

@@ -21,7 +21,6 @@ impl PrimaryLog {
         Self { seen, wanted: Arc::default() }
     }
 
-    /// Returns once a caller asks.
     pub(super) async fn is_asked_for(&self) {
         self.wanted.notified().await;
     }

@@ -40,7 +40,6 @@ pub async fn find_balances(
 pub const LOOKS_MAX: i64 = 1_000;
 
 pub struct Page {
-    /// Completed transactions, newest first.
     pub transactions: Seen<Transaction>,
     /// The last transaction that was looked at, when fewer than `limit` were found and more may follow.
     pub looked_down_to: Option<TransactionId>,

@@ -62,7 +62,6 @@ pub enum Polled {
 pub struct Standing {
     polled: Polled,
     is_in_doubt: bool,
-    /// Whether that call had no answer.
     is_unanswered: bool,
     silences: u32,
     failed_at: Option<Instant>,
