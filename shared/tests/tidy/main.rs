@@ -1,6 +1,7 @@
 //! Checks of the sources themselves, not of what they do.
 
 mod circles;
+mod doc_comments;
 mod documents;
 mod sources;
 
