@@ -27,7 +27,6 @@ pub struct Recorded {
     pub fingerprint: Fingerprint,
 }
 
-/// What the ledger held for the users of a batch, read under their locks.
 #[derive(Debug, Default)]
 pub struct Known {
     pub users: HashSet<UserId>,
@@ -45,7 +44,6 @@ pub struct Known {
 
 #[derive(Debug, Default)]
 pub struct Booked {
-    /// One per admitted command, with its index in the batch.
     pub outcomes: Vec<(usize, Outcome)>,
     pub transactions: Vec<Recorded>,
     pub updated_balances: Vec<BalanceRow>,
@@ -76,14 +74,12 @@ pub fn decide(batch: &[Admitted], known: Known) -> Booked {
     book.close(outcomes)
 }
 
-/// The books of one batch while it is being decided.
 struct Book {
     known: Known,
     balances_before: HashSet<(UserId, Currency)>,
     changed_balances: Vec<(UserId, Currency)>,
     changed_totals: Vec<TransactionId>,
     transactions: Vec<Recorded>,
-    /// The index in `transactions` of a key of this batch.
     new_by_key: HashMap<(UserId, Uuid), usize>,
 }
 

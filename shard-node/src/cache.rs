@@ -78,7 +78,6 @@ pub struct Remembered {
 }
 
 impl Remembered {
-    /// The result of a lookup of `count` commands that found nothing.
     pub fn nothing(count: usize) -> Self {
         Self { outcomes: vec![None; count], position: None }
     }
@@ -121,7 +120,6 @@ impl Cache {
         }
     }
 
-    /// Looks the answers up in one round trip, for the ledger that the gate has opened.
     pub async fn look_up(&self, attempts: &[Attempt], opening: &Opening) -> Remembered {
         let mut found = Remembered::nothing(attempts.len());
         let Some(redis) = self.in_use() else { return found };

@@ -33,7 +33,6 @@ pub struct ConnectionStringError {
 
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// The keeper has found no primary yet, or lost it.
     #[error("no primary is known now")]
     NoneKnown,
     #[error(transparent)]
@@ -69,7 +68,6 @@ pub struct Primary {
     timelines: Timelines,
     expected: Expected,
     pool: ReadPool,
-    /// A connection for the node's own queries, which no read takes.
     own: ReadPool,
     found: Arc<Mutex<Found>>,
 }
@@ -85,11 +83,9 @@ struct Found {
 pub struct Replica {
     entry: usize,
     pool: ReadPool,
-    /// One connection to the same server, which no read takes.
     watcher: ReadPool,
 }
 
-/// A connection of its own, for a task that writes.
 pub struct Dedicated {
     pub connection: Connection,
     pub commits: Commits,
@@ -142,7 +138,6 @@ impl Primary {
         &self.expected
     }
 
-    /// How long one server may take to say what it is.
     pub fn patience(&self) -> Duration {
         self.settings.connect_timeout
     }
@@ -160,7 +155,6 @@ impl Primary {
         Ok(())
     }
 
-    /// No server is known to be the primary any more.
     pub fn forget_server(&self) {
         lock(&self.found).server = None;
     }
@@ -209,7 +203,6 @@ impl Primary {
         let _ = self.timelines.admit(timeline);
     }
 
-    /// Whether a newer timeline than this server's was seen since.
     pub fn was_replaced(&self, server: ServerId) -> bool {
         self.timelines.is_over(server.timeline)
     }

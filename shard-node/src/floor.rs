@@ -62,7 +62,6 @@ impl fmt::Display for Acknowledged {
     }
 }
 
-/// The last one of each lane, for the life of the process.
 #[derive(Debug, Default)]
 pub struct Floors {
     lanes: Mutex<HashMap<usize, Acknowledged>>,

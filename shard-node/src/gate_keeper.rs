@@ -115,13 +115,11 @@ impl Drop for Round {
 /// The state that outlives a connection.
 struct Watch<'a> {
     keeper: &'a GateKeeper,
-    /// The durability now: less than promised while the shard is degraded.
     durability: Durability,
     probe: Option<Probe>,
     round: Option<Round>,
     /// The timeline of the last server that was promoted without what was acknowledged; logged once.
     passed_over: Option<u32>,
-    /// How often in a row the connection was cut before a look.
     cuts: u32,
     /// When all were asked last, and whether all others said that they take no writes.
     others: (Instant, bool),
@@ -138,7 +136,6 @@ impl GateKeeper {
         floor
     }
 
-    /// Keeps the gate, until the database turns out to be the wrong one.
     pub async fn keep(self) -> WrongDatabase {
         let mut watch = Watch {
             keeper: &self,
@@ -170,7 +167,6 @@ impl GateKeeper {
 }
 
 impl Watch<'_> {
-    /// Looks after the gate on one connection, until it is lost or a condition fails.
     async fn find_and_keep(&mut self) -> Lost {
         let said = self.ask_all().await;
         let server = match self.choose(&said) {
@@ -346,7 +342,6 @@ impl Watch<'_> {
         Err(format!("{reason}; and another server of the shard does not say that it is no primary"))
     }
 
-    /// Opens the gate once a commit of our own was confirmed.
     async fn probe_for(&mut self, opening: Opening) -> Result<(), String> {
         let is_of = |probe: &Probe| probe.server == opening.server && probe.durability == opening.durability;
         self.probe = self.probe.take().filter(is_of);

@@ -11,7 +11,6 @@ use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 use uuid::Uuid;
 
-/// A database before an operator has said what it is for.
 const NO_CLUSTER: &str = "the shard is of no cluster yet: run `picopay init` for a new cluster, or `picopay shard add` for a \
                           shard that joins one";
 
@@ -25,7 +24,6 @@ pub struct Generation {
     pub id: Uuid,
 }
 
-/// What a database must say of itself. Clones share what was found.
 #[derive(Clone)]
 pub struct Expected {
     shard_name: Arc<str>,
@@ -35,7 +33,6 @@ pub struct Expected {
     is_primary: bool,
 }
 
-/// What stays for the life of a process, whatever its shard's entry says.
 #[derive(Default)]
 pub struct Kept {
     /// `cluster_id` of `cluster.toml`; without that line, the first one that a primary showed.
@@ -66,7 +63,6 @@ pub enum Unfit {
 }
 
 impl Expected {
-    /// Of the primary of this shard, in the cluster that `kept` has or will have.
     pub fn new(shard_name: &str, kept: Arc<Kept>) -> Self {
         Self { shard_name: shard_name.into(), kept, refusal: Arc::default(), is_primary: true }
     }
@@ -87,7 +83,6 @@ impl Expected {
         lock(&self.refusal).clone()
     }
 
-    /// Whether the id is the expected one. The first one is kept.
     fn is_of_cluster(&self, id: Uuid) -> bool {
         let known = self.kept.cluster_id.get_or_init(|| {
             tracing::warn!(

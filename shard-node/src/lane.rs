@@ -51,7 +51,6 @@ const SLOW_LIMIT: Duration = Duration::from_millis(100);
 /// How long a lane waits after it found no connection, so that it does not spin.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
 
-/// The commands of a gateway's batch that belong to one lane.
 #[derive(Debug)]
 pub struct Job {
     pub attempts: Arc<Vec<Attempt>>,
@@ -86,7 +85,6 @@ impl Done {
         }
     }
 
-    /// Appends the result of a part of the batch that was run later.
     fn join(&mut self, later: Self) {
         self.outcomes.extend(later.outcomes);
         self.commit_time = self.commit_time.max(later.commit_time);
@@ -106,7 +104,6 @@ pub struct LaneParts {
     pub floors: Arc<Floors>,
     /// Where floors are kept for a node that starts later.
     pub cache: Cache,
-    /// The name of this process among those of its shard.
     pub node_name: String,
     pub metrics: Arc<Metrics>,
     pub batch_max: usize,
@@ -134,7 +131,6 @@ impl Session {
     }
 }
 
-/// Works on batches until every entrance of the lane with this number is dropped.
 pub async fn run(number: usize, parts: Arc<LaneParts>, end: LaneEnd<Job, Done>) {
     let mut lane = Lane { number, parts, session: None, lookup_batches: 0, suspects: Suspects::default() };
     loop {
@@ -155,7 +151,6 @@ struct Lane {
     number: usize,
     parts: Arc<LaneParts>,
     session: Option<Session>,
-    /// How many more batches have their keys looked up first.
     lookup_batches: u32,
     suspects: Suspects,
 }
@@ -163,7 +158,6 @@ struct Lane {
 #[derive(Clone, Copy)]
 struct Terms {
     deadline: Instant,
-    /// A limit for each statement that is shorter than usual.
     limit: Option<Duration>,
     /// Whether all of its users were held lately, so that none of them is waited for.
     is_resting: bool,
@@ -246,7 +240,6 @@ impl Lane {
         Done { outcomes, ..all.unwrap_or_else(|| Done::all(Outcome::Internal, 0)) }
     }
 
-    /// Runs the commands at these positions, and stores their outcomes.
     async fn run_part(
         &mut self,
         attempts: &[&Attempt],
@@ -324,7 +317,6 @@ impl Lane {
                     self.close_gate(error);
                     self.parts.primary.drop_pools();
                 }
-                // Somebody holds one of them: the others do not wait for that user any more.
                 Err(StoreError::Held) => {
                     self.session = Some(session);
                     skips_held = true;

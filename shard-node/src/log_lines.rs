@@ -9,7 +9,6 @@ use tracing::subscriber::DefaultGuard;
 pub struct LogLines(Arc<Mutex<Vec<u8>>>);
 
 impl LogLines {
-    /// Collects the log of this thread until the guard is dropped.
     pub fn start() -> (Self, DefaultGuard) {
         let lines = Self::default();
         let writer = lines.clone();

@@ -43,7 +43,6 @@ pub struct Metrics {
     pub passed_over: IntCounterVec,
     /// Changed `cluster.toml` files, by `taken` or `refused`.
     pub reloads: IntCounterVec,
-    /// Whether the file on disk is one that was refused (1).
     pub is_reload_refused: IntGauge,
 }
 

@@ -54,7 +54,6 @@ impl Arrival {
     }
 }
 
-/// Notes when a request arrives, and marks its answer as the node's own.
 pub async fn mark(State(clock): State<OwnClock>, mut request: Request, next: Next) -> Response {
     let arrival = clock.arrival(request.headers());
     request.extensions_mut().insert(arrival);

@@ -31,7 +31,6 @@ struct Arguments {
     config: PathBuf,
 }
 
-/// Runs until a signal stops it, or it cannot go on.
 pub async fn run() -> ExitCode {
     telemetry::start_with(clock::now_text);
     open_files::allow_many();

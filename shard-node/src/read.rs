@@ -94,7 +94,6 @@ impl Reader {
         }
     }
 
-    /// For each entry of `replicas`, the lag of its freshest server.
     pub fn lags(&self) -> Vec<Option<Duration>> {
         let entries = self.replicas.last().map_or(0, |last| last.replica.entry() + 1);
         let mut lags: Vec<Option<Duration>> = vec![None; entries];
@@ -281,7 +280,6 @@ fn unavailable(reason: String) -> Found {
     Found::Unavailable { reason }
 }
 
-/// The origin of a request, for the log; `None` when its gateway does not say.
 fn of(request: &ReadRequest) -> Option<DisplayValue<&Origin>> {
     request.origin.as_ref().map(display)
 }
@@ -313,7 +311,6 @@ async fn ask(client: &deadpool_postgres::Client, query: &Query) -> Result<Found,
     }
 }
 
-/// `answer` to a user's rows, unless the slot is not here or the user does not exist.
 fn of_user<T>(slot: Slot, seen: Seen<T>, answer: impl FnOnce(Vec<T>) -> Found) -> Found {
     let stopped = moved(slot, seen.owner.as_ref()).or((!seen.user_exists).then_some(Found::UserNotFound));
     stopped.unwrap_or_else(|| answer(seen.found))

@@ -175,7 +175,7 @@ async fn watch_replica(replica: Replica, mut seen: watch::Receiver<LogHistory>, 
     }
 }
 
-/// `None` when it does not answer; `Some(None)` when it receives no log.
+/// `Some(None)` when it receives no log.
 async fn find_replayed(replica: &Replica) -> Option<Option<LogPosition>> {
     let client = replica.watcher().await.ok()?;
     let replayed = log_end::find_replayed(&client).await;

@@ -106,7 +106,6 @@ fn not_in_time() -> Answer {
     Answer { found, source: Source::Primary }
 }
 
-/// How long the gateway waited for a read when it sent it.
 fn longest(headers: &HeaderMap) -> Duration {
     let given = headers.get(DEADLINE_HEADER).and_then(|value| value.to_str().ok()?.parse().ok());
     given.map_or(READ_MAX, Duration::from_millis).min(READ_MAX)

@@ -1,6 +1,5 @@
 //! Which server of a connection string, at which time of its life.
 
-/// The server that the keeper has found to be the primary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ServerId {
     pub position: usize,

@@ -31,7 +31,6 @@ use crate::write_gate::WriteGate;
 /// How long the primary may take to report its slots. Below the time that gateways wait for a status.
 const STATUS_TIMEOUT: Duration = Duration::from_millis(800);
 
-/// The slots that the shard's database knows as its own, now or soon.
 #[derive(Default)]
 struct Slots {
     owned: Vec<OwnedRange>,
@@ -137,7 +136,6 @@ impl Service {
         Ok(Arc::new(service))
     }
 
-    /// Returns only when the database turns out to be another shard's.
     pub async fn wrong_database(&self) -> WrongDatabase {
         let mut found = self.wrong_database.clone();
         let found = found.wait_for(Option::is_some).await.expect("the keeper lives as long as the service");
@@ -164,7 +162,6 @@ impl Service {
         &self.reader
     }
 
-    /// The status of this node, with the slots that the primary says it owns now.
     pub async fn status(&self) -> NodeStatus {
         let slots =
             timeout(STATUS_TIMEOUT, self.read_slots()).await.unwrap_or_else(|error| Err(error.into()));

@@ -35,7 +35,6 @@ impl From<Stopped> for Outcome {
     }
 }
 
-/// Whether the shard may write `slot`, which the gateway believes to be at `seen_epoch`.
 pub fn pass(slot: Slot, seen_epoch: u64, owners: &HashMap<Slot, OwnerRow>) -> Result<(), Stopped> {
     check(slot, seen_epoch, owners.get(&slot))
 }

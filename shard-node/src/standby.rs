@@ -37,7 +37,6 @@ pub async fn read(client: &Client) -> Result<Standby, Error> {
 }
 
 impl Standby {
-    /// The first thing that prevents the primary from promising this.
     pub fn lacks_for(&self, durability: Durability) -> Option<&'static str> {
         let concerns = |of: Option<Durability>| of.is_none_or(|of| of == durability);
         let mut lacking = self.missing.iter().filter(|(is_missing, of, _)| *is_missing && concerns(*of));

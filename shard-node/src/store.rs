@@ -35,7 +35,7 @@ pub enum ReadError {
     /// The row is not one that PicoPay wrote: somebody changed the ledger by hand.
     #[error("a row of the ledger cannot be read: {0}")]
     Corrupt(String),
-    /// Somebody held the row of a user for longer than `lock_timeout`.
+    /// Rolled back by `lock_timeout`: somebody held a user's row.
     #[error("somebody holds the row of a user")]
     Held,
 }
@@ -61,7 +61,6 @@ impl From<MoneyError> for ReadError {
     }
 }
 
-/// The statements of the write path, prepared once per connection.
 #[derive(Clone)]
 pub struct WriteStatements {
     take_fence: Statement,
@@ -122,7 +121,6 @@ pub async fn take_fence(client: &Client, sql: &WriteStatements) -> Result<(), Re
     Ok(())
 }
 
-/// The owners of these slots; a slot without a row was never here.
 pub async fn read_owners(
     client: &Client,
     sql: &WriteStatements,
@@ -205,7 +203,6 @@ pub async fn lock_free_users(
     Ok(locked)
 }
 
-/// Balances, and the highest stamp of each user among them.
 pub type BalancesAndStamps = (HashMap<(UserId, Currency), Money>, HashMap<UserId, Stamp>);
 
 pub async fn read_balances(
@@ -248,7 +245,6 @@ pub async fn read_by_keys(
         .collect()
 }
 
-/// The completed transactions with these ids, for any user of the slot.
 pub async fn read_refunded(
     client: &Client,
     sql: &WriteStatements,
@@ -270,7 +266,6 @@ pub async fn read_refunded(
         .collect()
 }
 
-/// How much of these charges was given back so far.
 pub async fn read_refund_totals(
     client: &Client,
     sql: &WriteStatements,
@@ -427,7 +422,6 @@ fn created_at(id: TransactionId) -> Timestamp {
 /// Columns of a transaction, as [`recorded_from_row`] reads them; a query's other columns follow.
 const RECORDED_COLUMNS: usize = 15;
 
-/// The columns in the order in which every query names them.
 fn recorded_from_row(row: &Row) -> Result<Recorded, ReadError> {
     let currency = Currency::of_ledger(column(row, 4)?)?;
     let kind_word: &str = column(row, 2)?;

@@ -32,7 +32,6 @@ pub enum Said {
 }
 
 impl Said {
-    /// What is wrong with the database, if it is not ours.
     pub fn wrong_database(&self) -> Option<String> {
         match self {
             Self::IsAnothers(reason) => Some(reason.clone()),

@@ -20,7 +20,6 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Starts `count` lanes in which at most `queue_max` commands wait.
     pub fn start(parts: Arc<LaneParts>, cache: Cache, count: usize, queue_max: usize) -> Self {
         let lanes = (0..count)
             .map(|number| {
@@ -94,7 +93,6 @@ impl Writer {
         self.lanes.iter().map(Lane::queue_length)
     }
 
-    /// The indices of the commands without an outcome, by the lane of their user.
     fn by_lane(&self, attempts: &[Attempt], outcomes: &[Option<Outcome>]) -> BTreeMap<usize, Vec<usize>> {
         let mut lanes: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
         for (position, attempt) in attempts.iter().enumerate() {

@@ -62,7 +62,6 @@ impl Places {
         }
     }
 
-    /// Whether they are still those of what the gate has opened.
     pub fn are_for(&self, opening: &Opening) -> bool {
         self.cluster_id == opening.cluster_id && self.generation == opening.generation
     }

@@ -165,7 +165,6 @@ async fn make_room(manager: &mut ConnectionManager, name: &str, limit: Duration)
     let _ = timeout(limit, redis::cmd("UNLINK").arg(name).query_async::<()>(manager)).await;
 }
 
-/// The name of the hash, and the sealer of its values.
 fn place(redis: &Connection, cluster_id: Uuid) -> (String, Sealer) {
     let scope = Scope::of(&[FORMAT, cluster_id.as_bytes(), redis.whose.shard.as_bytes()]);
     (scope.name() + "floor", Sealer::new(&redis.whose.secret.newest(), &scope))

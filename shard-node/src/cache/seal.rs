@@ -50,7 +50,6 @@ impl Sealer {
         Self { keyed: keyed_with(&key) }
     }
 
-    /// Appends the code to a value that is kept at `place`.
     pub fn seal(&self, place: &[u8], value: &mut Vec<u8>) {
         let code = self.code_of(place, value).finalize().into_bytes();
         value.extend_from_slice(&code[..CODE]);

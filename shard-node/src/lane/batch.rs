@@ -39,9 +39,9 @@ pub enum Keys {
 #[derive(Debug, Clone, Copy)]
 pub struct Manner {
     pub keys: Keys,
-    /// Whether it skips users whom somebody else holds, rather than wait for them.
+    /// Skips users whom somebody else holds, rather than wait for them.
     pub skips_held: bool,
-    /// A limit for each statement that is shorter than usual. Half of it may be spent on waiting for a row.
+    /// A limit for each statement; `None` for the usual one. Half of it may be spent on waiting for a row.
     pub limit: Option<Duration>,
 }
 
@@ -113,7 +113,6 @@ pub async fn transact(
     Ok(Transacted { done, held })
 }
 
-/// The user of a command; `None` for a refund of an unknown charge.
 fn user_of(command: &Command, charges: &HashMap<TransactionId, UserId>) -> Option<UserId> {
     match &command.operation {
         Operation::CreateUser { user_id } => Some(*user_id),
@@ -164,7 +163,6 @@ async fn hides_a_replay(
     }
 }
 
-/// Checks each command against the fence. Those that fail get their answer here.
 fn admit<'a>(
     parts: &LaneParts,
     attempts: &[&'a Attempt],
@@ -193,7 +191,6 @@ fn admit<'a>(
     batch
 }
 
-/// BEGIN, the fence, the locks, and everything that the rules need to know.
 async fn read_under_lock(
     session: &Session,
     attempts: &[&Attempt],
@@ -299,7 +296,6 @@ async fn lock_and_read(
     Ok((known, held))
 }
 
-/// In the order of keys, each once: the lock order.
 fn sorted_users(users: impl Iterator<Item = UserId>) -> Vec<UserId> {
     let mut users: Vec<UserId> = users.collect();
     users.sort_unstable_by_key(|user| (user.slot(), *user));
@@ -354,7 +350,6 @@ async fn write_and_commit(
     Ok((started.elapsed(), lsn))
 }
 
-/// Ends the database transaction after `error`, and returns what it means for the batch.
 async fn roll_back_after(parts: &LaneParts, session: &Session, error: ReadError) -> StoreError {
     let meaning = match &error {
         ReadError::Database(error) => StoreError::of(error),

@@ -31,7 +31,6 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// What an error of a statement means for its batch.
     pub fn of(error: &tokio_postgres::Error) -> Self {
         let reason = describe(error);
         let Some(code) = error.code() else {
@@ -77,7 +76,6 @@ impl StoreError {
         }
     }
 
-    /// The outcome for the clients. The log has the reason for an operator.
     pub fn outcome(&self, attempts: &[&Attempt]) -> Outcome {
         let requests = Requests(attempts);
         match self {

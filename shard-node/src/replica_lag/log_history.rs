@@ -10,7 +10,6 @@ use picopay_shared::session::LogPosition;
 /// replica that is further behind has an unknown lag.
 const SAMPLES_MAX: usize = 1024;
 
-/// The log of one timeline, as it was seen to grow.
 #[derive(Debug, Default)]
 pub struct LogHistory {
     timeline: u32,
@@ -58,7 +57,6 @@ impl LogHistory {
         self.samples.back().map(|newest| newest.at)
     }
 
-    /// Whether the log is known to have reached `position`, on its timeline.
     pub fn has_reached(&self, position: LogPosition) -> bool {
         position.timeline == self.timeline
             && self.samples.back().is_some_and(|newest| newest.lsn >= position.lsn)

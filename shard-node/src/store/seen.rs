@@ -16,9 +16,9 @@ use super::{RECORDED_COLUMNS, ReadError, column, money_from, recorded_from_row};
 
 /// The result of a read with the owner of its slot, in one snapshot.
 pub struct Seen<T> {
-    /// Who owns the slot; `None` when it was never here.
+    /// `None` when the slot was never here.
     pub owner: Option<OwnerRow>,
-    /// Whether the user exists. A lookup by id names none, so it is false there.
+    /// A lookup by id names no user, and does not set this.
     pub user_exists: bool,
     pub found: Vec<T>,
 }
