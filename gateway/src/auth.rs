@@ -41,7 +41,6 @@ impl KeyRing {
         Self { keys: ArcSwap::from_pointee(keys.iter().map(known).collect()) }
     }
 
-    /// Uses these keys from now on. Requests under way are not affected.
     pub fn replace(&self, keys: &[ApiKey]) {
         let before = self.keys.load();
         let known = |key: &ApiKey| {
@@ -58,7 +57,8 @@ impl KeyRing {
 
     /// Admits a request that shows a key with one of the scopes `needed`, and returns the key's name.
     ///
-    /// # Errors 401 without a known key or with an expired one, 403 when it lacks the scopes, 429 when it
+    /// # Errors
+    /// 401 without a known key or with an expired one, 403 when it lacks the scopes, 429 when it
     /// called too often. They are checked in this order, so that a key without the scope uses up no
     /// allowance.
     pub fn admit(&self, headers: &HeaderMap, needed: &[Scope]) -> Result<Arc<str>, Problem> {

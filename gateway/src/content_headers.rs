@@ -6,7 +6,8 @@ use crate::problem::Problem;
 
 /// Accepts `application/json`, uncompressed, with any parameters but no charset other than UTF-8.
 ///
-/// # Errors 415.
+/// # Errors
+/// 415.
 pub fn check(headers: &HeaderMap) -> Result<(), Problem> {
     let mut values = headers.get_all(header::CONTENT_TYPE).iter();
     match (values.next(), values.next()) {

@@ -24,7 +24,8 @@ pub struct Fields<'a> {
 impl<'a> Fields<'a> {
     /// Splits a body into fields. `known` are the fields that it may have.
     ///
-    /// # Errors When it is not a JSON object.
+    /// # Errors
+    /// When it is not a JSON object.
     pub fn read(body: &'a [u8], known: &[&str]) -> Result<Self, Problem> {
         // Some editors and libraries begin a text with a byte order mark (RFC 8259, section 8.1: it may be
         // ignored).
@@ -75,9 +76,8 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Returns `value`, if nothing was wrong.
-    ///
-    /// # Errors Everything that was wrong.
+    /// # Errors
+    /// Everything that was wrong.
     pub fn finish<T>(self, value: Option<T>) -> Result<T, Problem> {
         match value {
             Some(value) if self.errors.is_empty() => Ok(value),
@@ -93,7 +93,6 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// A JSON object with its values unparsed, in their order.
 struct Object<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
 
 /// Borrows a name without escapes, as nearly all are.

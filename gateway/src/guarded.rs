@@ -28,15 +28,13 @@ impl Guarded {
         Self { gateway, needed }
     }
 
-    /// Admits a request whose key may call.
-    ///
-    /// # Errors Those of [`crate::auth::KeyRing::admit`].
+    /// # Errors
+    /// Those of [`crate::auth::KeyRing::admit`].
     pub fn admit(&self, headers: &HeaderMap) -> Result<Admitted<'_>, Problem> {
         let made_by = self.gateway.keys.admit(headers, self.needed)?;
         Ok(Admitted { gateway: &self.gateway, made_by })
     }
 
-    /// The counters of charges, which also count refused callers.
     pub fn charges(&self) -> &ChargeMetrics {
         &self.gateway.metrics.charges
     }

@@ -17,9 +17,8 @@ const HEADER_LINES_MAX: usize = 100;
 /// Names and values together, in bytes, with four for each line's separators.
 const HEADER_BYTES_MAX: usize = 32 * 1024;
 
-/// Checks the head.
-///
-/// # Errors 414, 431, 400 or 501, in this order.
+/// # Errors
+/// 414, 431, 400 or 501, in this order.
 pub fn check<B>(request: &Request<B>) -> Result<(), Problem> {
     if length_of(request.uri()) > URI_MAX {
         return Err(Problem::uri_too_long());

@@ -23,7 +23,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
-    /// Where `cluster.toml` is, which names the shards.
+    /// Where the shards are.
     #[arg(long, default_value = "cluster.toml")]
     cluster: PathBuf,
     /// How this gateway runs. PICOPAY_GATEWAY__… in the environment goes over it.

@@ -20,7 +20,8 @@ const DEPTH_MAX: usize = 32;
 
 /// The canonical text of the object `raw`.
 ///
-/// # Errors What would be right.
+/// # Errors
+/// What would be right.
 pub fn canonical(raw: &str) -> Result<String, String> {
     if !raw.starts_with('{') {
         return Err("must be a JSON object".to_owned());
@@ -33,7 +34,6 @@ pub fn canonical(raw: &str) -> Result<String, String> {
     Ok(text)
 }
 
-/// `depth` is that of the value itself, if it is an object or an array.
 fn write_value(raw: &str, text: &mut String, depth: usize) -> Result<(), String> {
     match raw.as_bytes().first() {
         Some(b'{' | b'[') if depth > DEPTH_MAX => Err(format!("must be nested at most {DEPTH_MAX} deep")),

@@ -8,7 +8,6 @@ use prometheus::{Encoder, IntCounter, IntCounterVec, IntGauge, Opts, Registry, T
 
 pub use self::charges::{ChargeCount, ChargeEnd, ChargeMetrics};
 
-/// Clients. Each has a connection, with one request at a time on it (HTTP/1.1).
 #[derive(Debug, Clone)]
 pub struct ClientMetrics {
     pub connections: IntGauge,

@@ -65,7 +65,8 @@ impl<'a> Parameters<'a> {
 
     /// For a route without parameters.
     ///
-    /// # Errors Names every parameter there is.
+    /// # Errors
+    /// Names every parameter there is.
     pub fn refuse_all(query: Option<&str>) -> Result<(), Problem> {
         Parameters::read(query, &[]).finish(Some(()))
     }
@@ -125,7 +126,8 @@ impl<'a> Parameters<'a> {
 
     /// Returns what was read from the body too, if nothing was wrong with either.
     ///
-    /// # Errors Everything that was wrong.
+    /// # Errors
+    /// Everything that was wrong.
     pub fn finish_with_body<T>(self, read: Result<T, Problem>) -> Result<T, Problem> {
         if self.errors.is_empty() {
             return read;
@@ -137,9 +139,8 @@ impl<'a> Parameters<'a> {
         Err(Problem::invalid_request(errors))
     }
 
-    /// Returns `value`, if nothing was wrong.
-    ///
-    /// # Errors Everything that was wrong.
+    /// # Errors
+    /// Everything that was wrong.
     pub fn finish<T>(self, value: Option<T>) -> Result<T, Problem> {
         match value {
             Some(value) if self.errors.is_empty() => Ok(value),
@@ -174,7 +175,6 @@ fn percent_decode(text: &str) -> Option<Cow<'_, str>> {
     String::from_utf8(bytes).ok().map(Cow::Owned)
 }
 
-/// A user's id in decimal digits: no sign, no leading zero.
 pub fn user_id(text: &str) -> Result<UserId, String> {
     let is_plain = text.bytes().all(|byte| byte.is_ascii_digit()) && !text.starts_with('0');
     let id = if is_plain { text.parse::<i64>().ok() } else { None };

@@ -35,7 +35,7 @@ pub struct ChargeBody {
     metadata: Option<String>,
 }
 
-/// The top-up that is wanted.
+/// What to top up.
 #[derive(Debug, ToSchema)]
 #[schema(as = TopUp)]
 #[serde(deny_unknown_fields)]
@@ -56,7 +56,8 @@ pub struct TopUpBody {
 
 /// Reads the body of a top-up or a charge; `read_currency` decides which currencies it accepts.
 ///
-/// # Errors Everything that is wrong with it.
+/// # Errors
+/// Everything that is wrong with it.
 pub fn read_payment(
     body: &[u8],
     read_currency: impl FnOnce(&str) -> Result<Currency, String>,

@@ -118,7 +118,6 @@ impl Problem {
         Self::new(Code::InvalidRequest, detail).with(Extension::Errors(errors))
     }
 
-    /// The errors of an invalid request; empty for any other problem.
     pub fn into_errors(self) -> Vec<FieldError> {
         match self.0.extension {
             Extension::Errors(errors) => errors,
@@ -322,7 +321,6 @@ impl Problem {
         response
     }
 
-    /// The body alone, for the answer and for the examples of the documentation.
     pub fn body(&self, request_id: &str, public_url: &str) -> Vec<u8> {
         let instance_id = self.0.recorded_request_id.as_deref().unwrap_or(request_id);
         serde_json::to_vec(&Written { parts: &self.0, instance_id, public_url })

@@ -6,7 +6,6 @@ use axum::response::{Html, IntoResponse, Response};
 use crate::parameters::{Parameters, PathParameters};
 use crate::problem::{Code, Problem};
 
-/// A short page for people who found the address in an answer.
 pub async fn get_problem_page(path: PathParameters, RawQuery(query): RawQuery) -> Result<Response, Problem> {
     let code = Code::parse(path.get("suffix").unwrap_or_default()).ok_or_else(Problem::not_found)?;
     Parameters::refuse_all(query.as_deref())?;

@@ -17,7 +17,7 @@ use crate::write_answer::Answered;
 use crate::write_request;
 
 // A schema for the documentation; `read_refund` reads it.
-/// The refund that is wanted.
+/// What to give back.
 #[derive(Debug, ToSchema)]
 #[schema(as = Refund)]
 #[serde(deny_unknown_fields)]

@@ -14,7 +14,6 @@ const LENGTH_MAX: usize = 128;
 pub struct RequestId(HeaderValue);
 
 impl RequestId {
-    /// The client's id if it is usable, else a new one.
     pub fn take_or_make(headers: &HeaderMap) -> Self {
         let mut values = headers.get_all(&X_REQUEST_ID).iter();
         match (values.next(), values.next()) {

@@ -46,12 +46,12 @@ pub struct BindError {
 
 /// Binds the address.
 ///
-/// # Errors [`BindError`], which names the address and how to change it.
+/// # Errors
+/// [`BindError`], which names the address and how to change it.
 pub async fn bind(listen: &str) -> Result<TcpListener, BindError> {
     TcpListener::bind(listen).await.map_err(|source| BindError { listen: listen.to_owned(), source })
 }
 
-/// Serves until `stop`, then finishes what was accepted, for at most `shutdown_timeout`.
 pub async fn serve(
     listener: TcpListener,
     front_door: FrontDoor,

@@ -38,7 +38,6 @@ impl GatewayState {
         })
     }
 
-    /// Uses a changed `cluster.toml` from now on. No shard needs to be up.
     pub async fn take_over(&self, cluster: &Cluster) {
         if self.secret.replace(&cluster.internal_secret) {
             self.shards.show(&cluster.internal_secret);

@@ -122,7 +122,7 @@ pub struct TransactionSchema {
     /// The client's own reference, unchanged.
     #[schema(nullable = false)]
     reference: Option<String>,
-    /// The client's own metadata, with names sorted.
+    /// As it was given, names sorted.
     #[schema(value_type = Option<Object>, nullable = false)]
     metadata: Option<String>,
     /// The name of the API key that made it. Shown by history and lookup only; transactions from before PicoPay kept it

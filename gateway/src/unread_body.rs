@@ -33,7 +33,6 @@ pub enum Rest {
     ToCome,
 }
 
-/// Lends a body to a handler. `None` when there is none, as with most reads.
 pub fn lend<B>(body: B) -> (Body, Option<Returned<B>>)
 where
     B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
@@ -55,7 +54,6 @@ where
         self.0.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
-    /// Reads and drops the rest, for as long as a body may take.
     pub async fn read_away(&self, limit: Duration) -> Rest {
         let Some(mut body) = self.0.lock().unwrap_or_else(PoisonError::into_inner).take() else {
             return Rest::Gone;
@@ -91,7 +89,6 @@ async fn drop_up_to<B: HttpBody<Data = Bytes> + Unpin>(most: usize, body: &mut B
     Dropped::All
 }
 
-/// A body that goes back when its reader drops it.
 struct Lent<B: HttpBody> {
     body: Option<B>,
     place: Arc<Mutex<Option<B>>>,

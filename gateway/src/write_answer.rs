@@ -25,7 +25,6 @@ impl IntoResponse for Answered {
     }
 }
 
-/// The response for a decision; a refusal is a problem.
 pub fn answer(written: Written, key: Uuid, user_id: Option<i64>) -> Result<Answered, Problem> {
     let session = written.session.map(session::to_header);
     let user =

@@ -19,7 +19,8 @@ use crate::write_answer::{Answered, answer};
 
 /// Runs a write from its headers to its answer. `read_operation` reads the body.
 ///
-/// # Errors The problem for the client. From the moment the key is known, every problem names it.
+/// # Errors
+/// The problem for the client. From the moment the key is known, every problem names it.
 pub async fn run(
     guarded: &Guarded,
     request: Request<Body>,

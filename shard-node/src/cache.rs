@@ -86,7 +86,8 @@ impl Remembered {
 impl Cache {
     /// The cache at `url`. Connects when first used, so that a node starts without Redis.
     ///
-    /// # Errors When `url` is not valid.
+    /// # Errors
+    /// When `url` is not valid.
     pub fn new(url: Option<&str>, config: &CacheConfig, whose: Whose) -> Result<Self, redis::RedisError> {
         let Some(url) = url else { return Ok(Self { redis: None }) };
         let settings = ConnectionManagerConfig::new()

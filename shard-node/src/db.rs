@@ -144,7 +144,8 @@ impl Primary {
 
     /// This server is the primary from now on.
     ///
-    /// # Errors [`OlderTimeline`], when this process has seen a newer one.
+    /// # Errors
+    /// [`OlderTimeline`], when this process has seen a newer one.
     pub fn use_server(&self, server: ServerId) -> Result<(), OlderTimeline> {
         let admitted = self.timelines.admit(server.timeline)?;
         let before = lock(&self.found).server.replace(server);
@@ -161,7 +162,8 @@ impl Primary {
 
     /// A connection to the primary for a task that writes, whose commits wait as `durability` says.
     ///
-    /// # Errors [`ConnectError`], after `connect_timeout` at the latest.
+    /// # Errors
+    /// [`ConnectError`], after `connect_timeout` at the latest.
     pub async fn connect(
         &self,
         application_name: &str,
@@ -223,7 +225,8 @@ impl Primary {
 
     /// Whether a read there sees everything acknowledged.
     ///
-    /// # Errors Why this is not known: there is no primary, it does not answer the keeper, or it may have
+    /// # Errors
+    /// Why this is not known: there is no primary, it does not answer the keeper, or it may have
     /// been replaced.
     pub fn may_read(&self) -> Result<(), String> {
         let found = lock(&self.found);

@@ -101,7 +101,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// Checks whether this connection may be used.
 ///
-/// # Errors [`Unfit`]. A wrong database is logged.
+/// # Errors
+/// [`Unfit`]. A wrong database is logged.
 pub async fn check(client: &Client, expected: &Expected) -> Result<Identity, Unfit> {
     let schema = Schema::read(client).await?.check();
     if schema == Err(picopay_migrations::Unfit::Empty) {

@@ -36,7 +36,8 @@ pub struct Node {
 impl Node {
     /// Starts the service. Neither Postgres nor Redis has to be up.
     ///
-    /// # Errors When the configuration cannot be used.
+    /// # Errors
+    /// When the configuration cannot be used.
     pub fn start(cluster: &Cluster, config: &NodeConfig) -> anyhow::Result<Arc<Self>> {
         let lasting = Lasting::new(&config.shard, &cluster.internal_secret);
         if let Some(id) = cluster.cluster_id() {
@@ -71,7 +72,8 @@ impl Node {
 
     /// Uses a changed `cluster.toml` from now on: the entry of its shard, and the internal secret.
     ///
-    /// # Errors Why it does not. The shard is not in it, or the cluster is another one. Or its entry cannot
+    /// # Errors
+    /// Why it does not. The shard is not in it, or the cluster is another one. Or its entry cannot
     /// be used, or leads to another database, or to no primary that takes writes while the old one does.
     pub async fn take_over(&self, cluster: &Cluster) -> Result<(), String> {
         let shard = &self.config.shard;

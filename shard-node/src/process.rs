@@ -26,7 +26,7 @@ struct Arguments {
     /// The shards, as every component reads them.
     #[arg(long, default_value = "cluster.toml")]
     cluster: PathBuf,
-    /// How this process runs beside that.
+    /// How this node runs.
     #[arg(long, default_value = "node.toml")]
     config: PathBuf,
 }

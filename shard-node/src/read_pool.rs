@@ -84,7 +84,8 @@ impl ReadPool {
 
     /// A connection.
     ///
-    /// # Errors [`PoolError`] when none is free in time, or none can be made.
+    /// # Errors
+    /// [`PoolError`] when none is free in time, or none can be made.
     pub async fn lease(&self) -> Result<Lease, PoolError> {
         self.pool.get().await.map(Lease::of)
     }

@@ -36,7 +36,8 @@ pub enum WaitError {
 /// A connection to `replica` once it has replayed its log up to `needed`: now, or after `longest` from the
 /// first look.
 ///
-/// # Errors Those of the pool and of the database.
+/// # Errors
+/// Those of the pool and of the database.
 pub async fn wait_for(
     replica: &Replica,
     needed: LogPosition,

@@ -77,7 +77,8 @@ pub struct Service {
 impl Service {
     /// Builds the parts and starts their tasks. Neither Postgres nor Redis has to be up.
     ///
-    /// # Errors When the entry cannot be used.
+    /// # Errors
+    /// When the entry cannot be used.
     pub fn start(shard: &Shard, lasting: &Lasting, config: &NodeConfig) -> anyhow::Result<Arc<Self>> {
         let ending = CancellationToken::new();
         let expected = Expected::new(&shard.name, Arc::clone(&lasting.kept));

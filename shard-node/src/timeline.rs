@@ -37,7 +37,8 @@ impl Timelines {
 
     /// Whether a server that takes writes on `timeline` may be used. Remembers a newer one.
     ///
-    /// # Errors [`OlderTimeline`], which is logged and counted here.
+    /// # Errors
+    /// [`OlderTimeline`], which is logged and counted here.
     pub fn admit(&self, timeline: u32) -> Result<Admission, OlderTimeline> {
         let seen = self.highest.fetch_max(timeline, Ordering::AcqRel);
         if timeline < seen {

@@ -49,7 +49,8 @@ impl WriteGate {
 
     /// What may be written to, while writes may go on.
     ///
-    /// # Errors Why they may not, for the log and for operators.
+    /// # Errors
+    /// Why they may not, for the log and for operators.
     pub fn check(&self) -> Result<Opening, String> {
         self.state.borrow().clone()
     }

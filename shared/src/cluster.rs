@@ -90,7 +90,8 @@ struct ShardEntry {
 impl Cluster {
     /// Reads and checks `cluster.toml`. Files that it names are relative to it.
     ///
-    /// # Errors [`ConfigError`] with every problem found, not only the first.
+    /// # Errors
+    /// [`ConfigError`] with every problem found, not only the first.
     pub fn load(file: &Path) -> Result<Self, ConfigError> {
         let read: ClusterFile = config::load(file, ENV_PREFIX)?;
         let base = file.parent().unwrap_or(Path::new("."));

@@ -55,7 +55,8 @@ impl<C: Borrow<Command>> WriteBatch<C> {
 impl WriteBatch {
     /// Decodes the batch, with or without names.
     ///
-    /// # Errors When the bytes are no batch, or the names do not fit the commands.
+    /// # Errors
+    /// When the bytes are no batch, or the names do not fit the commands.
     pub fn from_wire(bytes: &[u8]) -> Result<Self, postcard::Error> {
         let (mut batch, rest): (Self, &[u8]) = postcard::take_from_bytes(bytes)?;
         if rest.is_empty() {

@@ -31,7 +31,8 @@ pub enum ConfigError {
 
 /// Reads `file`, overridden by `{prefix}SECTION__KEY` from the environment.
 ///
-/// # Errors [`ConfigError`] when the file cannot be read, is no TOML, has an unknown field, or a value has
+/// # Errors
+/// [`ConfigError`] when the file cannot be read, is no TOML, has an unknown field, or a value has
 /// the wrong type.
 pub fn load<T: DeserializeOwned>(file: &Path, env_prefix: &str) -> Result<T, ConfigError> {
     let text = std::fs::read_to_string(file)
@@ -120,7 +121,8 @@ impl Secret {
 
     /// The secret itself, or the first line of the file named instead; `None` when neither is there.
     ///
-    /// # Errors [`ConfigError`] when both are there, or the file cannot be read or is empty.
+    /// # Errors
+    /// [`ConfigError`] when both are there, or the file cannot be read or is empty.
     pub fn resolve(
         key: &str,
         given: Option<&Secret>,

@@ -76,7 +76,8 @@ impl<T, R> Lane<T, R> {
 
     /// Queues `item` and returns the future of its answer.
     ///
-    /// # Errors [`QueueFull`] at once when too much waits already. An empty queue takes any one item.
+    /// # Errors
+    /// [`QueueFull`] at once when too much waits already. An empty queue takes any one item.
     pub fn submit(
         &self,
         item: T,

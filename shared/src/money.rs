@@ -148,14 +148,16 @@ impl Money {
 
     /// An amount from the client.
     ///
-    /// # Errors Those of [`Amount::parse`] and [`Amount::in_currency`].
+    /// # Errors
+    /// Those of [`Amount::parse`] and [`Amount::in_currency`].
     pub fn parse(text: &str, currency: Currency) -> Result<Self, MoneyError> {
         Amount::parse(text)?.in_currency(currency)
     }
 
     /// A value from the ledger, whose `numeric(…,4)` columns pad to four decimals.
     ///
-    /// # Errors For rows that PicoPay never writes: [`MoneyError::TooFine`] for digits below the currency's
+    /// # Errors
+    /// For rows that PicoPay never writes: [`MoneyError::TooFine`] for digits below the currency's
     /// scale, [`MoneyError::TooLarge`] when negative or too large.
     pub fn from_ledger(amount: Decimal, currency: Currency) -> Result<Self, MoneyError> {
         let scale = currency.scale();
@@ -184,7 +186,8 @@ impl Money {
 
     /// The sum of both amounts.
     ///
-    /// # Errors [`MoneyError::TooLarge`] when it would pass 10^20.
+    /// # Errors
+    /// [`MoneyError::TooLarge`] when it would pass 10^20.
     pub fn checked_add(self, other: Self) -> Result<Self, MoneyError> {
         assert_eq!(self.currency, other.currency, "currencies never mix");
         let amount = self.amount.checked_add(other.amount).ok_or(MoneyError::TooLarge)?;

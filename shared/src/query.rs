@@ -37,7 +37,8 @@ impl ReadRequest {
 
     /// Decodes the request, also of an older program.
     ///
-    /// # Errors When the bytes are no request.
+    /// # Errors
+    /// When the bytes are no request.
     pub fn from_wire(bytes: &[u8]) -> Result<Self, postcard::Error> {
         let (mut request, rest): (Self, &[u8]) = postcard::take_from_bytes(bytes)?;
         if rest.is_empty() {
@@ -146,7 +147,8 @@ impl Answer {
 
     /// Decodes the answer, also of an older program.
     ///
-    /// # Errors When the bytes are no answer, or the part behind does not fit.
+    /// # Errors
+    /// When the bytes are no answer, or the part behind does not fit.
     pub fn from_wire(bytes: &[u8]) -> Result<Self, postcard::Error> {
         let (mut answer, rest): (Self, &[u8]) = postcard::take_from_bytes(bytes)?;
         if rest.is_empty() {

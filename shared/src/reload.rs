@@ -120,7 +120,8 @@ pub struct Reloads<T = Cluster> {
 impl<T: Reloadable> Reloads<T> {
     /// Watches the folder of `file`, and handles SIGHUP from now on: before, the signal ends the process.
     ///
-    /// # Errors When the process cannot listen for signals. A folder that cannot be watched is only logged,
+    /// # Errors
+    /// When the process cannot listen for signals. A folder that cannot be watched is only logged,
     /// because the file is read every [`Reloadable::LOOK_EVERY`] in any case.
     pub fn watch(file: &Path, in_force: Arc<InForce<T>>) -> std::io::Result<Self> {
         Ok(Self { file: file.to_owned(), in_force, nudges: Nudges::listen(file, T::LOOK_EVERY)? })

@@ -9,7 +9,8 @@ pub const NO_TIME: &str = "must be an RFC 3339 time, for example 2026-11-22T12:0
 /// Unix milliseconds, rounded up; years before 1970 are negative. Transactions carry whole milliseconds, so
 /// exactly those at or after 12.001 are at or after 12.0005.
 ///
-/// # Errors [`NO_TIME`].
+/// # Errors
+/// [`NO_TIME`].
 pub fn read_unix_ms(text: &str) -> Result<i64, String> {
     read(text).ok_or_else(|| NO_TIME.to_owned())
 }

@@ -74,7 +74,6 @@ impl Attempts {
         Next::GiveUp(self.given_up(end))
     }
 
-    /// What to say when the slot has no owner to send to.
     pub fn without_owner(&self, why: NotDone) -> GaveUp {
         self.given_up(GaveUp::NotDone(why))
     }
@@ -148,7 +147,6 @@ mod tests {
         Outcome::Unavailable { reason: "the database is away".into() }.into()
     }
 
-    /// How a request ends whose attempts end like this, when a retry is allowed.
     fn end_of(story: Vec<Ended<Decision>>) -> String {
         let mut attempts = Attempts::default();
         let count = story.len();

@@ -138,7 +138,7 @@ impl Breaker {
         false
     }
 
-    /// No node of the shard answered a poll. Returns whether this opened the breaker.
+    /// Returns whether this opened the breaker.
     pub fn record_silence(&self, now: Instant, jitter: f64) -> bool {
         let mut state = self.lock();
         state.silent_polls = state.silent_polls.saturating_add(1);

@@ -129,7 +129,8 @@ impl ShardClient {
 
     /// Has the command decided by the shard that owns its slot.
     ///
-    /// # Errors [`ShardError`]; only `Unknown` leaves open whether it was done.
+    /// # Errors
+    /// [`ShardError`]; only `Unknown` leaves open whether it was done.
     pub async fn write(&self, command: Command) -> Result<Written, ShardError> {
         let deadline = Instant::now() + self.config.request_timeout;
         let slot = command.operation.slot();
@@ -206,7 +207,6 @@ impl ShardClient {
         futures_util::future::join_all(shards.iter().map(|shard| self.ask_shard(shard))).await;
     }
 
-    /// Every shard as it reported last. Also updates its gauges.
     pub fn views(&self) -> Vec<ShardView> {
         self.shards.load().iter().map(|shard| shard.view()).collect()
     }

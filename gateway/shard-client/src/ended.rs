@@ -8,7 +8,6 @@ use picopay_shared::command::{Moved, Outcome, Transaction};
 #[derive(Debug, Clone, PartialEq)]
 pub enum Ended<T> {
     Final(T),
-    /// The shard does not own the slot. Nothing happened.
     Moved(Moved),
     NotDone(NotDone),
     Unknown,
@@ -29,15 +28,10 @@ pub enum NotDone {
 pub enum Decision {
     UserCreated,
     UserExisted,
-    Decided {
-        transaction: Box<Transaction>,
-        is_replayed: bool,
-    },
-    /// The key belongs to another operation; these fields differ.
+    Decided { transaction: Box<Transaction>, is_replayed: bool },
     KeyReused(Vec<String>),
     UserNotFound,
     TransactionNotFound,
-    /// The amount cannot be booked in its currency; the text says what would be right.
     AmountInvalid(String),
 }
 

@@ -32,7 +32,6 @@ impl HeldRequests {
         Self { held_max, held: Mutex::default(), first: Notify::new(), metrics }
     }
 
-    /// Holds a request of `slot`; `None` when `held_max` are held already.
     pub fn hold(&self, slot: Slot) -> Option<Held<'_>> {
         let mut held = self.held();
         let count: usize = held.values().sum();

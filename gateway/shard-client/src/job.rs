@@ -11,8 +11,6 @@ use crate::ticket::Ticket;
 
 #[derive(Debug)]
 pub struct Job {
-    /// The command and the epoch that the gateway believes in. The caller keeps the command too, for another
-    /// attempt.
     pub attempt: Attempt<Arc<Command>>,
     pub deadline: Instant,
     /// Decides who takes it first: the pipe that sends it, or the client that gives up.

@@ -35,7 +35,6 @@ pub struct ShardMetrics {
     pub moved: IntCounter,
     pub cache_hits: IntCounter,
     pub batch_size: Histogram,
-    /// How long the slowest COMMIT of a batch took, as the node reports it.
     pub commit: Histogram,
     pub queue_length: IntGauge,
     /// 0 closed, 1 probing, 2 open.
@@ -43,7 +42,6 @@ pub struct ShardMetrics {
     /// Lag of the freshest replica, in seconds; NaN when unknown.
     pub replica_lag: Gauge,
     pub is_ready: IntGauge,
-    /// Whether an operator lets the shard go on without its standby.
     pub is_degraded: IntGauge,
 }
 
@@ -131,7 +129,6 @@ impl Metrics {
         self.forget_nodes(name, 0);
     }
 
-    /// Removes the series of a shard's nodes from this position on.
     pub fn forget_nodes(&self, shard: &str, first: usize) {
         let mut position = first;
         // The positions have no gaps.

@@ -93,7 +93,6 @@ impl Nodes {
         self.all.iter().map(|node| node.known().standing.silences()).min().unwrap_or(0)
     }
 
-    /// The first status that says ready, or else the first one. Calls that failed are for the breaker.
     pub fn best_status(&self) -> Option<Arc<NodeStatus>> {
         let answering = self.all.iter().filter_map(|node| {
             let known = node.known();
@@ -191,7 +190,6 @@ impl Nodes {
         last.unwrap_or(Err(CallError::Unreachable))
     }
 
-    /// Asks one node for its status. `None` when it does not answer.
     pub async fn ask_status(&self, position: usize, deadline: Instant) -> Option<NodeStatus> {
         let node = &self.all[position];
         let asked = self.wire.call(Ask::Status, (&node.target, &node.clock), Bytes::new(), deadline).await;
@@ -213,7 +211,6 @@ impl Nodes {
         }
     }
 
-    /// Records how a poll of one node ended that began at `began`.
     pub fn note_poll(&self, position: usize, began: Instant, answer: Option<NodeStatus>) {
         let node = &self.all[position];
         let (now, mut known) = (Instant::now(), node.known());

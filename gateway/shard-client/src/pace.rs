@@ -128,6 +128,7 @@ mod tests {
         tokio::time::sleep(INTERVAL / 4).await;
         pace.wait().await;
         assert!(began.elapsed() >= INTERVAL, "{:?}", began.elapsed());
+        // Long after the last one.
         pace.start();
         tokio::time::sleep(INTERVAL * 2).await;
         let next = pace.next.unwrap();

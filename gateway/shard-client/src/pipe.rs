@@ -36,7 +36,6 @@ pub fn run_all(shard: &Arc<Shard>, count: usize, tasks: &TaskTracker, closing: &
     }
 }
 
-/// Serves the lane until `closing`, and then until it is empty.
 async fn run(shard: Arc<Shard>, end: LaneEnd<Job, Done>, number: usize, closing: CancellationToken) {
     let (mut last_reason, mut pace) = (LastReason::default(), Pace::new(shard.batch_interval));
     loop {
@@ -74,7 +73,6 @@ struct LastReason {
 }
 
 impl LastReason {
-    /// Logs a new reason from the outcomes of a batch, and returns how the batch was taken.
     fn note(&mut self, shard: &str, outcomes: &[Outcome]) -> Taken {
         let reason = outcomes.iter().find_map(|outcome| match outcome {
             Outcome::Unavailable { reason } => Some(reason),

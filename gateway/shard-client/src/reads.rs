@@ -25,7 +25,6 @@ pub struct Read<T> {
 #[derive(Debug, Clone)]
 pub struct Reader {
     pub origin: Origin,
-    /// The client's last write, which the answer must show.
     pub session: Option<SessionToken>,
 }
 
@@ -37,9 +36,10 @@ pub struct Page {
 }
 
 impl ShardClient {
-    /// A user's balances, or the one in `currency`; `None` when the user does not exist.
+    /// `None` when the user does not exist.
     ///
-    /// # Errors [`ShardError::NotDone`].
+    /// # Errors
+    /// [`ShardError::NotDone`].
     pub async fn read_balances(
         &self,
         user_id: UserId,
@@ -56,9 +56,10 @@ impl ShardClient {
         .await
     }
 
-    /// A page of a user's history; `None` when the user does not exist.
+    /// `None` when the user does not exist.
     ///
-    /// # Errors [`ShardError::NotDone`].
+    /// # Errors
+    /// [`ShardError::NotDone`].
     pub async fn read_history(&self, query: HistoryQuery, reader: Reader) -> Result<Read<Page>, ShardError> {
         self.ask(Query::History(query), reader, |found| match found {
             Found::History { transactions, has_more: _, goes_on_before } => {
@@ -70,9 +71,10 @@ impl ShardClient {
         .await
     }
 
-    /// A completed transaction; `None` when none has this id.
+    /// `None` when no completed transaction has this id.
     ///
-    /// # Errors [`ShardError::NotDone`].
+    /// # Errors
+    /// [`ShardError::NotDone`].
     pub async fn read_transaction(
         &self,
         id: TransactionId,

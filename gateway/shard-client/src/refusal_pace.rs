@@ -13,7 +13,6 @@ const PER_REFUSAL: Duration = Duration::from_micros(50);
 /// shard is back. No client notices this delay.
 const REST_MIN: Duration = Duration::from_millis(10);
 
-/// How long to pause after so many refusals, before the next batch.
 pub fn rest_after(refused: usize) -> Duration {
     PER_REFUSAL.saturating_mul(u32::try_from(refused).unwrap_or(u32::MAX)).max(REST_MIN)
 }

@@ -37,7 +37,6 @@ const RETRY_WORTH: Duration = Duration::from_millis(100);
 
 #[derive(Debug)]
 pub struct Shard {
-    /// Its number in the slot map and in the set of shards.
     pub place: usize,
     pub name: String,
     pub nodes: Nodes,
@@ -49,7 +48,6 @@ pub struct Shard {
     pub budget: RetryBudget,
     readers: Semaphore,
     status: ArcSwap<ShardStatus>,
-    /// Polls in a row that no node answered, as the breaker was told.
     silences: Mutex<u32>,
     pub metrics: ShardMetrics,
     pub batch_max: usize,
@@ -120,7 +118,6 @@ impl Shard {
         self.status.load().is_known
     }
 
-    /// Queues the command in its user's lane and waits for the result, until its deadline.
     pub async fn attempt(&self, command: &Arc<Command>, epoch: u64, deadline: Instant) -> Done {
         let is_probe = match self.breaker.admit(std::time::Instant::now()) {
             Admission::Pass => false,
@@ -271,7 +268,6 @@ impl Shard {
         Box::pin(tokio::time::sleep(RETRY_PAUSE.mul_f64(2.0 * rand::random::<f64>()))).await;
     }
 
-    /// Counts a write that is given up, and returns its error.
     pub fn write_error(&self, end: GaveUp) -> ShardError {
         match end {
             GaveUp::Unknown => self.metrics.writes_unknown.inc(),
@@ -299,7 +295,6 @@ impl Shard {
         ShardError::NotDone { why, shard: Some(self.name.clone()), retry_after }
     }
 
-    /// Keeps the last status of the shard, and logs what changed.
     fn take_status(&self) {
         let before = self.status.load();
         let answer = self.nodes.best_status();

@@ -60,7 +60,6 @@ impl ShardSet {
         self.places.get(place)?.shard.as_ref()
     }
 
-    /// The name at this number, also of a removed shard.
     pub fn name(&self, place: usize) -> Option<&str> {
         self.places.get(place).map(|place| place.name.as_str())
     }

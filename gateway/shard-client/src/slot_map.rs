@@ -24,7 +24,6 @@ const FRUITLESS_REFRESH_PAUSE: Duration = Duration::from_millis(200);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Owner {
-    /// The shard's number, which it keeps for the life of the process.
     pub place: usize,
     pub epoch: u64,
 }
@@ -91,7 +90,6 @@ impl SlotMap {
         self.known().on_the_way.get(&slot.index()).cloned()
     }
 
-    /// Records the slots that a shard says it owns and imports.
     pub fn take_claims(&self, place: usize, owned: &[OwnedRange], importing: &[OwnedRange]) {
         let mut known = self.known();
         if known.claims.len() <= place {

@@ -73,7 +73,6 @@ impl<T> From<CallError> for Ended<T> {
     }
 }
 
-/// The internal secrets as headers, which show nodes that a gateway of theirs asks.
 #[derive(Debug)]
 struct Bearers {
     newest: HeaderValue,

@@ -28,7 +28,6 @@ pub enum Place {
 }
 
 impl FieldError {
-    /// An error in a top-level field of the body, whose name may be anything a client wrote.
     pub fn in_field(name: &str, detail: impl Into<String>) -> Self {
         let pointer = format!("/{}", escape_pointer(name));
         Self { detail: detail.into(), place: Place::Pointer(pointer) }
@@ -48,7 +47,6 @@ impl FieldError {
     }
 }
 
-/// Escapes a name for a JSON pointer (RFC 6901, section 3).
 fn escape_pointer(name: &str) -> String {
     name.replace('~', "~0").replace('/', "~1")
 }

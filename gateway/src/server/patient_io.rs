@@ -19,7 +19,6 @@ use tokio::time::{Instant, Sleep};
 pub struct Phase(Arc<AtomicU64>);
 
 impl Phase {
-    /// The head is complete; from here the handler has its own limits.
     pub fn begin_request(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
     }

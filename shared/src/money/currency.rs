@@ -41,7 +41,8 @@ impl Currency {
 
     /// The same for money that comes in.
     ///
-    /// # Errors [`MoneyError::WithdrawnCurrency`] too.
+    /// # Errors
+    /// [`MoneyError::WithdrawnCurrency`] too.
     pub fn parse_active(code: &str) -> Result<Self, MoneyError> {
         let currency = Self::parse(code)?;
         if currency.is_active() { Ok(currency) } else { Err(MoneyError::WithdrawnCurrency { currency }) }
@@ -49,7 +50,8 @@ impl Currency {
 
     /// The currency of a row, or of a message between gateway and node, from any release.
     ///
-    /// # Errors [`MoneyError::UnknownCurrency`] when the table has no such code.
+    /// # Errors
+    /// [`MoneyError::UnknownCurrency`] when the table has no such code.
     pub fn of_ledger(code: &str) -> Result<Self, MoneyError> {
         Self::find(code).ok_or(MoneyError::UnknownCurrency)
     }

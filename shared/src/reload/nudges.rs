@@ -53,7 +53,8 @@ struct FolderWatch {
 impl Nudges {
     /// Listens from now on.
     ///
-    /// # Errors When the process cannot listen for signals.
+    /// # Errors
+    /// When the process cannot listen for signals.
     pub fn listen(file: &Path, look_every: Duration) -> std::io::Result<Self> {
         let folder = match file.parent() {
             Some(folder) if !folder.as_os_str().is_empty() => folder,

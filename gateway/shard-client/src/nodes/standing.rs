@@ -23,7 +23,6 @@ pub enum NodeState {
     /// It says that it is ready again, but it failed lately.
     PassedOver,
     NotReady,
-    /// It does not answer, or has not been asked yet.
     Silent,
 }
 
@@ -119,7 +118,7 @@ impl Standing {
         is_new
     }
 
-    /// A poll that began at `began` ended. Returns whether the node is passed over from now on.
+    /// Returns whether the node is passed over from now on. The poll began at `began`.
     pub fn note_poll(&mut self, polled: Polled, began: Instant, now: Instant, jitter: f64) -> bool {
         self.silences = if polled == Polled::Silence { self.silences.saturating_add(1) } else { 0 };
         // A continuing state is one failure. A failed call may have counted it first.
