@@ -1,4 +1,4 @@
-//! What to do after an attempt. Pure, so that every order of events stands in a table.
+//! What to do after an attempt. Pure, so that a table can test every order of events.
 //!
 //! The question is whether an earlier attempt of this request could have booked it. An attempt that may have
 //! reached the node and was never answered leaves that open. Only an answer to a later attempt with the same
