@@ -1,4 +1,4 @@
-//! What a gateway does for every charge by itself: know the key, read the body, write the answer.
+//! What a gateway does for every charge by itself: check the key, read the body, write the answer.
 
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use divan::{Bencher, black_box};
@@ -67,7 +67,7 @@ fn format_a_problem(bencher: Bencher) {
         .bench(|| black_box(&problem).body("01993d9e-1c4e-7b6a-9d0e-0123456789ab", "http://127.0.0.1:8080"));
 }
 
-/// The digest of what was shown, compared with that of every key.
+/// Compares the digest of the shown key with that of every key.
 #[divan::bench(args = [1, 16])]
 fn know_an_api_key(bencher: Bencher, keys: u8) {
     let shown = "dev-key";

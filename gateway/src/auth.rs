@@ -1,7 +1,7 @@
-//! Who calls, and what they may do.
+//! API keys: who calls, and what they may do.
 //!
-//! Only digests are kept. A key is 256 random bits, so one SHA-256 is enough, and its comparison takes the same
-//! time whichever key was shown and however much of it was right.
+//! Only digests are kept. A key is 256 random bits, so one SHA-256 is enough. The comparison takes the same
+//! time for every key.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::header_names::X_API_KEY;
 use crate::problem::Problem;
 use picopay_gateway_config::{ApiKey, Rate, Scope};
 
-/// The keys that are known, each with its own rate limit. They change while the gateway runs.
+/// The known keys, each with its own rate limit. A reload replaces them.
 #[derive(Debug)]
 pub struct KeyRing {
     keys: ArcSwap<Vec<KnownKey>>,
@@ -28,12 +28,11 @@ pub struct KeyRing {
 #[derive(Debug)]
 struct KnownKey {
     key: ApiKey,
-    /// Shared with the ring before, so that a reload gives nobody a new allowance.
+    /// Shared with the previous ring, so that a reload gives nobody a new allowance.
     limiter: Option<Arc<DefaultDirectRateLimiter>>,
 }
 
 impl KeyRing {
-    /// Takes the keys of the configuration.
     pub fn new(keys: &[ApiKey]) -> Self {
         let known = |key: &ApiKey| KnownKey {
             key: key.clone(),
@@ -42,7 +41,6 @@ impl KeyRing {
         Self { keys: ArcSwap::from_pointee(keys.iter().map(known).collect()) }
     }
 
-    /// Goes by these keys from now on. A request that was let in goes on.
     pub fn replace(&self, keys: &[ApiKey]) {
         let before = self.keys.load();
         let known = |key: &ApiKey| {
@@ -57,12 +55,12 @@ impl KeyRing {
         self.keys.store(Arc::new(keys.iter().map(known).collect()));
     }
 
-    /// Lets a request pass that shows a key with one of the scopes `needed` which has not called too often, and gives the
-    /// key's name.
+    /// Admits a request that shows a key with one of the scopes `needed`, and returns the key's name.
     ///
     /// # Errors
-    /// 401 without a known key or with one that has expired, 403 when it lacks the scopes, 429 when it called too often;
-    /// checked in this order, so that a key which may not call uses up no allowance.
+    /// 401 without a known key or with an expired one, 403 when it lacks the scopes, 429 when it
+    /// called too often. They are checked in this order, so that a key without the scope uses up no
+    /// allowance.
     pub fn admit(&self, headers: &HeaderMap, needed: &[Scope]) -> Result<Arc<str>, Problem> {
         let shown = shown_key(headers)?.ok_or_else(Problem::key_missing)?;
         let keys = self.keys.load();
@@ -86,7 +84,7 @@ impl KeyRing {
     }
 }
 
-/// Compares with every digest and never stops early: the time tells nothing about which one matched.
+/// Compares with every digest and never stops early, so that the time tells nothing about the match.
 fn find<'a>(keys: &'a [KnownKey], shown: &[u8]) -> Option<&'a KnownKey> {
     let digest: [u8; 32] = Sha256::digest(shown).into();
     let mut found = None;
@@ -103,8 +101,8 @@ fn limiter(rate: Rate) -> DefaultDirectRateLimiter {
     RateLimiter::direct(Quota::per_second(per_second).allow_burst(rate.burst))
 }
 
-/// `X-API-Key`, else `Authorization: Bearer`, whose scheme is written in any case (RFC 9110, section 11.1). Of two lines
-/// nobody knows which one counts for whoever else looks at the request: a proxy, a log.
+/// `X-API-Key`, else `Authorization: Bearer`, whose scheme may be in any case (RFC 9110, section 11.1). Two
+/// lines are refused: a proxy or a log may take the other one.
 fn shown_key(headers: &HeaderMap) -> Result<Option<&[u8]>, Problem> {
     let api_key = only_value(headers, &X_API_KEY)?;
     let authorization = only_value(headers, &header::AUTHORIZATION)?;

@@ -1,4 +1,4 @@
-//! `GET /users/{user_id}/balance`: what a user has.
+//! `GET /users/{user_id}/balance`: a user's balance.
 
 use axum::Extension;
 use axum::extract::{RawQuery, State};
@@ -20,7 +20,7 @@ use crate::read_request::reader;
 use crate::request_id::RequestId;
 use crate::transaction_body::serialize_display;
 
-/// A user's balances.
+/// All balances of one user.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Balances)]
 pub struct BalancesBody {
@@ -57,18 +57,18 @@ pub struct UserBalanceBody {
 #[schema(as = BalanceAnswer)]
 #[serde(untagged)]
 pub enum BalanceSchema {
-    /// Without `currency`.
+    /// The answer without `currency`.
     All(BalancesBody),
-    /// With `currency`.
+    /// The answer with `currency`.
     One(UserBalanceBody),
 }
 
-// What the query of a balance may have, for the documentation.
+// The query of a balance, for the documentation.
 #[derive(Debug, IntoParams)]
 #[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "the documentation is made of its fields")]
 struct BalanceParameters {
-    /// Only this currency.
+    /// Only the balance in this currency.
     #[param(required = false, value_type = CurrencySchema, example = "USD")]
     currency: Currency,
     /// `strong` (the default) reads the primary; `eventual` may read a replica, and says so in PicoPay-Source and
@@ -81,7 +81,7 @@ struct BalanceParameters {
 #[derive(Debug, ToSchema)]
 #[schema(as = Consistency, rename_all = "lowercase")]
 pub enum ConsistencySchema {
-    /// From the primary.
+    /// A balance from the primary.
     Strong,
     /// From a replica, if one is fresh enough.
     Eventual,

@@ -12,7 +12,8 @@ use crate::openapi::parts::{PaymentProblems, WriteHeaders};
 use crate::payment::{ChargeBody, read_payment};
 use crate::problem::{Code, Problem};
 use crate::transaction_body::WriteSchema;
-use crate::write_request::{self, Answered};
+use crate::write_answer::Answered;
+use crate::write_request;
 
 /// Charge a user
 ///

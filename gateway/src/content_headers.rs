@@ -1,10 +1,10 @@
-//! What a write says of its body: `Content-Type` and `Content-Encoding`.
+//! The headers that describe the body of a write: `Content-Type` and `Content-Encoding`.
 
 use axum::http::{HeaderMap, header};
 
 use crate::problem::Problem;
 
-/// `application/json` with any parameters, but with no charset other than UTF-8; sent as it is.
+/// Accepts `application/json`, uncompressed, with any parameters but no charset other than UTF-8.
 ///
 /// # Errors
 /// 415.
@@ -33,7 +33,7 @@ fn is_json(value: &[u8]) -> bool {
     is_json && parts.all(is_no_other_charset)
 }
 
-/// Parameters are none of our business (RFC 8259 defines none), except one that says that the text is not what we read.
+/// Parameters are ignored (RFC 8259 defines none), except a charset that is not UTF-8.
 fn is_no_other_charset(parameter: &[u8]) -> bool {
     let Some(mark) = parameter.iter().position(|byte| *byte == b'=') else { return true };
     let (name, value) = (parameter[..mark].trim_ascii(), parameter[mark + 1..].trim_ascii());
@@ -41,16 +41,15 @@ fn is_no_other_charset(parameter: &[u8]) -> bool {
         return true;
     }
     let quoted = value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\""));
-    // In quotes a backslash stands before a letter that means itself.
+    // In quotes, a backslash escapes the next character.
     let value: Vec<u8> = match quoted {
         Some(text) => text.iter().copied().filter(|byte| *byte != b'\\').collect(),
         None => value.to_vec(),
     };
-    // "utf8" is no registered name, and what many libraries write.
+    // "utf8" is no registered name, but many libraries send it.
     value.eq_ignore_ascii_case(b"utf-8") || value.eq_ignore_ascii_case(b"utf8")
 }
 
-/// At the semicolons that do not stand in quotes.
 fn split_unquoted(value: &[u8]) -> Vec<&[u8]> {
     let (mut parts, mut start, mut is_quoted, mut is_escaped) = (Vec::new(), 0, false, false);
     for (at, byte) in value.iter().enumerate() {

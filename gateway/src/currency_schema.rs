@@ -1,4 +1,4 @@
-//! Currencies and amounts as the documentation names them.
+//! The schemas of currencies and amounts in the documentation.
 
 use std::borrow::Cow;
 
@@ -7,14 +7,13 @@ use utoipa::openapi::schema::{ObjectBuilder, OneOfBuilder, Type};
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
-/// Largest amount that is a whole number.
 const WHOLE_MAX: i64 = 99_999_999_999_999;
 
-/// A code that what a user has can be in.
+/// A currency that a balance can be in.
 #[derive(Debug)]
 pub struct CurrencySchema;
 
-/// A code that money can come in.
+/// A currency that money can come in.
 #[derive(Debug)]
 pub struct ActiveCurrencySchema;
 
@@ -55,14 +54,14 @@ impl ToSchema for ActiveCurrencySchema {
     }
 }
 
-/// The contract's grammar without zero and with at most so many decimals, spelled without a look-ahead, which not every
-/// reader has.
+/// The contract's grammar, without zero and with at most this many decimals. It has no look-ahead, which not
+/// every reader supports.
 pub fn pattern(decimals: u32) -> String {
     let whole = "[1-9][0-9]{0,13}";
     if decimals == 0 {
         return format!("^{whole}$");
     }
-    // `0.` and the first digit that is not zero, at each of its places.
+    // `0.` and the first digit that is not zero, at each possible position.
     let small = (0..decimals).map(|zeros| {
         let more = decimals - zeros - 1;
         let zeros = "0".repeat(usize::try_from(zeros).expect("at most three"));
@@ -72,7 +71,6 @@ pub fn pattern(decimals: u32) -> String {
     format!("^({whole}(\\.[0-9]{{1,{decimals}}})?|0\\.({}))$", small.join("|"))
 }
 
-/// As text or as a whole number.
 pub fn amount(decimals: u32) -> OneOfBuilder {
     let text = ObjectBuilder::new()
         .schema_type(Type::String)

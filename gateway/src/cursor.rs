@@ -1,7 +1,7 @@
-//! Where a page of history ended, as an opaque text for the next one.
+//! The cursor of a history: where a page ended, as an opaque text.
 //!
-//! It carries a hash of the query that it belongs to: with another query it would silently skip transactions, so it
-//! is refused. It is no secret and guards nothing; whoever makes one up sees only what their key may see anyway.
+//! It carries a hash of its query. With another query it would silently skip transactions, so it is refused
+//! there. It is no secret: a forged one shows only what the key may see anyway.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -14,11 +14,10 @@ use uuid::Uuid;
 const VERSION: u8 = 1;
 const LENGTH: usize = 1 + 16 + 8;
 
-/// Said of a cursor that cannot be used.
 pub const NOT_USABLE: &str =
     "is not a next_cursor of this very query; start again without it, or repeat the query that it came from";
 
-/// The cursor of the page after one for which nothing below `last` was looked at.
+/// The cursor for the page after this one; nothing below `last` was looked at yet.
 pub fn encode(last: TransactionId, query: &HistoryQuery) -> String {
     let mut bytes = [0; LENGTH];
     bytes[0] = VERSION;
@@ -27,14 +26,14 @@ pub fn encode(last: TransactionId, query: &HistoryQuery) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-/// The last transaction that was looked at for the page before; `None` when the cursor belongs to another query or was never one.
+/// The last transaction that the page before looked at; `None` for another query's cursor or none at all.
 pub fn decode(cursor: &str, query: &HistoryQuery) -> Option<TransactionId> {
     let bytes: [u8; LENGTH] = URL_SAFE_NO_PAD.decode(cursor).ok()?.try_into().ok()?;
     let id = Uuid::from_slice(&bytes[1..17]).ok()?;
     (bytes[0] == VERSION && bytes[17..] == query_hash(query)).then(|| TransactionId::from_uuid(id))
 }
 
-/// Of everything that chooses transactions. `limit` may differ from page to page.
+/// A hash of everything that chooses transactions. `limit` may differ from page to page.
 fn query_hash(query: &HistoryQuery) -> [u8; 8] {
     let HistoryQuery { user_id, limit: _, before: _, kind, from_ms, to_ms, takes_short_pages: _ } = query;
     let mut hash = Sha256::new();

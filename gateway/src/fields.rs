@@ -1,7 +1,7 @@
-//! The top-level fields of a JSON body, read strictly: everything wrong is found, and all of it is told at once.
+//! The top-level fields of a JSON body, read strictly: all errors are found and reported at once.
 //!
-//! Values stay the text that the client wrote, until the one who knows what a field means reads it. So no amount ever
-//! passes through a float, and `1.0` is not mistaken for the integer 1.
+//! Values stay the client's text until the code that knows the field reads them. So no amount passes through
+//! a float, and `1.0` is not taken for the integer 1.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -15,7 +15,6 @@ use uuid::Uuid;
 
 use crate::problem::{ERRORS_MAX, FieldError, Problem};
 
-/// The fields of one body, being read.
 #[derive(Debug)]
 pub struct Fields<'a> {
     values: Vec<(Cow<'a, str>, &'a RawValue)>,
@@ -23,12 +22,13 @@ pub struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    /// Takes a body apart. `known` are the fields that it may have.
+    /// Splits a body into fields. `known` are the fields that it may have.
     ///
     /// # Errors
-    /// When it is no JSON object at all.
+    /// When it is not a JSON object.
     pub fn read(body: &'a [u8], known: &[&str]) -> Result<Self, Problem> {
-        // Some editors and libraries begin every text with a byte order mark (RFC 8259, section 8.1: it may be ignored).
+        // Some editors and libraries begin a text with a byte order mark (RFC 8259, section 8.1: it may be
+        // ignored).
         let body = body.strip_prefix("\u{feff}".as_bytes()).unwrap_or(body);
         let whole = |detail: String| Problem::invalid_request(vec![FieldError::in_body(detail)]);
         let text = std::str::from_utf8(body).map_err(|_| whole("the body is not UTF-8".to_owned()))?;
@@ -51,7 +51,6 @@ impl<'a> Fields<'a> {
         Ok(fields)
     }
 
-    /// A field that must be there.
     pub fn required<T>(&mut self, name: &str, read: impl FnOnce(&'a str) -> Result<T, String>) -> Option<T> {
         if self.get(name).is_none() {
             self.add(name, "the field is missing".to_owned());
@@ -59,8 +58,8 @@ impl<'a> Fields<'a> {
         self.optional(name, read)
     }
 
-    /// A field that may be there. `null` is a value like any other, and of no field the right one: a refund whose
-    /// amount is `null` by mistake must not give back everything.
+    /// Reads a field that may be absent. `null` is a value, and never a valid one: a refund with the amount
+    /// `null` must not return everything.
     pub fn optional<T>(&mut self, name: &str, read: impl FnOnce(&'a str) -> Result<T, String>) -> Option<T> {
         match read(self.get(name)?.get()) {
             Ok(value) => Some(value),
@@ -71,15 +70,12 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Notes what is wrong with a field.
     pub fn add(&mut self, name: &str, detail: String) {
         if self.errors.len() < ERRORS_MAX {
             self.errors.push(FieldError::in_field(name, detail));
         }
     }
 
-    /// The end: `value`, if nothing was wrong.
-    ///
     /// # Errors
     /// Everything that was wrong.
     pub fn finish<T>(self, value: Option<T>) -> Result<T, Problem> {
@@ -97,10 +93,9 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// A JSON object with its values untouched, in the order in which they were written.
 struct Object<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
 
-/// Borrows a name where it has no escapes, which is always but in tests.
+/// Borrows a name without escapes, as nearly all are.
 #[derive(Deserialize)]
 struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
@@ -115,7 +110,6 @@ impl<'de> Deserialize<'de> for Object<'de> {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                // The largest body of the API has five fields.
                 let mut fields = Vec::with_capacity(5);
                 while let Some((Name(name), value)) = map.next_entry()? {
                     fields.push((name, value));
@@ -127,7 +121,6 @@ impl<'de> Deserialize<'de> for Object<'de> {
     }
 }
 
-/// A JSON string.
 pub fn string(raw: &str) -> Result<Cow<'_, str>, String> {
     let expected = || "must be a string".to_owned();
     if !raw.starts_with('"') {
@@ -137,7 +130,6 @@ pub fn string(raw: &str) -> Result<Cow<'_, str>, String> {
     Ok(text)
 }
 
-/// A JSON string or number, by its literal text.
 pub fn amount(raw: &str) -> Result<Amount, String> {
     let text = match raw.as_bytes().first() {
         Some(b'"') => string(raw)?,
@@ -152,25 +144,22 @@ pub fn user_id(raw: &str) -> Result<UserId, String> {
     raw.parse::<i64>().ok().and_then(|id| UserId::try_from(id).ok()).ok_or_else(|| UserIdError.to_string())
 }
 
-/// A currency's code.
 pub fn currency(raw: &str) -> Result<Currency, String> {
     Currency::parse(&string(raw)?).map_err(|error| error.to_string())
 }
 
-/// The code of a currency in which money comes in.
 pub fn active_currency(raw: &str) -> Result<Currency, String> {
     Currency::parse_active(&string(raw)?).map_err(|error| error.to_string())
 }
 
-/// A UUID as RFC 9562 writes it, with hyphens, in any case.
+/// A UUID with hyphens (RFC 9562), in any case.
 pub fn uuid(raw: &str) -> Result<Uuid, String> {
     hyphenated_uuid(&string(raw)?).ok_or_else(|| NO_UUID.to_owned())
 }
 
-/// What is said of a text that is no UUID.
 pub const NO_UUID: &str = "must be a UUID with hyphens, for example \"550e8400-e29b-41d4-a716-446655440000\"";
 
-/// Reads 36 characters. The `uuid` crate alone would also take braces, `urn:uuid:` and no hyphens at all.
+/// Reads 36 characters. The `uuid` crate alone would also accept braces, `urn:uuid:` and no hyphens.
 pub fn hyphenated_uuid(text: &str) -> Option<Uuid> {
     const LENGTH: usize = uuid::fmt::Hyphenated::LENGTH;
     if text.len() == LENGTH { Uuid::try_parse(text).ok() } else { None }

@@ -1,8 +1,7 @@
-//! What every request passes on its way in and every answer on its way out: the request's id, its head as such, problems
-//! written down, panics turned into answers, and bodies that nobody read.
+//! What surrounds every handler: the request's id, checks of its head, problems, panics and unread bodies.
 //!
-//! One function around the router, rather than a layer for each concern: it is on the path of every charge, and each
-//! layer of a router costs several allocations.
+//! One function around the router rather than a layer for each concern. It is on the path of every charge,
+//! and each layer of a router costs several allocations.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -17,28 +16,25 @@ use hyper::body::Body as HttpBody;
 use tower::Service;
 use tracing::error;
 
-use crate::gateway::Gateway;
 use crate::header_names::X_REQUEST_ID;
 use crate::metrics::Open;
 use crate::problem::{Code, Problem};
 use crate::request_id::RequestId;
+use crate::state::GatewayState;
 use crate::unread_body::{self, Rest, Returned};
 use crate::{head, request_path};
 
-/// The router and what is around it.
 #[derive(Debug, Clone)]
 pub struct FrontDoor {
-    gateway: Arc<Gateway>,
+    gateway: Arc<GatewayState>,
     router: Router,
 }
 
 impl FrontDoor {
-    /// Puts itself around a router.
-    pub fn new(gateway: Arc<Gateway>, router: Router) -> Self {
+    pub fn new(gateway: Arc<GatewayState>, router: Router) -> Self {
         Self { gateway, router }
     }
 
-    /// Answers one request. There is always an answer.
     pub async fn answer<B>(&mut self, request: Request<B>) -> Response
     where
         B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
@@ -48,7 +44,7 @@ impl FrontDoor {
         let (mut parts, body) = request.into_parts();
         let id = RequestId::take_or_make(&parts.headers);
         parts.extensions.insert(id.clone());
-        // Such a client has sent nothing of its body yet, and sends it only when somebody begins to read.
+        // Such a client sends its body only when somebody begins to read.
         let waits_for_continue = parts.headers.contains_key(header::EXPECT);
         let (body, returned) = unread_body::lend(body);
         let mut response = self.route(Request::from_parts(parts, body)).await;
@@ -56,7 +52,7 @@ impl FrontDoor {
             response = self.write_down(problem, &id, response);
         }
         if let Some(body) = returned.filter(Returned::is_unread) {
-            // For a body that came too slowly somebody has waited long enough.
+            // A body that came too slowly was waited for long enough.
             let is_hopeless = waits_for_continue || response.status() == StatusCode::REQUEST_TIMEOUT;
             let limit = self.gateway.config.server.body_read_timeout;
             if is_hopeless || body.read_away(limit).await == Rest::ToCome {
@@ -65,7 +61,7 @@ impl FrontDoor {
         }
         let headers = response.headers_mut();
         headers.insert(X_REQUEST_ID.clone(), id.to_header());
-        // Balances, histories and refusals are of this moment. Files of the documentation say themselves how long they are good.
+        // Balances, histories and refusals are of this moment. Files of the documentation set their own.
         headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
         response
     }
@@ -80,7 +76,7 @@ impl FrontDoor {
         match AssertUnwindSafe(self.router.call(request)).catch_unwind().await {
             Ok(Ok(response)) => response,
             Ok(Err(never)) => match never {},
-            // The panic's message and place are in the log already, by the panic hook.
+            // The panic hook has logged it already.
             Err(_panic) => Problem::internal().into_response(),
         }
     }
@@ -90,7 +86,7 @@ impl FrontDoor {
             error!(request_id = id.as_str(), "a request failed for a reason of our own");
         }
         let mut response = problem.into_response_to(id.as_str(), &self.gateway.config.public_url);
-        // The one thing that only the router knows. Its other headers are of the empty answer that it saw.
+        // Only the router knows this. Its other headers describe an empty answer.
         if let Some(methods) = bare.headers_mut().remove(header::ALLOW) {
             response.headers_mut().insert(header::ALLOW, methods);
         }
@@ -107,7 +103,7 @@ mod tests {
     use super::*;
     use picopay_gateway_config::GatewayConfig;
 
-    fn gateway() -> Arc<Gateway> {
+    fn gateway() -> Arc<GatewayState> {
         let folder = tempfile::tempdir().unwrap();
         let (cluster, config) = (folder.path().join("cluster.toml"), folder.path().join("gateway.toml"));
         let shard = "[[shards]]\nname = \"s\"\nnodes = [\"http://127.0.0.1:1\"]\nprimary = \"host=none\"\n";
@@ -116,7 +112,7 @@ mod tests {
         let key =
             format!("[[keys]]\nname = \"k\"\ndigest = \"sha256:{}\"\nscopes = [\"read\"]\n", "00".repeat(32));
         std::fs::write(&config, key).unwrap();
-        Gateway::start(&Cluster::load(&cluster).unwrap(), GatewayConfig::load(&config).unwrap())
+        GatewayState::start(&Cluster::load(&cluster).unwrap(), GatewayConfig::load(&config).unwrap())
     }
 
     #[tokio::test]

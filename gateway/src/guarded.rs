@@ -1,40 +1,33 @@
-//! The gateway behind its keys: who has no scope for a route gets no further.
+//! The gateway behind its keys: a handler gets it only for a key with the route's scope.
 //!
-//! The table of routes gives each handler this and not the gateway, so that none can forget to ask for the key.
+//! The table of routes gives handlers this type and not the gateway, so that none can forget the key.
 
 use std::sync::Arc;
 
 use axum::http::HeaderMap;
 use picopay_gateway_config::Scope;
 
-use crate::gateway::Gateway;
 use crate::metrics::ChargeMetrics;
 use crate::problem::Problem;
+use crate::state::GatewayState;
 
-/// The gateway, as a route has it that needs a scope.
 #[derive(Debug, Clone)]
 pub struct Guarded {
-    gateway: Arc<Gateway>,
+    gateway: Arc<GatewayState>,
     needed: &'static [Scope],
 }
 
-/// What whoever was let in works with.
 #[derive(Debug)]
 pub struct Admitted<'a> {
-    /// The gateway.
-    pub gateway: &'a Gateway,
-    /// The name of the key that was shown.
+    pub gateway: &'a GatewayState,
     pub made_by: Arc<str>,
 }
 
 impl Guarded {
-    /// Open to whoever has one of the scopes `needed`.
-    pub fn new(gateway: Arc<Gateway>, needed: &'static [Scope]) -> Self {
+    pub fn new(gateway: Arc<GatewayState>, needed: &'static [Scope]) -> Self {
         Self { gateway, needed }
     }
 
-    /// Lets in whoever shows a key that may.
-    ///
     /// # Errors
     /// Those of [`crate::auth::KeyRing::admit`].
     pub fn admit(&self, headers: &HeaderMap) -> Result<Admitted<'_>, Problem> {
@@ -42,7 +35,6 @@ impl Guarded {
         Ok(Admitted { gateway: &self.gateway, made_by })
     }
 
-    /// What counts charges, also those of whom is not let in.
     pub fn charges(&self) -> &ChargeMetrics {
         &self.gateway.metrics.charges
     }

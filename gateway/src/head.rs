@@ -1,6 +1,6 @@
-//! What is wrong with the head of a request as such, whatever route it is for: size, `Host`, `Transfer-Encoding`.
+//! Checks of a request's head for every route: size, `Host`, `Transfer-Encoding`.
 //!
-//! hyper's own limits lie above those here (`server.rs`), so that what it refuses bare is far from what anybody sends.
+//! hyper's own limits are far above these (`server.rs`), because its refusals have no body.
 
 mod host;
 
@@ -10,15 +10,13 @@ use self::host::is_host;
 pub use self::host::is_unreserved;
 use crate::problem::{FieldError, Problem};
 
-/// Longest request target, in bytes (contract, "Errors"). The longest that the API needs has some 300.
+/// Longest request target, in bytes (contract, "Errors"). The API needs about 300.
 const URI_MAX: usize = 8 * 1024;
 /// Header lines. Browsers behind several proxies send thirty.
 const HEADER_LINES_MAX: usize = 100;
-/// Their names and values together, in bytes, with the four that separate each line.
+/// Names and values together, in bytes, with four for each line's separators.
 const HEADER_BYTES_MAX: usize = 32 * 1024;
 
-/// Checks everything that this room is for.
-///
 /// # Errors
 /// 414, 431, 400 or 501, in this order.
 pub fn check<B>(request: &Request<B>) -> Result<(), Problem> {
@@ -36,12 +34,13 @@ pub fn check<B>(request: &Request<B>) -> Result<(), Problem> {
 
 fn length_of(uri: &Uri) -> usize {
     let of_origin = uri.path_and_query().map_or(0, |target| target.as_str().len());
-    // Of the absolute form: `http://` and who is asked.
+    // In the absolute form, `http://` and the host come first.
     let before = uri.authority().map_or(0, |authority| authority.as_str().len());
     of_origin + before + uri.scheme_str().map_or(0, |scheme| scheme.len() + "://".len())
 }
 
-/// RFC 9112, section 3.2. Whoever disagrees with us on whom a request is for disagrees on where it ends, too.
+/// RFC 9112, section 3.2. A proxy that disagrees about the host may also disagree about where the request
+/// ends.
 fn check_host<B>(request: &Request<B>) -> Result<(), Problem> {
     let refused = |detail: &'static str| Err(Problem::host_invalid(FieldError::in_header("Host", detail)));
     let mut values = request.headers().get_all(header::HOST).iter();
@@ -54,7 +53,7 @@ fn check_host<B>(request: &Request<B>) -> Result<(), Problem> {
         (Some(_), None) => return refused("must be a host and, after a colon, a port"),
         (Some(_), Some(_)) => return refused("the header is sent twice"),
     }
-    // Of the absolute form. It goes before `Host`, and we serve every host alike.
+    // The absolute form takes precedence over `Host`; we serve every host alike.
     match request.uri().authority() {
         Some(authority) if !is_host(authority.as_str().as_bytes()) => {
             refused("the request target must name a host and, after a colon, a port")
@@ -63,7 +62,7 @@ fn check_host<B>(request: &Request<B>) -> Result<(), Problem> {
     }
 }
 
-/// `chunked` alone is what hyper undoes. It also takes what has another coding below it, and would hand that on as it is.
+/// hyper decodes `chunked` alone. It also accepts another coding below it, and would pass that on undecoded.
 fn check_transfer_encoding(headers: &HeaderMap) -> Result<(), Problem> {
     let values = headers.get_all(header::TRANSFER_ENCODING).iter();
     let codings = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
@@ -120,7 +119,7 @@ mod tests {
                 assert_eq!(told(request), Some(Code::InvalidRequest), "{hosts:?}");
             }
         }
-        // The absolute form needs `Host` as well, and names a host itself.
+        // The absolute form needs `Host` as well.
         assert_eq!(told(Request::get("http://x/")), Some(Code::InvalidRequest));
         assert_eq!(told(get("http://other:80/health")), None);
         assert_eq!(told(get("http://user@x/health")), Some(Code::InvalidRequest));

@@ -1,4 +1,4 @@
-//! `/health`, `/readyz` and `/metrics`: for supervisors, load balancers and Prometheus. No key is needed.
+//! `/health`, `/readyz` and `/metrics`: for supervisors, load balancers and Prometheus. They need no key.
 
 use std::sync::Arc;
 
@@ -8,11 +8,11 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::gateway::Gateway;
 use crate::json_answer::json;
 use crate::openapi::parts::{NotReadyProblems, OpenProblems};
 use crate::parameters::Parameters;
 use crate::problem::Problem;
+use crate::state::GatewayState;
 use picopay_shard_client::ShardView;
 
 /// The answer to `/health`.
@@ -33,7 +33,7 @@ pub struct ReadinessBody {
     shards: Vec<ShardView>,
 }
 
-// `ShardView` for the documentation.
+// The schema of `ShardView`.
 /// One shard, for `/readyz`.
 #[derive(Debug, ToSchema)]
 #[schema(as = ShardView)]
@@ -79,7 +79,7 @@ pub async fn get_health(RawQuery(query): RawQuery) -> Result<Response, Problem> 
     responses((status = 200, description = "At least one shard can serve.", body = ReadinessBody), NotReadyProblems),
 )]
 pub async fn get_readyz(
-    State(gateway): State<Arc<Gateway>>,
+    State(gateway): State<Arc<GatewayState>>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     Parameters::refuse_all(query.as_deref())?;
@@ -90,17 +90,17 @@ pub async fn get_readyz(
     Err(Problem::not_ready(serde_json::to_value(shards).expect("texts and numbers always serialize")))
 }
 
-/// Metrics for Prometheus
+/// Metrics in the text format of Prometheus
 #[utoipa::path(
     get, path = "/metrics", tag = "operation", security(()),
     responses((status = 200, description = "In Prometheus' text format.", body = String, content_type = "text/plain"), OpenProblems),
 )]
 pub async fn get_metrics(
-    State(gateway): State<Arc<Gateway>>,
+    State(gateway): State<Arc<GatewayState>>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     Parameters::refuse_all(query.as_deref())?;
-    // Looking brings the shards' gauges up to date.
+    // This updates the shards' gauges.
     let _ = gateway.shards.views();
     let is_refused = gateway.in_force.refusal().is_some() || gateway.keys_in_force.refusal().is_some();
     gateway.metrics.is_reload_refused.set(i64::from(is_refused));

@@ -5,7 +5,6 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 use serde::Serialize;
 
-/// An answer in JSON.
 pub fn json(status: StatusCode, body: &impl Serialize) -> Response {
     // Answers have 300 to 600 bytes; one allocation holds them.
     let mut text = Vec::with_capacity(640);

@@ -6,7 +6,7 @@
 
 pub mod server;
 
-pub mod gateway;
+pub mod state;
 
 pub mod routes;
 
@@ -37,6 +37,14 @@ pub mod charge;
 pub mod refund;
 
 pub mod write_request;
+
+pub mod idempotency_key;
+
+pub mod request_body;
+
+pub mod user_body;
+
+pub mod write_answer;
 
 pub mod content_headers;
 

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser;
-use picopay_gateway::gateway::Gateway;
+use picopay_gateway::state::GatewayState;
 use picopay_gateway::{router, server};
 use picopay_gateway_config::{GatewayConfig, Keys};
 use picopay_shared::cluster::Cluster;
@@ -15,7 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-/// Many small allocations of short life on a few threads: what mimalloc is made for.
+/// mimalloc is made for many small, short-lived allocations on a few threads.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -51,10 +51,10 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
     open_files::allow_many();
     let listener = server::bind(&config.listen).await?;
     let stop = stop_on_signal()?;
-    let gateway = Gateway::start(&cluster, config);
+    let gateway = GatewayState::start(&cluster, config);
     let reloads = Reloads::watch(&arguments.cluster, Arc::clone(&gateway.in_force))?;
     let key_reloads = Reloads::watch(&arguments.config, Arc::clone(&gateway.keys_in_force))?;
-    // Heard before the first request is, so that it need not wait for the map. Nobody needs to answer.
+    // Before the first request, so that none waits for the map. No shard needs to answer.
     gateway.shards.ask_all().await;
     info!(listen = gateway.config.listen, public_url = gateway.config.public_url, "serving");
     let take_over = async |cluster: &Cluster| {
@@ -70,13 +70,13 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         never = reloads.follow(take_over, |reload| gateway.count_reload(reload)) => match never {},
         never = key_reloads.follow(replace_keys, |reload| gateway.count_reload(reload)) => match never {},
     }
-    // Commands whose clients hung up are still on their way.
+    // Commands of clients that hung up are still under way.
     let _ = tokio::time::timeout(gateway.config.shard_client.request_timeout, gateway.shards.close()).await;
     info!("stopped");
     Ok(())
 }
 
-/// Cancelled by SIGTERM, which supervisors send, and by Ctrl-C.
+/// SIGTERM comes from supervisors, SIGINT from Ctrl-C.
 fn stop_on_signal() -> anyhow::Result<CancellationToken> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let stop = CancellationToken::new();

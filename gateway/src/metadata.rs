@@ -1,8 +1,8 @@
-//! The client's own JSON object, in the one text that stands for it: names sorted, no white space.
+//! The client's own JSON object as canonical text: names sorted, no white space.
 //!
-//! Two bodies that mean the same get the same text, hence the same fingerprint. Numbers stay as they were written:
-//! they are the client's, and reading them would round them. (So not `serde_json::Value`, which also takes an
-//! object with a private name of its own for a number.)
+//! Two bodies that mean the same have the same text, hence the same fingerprint. Numbers stay as they were
+//! written, because parsing would round them. `serde_json::Value` is not used: it also takes an object with a
+//! private name for a number.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -12,9 +12,10 @@ use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// Largest metadata, as canonical text (contract, "Values").
+/// Largest metadata, as canonical text in bytes (contract, "Values").
 const LENGTH_MAX: usize = 4 * 1024;
-/// Objects and arrays in each other, the outermost included (contract, "Values"). Each level is read again from its start.
+/// Objects and arrays in each other, with the outermost (contract, "Values"). Each level is read again from
+/// its start.
 const DEPTH_MAX: usize = 32;
 
 /// The canonical text of the object `raw`.
@@ -33,7 +34,6 @@ pub fn canonical(raw: &str) -> Result<String, String> {
     Ok(text)
 }
 
-/// `depth` is that of the value itself, should it be an object or an array.
 fn write_value(raw: &str, text: &mut String, depth: usize) -> Result<(), String> {
     match raw.as_bytes().first() {
         Some(b'{' | b'[') if depth > DEPTH_MAX => Err(format!("must be nested at most {DEPTH_MAX} deep")),
@@ -97,7 +97,6 @@ fn unreadable(error: &serde_json::Error) -> String {
 #[derive(Deserialize)]
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
-/// The entries of one object, by name.
 struct Entries<'a> {
     sorted: BTreeMap<Cow<'a, str>, &'a RawValue>,
     doubled: Option<String>,
@@ -142,12 +141,12 @@ mod tests {
             ),
             (r#"{"\u0061":"\u00e9\/"}"#, r#"{"a":"é/"}"#),
             (r#"{"a":"\u0000\n"}"#, r#"{"a":"\u0000\n"}"#),
-            // Numbers stay as they were written, whatever a float would make of them.
+            // Numbers stay as they were written.
             (
                 r#"{"a":123456789012345678901234567890.10,"b":1E400,"c":-0.0}"#,
                 r#"{"a":123456789012345678901234567890.10,"b":1E400,"c":-0.0}"#,
             ),
-            // Names that mean something to serde_json mean nothing here.
+            // Names with a meaning for serde_json have none here.
             (r#"{"$serde_json::private::Number":"1"}"#, r#"{"$serde_json::private::Number":"1"}"#),
             (r#"{"$serde_json::private::RawValue":"[1]"}"#, r#"{"$serde_json::private::RawValue":"[1]"}"#),
         ] {

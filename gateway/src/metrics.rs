@@ -1,6 +1,6 @@
-//! What the gateway counts, in Prometheus' words.
+//! Prometheus metrics of the gateway.
 //!
-//! Every handle is resolved once, at the start: counting is one atomic addition and looks nothing up.
+//! Every handle is resolved at the start, so that counting is one atomic addition.
 
 mod charges;
 
@@ -8,12 +8,9 @@ use prometheus::{Encoder, IntCounter, IntCounterVec, IntGauge, Opts, Registry, T
 
 pub use self::charges::{ChargeCount, ChargeEnd, ChargeMetrics};
 
-/// Clients, of whom each has a connection, and one request at a time on it (HTTP/1.1).
 #[derive(Debug, Clone)]
 pub struct ClientMetrics {
-    /// Connections from clients that are open.
     pub connections: IntGauge,
-    /// Requests that have no answer yet.
     pub requests: IntGauge,
 }
 
@@ -31,12 +28,10 @@ impl ClientMetrics {
     }
 }
 
-/// Counts something while it is open.
 #[derive(Debug)]
 pub struct Open(IntGauge);
 
 impl Open {
-    /// One more, until this goes away.
     pub fn count(gauge: &IntGauge) -> Self {
         gauge.inc();
         Self(gauge.clone())
@@ -49,27 +44,19 @@ impl Drop for Open {
     }
 }
 
-/// All of them. Clones share them.
 #[derive(Debug, Clone)]
 pub struct Metrics {
-    /// Where all of this is registered, and what the way to the shards counts.
+    /// The registry, which also holds the metrics of calls to shards.
     pub registry: Registry,
-    /// Of `POST /charge`.
     pub charges: ChargeMetrics,
-    /// Who asks.
     pub clients: ClientMetrics,
-    /// Connections closed at once because there were too many.
     pub connections_refused: IntCounter,
-    /// Changed `cluster.toml` files that are in force.
     pub reloads_taken: IntCounter,
-    /// Changed files that were refused.
     pub reloads_refused: IntCounter,
-    /// 1 while the file on disk is one that was refused.
     pub is_reload_refused: IntGauge,
 }
 
 impl Metrics {
-    /// Registers everything.
     pub fn new() -> Self {
         let registry = Registry::new();
         let charges = ChargeMetrics::new(&registry);
@@ -107,7 +94,6 @@ impl Metrics {
         }
     }
 
-    /// Everything, in the text format that Prometheus reads.
     pub fn render(&self) -> Vec<u8> {
         let mut text = Vec::new();
         TextEncoder::new()

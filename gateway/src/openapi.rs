@@ -1,6 +1,6 @@
-//! The specification, made from the handlers themselves, and `GET /openapi.json`.
+//! The specification, made from the handlers, and `GET /openapi.json`.
 //!
-//! Errors come from the table in `problem.rs`: each operation names its codes, and every code brings its example.
+//! Errors come from the table in `problem.rs`: each operation names its codes, and every code has an example.
 
 pub mod parts;
 
@@ -19,12 +19,11 @@ use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder
 use utoipa::{Modify, OpenApi};
 
 use self::parts::{ProblemSchema, header_of};
-use crate::gateway::Gateway;
 use crate::parameters::Parameters;
 use crate::problem::Problem;
+use crate::state::GatewayState;
 use crate::{balance, charge, currency_schema, health, refund, session, topup, transactions, users};
 
-/// The specification.
 #[derive(Debug, OpenApi)]
 #[openapi(
     info(
@@ -36,7 +35,7 @@ read that sends it back shows that write. Every error is an RFC 9457 problem; it
 root. Parameters and fields that an operation does not name are refused.",
         license(name = "Apache-2.0", identifier = "Apache-2.0"),
     ),
-    // Where this document came from: also behind a prefix.
+    // Relative, so that it also works behind a prefix.
     servers((url = ".", description = "This gateway.")),
     security(("api_key" = []), ("bearer" = [])),
     tags(
@@ -56,7 +55,7 @@ root. Parameters and fields that an operation does not name are refused.",
 )]
 pub struct Specification;
 
-/// What all operations have, said once: the schemes of the key, and the headers of every answer.
+/// What all operations share: the ways to send the key, and the headers of every answer.
 struct Finish;
 
 impl Modify for Finish {
@@ -110,9 +109,9 @@ impl Modify for Finish {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Where {
     Everywhere,
-    /// What a shard decided and keeps.
+    /// Answers that a shard decided and keeps.
     Recorded,
-    /// What a shard said about its rows.
+    /// Answers from a shard's rows.
     FoundOrNot,
 }
 
@@ -139,21 +138,20 @@ fn add_headers(operation: &mut Operation, place: Where, headers: &[(&str, &str)]
     }
 }
 
-/// `GET /openapi.json`.
 pub async fn get_openapi(
-    State(gateway): State<Arc<Gateway>>,
+    State(gateway): State<Arc<GatewayState>>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     static TEXT: LazyLock<String> =
         LazyLock::new(|| serde_json::to_string_pretty(&specification()).expect("a specification is JSON"));
     Parameters::refuse_all(query.as_deref())?;
-    // The examples' `type` is written without the address, which only the configuration knows.
+    // The examples' `type` lacks the address, which only the configuration knows.
     let text = TEXT.replace("\"/problems/", &format!("\"{}/problems/", gateway.config.public_url));
     let json = HeaderValue::from_static("application/json");
     Ok(([(header::CONTENT_TYPE, json)], Bytes::from(text)).into_response())
 }
 
-/// The specification, with the one thing that `utoipa` has no words for: an amount has at most the decimals of its currency.
+/// The specification with what `utoipa` cannot express: an amount has at most the decimals of its currency.
 fn specification() -> serde_json::Value {
     let mut document = serde_json::to_value(Specification::openapi()).expect("a specification is JSON");
     let rules: Vec<serde_json::Value> = (0..4)
@@ -224,7 +222,7 @@ mod tests {
         }
     }
 
-    /// Whatever a reference names must be there: generators stop at the first that is not.
+    /// Generators stop at the first reference to something that is missing.
     #[test]
     fn every_reference_leads_somewhere_and_no_description_speaks_of_this_program() {
         fn walk(value: &serde_json::Value, seen: &mut Vec<(String, String)>) {
@@ -280,7 +278,7 @@ mod tests {
         for name in ["from", "to"] {
             assert_eq!(schema_of("/transactions", name)["format"], "date-time");
         }
-        // Generated clients make an object of it that no header takes.
+        // Generated clients would make an object of it, which no header accepts.
         let key = schema_of("/charge", "Idempotency-Key");
         assert!(key["format"].is_null() && key["pattern"].is_string(), "{key}");
     }
@@ -310,7 +308,6 @@ mod tests {
             let properties = &specification["components"]["schemas"][schema]["properties"];
             properties.as_object().unwrap_or_else(|| panic!("{schema}")).keys().cloned().collect()
         };
-        // Sorted, as serde_json keeps them.
         for payment in ["Charge", "TopUp"] {
             assert_eq!(names(payment), ["amount", "currency", "metadata", "reference", "user_id"]);
         }

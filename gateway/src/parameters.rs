@@ -1,5 +1,5 @@
-//! The parameters of a query string, read as strictly as a body: unknown ones refused by name, all errors at once,
-//! those of the path and of headers with them.
+//! The parameters of a query string, read as strictly as a body. Unknown ones are refused by name; all errors
+//! are reported at once, with those of path and headers.
 
 use std::borrow::Cow;
 use std::convert::Infallible;
@@ -13,13 +13,12 @@ use crate::problem::{ERRORS_MAX, FieldError, Problem};
 
 const NOT_DECODABLE: &str = "must be UTF-8, percent-encoded (RFC 3986)";
 
-/// What the router found in the path, decoded, or nothing when it was not UTF-8. (axum's own refusal would not be
+/// The parameters of the path, decoded; nothing when they are not UTF-8. (axum's own refusal is not
 /// problem+json.)
 #[derive(Debug)]
 pub struct PathParameters(Option<RawPathParams>);
 
 impl PathParameters {
-    /// The parameter with this name.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.as_ref()?.iter().find(|(key, _)| *key == name).map(|(_, value)| value)
     }
@@ -33,7 +32,6 @@ impl<S: Send + Sync> FromRequestParts<S> for PathParameters {
     }
 }
 
-/// The parameters of one request, being read.
 #[derive(Debug)]
 pub struct Parameters<'a> {
     values: Vec<(Cow<'a, str>, Cow<'a, str>)>,
@@ -41,7 +39,7 @@ pub struct Parameters<'a> {
 }
 
 impl<'a> Parameters<'a> {
-    /// Takes a query string apart. `known` are the parameters that it may have.
+    /// Splits a query string. `known` are the parameters that it may have.
     pub fn read(query: Option<&'a str>, known: &[&str]) -> Self {
         let mut parameters = Self { values: Vec::new(), errors: Vec::new() };
         for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
@@ -65,7 +63,7 @@ impl<'a> Parameters<'a> {
         parameters
     }
 
-    /// For a route that takes none.
+    /// For a route without parameters.
     ///
     /// # Errors
     /// Names every parameter there is.
@@ -73,7 +71,6 @@ impl<'a> Parameters<'a> {
         Parameters::read(query, &[]).finish(Some(()))
     }
 
-    /// A parameter that must be there.
     pub fn required<T>(&mut self, name: &str, read: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
         if !self.values.iter().any(|(other, _)| other == name) {
             self.add(name, "the parameter is missing");
@@ -81,7 +78,6 @@ impl<'a> Parameters<'a> {
         self.optional(name, read)
     }
 
-    /// A parameter that may be there.
     pub fn optional<T>(&mut self, name: &str, read: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
         let (_, value) = self.values.iter().find(|(other, _)| other == name)?;
         match read(value) {
@@ -93,7 +89,7 @@ impl<'a> Parameters<'a> {
         }
     }
 
-    /// Reads a value that stands in the path; `None` when that was not UTF-8.
+    /// Reads a value in the path; `None` when it was not UTF-8.
     pub fn in_path<T>(
         &mut self,
         name: &str,
@@ -104,18 +100,16 @@ impl<'a> Parameters<'a> {
         read.map_err(|detail| self.add(name, detail)).ok()
     }
 
-    /// Notes what is wrong with a parameter.
     pub fn add(&mut self, name: &str, detail: impl Into<String>) {
         self.push(FieldError::in_parameter(name, detail));
     }
 
-    /// Notes what is wrong with a header.
     pub fn add_header(&mut self, name: &str, detail: impl Into<String>) {
         self.push(FieldError::in_header(name, detail));
     }
 
-    /// Notes which of the headers that have one line at most have two. Reads ask nothing of them, but nobody who sends them
-    /// twice knows which one counts.
+    /// Records headers that are sent twice but may have one line only. Reads ignore them, but nobody knows
+    /// which one counts.
     pub fn refuse_doubled_headers(&mut self, headers: &HeaderMap) {
         for name in ["Idempotency-Key", "Content-Type"] {
             if headers.get_all(name).iter().nth(1).is_some() {
@@ -130,10 +124,10 @@ impl<'a> Parameters<'a> {
         }
     }
 
-    /// The end of a request that has a body too: what was read from it, or everything that was wrong with both.
+    /// Returns what was read from the body too, if nothing was wrong with either.
     ///
     /// # Errors
-    /// What was wrong.
+    /// Everything that was wrong.
     pub fn finish_with_body<T>(self, read: Result<T, Problem>) -> Result<T, Problem> {
         if self.errors.is_empty() {
             return read;
@@ -145,8 +139,6 @@ impl<'a> Parameters<'a> {
         Err(Problem::invalid_request(errors))
     }
 
-    /// The end: `value`, if nothing was wrong.
-    ///
     /// # Errors
     /// Everything that was wrong.
     pub fn finish<T>(self, value: Option<T>) -> Result<T, Problem> {
@@ -160,8 +152,8 @@ impl<'a> Parameters<'a> {
     }
 }
 
-/// `%` takes two hexadecimal digits, and the result is UTF-8. `+` is itself, as in any URI (RFC 3986): nothing that is asked
-/// for has spaces, and the offset of a time has a plus that few clients encode.
+/// `%` needs two hexadecimal digits, and the result must be UTF-8. `+` is itself, as in any URI (RFC 3986):
+/// no value has spaces, and few clients encode the plus of a time's offset.
 fn percent_decode(text: &str) -> Option<Cow<'_, str>> {
     if !text.contains('%') {
         return Some(Cow::Borrowed(text));
@@ -183,7 +175,6 @@ fn percent_decode(text: &str) -> Option<Cow<'_, str>> {
     String::from_utf8(bytes).ok().map(Cow::Owned)
 }
 
-/// A user's id in decimal digits: no sign, no leading zero.
 pub fn user_id(text: &str) -> Result<UserId, String> {
     let is_plain = text.bytes().all(|byte| byte.is_ascii_digit()) && !text.starts_with('0');
     let id = if is_plain { text.parse::<i64>().ok() } else { None };

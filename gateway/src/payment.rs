@@ -1,4 +1,4 @@
-//! The body that a top-up and a charge share.
+//! The body of a top-up and of a charge.
 
 use std::borrow::Cow;
 
@@ -14,8 +14,9 @@ use crate::problem::Problem;
 /// Longest reference, in characters (contract, "Values").
 const REFERENCE_CHARACTERS_MAX: usize = 255;
 
-// The bodies stand here for the documentation; `read_payment` reads them, from the literal text of each field.
-/// What to charge.
+// The bodies are schemas for the documentation; `read_payment` reads them, from the literal text of each
+// field.
+/// The charge that is wanted.
 #[derive(Debug, ToSchema)]
 #[schema(as = Charge)]
 #[serde(deny_unknown_fields)]
@@ -53,7 +54,7 @@ pub struct TopUpBody {
     metadata: Option<String>,
 }
 
-/// Reads the body of a top-up or a charge; `read_currency` says which currencies it takes.
+/// Reads the body of a top-up or a charge; `read_currency` decides which currencies it accepts.
 ///
 /// # Errors
 /// Everything that is wrong with it.

@@ -1,7 +1,7 @@
-//! Every error that a client reads: RFC 9457 problem details and public status codes, and nowhere else.
+//! Every error that a client reads: RFC 9457 problem details and public status codes.
 //!
-//! A [`Problem`] travels as a value until `front_door.rs` writes it down, because only there the request's id is
-//! known. Nothing inside the system leaks into it: no SQL, host, path or backtrace.
+//! A [`Problem`] travels as a value until `front_door.rs` writes it, because only there the request's id is
+//! known. Nothing internal leaks into it: no SQL, host, path or backtrace.
 
 mod code;
 mod field_error;
@@ -26,13 +26,13 @@ use crate::source_headers::name_source;
 use picopay_gateway_config::Scope;
 use picopay_shard_client::{NotDone, ShardError};
 
-/// The media type of every error.
 pub const MEDIA_TYPE: &str = "application/problem+json";
 
-/// Things told as wrong in one answer. A body of 64 KiB can hold ten thousand unknown fields; nobody mends those one by one.
+/// Errors in one answer. A body of 64 KiB can hold ten thousand unknown fields; nobody corrects those one by
+/// one.
 pub const ERRORS_MAX: usize = 64;
 
-/// What a client reads when its request did not do what it asked. Small, because it stands in every `Result`.
+/// What a client reads when its request failed. Boxed, because every `Result` holds one.
 #[derive(Debug, Clone)]
 pub struct Problem(Box<Parts>);
 
@@ -49,11 +49,10 @@ struct Parts {
     recorded_request_id: Option<String>,
     is_replayed: bool,
     closes_connection: bool,
-    /// RFC 9110, section 12.5.3: a 415 for a coding says which would be taken.
+    /// A 415 for a coding names the accepted one (RFC 9110, section 12.5.3).
     accepts_identity_only: bool,
 }
 
-/// The members that a problem has on top of those of RFC 9457.
 #[derive(Debug, Clone, PartialEq)]
 enum Extension {
     None,
@@ -93,28 +92,24 @@ impl Problem {
         self
     }
 
-    /// Says which idempotency key is in use.
     #[must_use]
     pub fn with_key(mut self, key: Uuid) -> Self {
         self.0.idempotency_key = Some(key);
         self
     }
 
-    /// Brings the session token of a recorded refusal.
     #[must_use]
     pub fn with_session(mut self, session: Option<HeaderValue>) -> Self {
         self.0.session = session;
         self
     }
 
-    /// Says which database found nothing.
     #[must_use]
     pub fn with_source(mut self, source: Source) -> Self {
         self.0.source = Some(source);
         self
     }
 
-    /// Everything wrong with a request at once.
     pub fn invalid_request(errors: Vec<FieldError>) -> Self {
         let detail = match errors.as_slice() {
             [only] => Cow::Owned(only.detail.clone()),
@@ -123,7 +118,6 @@ impl Problem {
         Self::new(Code::InvalidRequest, detail).with(Extension::Errors(errors))
     }
 
-    /// What is wrong with an invalid request; nothing for any other problem.
     pub fn into_errors(self) -> Vec<FieldError> {
         match self.0.extension {
             Extension::Errors(errors) => errors,
@@ -136,22 +130,20 @@ impl Problem {
         self
     }
 
-    /// The header `Host` does not say one host. Whatever else the client sends may be meant for somebody else.
+    /// The header `Host` is not one host. The request may be meant for somebody else.
     pub fn host_invalid(error: FieldError) -> Self {
         Self::invalid_request(vec![error]).closing()
     }
 
-    /// The body did not come. What still may come would be read as the next request, so the connection ends.
+    /// The body did not come in time. Later bytes would be read as the next request, so the connection ends.
     pub fn body_too_slow() -> Self {
         Self::new(Code::RequestTimeout, "the body did not arrive in time; nothing happened").closing()
     }
 
-    /// The request target passes the limit.
     pub fn uri_too_long() -> Self {
         Self::new(Code::UriTooLong, "a URL has at most 8 KiB (8192 bytes)")
     }
 
-    /// The headers pass a limit.
     pub fn headers_too_large() -> Self {
         Self::new(
             Code::HeadersTooLarge,
@@ -159,7 +151,6 @@ impl Problem {
         )
     }
 
-    /// The body is coded in a way that is not undone here.
     pub fn not_implemented() -> Self {
         Self::new(
             Code::NotImplemented,
@@ -168,27 +159,22 @@ impl Problem {
         .closing()
     }
 
-    /// `Idempotency-Key` is not one UUID.
     pub fn invalid_idempotency_key(detail: &'static str) -> Self {
         Self::new(Code::InvalidIdempotencyKey, detail)
     }
 
-    /// No API key was shown.
     pub fn key_missing() -> Self {
         Self::new(Code::Unauthorized, "send the API key as X-API-Key or as Authorization: Bearer")
     }
 
-    /// The API key shown is none of ours.
     pub fn key_unknown() -> Self {
         Self::new(Code::Unauthorized, "the API key is not known")
     }
 
-    /// The API key was good until now.
     pub fn key_expired() -> Self {
         Self::new(Code::Unauthorized, "the API key has expired")
     }
 
-    /// The API key has none of the scopes that would do.
     pub fn scope_missing(needed: &[Scope]) -> Self {
         let words: Vec<String> = needed.iter().map(|scope| format!("{:?}", scope.as_str())).collect();
         let detail = format!("the API key lacks the scope {}", words.join(" or "));
@@ -199,27 +185,22 @@ impl Problem {
         }
     }
 
-    /// The API key called too often.
     pub fn rate_limited(wait: Duration) -> Self {
         Self::new(Code::RateLimited, "the API key has used up its rate").retry_after(wait)
     }
 
-    /// No such path.
     pub fn not_found() -> Self {
         Self::new(Code::NotFound, "the path is not part of the API, see /docs")
     }
 
-    /// The path does not take the method.
     pub fn method_not_allowed() -> Self {
         Self::new(Code::MethodNotAllowed, "the header Allow names the methods that this path takes")
     }
 
-    /// The body passes the limit.
     pub fn too_large() -> Self {
         Self::new(Code::TooLarge, "a body has at most 64 KiB (65536 bytes)")
     }
 
-    /// The body is not declared as JSON.
     pub fn unsupported_media_type() -> Self {
         Self::new(
             Code::UnsupportedMediaType,
@@ -227,7 +208,6 @@ impl Problem {
         )
     }
 
-    /// The body is compressed.
     pub fn unsupported_encoding() -> Self {
         let mut problem = Self::new(
             Code::UnsupportedMediaType,
@@ -237,22 +217,18 @@ impl Problem {
         problem
     }
 
-    /// Two lines of a header that shows the API key.
     pub fn key_twice() -> Self {
         Self::new(Code::Unauthorized, "send the API key once: X-API-Key and Authorization have one line each")
     }
 
-    /// No such user.
     pub fn user_not_found() -> Self {
         Self::new(Code::UserNotFound, "make the user with POST /users first")
     }
 
-    /// No such transaction.
     pub fn transaction_not_found() -> Self {
         Self::new(Code::TransactionNotFound, "no completed transaction has this id")
     }
 
-    /// The key stands for another request.
     pub fn key_reused(differs: Vec<String>) -> Self {
         let detail = format!(
             "the key was used before with another {}; a new request needs a new key",
@@ -261,19 +237,17 @@ impl Problem {
         Self::new(Code::IdempotencyKeyReused, detail).with(Extension::Differs(differs))
     }
 
-    /// A bug of ours.
     pub fn internal() -> Self {
         Self::new(Code::Internal, "the request id finds this in the log")
     }
 
-    /// No shard can serve.
     pub fn not_ready(shards: serde_json::Value) -> Self {
         Self::new(Code::ShardUnavailable, "no shard can serve")
             .with(Extension::Shards(shards))
             .retry_after(Duration::from_secs(1))
     }
 
-    /// A recorded refusal. All of it comes from the record, so that it reads the same each time.
+    /// A recorded refusal, all of it from the record, so that it reads the same each time.
     pub fn refused(
         record: &Transaction,
         refusal: Refusal,
@@ -290,36 +264,30 @@ impl Problem {
         problem
     }
 
-    /// The balance is less than the charge.
     pub fn insufficient_balance(balance: Money, required: Money) -> Self {
         let currency = required.currency();
         let detail = format!("the balance is {balance} {currency}, the charge {required} {currency}");
         Self::new(Code::InsufficientBalance, detail).with(Extension::Balance { balance, required })
     }
 
-    /// More than what remains of the charge.
     pub fn refund_exceeds_charge(remaining: Money) -> Self {
         let detail = format!("of this charge {remaining} {} can still be refunded", remaining.currency());
         Self::new(Code::RefundExceedsCharge, detail).with(Extension::Remaining(remaining))
     }
 
-    /// No charge, or nothing remains of it.
     pub fn not_refundable(currency: Currency) -> Self {
         Self::new(Code::NotRefundable, "only charges of which something remains can be refunded")
             .with(Extension::Remaining(Money::zero(currency)))
     }
 
-    /// Which kind it is.
     pub fn code(&self) -> Code {
         self.0.code
     }
 
-    /// Whether this answer was given before.
     pub fn is_replayed(&self) -> bool {
         self.0.is_replayed
     }
 
-    /// The answer to the request with this id.
     pub fn into_response_to(self, request_id: &str, public_url: &str) -> Response {
         let status = self.code().status();
         let mut response = Response::new(Body::from(self.body(request_id, public_url)));
@@ -353,7 +321,6 @@ impl Problem {
         response
     }
 
-    /// The body alone, for the answer and for the examples of the documentation.
     pub fn body(&self, request_id: &str, public_url: &str) -> Vec<u8> {
         let instance_id = self.0.recorded_request_id.as_deref().unwrap_or(request_id);
         serde_json::to_vec(&Written { parts: &self.0, instance_id, public_url })
@@ -361,13 +328,12 @@ impl Problem {
     }
 }
 
-/// The key as a header.
 pub fn key_header(key: Uuid) -> HeaderValue {
     let mut buffer = Uuid::encode_buffer();
     HeaderValue::from_str(key.hyphenated().encode_lower(&mut buffer)).expect("hexadecimal digits and hyphens")
 }
 
-/// `Retry-After` counts whole seconds, and zero would mean at once.
+/// `Retry-After` has whole seconds, and zero would mean at once.
 fn whole_seconds(wait: Duration) -> u64 {
     wait.as_secs() + u64::from(wait.subsec_nanos() > 0).max(u64::from(wait.as_secs() == 0))
 }
@@ -409,7 +375,7 @@ impl Serialize for Written<'_> {
     }
 }
 
-/// Leaves the problem where `front_door.rs` finds it and writes it down.
+/// Leaves the problem in the response, where `front_door.rs` finds and writes it.
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let mut response = Response::new(Body::empty());

@@ -1,4 +1,4 @@
-//! `/problems/{suffix}`: the page that the `type` of a problem leads to.
+//! `/problems/{suffix}`: the page at the `type` of a problem.
 
 use axum::extract::RawQuery;
 use axum::response::{Html, IntoResponse, Response};
@@ -6,13 +6,12 @@ use axum::response::{Html, IntoResponse, Response};
 use crate::parameters::{Parameters, PathParameters};
 use crate::problem::{Code, Problem};
 
-/// A short page for people who found the address in an answer.
 pub async fn get_problem_page(path: PathParameters, RawQuery(query): RawQuery) -> Result<Response, Problem> {
     let code = Code::parse(path.get("suffix").unwrap_or_default()).ok_or_else(Problem::not_found)?;
     Parameters::refuse_all(query.as_deref())?;
     let (title, status, meaning, suffix) =
         (code.title(), code.status().as_u16(), code.meaning(), code.suffix());
-    // Every part is a constant of `problem.rs` without a character that HTML minds.
+    // Every part is a constant of `problem.rs` that needs no HTML escaping.
     Ok(Html(format!(
         "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\n\
          <title>{title}</title>\n<style>body{{font:1rem/1.5 system-ui,sans-serif;max-width:40rem;margin:3rem auto;padding:0 1rem}}</style>\n\

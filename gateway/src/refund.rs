@@ -13,9 +13,10 @@ use crate::guarded::Guarded;
 use crate::openapi::parts::{RefundProblems, WriteHeaders};
 use crate::problem::Problem;
 use crate::transaction_body::WriteSchema;
-use crate::write_request::{self, Answered};
+use crate::write_answer::Answered;
+use crate::write_request;
 
-// It stands here for the documentation; `read_refund` reads it.
+// A schema for the documentation; `read_refund` reads it.
 /// What to give back.
 #[derive(Debug, ToSchema)]
 #[schema(as = Refund)]
@@ -93,7 +94,7 @@ mod tests {
             "550e8400-e29b-41d4-a716-446655440000",
             "019a9f3a-7a6b-792e-9356-4ab70000c001",
             "019a9f3a-7a6b-892e-d356-4ab70000c001",
-            // A refusal's.
+            // The id of a refused charge.
             "819a9f3a-7a6b-892e-9356-4ab70000c001",
         ] {
             let refused = read_refund(format!("{{\"transaction_id\":\"{id}\"}}").as_bytes()).unwrap_err();

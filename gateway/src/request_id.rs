@@ -1,19 +1,19 @@
-//! The name of a request, in every answer and in the log: the client's own, or one made here.
+//! The id of a request, in every answer and in the log: the client's own, or a new one.
 
 use axum::http::{HeaderMap, HeaderValue};
 use uuid::Uuid;
 
 use crate::header_names::X_REQUEST_ID;
 
-/// Longest id that is taken over from a client. It is recorded with refusals and written to logs.
+/// Longest id that a client may choose, in characters. Refusals record it and logs contain it.
 const LENGTH_MAX: usize = 128;
 
-/// 1 to 128 of `A–Z a–z 0–9 . _ ~ : -`, none of which means anything in a URI (`instance` is one) or in a log. Kept as a header, which is what it mostly is and which clones for nothing.
+/// 1 to 128 of `A–Z a–z 0–9 . _ ~ : -`, none of which has a meaning in a URI (`instance` is one) or in a log.
+/// A header value, because cloning one costs nothing.
 #[derive(Debug, Clone)]
 pub struct RequestId(HeaderValue);
 
 impl RequestId {
-    /// The client's id if it is usable, else a new one.
     pub fn take_or_make(headers: &HeaderMap) -> Self {
         let mut values = headers.get_all(&X_REQUEST_ID).iter();
         match (values.next(), values.next()) {
@@ -23,19 +23,18 @@ impl RequestId {
     }
 
     fn make() -> Self {
-        // From the thread's own generator: a system call per request for an id that guards nothing would be a waste.
+        // The thread's own generator: a system call per request would be a waste for an id that guards
+        // nothing.
         let uuid = uuid::Builder::from_random_bytes(rand::random()).into_uuid();
         let mut buffer = Uuid::encode_buffer();
         let text = uuid.hyphenated().encode_lower(&mut buffer);
         Self(HeaderValue::from_str(text).expect("hexadecimal digits and hyphens"))
     }
 
-    /// As text.
     pub fn as_str(&self) -> &str {
         self.0.to_str().expect("visible ASCII, checked when it was taken")
     }
 
-    /// As the header of an answer.
     pub fn to_header(&self) -> HeaderValue {
         self.0.clone()
     }
@@ -66,7 +65,7 @@ mod tests {
         for value in [b"".as_slice(), b"a b", b"a\tb", "ü".as_bytes(), &too_long] {
             assert!(!taken(value), "{value:?}");
         }
-        // All that a URI or its reader could stumble over.
+        // Everything with a meaning in a URI or a log.
         for byte in (b'!'..=b'~').filter(|byte| !byte.is_ascii_alphanumeric() && !b"._~:-".contains(byte)) {
             assert!(!taken(&[b'a', byte]), "{}", char::from(byte));
         }

@@ -1,4 +1,4 @@
-//! Which request of which client a command or a query is of, for the logs of whoever has to do with it.
+//! The origin of a command or a query: which request of which client, for logs.
 
 use axum::http::HeaderMap;
 use picopay_shared::origin::Origin;
@@ -6,13 +6,12 @@ use picopay_shared::origin::Origin;
 use crate::header_names::TRACEPARENT;
 use crate::request_id::RequestId;
 
-/// The origin of a request with these headers.
 pub fn of(headers: &HeaderMap, request_id: &RequestId) -> Origin {
     Origin { request_id: request_id.as_str().to_owned(), traceparent: traceparent(headers) }
 }
 
-/// A W3C trace context, passed on untouched if it has the form (`00-` 32 `-` 16 `-` 2 hexadecimal digits, or more for a
-/// later version), else dropped, as the recommendation says.
+/// A W3C trace context, passed on unchanged if it has the form `00-` 32 `-` 16 `-` 2 hexadecimal digits, or
+/// more for a later version. Anything else is dropped, as the recommendation says.
 fn traceparent(headers: &HeaderMap) -> Option<String> {
     let mut values = headers.get_all(&TRACEPARENT).iter();
     let text = values.next().filter(|_| values.next().is_none())?.to_str().ok()?;

@@ -1,13 +1,15 @@
-//! The path of a request with its unreserved characters as themselves: `/%63harge` is `/charge` (RFC 3986, section 6.2.2.2).
+//! The path of a request with its unreserved characters decoded: `/%63harge` is `/charge` (RFC 3986, section
+//! 6.2.2.2).
 //!
-//! Everything else stays as it was written, `%2F` and `%25` above all: what the router finds in a path is decoded once, there.
+//! Everything else stays as it was written, above all `%2F` and `%25`. The router decodes the parameters
+//! once.
 
 use axum::http::Uri;
 use axum::http::uri::PathAndQuery;
 
 use crate::head::is_unreserved;
 
-/// The same target with a plain path; `None` when it has one already, as nearly always.
+/// The same target with a plain path; `None` when it is plain already, as nearly always.
 pub fn plain(uri: &Uri) -> Option<Uri> {
     let path = decode_unreserved(uri.path())?;
     let target = match uri.query() {

@@ -1,4 +1,4 @@
-//! The whole public API as one table, and what every request passes below it.
+//! The whole public API as one table.
 
 use std::sync::Arc;
 
@@ -8,25 +8,25 @@ use picopay_gateway_config::Scope;
 use picopay_shared::running_config::CONFIG_PATH;
 
 use crate::front_door::FrontDoor;
-use crate::gateway::Gateway;
 use crate::guarded::Guarded;
 use crate::problem::Problem;
+use crate::state::GatewayState;
 use crate::{
     balance, charge, docs, health, openapi, problem_pages, refund, running_config, topup, transactions, users,
 };
 
 use self::Route::{OneOf, WithoutKey};
 
-/// Who may call a route, and what answers it.
 #[derive(Debug, Clone)]
 enum Route {
-    /// Whoever has one of these scopes.
+    /// Keys with one of these scopes.
     OneOf(&'static [Scope], MethodRouter<Guarded>),
     /// Everybody: it takes no key.
-    WithoutKey(MethodRouter<Arc<Gateway>>),
+    WithoutKey(MethodRouter<Arc<GatewayState>>),
 }
 
-/// The routes, each under `/v1` and, because existing clients call `POST /charge`, at the root: path, scopes, handler.
+/// The routes: path, scopes, handler. Each is under `/v1` and, because existing clients call `POST /charge`,
+/// at the root.
 #[rustfmt::skip] // One line per route, so that the table reads as one.
 fn table() -> [(&'static str, Route); 14] {
     [
@@ -47,8 +47,7 @@ fn table() -> [(&'static str, Route); 14] {
     ]
 }
 
-/// Everything that the gateway serves, behind its front door.
-pub fn router(gateway: &Arc<Gateway>) -> FrontDoor {
+pub fn router(gateway: &Arc<GatewayState>) -> FrontDoor {
     let mut router = Router::new();
     for (path, route) in table() {
         let methods = match route {
@@ -58,7 +57,7 @@ pub fn router(gateway: &Arc<Gateway>) -> FrontDoor {
         router = router.route(path, methods.clone()).route(&format!("/v1{path}"), methods);
     }
     let router = router
-        // For operators of this very cluster, see there. No part of the API.
+        // For operators of this cluster; not part of the API.
         .route(CONFIG_PATH, get(running_config::get_config))
         .fallback(async || Problem::not_found())
         .method_not_allowed_fallback(async || Problem::method_not_allowed())

@@ -1,6 +1,6 @@
-//! What this gateway goes by, told to operators who show the internal secret.
+//! The configuration in force, for operators who show the internal secret.
 //!
-//! To anybody else there is nothing here: the gateway's address may be public.
+//! Others get 404, because the gateway's address may be public.
 
 use std::sync::Arc;
 
@@ -10,13 +10,12 @@ use axum::response::Response;
 use picopay_gateway_config::of_gateway;
 use picopay_shared::running_config::Salt;
 
-use crate::gateway::Gateway;
 use crate::json_answer::json;
 use crate::problem::Problem;
+use crate::state::GatewayState;
 
-/// Answers with what is in force.
 pub async fn get_config(
-    State(gateway): State<Arc<Gateway>>,
+    State(gateway): State<Arc<GatewayState>>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let shown =

@@ -1,7 +1,7 @@
 //! Connections from clients: how they are accepted, how slow they may be, and how they end.
 //!
-//! An accept loop of our own over hyper, because the ready-made ones lack either the limit on slow heads or the limit on
-//! connections. hyper's own head timeout also runs while a kept connection is idle; here the two are apart.
+//! An accept loop of our own over hyper. The ready-made ones lack the limit on slow heads or the limit on
+//! connections. hyper's own head timeout also runs on idle connections; here the two limits are separate.
 
 mod patient_io;
 
@@ -27,11 +27,11 @@ use crate::front_door::FrontDoor;
 use crate::metrics::{Metrics, Open};
 use picopay_gateway_config::{ENV_PREFIX, ServerConfig};
 
-/// When the process has no file descriptor left, accepting fails at once, again and again.
+/// Without a free file descriptor, accepting fails at once, again and again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Header lines that hyper parses. More than twice what `head.rs` takes, so that a client who sends too many reads which limit
-/// it passed: hyper's own refusal has no body. Its limits of a URL (64 KiB) and of a head (400 KiB) are as far away.
+/// Header lines that hyper parses: more than twice what `head.rs` allows, because hyper's own refusal has no
+/// body. Its limits of a URL (64 KiB) and of a head (400 KiB) are as far away.
 const HEADER_LINES_PARSED_MAX: usize = 256;
 
 /// The address cannot be listened on.
@@ -44,7 +44,7 @@ pub struct BindError {
     source: io::Error,
 }
 
-/// Takes the address.
+/// Binds the address.
 ///
 /// # Errors
 /// [`BindError`], which names the address and how to change it.
@@ -52,7 +52,6 @@ pub async fn bind(listen: &str) -> Result<TcpListener, BindError> {
     TcpListener::bind(listen).await.map_err(|source| BindError { listen: listen.to_owned(), source })
 }
 
-/// Serves until `stop`, then finishes what was accepted, for at most `shutdown_timeout`.
 pub async fn serve(
     listener: TcpListener,
     front_door: FrontDoor,
@@ -106,7 +105,7 @@ struct Connection {
 impl Connection {
     async fn serve(self, front_door: FrontDoor, config: &ServerConfig) {
         let Self { stream, peer, place: _place, stop } = self;
-        // Answers are small and complete: waiting for more to send would only add to their latency.
+        // Answers are small and complete: waiting for more to send would only add latency.
         if let Err(error) = stream.set_nodelay(true) {
             debug!(%peer, %error, "the connection ended before it began");
             return;
@@ -135,7 +134,7 @@ impl Connection {
             }
         };
         if let Err(error) = ended {
-            // The client's affair: it broke off, was too slow or spoke no HTTP.
+            // The client broke off, was too slow or spoke no HTTP.
             debug!(%peer, %error, "a connection ended early");
         }
     }

@@ -1,6 +1,6 @@
-//! `PicoPay-Session`, as clients see it: a short text that they keep and send back.
+//! The session token in `PicoPay-Session`: a short text that clients keep and send back.
 //!
-//! It is no secret and guards nothing; whoever makes one up reads the same data from another database.
+//! It is no secret: a forged one reads the same data from another database.
 
 use axum::http::{HeaderMap, HeaderValue};
 use base64::Engine;
@@ -21,12 +21,11 @@ const TEXT_LENGTH: usize = LENGTH / 3 * 4;
 const NOT_A_TOKEN: &str =
     "must be one token, word for word as the answer to a write gave it; leave it out to read without one";
 
-/// The token as a header.
 pub fn to_header(token: SessionToken) -> HeaderValue {
     HeaderValue::from_bytes(&encode(token)).expect("letters, digits, - and _")
 }
 
-/// The token that a read carries, if it carries one. What is wrong with it is told with all that is wrong.
+/// The token of a read, if it has one. Errors go to `parameters`.
 pub fn read(headers: &HeaderMap, parameters: &mut Parameters) -> Option<SessionToken> {
     let mut values = headers.get_all(&PICOPAY_SESSION).iter();
     let first = values.next()?;
@@ -55,7 +54,8 @@ fn decode(text: &str) -> Option<SessionToken> {
     let (timeline, rest) = rest.split_first_chunk()?;
     let (lsn, _) = rest.split_first_chunk()?;
     let position = LogPosition { timeline: u32::from_be_bytes(*timeline), lsn: u64::from_be_bytes(*lsn) };
-    // Whatever has the form is taken: of another shard, timeline or log it says nothing, and the documentation can name a form.
+    // A well-formed token of another shard, timeline or log is accepted and has no effect, so the
+    // documentation can name a form.
     (bytes[0] == VERSION).then_some(SessionToken { shard_hash: u64::from_be_bytes(*shard_hash), position })
 }
 
@@ -87,7 +87,7 @@ mod tests {
 
     #[test]
     fn a_token_is_short_and_never_changes_between_versions() {
-        // Clients hold tokens while gateways are replaced.
+        // Clients keep tokens while gateways are replaced.
         assert_eq!(encode(token()), *b"ASgnVfAHPGqTAAAAAwAAAAFrN01I");
     }
 

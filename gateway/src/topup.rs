@@ -1,4 +1,4 @@
-//! `POST /topup`: cash in. A user's balance in a currency starts with its first top-up.
+//! `POST /topup`: cash in. A balance in a currency starts with its first top-up.
 
 use axum::body::Body;
 use axum::extract::State;
@@ -11,7 +11,8 @@ use crate::openapi::parts::{TopUpProblems, WriteHeaders};
 use crate::payment::{TopUpBody, read_payment};
 use crate::problem::Problem;
 use crate::transaction_body::WriteSchema;
-use crate::write_request::{self, Answered};
+use crate::write_answer::Answered;
+use crate::write_request;
 
 /// Top up a user's balance
 ///

@@ -1,4 +1,4 @@
-//! How clients read a transaction.
+//! Transactions as clients read them.
 
 use jiff::Timestamp;
 use jiff::fmt::temporal::DateTimePrinter;
@@ -8,11 +8,11 @@ use serde::ser::{SerializeStruct, Serializer};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-/// Milliseconds are what an id carries.
+/// Milliseconds, because an id carries those.
 static TIMES: DateTimePrinter = DateTimePrinter::new().precision(Some(3));
 
-/// A completed transaction. Everything in it comes from the record, so it reads the same each time. Who made it is shown to those
-/// who look, and not in the answer to a write, whose bytes never change.
+/// A completed transaction, all of it from the record, so that it reads the same each time. Only reads show
+/// who made it; the bytes of an answer to a write never change.
 #[derive(Debug, Clone, Copy)]
 pub struct TransactionBody<'a> {
     record: &'a Transaction,
@@ -20,12 +20,12 @@ pub struct TransactionBody<'a> {
 }
 
 impl<'a> TransactionBody<'a> {
-    /// As the answer to a write has it.
+    /// The form in an answer to a write.
     pub fn of_write(record: &'a Transaction) -> Self {
         Self { record, made_by: None }
     }
 
-    /// As a read has it.
+    /// The form in an answer to a read.
     pub fn of_read(record: &'a Transaction) -> Self {
         Self { record, made_by: record.made_by.as_deref() }
     }
@@ -39,15 +39,12 @@ pub struct WriteBody<'a> {
     new_balance: picopay_shared::money::Money,
 }
 
-/// The answer to a lookup.
 #[derive(Debug, Serialize)]
 pub struct LookupBody<'a> {
-    /// The transaction.
     pub transaction: TransactionBody<'a>,
 }
 
 impl<'a> WriteBody<'a> {
-    /// The answer that this record gives.
     pub fn new(record: &'a Transaction) -> Self {
         Self { transaction: TransactionBody::of_write(record), new_balance: record.balance_after }
     }
@@ -94,8 +91,8 @@ impl Serialize for TransactionBody<'_> {
     }
 }
 
-// The same for the documentation.
-/// A completed transaction.
+// The schema of `TransactionBody`.
+/// A completed transaction, which never changes.
 #[derive(Debug, ToSchema)]
 #[schema(as = Transaction)]
 #[expect(dead_code, reason = "the documentation is made of its fields")]
@@ -122,7 +119,7 @@ pub struct TransactionSchema {
     /// Of a refund only: the charge.
     #[schema(format = "uuid", nullable = false)]
     charge_id: Option<String>,
-    /// As it was given.
+    /// The client's own reference, unchanged.
     #[schema(nullable = false)]
     reference: Option<String>,
     /// As it was given, names sorted.
@@ -138,7 +135,7 @@ pub struct TransactionSchema {
 #[derive(Debug, ToSchema)]
 #[schema(as = Kind, rename_all = "lowercase")]
 pub enum KindSchema {
-    /// Cash in.
+    /// Money that comes in.
     Topup,
     /// Money for a service.
     Charge,
@@ -150,11 +147,11 @@ pub enum KindSchema {
 #[derive(Debug, ToSchema)]
 #[schema(as = Status, rename_all = "lowercase")]
 pub enum StatusSchema {
-    /// The money moved.
+    /// The money has moved.
     Completed,
 }
 
-// `WriteBody` for the documentation.
+// The schema of `WriteBody`.
 /// What was booked, now or before.
 #[derive(Debug, ToSchema)]
 #[schema(as = WriteAnswer)]
@@ -166,7 +163,7 @@ pub struct WriteSchema {
     new_balance: String,
 }
 
-// `LookupBody` for the documentation.
+// The schema of `LookupBody`.
 /// The transaction with the id that was asked for.
 #[derive(Debug, ToSchema)]
 #[schema(as = LookupAnswer)]
@@ -226,7 +223,6 @@ mod tests {
         let text = serde_json::to_string(&TransactionBody::of_read(&record)).unwrap();
         let end = r#""charge_id":"01a20320-a27b-0000-0000-000000000000","reference":"a \"b\"","metadata":{"a":1.10}"#;
         assert!(text.ends_with(&format!(r#"{end},"made_by":"shop"}}"#)), "{text}");
-        // The answer to a write keeps the bytes that it had.
         let text = serde_json::to_string(&TransactionBody::of_write(&record)).unwrap();
         assert!(text.ends_with(&format!("{end}}}")), "{text}");
     }

@@ -1,6 +1,6 @@
-//! `GET /transactions` and `GET /transactions/{id}`: what was done.
+//! `GET /transactions` and `GET /transactions/{id}`: a user's history.
 //!
-//! Refused operations are not here: nobody was ever told their ids.
+//! Refused operations are not shown: nobody knows their ids.
 
 use axum::Extension;
 use axum::extract::{RawQuery, State};
@@ -27,26 +27,24 @@ use picopay_gateway_config::rfc3339::read_unix_ms;
 
 /// Transactions on a page, when the client does not say.
 const LIMIT_DEFAULT: u16 = 20;
-/// Most that a page has: what a replica reads in a few milliseconds.
+/// Most transactions on a page: a replica reads them in a few milliseconds.
 const LIMIT_MAX: u16 = 100;
 
-/// What the query of a history may have.
 const HISTORY_PARAMETERS: [&str; 6] = ["user_id", "limit", "cursor", "kind", "from", "to"];
 
-/// A page of history.
 #[derive(Debug, Serialize)]
 struct PageBody<'a> {
     data: Vec<TransactionBody<'a>>,
     next_cursor: Option<String>,
 }
 
-// `PageBody` for the documentation.
+// The schema of `PageBody`.
 /// A page of a user's history.
 #[derive(Debug, ToSchema)]
 #[schema(as = Page)]
 #[expect(dead_code, reason = "the documentation is made of its fields")]
 pub struct PageSchema {
-    /// Newest first.
+    /// Transactions, the newest first.
     data: Vec<TransactionSchema>,
     /// For the next page, with the same query; `null` at the end, and only there: a page may have fewer transactions than `limit`,
     /// even none, and go on.
@@ -54,12 +52,12 @@ pub struct PageSchema {
     next_cursor: Option<String>,
 }
 
-// What the query of a history may have, for the documentation.
+// The query of a history, for the documentation.
 #[derive(Debug, IntoParams)]
 #[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "the documentation is made of its fields")]
 struct HistoryParameters {
-    /// Whose history.
+    /// The user whose history is read.
     #[param(minimum = 1, maximum = 9_223_372_036_854_775_807_i64, example = 1)]
     user_id: i64,
     /// Transactions on the page at most; 20 unless asked.
@@ -151,7 +149,7 @@ fn read_history_query(parameters: &mut Parameters) -> Option<HistoryQuery> {
         to_ms,
         takes_short_pages: true,
     });
-    // Without a user there is no telling whose cursor it is; the missing user is told anyway.
+    // Without a user nobody knows whose cursor it is; the missing user is reported anyway.
     let before = query.as_ref().and_then(|query| {
         parameters.optional("cursor", |text| {
             cursor::decode(text, query).ok_or_else(|| cursor::NOT_USABLE.to_owned())

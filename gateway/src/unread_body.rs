@@ -1,8 +1,8 @@
-//! Bodies that nobody read to their end, because the answer was clear before.
+//! Bodies that no handler read to their end, because the answer was clear before.
 //!
-//! A client that sends head and body in two packets is still sending when it is refused. If the connection ended then, the
-//! client would see a broken pipe and never the answer; if the rest stayed, it would be taken for the next request. So the
-//! front door gets every such body back and reads it away before it answers.
+//! A client that sends head and body in two packets is still sending when it is refused. If the connection
+//! ended, the client would see a broken pipe and never the answer. If the rest stayed, it would be taken for
+//! the next request. So the rest is read and dropped before the answer.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,10 +15,10 @@ use http_body_util::BodyExt;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use tokio::time::timeout;
 
-/// How much of a body is read away so that its connection can go on: as much as any body may have.
+/// Bytes that are read and dropped to keep the connection: as much as any body may have.
 const KEEP_MAX: usize = 64 * 1024;
-/// How much more is read and dropped, and for how long, before the connection is closed. A connection that closes on unread
-/// bytes is reset, and the client would never see why.
+/// Bytes that are dropped before the connection is closed. A connection that closes on unread bytes is reset,
+/// and the client would never see why.
 const DISCARD_MAX: usize = 32 * 1024 * 1024;
 const DISCARD_FOR: Duration = Duration::from_secs(2);
 
@@ -26,16 +26,13 @@ const DISCARD_FOR: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct Returned<B>(Arc<Mutex<Option<B>>>);
 
-/// What became of a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rest {
-    /// All of it was read: the connection can go on.
     Gone,
-    /// Something is still to come, or may be: the connection must end.
+    /// More may come: the connection must end.
     ToCome,
 }
 
-/// Lends a body to a handler. `None` when there is none, as with most reads.
 pub fn lend<B>(body: B) -> (Body, Option<Returned<B>>)
 where
     B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
@@ -53,12 +50,10 @@ impl<B> Returned<B>
 where
     B: HttpBody<Data = Bytes> + Unpin,
 {
-    /// Whether nobody read it to its end.
     pub fn is_unread(&self) -> bool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
-    /// Reads what is left away, for as long as a body may take.
     pub async fn read_away(&self, limit: Duration) -> Rest {
         let Some(mut body) = self.0.lock().unwrap_or_else(PoisonError::into_inner).take() else {
             return Rest::Gone;
@@ -94,7 +89,6 @@ async fn drop_up_to<B: HttpBody<Data = Bytes> + Unpin>(most: usize, body: &mut B
     Dropped::All
 }
 
-/// A body that goes back when its reader lets go of it.
 struct Lent<B: HttpBody> {
     body: Option<B>,
     place: Arc<Mutex<Option<B>>>,

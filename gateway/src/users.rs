@@ -1,4 +1,4 @@
-//! `POST /users`: make a user, who then can be topped up.
+//! `POST /users`: creates a user, who can then be topped up.
 
 use axum::body::Body;
 use axum::extract::State;
@@ -9,7 +9,9 @@ use crate::fields::{self, Fields};
 use crate::guarded::Guarded;
 use crate::openapi::parts::{CreateUserProblems, WriteHeaders};
 use crate::problem::Problem;
-use crate::write_request::{self, Answered, UserBody};
+use crate::user_body::UserBody;
+use crate::write_answer::Answered;
+use crate::write_request;
 
 /// Make a user
 ///

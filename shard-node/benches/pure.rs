@@ -1,4 +1,4 @@
-//! The decision about a batch: nothing here waits for anybody, so a slower rule shows without a cluster.
+//! The decision about a batch. Nothing here waits for IO, so a slower rule shows without a cluster.
 
 use std::collections::{HashMap, HashSet};
 
@@ -13,7 +13,7 @@ use picopay_shared::origin::Origin;
 use picopay_shared::slot::UserId;
 use uuid::Uuid;
 
-/// What a lane takes at most, as it is configured by default.
+/// The default limit of a lane's batch.
 const BATCH: i64 = 256;
 
 fn main() {
@@ -28,7 +28,7 @@ fn user(id: i64) -> UserId {
     UserId::try_from(id).expect("a positive number")
 }
 
-/// Charges of this many users in turns.
+/// Charges that take turns between this many users.
 fn charges(users: i64) -> Vec<Command> {
     (0..BATCH)
         .map(|number| {
@@ -62,7 +62,7 @@ fn known(users: i64) -> Known {
     Known { users: everybody().collect::<HashSet<_>>(), balances, now, ..Known::default() }
 }
 
-/// A batch of uniform charges, and one that is all about one user.
+/// One batch of uniform charges, and one of a single user.
 #[divan::bench(args = [256, 1])]
 fn decide_a_batch_of_256(bencher: Bencher, users: i64) {
     let commands = charges(users);
@@ -73,7 +73,7 @@ fn decide_a_batch_of_256(bencher: Bencher, users: i64) {
     bencher.with_inputs(|| (admit(), known(users))).bench_values(|(batch, known)| decide(&batch, known));
 }
 
-/// What a charge pays for being kept in Redis, beside its bytes: an entry without metadata has about 130.
+/// The CPU cost of keeping a charge in Redis: an entry without metadata has about 130 bytes.
 #[divan::bench]
 fn seal_an_answer(bencher: Bencher) {
     let sealer = Sealer::new(&Secret::new("a secret"), &Scope::of(&[b"a scope"]));

@@ -1,9 +1,8 @@
 //! The rules: from balances and commands to outcomes and postings.
 //!
-//! Pure and sequential: no async, no SQL, no clock. Everything it needs to know was read under the users' locks,
-//! the time too, and everything it decides is written before those locks are released. Commands are decided in
-//! their order, each one seeing what the ones before it did, so several charges of one user fold into one
-//! new balance.
+//! Pure and sequential: no async, no SQL, no clock. All input was read under the users' locks, the time too.
+//! All output is written before those locks are released. Commands are decided in order, and each sees the
+//! results of those before. So several charges of one user become one new balance.
 
 use std::collections::{HashMap, HashSet};
 
@@ -15,100 +14,72 @@ use picopay_shared::money::{Currency, Money, MoneyError};
 use picopay_shared::slot::UserId;
 use uuid::Uuid;
 
-/// A command that passed the fence.
 #[derive(Debug)]
 pub struct Admitted<'a> {
-    /// Its place in the batch.
     pub position: usize,
-    /// What is asked for.
     pub command: &'a Command,
 }
 
-/// A transaction with the fingerprint of the request that made it: what a replay is compared with.
+/// A transaction with the fingerprint of its request, with which a replay is compared.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Recorded {
-    /// The record.
     pub transaction: Transaction,
-    /// Of the request.
     pub fingerprint: Fingerprint,
 }
 
-/// What the ledger held for the users of a batch, read under their locks.
 #[derive(Debug, Default)]
 pub struct Known {
-    /// Users that exist, those just made included.
     pub users: HashSet<UserId>,
-    /// Users that this very database transaction made.
     pub created: HashSet<UserId>,
-    /// What they have.
     pub balances: HashMap<(UserId, Currency), Money>,
-    /// The highest stamp of each that a balance row keeps. One that was never written is not there, or the lowest: then the
-    /// user's ids rise by time alone.
+    /// The highest stamp in each user's balance rows. A user without one, or with the lowest, gets ids by
+    /// time alone.
     pub last_stamps: HashMap<UserId, Stamp>,
-    /// What the primary's clock said once all of them were locked.
+    /// The primary's clock, read once all users were locked.
     pub now: Stamp,
-    /// Earlier transactions under the keys of this batch.
     pub by_key: HashMap<(UserId, Uuid), Recorded>,
-    /// The completed transactions that refunds of this batch name.
     pub refunded: HashMap<TransactionId, Transaction>,
-    /// How much of each was given back so far.
     pub refund_totals: HashMap<TransactionId, Money>,
 }
 
-/// What a batch came to.
 #[derive(Debug, Default)]
 pub struct Booked {
-    /// One per admitted command, with its place in the batch.
     pub outcomes: Vec<(usize, Outcome)>,
-    /// New rows of `transactions`, in order.
     pub transactions: Vec<Recorded>,
-    /// Balances that changed, with their new value.
     pub updated_balances: Vec<BalanceRow>,
-    /// Balances that began in this batch.
+    /// Balances whose currency is new to the user.
     pub new_balances: Vec<BalanceRow>,
-    /// Refund totals that changed.
     pub refund_totals: Vec<RefundTotal>,
 }
 
-/// What one user has in one currency after a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BalanceRow {
-    /// Whose.
     pub user_id: UserId,
-    /// How much.
     pub balance: Money,
-    /// Of the user's last id.
+    /// The stamp of the user's last id.
     pub last_stamp: Stamp,
 }
 
-/// How much of one charge was given back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RefundTotal {
-    /// Whose charge.
     pub user_id: UserId,
-    /// Which charge.
     pub charge_id: TransactionId,
-    /// What was charged.
     pub charged: Money,
-    /// What was given back, in all.
     pub refunded: Money,
 }
 
-/// Decides a batch.
 pub fn decide(batch: &[Admitted], known: Known) -> Booked {
     let mut book = Book::open(known);
     let outcomes = batch.iter().map(|admitted| (admitted.position, book.decide_one(admitted))).collect();
     book.close(outcomes)
 }
 
-/// The books of one batch while it is being decided.
 struct Book {
     known: Known,
     balances_before: HashSet<(UserId, Currency)>,
     changed_balances: Vec<(UserId, Currency)>,
     changed_totals: Vec<TransactionId>,
     transactions: Vec<Recorded>,
-    /// Where in `transactions` a key of this batch stands.
     new_by_key: HashMap<(UserId, Uuid), usize>,
 }
 
@@ -143,7 +114,7 @@ impl Book {
     }
 
     fn answer_creation(&mut self, user: UserId) -> Outcome {
-        // Taken out, so that the second of two equal requests in one batch finds the user there.
+        // Removed, so that the second of two equal requests in one batch finds an existing user.
         if self.known.created.remove(&user) {
             Outcome::UserCreated
         } else if self.known.users.contains(&user) {
@@ -251,8 +222,9 @@ impl Book {
         }
     }
 
-    /// Above the user's last one, and by the clock where that is higher. Every operation of the batch has a stamp of its own.
-    /// The one of a refusal is kept only if a booking of the batch follows it: no history lists it, and it costs no update.
+    /// An id above the user's last one, or by the clock where that is higher. Every operation of the batch
+    /// has its own stamp. A refusal's stamp is kept only if a booking of the batch follows: no history lists
+    /// it, and it costs no update.
     fn next_id(&mut self, user: UserId) -> TransactionId {
         let by_clock = self.known.now;
         self.known.now = by_clock.next();
@@ -272,7 +244,7 @@ impl Book {
     }
 
     fn close(mut self, outcomes: Vec<(usize, Outcome)>) -> Booked {
-        // In the order of keys, like the locks, and each account once: its last balance.
+        // In the order of keys, like the locks, and each account once with its last balance.
         self.changed_balances.sort_unstable();
         self.changed_balances.dedup();
         let (mut updated_balances, mut new_balances) = (Vec::new(), Vec::new());
@@ -313,7 +285,7 @@ fn replay(command: &Command, recorded: &Recorded) -> Outcome {
     }
 }
 
-/// The fields in which a request differs from the one that its key was first used for, as the API names them.
+/// The fields in which a request differs from the first one with its key, as the API names them.
 fn differing_fields(operation: &Operation, first: &Transaction) -> Vec<String> {
     let mut differs = Vec::new();
     let mut compare = |name: &str, is_equal: bool| {
@@ -338,7 +310,7 @@ fn differing_fields(operation: &Operation, first: &Transaction) -> Vec<String> {
             if first.kind == Kind::Refund {
                 let same_charge = Some(*charge_id) == first.charge_id;
                 compare("transaction_id", same_charge);
-                // Naming the very amount that remained is another request than naming none.
+                // Naming the exact amount that remained is another request than naming none.
                 compare("amount", !same_charge);
             }
         }
@@ -350,7 +322,7 @@ fn refused(admitted: &Admitted, refusal: Refusal) -> Status {
     Status::Refused { refusal, request_id: admitted.command.origin.request_id.clone() }
 }
 
-/// A refusal's id is apart from those that history lists.
+/// Refusals have ids in a range that history does not list.
 fn id_with(id: TransactionId, status: &Status) -> TransactionId {
     match status {
         Status::Completed => id,

@@ -1,22 +1,24 @@
-//! Answers already given, kept near for quick replays.
+//! A cache of answers in Redis, for quick replays.
 //!
-//! Postgres decides; this room only remembers. Every lookup may miss, a miss never means "no such charge", and
-//! an unreachable Redis costs time, not correctness: one wait of `lookup_timeout`, then nobody waits until a
-//! probe in the background has had an answer.
+//! Postgres decides. Every lookup may miss, and a miss never means "no such charge". An unreachable Redis
+//! costs one wait of `lookup_timeout`; then nobody waits until a probe in the background has had an answer.
 //!
-//! A shard has a fixed number of places, and the hash of user and key says which one an answer takes; an older answer
-//! in that place is overwritten. So what Redis needs is known beforehand, nothing has to expire or be evicted, and
-//! all answers of a batch are kept by one `MSET`: at half the price of one `SETEX` each, in Redis and here.
+//! A shard has a fixed number of entries. The hash of user and key chooses the entry, and a new answer
+//! overwrites an older one. So the size of Redis is known beforehand, and nothing has to expire. All answers
+//! of a batch are kept by one `MSET`, at half the price of one `SETEX` each.
 //!
-//! Redis is a witness, not a judge: who can write to it, or restores it, cannot make a receipt. An entry counts only if
+//! Redis is a witness, not a judge: nobody who can write to it or restore it can make a receipt. An entry
+//! counts only if
 //!
-//! - it was sealed with the cluster's internal secret, for this place of this shard in this generation of its ledger (`seal.rs`);
-//! - it has the request's key and fingerprint. The fingerprint covers the user, so two requests that share a place never see each
-//!   other's answers;
-//! - it was committed on the timeline that the write gate has open. What an older one acknowledged, a failover may have lost.
+//! - it was sealed with the cluster's internal secret, for this entry of this shard in this generation of its
+//!   ledger (`seal.rs`);
+//! - it has the request's key and fingerprint. The fingerprint covers the user, so requests that share an
+//!   entry never see each other's answers;
+//! - it was committed on the timeline that the write gate has open. A failover may have lost what an older
+//!   one acknowledged.
 //!
-//! Anything else is a miss. So after a failover, a restoration or a change of the secret the cache starts anew. An older entry of
-//! ours that somebody puts back counts. It is the ledger's own answer still: an answer never changes.
+//! Anything else is a miss. So after a failover, a restoration or a change of the secret the cache starts
+//! anew. An older entry of ours that is put back counts, because an answer never changes.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
@@ -44,23 +46,17 @@ mod floors;
 
 pub mod seal;
 
-/// Batches whose answers wait to be remembered. When Redis cannot keep up, the next ones are forgotten: they are
-/// in Postgres.
+/// Batches whose answers wait to be kept. More are dropped: they are in Postgres.
 const FILLS_WAITING_MAX: usize = 256;
 
-/// The cache of one shard; clones share it.
 #[derive(Clone)]
 pub struct Cache {
     redis: Option<Arc<Connection>>,
 }
 
-/// Whose answers these are.
 pub struct Whose {
-    /// The shard's name.
     pub shard: String,
-    /// What the shard promises.
     pub durability: Durability,
-    /// The cluster's internal secret.
     pub secret: Arc<InternalSecret>,
 }
 
@@ -69,35 +65,29 @@ struct Connection {
     config: CacheConfig,
     whose: Whose,
     is_skipped: AtomicBool,
-    /// Those that were used last.
     places: ArcSwapOption<Places>,
-    /// One `MSET` for each batch.
     fills: mpsc::Sender<redis::Cmd>,
     floors: floors::Pending,
-    /// Told when something waits there; one word is enough for any number of values.
+    /// Signals that values wait; one signal is enough for any number.
     floors_wait: mpsc::Sender<()>,
 }
 
-/// What a lookup found.
 pub struct Remembered {
-    /// One place per command, in their order.
     pub outcomes: Vec<Option<Outcome>>,
-    /// Where the log has all of these outcomes.
     pub position: Option<LogPosition>,
 }
 
 impl Remembered {
-    /// Nothing about so many commands.
     pub fn nothing(count: usize) -> Self {
         Self { outcomes: vec![None; count], position: None }
     }
 }
 
 impl Cache {
-    /// The cache at `url`. Connects when first used, so that a missing Redis keeps no node from starting.
+    /// The cache at `url`. Connects when first used, so that a node starts without Redis.
     ///
     /// # Errors
-    /// When `url` is none.
+    /// When `url` is not valid.
     pub fn new(url: Option<&str>, config: &CacheConfig, whose: Whose) -> Result<Self, redis::RedisError> {
         let Some(url) = url else { return Ok(Self { redis: None }) };
         let settings = ConnectionManagerConfig::new()
@@ -123,7 +113,6 @@ impl Cache {
         Ok(Self { redis: Some(connection) })
     }
 
-    /// Whether it is in use.
     pub fn state(&self) -> CacheState {
         match &self.redis {
             None => CacheState::Off,
@@ -132,7 +121,6 @@ impl Cache {
         }
     }
 
-    /// The answers that are remembered of the ledger that the gate has opened, in one round trip.
     pub async fn look_up(&self, attempts: &[Attempt], opening: &Opening) -> Remembered {
         let mut found = Remembered::nothing(attempts.len());
         let Some(redis) = self.in_use() else { return found };
@@ -167,8 +155,8 @@ impl Cache {
         found
     }
 
-    /// Remembers what these commands came to, best effort and after the fact. The log has all of it at `committed`, and it was
-    /// acknowledged under `opening`.
+    /// Keeps the outcomes of these commands, best effort. The log has all of them at `committed`, and they
+    /// were acknowledged under `opening`.
     pub fn remember<'a>(
         &self,
         answers: impl Iterator<Item = (&'a Command, &'a Outcome)>,
@@ -190,25 +178,25 @@ impl Cache {
             }
         }
         if !is_empty {
-            // Full means that Redis is slow; then the newest answers are not kept.
+            // A full queue means that Redis is slow; then the newest answers are not kept.
             let _ = redis.fills.try_send(fill);
         }
     }
 
-    /// Keeps a small value of the shard under `field`, in the background; the latest of a field is what counts. It outlives
-    /// generations and durabilities, so it says itself which it is of.
+    /// Keeps a small value of the shard under `field`, in the background; the latest one counts. It outlives
+    /// generations and durabilities, so it must name its own.
     ///
-    /// Fields are never removed: there should be few, and the same ones again after a restart.
+    /// Fields are never removed. There should be few, and the same ones after a restart.
     pub fn keep_floor(&self, cluster_id: Uuid, field: &str, value: &[u8]) {
         if let Some(redis) = &self.redis {
             redis.floors.put(cluster_id, field, value);
-            // Full means that it has been told.
+            // A full queue means that the signal is there already.
             let _ = redis.floors_wait.try_send(());
         }
     }
 
-    /// The latest value of each field, of all nodes of the shard that write to this Redis under the present secret. Some may be
-    /// older than the latest or missing, none is made up.
+    /// The latest value of each field, from all nodes of the shard that use this Redis and the present
+    /// secret. Some may be missing or older; none is forged.
     pub async fn read_floors(&self, cluster_id: Uuid) -> Vec<Vec<u8>> {
         match &self.redis {
             Some(redis) => floors::read(redis, cluster_id).await,
@@ -226,7 +214,6 @@ impl Connection {
         self.is_skipped.load(Ordering::Relaxed)
     }
 
-    /// Where answers are kept under `opening` and the newest secret.
     fn places_for(&self, opening: &Opening) -> Arc<Places> {
         let last = self.places.load();
         if let Some(places) = &*last
@@ -242,8 +229,8 @@ impl Connection {
     }
 }
 
-/// The node's own clock decides how old an answer is, and nothing else. A wrong one makes a miss, or an answer count that is older
-/// than it should be: it is the right one still.
+/// The node's own clock decides only how old an answer is. A wrong clock causes a miss, or accepts an answer
+/// that is too old and still correct.
 fn now_ms() -> i64 {
     clock::now().as_millisecond()
 }
@@ -252,7 +239,6 @@ fn keep_ms(keep: Duration) -> i64 {
     i64::try_from(keep.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// Stops using Redis, and starts asking it in the background whether it is back.
 fn skip(redis: &Arc<Connection>, reason: &str) {
     if redis.is_skipped.swap(true, Ordering::Relaxed) {
         return;

@@ -1,8 +1,8 @@
-//! Connections to the shard's Postgres: the primary and its replicas, as two types, so that only functions for
-//! which a stale answer is right can be given a replica.
+//! Connections to the shard's Postgres. Primary and replica are two types, so that only functions for which a
+//! stale answer is right can take a replica.
 //!
-//! Which server is the primary is the finding of the gate's keeper (`gate_keeper.rs`), who asks all of them. Whoever
-//! connects here comes to that one, or to none.
+//! The gate's keeper (`gate_keeper.rs`) asks all servers and finds the primary. Connections here lead to that
+//! one, or fail.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,9 +21,8 @@ use tokio_postgres::{Client, Config};
 use crate::identity::{self, Expected, Unfit};
 use crate::read_pool::{Lease, ReadPool, Target};
 use crate::server_id::ServerId;
-use crate::timeline::{Admitted, OlderTimeline, Timelines};
+use crate::timeline::{Admission, OlderTimeline, Timelines};
 
-/// A connection string that cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("shard {shard}: the connection string of its {role} is wrong: {reason}")]
 pub struct ConnectionStringError {
@@ -32,30 +31,24 @@ pub struct ConnectionStringError {
     reason: String,
 }
 
-/// No connection in time.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// The keeper of the gate has found no primary yet, or lost it.
     #[error("no primary is known now")]
     NoneKnown,
-    /// It did not answer in time, or refused.
     #[error(transparent)]
     Open(#[from] OpenError),
-    /// It did not say what it is.
     #[error("{0}")]
     Unknown(String),
-    /// It is not what the keeper found there.
     #[error("another server is there now, or it takes no writes any more")]
     Changed,
-    /// It takes writes, and should not any more.
     #[error(transparent)]
     Replaced(#[from] OlderTimeline),
-    /// Its database is not what it is taken for.
     #[error(transparent)]
     Unfit(#[from] Unfit),
 }
 
-/// Whether a pool's error says that the server is lost. When all are in use, the server is busy and not lost.
+/// Whether a pool's error says that the server is lost. When all connections are in use, the server is only
+/// busy.
 pub fn is_pool_lost(error: &PoolError) -> bool {
     match error {
         PoolError::Timeout(TimeoutType::Wait) => false,
@@ -64,10 +57,10 @@ pub fn is_pool_lost(error: &PoolError) -> bool {
     }
 }
 
-/// How long the keeper's word about reads holds: a look each second, which may take two, and one more for a busy machine.
+/// How long the keeper's result about reads is valid: a look each second, which may take two, and one more
+/// for a busy machine.
 const READS_GOOD_FOR: Duration = Duration::from_secs(4);
 
-/// The shard's primary.
 #[derive(Clone)]
 pub struct Primary {
     servers: Servers,
@@ -75,49 +68,39 @@ pub struct Primary {
     timelines: Timelines,
     expected: Expected,
     pool: ReadPool,
-    /// A connection for the node's own questions, which no read takes.
     own: ReadPool,
     found: Arc<Mutex<Found>>,
 }
 
-/// What the keeper has found.
 struct Found {
     server: Option<ServerId>,
-    /// Whether it may be read, as of when.
     reads: (Instant, Result<(), String>),
 }
 
-/// A server that may be one of the shard's replicas: one of those that an entry of `replicas` names. While it is the primary, or
-/// nothing at all, no connection comes about.
+/// A server that an entry of `replicas` names. No connection is made while it is the primary or does not
+/// answer.
 #[derive(Clone)]
 pub struct Replica {
     entry: usize,
     pool: ReadPool,
-    /// One connection to the same server, which no read takes.
     watcher: ReadPool,
 }
 
-/// A connection of its own, for a task that writes.
 pub struct Dedicated {
-    /// With an ear for the warnings that the server sends.
     pub connection: Connection,
-    /// Its commits, and whether they are what they say.
     pub commits: Commits,
-    /// Where it leads.
     pub server: ServerId,
-    /// Whom its commits wait for.
     pub durability: Durability,
 }
 
 impl Dedicated {
-    /// To send statements.
     pub fn client(&self) -> &Client {
         &self.connection.client
     }
 }
 
 impl Primary {
-    /// Reads the connection string; connects when first asked to.
+    /// Reads the connection string; connects when first used.
     pub fn new(
         shard: &Shard,
         settings: &PostgresConfig,
@@ -142,7 +125,7 @@ impl Primary {
         Ok(Self { servers, settings: settings.clone(), timelines, expected, pool, own, found })
     }
 
-    /// The servers that its connection string names, for the keeper: with the options of a session that looks.
+    /// The servers of its connection string, for the keeper, with options for looking only.
     pub fn candidates(&self) -> Servers {
         let options = write_options(&self.settings, Durability::Local);
         self.servers.clone().with(|config| {
@@ -151,31 +134,28 @@ impl Primary {
         })
     }
 
-    /// What its database must say of itself.
     pub fn expected(&self) -> &Expected {
         &self.expected
     }
 
-    /// How long one server may take to say what it is.
     pub fn patience(&self) -> Duration {
         self.settings.connect_timeout
     }
 
-    /// From now on this server is the primary.
+    /// This server is the primary from now on.
     ///
     /// # Errors
     /// [`OlderTimeline`], when this process has seen a newer one.
     pub fn use_server(&self, server: ServerId) -> Result<(), OlderTimeline> {
         let admitted = self.timelines.admit(server.timeline)?;
         let before = lock(&self.found).server.replace(server);
-        if admitted == Admitted::Newer || before.is_some_and(|before| before != server) {
-            // They lead to a server that has been replaced by this one.
+        if admitted == Admission::Newer || before.is_some_and(|before| before != server) {
+            // They lead to the server that this one replaced.
             self.drop_pools();
         }
         Ok(())
     }
 
-    /// No server is known to be the primary any more.
     pub fn forget_server(&self) {
         lock(&self.found).server = None;
     }
@@ -183,7 +163,7 @@ impl Primary {
     /// A connection to the primary for a task that writes, whose commits wait as `durability` says.
     ///
     /// # Errors
-    /// [`ConnectError`], when `connect_timeout` is over at the latest.
+    /// [`ConnectError`], after `connect_timeout` at the latest.
     pub async fn connect(
         &self,
         application_name: &str,
@@ -213,46 +193,41 @@ impl Primary {
         Ok(Dedicated { connection, commits, server, durability })
     }
 
-    /// Whether there is a server to read from.
     pub fn is_known(&self) -> bool {
         lock(&self.found).server.is_some()
     }
 
-    /// Whether this is the server that the keeper has found.
     pub fn is_in_use(&self, server: ServerId) -> bool {
         lock(&self.found).server == Some(server)
     }
 
-    /// Another server takes writes on an older timeline: alarm.
     pub fn note_older(&self, timeline: u32) {
         let _ = self.timelines.admit(timeline);
     }
 
-    /// Whether a newer timeline than this server's was seen since.
     pub fn was_replaced(&self, server: ServerId) -> bool {
         self.timelines.is_over(server.timeline)
     }
 
-    /// Connections for reads.
     pub fn readers(&self) -> &ReadPool {
         &self.pool
     }
 
-    /// The connection for what the node itself wants to know.
     pub async fn asker(&self) -> Result<Lease, PoolError> {
         self.own.lease().await
     }
 
-    /// Lets all pooled connections go: they lead to a server that is no primary any more.
+    /// Drops all pooled connections: they lead to a server that is no longer the primary.
     pub fn drop_pools(&self) {
         self.pool.drop_all();
         self.own.drop_all();
     }
 
-    /// Whether what is read there is what was acknowledged last.
+    /// Whether a read there sees everything acknowledged.
     ///
     /// # Errors
-    /// Why nobody can tell: no primary is known, it does not answer the keeper, or it may have been replaced.
+    /// Why this is not known: there is no primary, it does not answer the keeper, or it may have
+    /// been replaced.
     pub fn may_read(&self) -> Result<(), String> {
         let found = lock(&self.found);
         let (looked, leave) = &found.reads;
@@ -263,7 +238,6 @@ impl Primary {
         Ok(())
     }
 
-    /// The keeper's word about reads, as of now.
     pub fn note_reads(&self, leave: Result<(), String>) {
         lock(&self.found).reads = (Instant::now(), leave);
     }
@@ -274,7 +248,7 @@ fn lock(found: &Mutex<Found>) -> std::sync::MutexGuard<'_, Found> {
 }
 
 impl Replica {
-    /// Reads the connection strings of all replicas of a shard, server by server, each once; connects when first asked to.
+    /// The replicas of a shard, server by server, each once. Connects when first used.
     pub fn all(
         shard: &Shard,
         settings: &PostgresConfig,
@@ -307,29 +281,24 @@ impl Replica {
         Ok(all)
     }
 
-    /// The place in `replicas` of the entry that names it.
     pub fn entry(&self) -> usize {
         self.entry
     }
 
-    /// Connections for reads.
     pub fn readers(&self) -> &ReadPool {
         &self.pool
     }
 
-    /// The connection of whoever watches how far it is.
     pub async fn watcher(&self) -> Result<Lease, PoolError> {
         self.watcher.lease().await
     }
 
-    /// Lets all connections go, the watcher's too.
     pub fn drop_pools(&self) {
         self.pool.drop_all();
         self.watcher.drop_all();
     }
 }
 
-/// The settings of a pool with one connection.
 fn alone(settings: &PostgresConfig) -> PostgresConfig {
     PostgresConfig { read_connections: 1, ..settings.clone() }
 }
@@ -350,19 +319,18 @@ fn parse(text: &str, password: Option<&Secret>, settings: &PostgresConfig) -> Re
     Ok(config)
 }
 
-/// What keeps the planner to the one good plan of a batch, whatever it believes of the tables: each row by its key.
+/// Keeps the planner to the one good plan of a batch: each row by its key.
 ///
-/// For a few hundred rows it guesses hash joins and sequential scans for the `unnest` joins, and the write rate falls by
-/// two thirds. And of a table that was empty or small when it was last looked at, it believes that it still is: it reads
-/// all of it for each batch, by an index when that is the only way left, until somebody looks again. So the statements
-/// themselves (`sql/`) say what is found for what: `LATERAL`, with an `OFFSET 0` that the planner does not look through.
+/// For a few hundred rows it guesses hash joins and sequential scans for the `unnest` joins, and the write
+/// rate falls by two thirds. A table that was empty when it was last analysed looks empty until the next
+/// time, so all of it is read for each batch. So the statements themselves (`sql/`) fix the joins: `LATERAL`,
+/// with an `OFFSET 0` that the planner does not look through.
 pub const WRITE_PLANS: &str = "-c plan_cache_mode=force_generic_plan -c enable_hashjoin=off -c enable_mergejoin=off \
                                -c enable_seqscan=off -c enable_memoize=off -c jit=off";
 
-/// The same for reads, which look for the rows of one user. Their first plans see values, and know which are `NULL`.
+/// The same for reads of one user's rows. Their first plans see values, and know which are `NULL`.
 pub const READ_PLANS: &str = "-c enable_seqscan=off -c jit=off -c plan_cache_mode=auto";
 
-/// Of a session that writes batches.
 fn write_options(settings: &PostgresConfig, durability: Durability) -> String {
     let synchronous_commit = match durability {
         Durability::Replicated => "on",
@@ -377,7 +345,6 @@ fn write_options(settings: &PostgresConfig, durability: Durability) -> String {
     )
 }
 
-/// Of a session that reads.
 fn read_options(settings: &PostgresConfig) -> String {
     format!("-c statement_timeout={} {READ_PLANS}", settings.statement_timeout.as_millis())
 }

@@ -1,8 +1,9 @@
 //! The acknowledged floor: the last transaction that each lane has acknowledged.
 //!
-//! The log is replicated in order, so where the last one is, all before it are. A primary that lacks one has lost money:
-//! a lagging standby was promoted, or an older copy restored. A row and not a position in the log, since the position
-//! that is read after a COMMIT includes what other sessions wrote. It may keep the gate shut, and never opens it.
+//! The log is replicated in order, so where the last one is, all before it are. A primary that lacks one has
+//! lost money: a lagging standby was promoted, or an older copy restored. It is a row and not a log position,
+//! because a position that is read after a COMMIT includes other sessions' writes. It may keep the gate shut,
+//! and never opens it.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -16,18 +17,15 @@ use uuid::Uuid;
 
 use crate::identity::Generation;
 
-/// A transaction that a client was told of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Acknowledged {
     slot: i16,
     user_id: i64,
     id: Uuid,
-    /// The ledger that it was acknowledged in.
     generation: Generation,
 }
 
 impl Acknowledged {
-    /// This one was.
     pub fn of(transaction: &Transaction, generation: Generation) -> Self {
         Self {
             slot: transaction.user_id.slot().as_i16(),
@@ -37,18 +35,17 @@ impl Acknowledged {
         }
     }
 
-    /// As Redis keeps it.
     pub fn to_bytes(&self) -> Vec<u8> {
         postcard::to_stdvec(self).expect("plain data always serializes")
     }
 
-    /// What Redis kept; `None` for what another version wrote.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         postcard::from_bytes(bytes).ok()
     }
 
-    /// Whether it must be in a ledger of this generation. An operator who raises the generation accepts that what came before
-    /// may be lost. A database of an older one has lost that word as well. Two restorations of one backup have one number.
+    /// Whether it must be in a ledger of this generation. An operator who raises the generation accepts the
+    /// loss of what came before. A database of an older generation has lost that decision as well. Two
+    /// restorations of one backup have the same number.
     fn counts_in(&self, generation: Generation) -> bool {
         self.generation.number > generation.number || self.generation == generation
     }
@@ -65,26 +62,22 @@ impl fmt::Display for Acknowledged {
     }
 }
 
-/// The last one of each lane, for the life of the process.
 #[derive(Debug, Default)]
 pub struct Floors {
     lanes: Mutex<HashMap<usize, Acknowledged>>,
 }
 
 impl Floors {
-    /// This is now the last one of a lane.
     pub fn note(&self, lane: usize, last: Acknowledged) {
         self.lanes.lock().unwrap_or_else(PoisonError::into_inner).insert(lane, last);
     }
 
-    /// All of them.
     pub fn all(&self) -> Vec<Acknowledged> {
         self.lanes.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 }
 
-/// The first of these that a database lacks although it says that it owns the slot. A database without tables has none of
-/// the slots.
+/// The first of these that a database lacks although it owns the slot. A database without tables owns none.
 pub async fn find_missing(
     client: &Client,
     floor: &[Acknowledged],
@@ -121,9 +114,9 @@ mod tests {
         assert_eq!(Acknowledged::from_bytes(b"of another version"), None);
         for (ledger, counts) in [
             (generation(2, 7), true),
-            // Restored from a backup, and nobody has said so yet.
+            // Restored from a backup, which nobody has declared yet.
             (generation(1, 6), true),
-            // Somebody has.
+            // Declared.
             (generation(2, 8), false),
             (generation(3, 9), false),
         ] {

@@ -1,9 +1,9 @@
-//! Looks after the write gate: finds the primary, looks at it every second, and opens the gate once a commit of its own
-//! comes back from primary and standby.
+//! The keeper of the write gate. It finds the primary, looks at it every second, and opens the gate once a
+//! commit of its own was confirmed by primary and standby.
 //!
-//! A server that was promoted is looked at before the first charge on it, and must have what was acknowledged before
-//! (`floor.rs`). An operator's word that the shard goes on without its standby, or does not any more, comes to all lanes
-//! by another opening. What it finds is also what strong reads go by.
+//! A promoted server is checked before its first charge, and must have what was acknowledged before
+//! (`floor.rs`). When an operator degrades or restores the shard, all lanes learn it by another opening.
+//! Strong reads depend on its findings too.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,56 +24,43 @@ use crate::standby;
 use crate::which_primary::{self, Choice, Said};
 use crate::write_gate::{Opening, WriteGate};
 
-/// How often an open gate looks whether the primary answers and replication is still set up.
+/// How often an open gate checks that the primary answers and replicates.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// How often a closed one tries again: after a failover every charge waits for this.
+/// How often a closed gate tries again: after a failover every charge waits for this.
 const TRY_EVERY: Duration = Duration::from_millis(250);
-/// How long such a look may take. It reads a handful of rows, in a millisecond; on a machine that is overloaded it waits for
-/// its turn, and to stop writes for that would be a failure of our own making.
+/// How long such a look may take. It reads a few rows in a millisecond. On an overloaded machine it waits for
+/// its turn, and that must not stop writes.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(2);
-/// How often all servers of the connection string are asked while one is in use. Each time costs each of them a login; a
-/// primary that was replaced and does not know it is used for as long as this at most.
+/// How often all servers of the connection string are asked while one is in use. Each time costs each of them
+/// a login. A replaced primary that does not know it is used for at most this long.
 const ASK_ALL_EVERY: Duration = Duration::from_secs(3);
-/// The same while the gate is shut: reads hang on what the others say then, and it is not to be older than this and a
-/// `connect_timeout`.
+/// The same while the gate is shut. Reads then depend on the other servers' answers, which must be no older
+/// than this and a `connect_timeout`.
 const ASK_ALL_EVERY_WHEN_SHUT: Duration = Duration::from_secs(1);
-/// How old the others' word may be for a strong read.
+/// How old the other servers' answers may be for a strong read.
 const OTHERS_GOOD_FOR: Duration = Duration::from_secs(4);
 
-/// The database behind the connection string is not the one that this node was started for. No node must serve it.
+/// The database is not the one that this node was started for. No node may serve it.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{0}")]
 pub struct WrongDatabase(pub String);
 
-/// Whose gate, and what it takes to keep it.
 pub struct GateKeeper {
-    /// The gate.
     pub gate: WriteGate,
-    /// Where to look, and whom to tell.
     pub primary: Primary,
-    /// As `cluster.toml` has it.
     pub shard_name: String,
-    /// What `cluster.toml` promises.
     pub promised: Durability,
-    /// What must be there before it opens.
     pub floors: Arc<Floors>,
-    /// The same, as other nodes and this one before its start have left it.
+    /// The floors that other nodes, or this one before its start, left in Redis.
     pub cache: Cache,
-    /// For its alarms.
     pub metrics: Arc<Metrics>,
 }
 
-/// Why it stops looking at a server.
 enum Lost {
     WrongDatabase(WrongDatabase),
     NotReady(String),
-    /// Its connection was cut.
     Cut(String),
-    /// Somebody degraded or restored the shard.
-    Changed {
-        durability: Durability,
-        reason: String,
-    },
+    Changed { durability: Durability, reason: String },
 }
 
 impl From<tokio_postgres::Error> for Lost {
@@ -92,20 +79,17 @@ impl From<Unfit> for Lost {
     }
 }
 
-/// What a look came to.
-enum Seen {
-    /// All is as it must be for this.
+enum Finding {
     Fit(Opening),
-    /// Something is missing, and may come.
     Lacks {
         reason: String,
-        /// Whether what is read there is still what was acknowledged, unless another server has taken over.
+        /// Whether reads still see everything acknowledged, unless another server has taken over.
         is_whole: bool,
     },
 }
 
-/// A commit of the keeper's own that has to come back from the standby like any charge's. It is never given up while its
-/// connection lives: each one given up would leave a backend behind that waits.
+/// A commit of the keeper's own that the standby must confirm like any charge. It is never given up while its
+/// connection lives, because each one would leave a waiting backend behind.
 struct Probe {
     server: ServerId,
     durability: Durability,
@@ -118,7 +102,6 @@ impl Drop for Probe {
     }
 }
 
-/// All servers, asked in the background.
 struct Round {
     running: JoinHandle<Vec<Said>>,
 }
@@ -129,23 +112,21 @@ impl Drop for Round {
     }
 }
 
-/// What keeps from one connection to the next.
+/// The state that outlives a connection.
 struct Watch<'a> {
     keeper: &'a GateKeeper,
-    /// What the shard keeps now: less than it promised while it is degraded.
     durability: Durability,
     probe: Option<Probe>,
     round: Option<Round>,
-    /// The timeline of the last server that was promoted without what was acknowledged, and is not used: said once.
+    /// The timeline of the last server that was promoted without what was acknowledged; logged once.
     passed_over: Option<u32>,
-    /// How often in a row the connection was cut before a look.
     cuts: u32,
-    /// When all were asked last, and whether all but the one in use said that they take no writes.
+    /// When all were asked last, and whether all others said that they take no writes.
     others: (Instant, bool),
 }
 
 impl GateKeeper {
-    /// What was acknowledged last, as far as it is known here. Redis may lack some; what it has, a node wrote.
+    /// What was acknowledged last, as far as this node and Redis know. Redis may lack some.
     async fn floor(&self) -> Vec<Acknowledged> {
         let mut floor = self.floors.all();
         if let Some(cluster_id) = self.primary.expected().cluster_id() {
@@ -155,7 +136,6 @@ impl GateKeeper {
         floor
     }
 
-    /// Keeps the gate, until the database turns out to be the wrong one.
     pub async fn keep(self) -> WrongDatabase {
         let mut watch = Watch {
             keeper: &self,
@@ -169,7 +149,8 @@ impl GateKeeper {
         loop {
             match watch.find_and_keep().await {
                 Lost::WrongDatabase(wrong) => return wrong,
-                // The lanes have connections of their own: a cut one of the keeper's is no news of the shard.
+                // The lanes have connections of their own, so one cut connection of the keeper's says nothing
+                // about the shard.
                 Lost::Cut(_) if watch.cuts < 2 => {}
                 Lost::Cut(reason) | Lost::NotReady(reason) => {
                     self.primary.note_reads(Err(reason.clone()));
@@ -186,7 +167,6 @@ impl GateKeeper {
 }
 
 impl Watch<'_> {
-    /// Looks after the gate on one connection, until that is lost or something is not as it must be.
     async fn find_and_keep(&mut self) -> Lost {
         let said = self.ask_all().await;
         let server = match self.choose(&said) {
@@ -227,15 +207,15 @@ impl Watch<'_> {
         }
     }
 
-    /// A moment, shorter while the gate is shut. A lane that closes it has it looked at once: its reason may have been one
-    /// dropped connection.
+    /// Waits for the next look; shorter while the gate is shut. A lane that closes the gate has it looked at
+    /// once, because its reason may be one dropped connection.
     async fn wait(&mut self) {
         if self.keeper.gate.check().is_ok() {
             let _ = timeout(LOOK_EVERY, self.keeper.gate.closed()).await;
         } else if self.probe.is_none() {
             sleep(TRY_EVERY).await;
         }
-        // A probe that is under way was waited for as long already.
+        // The probe under way was waited for already.
     }
 
     async fn ask_all(&self) -> Vec<Said> {
@@ -262,13 +242,13 @@ impl Watch<'_> {
         }
     }
 
-    /// Alarm for a server that was promoted without what was acknowledged, and is not used for it.
+    /// Raises the alarm for a server that was promoted without what was acknowledged, and is not used.
     fn note_passed_over(&mut self, said: &[Said], used: ServerId) {
         let lacking = said.iter().find_map(|one| match one {
             Said::Writes { server, .. } if server.timeline > used.timeline => Some(server),
             _ => None,
         });
-        // While it is shut, it is the look that knows.
+        // While the gate is shut, the look decides.
         if self.keeper.gate.check().is_ok() {
             self.keeper.metrics.acknowledged_lost.set(i64::from(lacking.is_some()));
         }
@@ -283,11 +263,11 @@ impl Watch<'_> {
         }
     }
 
-    /// Why the server in use is it no more, of what all said.
+    /// Why the server in use must be left, from what all servers said.
     fn reason_to_leave(&mut self, said: &[Said], in_use: ServerId) -> Option<String> {
         let is_same =
             |server: &ServerId| server.started_us == in_use.started_us && server.timeline == in_use.timeline;
-        // A server that is too busy for one more login is judged by the connection that it has.
+        // A server that is too busy for one more login is judged by its existing connection.
         let is_unheard = matches!(said.get(in_use.position), Some(Said::Unknown(_)));
         match self.choose(said) {
             Ok(found) if is_same(&found) => None,
@@ -309,7 +289,7 @@ impl Watch<'_> {
         }
     }
 
-    /// Has all servers asked again when it is time to, and gives what they said once it is there.
+    /// Has all servers asked again when it is time, and returns their answers once they are there.
     async fn finished_round(&mut self) -> Option<Vec<Said>> {
         if let Some(round) = &mut self.round {
             if !round.running.is_finished() {
@@ -333,8 +313,8 @@ impl Watch<'_> {
         let look = timeout(LOOK_TIMEOUT, self.look(connection)).await;
         let seen = look.map_err(|_| Lost::NotReady("the primary does not answer".to_owned()))??;
         let (fit, is_whole) = match seen {
-            Seen::Fit(opening) => (Ok(opening), true),
-            Seen::Lacks { reason, is_whole } => (Err(reason), is_whole),
+            Finding::Fit(opening) => (Ok(opening), true),
+            Finding::Lacks { reason, is_whole } => (Err(reason), is_whole),
         };
         let opened = match fit {
             Ok(opening) if self.keeper.gate.check().as_ref() == Ok(&opening) => Ok(()),
@@ -352,7 +332,8 @@ impl Watch<'_> {
         Ok(())
     }
 
-    /// While the gate is shut for want of a standby, that may be because it was promoted and the clients are elsewhere.
+    /// The gate may be shut for want of a standby because that was promoted, with the clients. Then reads
+    /// need the other servers' answers.
     fn reads_without_standby(&self, reason: &str) -> Result<(), String> {
         let (asked, are_quiet) = self.others;
         if are_quiet && asked.elapsed() <= OTHERS_GOOD_FOR {
@@ -361,12 +342,11 @@ impl Watch<'_> {
         Err(format!("{reason}; and another server of the shard does not say that it is no primary"))
     }
 
-    /// Opens the gate once a commit of our own has come back.
     async fn probe_for(&mut self, opening: Opening) -> Result<(), String> {
         let is_of = |probe: &Probe| probe.server == opening.server && probe.durability == opening.durability;
         self.probe = self.probe.take().filter(is_of);
         let mut probe = self.probe.take().unwrap_or_else(|| self.start_probe(&opening));
-        // Mostly it is a matter of milliseconds, and then the next look need not be waited for.
+        // Usually this takes milliseconds, and the next look need not be waited for.
         match timeout(TRY_EVERY, &mut probe.running).await {
             Ok(Ok(Ok(()))) => {
                 self.keeper.gate.open(opening);
@@ -393,7 +373,7 @@ impl Watch<'_> {
     }
 
     /// Whether the database is ours and set up to keep what the shard promises.
-    async fn look(&self, connection: &Dedicated) -> Result<Seen, Lost> {
+    async fn look(&self, connection: &Dedicated) -> Result<Finding, Lost> {
         let client = connection.client();
         let Identity { cluster_id, generation } =
             identity::check(client, self.keeper.primary.expected()).await?;
@@ -417,7 +397,7 @@ impl Watch<'_> {
             self.keeper.metrics.acknowledged_lost.set(i64::from(missing.is_some()));
             if let Some(missing) = missing {
                 let shard = &self.keeper.shard_name;
-                return Ok(Seen::Lacks {
+                return Ok(Finding::Lacks {
                     reason: format!(
                         "{missing} was acknowledged and is not in this database (timeline {}, generation {}): a standby \
                          without it was promoted, or an older copy restored. Bring back the server that has it, or \
@@ -431,17 +411,17 @@ impl Watch<'_> {
         }
         let standby = standby::read(client).await?;
         if let Some(lacks) = standby.lacks_for(durability) {
-            return Ok(Seen::Lacks { reason: lacks.to_owned(), is_whole: true });
+            return Ok(Finding::Lacks { reason: lacks.to_owned(), is_whole: true });
         }
         let degraded = degraded.map(Arc::new);
-        Ok(Seen::Fit(Opening { cluster_id, generation, server: connection.server, durability, degraded }))
+        Ok(Finding::Fit(Opening { cluster_id, generation, server: connection.server, durability, degraded }))
     }
 }
 
-/// It writes to the log alone, so that a probe that hangs holds no row.
+/// It writes only to the log, so that a probe that hangs holds no row.
 async fn probe(connected: &Dedicated, patience: Duration) -> Result<(), String> {
     let (client, commits) = (connected.client(), &connected.commits);
-    // The names may have been taken away since the look. A commit that waits for nobody proves nothing.
+    // The standby names may be gone since the look. A commit that waits for nobody proves nothing.
     if connected.durability == Durability::Replicated && !commits.wait_for_standby() {
         return Err("synchronous_standby_names is empty".to_owned());
     }

@@ -1,5 +1,5 @@
-//! Whether the database behind a connection is what it is taken for: this shard, of this cluster, with a schema that this
-//! program can serve. Whoever connects looks, and the keeper of the write gate looks again and again.
+//! Whether a connection's database is the expected one: this shard of this cluster, with a schema that this
+//! program can serve. Every new connection is checked, and the keeper checks again and again.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -11,88 +11,78 @@ use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 use uuid::Uuid;
 
-/// A database without an identity, as it is before an operator has said what it is for.
 const NO_CLUSTER: &str = "the shard is of no cluster yet: run `picopay init` for a new cluster, or `picopay shard add` for a \
                           shard that joins one";
 
-/// Which of its own pasts a ledger goes on from (`V6__restore_generation.sql`). What was answered in another generation may be in
-/// no ledger.
+/// Which of its own pasts a ledger continues (`V6__restore_generation.sql`). An answer of another generation
+/// may be in no ledger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Generation {
     /// For people, and for the order of generations. Two restorations of one backup have the same.
     pub number: i64,
-    /// Random, and so never the same for two.
+    /// Random, so that no two are equal.
     pub id: Uuid,
 }
 
-/// What a database must say of itself. Clones share what was found.
 #[derive(Clone)]
 pub struct Expected {
     shard_name: Arc<str>,
     kept: Arc<Kept>,
-    /// Why nobody is served, although the database is ours.
+    /// Why this process serves nobody although the database is ours.
     refusal: Arc<Mutex<Option<String>>>,
     is_primary: bool,
 }
 
-/// What stays for the life of a process, whatever its shard's entry says.
 #[derive(Default)]
 pub struct Kept {
-    /// `cluster_id` of `cluster.toml`; without that line the first one that a primary showed.
+    /// `cluster_id` of `cluster.toml`; without that line, the first one that a primary showed.
     pub cluster_id: OnceLock<Uuid>,
-    /// Said once each: a replica is tried twice a second, and a refused file every five.
+    /// Each is logged once: a replica is tried twice a second, and a refused file every five.
     logged: Mutex<HashSet<String>>,
 }
 
-/// The shard we serve, of this cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Identity {
-    /// The cluster.
     pub cluster_id: Uuid,
-    /// Raised when the database was restored to an earlier moment.
+    /// Raised when the database is restored to an earlier moment.
     pub generation: Generation,
 }
 
-/// Why a connection must not be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Unfit {
-    /// Another shard or another cluster, or another way of counting slots: swapped connection strings, most likely.
+    /// Another shard or cluster, or another hash of slots: probably swapped connection strings.
     #[error("{0}")]
     WrongDatabase(String),
-    /// `picopay init` has not been here yet, or, of a replica, nobody knows the cluster yet.
+    /// `picopay init` has not run, or, for a replica, the cluster is not known yet.
     #[error("{NO_CLUSTER}")]
     NoCluster,
-    /// The schema is not one that this program can serve.
     #[error("{0}")]
     Schema(picopay_migrations::Unfit),
-    /// It cannot be asked.
     #[error("the database does not say who it is")]
     Lost(#[from] tokio_postgres::Error),
 }
 
 impl Expected {
-    /// Of the primary of this shard, in the cluster that `kept` holds, or will.
     pub fn new(shard_name: &str, kept: Arc<Kept>) -> Self {
         Self { shard_name: shard_name.into(), kept, refusal: Arc::default(), is_primary: true }
     }
 
-    /// The cluster, once it is known.
     pub fn cluster_id(&self) -> Option<Uuid> {
         self.kept.cluster_id.get().copied()
     }
 
-    /// The same of its replicas, by which nobody learns which cluster it is.
+    /// The same of its replicas, which do not set the cluster.
     #[must_use]
     pub fn of_replica(&self) -> Self {
         Self { is_primary: false, ..self.clone() }
     }
 
-    /// Why nobody is served by this process now; the primary's database is ours, and this program is not made for its schema.
+    /// Why this process serves nobody now: the primary's database is ours, but this program cannot serve its
+    /// schema.
     pub fn refusal(&self) -> Option<String> {
         lock(&self.refusal).clone()
     }
 
-    /// Whether the id is the one to be seen. The first one is kept.
     fn is_of_cluster(&self, id: Uuid) -> bool {
         let known = self.kept.cluster_id.get_or_init(|| {
             tracing::warn!(
@@ -109,7 +99,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Looks whether this connection may be used.
+/// Checks whether this connection may be used.
 ///
 /// # Errors
 /// [`Unfit`]. A wrong database is logged.
@@ -118,8 +108,8 @@ pub async fn check(client: &Client, expected: &Expected) -> Result<Identity, Unf
     if schema == Err(picopay_migrations::Unfit::Empty) {
         return Err(Unfit::NoCluster);
     }
-    // Who it is comes first: what to do about the schema of another one's database is not ours to say. These four columns
-    // are there in every schema.
+    // The identity comes first: the schema of another shard's database is not our concern. These four columns
+    // are in every schema.
     let cluster_id = read_cluster_id(client, expected).await;
     if let Err(Unfit::WrongDatabase(reason)) = &cluster_id {
         let is_news = lock(&expected.kept.logged).insert(reason.clone());

@@ -1,16 +1,16 @@
-//! One batch = one database transaction.
+//! One lane. One batch = one database transaction.
 //!
-//! Each user belongs to one lane, so the operations of a user stay in order and lanes of this process never wait
-//! for each other's rows. Lanes of another process that serves the same shard do, on the users' rows.
+//! Each user belongs to one lane, so the operations of a user stay in order, and lanes of this process never
+//! wait for each other's rows. Lanes of another process of the same shard may.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use picopay_postgres::describe;
-use picopay_shared::batcher::{LaneEnd, Pending};
 use picopay_shared::cluster::Durability;
 use picopay_shared::command::{Attempt, Outcome};
+use picopay_shared::lane::{LaneEnd, Pending};
 use picopay_shared::session::LogPosition;
 use picopay_shared::slot::UserId;
 use tokio::sync::watch;
@@ -36,51 +36,45 @@ use store_error::StoreError;
 mod suspects;
 use suspects::{Suspects, Treatment, Why};
 
-/// How often a batch that Postgres refused for a reason that passes (a deadlock with another process, plans
-/// invalidated by a migration) is tried again as it is.
+/// How often a batch is tried again unchanged that Postgres refused for a passing reason: a deadlock with
+/// another process, or plans invalidated by a migration.
 const RETRIES: usize = 2;
 
-/// For how many batches keys are looked up first after one met a key that was taken. Running a batch twice costs what
+/// For how many batches keys are looked up first after one met a used key. Running a batch twice costs what
 /// looking up the keys of six does (27 µs against 4.6 µs a row).
-const WARY_BATCHES: u32 = 100;
+const LOOKUP_BATCHES: u32 = 100;
 
-/// How long a statement may take once one of its batch took too long: a hundred times as long as it needs. So whoever is at fault
-/// is found before the others' clients give up.
+/// How long a statement may take after one of its batch took too long: a hundred times as long as it needs.
+/// So the slow user is found before the others' clients give up.
 const SLOW_LIMIT: Duration = Duration::from_millis(100);
 
-/// How long a lane rests after it found no connection, so that it does not spin.
+/// How long a lane waits after it found no connection, so that it does not spin.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Those commands of a gateway's batch that belong to one lane.
 #[derive(Debug)]
 pub struct Job {
-    /// The gateway's batch.
     pub attempts: Arc<Vec<Attempt>>,
-    /// Which of them.
     pub positions: Vec<usize>,
-    /// Nobody waits any more after this.
+    /// The latest time at which a client waits.
     pub deadline: Instant,
 }
 
-/// What became of a [`Job`].
 #[derive(Debug)]
 pub struct Done {
-    /// For the clients, one for each of the job's positions.
     pub outcomes: Vec<Outcome>,
     /// How long the slowest COMMIT took; zero when there was none.
     pub commit_time: Duration,
-    /// Where the log has all that the outcomes tell of, replays included; `None` when no COMMIT was acknowledged.
+    /// The log position that has all outcomes, replays included; `None` when no COMMIT was acknowledged.
     pub position: Option<LogPosition>,
-    /// Whether all of it waited for whom the shard's durability names. What did not could be lost in a failover, and must
-    /// not be replayed from anywhere else then.
+    /// Whether all of it waited for the standby that the durability names. Otherwise a failover could lose
+    /// it, so it must not be replayed from anywhere else.
     pub is_as_promised: bool,
-    /// What the gate had opened when the lane connected, under which all of it was acknowledged; `None` when no COMMIT was, or
-    /// when not all of it was acknowledged under the same.
+    /// The opening of the gate under which all of it was acknowledged; `None` when no COMMIT was, or not all
+    /// under the same.
     pub opening: Option<Opening>,
 }
 
 impl Done {
-    /// The same for all of `count` commands.
     pub fn all(outcome: Outcome, count: usize) -> Self {
         Self {
             outcomes: vec![outcome; count],
@@ -91,70 +85,57 @@ impl Done {
         }
     }
 
-    /// With those of another part of the batch, which was run later, behind.
     fn join(&mut self, later: Self) {
         self.outcomes.extend(later.outcomes);
         self.commit_time = self.commit_time.max(later.commit_time);
         self.position = self.position.max(later.position);
         self.is_as_promised &= later.is_as_promised;
-        // A failover came between the two: the position is on the new timeline, and only the later part surely is.
+        // A failover came between: the position is on the new timeline, which surely has the later part only.
         self.opening = self.opening.take().filter(|opening| later.opening.as_ref() == Some(opening));
     }
 }
 
-/// What all lanes of a node share.
 pub struct LaneParts {
-    /// Where to write.
     pub primary: Primary,
-    /// Whether to.
     pub gate: WriteGate,
-    /// How often a lane has connected before anybody waited for it; as many times as there are lanes, at least, once a
-    /// service is ready for its first batch.
+    /// How often a lane has connected in advance. Once a service is ready for its first batch, at least the
+    /// number of lanes.
     pub lanes_connected: watch::Sender<usize>,
-    /// The last transaction that each lane has acknowledged.
     pub floors: Arc<Floors>,
-    /// Where it is kept for a node that is started later.
+    /// Where floors are kept for a node that starts later.
     pub cache: Cache,
-    /// Of this process, among those of its shard.
     pub node_name: String,
-    /// Counts.
     pub metrics: Arc<Metrics>,
-    /// Most commands of one database transaction.
     pub batch_max: usize,
-    /// The longest wait for one flight.
     pub flight_timeout: Duration,
 }
 
-/// A lane's connection with its prepared statements.
 struct Session {
     connection: Dedicated,
     sql: WriteStatements,
-    /// What it was opened for.
     opening: Opening,
-    /// Whether its commits wait for nobody only because an operator said so.
+    /// Whether its commits wait for no standby because an operator said so.
     is_degraded: bool,
 }
 
 impl Session {
-    /// Whether it leads to what the gate has opened.
     fn is_for(&self, opening: &Opening) -> bool {
         self.connection.server == opening.server
             && self.connection.durability == opening.durability
             && self.opening == *opening
     }
 
-    /// Whether the server, or the way to it, is known to be gone: an idle connection that was cut.
+    /// Whether an idle connection is known to be lost.
     fn is_cut(&self) -> bool {
         self.connection.connection.is_closed()
     }
 }
 
-/// Works on batches until every entrance of the lane with this number is gone.
 pub async fn run(number: usize, parts: Arc<LaneParts>, end: LaneEnd<Job, Done>) {
-    let mut lane = Lane { number, parts, session: None, wary_batches: 0, suspects: Suspects::default() };
+    let mut lane = Lane { number, parts, session: None, lookup_batches: 0, suspects: Suspects::default() };
     loop {
         let batch = tokio::select! {
-            biased; // Whoever waits comes first.
+            biased; // Serve what waits first.
             batch = end.next_batch(lane.parts.batch_max) => batch,
             opening = lane.parts.gate.opened(), if lane.session.is_none() => {
                 lane.connect_ahead(&opening).await;
@@ -170,20 +151,15 @@ struct Lane {
     number: usize,
     parts: Arc<LaneParts>,
     session: Option<Session>,
-    /// How many more batches have their keys looked up before anything is decided.
-    wary_batches: u32,
-    /// Whom it does not let cost others time once more.
+    lookup_batches: u32,
     suspects: Suspects,
 }
 
-/// How a part of a batch is run.
 #[derive(Clone, Copy)]
 struct Terms {
-    /// Nobody waits any more after this.
     deadline: Instant,
-    /// How long a statement may take, where that is less than usual.
     limit: Option<Duration>,
-    /// Whether all of its users were held lately: none of them is waited for.
+    /// Whether all of its users were held lately, so that none of them is waited for.
     is_resting: bool,
 }
 
@@ -208,7 +184,7 @@ impl Lane {
             return;
         }
         let deadline = jobs.iter().map(|(job, _)| job.deadline).max().unwrap_or(now);
-        // Of the level at which somebody looks for one request: told of each batch, its requests would cost each charge.
+        // At debug level: a line for each batch with its requests would add cost to each charge.
         let span = tracing::debug_span!("batch", lane = self.number, requests = %Requests(&attempts));
         let Done { outcomes, commit_time, position, is_as_promised, opening } =
             self.run_treated(&attempts, deadline).instrument(span).await;
@@ -220,8 +196,8 @@ impl Lane {
         }
     }
 
-    /// Runs those together whom nothing is known of; the others by themselves, or not now. Commands of one user stay in order:
-    /// what is known is known of all of his.
+    /// Runs the unsuspected commands together, and the others alone or not now. Commands of one user stay in
+    /// order, because a suspicion is about all of them.
     async fn run_treated(&mut self, attempts: &[&Attempt], deadline: Instant) -> Done {
         let (now, terms) = (Instant::now(), Terms { deadline, limit: None, is_resting: false });
         let (mut together, mut alone, mut resting) =
@@ -245,7 +221,8 @@ impl Lane {
             let terms = Terms { is_resting, ..terms };
             self.run_part(attempts, &part, terms, (&mut outcomes, &mut all)).await;
         }
-        // One of each user's is tried. How that went holds for his others: they rest with him, or go together.
+        // One command of each user is tried. Its result decides whether the user's others rest or go
+        // together.
         let mut freed = Vec::new();
         let limited = Terms { limit: Some(SLOW_LIMIT), ..terms };
         for position in alone {
@@ -263,7 +240,6 @@ impl Lane {
         Done { outcomes, ..all.unwrap_or_else(|| Done::all(Outcome::Internal, 0)) }
     }
 
-    /// Runs those at these positions, and puts what became of them where it belongs.
     async fn run_part(
         &mut self,
         attempts: &[&Attempt],
@@ -285,8 +261,8 @@ impl Lane {
         }
     }
 
-    /// Runs the commands as one database transaction; if the database refuses it or takes too long, each half on its own, so that
-    /// one bad row does not fail its neighbours.
+    /// Runs the commands as one database transaction. If the database refuses it or takes too long, each half
+    /// runs alone, so that one bad row does not fail its neighbours.
     async fn run_halves(&mut self, attempts: &[&Attempt], terms: Terms) -> Done {
         if terms.deadline <= Instant::now() {
             let late = Outcome::Unavailable { reason: "no time was left for it".to_owned() };
@@ -324,14 +300,14 @@ impl Lane {
                 Some(session) => session,
                 None => self.connect(&opening).await.inspect_err(|error| self.close_gate(error))?,
             };
-            let keys = if self.wary_batches > 0 { Keys::LookedUp } else { Keys::TakenAsNew };
-            self.wary_batches = self.wary_batches.saturating_sub(1);
+            let keys = if self.lookup_batches > 0 { Keys::LookedUp } else { Keys::TakenAsNew };
+            self.lookup_batches = self.lookup_batches.saturating_sub(1);
             let manner = Manner { keys, skips_held, limit: terms.limit };
             let result = batch::transact(self.number, &self.parts, &session, attempts, manner).await;
             match &result {
                 // The connection is dropped, and with it whatever it still waits for.
                 Err(error @ StoreError::CommitUnanswered(_)) => self.close_gate(error),
-                // Cut while it was idle, and nobody knew yet: nothing was written, and the server may be well.
+                // The connection was cut while it was idle: nothing was written, and the server may be well.
                 Err(StoreError::Cut(_)) if is_kept && !has_reconnected => {
                     has_reconnected = true;
                     continue;
@@ -341,7 +317,6 @@ impl Lane {
                     self.close_gate(error);
                     self.parts.primary.drop_pools();
                 }
-                // Somebody holds one of them: the others do not wait for him any more.
                 Err(StoreError::Held) => {
                     self.session = Some(session);
                     skips_held = true;
@@ -349,7 +324,7 @@ impl Lane {
                 }
                 Err(StoreError::KeyTaken) => {
                     self.session = Some(session);
-                    self.wary_batches = WARY_BATCHES;
+                    self.lookup_batches = LOOKUP_BATCHES;
                     self.parts.metrics.repeated_batches.inc();
                     continue;
                 }
@@ -374,7 +349,7 @@ impl Lane {
         }
     }
 
-    /// Remembers who was held, and who is not any more. One who is looked at while he rests rests no longer for that.
+    /// Records who was held, and who no longer is. A look during a rest does not make the rest longer.
     fn note_ended(&mut self, attempts: &[&Attempt], held: &HashSet<UserId>, is_resting: bool) {
         if !is_resting {
             for user in held {
@@ -388,8 +363,8 @@ impl Lane {
         }
     }
 
-    /// Nobody else waits for a time-out of his own: what comes now is refused at once, until a commit of the gate's keeper
-    /// comes back, which it tries at once.
+    /// Closes the gate, so that nobody else waits for a timeout. New commands are refused until a commit of
+    /// the keeper is confirmed, which it tries at once.
     fn close_gate(&self, error: &StoreError) {
         match error {
             StoreError::CommitUnanswered(reason) => {
@@ -402,7 +377,8 @@ impl Lane {
         }
     }
 
-    /// Connects before anybody waits for it. No failure is final: the next batch, or the next time, tries again.
+    /// Connects before anybody waits for it. A failure is not final: the next batch, or the next time, tries
+    /// again.
     async fn connect_ahead(&mut self, opening: &Opening) {
         self.session = self.connect(opening).await.ok();
         if self.session.is_some() {

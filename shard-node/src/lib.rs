@@ -1,8 +1,8 @@
 //! The charge service of one shard: everything that decides about money.
 //!
-//! Read in this order: a request enters through `routes`, `write` sends its commands through `cache` to the
-//! users' lanes, `lane` runs one database transaction per batch behind the fence of `slot_owner`, and `book`
-//! holds the rules. `read` answers what changes nothing.
+//! Reading order: a request enters through `routes`. `write` sends its commands through `cache` to the users'
+//! lanes. `lane` runs one database transaction per batch behind the fence of `slot_owner`, and `book` holds
+//! the rules. `read` answers what changes nothing.
 
 pub mod clock;
 

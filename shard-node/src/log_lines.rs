@@ -1,16 +1,14 @@
-//! What is logged while a test runs, for those that read it.
+//! The log of a test, for tests that read it.
 
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
 
 use tracing::subscriber::DefaultGuard;
 
-/// The lines so far.
 #[derive(Debug, Clone, Default)]
 pub struct LogLines(Arc<Mutex<Vec<u8>>>);
 
 impl LogLines {
-    /// Takes in what this thread logs, until the guard goes.
     pub fn start() -> (Self, DefaultGuard) {
         let lines = Self::default();
         let writer = lines.clone();
@@ -19,7 +17,6 @@ impl LogLines {
         (lines, tracing::subscriber::set_default(subscriber))
     }
 
-    /// All of them.
     pub fn text(&self) -> String {
         String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
     }

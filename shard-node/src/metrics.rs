@@ -1,59 +1,52 @@
-//! What a node counts, in the text format of Prometheus.
+//! Prometheus metrics of a node.
 
 use prometheus::{
     Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder,
 };
 
-/// The metrics of one node process.
 pub struct Metrics {
     registry: Registry,
-    /// Commands decided, by what became of them.
     pub outcomes: IntCounterVec,
-    /// Commands per database transaction.
     pub batch_size: Histogram,
     /// Time from BEGIN to the answer to COMMIT, in seconds.
     pub transaction_seconds: Histogram,
-    /// Commands waiting, by lane.
     pub queue_length: IntGaugeVec,
-    /// Commands answered from Redis.
     pub cache_hits: IntCounter,
     /// Batches that did not wait for Redis because it was not answering.
     pub cache_skips: IntCounter,
     /// Batches that Postgres refused and that were retried in halves.
     pub halved_batches: IntCounter,
-    /// Batches that met a key which was taken, and were run again with their keys looked up.
+    /// Batches that met a used key, and ran again with their keys looked up.
     pub repeated_batches: IntCounter,
     /// Commands that named a higher epoch than the database: it has lost state. Alarm on any.
     pub state_lost: IntCounter,
     /// Whether writes are taken (1) or stopped (0).
     pub is_ready: IntGauge,
-    /// Whether an operator lets the shard go on without its standby (1); as it was while writes are stopped.
+    /// Whether an operator lets the shard go on without its standby (1). Unchanged while writes are stopped.
     pub is_degraded: IntGauge,
     /// The primary's timeline: it grows at each failover.
     pub timeline: IntGauge,
-    /// Connections refused because their server was on an older timeline than one seen before. Alarm on any: a primary
-    /// that was replaced still takes writes.
+    /// Connections refused because their server was on an older timeline than one seen before. Alarm on any:
+    /// a replaced primary still takes writes.
     pub older_timelines: IntCounter,
     /// Whether two servers take writes on one timeline (1). Alarm: neither gets any from this node.
     pub two_primaries: IntGauge,
-    /// Whether a primary lacks what was acknowledged (1). Alarm: a lagging standby was promoted, or an older copy restored.
+    /// Whether a primary lacks what was acknowledged (1). Alarm: a lagging standby was promoted, or an older
+    /// copy restored.
     pub acknowledged_lost: IntGauge,
     /// Lag of each replica in milliseconds; -1 while it is not known.
     pub replica_lag_ms: IntGaugeVec,
-    /// Reads, by the database that answered.
     pub reads: IntCounterVec,
-    /// Reads that no replica answered although one was fresh, by why: it was `behind` the client's own write, `failed`,
-    /// had `not found` it, or the session token was of an `other shard` or `beyond` all that the shard has written.
+    /// Reads that no replica answered although one was fresh, by reason. The replica was `behind` the client's own write,
+    /// `failed`, or had `not found` it. Or the session token was of an `other shard`, or `beyond` all that the shard has.
     pub passed_over: IntCounterVec,
-    /// Changed `cluster.toml` files, by whether they were `taken` or `refused`.
+    /// Changed `cluster.toml` files, by `taken` or `refused`.
     pub reloads: IntCounterVec,
-    /// Whether the file on disk is one that was refused (1).
     pub is_reload_refused: IntGauge,
 }
 
 impl Metrics {
-    /// All at zero, labelled with the shard's name.
     pub fn new(shard: &str) -> Self {
         let registry = Registry::new_custom(
             Some("picopay_node".to_owned()),
@@ -62,7 +55,6 @@ impl Metrics {
         .expect("the prefix is a legal name");
         let metrics = Self {
             outcomes: counters("outcomes_total", "Commands by what became of them.", "outcome"),
-            // Powers of two up to the largest batch.
             batch_size: histogram(
                 "batch_size",
                 "Commands per database transaction.",
@@ -118,7 +110,7 @@ impl Metrics {
             registry,
         };
         metrics.register_all();
-        // At zero from the start, so that the first refusal is seen to be one more.
+        // At zero from the start, so that the first refusal shows as an increase.
         for result in ["taken", "refused"] {
             let _ = metrics.reloads.with_label_values(&[result]);
         }
@@ -153,7 +145,6 @@ impl Metrics {
         }
     }
 
-    /// Everything, as text.
     pub fn render(&self) -> Vec<u8> {
         let mut text = Vec::new();
         TextEncoder::new()

@@ -1,7 +1,8 @@
-//! One node process: the service of its shard, and how it is replaced when the shard's entry in `cluster.toml` changes.
+//! One node process: the service of its shard, and its replacement when the shard's entry in `cluster.toml`
+//! changes.
 //!
-//! Two nodes may serve one shard at any time, so two services may too. The new one takes over when it may write; until
-//! then the old one goes on, and what that accepted it finishes.
+//! Two nodes may serve one shard at any time, so two services may too. The new one takes over when it may
+//! write. Until then the old one goes on, and it finishes what it accepted.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,17 +20,15 @@ use tokio::time::sleep;
 use crate::gate_keeper::WrongDatabase;
 use crate::service::{Lasting, Service};
 
-/// How long a new service has to show that it may write, while the old one may. Connecting and the first look take
-/// some milliseconds, on a busy machine or with a slow standby a second or two. A change that does not work in this time
-/// is refused, and tried again with the next look at the file.
+/// How long a new service has to show that it may write, while the old one may. Connecting takes some
+/// milliseconds, or a second or two on a busy machine or with a slow standby. A change that does not work in
+/// this time is refused, and tried again with the next look at the file.
 const TAKE_OVER_WITHIN: Duration = Duration::from_secs(5);
 
-/// A running node.
 pub struct Node {
     config: NodeConfig,
     lasting: Lasting,
     service: ArcSwap<Service>,
-    /// Told when another service took over.
     replaced: Notify,
     in_force: Arc<InForce>,
 }
@@ -55,12 +54,12 @@ impl Node {
         }))
     }
 
-    /// The service to work with now. Whoever holds it keeps it alive.
+    /// The current service. Holding it keeps it alive.
     pub fn service(&self) -> Arc<Service> {
         self.service.load_full()
     }
 
-    /// Comes back only when the database turns out to be another shard's.
+    /// Returns only when the database turns out to be another shard's.
     pub async fn wrong_database(&self) -> WrongDatabase {
         loop {
             let service = self.service();
@@ -71,11 +70,11 @@ impl Node {
         }
     }
 
-    /// Goes by a changed `cluster.toml` from now on: the entry of its shard, and the internal secret.
+    /// Uses a changed `cluster.toml` from now on: the entry of its shard, and the internal secret.
     ///
     /// # Errors
-    /// Why it does not: the shard is not in it, it is another cluster's, its entry cannot be used, leads to the database of
-    /// another shard or cluster, or does not lead to a primary that takes writes while the old one does.
+    /// Why it does not. The shard is not in it, or the cluster is another one. Or its entry cannot
+    /// be used, or leads to another database, or to no primary that takes writes while the old one does.
     pub async fn take_over(&self, cluster: &Cluster) -> Result<(), String> {
         let shard = &self.config.shard;
         let entry = own_entry(cluster, shard).map_err(|error| format!("{error:#}"))?;
@@ -102,10 +101,10 @@ impl Node {
             .map_err(|error| format!("{error:#}"))?;
         let before = self.service();
         tokio::select! {
-            biased; // What is known for certain comes first.
+            biased; // A certain answer comes first.
             wrong = after.wrong_database() => return Err(wrong.to_string()),
             () = after.ready() => {}
-            // There is nothing to lose: the new one may be what the shard waits for.
+            // There is nothing to lose: the shard may need exactly this change.
             () = before.gate().closed() => {}
             () = sleep(TAKE_OVER_WITHIN) => {
                 let reason = after.gate().check().err().unwrap_or_default();
@@ -127,22 +126,18 @@ impl Node {
         Ok(())
     }
 
-    /// What gateways and operators must show.
     pub fn secret(&self) -> &InternalSecret {
         &self.lasting.secret
     }
 
-    /// The `cluster.toml` that it goes by.
     pub fn in_force(&self) -> &Arc<InForce> {
         &self.in_force
     }
 
-    /// The same, for operators.
     pub fn running_config(&self) -> RunningConfig {
         of_node(&self.in_force.cluster(), &self.config.shard, Salt::random()).with_refusal(&self.in_force)
     }
 
-    /// Counts a reload.
     pub fn count_reload(&self, reload: Reload) {
         let word = match reload {
             Reload::Taken => "taken",
@@ -151,7 +146,6 @@ impl Node {
         self.lasting.metrics.reloads.with_label_values(&[word]).inc();
     }
 
-    /// All metrics, those that are read off at this moment included.
     pub fn render_metrics(&self) -> Vec<u8> {
         let metrics = &self.lasting.metrics;
         metrics.is_reload_refused.set(i64::from(self.in_force.refusal().is_some()));
@@ -170,7 +164,7 @@ fn own_entry<'a>(cluster: &'a Cluster, shard: &str) -> anyhow::Result<&'a Shard>
     })
 }
 
-/// Whether a node goes by all that differs. Where nodes are is the gateways' business.
+/// Whether all that a node uses is equal. Where nodes are only concerns gateways.
 fn means_the_same(before: &Shard, after: &Shard) -> bool {
     let Shard { name, cluster_id, nodes: _, primary, replicas, password, redis, durability } = before;
     (name, cluster_id, primary, replicas, password, redis, durability)

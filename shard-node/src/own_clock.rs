@@ -1,7 +1,8 @@
-//! The clock of this process: what it marks its answers with, and how it knows that a request came too late.
+//! The clock of this process: it marks answers, and shows that a request came too late.
 //!
-//! A gateway says how long it waits, and where it has seen this clock, until when by it. The first counts from the arrival,
-//! and a request that was on its way for seconds would be begun when nobody waits any more. The second does not err so.
+//! A gateway sends how long it waits and, once it has seen this clock, until when by it. The first counts
+//! from the arrival, so a request that was delayed for seconds would run for nobody. The second has no such
+//! error.
 
 use std::time::{Duration, Instant};
 
@@ -12,14 +13,13 @@ use axum::response::Response;
 use picopay_shared::node_mark::{DEADLINE_AT_HEADER, NODE_HEADER, NodeMoment};
 use uuid::Uuid;
 
-/// One for each process.
 #[derive(Debug, Clone, Copy)]
 pub struct OwnClock {
     process: u64,
     started: Instant,
 }
 
-/// When a request arrived, and until when its gateway waits if it could say so.
+/// When a request arrived, and until when its gateway waits, if it could say so.
 #[derive(Debug, Clone, Copy)]
 pub struct Arrival {
     at: Instant,
@@ -27,7 +27,6 @@ pub struct Arrival {
 }
 
 impl OwnClock {
-    /// Begins now.
     pub fn start() -> Self {
         let (process, _) = Uuid::new_v4().as_u64_pair();
         Self { process, started: Instant::now() }
@@ -47,7 +46,7 @@ impl OwnClock {
 }
 
 impl Arrival {
-    /// How long the gateway still waits, that waited for so long when it sent the request.
+    /// How long the gateway still waits, from what it said when it sent the request.
     pub fn time_left(self, when_sent: Duration) -> Duration {
         let now = Instant::now();
         let left = when_sent.saturating_sub(now.saturating_duration_since(self.at));
@@ -55,7 +54,6 @@ impl Arrival {
     }
 }
 
-/// Notes when a request arrives, and marks its answer as the node's own.
 pub async fn mark(State(clock): State<OwnClock>, mut request: Request, next: Next) -> Response {
     let arrival = clock.arrival(request.headers());
     request.extensions_mut().insert(arrival);
@@ -83,7 +81,8 @@ mod tests {
         assert_eq!(left_ms(clock, &moment(7, 9_000), 2_000), 0);
         let half = left_ms(clock, &moment(7, 11_000), 2_000);
         assert!((500..=1_000).contains(&half), "{half}");
-        // Whoever errs upwards is bound by what he said when he sent it; and another process's moment is no word to this.
+        // A moment that is too late is limited by the other header, and a moment of another process is
+        // ignored.
         for said in [moment(7, u64::MAX), moment(7, 100_000), moment(8, 9_000), "soon".to_owned()] {
             let whole = left_ms(clock, &said, 2_000);
             assert!((1_500..=2_000).contains(&whole), "{said}: {whole}");

@@ -26,12 +26,11 @@ struct Arguments {
     /// The shards, as every component reads them.
     #[arg(long, default_value = "cluster.toml")]
     cluster: PathBuf,
-    /// What this process is told beside.
+    /// How this node runs.
     #[arg(long, default_value = "node.toml")]
     config: PathBuf,
 }
 
-/// Runs until a signal ends it in order, or it cannot go on.
 pub async fn run() -> ExitCode {
     telemetry::start_with(clock::now_text);
     open_files::allow_many();

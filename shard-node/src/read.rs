@@ -1,10 +1,10 @@
-//! The read path of a node: which database may answer, and what it says. Nothing here writes.
+//! The read path of a node: which database may answer, and what it answers. Nothing here writes.
 //!
-//! History and lookups are spread over the replicas that are fresh enough and, for a client that shows a session token, have
-//! replayed the client's own last write. A replica that is behind, fails, cancels the query or is slow is passed over
-//! for the primary, by this read alone, where such reads are capped. Only several failures in a row, or a look that is not
-//! answered, say something of the replica itself. "Not found" on a replica may only mean "not yet", so the primary
-//! has the last word on it.
+//! History and lookups are spread over the fresh replicas that have replayed the client's own write, if the
+//! client shows a session token. A replica that is behind, fails, cancels the query or is slow is passed over
+//! by this read alone. The primary answers instead, where such reads are capped. Only several failures in a
+//! row, or an unanswered heartbeat, count against the replica itself. "Not found" on a replica may mean "not
+//! yet", so the primary decides that.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -33,15 +33,13 @@ use crate::replica_lag::{Lag, PrimaryLog};
 use crate::slot_owner::{self, Stopped};
 use crate::store::{self, LOOKS_MAX, ReadError, Seen};
 
-/// Reads of one shard.
 pub struct Reader {
     shard: String,
     parts: Arc<LaneParts>,
     log: PrimaryLog,
     replicas: Vec<ReplicaInUse>,
-    /// Counts reads, so that equals take turns.
     turn: AtomicUsize,
-    max_replica_lag: Duration,
+    replica_lag_max: Duration,
     session_wait: Duration,
     replica_timeout: Duration,
     primary_timeout: Duration,
@@ -51,18 +49,13 @@ pub struct Reader {
 struct ReplicaInUse {
     replica: Replica,
     lag: Lag,
-    /// Reads that wait for it.
     busy: AtomicUsize,
 }
 
-/// Counts a read for as long as it lives.
 struct Busy<'a>(&'a AtomicUsize);
 
-/// Why a database gave no answer.
 struct NoAnswer {
-    /// For the log.
     reason: String,
-    /// What that says of the database.
     fault: Fault,
 }
 
@@ -72,12 +65,10 @@ enum Fault {
     Busy,
     /// Nothing yet: this statement failed, or took too long.
     Failed,
-    /// It is gone.
     Lost,
 }
 
 impl Reader {
-    /// Reads of `shard` through `parts.primary` and `replicas`.
     pub fn new(
         shard: &str,
         parts: Arc<LaneParts>,
@@ -95,7 +86,7 @@ impl Reader {
                 .map(|(replica, lag)| ReplicaInUse { replica, lag, busy: AtomicUsize::new(0) })
                 .collect(),
             turn: AtomicUsize::new(0),
-            max_replica_lag: config.max_replica_lag,
+            replica_lag_max: config.replica_lag_max,
             session_wait: config.session_wait,
             replica_timeout: config.replica_timeout,
             primary_timeout,
@@ -103,7 +94,6 @@ impl Reader {
         }
     }
 
-    /// Of each entry of `replicas`, the lag of the freshest server that it names.
     pub fn lags(&self) -> Vec<Option<Duration>> {
         let entries = self.replicas.last().map_or(0, |last| last.replica.entry() + 1);
         let mut lags: Vec<Option<Duration>> = vec![None; entries];
@@ -114,7 +104,6 @@ impl Reader {
         lags
     }
 
-    /// Answers from the right database.
     pub async fn answer(&self, request: &ReadRequest) -> Answer {
         let span = tracing::debug_span!("read", request = of(request));
         let answer = self.find_answer(request).instrument(span).await;
@@ -146,10 +135,10 @@ impl Reader {
         Answer { found, source: Source::Primary }
     }
 
-    /// `None` when no replica is fresh, or the one whose turn it is has not replayed the client's own write, did not answer in
-    /// time, or had not heard of what was asked for.
+    /// `None` when no replica is fresh, or the chosen one has not replayed the client's write, did not answer
+    /// in time, or did not find what was asked for.
     async fn answer_from_replica(&self, query: &Query, session: Option<SessionToken>) -> Option<Answer> {
-        // A token of another shard is from before the slot was moved, and says nothing about this shard's log.
+        // A token of another shard is older than the slot's move, and says nothing about this shard's log.
         if session.is_some_and(|token| !token.is_of(&self.shard)) {
             self.note_passed_over("other shard");
             return None;
@@ -174,7 +163,7 @@ impl Reader {
                 tracing::debug!(reason, "a replica was passed over");
                 self.note_passed_over("failed");
                 if fault != Fault::Busy && chosen.replica.readers().note_failure(fault == Fault::Lost) {
-                    // The next reads do not find out for themselves, each after its own timeout.
+                    // So the next reads do not each wait for their own timeout.
                     chosen.lag.forget();
                 }
             }
@@ -182,10 +171,10 @@ impl Reader {
         None
     }
 
-    /// Of those that are fresh enough the one with the fewest reads; equals take turns.
+    /// The fresh replica with the fewest reads; equals take turns.
     fn next_replica(&self) -> Option<(&ReplicaInUse, Duration)> {
         let known = self.replicas.iter().filter_map(|replica| Some((replica, replica.lag.get()?)));
-        let mut fresh: Vec<_> = known.filter(|(_, lag)| *lag <= self.max_replica_lag).collect();
+        let mut fresh: Vec<_> = known.filter(|(_, lag)| *lag <= self.replica_lag_max).collect();
         let turn = self.turn.fetch_add(1, Ordering::Relaxed) % fresh.len().max(1);
         fresh.rotate_left(turn);
         fresh.into_iter().min_by_key(|(replica, _)| replica.busy.load(Ordering::Relaxed))
@@ -280,7 +269,7 @@ impl From<ReadError> for NoAnswer {
     }
 }
 
-/// Whatever the database says, it has said all of it.
+/// The database has finished its answer, whatever it is.
 async fn ask_and_give_back(lease: Lease, query: &Query) -> Result<Found, ReadError> {
     let found = ask(&lease, query).await;
     lease.give_back();
@@ -291,13 +280,12 @@ fn unavailable(reason: String) -> Found {
     Found::Unavailable { reason }
 }
 
-/// Which request it is of, for the log; nothing when its gateway does not say.
 fn of(request: &ReadRequest) -> Option<DisplayValue<&Origin>> {
     request.origin.as_ref().map(display)
 }
 
-/// One statement each, so that owner and rows are of one moment: a slot that came or went between two would show a
-/// history without its older or newer half.
+/// One statement each, so that owner and rows are of one moment. Otherwise a slot that moved in between would
+/// show half a history.
 async fn ask(client: &deadpool_postgres::Client, query: &Query) -> Result<Found, ReadError> {
     match query {
         Query::Balance { user_id, currency, .. } => {
@@ -323,14 +311,13 @@ async fn ask(client: &deadpool_postgres::Client, query: &Query) -> Result<Found,
     }
 }
 
-/// `answer` to a user's rows, unless the slot is not here or the user does not exist.
 fn of_user<T>(slot: Slot, seen: Seen<T>, answer: impl FnOnce(Vec<T>) -> Found) -> Found {
     let stopped = moved(slot, seen.owner.as_ref()).or((!seen.user_exists).then_some(Found::UserNotFound));
     stopped.unwrap_or_else(|| answer(seen.found))
 }
 
 fn moved(slot: Slot, owner: Option<&OwnerRow>) -> Option<Found> {
-    // No epoch is compared: a read writes nothing that a lost change of owners could spoil.
+    // No epoch is compared: a read writes nothing that a lost change of owner could spoil.
     match slot_owner::check(slot, 0, owner) {
         Err(Stopped::Moved(moved)) => Some(Found::Moved(moved)),
         Ok(()) | Err(Stopped::StateLost { .. }) => None,
@@ -343,7 +330,7 @@ async fn find_history(client: &deadpool_postgres::Client, query: &HistoryQuery) 
     let to = query.to_ms.map_or(TransactionId::first_refusal(), TransactionId::first_at);
     let before = query.before.map_or(to, |before| before.min(to));
     let limit = usize::from(query.limit);
-    // One more than asked for tells whether there is a next page.
+    // One more than asked for shows whether there is a next page.
     let bounds = (i64::from(query.limit) + 1, if query.takes_short_pages { LOOKS_MAX } else { i64::MAX });
     let page = store::find_history(client, query.user_id, from, before, query.kind, bounds).await?;
     Ok(of_user(query.user_id.slot(), page.transactions, |mut transactions| {

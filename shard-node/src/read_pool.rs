@@ -1,7 +1,7 @@
-//! Connections for reads, to the one of several servers that has the role that is asked for.
+//! Connections for reads, to the server with the wanted role.
 //!
-//! A pool is let go as a whole when one of its connections turns out to lead to the wrong server, or nowhere: the others
-//! lead to the same, those included that are in use and come back later.
+//! All of a pool is dropped when one of its connections leads to the wrong server, or nowhere. The others
+//! lead to the same server, also those in use.
 
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,29 +23,25 @@ use crate::server_id::ServerId;
 mod lease;
 pub use lease::Lease;
 
-/// Failures in a row after which a server is taken to be lost, and not a statement to be slow.
+/// Failures in a row after which the server counts as lost, rather than a statement as slow.
 const FAILURES_MAX: u32 = 3;
 
-/// Connections for reads. Clones share them.
 #[derive(Clone)]
 pub struct ReadPool {
     pool: Pool,
     /// Connections from before are not used any more.
     dropped: Arc<Mutex<Option<Instant>>>,
-    /// Of reads, since one succeeded.
     failures: Arc<AtomicU32>,
 }
 
-/// Which of the servers of a connection string is read from.
 pub enum Target {
-    /// The one that the keeper of the gate has found to be the primary, if there is one now.
+    /// The server that the gate's keeper has found to be the primary, if there is one now.
     Primary(Arc<dyn Fn() -> Option<ServerId> + Send + Sync>),
-    /// One that is in recovery: roles change at a failover.
+    /// A server in recovery: roles change at a failover.
     Replica,
 }
 
 impl ReadPool {
-    /// Connects when first asked to.
     pub fn new(servers: Servers, settings: &PostgresConfig, expected: Expected, target: Target) -> Self {
         let dropped: Arc<Mutex<Option<Instant>>> = Arc::default();
         let last_drop = Arc::clone(&dropped);
@@ -56,7 +52,7 @@ impl ReadPool {
                 _ => Ok(()),
             }
         });
-        // For the last of several silent servers, and for a login that takes its time.
+        // For the last of several silent servers, and for a slow login.
         let create = settings.connect_timeout * u32::try_from(servers.count() + 1).unwrap_or(u32::MAX);
         let connect = PoolConnect {
             servers,
@@ -65,8 +61,8 @@ impl ReadPool {
             target,
             served_last: AtomicUsize::default(),
         };
-        // `Fast` hands out a connection to a frozen server, so every read has its own bound and lets the pool go when
-        // it is passed. `Verified` would cost each read a round trip.
+        // `Fast` returns a connection to a frozen server, so every read has its own limit and drops the pool
+        // when it is passed. `Verified` would cost each read a round trip.
         let manager_config = ManagerConfig { recycling_method: RecyclingMethod::Fast };
         let pool_config = PoolConfig {
             max_size: settings.read_connections,
@@ -94,13 +90,12 @@ impl ReadPool {
         self.pool.get().await.map(Lease::of)
     }
 
-    /// A read had its answer.
     pub fn note_success(&self) {
         self.failures.store(0, Ordering::Relaxed);
     }
 
-    /// A read had none. Says whether the server is taken to be lost: at once when the read has seen that it is, and else after
-    /// some in a row, for one slow statement says nothing of others. Then all connections are let go.
+    /// A read failed. Returns whether the server counts as lost: at once if the read found that, else after
+    /// some failures in a row, because one slow statement proves nothing. Then all connections are dropped.
     pub fn note_failure(&self, is_lost: bool) -> bool {
         let failures = self.failures.fetch_add(1, Ordering::Relaxed) + 1;
         let gives_up = is_lost || failures >= FAILURES_MAX;
@@ -111,7 +106,6 @@ impl ReadPool {
         gives_up
     }
 
-    /// Lets all connections go.
     pub fn drop_all(&self) {
         *self.dropped.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         self.pool.retain(|_, _| false);
@@ -123,12 +117,11 @@ struct PoolConnect {
     patience: Duration,
     expected: Expected,
     target: Target,
-    /// Asked first.
     served_last: AtomicUsize,
 }
 
 impl PoolConnect {
-    /// The positions to try, in order, with what must be found there: a server, or any that is in recovery.
+    /// The positions to try, in order, with the server that must be there, or `None` for any in recovery.
     fn wanted(&self) -> Vec<(usize, Option<ServerId>)> {
         match &self.target {
             Target::Primary(found) => {
@@ -175,7 +168,8 @@ impl Connect for PoolConnect {
             }
             match failed {
                 Some(error) => Err(error),
-                // None was there to say an error, and only the driver can make one. The pool's own bound ends this wait.
+                // No server returned an error, and only the driver can make one. The pool's own limit ends
+                // this wait.
                 None => std::future::pending().await,
             }
         }

@@ -1,8 +1,8 @@
 //! How a read waits for a replica to show the client's own write.
 //!
-//! The position is looked up on the very connection that then reads: replay only goes forward, so the read sees at least
-//! that much. Another connection may lead to another server. Between two looks the connection is somebody else's: who shows
-//! a position that does not come holds none.
+//! The same connection looks at the position and then reads, because another one may lead to another server.
+//! Replay only goes forward, so the read sees at least that much. Between two looks the connection is
+//! returned, so that a bad token holds none.
 
 use std::time::Duration;
 
@@ -16,28 +16,25 @@ use crate::read_pool::Lease;
 use crate::replica_lag::PrimaryLog;
 use crate::store::ReadError;
 
-/// How often to look again. Postgres 15 has nothing to wait on; a replica is a few milliseconds behind, and each look
-/// costs it some tens of microseconds.
+/// How often to look again. Postgres 15 cannot wait for replay. A replica is a few milliseconds behind, and
+/// each look costs it some tens of microseconds.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
-/// Why a replica does not show the write.
 #[derive(Debug, Clone, Copy)]
 pub enum NotShown {
     /// It did not before the deadline, or never will: it is on another timeline.
     Behind,
-    /// Nor has the primary written that much: the token is made up, or from before the shard was restored.
+    /// The primary has not written that much either: the token is forged, or older than a restoration.
     Beyond,
 }
 
-/// Why there is no saying.
 pub enum WaitError {
-    /// No connection.
     Pool(PoolError),
-    /// The database failed.
     Read(ReadError),
 }
 
-/// A connection to `replica` once that has replayed its log up to `needed`: now, or after `longest` from the first look.
+/// A connection to `replica` once it has replayed its log up to `needed`: now, or after `longest` from the
+/// first look.
 ///
 /// # Errors
 /// Those of the pool and of the database.
@@ -57,7 +54,7 @@ pub async fn wait_for(
             }
             _ => lease.give_back(),
         }
-        // On another timeline, equal numbers are other bytes: waiting would not make them ours.
+        // On another timeline, equal numbers are other bytes: waiting would not help.
         if replayed.map_err(WaitError::Read)?.is_none_or(|replayed| replayed.timeline != needed.timeline) {
             return Ok(Err(NotShown::Behind));
         }

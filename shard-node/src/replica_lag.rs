@@ -1,14 +1,15 @@
 //! How far behind each replica is: what the primary has flushed and the replica has not replayed.
 //!
-//! Positions in the log are compared, never the clocks of two machines. As a time, lag is how long ago, by this process's
-//! monotonic clock, the primary's log stood where the replica's is; 0 when the replica lacks nothing of what the primary had
-//! flushed when it was last asked. So what is read from it is never older than the larger of lag and twice
-//! `heartbeat_every`. A replica whose lag is not known counts as stale: one that does not answer, is behind all that is
-//! remembered, or does not receive the very timeline that the primary writes. The last is so too while it receives nothing
-//! at all (its receiver is down, it was promoted, its log comes from an archive only): then nobody says whose log it has
-//! replayed, and equal numbers may be other bytes.
+//! Positions in the log are compared, never the clocks of two machines. As a time, lag is how long ago, by
+//! this process's monotonic clock, the primary's log stood where the replica's is. It is 0 when the replica
+//! lacks nothing that the primary had flushed at the last look. So a read is never older than the larger of
+//! lag and twice `heartbeat_every`.
 //!
-//! Nobody's reads are in the way: primary and replicas are asked on connections of their own.
+//! A replica with unknown lag counts as stale. That is one that does not answer, is behind all remembered
+//! positions, or does not receive the primary's timeline. One that receives nothing at all is stale too:
+//! nobody knows whose log it has replayed, and equal numbers may be other bytes.
+//!
+//! Primary and replicas are asked on connections of their own, so that no read is in the way.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -30,38 +31,39 @@ use log_history::{CaughtUp, LogHistory};
 mod primary_log;
 pub use primary_log::PrimaryLog;
 
-/// How long after the primary a replica is asked, and again while it lacks something. As a rule it is some milliseconds
-/// behind; asked at once, it would seem to lack what it is about to replay.
+/// How long after the primary a replica is asked, and again while it lacks something. Asked at once, it would
+/// seem to lack what it is about to replay.
 const LOOK_AFTER: Duration = Duration::from_millis(10);
 
-/// How soon the primary is asked again for somebody who wants to know: a thousand who do come to a few hundred looks a second.
+/// How soon the primary is asked again for a waiting reader: a thousand readers cause a few hundred looks a
+/// second.
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
 
-/// A server that is no replica, time after time, is asked in every fourth beat: it may be the primary, and each question is a
-/// connection.
+/// A server that repeatedly is no replica is asked in every fourth heartbeat only: it may be the primary, and
+/// each question is a connection.
 const MISSES_MAX: u32 = 3;
 
-/// The lag of one replica, shared with whoever reads from it.
 #[derive(Clone)]
 pub struct Lag {
     caught_up: Arc<Mutex<Option<CaughtUp>>>,
-    /// For how long nothing more may have been flushed than was at the last look.
+    /// For how long the last look at the primary may count as current.
     is_current_for: Duration,
 }
 
 impl Lag {
     fn new(every: Duration) -> Self {
-        // One look may be missed. The configuration keeps this within `max_replica_lag`.
+        // One look may be missed. The configuration keeps this within `replica_lag_max`.
         Self { caught_up: Arc::default(), is_current_for: every * 2 }
     }
 
-    /// How far behind the replica can be at most, now. It grows while nothing new is heard of it or of the primary.
+    /// How far behind the replica can be at most, now. It grows while nothing new is heard of it or of the
+    /// primary.
     pub fn get(&self) -> Option<Duration> {
         let caught_up = *self.caught_up.lock().unwrap_or_else(PoisonError::into_inner);
         caught_up.map(|caught_up| caught_up.lag(Instant::now(), self.is_current_for))
     }
 
-    /// Nothing is known any more, until the replica says again where it is: it did not answer a read.
+    /// The replica did not answer a read: nothing is known until it reports its position again.
     pub fn forget(&self) {
         self.set(None);
     }
@@ -71,8 +73,8 @@ impl Lag {
     }
 }
 
-/// Starts asking the primary and the replicas, until `ending`; what is known of the primary's log, and one [`Lag`] per replica,
-/// in their order.
+/// Starts asking the primary and the replicas, until `ending`. Returns the primary's log, and one [`Lag`] per
+/// replica, in their order.
 pub fn watch_all(
     primary: &Primary,
     replicas: &[Replica],
@@ -111,7 +113,7 @@ async fn watch_primary(
             _ = ticks.tick() => {}
             () = log.is_asked_for() => sleep(LOOK_AGAIN).await,
         }
-        // One that was replaced may live on, and what it writes says nothing about the replicas of its successor.
+        // A replaced primary may live on, and its log says nothing about its successor's replicas.
         connection = connection.filter(|connection| primary.is_in_use(connection.server));
         if connection.is_none() {
             connection = connect(&primary).await;
@@ -130,13 +132,13 @@ async fn watch_primary(
 }
 
 async fn connect(primary: &Primary) -> Option<Dedicated> {
-    // Nothing here must wait for the very standby that is measured.
+    // Nothing here may wait for the standby that is measured.
     primary.connect("picopay-node heartbeat", Durability::Local).await.ok()
 }
 
-/// Where the log ends. On a primary where nobody commits, what is flushed may end within a record for as long as 15 s: whole
-/// pages go to the disk by themselves, and the rest when somebody asks for it. No replica can replay that record, and all
-/// would seem to be behind. So if nothing moved since `before`, a commit of our own brings the rest.
+/// Where the log ends. On an idle primary the flushed end may be within a record for up to 15 s, because
+/// whole pages are written by themselves. No replica can replay half a record, so all would seem to be
+/// behind. So if nothing moved since `before`, a commit of our own flushes the rest.
 async fn look_at_primary(connection: &Dedicated, before: Option<LogEnd>) -> Result<LogEnd, ReadError> {
     let end = log_end::read(connection.client()).await?;
     if end.inserted > end.flushed && before.is_some_and(|before| before.flushed == end.flushed) {
@@ -147,7 +149,7 @@ async fn look_at_primary(connection: &Dedicated, before: Option<LogEnd>) -> Resu
 
 async fn watch_replica(replica: Replica, mut seen: watch::Receiver<LogHistory>, lag: Lag, every: Duration) {
     let mut misses = 0;
-    // Each time when the primary has said something; when it says nothing, what is known grows old.
+    // After each answer of the primary; without answers, what is known grows old.
     while seen.changed().await.is_ok() {
         loop {
             sleep(LOOK_AFTER).await;
@@ -162,8 +164,8 @@ async fn watch_replica(replica: Replica, mut seen: watch::Receiver<LogHistory>, 
             let caught_up = replayed.and_then(|replayed| seen.borrow_and_update().caught_up(replayed));
             lag.set(caught_up);
             if replayed.is_none() {
-                // It receives nothing. It may be a primary now: connections outlive a promotion, and reads would go past
-                // their cap. Another server of the same connection string may be the replica.
+                // It receives nothing. It may be a primary now: connections outlive a promotion, and reads
+                // would bypass their cap. Another server of the connection string may be the replica.
                 replica.drop_pools();
             }
             if caught_up.is_none_or(|caught_up| caught_up.lacks_nothing) {
@@ -173,7 +175,7 @@ async fn watch_replica(replica: Replica, mut seen: watch::Receiver<LogHistory>, 
     }
 }
 
-/// `None` when it does not answer; nothing in it when it receives no log.
+/// `Some(None)` when it receives no log.
 async fn find_replayed(replica: &Replica) -> Option<Option<LogPosition>> {
     let client = replica.watcher().await.ok()?;
     let replayed = log_end::find_replayed(&client).await;

@@ -1,4 +1,4 @@
-//! What a node serves, to gateways and operators only.
+//! The HTTP interface of a node, for gateways and operators only.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,13 +19,12 @@ use tokio::time::timeout;
 use crate::node::Node;
 use crate::own_clock::{self, Arrival, OwnClock};
 
-/// Room for the largest batch: each command may carry 4 KiB of metadata and some more.
+/// The largest batch in bytes: each command may carry 4 KiB of metadata and some more.
 const BODY_MAX: usize = WRITE_BATCH_MAX * 8 * 1024;
 
-/// The longest that a read is waited for, whatever a caller says: twice what a gateway waits by default.
+/// The longest wait for a read, whatever a caller says: twice a gateway's default.
 const READ_MAX: Duration = Duration::from_secs(4);
 
-/// The routes of a node.
 pub fn router(node: Arc<Node>) -> Router {
     let internal = Router::new()
         .route(WRITE_PATH, post(write))
@@ -39,7 +38,7 @@ pub fn router(node: Arc<Node>) -> Router {
         .route("/metrics", get(metrics))
         .merge(internal)
         .with_state(node)
-        // Outermost, so that a refusal of any kind is marked too.
+        // Outermost, so that refusals of any kind are marked too.
         .layer(middleware::from_fn_with_state(OwnClock::start(), own_clock::mark))
 }
 
@@ -89,8 +88,8 @@ async fn read(
             if left.is_zero() {
                 return octets(not_in_time().to_wire());
             }
-            // A task of its own, as above: at the deadline it is not cut off in the middle of a statement, with a connection
-            // in its hands that the next read would wait behind. It has bounds of its own.
+            // A task of its own, as above. The deadline does not cut it off in the middle of a statement,
+            // with a connection that the next read would wait behind. It has its own limits.
             let answering = tokio::spawn(async move { node.service().reader().answer(&request).await });
             match timeout(left, answering).await {
                 Ok(Ok(answer)) => octets(answer.to_wire()),
@@ -107,7 +106,6 @@ fn not_in_time() -> Answer {
     Answer { found, source: Source::Primary }
 }
 
-/// How long the gateway waited for a read when it sent it.
 fn longest(headers: &HeaderMap) -> Duration {
     let given = headers.get(DEADLINE_HEADER).and_then(|value| value.to_str().ok()?.parse().ok());
     given.map_or(READ_MAX, Duration::from_millis).min(READ_MAX)

@@ -1,12 +1,9 @@
-//! Which of the servers of a connection string, at which time of its life.
+//! Which server of a connection string, at which time of its life.
 
-/// The server that the keeper has found to be the primary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ServerId {
-    /// Its place in the connection string.
     pub position: usize,
-    /// The timeline that it writes.
     pub timeline: u32,
-    /// When it was started: a name may lead to another server later.
+    /// When it was started, in microseconds of Unix time: a name may lead to another server later.
     pub started_us: i64,
 }

@@ -1,7 +1,7 @@
-//! The charge service of a shard, as one entry of `cluster.toml` describes it: its parts, how they start and end.
+//! The charge service of a shard, for one entry of `cluster.toml`: its parts, how they start and end.
 //!
-//! When the entry changes, the node starts another one beside it (`node.rs`). Whoever works with a service holds it; when
-//! the last has let go of it, its tasks and connections end.
+//! When the entry changes, the node starts another one beside it (`node.rs`). When the last user of a service
+//! drops it, its tasks and connections end.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,10 +28,9 @@ use crate::timeline::Timelines;
 use crate::write::Writer;
 use crate::write_gate::WriteGate;
 
-/// How long the primary may take to say which slots it owns. Below the time that gateways wait for a status.
+/// How long the primary may take to report its slots. Below the time that gateways wait for a status.
 const STATUS_TIMEOUT: Duration = Duration::from_millis(800);
 
-/// The slots that the shard's database knows as its own, now or soon.
 #[derive(Default)]
 struct Slots {
     owned: Vec<OwnedRange>,
@@ -40,20 +39,17 @@ struct Slots {
 
 /// What stays for the life of a process, whatever its shard's entry says.
 pub struct Lasting {
-    /// Registered once.
     pub metrics: Arc<Metrics>,
-    /// A primary that was replaced is not used again because it is named in another way.
+    /// A replaced primary is not used again because another name leads to it.
     pub timelines: Timelines,
-    /// What was acknowledged, by whichever service.
     pub floors: Arc<Floors>,
     /// A process never serves another cluster than its first.
     pub kept: Arc<Kept>,
-    /// What gateways and operators must show, and what the answers in Redis are sealed with. All services see it change.
+    /// Gateways and operators must show it, and it seals the answers in Redis. All services see it change.
     pub secret: Arc<InternalSecret>,
 }
 
 impl Lasting {
-    /// For a node of this shard, in a cluster with this secret.
     pub fn new(shard: &str, secret: &Secret) -> Self {
         let metrics = Arc::new(Metrics::new(shard));
         let timelines = Timelines::new(metrics.older_timelines.clone());
@@ -67,7 +63,6 @@ impl Lasting {
     }
 }
 
-/// A running service.
 pub struct Service {
     shard: String,
     parts: Arc<LaneParts>,
@@ -75,12 +70,12 @@ pub struct Service {
     reader: Reader,
     cache: Cache,
     wrong_database: watch::Receiver<Option<WrongDatabase>>,
-    /// Ends the tasks. The lanes end by themselves, once their entrances have gone.
+    /// Ends the tasks. The lanes end by themselves once their entrances are dropped.
     _ending: DropGuard,
 }
 
 impl Service {
-    /// Puts the parts together and starts their tasks. Neither Postgres nor Redis has to be up.
+    /// Builds the parts and starts their tasks. Neither Postgres nor Redis has to be up.
     ///
     /// # Errors
     /// When the entry cannot be used.
@@ -142,14 +137,13 @@ impl Service {
         Ok(Arc::new(service))
     }
 
-    /// Comes back only when the database turns out to be another shard's.
     pub async fn wrong_database(&self) -> WrongDatabase {
         let mut found = self.wrong_database.clone();
         let found = found.wait_for(Option::is_some).await.expect("the keeper lives as long as the service");
         found.clone().expect("waited for it")
     }
 
-    /// Waits until it may write and its lanes are connected, so that nobody waits for that.
+    /// Waits until it may write and its lanes are connected, so that no command waits for that.
     pub async fn ready(&self) {
         self.parts.gate.opened().await;
         let lanes = self.writer.queue_lengths().count();
@@ -157,22 +151,18 @@ impl Service {
         let _ = connected.wait_for(|connected| *connected >= lanes).await.expect("it lives as long as self");
     }
 
-    /// Whether it may write.
     pub fn gate(&self) -> &WriteGate {
         &self.parts.gate
     }
 
-    /// The write path.
     pub fn writer(&self) -> &Writer {
         &self.writer
     }
 
-    /// The read path.
     pub fn reader(&self) -> &Reader {
         &self.reader
     }
 
-    /// What this node says of itself, with the slots that the primary says it owns now.
     pub async fn status(&self) -> NodeStatus {
         let slots =
             timeout(STATUS_TIMEOUT, self.read_slots()).await.unwrap_or_else(|error| Err(error.into()));
@@ -228,7 +218,6 @@ impl Service {
         u64::try_from(freshest.as_millis()).ok()
     }
 
-    /// Sets the gauges that are read off and not kept up to date.
     pub fn read_off(&self, metrics: &Metrics) {
         let opening = self.parts.gate.check();
         metrics.is_ready.set(i64::from(opening.is_ok()));
@@ -247,7 +236,7 @@ impl Service {
     }
 }
 
-/// Tells the nodes of a shard apart, in Redis: two may listen on the same address of their own hosts.
+/// Tells the nodes of a shard apart in Redis: two may listen on the same address of their own hosts.
 fn node_name(config: &NodeConfig) -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     format!("{} {}", host.trim(), config.listen)

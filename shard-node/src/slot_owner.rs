@@ -1,8 +1,8 @@
-//! The fence: what this shard owns, and how a command is held against it.
+//! The fence: which slots this shard owns, and the check of each command against it.
 //!
 //! The gateway's map is a hint; these rows decide. They are read inside the database transaction that writes,
-//! after the shared advisory lock, as a statement of its own and in READ COMMITTED: read together with the
-//! lock, or in REPEATABLE READ, they would show the owner from before the lock.
+//! after the shared advisory lock, as a second statement in READ COMMITTED. Read together with the lock, or
+//! in REPEATABLE READ, they would show the owner from before the lock.
 
 use std::collections::HashMap;
 
@@ -10,19 +10,14 @@ use picopay_shared::command::{Moved, Outcome};
 use picopay_shared::slot::Slot;
 use picopay_shared::slot_owner::{OwnerRow, SlotState};
 
-/// Why a command may not pass.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Stopped {
-    /// Another shard's, or nobody's.
     Moved(Moved),
-    /// The gateway has seen a higher epoch than this database: it has lost a change of owners, in a bad
-    /// failover, and must not write. An operator has to look.
+    /// The gateway has seen a higher epoch than this database. A bad failover has lost a change of owner, so
+    /// it must not write, and an operator must look.
     StateLost {
-        /// The slot.
         slot: Slot,
-        /// What the database says.
         own_epoch: u64,
-        /// What the gateway has seen.
         seen_epoch: u64,
     },
 }
@@ -40,12 +35,10 @@ impl From<Stopped> for Outcome {
     }
 }
 
-/// Whether the shard may write `slot`, of which the gateway believes that it is at `seen_epoch`.
 pub fn pass(slot: Slot, seen_epoch: u64, owners: &HashMap<Slot, OwnerRow>) -> Result<(), Stopped> {
     check(slot, seen_epoch, owners.get(&slot))
 }
 
-/// As [`pass`], for one row.
 pub fn check(slot: Slot, seen_epoch: u64, row: Option<&OwnerRow>) -> Result<(), Stopped> {
     let Some(row) = row else {
         return Err(Stopped::Moved(Moved { slot, owner: None, epoch: 0 }));
@@ -58,7 +51,7 @@ pub fn check(slot: Slot, seen_epoch: u64, row: Option<&OwnerRow>) -> Result<(), 
         SlotState::Released => {
             Err(Stopped::Moved(Moved { slot, owner: Some(row.owner.clone()), epoch: row.epoch }))
         }
-        // On its way in, or given up: whoever owns it now, it is not known here.
+        // It is being imported, or was given up: the owner is not known here.
         SlotState::Importing | SlotState::Aborted => {
             Err(Stopped::Moved(Moved { slot, owner: None, epoch: row.epoch }))
         }

@@ -3,14 +3,12 @@
 use picopay_shared::cluster::Durability;
 use tokio_postgres::{Client, Error};
 
-/// What a primary says of its standbys and of the settings that durability rests on.
+/// The standbys of a primary, and the settings that durability needs.
 pub struct Standby {
-    /// A synchronous one follows now.
     pub follows: bool,
     missing: [(bool, Option<Durability>, &'static str); 4],
 }
 
-/// Asks the primary behind a connection.
 pub async fn read(client: &Client) -> Result<Standby, Error> {
     let row = client.query_one(include_str!("sql/read_durability.sql"), &[]).await?;
     let [is_named, is_waited_for, is_safe, follows]: [bool; 4] =
@@ -39,7 +37,6 @@ pub async fn read(client: &Client) -> Result<Standby, Error> {
 }
 
 impl Standby {
-    /// The first thing that keeps the primary from promising this.
     pub fn lacks_for(&self, durability: Durability) -> Option<&'static str> {
         let concerns = |of: Option<Durability>| of.is_none_or(|of| of == durability);
         let mut lacking = self.missing.iter().filter(|(is_missing, of, _)| *is_missing && concerns(*of));

@@ -1,7 +1,7 @@
 //! Every query of the crate about money, and nothing else: texts in `sql/`, their parameters and rows here.
 //!
-//! Nothing is decided in this file. The order in which statements run, and what that order protects, is told
-//! in `lane`. What the read path asks is in `store/seen.rs`.
+//! Nothing is decided in this file. `lane` explains the order of the statements. The queries of the read path
+//! are in `store/seen.rs`.
 
 mod seen;
 
@@ -25,27 +25,22 @@ use uuid::Uuid;
 pub use self::seen::{LOOKS_MAX, Page, Seen, find_balances, find_history, find_transaction};
 use crate::book::{BalanceRow, Booked, Recorded, RefundTotal};
 
-/// The constraint that makes an operation happen once (`V1__ledger.sql`).
 pub const ONE_PER_KEY: &str = "one_transaction_per_key";
-/// The primary key of the same table.
 pub const ONE_PER_ID: &str = "transactions_pkey";
 
-/// A row that no PicoPay wrote, or the database's own error.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// Postgres said no, or went away.
     #[error("the database failed")]
     Database(#[from] tokio_postgres::Error),
-    /// Somebody changed the ledger by hand.
+    /// The row is not one that PicoPay wrote: somebody changed the ledger by hand.
     #[error("a row of the ledger cannot be read: {0}")]
     Corrupt(String),
-    /// Somebody held the row of a user for longer than `lock_timeout`.
+    /// Rolled back by `lock_timeout`: somebody held a user's row.
     #[error("somebody holds the row of a user")]
     Held,
 }
 
 impl ReadError {
-    /// The cause in one line, for the log.
     pub fn reason(&self) -> String {
         match self {
             Self::Database(error) => describe(error),
@@ -66,7 +61,6 @@ impl From<MoneyError> for ReadError {
     }
 }
 
-/// The statements of the write path, prepared once per connection.
 #[derive(Clone)]
 pub struct WriteStatements {
     take_fence: Statement,
@@ -85,7 +79,6 @@ pub struct WriteStatements {
 }
 
 impl WriteStatements {
-    /// Prepares all of them in one flight.
     pub async fn prepare(client: &Client) -> Result<Self, tokio_postgres::Error> {
         let texts = [
             include_str!("sql/take_fence.sql"),
@@ -128,7 +121,6 @@ pub async fn take_fence(client: &Client, sql: &WriteStatements) -> Result<(), Re
     Ok(())
 }
 
-/// The owners of these slots; those without a row were never here.
 pub async fn read_owners(
     client: &Client,
     sql: &WriteStatements,
@@ -139,8 +131,8 @@ pub async fn read_owners(
     Ok(rows.iter().map(of_slot).collect::<Result<_, _>>()?)
 }
 
-/// Makes those of `users` that are new and whose slot is owned at the epoch beside them or a higher one, and gives them.
-/// `users` in the order of keys, each once.
+/// Creates those of `users` that are new and whose slot is owned at the given epoch or a higher one, and
+/// returns them. `users` must be in the order of keys, each once.
 pub async fn insert_users(
     client: &Client,
     sql: &WriteStatements,
@@ -152,24 +144,21 @@ pub async fn insert_users(
     let slots: Vec<i16> = users.iter().map(|(user, _)| user.slot().as_i16()).collect();
     let ids: Vec<i64> = users.iter().map(|(user, _)| user.get()).collect();
     let tags: Vec<i32> = users.iter().map(|(user, _)| user.tag().as_i32()).collect();
-    // An epoch that no `bigint` holds is above every slot's.
+    // An epoch beyond `bigint` is above every slot's.
     let epochs: Vec<i64> = users.iter().map(|(_, epoch)| i64::try_from(*epoch).unwrap_or(i64::MAX)).collect();
     let rows = client.query(&sql.insert_users, &[&slots, &ids, &tags, &epochs]).await?;
     rows.iter().map(|row| user_from(column(row, 0)?)).collect()
 }
 
-/// Users that are locked, and the primary's clock since.
 #[derive(Debug, Default)]
 pub struct Locked {
-    /// Those that exist.
     pub users: HashSet<UserId>,
-    /// Those that exist and that somebody else holds.
     pub held: HashSet<UserId>,
-    /// After the last of them was locked. Nobody needs the time for a batch that locks nobody.
+    /// Read after the last lock. A batch without locks does not need it.
     pub now: Stamp,
 }
 
-/// Locks those of `users` that exist, in the order of keys, once nobody else holds them.
+/// Locks the existing ones of `users`, in the order of keys. Waits for their holders.
 pub async fn lock_users(
     client: &Client,
     sql: &WriteStatements,
@@ -191,7 +180,7 @@ pub async fn lock_users(
     Ok(Locked { users, held: HashSet::new(), now })
 }
 
-/// Locks those of `users` that exist and that nobody else holds, and waits for nobody.
+/// Locks the existing ones of `users` that nobody else holds. Does not wait.
 pub async fn lock_free_users(
     client: &Client,
     sql: &WriteStatements,
@@ -214,10 +203,8 @@ pub async fn lock_free_users(
     Ok(locked)
 }
 
-/// Balances, and the highest stamp of each user among them.
 pub type BalancesAndStamps = (HashMap<(UserId, Currency), Money>, HashMap<UserId, Stamp>);
 
-/// What these users have.
 pub async fn read_balances(
     client: &Client,
     sql: &WriteStatements,
@@ -238,7 +225,6 @@ pub async fn read_balances(
     Ok((balances, stamps))
 }
 
-/// The transactions under these keys.
 pub async fn read_by_keys(
     client: &Client,
     sql: &WriteStatements,
@@ -259,7 +245,6 @@ pub async fn read_by_keys(
         .collect()
 }
 
-/// The completed transactions with these ids, wherever their users are in the slot.
 pub async fn read_refunded(
     client: &Client,
     sql: &WriteStatements,
@@ -281,7 +266,6 @@ pub async fn read_refunded(
         .collect()
 }
 
-/// How much of these charges was given back so far.
 pub async fn read_refund_totals(
     client: &Client,
     sql: &WriteStatements,
@@ -307,7 +291,6 @@ pub async fn read_refund_totals(
         .collect()
 }
 
-/// Writes the transactions of a batch.
 pub async fn insert_transactions(
     client: &Client,
     sql: &WriteStatements,
@@ -362,7 +345,7 @@ pub async fn insert_transactions(
     Ok(())
 }
 
-/// Writes the balances of a batch. A row to update that is not there any more fails the statement.
+/// Writes the balances of a batch. The statement fails if a row to update is gone.
 pub async fn write_balances(
     client: &Client,
     sql: &WriteStatements,
@@ -394,7 +377,6 @@ async fn write_balance_rows(
     Ok(())
 }
 
-/// Writes how much of each charge was given back.
 pub async fn write_refund_totals(
     client: &Client,
     sql: &WriteStatements,
@@ -416,8 +398,8 @@ fn user_keys(users: &[UserId]) -> (Vec<i16>, Vec<i64>) {
     users.iter().map(|user| (user.slot().as_i16(), user.get())).unzip()
 }
 
-/// A column of a row. What no PicoPay wrote (a `NaN`, a NULL) is an error of that row: the batch is run again in halves, and
-/// fails for its user alone.
+/// A column of a row. A value that PicoPay never writes (a `NaN`, a NULL) is an error of that row. The batch
+/// runs again in halves, and fails for its user alone.
 pub fn column<'a, T: FromSql<'a>>(row: &'a Row, position: usize) -> Result<T, ReadError> {
     row.try_get(position).map_err(|error| {
         let name = row.columns().get(position).map_or("a column", |column| column.name());
@@ -437,10 +419,9 @@ fn created_at(id: TransactionId) -> Timestamp {
     Timestamp::from_millisecond(id.unix_ms()).expect("47 bits of milliseconds are within jiff's range")
 }
 
-/// Of a transaction, as [`recorded_from_row`] reads them; what else a query gives comes after them.
+/// Columns of a transaction, as [`recorded_from_row`] reads them; a query's other columns follow.
 const RECORDED_COLUMNS: usize = 15;
 
-/// The columns in the order in which every query names them.
 fn recorded_from_row(row: &Row) -> Result<Recorded, ReadError> {
     let currency = Currency::of_ledger(column(row, 4)?)?;
     let kind_word: &str = column(row, 2)?;

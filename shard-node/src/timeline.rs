@@ -1,7 +1,7 @@
 //! The timelines of the shard's primary: it never goes back to an older one.
 //!
-//! Every promotion begins a timeline. A server that takes writes on an older one than this process has seen was replaced
-//! and does not know it: it lacks what its successor acknowledged, and whatever it takes will be thrown away.
+//! Every promotion begins a timeline. A server that takes writes on an older one was replaced and does not
+//! know it. It lacks what its successor acknowledged, and its own writes will be thrown away.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -15,16 +15,14 @@ pub struct Timelines {
     refused: IntCounter,
 }
 
-/// How a timeline stands to those seen before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Admitted {
-    /// The first that is seen, or the same as before.
+pub enum Admission {
+    /// The first one seen, or the same as before.
     Known,
-    /// A promotion began it since.
     Newer,
 }
 
-/// The server is on an older timeline than one that was seen: it was replaced.
+/// The server is on an older timeline than one seen before: it was replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("it takes writes on timeline {found}, but the shard is on {seen} already: it was replaced")]
 pub struct OlderTimeline {
@@ -33,16 +31,15 @@ pub struct OlderTimeline {
 }
 
 impl Timelines {
-    /// None seen yet; counts in `refused`.
     pub fn new(refused: IntCounter) -> Self {
         Self { highest: Arc::default(), refused }
     }
 
-    /// Whether a server that takes writes on `timeline` may be used. A new one is taken note of.
+    /// Whether a server that takes writes on `timeline` may be used. Remembers a newer one.
     ///
     /// # Errors
     /// [`OlderTimeline`], which is logged and counted here.
-    pub fn admit(&self, timeline: u32) -> Result<Admitted, OlderTimeline> {
+    pub fn admit(&self, timeline: u32) -> Result<Admission, OlderTimeline> {
         let seen = self.highest.fetch_max(timeline, Ordering::AcqRel);
         if timeline < seen {
             self.refused.inc();
@@ -55,9 +52,9 @@ impl Timelines {
         }
         if timeline > seen && seen > 0 {
             tracing::warn!(timeline, before = seen, "the shard has a new primary");
-            return Ok(Admitted::Newer);
+            return Ok(Admission::Newer);
         }
-        Ok(Admitted::Known)
+        Ok(Admission::Known)
     }
 
     /// Whether a newer one than this was seen.
@@ -74,7 +71,7 @@ mod tests {
     fn an_older_timeline_is_refused_and_counted_whatever_came_in_between() {
         let refused = IntCounter::new("refused", "refused").unwrap();
         let timelines = Timelines::new(refused.clone());
-        let (known, newer) = (Ok(Admitted::Known), Ok(Admitted::Newer));
+        let (known, newer) = (Ok(Admission::Known), Ok(Admission::Newer));
         let older = |found, seen| Err(OlderTimeline { found, seen });
         for (timeline, expected) in
             [(3, known), (3, known), (2, older(2, 3)), (4, newer), (3, older(3, 4)), (4, known)]

@@ -1,8 +1,9 @@
 //! Which of a shard's servers is its primary.
 //!
-//! All that the connection string names are asked at the same time, each on a connection made for it: a name may lead
-//! elsewhere now. The one that takes writes on the highest timeline is it, with one exception: a server that was promoted
-//! without what this shard has acknowledged is not taken while the one before it still has its standby.
+//! All servers in the connection string are asked at the same time, each on a new connection, because a name
+//! may lead elsewhere now. The one that takes writes on the highest timeline is the primary. There is one
+//! exception: a server that was promoted without what this shard has acknowledged is not taken while the
+//! previous one still has its standby.
 
 use std::sync::Arc;
 
@@ -16,28 +17,21 @@ use crate::identity::{self, Unfit};
 use crate::server_id::ServerId;
 use crate::standby;
 
-/// What one server came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Said {
-    /// It takes writes.
     Writes {
-        /// Where it stands.
         server: ServerId,
-        /// Whether it has what the shard acknowledged last.
         has_floor: bool,
-        /// Whether a synchronous standby follows it.
         has_standby: bool,
     },
     /// It said that it takes none, or nobody listens there.
     WritesNot,
     /// It takes writes, and its database is another shard's or another cluster's.
     IsAnothers(String),
-    /// Nobody knows: silence, or an error.
     Unknown(String),
 }
 
 impl Said {
-    /// What is wrong with the database, if it is not ours.
     pub fn wrong_database(&self) -> Option<String> {
         match self {
             Self::IsAnothers(reason) => Some(reason.clone()),
@@ -46,26 +40,21 @@ impl Said {
     }
 }
 
-/// Which one to use.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Choice {
-    /// This one.
     Use(ServerId),
-    /// Two servers take writes on one timeline: whichever was written to, the other does not have it.
+    /// Two servers take writes on one timeline: the other one lacks whatever is written to one.
     TwoWriters {
-        /// The timeline.
         timeline: u32,
     },
-    /// None takes writes, for these reasons.
     None(String),
 }
 
-/// Of what the servers said, what it comes to.
 pub fn choose(said: &[Said]) -> Choice {
     let mut writers: Vec<(ServerId, bool, bool)> = Vec::new();
     for one in said {
         if let Said::Writes { server, has_floor, has_standby } = one
-            // Two names of one server.
+            // Not two names of one server.
             && writers.iter().all(|(other, ..)| other.started_us != server.started_us)
         {
             writers.push((*server, *has_floor, *has_standby));
@@ -79,12 +68,12 @@ pub fn choose(said: &[Said]) -> Choice {
     let has_all = |(_, has_floor, has_standby): &&(ServerId, bool, bool)| *has_floor && *has_standby;
     match writers.first().filter(|(_, has_floor, _)| *has_floor) {
         Some((server, ..)) => Choice::Use(*server),
-        // None has all of it: the highest one it is, and the gate stays shut.
+        // None has all of it: take the highest one, and the gate stays shut.
         None => Choice::Use(writers.iter().find(has_all).map_or(highest, |(server, ..)| *server)),
     }
 }
 
-/// Whether every server but the one in use says that it takes no writes. Silence is no such word.
+/// Whether every other server says that it takes no writes. Silence does not count.
 pub fn are_others_quiet(said: &[Said], in_use: ServerId) -> bool {
     said.iter().enumerate().all(|(position, one)| match one {
         Said::Writes { server, .. } => server.started_us == in_use.started_us,
@@ -136,7 +125,7 @@ async fn look_at(
     let looked = async {
         let missing = match identity::check(&connection.client, primary.expected()).await {
             Ok(found) => floor::find_missing(&connection.client, floor, found.generation).await?,
-            // What is wrong with a database that is ours, the gate says.
+            // The gate reports what is wrong with a database that is ours.
             Err(Unfit::NoCluster | Unfit::Schema(_)) => None,
             Err(Unfit::WrongDatabase(reason)) => return Ok(Said::IsAnothers(reason)),
             Err(Unfit::Lost(error)) => return Err(error),
@@ -178,9 +167,9 @@ mod tests {
             (vec![writes(0, 3, true, false), writes(1, 2, true, true)], server(0, 3)),
             (vec![silent(), writes(1, 2, true, true)], server(1, 2)),
             (vec![Said::WritesNot, Said::WritesNot, writes(2, 7, true, true)], server(2, 7)),
-            // Promoted without what was acknowledged, while the one before still has its standby.
+            // Promoted without what was acknowledged, while the previous one still has its standby.
             (vec![writes(0, 1, true, true), writes(1, 2, false, true)], server(0, 1)),
-            // The one before has no standby any more: it acknowledges nothing either.
+            // The previous one has no standby any more, so it acknowledges nothing either.
             (vec![writes(0, 1, true, false), writes(1, 2, false, true)], server(1, 2)),
             (vec![writes(0, 1, false, true), writes(1, 2, false, true)], server(1, 2)),
             (vec![writes(0, 1, false, false)], server(0, 1)),

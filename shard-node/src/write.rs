@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::future;
-use picopay_shared::batcher::{Lane, QueueFull};
 use picopay_shared::command::{Attempt, Outcome, Status, WriteBatch, WriteReply};
+use picopay_shared::lane::{Lane, QueueFull};
 use picopay_shared::node_status::CacheState;
 
 use crate::cache::{Cache, Remembered};
@@ -20,7 +20,6 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Starts `count` lanes in which at most `queue_max` commands wait.
     pub fn start(parts: Arc<LaneParts>, cache: Cache, count: usize, queue_max: usize) -> Self {
         let lanes = (0..count)
             .map(|number| {
@@ -38,7 +37,6 @@ impl Writer {
         Self { parts, lanes, cache }
     }
 
-    /// What became of each command of `batch`.
     pub async fn write(&self, batch: WriteBatch) -> WriteReply {
         let deadline = Instant::now() + Duration::from_millis(u64::from(batch.deadline_ms));
         let attempts = Arc::new(batch.attempts);
@@ -79,29 +77,27 @@ impl Writer {
         }
     }
 
-    /// What is remembered of the ledger that is in force: nothing while the gate is shut.
+    /// Looks the answers up that are in force; none while the gate is shut.
     async fn look_up(&self, attempts: &[Attempt]) -> Remembered {
         let Ok(opening) = self.parts.gate.check() else { return Remembered::nothing(attempts.len()) };
         if self.cache.state() == CacheState::Skipped {
             self.parts.metrics.cache_skips.inc();
         }
         let found = self.cache.look_up(attempts, &opening).await;
-        // Redis may have taken its time, and the shard have a new primary since.
+        // Meanwhile the shard may have a new primary.
         let is_in_force = self.parts.gate.check().as_ref() == Ok(&opening);
         if is_in_force { found } else { Remembered::nothing(attempts.len()) }
     }
 
-    /// Commands waiting in each lane.
     pub fn queue_lengths(&self) -> impl Iterator<Item = usize> {
         self.lanes.iter().map(Lane::queue_length)
     }
 
-    /// The places of the commands that have no outcome yet, by the lane of their user.
     fn by_lane(&self, attempts: &[Attempt], outcomes: &[Option<Outcome>]) -> BTreeMap<usize, Vec<usize>> {
         let mut lanes: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
         for (position, attempt) in attempts.iter().enumerate() {
             if outcomes[position].is_none() {
-                // The tag is the same for all operations of a user, a refund by its charge's id included.
+                // The tag is the same for all operations of a user, also for a refund by its charge's id.
                 let tag = usize::try_from(attempt.command.operation.tag().get()).expect("30 bits");
                 lanes.entry(tag % self.lanes.len()).or_default().push(position);
             }

@@ -1,10 +1,10 @@
-//! Whether the shard can promise what it acknowledges: open while a COMMIT comes back from primary and standby.
+//! Whether the shard can keep what it acknowledges: open while a COMMIT is confirmed by primary and standby.
 //!
-//! Without it, every batch during an outage of the standby would leave a backend behind that waits for the
-//! standby with its users locked, until the primary has no connection left. So the first COMMIT that is not
-//! answered closes the gate. `gate_keeper.rs` looks after it, and is the only one to open it.
+//! Without the gate, every batch during an outage of the standby would leave a backend behind. It would wait
+//! with its users locked, until the primary has no connection left. So the first unanswered COMMIT closes the
+//! gate. Only `gate_keeper.rs` opens it.
 //!
-//! What opens is one primary, on one timeline, in one durability: lanes write on no other.
+//! It opens for one primary, on one timeline, in one durability: lanes write to no other.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,26 +17,21 @@ use uuid::Uuid;
 use crate::identity::Generation;
 use crate::server_id::ServerId;
 
-/// What may be written to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Opening {
-    /// Of the cluster, as the database says.
     pub cluster_id: Uuid,
-    /// Of the database: another one after it was restored to an earlier moment.
+    /// Another one after the database was restored to an earlier moment.
     pub generation: Generation,
-    /// The primary, and its timeline.
     pub server: ServerId,
-    /// Whom commits wait for now.
     pub durability: Durability,
     /// Set while an operator lets the shard go on without its standby.
     pub degraded: Option<Arc<Degradation>>,
 }
 
-/// Open, or closed and why.
 #[derive(Clone)]
 pub struct WriteGate {
     state: Arc<watch::Sender<Result<Opening, String>>>,
-    /// Whether it is the one that writes go through. What another one finds is no news of the shard.
+    /// Whether writes go through this gate. Another gate's state says nothing about the shard.
     is_in_use: Arc<AtomicBool>,
 }
 
@@ -47,7 +42,7 @@ impl Default for WriteGate {
 }
 
 impl WriteGate {
-    /// From now on writes go through it, and the log says when they cannot.
+    /// Writes go through this gate from now on, and the log says when they cannot.
     pub fn take_up(&self) {
         self.is_in_use.store(true, Ordering::Relaxed);
     }
@@ -60,7 +55,7 @@ impl WriteGate {
         self.state.borrow().clone()
     }
 
-    /// Closes it. Only the probe opens it again.
+    /// Closes it. Only the keeper opens it again.
     pub fn close(&self, reason: &str) {
         self.state.send_if_modified(|state| {
             let was_open = state.is_ok();
@@ -72,20 +67,18 @@ impl WriteGate {
         });
     }
 
-    /// Waits until it is open.
     pub async fn opened(&self) -> Opening {
         let mut watch = self.state.subscribe();
         let state = watch.wait_for(Result::is_ok).await.expect("the gate lives as long as self");
         state.clone().expect("waited for Ok")
     }
 
-    /// Waits until it is closed.
     pub async fn closed(&self) {
         let mut watch = self.state.subscribe();
         let _ = watch.wait_for(Result::is_err).await.expect("the gate lives as long as self");
     }
 
-    /// Opens it. The keeper's alone.
+    /// Opens it. Only for the keeper.
     pub fn open(&self, opening: Opening) {
         if self.is_in_use.load(Ordering::Relaxed) && self.check().is_err() {
             match &opening.degraded {
@@ -101,7 +94,7 @@ impl WriteGate {
         let _ = self.state.send_replace(Ok(opening));
     }
 
-    /// Closes it, or gives a new reason for its being closed.
+    /// Closes it, or changes the reason of a closed one.
     pub fn explain(&self, reason: String) {
         self.state.send_if_modified(|state| {
             let is_new = state.as_ref().err() != Some(&reason);

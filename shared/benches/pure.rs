@@ -1,4 +1,4 @@
-//! What every charge does once or twice on each side: read an amount, hash, name, travel.
+//! What every charge does once or twice on each side: read an amount, hash, make an id, cross the wire.
 
 use divan::{Bencher, black_box};
 use picopay_shared::command::{Attempt, Command, Operation, Payment, WriteBatch};
@@ -63,7 +63,7 @@ fn make_a_transaction_id(bencher: Bencher) {
     bencher.bench(|| Stamp::at(black_box(1_795_435_200_123_456)).id_for(user(7)));
 }
 
-/// From gateway to node and back to what it was.
+/// From gateway to node and back.
 #[divan::bench]
 fn carry_a_batch_of_256(bencher: Bencher) {
     let attempts = (1..=256).map(|id| Attempt { command: command(id), epoch: 1 }).collect();

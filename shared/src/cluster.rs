@@ -1,6 +1,6 @@
 //! `cluster.toml`: the shards, read by every component from the same file.
 //!
-//! It says where things are. It does not say who owns which slot: the shards' own databases do.
+//! It says where things are. Which shard owns a slot is in the shards' own databases.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -11,19 +11,19 @@ use uuid::Uuid;
 
 use crate::config::{self, ConfigError, Secret};
 
-/// The environment variables that go over `cluster.toml`: `PICOPAY_CLUSTER__INTERNAL_SECRET`, for example.
+/// Environment variables that override `cluster.toml`: `PICOPAY_CLUSTER__INTERNAL_SECRET`, for example.
 pub const ENV_PREFIX: &str = "PICOPAY_CLUSTER__";
 
-/// The shortest `internal_secret`: 128 bits, written as hexadecimal digits. Whoever guesses it may charge any user, and
-/// a node does not slow down who tries.
+/// The shortest `internal_secret`: 128 bits in hexadecimal digits. Whoever guesses it may charge any user,
+/// and a node does not slow down guesses.
 pub const INTERNAL_SECRET_MIN: usize = 32;
 
 /// `cluster.toml`, checked, with its secrets read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cluster {
-    /// What gateways and operators show to a shard node.
+    /// The secret that gateways and operators show to a shard node.
     pub internal_secret: Secret,
-    /// At least one.
+    /// All shards, at least one.
     pub shards: Vec<Shard>,
 }
 
@@ -32,12 +32,14 @@ pub struct Cluster {
 pub struct Shard {
     /// Its name, equal to the one in its database's `shard_identity`.
     pub name: String,
-    /// The cluster that its databases must be of: `cluster_id` of the file, which is the same for all shards. Every
-    /// environment has a `shard-1`; this tells them apart. Without it, whoever connects keeps to the first that it sees.
+    /// The cluster that its databases must belong to: `cluster_id` of the file, equal for all shards. Every
+    /// environment has a `shard-1`; this id distinguishes them. Without it, a process keeps to the first one
+    /// that it sees.
     pub cluster_id: Option<Uuid>,
     /// Base URLs of its node processes, `http://host:port`, in order of preference.
     pub nodes: Vec<String>,
-    /// Connection string of the primary (libpq keywords or URL), without the password. Several hosts are tried in order.
+    /// Connection string of the primary (libpq keywords or URL), without the password. It may name several
+    /// hosts.
     pub primary: String,
     /// Connection strings of the replicas, without the password.
     pub replicas: Vec<String>,
@@ -45,11 +47,11 @@ pub struct Shard {
     pub password: Option<Secret>,
     /// `redis://host:port`, if there is a cache.
     pub redis: Option<String>,
-    /// What an acknowledged write has survived.
+    /// What an acknowledged write survives.
     pub durability: Durability,
 }
 
-/// What an acknowledged write has survived.
+/// What an acknowledged write survives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Durability {
@@ -86,7 +88,7 @@ struct ShardEntry {
 }
 
 impl Cluster {
-    /// Reads and checks `cluster.toml`. Files it names are looked for beside it.
+    /// Reads and checks `cluster.toml`. Files that it names are relative to it.
     ///
     /// # Errors
     /// [`ConfigError`] with every problem found, not only the first.
@@ -145,7 +147,7 @@ impl Cluster {
         }
     }
 
-    /// The cluster that all databases must be of, if the file says it.
+    /// The cluster that all databases must belong to, if the file names it.
     pub fn cluster_id(&self) -> Option<Uuid> {
         self.shards.first().and_then(|shard| shard.cluster_id)
     }
@@ -174,7 +176,7 @@ impl fmt::Debug for Shard {
     }
 }
 
-/// Stands for what is not shown.
+/// Shown instead of a hidden value.
 #[derive(Clone)]
 struct Hidden;
 
@@ -184,10 +186,10 @@ impl fmt::Debug for Hidden {
     }
 }
 
-/// How an operator gets one.
+/// How an operator makes one.
 const MAKE_A_SECRET: &str = "make one with `openssl rand -hex 32`";
 
-/// Everything wrong with one file, so that an operator mends it in one go.
+/// Everything that is wrong with one file, so that an operator corrects it in one go.
 struct Problems<'a> {
     file: &'a Path,
     found: Vec<String>,
@@ -239,7 +241,7 @@ impl Problems<'_> {
         }
     }
 
-    /// A shard's name stands in metrics, in Redis keys and on command lines.
+    /// A shard's name is used in metrics, Redis keys and command lines.
     fn check_name(&mut self, place: &str, name: &str, seen: &mut HashSet<String>) {
         let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
         if name.is_empty() || name.len() > 63 || !name.bytes().all(is_plain) {
@@ -307,7 +309,6 @@ mod tests {
         assert_eq!(shard.nodes, ["http://127.0.0.1:7100"]);
         assert_eq!(shard.password.as_ref().unwrap().expose(), "s3cret");
         assert_eq!(shard.durability, Durability::Replicated);
-        // In words and in the form of many lines.
         for shown in [format!("{cluster:?}"), format!("{cluster:#?}")] {
             assert!(!shown.contains("s3cret") && shown.contains("shard-1"), "{shown}");
         }
@@ -346,7 +347,8 @@ mod tests {
     #[test]
     fn a_mistake_in_the_file_shows_no_password() {
         for text in [
-            // Not a list; a list in place of a text; no TOML; in another key's place; in a node's URL; another scheme.
+            // Not a list; a list instead of a text; no TOML; under another key; in a node's URL; another
+            // scheme.
             "replicas = \"host=r password=s3cret\"",
             "redis = [\"redis://:s3cret@r\"]",
             "redis = redis://:s3cret@r",

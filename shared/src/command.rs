@@ -1,7 +1,7 @@
-//! What a gateway asks a shard node to write, and what the node answers.
+//! Writes between gateway and shard node: commands and their outcomes.
 //!
-//! These types cross the wire in `postcard`, which is not self-describing: a change to any of them
-//! changes [`WRITE_PATH`], so that an old and a new program never misread each other.
+//! These types cross the wire in `postcard`, which does not describe itself. A change to any of them changes
+//! [`WRITE_PATH`], so that an old and a new program never misread each other.
 
 use std::borrow::Borrow;
 use std::sync::Arc;
@@ -16,26 +16,27 @@ use crate::origin::Origin;
 use crate::session::LogPosition;
 use crate::slot::{Slot, UserId, UserTag};
 
-/// Where a node takes a [`WriteBatch`] and answers with a [`WriteReply`].
+/// The path where a node takes a [`WriteBatch`] and answers with a [`WriteReply`].
 pub const WRITE_PATH: &str = "/internal/v2/write";
 
 /// Most commands in one [`WriteBatch`]. A gateway never forms more; a node refuses more.
 pub const WRITE_BATCH_MAX: usize = 512;
 
-/// Several clients' commands in one request, in the order in which they arrived. [`WriteBatch::to_wire`] makes bytes of it, and
-/// [`WriteBatch::from_wire`] reads them. Who sends it may share the commands with who waits for them (`C`).
+/// Several clients' commands in one request, in the order of arrival. [`WriteBatch::to_wire`] writes it, and
+/// [`WriteBatch::from_wire`] reads it. With `C`, the sender can share the commands with the waiting callers.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(bound(serialize = "C: Borrow<Command>", deserialize = "C: From<Command>"))]
 pub struct WriteBatch<C = Command> {
-    /// How long the gateway still waits. A node starts nothing that it cannot finish in this time.
+    /// How many milliseconds the gateway still waits. A node starts nothing that it cannot finish in this
+    /// time.
     pub deadline_ms: u32,
-    /// At most [`WRITE_BATCH_MAX`].
+    /// At most [`WRITE_BATCH_MAX`] of them.
     pub attempts: Vec<Attempt<C>>,
 }
 
 impl<C: Borrow<Command>> WriteBatch<C> {
-    /// Its bytes. Who made each command stands behind all of them, each name once: a program that does not know of names reads
-    /// no further.
+    /// Encodes the batch. The API keys' names follow behind all commands, each name once, so that an older
+    /// program does not read them.
     pub fn to_wire(&self) -> Vec<u8> {
         let mut names: Vec<&str> = Vec::new();
         let makers: Vec<Option<usize>> = (self.attempts.iter())
@@ -52,10 +53,10 @@ impl<C: Borrow<Command>> WriteBatch<C> {
 }
 
 impl WriteBatch {
-    /// The batch of these bytes, from a program that knows of names or not.
+    /// Decodes the batch, with or without names.
     ///
     /// # Errors
-    /// When they are none, or the names do not fit the commands.
+    /// When the bytes are no batch, or the names do not fit the commands.
     pub fn from_wire(bytes: &[u8]) -> Result<Self, postcard::Error> {
         let (mut batch, rest): (Self, &[u8]) = postcard::take_from_bytes(bytes)?;
         if rest.is_empty() {
@@ -75,13 +76,14 @@ impl WriteBatch {
     }
 }
 
-/// One attempt to have a command decided: what goes to a shard. Another attempt may go to another shard, at another epoch, and the
-/// command is the same.
+/// One attempt to have a command decided. Another attempt may go to another shard, at another epoch, with the
+/// same command.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Attempt<C = Command> {
-    /// What is asked for.
+    /// The command to be decided.
     pub command: C,
-    /// The epoch at which the gateway believes that this shard owns the slot. On the wire it stands among the command's fields.
+    /// The epoch at which the gateway believes that this shard owns the slot. On the wire it is among the
+    /// command's fields.
     pub epoch: u64,
 }
 
@@ -135,7 +137,7 @@ impl<'de, C: From<Command>> Deserialize<'de> for Attempt<C> {
     }
 }
 
-/// The answers to a [`WriteBatch`].
+/// The answer to a [`WriteBatch`].
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct WriteReply {
     /// One per command, in the same order.
@@ -144,45 +146,45 @@ pub struct WriteReply {
     pub cache_hits: u32,
     /// How long the slowest COMMIT of this batch took, in microseconds; zero when there was none.
     pub commit_us: u32,
-    /// Where the shard's log has everything that these outcomes tell of. Absent when none of them tells of anything that
-    /// was written. One for all of them: each was written at the same time, or long before.
+    /// The position in the shard's log that has everything written in these outcomes; `None` when nothing
+    /// was. One position is enough: all were written now or earlier.
     pub position: Option<LogPosition>,
 }
 
-/// One client's wish to move money (or to exist). It is the same however often it is tried; an [`Attempt`] crosses the wire.
+/// One client's operation. It stays the same in every attempt; an [`Attempt`] crosses the wire.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Command {
-    /// What is asked for.
+    /// The operation to be done.
     pub operation: Operation,
     /// The client's idempotency key, or one that the gateway made for its own retries.
     pub idempotency_key: Uuid,
-    /// Whether the client sent the key. An answer to a key that nobody knows is not worth caching.
+    /// Whether the client sent the key. An answer under a key that nobody knows is not cached.
     pub is_client_key: bool,
     /// The hash of what the client asked for ([`Operation::fingerprint`]).
     pub fingerprint: Fingerprint,
-    /// Which request it is of. The id is recorded with a refusal, whose body names it.
+    /// The client's request. A refusal records its id, because its body names it.
     pub origin: Origin,
-    /// The name of the API key that asks. It crosses the wire behind the commands ([`WriteBatch::to_wire`]).
+    /// The name of the API key. It crosses the wire behind the commands ([`WriteBatch::to_wire`]).
     pub made_by: Option<Arc<str>>,
 }
 
 /// What a client can ask for.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Operation {
-    /// Make a user, who has no balance yet.
+    /// Creates a user, who has no balance yet.
     CreateUser {
-        /// Who.
+        /// The id of the new user.
         user_id: UserId,
     },
-    /// Cash in.
+    /// Adds money to a balance.
     TopUp(Payment),
-    /// Money for a service.
+    /// Takes money for a service.
     Charge(Payment),
-    /// Money back, up to what was charged.
+    /// Gives money back, up to the charge.
     Refund {
         /// The charge to refund.
         charge_id: TransactionId,
-        /// How much; nothing said means all that remains.
+        /// The amount; `None` means all that remains.
         amount: Option<Amount>,
     },
 }
@@ -190,13 +192,13 @@ pub enum Operation {
 /// The fields that a top-up and a charge share.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Payment {
-    /// Whose balance.
+    /// The user whose balance changes.
     pub user_id: UserId,
-    /// How much.
+    /// The amount and its currency.
     pub money: Money,
     /// The client's own reference, at most 255 characters.
     pub reference: Option<String>,
-    /// The client's own JSON object, in the canonical text that the gateway made of it.
+    /// The client's own JSON object, as the gateway's canonical text.
     pub metadata: Option<String>,
 }
 
@@ -210,7 +212,7 @@ impl Operation {
         }
     }
 
-    /// The user's tag: equal for all operations of one user, so it picks the user's lane.
+    /// The user's tag. It is equal for all operations of one user, so it picks the user's lane.
     pub fn tag(&self) -> UserTag {
         match self {
             Self::CreateUser { user_id } => user_id.tag(),
@@ -219,8 +221,8 @@ impl Operation {
         }
     }
 
-    /// The hash of what the client asked for: the operation and its values after parsing, never a value
-    /// that a server made. Each field is written with its length, so that no two requests run together.
+    /// The hash of what the client asked for: the operation and its parsed values, never a value that a
+    /// server made. Each field is written with its length, so that no two requests have the same text.
     pub fn fingerprint(&self) -> Fingerprint {
         fn field(hash: &mut Sha256, bytes: &[u8]) {
             hash.update(u64::try_from(bytes.len()).expect("a length fits 64 bits").to_le_bytes());
@@ -264,15 +266,15 @@ pub struct Fingerprint(pub [u8; 16]);
 /// The immutable record of one operation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Transaction {
-    /// Its id, which also says when it was made.
+    /// Its id, which includes the time.
     pub id: TransactionId,
-    /// Whose balance it moved.
+    /// The user whose balance it moved.
     pub user_id: UserId,
-    /// What it was.
+    /// The kind of the operation.
     pub kind: Kind,
-    /// Booked, or refused.
+    /// Whether it was booked or refused.
     pub status: Status,
-    /// How much it moved; of a refused one, how much was asked for.
+    /// The amount; for a refusal, the amount that was asked for.
     pub money: Money,
     /// The user's balance in this currency right after it.
     pub balance_after: Money,
@@ -284,16 +286,16 @@ pub struct Transaction {
     pub reference: Option<String>,
     /// The client's own JSON object, as canonical text.
     pub metadata: Option<String>,
-    /// The name of the API key that made it; none is known of old ones. Only what was read carries it: it crosses the wire behind
-    /// the answer to a read ([`crate::query::Answer::to_wire`]), and the answer to a write has none.
+    /// The name of the API key; `None` for old transactions. Only reads carry it, behind their answer
+    /// ([`crate::query::Answer::to_wire`]); the answer to a write has none.
     #[serde(skip)]
     pub made_by: Option<Arc<str>>,
 }
 
-/// What kind of operation a transaction records.
+/// The kind of operation that a transaction records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Kind {
-    /// Cash in.
+    /// Money was added to a balance.
     #[serde(rename = "topup")]
     TopUp,
     /// Money for a service.
@@ -305,7 +307,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// All of them, in the order in which the documentation names them.
+    /// All kinds, in the documentation's order.
     pub const ALL: [Self; 3] = [Self::TopUp, Self::Charge, Self::Refund];
 
     /// The word that the API and the ledger use.
@@ -326,53 +328,53 @@ impl Kind {
 /// How an operation ended. Both are answers, and both are replayed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Status {
-    /// The money moved.
+    /// The money has moved.
     Completed,
-    /// The rules said no.
+    /// The rules refused the operation.
     Refused {
-        /// Which rule.
+        /// The rule that refused it.
         refusal: Refusal,
-        /// The request that was refused first; its answer is replayed to the letter.
+        /// The request that was refused first, which the replayed answer names.
         request_id: String,
     },
 }
 
-/// What the rules say no to.
+/// Why the rules refuse an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Refusal {
     /// The balance (`balance_after` of the record) is less than the charge.
     InsufficientBalance,
-    /// Together with earlier refunds this would pass the charge.
+    /// Together with earlier refunds this would exceed the charge.
     RefundExceedsCharge {
-        /// What could still be refunded.
+        /// What can still be refunded.
         remaining: Money,
     },
     /// The transaction to refund is no charge.
     NotRefundable,
 }
 
-/// What became of one [`Command`].
+/// The outcome of one [`Command`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Outcome {
-    /// The user is new.
+    /// The user was created now.
     UserCreated,
-    /// The user was there already.
+    /// The user existed already.
     UserExisted,
     /// Booked or refused, now or (replayed) before.
     Decided {
-        /// The record.
+        /// The record of the operation.
         transaction: Box<Transaction>,
         /// Whether this is the answer to an earlier request with this key.
         is_replayed: bool,
     },
-    /// The key was used for something else.
+    /// The key was used for another operation.
     KeyReused {
         /// The fields of the request that differ, as the API names them.
         differs: Vec<String>,
     },
-    /// There is no such user.
+    /// The user does not exist.
     UserNotFound,
-    /// There is no such transaction to refund.
+    /// The transaction to refund does not exist.
     TransactionNotFound,
     /// The amount cannot be booked in its currency. Nothing was recorded.
     AmountInvalid {
@@ -383,23 +385,23 @@ pub enum Outcome {
     Moved(Moved),
     /// Nothing happened; any retry is safe.
     Unavailable {
-        /// Why, for the log. No client sees it.
+        /// The reason, for the log. No client sees it.
         reason: String,
     },
-    /// COMMIT was sent and not answered: maybe done. The same key resolves it.
+    /// COMMIT was sent and not answered: it may be done. The same key resolves it.
     OutcomeUnknown,
     /// A bug. Nothing was written.
     Internal,
-    /// Nothing happened: too much is waiting in the node. To ask again at once would only add to it.
+    /// Nothing happened: too much is waiting in the node. An immediate retry would add to it.
     Overloaded,
 }
 
 /// What a shard knows of a slot that it does not own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Moved {
-    /// The slot.
+    /// The slot that was asked for.
     pub slot: Slot,
-    /// The shard it went to, if this shard knows.
+    /// The shard that it went to, if this shard knows.
     pub owner: Option<String>,
     /// The epoch of that knowledge; zero when it has none.
     pub epoch: u64,
@@ -421,7 +423,7 @@ mod tests {
         assert_eq!(wire.windows(4).filter(|bytes| *bytes == b"shop").count(), 1, "each name once");
 
         let nameless: Vec<Attempt> = vec![attempt(None); 4];
-        // An older node reads what it knows, and a newer one what an older gateway sends.
+        // An older node reads what it knows, and a newer node reads an older gateway's batch.
         assert_eq!(postcard::from_bytes::<WriteBatch>(&wire).unwrap().attempts, nameless);
         let old_wire = postcard::to_stdvec(&batch).unwrap();
         assert_eq!(WriteBatch::from_wire(&old_wire).unwrap().attempts, nameless);
@@ -438,7 +440,8 @@ mod tests {
 
     #[test]
     fn an_attempt_crosses_the_wire_in_the_layout_of_its_path_whoever_shares_the_command() {
-        // What `/internal/v2/write` has taken since it is there: the epoch among the fields of the command.
+        // The layout of `/internal/v2/write` since its first release: the epoch is among the fields of the
+        // command.
         #[derive(Serialize)]
         struct OldCommand {
             operation: Operation,

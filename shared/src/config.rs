@@ -1,4 +1,4 @@
-//! Configuration: a TOML file, then the environment over it; unknown fields refused, secrets redacted.
+//! Configuration: a TOML file, overridden by the environment. Unknown fields are refused, secrets redacted.
 //!
 //! Every number of a component has its default and its reason in that component's own configuration.
 
@@ -13,30 +13,31 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use subtle::ConstantTimeEq;
 
-/// Why a configuration cannot be used. One line a problem, each naming the file and the key.
+/// Why a configuration cannot be used: one line a problem, with the file and the key.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// The file is not there or not readable.
+    /// The file does not exist or cannot be read.
     #[error("{}: {source}", path.display())]
     Unreadable {
-        /// Which.
+        /// The file that was wanted.
         path: PathBuf,
-        /// Why.
+        /// Why it could not be read.
         source: std::io::Error,
     },
-    /// The file or an environment variable does not say what it should.
+    /// The file or an environment variable has wrong content.
     #[error("{}", .0.join("\n"))]
     Invalid(Vec<String>),
 }
 
-/// Reads `file`, then `{prefix}SECTION__KEY` from the environment over it.
+/// Reads `file`, overridden by `{prefix}SECTION__KEY` from the environment.
 ///
 /// # Errors
-/// [`ConfigError`] when the file cannot be read, is no TOML, has an unknown field, or a value has the wrong type.
+/// [`ConfigError`] when the file cannot be read, is no TOML, has an unknown field, or a value has
+/// the wrong type.
 pub fn load<T: DeserializeOwned>(file: &Path, env_prefix: &str) -> Result<T, ConfigError> {
     let text = std::fs::read_to_string(file)
         .map_err(|source| ConfigError::Unreadable { path: file.to_owned(), source })?;
-    // Figment finds the key of a wrong value, but toml's own message points at the line of a syntax error.
+    // Figment names the key of a wrong value, but toml's own message has the line of a syntax error.
     let toml = Toml::string(&text);
     let env = Env::prefixed(env_prefix).split("__").lowercase(true);
     let mut figment = Figment::new().merge(toml).merge(env.clone());
@@ -64,7 +65,7 @@ fn describe(problem: &figment::Error, file: &Path, env_prefix: &str) -> String {
     format!("{place}: {}", without_values(&problem.kind))
 }
 
-/// What is wrong, without the value that is: it may be a connection string in the wrong place, with its password.
+/// What is wrong, without the value: it may be a connection string under the wrong key, with its password.
 fn without_values(kind: &Kind) -> String {
     let found = |actual: &Actual| match actual {
         Actual::Str(_) => "a text".to_owned(),
@@ -79,7 +80,7 @@ fn without_values(kind: &Kind) -> String {
         Kind::InvalidValue(actual, expected) => {
             format!("invalid value: found {}, expected {expected}", found(actual))
         }
-        // A word that was mistyped is of use; a connection string is none.
+        // A mistyped word helps; a connection string must not be shown.
         Kind::UnknownVariant(word, expected) if word.contains(['=', '@', ':']) => {
             format!("unknown word, expected one of {}", expected.join(", "))
         }
@@ -88,7 +89,8 @@ fn without_values(kind: &Kind) -> String {
     }
 }
 
-/// The message of a syntax error without the lines of the file that it quotes: `3 | password = …`, and the mark below.
+/// The message of a syntax error without the quoted lines of the file: `3 | password = …`, and the mark
+/// below.
 fn without_quoted_lines(message: &str) -> String {
     let is_quoted = |line: &&str| {
         let line = line.trim_start().trim_start_matches(|letter: char| letter.is_ascii_digit());
@@ -97,30 +99,30 @@ fn without_quoted_lines(message: &str) -> String {
     message.lines().filter(|line| !is_quoted(line)).collect::<Vec<_>>().join("\n")
 }
 
-/// A secret given in place. Takes any scalar, since TOML reads `12345` as a number; never printed.
+/// A secret in the file. Takes any scalar, since TOML reads `12345` as a number; never printed.
 #[derive(Clone)]
 pub struct Secret(SecretString);
 
 impl Secret {
-    /// Wraps a text.
+    /// Wraps a text, which may be empty.
     pub fn new(text: impl Into<String>) -> Self {
         Self(SecretString::from(text.into()))
     }
 
-    /// Whether `shown` is it, in constant time for a text of its length.
+    /// Whether `shown` is equal, in constant time for a text of its length.
     pub fn is(&self, shown: &[u8]) -> bool {
         self.expose().as_bytes().ct_eq(shown).into()
     }
 
-    /// The secret, for the one place that needs it.
+    /// The secret, for the code that needs it.
     pub fn expose(&self) -> &str {
         self.0.expose_secret()
     }
 
-    /// The secret given in place, or the first line of the file named instead of it; `None` when neither is given.
+    /// The secret itself, or the first line of the file named instead; `None` when neither is there.
     ///
     /// # Errors
-    /// [`ConfigError`] when both are given, or the file cannot be read or is empty.
+    /// [`ConfigError`] when both are there, or the file cannot be read or is empty.
     pub fn resolve(
         key: &str,
         given: Option<&Secret>,
@@ -145,7 +147,7 @@ impl Secret {
     }
 }
 
-/// Tells whether a secret changed; as careful as [`Secret::is`], since nobody sees where it is used.
+/// Compares in constant time like [`Secret::is`], because its callers are not known here.
 impl PartialEq for Secret {
     fn eq(&self, other: &Self) -> bool {
         self.is(other.expose().as_bytes())
@@ -179,7 +181,7 @@ impl<'de> Deserialize<'de> for Secret {
     }
 }
 
-/// A duration written for people: `"250ms"`, `"2s"`, `"1m"`, `"24h"`.
+/// A duration as people write it: `"250ms"`, `"2s"`, `"1m"`, `"24h"`.
 pub mod human_duration {
     use std::time::Duration;
 
@@ -196,7 +198,7 @@ pub mod human_duration {
         })
     }
 
-    /// The duration that `text` says.
+    /// The duration in `text`; `None` when it is none.
     pub fn parse(text: &str) -> Option<Duration> {
         let digits = text.find(|letter: char| !letter.is_ascii_digit())?;
         let number: u64 = text[..digits].parse().ok()?;

@@ -13,12 +13,12 @@
 //! | 10 | sequence within the millisecond |
 //! | 22 | what is left of the user's hash |
 //!
-//! The tag stands before the sequence, so that one user's ids sort in the order in which they were booked ([`Stamp`]). Slot, tag and
-//! the last bits are all of the user's hash, which leads back to the user: a transaction is found by its id as by its primary key.
-//! Ids of earlier releases have a sequence of 16 bits and 16 random ones there, and are found by slot and tag.
+//! The tag comes before the sequence, so that one user's ids sort in the order in which they were booked ([`Stamp`]).
+//! Slot, tag and the last bits are the whole hash, which leads back to the user. So an id finds its transaction like the
+//! primary key does. Ids of earlier releases have a sequence of 16 bits and 16 random ones, and are found by slot and tag.
 //!
-//! Refusals cost nothing to make, and nobody lists them. Their ids are apart from all others, and rise by time among themselves: so a
-//! history is read without passing over any, and a move still knows which are new.
+//! Refusals cost nothing to make, and nobody lists them. Their ids have a range of their own, and rise by time there. So
+//! a history never reads over them, and a move still knows which are new.
 
 use std::fmt;
 
@@ -27,21 +27,21 @@ use uuid::{Uuid, Variant};
 
 use crate::slot::{SLOT_COUNT, Slot, UserId, UserTag};
 
-/// Of a [`Stamp`] below its milliseconds.
+/// Bits of a [`Stamp`] below its milliseconds.
 const SEQUENCE_BITS: u32 = 16;
-/// Of those, how many no id has room for: stamps are as many steps apart.
+/// Of those, the bits that no id has room for: stamps are as many steps apart.
 const UNUSED_BITS: u32 = 6;
-/// Of the user's hash at the end of an id.
+/// Bits of the user's hash at the end of an id.
 const REST_BITS: u32 = 22;
 /// The first bit of a refusal's id.
 const REFUSAL: u128 = 1 << 127;
 
-/// The id of a transaction. Any UUID can be asked for; only those that PicoPay made are ever found.
+/// The id of a transaction. Any UUID may be asked for; only PicoPay's own are ever found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct TransactionId(Uuid);
 
 impl TransactionId {
-    /// Takes any UUID: from a client, or from the ledger.
+    /// Takes any UUID, from a client or the ledger.
     pub fn from_uuid(uuid: Uuid) -> Self {
         Self(uuid)
     }
@@ -51,8 +51,8 @@ impl TransactionId {
         self.0
     }
 
-    /// The slot that the id names. Only meaningful for ids that PicoPay made; any other leads to a
-    /// shard that does not know it.
+    /// The slot in the id. Only meaningful for ids that PicoPay made; any other leads to a shard that does
+    /// not know it.
     pub fn slot(self) -> Slot {
         let bits = u16::try_from((self.0.as_u128() >> 64) & u128::from(SLOT_COUNT - 1)).expect("twelve bits");
         Slot::new(bits).expect("twelve bits")
@@ -63,19 +63,19 @@ impl TransactionId {
         UserTag::from_bits(u32::try_from((self.0.as_u128() >> 32) & 0x3fff_ffff).expect("thirty bits"))
     }
 
-    /// The user whom all bits of the hash name; `None` when there is none. Of an id of an earlier release it is nobody, or somebody
-    /// else: who finds no transaction there looks by slot and tag.
+    /// The user with all bits of the hash; `None` when there is none. For an id of an earlier release it is
+    /// nobody or another user. A lookup that fails there searches by slot and tag.
     pub fn user(self) -> Option<UserId> {
         let rest = u32::try_from(self.0.as_u128() & ((1 << REST_BITS) - 1)).expect("22 bits");
         UserId::of_hash(self.slot(), self.tag(), rest)
     }
 
-    /// When it was made: Unix time in milliseconds.
+    /// When it was made, in milliseconds of Unix time.
     pub fn unix_ms(self) -> i64 {
         i64::try_from((self.0.as_u128() & !REFUSAL) >> 80).expect("47 bits")
     }
 
-    /// The smallest id that a transaction made at `unix_ms` could have: the bound of a search by time. Past the year 6429 it is
+    /// The smallest id of a transaction at `unix_ms`: the bound of a search by time. Past the year 6429 it is
     /// above all of them.
     pub fn first_at(unix_ms: i64) -> Self {
         let ms = u128::try_from(unix_ms.clamp(0, 1 << 47)).expect("not negative");
@@ -87,13 +87,14 @@ impl TransactionId {
         Self(Uuid::from_u128(REFUSAL))
     }
 
-    /// The id of a refusal that would have had this one.
+    /// This id as a refusal's.
     #[must_use]
     pub fn of_refusal(self) -> Self {
         Self(Uuid::from_u128(self.0.as_u128() | REFUSAL))
     }
 
-    /// Whether a client can know it from us: a UUIDv8 of the RFC's variant, and not a refusal's, which no answer has.
+    /// Whether a client can know it from us: a UUIDv8 of the RFC's variant, and not a refusal's, which no
+    /// answer has.
     pub fn is_ours(self) -> bool {
         self.0.get_version_num() == 8
             && self.0.get_variant() == Variant::RFC4122
@@ -107,42 +108,42 @@ impl fmt::Display for TransactionId {
     }
 }
 
-/// What rises from one id of a user to his next: millisecond and sequence, in one number.
+/// Millisecond and sequence in one number, which rises from one id of a user to the next.
 ///
-/// The time is the primary's, read under the user's lock, and the balance row keeps the last stamp. So ids of a user rise
-/// whichever node makes them, and whatever any clock says.
+/// The time is the primary's, read under the user's lock, and the balance row keeps the last stamp. So a
+/// user's ids rise on whichever node, and with any clock.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Stamp(u64);
 
-/// How much of the sequence a microsecond takes, and a step: a thousand of them nearly fill it. So a batch that locks a user later
-/// in the same millisecond begins higher.
+/// The part of the sequence for a microsecond, and a step: a thousand of them nearly fill it. So a batch that
+/// locks a user later in the same millisecond begins higher.
 const STEP: u64 = 1 << UNUSED_BITS;
 
-/// Above every stamp that can come of a clock (the year 4199), and far enough below the end of a `bigint` that no batch
-/// reaches that.
+/// Above every stamp from a clock (the year 4199), and so far below the end of a `bigint` that no batch
+/// reaches it.
 const STAMP_MAX: u64 = 1 << 62;
 
 impl Stamp {
-    /// The first one of a moment: Unix time in microseconds.
+    /// The first stamp of a moment: Unix time in microseconds.
     pub fn at(unix_us: i64) -> Self {
         let us = u64::try_from(unix_us).unwrap_or(0);
         let ms = (us / 1000).min(STAMP_MAX >> SEQUENCE_BITS);
         Self(((ms << SEQUENCE_BITS) + us % 1000 * STEP).min(STAMP_MAX))
     }
 
-    /// The next one: also of one that an earlier release made, which has steps of one. More than 1,024 in one millisecond borrow
-    /// from the next.
+    /// The next stamp, also after one of an earlier release, whose steps are one. More than 1,024 in one
+    /// millisecond use the next millisecond.
     #[must_use]
     pub fn next(self) -> Self {
         Self((self.0 | (STEP - 1)) + 1)
     }
 
-    /// As a balance row keeps it; `None` for a number that no PicoPay wrote.
+    /// Reads a balance row; `None` for a number that PicoPay never writes.
     pub fn from_ledger(last_stamp: i64) -> Option<Self> {
         u64::try_from(last_stamp).ok().filter(|stamp| *stamp <= STAMP_MAX).map(Self)
     }
 
-    /// For a balance row.
+    /// The number for a balance row.
     pub fn to_ledger(self) -> i64 {
         i64::try_from(self.0).expect("STAMP_MAX leaves room for every batch")
     }
@@ -232,7 +233,7 @@ mod tests {
         for odd in [-1, i64::MIN, i64::MAX] {
             assert_eq!(Stamp::from_ledger(odd), None, "{odd}");
         }
-        // A batch on top of the highest one that is read still fits.
+        // A batch after the highest valid stamp still fits.
         let mut stamp = Stamp::at(i64::MAX);
         (0..4096).for_each(|_| stamp = stamp.next());
         assert!(stamp.to_ledger() > 0);

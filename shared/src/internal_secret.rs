@@ -1,20 +1,20 @@
 //! The secret between gateways, operators and nodes, while it changes.
 //!
-//! Processes reload at different moments. So for a while after a change whoever is asked accepts the secret before it
-//! too, and whoever asks shows the newest first and that one if it is refused: in whatever order they learn of it, they
-//! understand each other.
+//! Processes reload at different moments. So for a while after a change the previous secret is accepted too.
+//! A caller shows the newest secret first, and the previous one if that is refused. They understand each
+//! other in whatever order they reload.
 
 use std::sync::{PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use crate::config::Secret;
 
-/// How long the secret before the newest is accepted, and shown. A changed file comes to all pods of a Kubernetes
-/// cluster within a minute and a half (the kubelet looks every 60 s, and later by up to a half of that); a secret that
-/// leaked should not be of use for much longer.
+/// How long the previous secret is accepted and shown. A changed file reaches all pods of a Kubernetes
+/// cluster within a minute and a half: the kubelet looks every 60 s, and up to a half later. A leaked secret
+/// should not work much longer.
 pub const PREVIOUS_VALID_FOR: Duration = Duration::from_mins(2);
 
-/// The newest secret, and the one before it for a while.
+/// The newest secret, and the previous one for a while.
 #[derive(Debug)]
 pub struct InternalSecret {
     known: RwLock<Known>,
@@ -27,17 +27,17 @@ struct Known {
 }
 
 impl InternalSecret {
-    /// No other secret is known.
+    /// Knows only this secret.
     pub fn new(secret: &Secret) -> Self {
         Self { known: RwLock::new(Known { newest: secret.clone(), previous: None }) }
     }
 
-    /// From now on `newest` is it; whether it was another one before.
+    /// Makes `newest` the newest secret. Returns whether it was another one before.
     pub fn replace(&self, newest: &Secret) -> bool {
         self.replace_at(newest, Instant::now())
     }
 
-    /// Whether somebody who shows this is one of us. In constant time for each of the two.
+    /// Whether a caller who shows this is one of us. Takes constant time for each of the two.
     pub fn accepts(&self, shown: &[u8]) -> bool {
         self.accepts_at(shown, Instant::now())
     }
@@ -47,7 +47,7 @@ impl InternalSecret {
         self.known.read().unwrap_or_else(PoisonError::into_inner).newest.clone()
     }
 
-    /// Whether it still is this one.
+    /// Whether the newest is still this one.
     pub fn is_newest(&self, secret: &Secret) -> bool {
         self.known.read().unwrap_or_else(PoisonError::into_inner).newest == *secret
     }
@@ -88,7 +88,7 @@ mod tests {
         assert_eq!(accepted(start), [true, false, false, false]);
         secret.replace_at(&second, start);
         assert_eq!(accepted(start), [true, true, false, false]);
-        // The same again is no change: it does not make the old one live longer.
+        // The same again is no change: the old one does not live longer.
         let end = start + PREVIOUS_VALID_FOR;
         secret.replace_at(&second, end);
         assert_eq!(accepted(end), [false, true, false, false]);

@@ -1,8 +1,7 @@
 //! What gateway, shard node and the operator's command must agree on, and nothing else.
 //!
-//! A thing lives here when two of them would break if they disagreed about it: how money is read and
-//! written, which slot a user is in, what an id carries, what crosses the wire between gateway and node,
-//! and the one `cluster.toml` that all of them read. Rules about money live in the shard node.
+//! A thing is here when two of them would break if they disagreed about it: money, slots, ids, the wire
+//! between gateway and node, and `cluster.toml`. Rules about money are in the shard node.
 
 pub mod money;
 
@@ -24,13 +23,13 @@ pub mod node_status;
 
 pub mod node_mark;
 
-pub mod batcher;
-
 pub mod cluster;
 
 pub mod config;
 
 pub mod internal_secret;
+
+pub mod lane;
 
 pub mod open_files;
 

@@ -1,7 +1,7 @@
 //! Amounts, currencies and money, parsed once at the edge and checked ever after.
 //!
 //! There is no float in this file, and no rounding: an amount that does not fit its currency's scale is
-//! refused, because rounding somebody's money is a decision and never an accident.
+//! refused.
 
 mod currency;
 
@@ -17,8 +17,8 @@ pub use self::currency::{Currency, TABLE_DATE};
 const AMOUNT_INTEGER_DIGITS_MAX: usize = 14;
 /// Digits after the decimal point that any amount may have; its currency usually allows fewer.
 const AMOUNT_SCALE_MAX: usize = 4;
-/// A balance stays below 10^20 units of its currency: what `numeric(24,4)` holds, and a million
-/// times the largest amount. A top-up or refund that would pass it is refused.
+/// A balance stays below 10^20 units of its currency: that fits `numeric(24,4)`, and is a million times the
+/// largest amount. A top-up or refund beyond it is refused.
 const BALANCE_INTEGER_DIGITS_MAX: u32 = 20;
 
 /// Why a text is no amount, or an amount no money. The message says what would be right.
@@ -29,26 +29,26 @@ pub enum MoneyError {
         "an amount is written as digits with at most 14 before and 4 after the decimal point, for example \"50.00\""
     )]
     Grammar,
-    /// Zero is no amount to move.
+    /// The amount is zero.
     #[error("an amount must be greater than 0")]
     NotPositive,
     /// More decimals than ISO 4217 gives the currency.
     #[error("{currency} takes {}", decimals(*.scale))]
     TooFine {
-        /// The currency whose scale was passed.
+        /// The currency whose scale was exceeded.
         currency: Currency,
-        /// How many decimals it takes.
+        /// How many decimals it has.
         scale: u32,
     },
-    /// No code of ISO 4217 that has a minor unit, or not in upper case.
+    /// No code of ISO 4217 with a minor unit, or not in upper case.
     #[error("a currency is an active ISO 4217 code with a minor unit, in upper case, for example \"USD\"")]
     UnknownCurrency,
-    /// A code that ISO 4217 no longer has, where money would come in.
+    /// A code that ISO 4217 withdrew, where money would come in.
     #[error(
         "{currency} was withdrawn from ISO 4217: what a user has of it can be charged and refunded, but no more comes in"
     )]
     WithdrawnCurrency {
-        /// The code.
+        /// The code that was withdrawn.
         currency: Currency,
     },
     /// The result would not fit the ledger's columns.
@@ -64,8 +64,8 @@ fn decimals(scale: u32) -> String {
     }
 }
 
-/// A positive amount as the client wrote it, before its currency is known (a refund names none).
-/// It remembers how many decimals were written, so that `1.100` can still be refused for USD.
+/// A positive amount as the client wrote it, before its currency is known (a refund names none). It remembers
+/// its decimals, so that `1.100` can be refused for USD.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Amount(Decimal);
 
@@ -113,7 +113,7 @@ impl Amount {
         Ok(Money { amount, currency })
     }
 
-    /// The value without trailing zeros, so that `100.0` and `100.00` read the same in a fingerprint.
+    /// The value without trailing zeros, so that `100.0` and `100.00` are equal in a fingerprint.
     pub fn normalized(self) -> Decimal {
         self.0.normalize()
     }
@@ -133,7 +133,7 @@ impl<'de> Deserialize<'de> for Amount {
 }
 
 /// An amount of zero or more at its currency's scale. Arithmetic is checked: currencies never mix, and
-/// nothing goes below zero or past what the ledger's columns hold.
+/// nothing goes below zero or beyond the ledger's columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Money {
     amount: Decimal,
@@ -141,7 +141,7 @@ pub struct Money {
 }
 
 impl Money {
-    /// Nothing, in this currency.
+    /// Zero in this currency.
     pub fn zero(currency: Currency) -> Self {
         Self { amount: Decimal::new(0, currency.scale()), currency }
     }
@@ -149,7 +149,7 @@ impl Money {
     /// An amount from the client.
     ///
     /// # Errors
-    /// Whatever [`Amount::parse`] and [`Amount::in_currency`] say.
+    /// Those of [`Amount::parse`] and [`Amount::in_currency`].
     pub fn parse(text: &str, currency: Currency) -> Result<Self, MoneyError> {
         Amount::parse(text)?.in_currency(currency)
     }
@@ -157,8 +157,8 @@ impl Money {
     /// A value from the ledger, whose `numeric(…,4)` columns pad to four decimals.
     ///
     /// # Errors
-    /// [`MoneyError::TooFine`] when it has digits below the currency's scale, [`MoneyError::TooLarge`]
-    /// when negative or too large: rows that no PicoPay wrote.
+    /// For rows that PicoPay never writes: [`MoneyError::TooFine`] for digits below the currency's
+    /// scale, [`MoneyError::TooLarge`] when negative or too large.
     pub fn from_ledger(amount: Decimal, currency: Currency) -> Result<Self, MoneyError> {
         let scale = currency.scale();
         let mut scaled = amount;
@@ -174,17 +174,17 @@ impl Money {
         self.amount
     }
 
-    /// The currency.
+    /// The currency of the amount.
     pub fn currency(self) -> Currency {
         self.currency
     }
 
-    /// Whether this is nothing.
+    /// Whether the amount is zero.
     pub fn is_zero(self) -> bool {
         self.amount.is_zero()
     }
 
-    /// The sum.
+    /// The sum of both amounts.
     ///
     /// # Errors
     /// [`MoneyError::TooLarge`] when it would pass 10^20.
@@ -215,7 +215,7 @@ impl fmt::Display for Money {
     }
 }
 
-/// On the wire between gateway and node: minor units and the code, which no reader can misplace a point in.
+/// On the wire between gateway and node: minor units and the code, so that no point can be misplaced.
 impl Serialize for Money {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         (self.amount.mantissa(), self.currency).serialize(serializer)
@@ -305,7 +305,7 @@ mod tests {
     proptest! {
         #[test]
         fn reading_follows_the_grammar_to_the_letter(text in "[0-9.eE+_ -]{0,22}") {
-            // The contract's grammar, spelled as a second, independent reading of it.
+            // A second, independent implementation of the contract's grammar.
             let bytes = text.as_bytes();
             let point = bytes.iter().position(|byte| *byte == b'.');
             let (integer, fraction) = point.map_or((bytes, None), |at| (&bytes[..at], Some(&bytes[at + 1..])));

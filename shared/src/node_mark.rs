@@ -1,36 +1,37 @@
-//! What a shard node writes on every answer that it makes itself: which process it is, and what its clock says.
+//! The mark of a shard node on every answer that it makes itself: its process and its clock.
 //!
-//! The mark tells the node's own words from what was made on the way: a proxy's 503 says nothing of what the node did.
-//! The clock lets a gateway say until when it waits in the node's own time, so that a request that was long on its way
-//! is not begun. Only moments of one process are compared, and nobody sets a clock by another.
+//! The mark distinguishes the node's answers from a proxy's: a proxy's 503 says nothing of what the node did.
+//! With the clock, a gateway can set a deadline in the node's own time, so that a delayed request is not
+//! begun. Only moments of one process are compared, and nobody sets a clock by another.
 
 use std::fmt;
 
-/// The header of an answer that has a [`NodeMoment`]: when the node wrote it. What lacks it is not the node's.
+/// The header of an answer with a [`NodeMoment`]: when the node wrote it. An answer without it is not the
+/// node's.
 pub const NODE_HEADER: &str = "picopay-node";
 
-/// The header of a request that has a [`NodeMoment`]: from then on nobody waits for the answer. A process that it is not
-/// meant for goes by the relative time alone.
+/// The header of a request with a [`NodeMoment`]: from then on nobody waits for the answer. Another process
+/// ignores it and uses the relative time.
 pub const DEADLINE_AT_HEADER: &str = "picopay-deadline-at";
 
 /// A moment by the monotonic clock of one node process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NodeMoment {
-    /// Which process: a number that it made up when it started.
+    /// The process: a random number from its start.
     pub process: u64,
-    /// Milliseconds since it started.
+    /// Milliseconds since the process started.
     pub ms: u64,
 }
 
 impl NodeMoment {
-    /// The moment that this text names.
+    /// Parses the text of a header.
     pub fn parse(text: &str) -> Option<Self> {
         let (process, ms) = text.split_once('-')?;
         Some(Self { process: u64::from_str_radix(process, 16).ok()?, ms: ms.parse().ok()? })
     }
 }
 
-/// As it stands in a header.
+/// The text of a header.
 impl fmt::Display for NodeMoment {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{:016x}-{}", self.process, self.ms)

@@ -1,8 +1,8 @@
-//! What a shard node says of itself, to gateways and to `picopay status`. JSON, so that people can read it too.
+//! The status of a shard node, for gateways and `picopay status`. JSON, so that people can read it too.
 
 use serde::{Deserialize, Serialize};
 
-/// Where a node answers with its [`NodeStatus`].
+/// The path where a node answers with its [`NodeStatus`].
 pub const STATUS_PATH: &str = "/internal/v1/status";
 
 /// One node process, as it sees its shard.
@@ -12,12 +12,12 @@ pub struct NodeStatus {
     pub shard: String,
     /// Whether it takes writes now.
     pub is_ready: bool,
-    /// Why not, for operators. Absent when ready.
+    /// Why not, for operators; `None` when ready.
     pub not_ready_reason: Option<String>,
     /// Set while an operator lets the shard go on without its standby.
     #[serde(default)]
     pub degraded: Option<Degradation>,
-    /// The restore generation of the ledger that it serves. Absent while it takes no writes.
+    /// The restore generation of the ledger that it serves; `None` while it takes no writes.
     #[serde(default)]
     pub generation: Option<i64>,
     /// The slots that the shard's own database says it owns.
@@ -25,31 +25,32 @@ pub struct NodeStatus {
     /// The slots that it is importing, at the epochs at which it will own them.
     #[serde(default)]
     pub importing: Vec<OwnedRange>,
-    /// Lag of the freshest replica, in milliseconds; absent when unknown, which counts as stale.
+    /// Lag of the freshest replica, in milliseconds; `None` when unknown, which counts as stale.
     pub replica_lag_ms: Option<u64>,
     /// Whether Redis is in use: `up`, `skipped` (its breaker is open) or `off` (none configured).
     pub cache: CacheState,
 }
 
-/// An operator's word that a shard goes on without its synchronous standby: its commits wait for the primary alone.
+/// An operator's decision that a shard goes on without its synchronous standby: its commits wait for the
+/// primary alone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Degradation {
-    /// Since when, in the primary's clock: `2026-11-24T12:00:00Z`.
+    /// Since when, by the primary's clock: `2026-11-24T12:00:00Z`.
     pub since: String,
-    /// Who said so.
+    /// The operator who decided it.
     pub by: String,
-    /// And why.
+    /// The operator's reason for it.
     pub reason: String,
 }
 
 /// A run of slots of one epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OwnedRange {
-    /// First slot.
+    /// The first slot of the run.
     pub first: u16,
-    /// Last slot, included.
+    /// The last slot, included.
     pub last: u16,
-    /// Grows each time a slot changes hands.
+    /// A counter that grows each time a slot changes hands.
     pub epoch: u64,
 }
 
@@ -57,10 +58,10 @@ pub struct OwnedRange {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CacheState {
-    /// It answers.
+    /// Redis answers in time.
     Up,
     /// It did not answer in time; nobody waits for it until it does.
     Skipped,
-    /// None is configured.
+    /// No Redis is configured.
     Off,
 }

@@ -1,21 +1,21 @@
-//! Which request of which client something is done for: what a log line names, so that one request is found in the logs of all
-//! processes that had to do with it.
+//! The client's request behind a command or a query. Log lines name it, so that it is found in the logs of
+//! all processes.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Where a command or a query comes from.
+/// The client's request behind a command or a query.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Origin {
     /// The client's `X-Request-Id`, or one that the gateway made.
     pub request_id: String,
-    /// The client's W3C trace context, passed on untouched. Whoever makes one has checked its form.
+    /// The client's W3C trace context, passed on unchanged. Its maker has checked the form.
     pub traceparent: Option<String>,
 }
 
 impl Origin {
-    /// The trace that the request is a part of: the second field of the context.
+    /// The trace that the request belongs to: the second field of the context.
     pub fn trace_id(&self) -> Option<&str> {
         self.traceparent.as_deref()?.split('-').nth(1)
     }
@@ -42,7 +42,7 @@ mod tests {
         for (traceparent, told) in [
             (None, "mine"),
             (Some(trace.to_owned()), "mine/4bf92f3577b34da6a3ce929d0e0e4736"),
-            // Of a gateway that let it pass.
+            // From a gateway that did not check it.
             (Some("odd".to_owned()), "mine"),
         ] {
             assert_eq!(Origin { request_id: "mine".into(), traceparent }.to_string(), told);

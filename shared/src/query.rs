@@ -1,4 +1,4 @@
-//! What a gateway asks a shard node to read, and what the node answers. Reads change nothing.
+//! Reads between gateway and shard node: queries and their answers. Reads change nothing.
 
 use std::sync::Arc;
 
@@ -11,32 +11,34 @@ use crate::origin::Origin;
 use crate::session::SessionToken;
 use crate::slot::{Slot, UserId};
 
-/// Where a node takes a [`ReadRequest`] and answers with an [`Answer`]. Like `WRITE_PATH`, it changes with the types.
+/// The path where a node takes a [`ReadRequest`] and answers with an [`Answer`]. Like `WRITE_PATH`, it
+/// changes with the types.
 pub const READ_PATH: &str = "/internal/v2/read";
 
 /// A query, and what its client has written.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ReadRequest {
-    /// What to read.
+    /// What is to be read.
     pub query: Query,
-    /// Of the client's own last write: the answer must show it. A strong balance does in any case.
+    /// The token of the client's last write, which the answer must show. A strong balance always does.
     pub session: Option<SessionToken>,
-    /// Which request it is of; older gateways do not say. It crosses the wire behind the request ([`ReadRequest::to_wire`]).
+    /// The client's request; `None` from older gateways. It crosses the wire behind the request
+    /// ([`ReadRequest::to_wire`]).
     #[serde(skip)]
     pub origin: Option<Origin>,
 }
 
 impl ReadRequest {
-    /// Its bytes. What an older program does not know stands behind all else, and it reads no further.
+    /// Encodes the request. What an older program does not know comes last, and is not read there.
     pub fn to_wire(&self) -> Vec<u8> {
         let takes_short_pages = matches!(&self.query, Query::History(query) if query.takes_short_pages);
         postcard::to_stdvec(&(self, takes_short_pages, &self.origin)).expect("plain data always serializes")
     }
 
-    /// The request of these bytes, from an older program or not.
+    /// Decodes the request, also of an older program.
     ///
     /// # Errors
-    /// When they are none.
+    /// When the bytes are no request.
     pub fn from_wire(bytes: &[u8]) -> Result<Self, postcard::Error> {
         let (mut request, rest): (Self, &[u8]) = postcard::take_from_bytes(bytes)?;
         if rest.is_empty() {
@@ -53,27 +55,27 @@ impl ReadRequest {
     }
 }
 
-/// The header in which a read carries how many milliseconds its gateway still waits. A node answers within them, whatever
-/// its databases do; without the header it takes its own longest.
+/// The header with the milliseconds that the gateway of a read still waits. A node answers within them,
+/// whatever its databases do. Without the header it uses its own limit.
 pub const DEADLINE_HEADER: &str = "picopay-deadline-ms";
 
 /// A read of one user's rows.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Query {
-    /// A user's balances.
+    /// One or all balances of a user.
     Balance {
-        /// Whose.
+        /// The user whose balances are read.
         user_id: UserId,
         /// In this currency only.
         currency: Option<Currency>,
-        /// How fresh.
+        /// How fresh it must be.
         consistency: Consistency,
     },
     /// A user's completed transactions, newest first.
     History(HistoryQuery),
-    /// One completed transaction.
+    /// One completed transaction, by its id.
     Lookup {
-        /// Which.
+        /// The id of the transaction.
         id: TransactionId,
     },
 }
@@ -81,20 +83,21 @@ pub enum Query {
 /// A page of a user's history.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct HistoryQuery {
-    /// Whose.
+    /// The user whose history is read.
     pub user_id: UserId,
     /// Transactions on the page, 1–100.
     pub limit: u16,
-    /// Only those older than this one: the last of the page before.
+    /// Only those older than this one: the last of the previous page.
     pub before: Option<TransactionId>,
-    /// Only these.
+    /// Only transactions of this kind.
     pub kind: Option<Kind>,
     /// Made at or after this time; Unix time in milliseconds.
     pub from_ms: Option<i64>,
     /// Made before this time; Unix time in milliseconds.
     pub to_ms: Option<i64>,
-    /// Whether a page may have fewer entries than `limit` and go on all the same, so that no request has to look through all
-    /// that a user has. It crosses the wire behind the request ([`ReadRequest::to_wire`]): older gateways do not know such pages.
+    /// Whether a page may have fewer entries than `limit` and still not be the last, so that no request looks
+    /// through all of a history. It crosses the wire behind the request ([`ReadRequest::to_wire`]): older
+    /// gateways do not know such pages.
     #[serde(skip)]
     pub takes_short_pages: bool,
 }
@@ -113,7 +116,7 @@ impl Query {
 /// How fresh a balance must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Consistency {
-    /// From the primary.
+    /// Read from the primary.
     #[default]
     Strong,
     /// From a replica whose lag is within bounds, else from the primary.
@@ -123,15 +126,15 @@ pub enum Consistency {
 /// What was found, and where.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Answer {
-    /// What.
+    /// The rows, or why there are none.
     pub found: Found,
-    /// Where.
+    /// The database that answered.
     pub source: Source,
 }
 
 impl Answer {
-    /// Its bytes. What an older program does not know stands behind all else, and it reads no further: who made each transaction,
-    /// and where a history goes on.
+    /// Encodes the answer. What an older program does not know comes last, and is not read there: the maker
+    /// of each transaction, and where a history goes on.
     pub fn to_wire(&self) -> Vec<u8> {
         let makers: Vec<Option<&str>> =
             self.transactions().iter().map(|one| one.made_by.as_deref()).collect();
@@ -142,10 +145,10 @@ impl Answer {
         postcard::to_stdvec(&(self, makers, goes_on)).expect("plain data always serializes")
     }
 
-    /// The answer of these bytes, from an older program or not.
+    /// Decodes the answer, also of an older program.
     ///
     /// # Errors
-    /// When they are none, or what stands behind does not fit.
+    /// When the bytes are no answer, or the part behind does not fit.
     pub fn from_wire(bytes: &[u8]) -> Result<Self, postcard::Error> {
         let (mut answer, rest): (Self, &[u8]) = postcard::take_from_bytes(bytes)?;
         if rest.is_empty() {
@@ -188,37 +191,37 @@ pub enum Found {
     Balances(Vec<Money>),
     /// A page of history.
     History {
-        /// Newest first.
+        /// The transactions, newest first.
         transactions: Vec<Transaction>,
         /// Whether older ones may follow.
         has_more: bool,
-        /// Where they do: before this one. It crosses the wire behind the answer.
+        /// The next page begins before this transaction. It crosses the wire behind the answer.
         #[serde(skip)]
         goes_on_before: Option<TransactionId>,
     },
-    /// The transaction.
+    /// The transaction that was asked for.
     Transaction(Box<Transaction>),
-    /// There is no such user.
+    /// The user does not exist.
     UserNotFound,
-    /// There is no such transaction.
+    /// The transaction does not exist.
     TransactionNotFound,
     /// This shard does not own the slot.
     Moved(Moved),
     /// No database of the shard could answer in time.
     Unavailable {
-        /// Why, for the log. No client sees it.
+        /// The reason, for the log. No client sees it.
         reason: String,
     },
 }
 
-/// Which database answered.
+/// The database that answered a read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Source {
-    /// The primary.
+    /// The shard's primary answered.
     Primary,
     /// A replica, this far behind.
     Replica {
-        /// Milliseconds.
+        /// The lag in milliseconds.
         lag_ms: u32,
     },
 }
@@ -272,7 +275,7 @@ mod tests {
         let two: [Option<&str>; 2] = [Some("a"), Some("b")];
         let one_too_many = postcard::to_stdvec(&(lookup(None), two.as_slice(), nowhere)).unwrap();
         assert!(Answer::from_wire(&one_too_many).is_err());
-        // A page with nothing on it that goes on.
+        // An empty page that is not the last.
         let goes_on_before = Some(TransactionId::first_at(7));
         let empty = answer(Found::History { transactions: vec![], has_more: true, goes_on_before });
         assert_eq!(Answer::from_wire(&empty.to_wire()).unwrap(), empty);
@@ -295,7 +298,7 @@ mod tests {
         assert_eq!(ReadRequest::from_wire(&request(true).to_wire()).unwrap(), request(true));
         let of_older = postcard::to_stdvec(&request(true)).unwrap();
         assert_eq!(ReadRequest::from_wire(&of_older).unwrap(), request(false));
-        // And an older node reads what it knows.
+        // An older node reads what it knows.
         assert_eq!(postcard::from_bytes::<ReadRequest>(&request(true).to_wire()).unwrap(), request(false));
     }
 
@@ -318,7 +321,7 @@ mod tests {
             let wire = request.to_wire();
             assert_eq!(ReadRequest::from_wire(&wire).unwrap(), request);
             assert!(ReadRequest::from_wire(&wire[..wire.len() - 1]).is_err());
-            // The release before reads a request and one flag, and no further; and it sends no more than these.
+            // The previous release reads a request and one flag, and sends no more than these.
             let before: (ReadRequest, bool) = postcard::from_bytes(&wire).unwrap();
             assert_eq!(before.1, takes_short_pages);
             let of_before = postcard::to_stdvec(&before).unwrap();

@@ -1,8 +1,8 @@
-//! A changed file, taken over by a process that runs: `cluster.toml` with the secrets that it names, and a gateway's keys.
+//! Reloads of a changed file by a running process: `cluster.toml` with its secrets, and a gateway's keys.
 //!
-//! The file is looked at when somebody may have changed it (`nudges.rs`), read and checked as at the start, and handed
-//! over as a whole. One that cannot be used is refused with its reason, and what is in force stays so. Of `gateway.toml`
-//! only the keys are taken over; all else in it, and `node.toml`, is read at the start.
+//! The file is read when it may have changed (`nudges.rs`), checked as at the start, and taken over as a
+//! whole. A file that cannot be used is refused with its reason, and the old one stays in force. Only the
+//! keys of `gateway.toml` are reloaded; the rest of it, and `node.toml`, is read at the start.
 
 mod nudges;
 
@@ -17,9 +17,9 @@ pub use self::nudges::{LOOK_EVERY, Nudge};
 use crate::cluster::Cluster;
 use crate::config::ConfigError;
 
-/// What a process goes by and takes over anew when its file changes.
+/// A configuration that a process takes over anew when its file changes.
 pub trait Reloadable: PartialEq + Send + Sync + Sized + 'static {
-    /// How often the file is looked at without a reason.
+    /// How often the file is read without a reason.
     const LOOK_EVERY: Duration;
 
     /// Reads and checks the file, as at the start.
@@ -37,21 +37,21 @@ impl Reloadable for Cluster {
     }
 }
 
-/// What a process goes by, a `cluster.toml` unless something else is said, and whether the file on disk was refused.
+/// The configuration in force, usually a `cluster.toml`, and whether the file on disk was refused.
 #[derive(Debug)]
 pub struct InForce<T = Cluster> {
-    state: Mutex<State<T>>,
+    state: Mutex<ReloadState<T>>,
 }
 
 #[derive(Debug)]
-struct State<T> {
+struct ReloadState<T> {
     current: Arc<T>,
-    refusal: Option<Refusal>,
+    refusal: Option<RefusedReload>,
 }
 
 /// Why the file on disk is not the one in force.
 #[derive(Debug, Clone)]
-pub struct Refusal {
+pub struct RefusedReload {
     /// For an operator, a line for each problem.
     pub reason: String,
     /// When it was refused first.
@@ -63,53 +63,53 @@ pub struct Refusal {
 pub enum Reload {
     /// The changed file is in force.
     Taken,
-    /// It is not, and the one before it stays.
+    /// The changed file was refused, and the previous one stays in force.
     Refused,
 }
 
 impl InForce {
-    /// The `cluster.toml` that the process goes by.
+    /// The `cluster.toml` in force.
     pub fn cluster(&self) -> Arc<Cluster> {
         self.current()
     }
 }
 
 impl<T> InForce<T> {
-    /// As read at the start.
+    /// The configuration from the start.
     pub fn new(current: T) -> Self {
-        Self { state: Mutex::new(State { current: Arc::new(current), refusal: None }) }
+        Self { state: Mutex::new(ReloadState { current: Arc::new(current), refusal: None }) }
     }
 
-    /// What the process goes by.
+    /// The configuration in force.
     pub fn current(&self) -> Arc<T> {
         Arc::clone(&self.lock().current)
     }
 
-    /// Set while the file on disk is one that was refused.
-    pub fn refusal(&self) -> Option<Refusal> {
+    /// Set while the file on disk is a refused one.
+    pub fn refusal(&self) -> Option<RefusedReload> {
         self.lock().refusal.clone()
     }
 
-    /// Keeps why, and says whether it is news.
+    /// Keeps the reason. Returns whether it is new.
     fn refuse(&self, reason: &str) -> bool {
         let mut state = self.lock();
         let is_news = state.refusal.as_ref().is_none_or(|known| known.reason != reason);
         if is_news {
-            state.refusal = Some(Refusal { reason: reason.to_owned(), since: Instant::now() });
+            state.refusal = Some(RefusedReload { reason: reason.to_owned(), since: Instant::now() });
         }
         is_news
     }
 
     fn take(&self, current: T) {
-        *self.lock() = State { current: Arc::new(current), refusal: None };
+        *self.lock() = ReloadState { current: Arc::new(current), refusal: None };
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, State<T>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, ReloadState<T>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Follows a file.
+/// Follows one configuration file.
 #[derive(Debug)]
 pub struct Reloads<T = Cluster> {
     file: PathBuf,
@@ -118,17 +118,17 @@ pub struct Reloads<T = Cluster> {
 }
 
 impl<T: Reloadable> Reloads<T> {
-    /// Watches the folder of `file`, and listens for SIGHUP from now on: before, the signal ends the process.
+    /// Watches the folder of `file`, and handles SIGHUP from now on: before, the signal ends the process.
     ///
     /// # Errors
-    /// When the process cannot listen for signals. A folder that cannot be watched is only logged: the file is looked
-    /// at every [`Reloadable::LOOK_EVERY`] in any case.
+    /// When the process cannot listen for signals. A folder that cannot be watched is only logged,
+    /// because the file is read every [`Reloadable::LOOK_EVERY`] in any case.
     pub fn watch(file: &Path, in_force: Arc<InForce<T>>) -> std::io::Result<Self> {
         Ok(Self { file: file.to_owned(), in_force, nudges: Nudges::listen(file, T::LOOK_EVERY)? })
     }
 
-    /// For ever: hands each changed file that can be used to `take_over`, which says why if it cannot use it all the same,
-    /// and tells `count` how it ended.
+    /// Never returns. Hands each changed and valid file to `take_over`, which returns a reason if it still
+    /// cannot use it. Reports to `count` how each reload ended.
     pub async fn follow(
         mut self,
         take_over: impl AsyncFn(&T) -> Result<(), String>,
@@ -159,7 +159,7 @@ impl<T: Reloadable> Reloads<T> {
             },
             Err(error) => error.to_string(),
         };
-        // A file that stays wrong is looked at again and again; to say so again helps nobody, unless somebody asked.
+        // A file that stays wrong is read again and again; it is reported again only to somebody who asked.
         if !self.in_force.refuse(&refused) && nudge != Nudge::Signal {
             return None;
         }
@@ -169,7 +169,7 @@ impl<T: Reloadable> Reloads<T> {
 
     async fn load(&self) -> Result<T, ConfigError> {
         let file = self.file.clone();
-        // A file system may hang, and whoever is served here must not.
+        // A file system may hang, and requests must not.
         let loading = tokio::task::spawn_blocking(move || T::load(&file)).await;
         loading.unwrap_or_else(|panicked| Err(ConfigError::Invalid(vec![panicked.to_string()])))
     }
@@ -197,7 +197,7 @@ mod tests {
         format!("internal_secret_file = \"secret\"\n{}", shards.iter().map(shard).collect::<String>())
     }
 
-    /// A file in force with one shard, and whoever follows it.
+    /// A file in force with one shard, and its follower.
     fn reloads() -> (tempfile::TempDir, Reloads) {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("cluster.toml");

@@ -1,8 +1,8 @@
 //! What a running process goes by, as it tells operators, and what another `cluster.toml` would change there.
 //!
-//! Each process tells only what it uses: a gateway the shards and their nodes, a node its own shard's databases. No
-//! secret crosses the wire, and no connection string, which may hold one: what they lead to is named for people, and
-//! whether they are equal is told by digests under a salt that is new for every answer.
+//! Each process reports only what it uses: a gateway the shards and their nodes, a node its own shard's databases. No
+//! secret and no connection string crosses the wire. People see a name for each; digests show whether two are equal,
+//! under a salt that is new for every answer.
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -11,22 +11,22 @@ use uuid::Uuid;
 use crate::config::Secret;
 use crate::reload::InForce;
 
-/// Where gateways and nodes tell operators what they go by.
+/// The path where gateways and nodes report their configuration to operators.
 pub const CONFIG_PATH: &str = "/internal/v1/config";
 
-/// What one process goes by. JSON, so that people can read it too.
+/// The configuration of one process. JSON, so that people can read it too.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunningConfig {
     /// The salt of all digests in it.
     pub salt: Salt,
-    /// What gateways, nodes and operators show to each other.
+    /// The secret that gateways, nodes and operators show to each other.
     pub internal_secret: SecretDigest,
-    /// The cluster that the databases must be of, if its file says it. No secret.
+    /// The cluster that the databases must belong to, if its file names it. It is no secret.
     #[serde(default)]
     pub cluster_id: Option<Uuid>,
-    /// Those that the process knows: all of them, or the one that it serves.
+    /// The shards that the process knows: all of them, or the one that it serves.
     pub shards: Vec<RunningShard>,
-    /// Set while the process refuses the file that it finds.
+    /// Set while the process refuses the file on disk.
     #[serde(default)]
     pub refused: Option<RefusedReload>,
 }
@@ -34,9 +34,9 @@ pub struct RunningConfig {
 /// What a process uses of a shard's entry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunningShard {
-    /// Its name.
+    /// Its name in `cluster.toml`.
     pub name: String,
-    /// In the order of `cluster.toml`, each with the key that it has there.
+    /// In the order of `cluster.toml`, each with its key there.
     pub settings: Vec<Setting>,
 }
 
@@ -45,26 +45,26 @@ pub struct RunningShard {
 pub struct Setting {
     /// Its key in `cluster.toml`.
     pub key: String,
-    /// For people. What stands in for a secret when it is one.
+    /// For people; a secret is replaced by a description.
     pub shown: String,
-    /// Whether it is another one, also where it does not show.
+    /// Shows whether the value differs, also where `shown` does not.
     pub digest: SecretDigest,
 }
 
 /// A changed file that the process did not take over.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RefusedReload {
-    /// Why, a line for each problem.
+    /// The reason, a line for each problem.
     pub reason: String,
-    /// For how long, in seconds.
+    /// How long ago it was refused, in seconds.
     pub for_s: u64,
 }
 
-/// Makes digests that are of no use with another salt.
+/// Makes digests that are useless with another salt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Salt(String);
 
-/// Tells two secrets apart. The first 64 bits of a SHA-256.
+/// Compares two secrets: the first 64 bits of a SHA-256.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SecretDigest(String);
 
@@ -82,7 +82,7 @@ pub struct Change {
 }
 
 impl Salt {
-    /// A new one.
+    /// A new random salt.
     pub fn random() -> Self {
         Self(hex::encode(rand::random::<[u8; 16]>()))
     }
@@ -95,18 +95,18 @@ impl Salt {
 }
 
 impl RunningShard {
-    /// One without settings.
+    /// A shard without settings yet.
     pub fn new(name: &str) -> Self {
         Self { name: name.to_owned(), settings: Vec::new() }
     }
 
-    /// With a value that everybody may see.
+    /// Adds a value that everybody may see.
     #[must_use]
     pub fn with(self, salt: &Salt, key: &str, value: &str) -> Self {
         self.with_hidden(salt, key, value, value)
     }
 
-    /// With a value that may hold a secret, and what is shown for it.
+    /// Adds a value that may hold a secret, with the text to show for it.
     #[must_use]
     pub fn with_hidden(mut self, salt: &Salt, key: &str, value: &str, shown: &str) -> Self {
         let (key, shown) = (key.to_owned(), shown.to_owned());
@@ -116,20 +116,20 @@ impl RunningShard {
 }
 
 impl RunningConfig {
-    /// With what stands beside the shards.
+    /// A configuration of these shards.
     pub fn new(salt: Salt, internal_secret: &Secret, shards: Vec<RunningShard>) -> Self {
         let internal_secret = salt.digest(internal_secret.expose());
         Self { internal_secret, salt, cluster_id: None, shards, refused: None }
     }
 
-    /// With the cluster that the file names.
+    /// Adds the cluster that the file names.
     #[must_use]
     pub fn with_cluster_id(mut self, cluster_id: Option<Uuid>) -> Self {
         self.cluster_id = cluster_id;
         self
     }
 
-    /// Says whether the file on disk was refused.
+    /// Adds whether the file on disk was refused.
     #[must_use]
     pub fn with_refusal(mut self, in_force: &InForce) -> Self {
         self.refused = in_force.refusal().map(|refusal| RefusedReload {

@@ -1,29 +1,29 @@
-//! Read your writes: how far a shard's log had come when it answered a write.
+//! Read your writes: how far a shard's log was when it answered a write.
 //!
-//! The answer to a write carries a [`SessionToken`], and a read that sends it back is answered by a database that has
-//! everything up to there. Nobody keeps it but the client: no gateway or node has to remember who wrote what, and it
-//! stays right for as long as the client keeps it, through restarts and failovers.
+//! The answer to a write carries a [`SessionToken`]. A read that sends it back is answered by a database that
+//! has everything up to there. Only the client keeps it, so no gateway or node has to remember writes. It
+//! stays valid through restarts and failovers.
 
 use serde::{Deserialize, Serialize};
 use twox_hash::XxHash3_64;
 
-/// A place in the log of a shard's database.
+/// A position in the log of a shard's database.
 ///
-/// In the order of time: on a new timeline everything of the old one that was not lost comes before the new.
+/// Ordered by time: on a new timeline, everything of the old one that was not lost comes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct LogPosition {
-    /// Counts failovers: positions of two timelines are in two different logs. From 1.
+    /// Counts failovers, from 1. Positions of two timelines are in two different logs.
     pub timeline: u32,
-    /// Bytes of log up to this place: Postgres' LSN.
+    /// Bytes of log up to this position: Postgres' LSN.
     pub lsn: u64,
 }
 
 /// What a client sends back to see its write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionToken {
-    /// The hash of the name of the shard in whose log `position` is. A name may be long; the hash keeps a token short.
+    /// The hash of the name of the shard whose log `position` is in. It is shorter than most names.
     pub shard_hash: u64,
-    /// Everything up to here must be seen.
+    /// The read must see everything up to here.
     pub position: LogPosition,
 }
 
@@ -33,14 +33,14 @@ impl SessionToken {
         Self { shard_hash: hash_shard(shard), position }
     }
 
-    /// Whether it is this shard's. The position says nothing about any other: after a slot has moved, nothing about where
-    /// its users are now.
+    /// Whether it is this shard's. The position says nothing about another shard, so nothing after the slot
+    /// has moved.
     pub fn is_of(&self, shard: &str) -> bool {
         self.shard_hash == hash_shard(shard)
     }
 }
 
-/// Fixed, like a slot's hash: clients hold tokens while gateways and nodes are replaced.
+/// Fixed, like a slot's hash: clients keep tokens while gateways and nodes are replaced.
 fn hash_shard(name: &str) -> u64 {
     XxHash3_64::oneshot(name.as_bytes())
 }

@@ -1,7 +1,7 @@
 //! Users, and the slot that each of them hashes to.
 //!
-//! The hash is fixed for the life of a cluster: a changed bit here would look for everybody's money in
-//! the wrong shard. The golden vectors below were made with another implementation of XXH3.
+//! The hash is fixed for the life of a cluster: a changed bit would look for everybody's money in the wrong
+//! shard. The golden vectors below come from another implementation of XXH3.
 
 use std::fmt;
 
@@ -14,8 +14,8 @@ pub const SLOT_COUNT: u16 = 4096;
 /// The name under which every shard database records the hash, checked when a service starts.
 pub const SLOT_HASH: &str = "xxh3-64-le-seed0-mod4096";
 
-/// The advisory lock of the fence, one per shard database: shared by every write, exclusive for whoever changes
-/// who owns a slot. "pico" and "fnce" in ASCII.
+/// The advisory lock of the fence, one per shard database. Every write takes it shared, a change of owner
+/// exclusive. "pico" and "fnce" in ASCII.
 pub const FENCE_LOCK: i64 = 0x7069_636f_666e_6365;
 
 const SLOT_BITS: u32 = 12;
@@ -26,44 +26,45 @@ const TAG_BITS: u32 = 30;
 const HASH_KEY: u64 = 0x1cad_21f7_2c81_017c ^ 0xdb97_9083_e96d_d4de;
 /// `PRIME_MX2` of that document.
 const HASH_PRIME: u64 = 0x9fb2_1c65_1e98_df25;
-/// The number that gives 1 when it is multiplied by `HASH_PRIME`, modulo 2^64.
+/// The inverse of `HASH_PRIME`, modulo 2^64.
 const HASH_PRIME_INVERSE: u64 = inverse(HASH_PRIME);
 
-/// Not a user id.
+/// A number that is no user id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a user_id is an integer from 1 to 9223372036854775807")]
 pub struct UserIdError;
 
-/// A user: 1 … 2^63−1.
+/// The id of a user: 1 … 2^63−1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "i64", into = "i64")]
 pub struct UserId(i64);
 
 impl UserId {
-    /// The number as Postgres and JSON carry it.
+    /// The number, as Postgres and JSON have it.
     pub fn get(self) -> i64 {
         self.0
     }
 
-    /// The slot this user's rows live in.
+    /// The slot of the user's rows.
     pub fn slot(self) -> Slot {
         let bits = self.hash() & (u64::from(SLOT_COUNT) - 1);
         Slot(u16::try_from(bits).expect("twelve bits"))
     }
 
-    /// The next bits of the same hash. A transaction id carries them, so that its user is found
-    /// by an index on `users` and the transactions need no third index.
+    /// The next bits of the same hash. A transaction id carries them, so that an index on `users` finds its
+    /// user and the transactions need no third index.
     pub fn tag(self) -> UserTag {
         let bits = (self.hash() >> SLOT_BITS) & ((1 << TAG_BITS) - 1);
         UserTag(u32::try_from(bits).expect("thirty bits"))
     }
 
-    /// What is left of the hash. Together, all of it leads back to the user.
+    /// The remaining bits of the hash. All of it together leads back to the user.
     pub(crate) fn rest_of_hash(self) -> u32 {
         u32::try_from(self.hash() >> (SLOT_BITS + TAG_BITS)).expect("22 bits")
     }
 
-    /// The user with this hash, if it is one of a user. XXH3 is a bijection of eight bytes: here its steps are taken back.
+    /// The user with this hash, if there can be one. XXH3 is a bijection of eight bytes; its steps are
+    /// inverted here.
     pub(crate) fn of_hash(slot: Slot, tag: UserTag, rest: u32) -> Option<Self> {
         let (tag, rest) = (u64::from(tag.0), u64::from(rest));
         let mut hash = u64::from(slot.0) | (tag << SLOT_BITS) | (rest << (SLOT_BITS + TAG_BITS));
@@ -72,15 +73,15 @@ impl UserId {
         // The length of the input.
         hash = unshift(hash, 35, 8);
         hash = hash.wrapping_mul(HASH_PRIME_INVERSE);
-        // `h ^ rotl(h, 49) ^ rotl(h, 24)` is a polynomial in the rotation by one, and its 64th power is the identity, since so is
-        // that of each rotation. Its 63rd power takes it back: one, two, four … 32 times.
+        // `h ^ rotl(h, 49) ^ rotl(h, 24)` is a polynomial in the rotation by one. Its 64th power is the
+        // identity, since that of each rotation is. So its 63rd power inverts it: one, two, four … 32 times.
         let times =
             |hash: u64, by: u32| hash ^ hash.rotate_left(49 * by % 64) ^ hash.rotate_left(24 * by % 64);
         for by in [1, 2, 4, 8, 16, 32] {
             hash = times(hash, by);
         }
         hash ^= HASH_KEY;
-        // The two halves of the input stand the other way round in it.
+        // The two halves of the input are swapped in it.
         let id = i64::from_le_bytes(hash.rotate_left(32).to_le_bytes());
         Self::try_from(id).ok()
     }
@@ -90,7 +91,7 @@ impl UserId {
     }
 }
 
-/// Takes back `h ^ ((h >> by) + more)`: the highest bits are as they were, and give those below them.
+/// Inverts `h ^ ((h >> by) + more)`: the highest bits are unchanged, and give those below them.
 fn unshift(hash: u64, by: u32, more: u64) -> u64 {
     let mut found = hash;
     for _ in 0..64 / by {
@@ -144,13 +145,13 @@ impl UserTag {
         self.0
     }
 
-    /// The bits as Postgres keeps them.
+    /// The bits, as Postgres keeps them.
     pub fn as_i32(self) -> i32 {
         i32::try_from(self.0).expect("thirty bits")
     }
 }
 
-/// Not a slot.
+/// A number that is no slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a slot is a number from 0 to 4095")]
 pub struct SlotError;
@@ -166,17 +167,17 @@ impl Slot {
         (number < SLOT_COUNT).then_some(Self(number))
     }
 
-    /// 0 … 4095.
+    /// The number, 0 … 4095.
     pub fn get(self) -> u16 {
         self.0
     }
 
-    /// As an index into a table of all slots.
+    /// The index into a table of all slots.
     pub fn index(self) -> usize {
         usize::from(self.0)
     }
 
-    /// As Postgres keeps it (`smallint`).
+    /// The number as Postgres keeps it (`smallint`).
     pub fn as_i16(self) -> i16 {
         i16::try_from(self.0).expect("below 4096")
     }

@@ -1,6 +1,7 @@
-//! Who owns a slot, as one shard says: a row of `slot_owner`. Node, mover and operator decide by the same rows.
+//! Who owns a slot, as one shard records it: a row of `slot_owner`. Node, mover and operator decide by the
+//! same rows.
 //!
-//! What the rows of two shards mean together is the mover's; how they are read stands in `shared/postgres`.
+//! The mover knows what the rows of two shards mean together; `shared/postgres` reads them.
 
 use std::fmt;
 
@@ -8,22 +9,22 @@ use serde::Serialize;
 
 use crate::slot::Slot;
 
-/// What a shard says of a slot.
+/// What a shard records of a slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SlotState {
-    /// It may write it.
+    /// The shard may write it.
     Owned,
     /// It is being copied here.
     Importing,
-    /// It was given to another.
+    /// It was given to another shard.
     Released,
     /// It was to come here, and did not.
     Aborted,
 }
 
 impl SlotState {
-    /// What the column says. It takes no fifth word (`V1__ledger.sql`); whoever met one would not own the slot.
+    /// Reads the column. It allows no other word (`V1__ledger.sql`); an unknown one would not be owned.
     pub fn of_column(word: &str) -> Self {
         match word {
             "owned" => Self::Owned,
@@ -53,13 +54,13 @@ impl fmt::Display for SlotState {
 /// A row of `slot_owner`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OwnerRow {
-    /// The slot.
+    /// The slot of the row.
     pub slot: Slot,
-    /// What the shard says of it.
+    /// What the shard records of it.
     pub state: SlotState,
-    /// The shard that owns it, as far as this one knows: itself when it is owned.
+    /// The owner, as far as this shard knows: itself when it is owned.
     pub owner: String,
-    /// Grows each time the slot changes hands.
+    /// A counter that grows each time the slot changes hands.
     pub epoch: u64,
 }
 

@@ -10,12 +10,12 @@ use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 /// `picopay_gateway=debug,picopay_shard_client=debug,info`.
 pub const LOG_ENV: &str = "PICOPAY_LOG";
 
-/// Starts logging for this process. Call once, first thing in `main`.
+/// Starts logging for this process. Call once, first in `main`.
 pub fn start() {
     start_by(SystemTime);
 }
 
-/// The same, with times from a clock of the process's own. It gives RFC 3339.
+/// The same with the process's own clock, which returns RFC 3339.
 pub fn start_with(clock: fn() -> String) {
     start_by(Clock(clock));
 }

@@ -5,8 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// Digits, and a point with more digits behind it: `50.00`. Which decimals a currency has is the gateway's to say; its answers
-/// are always at the currency's scale, so that equal amounts of one currency are equal texts there.
+/// Digits, perhaps with a point and more digits: `50.00`. The gateway decides how many decimals a currency
+/// has. Its answers always have the currency's scale, so equal amounts of one currency are equal texts there.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Amount(String);
@@ -17,12 +17,12 @@ pub struct Amount(String);
 pub struct NoAmount(String);
 
 impl Amount {
-    /// Its text.
+    /// The text, as the API writes it.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Without its point: cents of USD, if it is at that scale.
+    /// The number without its point: cents of USD, if it has two decimals.
     pub fn minor_units(&self) -> Option<u64> {
         let digits = self.0.bytes().filter(u8::is_ascii_digit);
         digits

@@ -1,4 +1,4 @@
-//! What the gateway answers, typed.
+//! The gateway's answers, typed.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -11,10 +11,10 @@ use crate::amount::Amount;
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Kind {
-    /// Money came in.
+    /// Money was added to the balance.
     #[serde(rename = "topup")]
     TopUp,
-    /// Money was spent.
+    /// Money was spent for a service.
     Charge,
     /// Money of a charge came back.
     Refund,
@@ -24,7 +24,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// As the API names it; empty for what this version does not know.
+    /// The API's name; empty for a kind that this version does not know.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::TopUp => "topup",
@@ -39,27 +39,27 @@ impl Kind {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[non_exhaustive]
 pub struct Transaction {
-    /// Sorts by time.
+    /// The id, a UUIDv8: ids sort by time.
     pub id: Uuid,
-    /// Whose money.
+    /// The user whose balance it moved.
     pub user_id: i64,
-    /// What it did.
+    /// Which kind of operation it was.
     pub kind: Kind,
-    /// How much.
+    /// The amount, more than zero.
     pub amount: Amount,
-    /// Of ISO 4217.
+    /// The code of ISO 4217.
     pub currency: String,
     /// The user's balance in this currency right after it.
     pub balance_after: Amount,
-    /// The key under which it was asked for; a few kinds have none.
+    /// The idempotency key of its request; a few kinds have none.
     pub idempotency_key: Option<Uuid>,
     /// RFC 3339, in UTC, to the millisecond.
     pub created_at: String,
-    /// Of a refund: the charge.
+    /// For a refund, the id of the charge.
     pub charge_id: Option<Uuid>,
-    /// As it was sent.
+    /// The client's own reference, unchanged.
     pub reference: Option<String>,
-    /// As it was sent.
+    /// The client's own object, with names sorted.
     pub metadata: Option<Value>,
     /// The name of the API key that made it; only in reads.
     pub made_by: Option<String>,
@@ -69,15 +69,16 @@ pub struct Transaction {
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Booked {
-    /// The record.
+    /// The transaction that was booked.
     pub transaction: Transaction,
-    /// The balance right after it; in a replay too.
+    /// The balance right after it, also in a replay.
     pub new_balance: Amount,
-    /// Whether the gateway said that this key had its answer before. After an attempt that was lost it may be either.
+    /// Whether the gateway replayed an earlier answer. After a lost attempt this may be true or false.
     pub is_replayed: bool,
-    /// A read that shows it sees this write, on whatever replica. [`Client::user`](crate::Client::user) does it by itself.
+    /// The session token: a read that shows it sees this write, on any replica.
+    /// [`Client::user`](crate::Client::user) does that by itself.
     pub session: Option<String>,
-    /// How often it was sent.
+    /// How often the request was sent, from 1.
     pub attempts: u32,
 }
 
@@ -88,13 +89,13 @@ pub(crate) struct BookedBody {
     pub new_balance: Amount,
 }
 
-/// What a user has in one currency.
+/// A user's balance in one currency.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[non_exhaustive]
 pub struct Balance {
-    /// Of ISO 4217.
+    /// The code of ISO 4217.
     pub currency: String,
-    /// All of it.
+    /// The balance, zero or more.
     pub balance: Amount,
 }
 
@@ -108,13 +109,13 @@ pub(crate) struct LookupBody {
     pub transaction: Transaction,
 }
 
-/// A part of a history, newest first. It may be empty and still not be the end.
+/// A part of a history, newest first. An empty page is not always the end.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[non_exhaustive]
 pub struct Page {
-    /// In their order.
+    /// The transactions, newest first.
     pub data: Vec<Transaction>,
-    /// Where the next page begins; nothing at the end.
+    /// The cursor of the next page; `None` at the end.
     pub next_cursor: Option<String>,
 }
 

@@ -1,4 +1,4 @@
-//! Asking again: which attempt is followed by another, and when, and what is known in the end.
+//! Retries: which attempt is followed by another, when, and what is known in the end.
 
 use std::time::Duration;
 
@@ -11,14 +11,14 @@ use crate::exchange::{Answer, Exchange, Lost};
 use crate::patience::Patience;
 use crate::problem::{Meaning, Problem};
 
-/// Asks one gateway, with patience.
+/// Asks one gateway, with retries.
 #[derive(Debug, Clone)]
 pub(crate) struct Asking {
     pub exchange: Exchange,
     pub patience: Patience,
 }
 
-/// How one attempt ended that did not succeed.
+/// An attempt that did not succeed.
 struct Failed {
     meaning: Meaning,
     retry_after: Option<Duration>,
@@ -33,7 +33,7 @@ impl Asking {
         serde_json::from_slice(&answer.body).map_err(|cause| Error::Unreadable { key: None, cause })
     }
 
-    /// A success, and the number of the attempt that had it.
+    /// Returns a success, and the number of its attempt.
     pub async fn until_answered<F: Future<Output = Result<Answer, Lost>>>(
         &self,
         key: Option<Uuid>,
@@ -57,7 +57,7 @@ impl Asking {
                     return Err(Error::Refused(Box::new(problem)));
                 }
                 Failed { meaning, why: last, .. } if is_over || meaning == Meaning::Broken => {
-                    // What came of an attempt before the last is not known either.
+                    // The outcome of an earlier attempt is not known either.
                     return Err(match (was_unknown, key) {
                         (true, Some(_)) => Error::Unknown { key, last, attempts },
                         _ => Error::NotDone { last, attempts },

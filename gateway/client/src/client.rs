@@ -20,12 +20,12 @@ pub struct Client {
 }
 
 impl Client {
-    /// Of the gateway at `url`, such as `http://127.0.0.1:8080`.
+    /// A client of the gateway at `url`, such as `http://127.0.0.1:8080`.
     pub fn new(url: &str, api_key: &str) -> Result<Self, BadTarget> {
         Ok(Self::over(Exchange::new(url, api_key)?))
     }
 
-    /// Over connections that are there.
+    /// A client that uses this [`Exchange`].
     pub fn over(exchange: Exchange) -> Self {
         Self::over_with(exchange, Patience::default())
     }
@@ -34,18 +34,19 @@ impl Client {
         Self { asking: Asking { exchange: exchange.with_wait(patience.attempt), patience } }
     }
 
-    /// Tries for so long, and so often.
+    /// Sets how long and how often to try.
     #[must_use]
     pub fn with_patience(self, patience: Patience) -> Self {
         Self::over_with(self.asking.exchange, patience)
     }
 
-    /// One user, who reads his own writes: every read of his shows the session token of his last write.
+    /// A handle for one user, whose reads see the writes of this handle: they show the session token of the
+    /// last one.
     pub fn user(&self, user_id: i64) -> UserClient {
         UserClient { client: self.clone(), user_id, session: Arc::default() }
     }
 
-    /// Makes a user. Whether he is new: that he was there already is no error.
+    /// Creates a user. Returns whether the user is new; an existing one is no error.
     pub async fn create_user(&self, user_id: i64) -> Result<bool, Error> {
         let body = format!("{{\"user_id\":{user_id}}}");
         // The id is the key.
@@ -56,28 +57,28 @@ impl Client {
         Ok(answer.status == 201)
     }
 
-    /// Puts money in.
+    /// Adds money to a user's balance.
     pub async fn top_up(&self, payment: &Payment) -> Result<Booked, Error> {
         self.write("/v1/topup", payment.key(), payment).await
     }
 
-    /// Takes money out.
+    /// Takes money from a user's balance.
     pub async fn charge(&self, payment: &Payment) -> Result<Booked, Error> {
         self.write("/v1/charge", payment.key(), payment).await
     }
 
-    /// Gives money of a charge back.
+    /// Gives back money of a charge.
     pub async fn refund(&self, refund: &Refund) -> Result<Booked, Error> {
         self.write("/v1/refund", refund.key(), refund).await
     }
 
-    /// What a user has, in each currency, as true as the primary knows.
+    /// A user's balances in all currencies, from the primary.
     pub async fn balances(&self, user_id: i64) -> Result<Vec<Balance>, Error> {
         let body: BalancesBody = self.asking.read(&format!("/v1/users/{user_id}/balance"), None).await?;
         Ok(body.balances)
     }
 
-    /// What a user has in one currency, as true as the primary knows.
+    /// A user's balance in one currency, from the primary.
     pub async fn balance(&self, user_id: i64, currency: &str) -> Result<Balance, Error> {
         self.asking.read(&format!("/v1/users/{user_id}/balance?currency={currency}"), None).await
     }
@@ -111,7 +112,7 @@ impl Client {
     }
 }
 
-/// One user, who reads his own writes. Clones share the session.
+/// One user, whose reads see the writes of this handle. Clones share the session.
 #[derive(Debug, Clone)]
 pub struct UserClient {
     client: Client,
@@ -120,52 +121,52 @@ pub struct UserClient {
 }
 
 impl UserClient {
-    /// His id.
+    /// The id of the user.
     pub fn id(&self) -> i64 {
         self.user_id
     }
 
-    /// Puts money in. The payment must be his own.
+    /// Adds money. The payment must be for this user.
     pub async fn top_up(&self, payment: &Payment) -> Result<Booked, Error> {
         self.remember(self.client.top_up(payment).await)
     }
 
-    /// Takes money out. The payment must be his own.
+    /// Takes money. The payment must be for this user.
     pub async fn charge(&self, payment: &Payment) -> Result<Booked, Error> {
         self.remember(self.client.charge(payment).await)
     }
 
-    /// Gives money of one of his charges back.
+    /// Gives back money of this user's charge.
     pub async fn refund(&self, refund: &Refund) -> Result<Booked, Error> {
         self.remember(self.client.refund(refund).await)
     }
 
-    /// What he has, in each currency, as true as the primary knows.
+    /// The user's balances in all currencies, from the primary.
     pub async fn balances(&self) -> Result<Vec<Balance>, Error> {
         self.client.balances(self.user_id).await
     }
 
-    /// What he has in one currency, as true as the primary knows.
+    /// The user's balance in one currency, from the primary.
     pub async fn balance(&self, currency: &str) -> Result<Balance, Error> {
         self.client.balance(self.user_id, currency).await
     }
 
-    /// All his transactions, newest first, with what he has written himself.
+    /// The user's transactions, newest first, including the writes of this handle.
     pub fn history(&self) -> History {
         self.history_by(HistoryQuery::of(self.user_id))
     }
 
-    /// The same, by a query that must be about him.
+    /// The same by a query, which must be about this user.
     pub fn history_by(&self, query: HistoryQuery) -> History {
         History::new(self.client.asking.clone(), query, self.session())
     }
 
-    /// One of his transactions.
+    /// One of the user's transactions.
     pub async fn transaction(&self, id: Uuid) -> Result<Transaction, Error> {
         self.client.look_up(id, self.session().as_deref()).await
     }
 
-    /// The token of his last write.
+    /// The session token of the last write; `None` before it.
     pub fn session(&self) -> Option<String> {
         self.session.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

@@ -1,4 +1,4 @@
-//! One request, one answer: no retries, no types. For callers that care for the bytes.
+//! One request, one answer: no retries, no types. For callers that need the bytes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use uuid::Uuid;
 /// Comes with a write's answer; a read that shows it sees that write.
 const SESSION: &str = "picopay-session";
 
-/// Talks to one gateway. Clones share their connections.
+/// HTTP to one gateway. Clones share their connections.
 #[derive(Debug, Clone)]
 pub struct Exchange {
     url: Arc<str>,
@@ -23,14 +23,14 @@ pub struct Exchange {
     wait: Duration,
 }
 
-/// What came back, whatever it says.
+/// An answer with any status.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Answer {
-    /// For example 200.
+    /// The HTTP status, for example 200.
     pub status: u16,
-    /// All of them.
+    /// All headers of the answer.
     pub headers: HeaderMap,
-    /// All of it.
+    /// The whole body, unparsed.
     pub body: Bytes,
 }
 
@@ -48,18 +48,19 @@ pub enum Lost {
     TimedOut(Duration),
 }
 
-/// A URL or an API key that no request can be sent with.
+/// A URL or an API key that cannot be sent.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct BadTarget(String);
 
 impl Exchange {
-    /// With a gateway at `url`, such as `http://127.0.0.1:8080`. Connections are kept for the next request.
+    /// Exchanges with a gateway at `url`, such as `http://127.0.0.1:8080`. Connections are kept for the next
+    /// request.
     pub fn new(url: &str, api_key: &str) -> Result<Self, BadTarget> {
         Self::of(url, api_key, Client::builder(TokioExecutor::new()).build_http())
     }
 
-    /// With a connection of its own for each request: what it meets is never the state of a pool.
+    /// A new connection for each request, so that no pool hides a failure.
     pub fn without_pool(url: &str, api_key: &str) -> Result<Self, BadTarget> {
         let http = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build_http();
         Self::of(url, api_key, http)
@@ -78,13 +79,13 @@ impl Exchange {
         Ok(Self { url, api_key: api_key.into(), http, wait: Duration::from_secs(20) })
     }
 
-    /// Gives up on an answer after so long; by itself after 20 s, which is longer than any gateway takes.
+    /// Sets how long to wait for an answer. The default is 20 s, longer than any gateway takes.
     #[must_use]
     pub fn with_wait(self, wait: Duration) -> Self {
         Self { wait, ..self }
     }
 
-    /// `http://host:port`.
+    /// The gateway's base URL, `http://host:port`.
     pub fn url(&self) -> &str {
         &self.url
     }
@@ -134,7 +135,7 @@ impl Answer {
         self.headers.get(name)?.to_str().ok()
     }
 
-    /// Whether it says that this key had its answer before.
+    /// Whether it replays an earlier answer to this key.
     pub fn is_replayed(&self) -> bool {
         self.header("idempotent-replayed") == Some("true")
     }
@@ -144,7 +145,7 @@ impl Answer {
         self.header(SESSION)
     }
 
-    /// The body, as text.
+    /// The body as text, with invalid UTF-8 replaced.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
@@ -154,7 +155,7 @@ impl Answer {
         serde_json::from_slice(&self.body).unwrap_or_default()
     }
 
-    /// Whether it says 2xx.
+    /// Whether the status is 2xx.
     pub fn is_success(&self) -> bool {
         (200..300).contains(&self.status)
     }

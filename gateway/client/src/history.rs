@@ -7,7 +7,7 @@ use crate::answer::{Page, Transaction};
 use crate::asking::Asking;
 use crate::error::Error;
 
-/// Which transactions, and how many at once.
+/// Which transactions, and how many on a page.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HistoryQuery {
     user_id: i64,
@@ -17,18 +17,18 @@ pub struct HistoryQuery {
 }
 
 impl HistoryQuery {
-    /// All of this user's, twenty a page.
+    /// All transactions of this user, twenty on a page.
     pub fn of(user_id: i64) -> Self {
         Self { user_id, limit: 20, more: String::new() }
     }
 
-    /// So many on one page, 1 to 100.
+    /// Sets how many are on one page, 1 to 100.
     #[must_use]
     pub fn with_limit(self, limit: u32) -> Self {
         Self { limit, ..self }
     }
 
-    /// Only of this kind, by the API's name for it.
+    /// Only transactions of this kind, by its name in the API.
     #[must_use]
     pub fn of_kind(self, kind: &str) -> Self {
         self.with("kind", kind)
@@ -61,7 +61,7 @@ impl HistoryQuery {
     }
 }
 
-/// Everything but what RFC 3986 calls unreserved, as `%XX`.
+/// Encodes as `%XX` what RFC 3986 does not call unreserved.
 fn encode(value: &str) -> String {
     let mut encoded = String::with_capacity(value.len());
     for byte in value.bytes() {
@@ -96,7 +96,7 @@ impl History {
         Self { asking, query, session, read: VecDeque::new(), next: Next::First }
     }
 
-    /// The next transaction; nothing after the last. After an error the same page is asked for again.
+    /// The next transaction; `None` after the last. After an error the same page is read again.
     pub async fn next(&mut self) -> Result<Option<Transaction>, Error> {
         loop {
             if let Some(transaction) = self.read.pop_front() {
@@ -110,7 +110,8 @@ impl History {
         }
     }
 
-    /// The next page; nothing after the last. What [`next`](Self::next) has read and not yet given is not in it.
+    /// The next page; `None` after the last. It lacks what [`next`](Self::next) has read and not returned
+    /// yet.
     pub async fn next_page(&mut self) -> Result<Option<Page>, Error> {
         let cursor = match &self.next {
             Next::First => None,
@@ -122,7 +123,7 @@ impl History {
         Ok(Some(page))
     }
 
-    /// All that is left.
+    /// All remaining transactions, newest first.
     pub async fn collect(mut self) -> Result<Vec<Transaction>, Error> {
         let mut all = Vec::new();
         while let Some(transaction) = self.next().await? {

@@ -9,7 +9,7 @@
 //! client.top_up(&Payment::new(1, "100.00", "USD")?).await?;
 //! match client.charge(&Payment::new(1, "30.00", "USD")?.with_reference("order 17")).await {
 //!     Ok(booked) => println!("charged; {} is left", booked.new_balance),
-//!     // The gateway's definite answer. The same key gets it again.
+//!     // The gateway's final answer. The same key gets it again.
 //!     Err(Error::Refused(problem)) => println!("refused: {problem}"),
 //!     // Nothing was charged.
 //!     Err(error @ Error::NotDone { .. }) => println!("not now: {error}"),
@@ -21,14 +21,14 @@
 //! # }
 //! ```
 //!
-//! Every write has an idempotency key: its own ([`Payment::with_key`]) or a new one. An attempt that failed is repeated under
-//! that key, within the [`Patience`] of the client and where the contract says that it is safe: nothing happened (429 and 503,
-//! no sooner than their `Retry-After` says), or the key resolves what nobody knows (504, a lost connection).
+//! Every write has an idempotency key: its own ([`Payment::with_key`]) or a new one. A failed attempt is repeated under
+//! that key, within the client's [`Patience`], where the contract allows it. Either nothing happened (429 and 503, not
+//! before their `Retry-After`), or the key resolves an unknown outcome (504, a lost connection).
 //!
-//! Reads may come from a replica. [`Client::user`] gives a handle that shows the session token of its last write with every
-//! read, and so reads its own writes.
+//! Reads may come from a replica. [`Client::user`] returns a handle that shows the session token of its last write with
+//! every read, and so reads its own writes.
 //!
-//! Money is [`Amount`], a text, and never a float. An answer whose bytes matter is had by [`Exchange`], one request at a time.
+//! Money is [`Amount`], a text, and never a float. [`Exchange`] returns the bytes of an answer, one request at a time.
 
 mod amount;
 pub use amount::{Amount, NoAmount};

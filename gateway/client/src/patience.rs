@@ -7,16 +7,16 @@ use uuid::Uuid;
 /// How long a client tries, and how often.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Patience {
-    /// From the first attempt to the end of the last one. Longer than a failover takes (some 15 s with Patroni's usual
-    /// settings), so that most callers never hear of one.
+    /// From the first attempt to the end of the last one. Longer than a failover (some 15 s with Patroni's
+    /// usual settings), so that most callers never notice one.
     pub deadline: Duration,
     /// For one attempt: the gateway's own deadline is 5 s, and its "unknown" should still arrive.
     pub attempt: Duration,
-    /// How often it is sent at most.
+    /// How many attempts there are at most.
     pub attempts_max: u32,
-    /// Before the second attempt; twice as long before each one after it. `Retry-After` makes it longer.
+    /// The pause before the second attempt; it doubles for each later one. `Retry-After` makes it longer.
     pub first_pause: Duration,
-    /// The pause grows no further. Many clients wait for the same shard: seldom enough that they do not hold it down.
+    /// The longest pause: many clients wait for the same shard, and must not overload it.
     pub pause_max: Duration,
 }
 
@@ -38,8 +38,8 @@ impl Patience {
         Self { attempts_max: 1, ..Self::default() }
     }
 
-    /// The pause after so many attempts: between half and all of what backoff says, so that clients that failed together do
-    /// not come back together; and no shorter than the gateway asked for.
+    /// The pause after so many attempts: between half and all of the backoff, so that clients that failed
+    /// together do not return together. Never shorter than the gateway asked for.
     pub(crate) fn pause_after(&self, attempts: u32, retry_after: Option<Duration>) -> Duration {
         let factor = 2_u32.saturating_pow(attempts.saturating_sub(1));
         let longest = self.first_pause.saturating_mul(factor).min(self.pause_max);
@@ -48,7 +48,7 @@ impl Patience {
     }
 }
 
-/// From 0 to 1: a key is as random as a pause has to be.
+/// A number from 0 to 1; a random key is random enough for a pause.
 fn random_unit() -> f64 {
     let [low, high, ..] = Uuid::new_v4().into_bytes();
     f64::from(u16::from_be_bytes([high, low])) / f64::from(u16::MAX)

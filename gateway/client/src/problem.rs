@@ -1,4 +1,4 @@
-//! What went wrong, as RFC 9457 has it: `application/problem+json`.
+//! Errors of the gateway, as RFC 9457 problems: `application/problem+json`.
 
 use std::fmt;
 use std::time::Duration;
@@ -11,15 +11,15 @@ use crate::exchange::Answer;
 /// An answer that is no success.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// For example 402.
+    /// The HTTP status, for example 402.
     pub status: u16,
-    /// Which problem, with what is special about it.
+    /// The kind of problem, with its own fields.
     pub code: Code,
-    /// How to mend it.
+    /// What is wrong, for people.
     pub detail: String,
-    /// Finds the request in the gateway's log.
+    /// The id of the request in the gateway's log.
     pub request_id: Option<String>,
-    /// No sooner is it worth trying again.
+    /// How long to wait before another attempt is useful.
     pub retry_after: Option<Duration>,
 }
 
@@ -64,35 +64,36 @@ pub enum Code {
     ShuttingDown,
     OutcomeUnknown,
     Internal,
-    /// One that this version of the client does not know, or an answer that is no problem document: its code is empty.
+    /// A problem that this version does not know, or an answer that is no problem document; then the code is
+    /// empty.
     Other {
         code: String,
     },
 }
 
-/// One thing that is wrong with a request.
+/// One error in a request.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct FieldError {
-    /// What is wrong.
+    /// What is wrong with it.
     pub detail: String,
-    /// Where in the body, as a JSON pointer.
+    /// Its place in the body, as a JSON pointer.
     pub pointer: Option<String>,
-    /// Or which parameter of the query.
+    /// The parameter of the path or the query.
     pub parameter: Option<String>,
-    /// Or which header.
+    /// The name of the header.
     pub header: Option<String>,
 }
 
-/// What a request that failed may mean for its wish.
+/// What a failed request means for the operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Meaning {
-    /// The gateway's definite answer.
+    /// The gateway's final answer.
     Decided,
     /// Nothing happened, and it may be tried again.
     NothingHappened,
-    /// Perhaps it happened. The same key tells.
+    /// It may have happened. The same key tells.
     Unknown,
-    /// Perhaps it happened, and to ask again is no use: a bug.
+    /// It may have happened, and asking again is useless: a bug.
     Broken,
 }
 
@@ -111,7 +112,7 @@ struct Document {
 }
 
 impl Problem {
-    /// Reads it from an answer that is no success. What is no problem document has no code.
+    /// Reads it from an answer that is no success. An answer that is no problem document has no code.
     pub fn read(answer: &Answer) -> Self {
         let document: Document = serde_json::from_slice(&answer.body).unwrap_or_default();
         let detail = document.detail.clone();
@@ -129,7 +130,7 @@ impl Problem {
 
     pub(crate) fn meaning(&self) -> Meaning {
         match (&self.code, self.status) {
-            // 408: the request never came whole. 429 and 503: the contract says that nothing happened.
+            // 408: the request did not arrive whole. 429 and 503: the contract says that nothing happened.
             (_, 408 | 429 | 503) => Meaning::NothingHappened,
             // A gateway's own 504, or that of a proxy before it.
             (_, 502 | 504) => Meaning::Unknown,
@@ -216,7 +217,7 @@ mod tests {
         );
         let reused = problem(422, r#"{"code":"idempotency-key-reused","differs":["amount"]}"#);
         assert_eq!(reused.code, Code::IdempotencyKeyReused { differs: vec!["amount".into()] });
-        // A proxy's own page, a code of the future.
+        // A proxy's own page, or a later version's code.
         assert_eq!(problem(502, "<html>").code, Code::Other { code: String::new() });
         assert_eq!(
             problem(422, r#"{"code":"hold-not-open"}"#).code,

@@ -1,4 +1,4 @@
-//! What writes ask for.
+//! The requests of writes.
 
 use serde::Serialize;
 use serde_json::Value;
@@ -21,7 +21,7 @@ pub struct Payment {
 }
 
 impl Payment {
-    /// So much of this user's money, under a key that is made for it.
+    /// A payment of this amount for this user. Its key is made when it is sent.
     pub fn new(
         user_id: i64,
         amount: impl TryInto<Amount, Error = NoAmount>,
@@ -31,31 +31,31 @@ impl Payment {
         Ok(Self { user_id, amount, currency, reference: None, metadata: None, key: None })
     }
 
-    /// Under this key: the same payment again, if it was sent before.
+    /// Sets the key: the same payment again, if it was sent before.
     #[must_use]
     pub fn with_key(self, key: Uuid) -> Self {
         Self { key: Some(key), ..self }
     }
 
-    /// With a text of at most 255 characters that the transaction keeps.
+    /// Adds a text of at most 255 characters that the transaction keeps.
     #[must_use]
     pub fn with_reference(self, reference: impl Into<String>) -> Self {
         Self { reference: Some(reference.into()), ..self }
     }
 
-    /// With an object of at most 4 KiB that the transaction keeps.
+    /// Adds an object of at most 4 KiB that the transaction keeps.
     #[must_use]
     pub fn with_metadata(self, metadata: Value) -> Self {
         Self { metadata: Some(metadata), ..self }
     }
 
-    /// The key it was given.
+    /// The key, if one was set.
     pub fn key(&self) -> Option<Uuid> {
         self.key
     }
 }
 
-/// Money of a charge that goes back.
+/// A refund of a charge, whole or in part.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Refund {
     transaction_id: Uuid,
@@ -66,24 +66,24 @@ pub struct Refund {
 }
 
 impl Refund {
-    /// All that remains of this charge, under a key that is made for it.
+    /// A refund of all that remains of this charge. Its key is made when it is sent.
     pub fn new(charge_id: Uuid) -> Self {
         Self { transaction_id: charge_id, amount: None, key: None }
     }
 
-    /// Only so much of it.
+    /// Refunds only this amount of it.
     #[must_use]
     pub fn of(self, amount: Amount) -> Self {
         Self { amount: Some(amount), ..self }
     }
 
-    /// Under this key: the same refund again, if it was sent before.
+    /// Sets the key: the same refund again, if it was sent before.
     #[must_use]
     pub fn with_key(self, key: Uuid) -> Self {
         Self { key: Some(key), ..self }
     }
 
-    /// The key it was given.
+    /// The key, if one was set.
     pub fn key(&self) -> Option<Uuid> {
         self.key
     }

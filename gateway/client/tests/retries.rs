@@ -1,4 +1,4 @@
-//! Against gateways that answer as they are told: what is sent again, under which key, and what the caller hears.
+//! Against scripted gateways: what is sent again, under which key, and what the caller gets.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ enum Does {
     HangUp,
 }
 
-/// One after the other. Gives the keys that were sent.
+/// A gateway that answers these one after the other. Returns the keys that were sent.
 async fn gateway(answers: Vec<Does>) -> (Client, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -153,6 +153,6 @@ async fn a_read_that_was_lost_is_asked_again_and_a_history_goes_on_over_an_empty
     let answers = vec![Does::HangUp, page(row, r#""a b""#), page("", r#""c""#), page(row, "null")];
     let (client, _) = gateway(answers).await;
     let history = client.user(1).history().collect().await;
-    // A page ends with a brace too, and these have none in their requests.
+    // A page ends with a brace too, and these requests have none.
     assert_eq!(history.unwrap().len(), 2);
 }

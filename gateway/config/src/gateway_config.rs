@@ -1,6 +1,6 @@
 //! `gateway.toml`: where the gateway listens, who may call it, and every number with its reason.
 //!
-//! Where the shards are stands in `cluster.toml`. Which shard owns which slot stands nowhere but in the shards.
+//! `cluster.toml` says where the shards are. Only the shards know which of them owns which slot.
 
 use std::collections::HashSet;
 use std::num::NonZeroU32;
@@ -16,33 +16,29 @@ use crate::api_key::{ApiKey, Expiry, Rate, parse_digest};
 use crate::rfc3339::NO_TIME;
 use crate::scope::Scope;
 
-/// The environment variables that go over `gateway.toml`: `PICOPAY_GATEWAY__LISTEN`, for example.
+/// Environment variables that override `gateway.toml`: `PICOPAY_GATEWAY__LISTEN`, for example.
 pub const ENV_PREFIX: &str = "PICOPAY_GATEWAY__";
 
-/// `gateway.toml`, checked.
 #[derive(Debug, Clone)]
 pub struct GatewayConfig {
-    /// `address:port`.
     pub listen: String,
-    /// What clients reach the gateway by, without a slash at its end; the `type` of every problem starts with it.
+    /// The address that clients use, without a slash at its end; the `type` of every problem starts with it.
     pub public_url: String,
-    /// Who may call. At least one.
     pub keys: Vec<ApiKey>,
-    /// Connections from clients.
     pub server: ServerConfig,
-    /// Calls to shard nodes.
     pub shard_client: ShardClientConfig,
 }
 
-/// The keys of a `gateway.toml`: what of it is taken over while the gateway runs.
+/// The keys of a `gateway.toml`: the part that is taken over while the gateway runs.
 #[derive(Debug, PartialEq)]
 pub struct Keys(pub Vec<ApiKey>);
 
 impl Reloadable for Keys {
-    /// A change is in force 2 s after it was made (contract, "API keys"), also where no file system tells of it.
+    /// A change is in force 2 s after it was made (contract, "API keys"), also where the file system does not
+    /// report changes.
     const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-    /// The file as a whole must be right: one that a restart would refuse is refused now.
+    /// The whole file must be right, so that no reload accepts what a restart would refuse.
     fn load(file: &Path) -> Result<Self, ConfigError> {
         GatewayConfig::load(file).map(|config| Self(config.keys))
     }
@@ -52,22 +48,21 @@ impl Reloadable for Keys {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ServerConfig {
-    /// Connections at once; one more is accepted and closed, so that its client tries another gateway at once
-    /// rather than wait in a queue that nobody sees. An idle one costs about 20 kB.
+    /// Connections at once; one more is accepted and closed. So its client tries another gateway at once, and
+    /// does not wait in the kernel's queue. An idle connection costs about 20 kB.
     pub connections_max: usize,
-    /// From the first byte of a request's head to its last. A client on a bad line sends a head in well under a
-    /// second; only one that means to hold the connection takes longer.
+    /// From the first byte of a request's head to its last. A client on a bad line needs well under a second.
     #[serde(with = "human_duration")]
     pub header_read_timeout: Duration,
-    /// From the head of a request to the end of its body, which has at most 64 KiB: 10 s is 6.4 kB/s.
+    /// From the end of the head to the end of the body, which has at most 64 KiB: 10 s is 6.4 kB/s.
     #[serde(with = "human_duration")]
     pub body_read_timeout: Duration,
-    /// How long a connection may be kept without a request. Above the 60 s that load balancers keep theirs, so that
-    /// they close first and never send into a connection that is just being closed.
+    /// How long a connection may stay without a request. Above the 60 s of load balancers: they close first,
+    /// and never send into a connection that is being closed.
     #[serde(with = "human_duration")]
     pub idle_timeout: Duration,
-    /// How long a stopping gateway waits for the requests it accepted. Above `request_timeout`, below the 30 s after
-    /// which supervisors kill.
+    /// How long a stopping gateway waits for the requests it accepted. Above `request_timeout`, below the 30
+    /// s after which supervisors kill.
     #[serde(with = "human_duration")]
     pub shutdown_timeout: Duration,
 }
@@ -109,7 +104,7 @@ struct KeyEntry {
     burst: Option<u32>,
 }
 
-/// Only this machine: a gateway that the whole network reaches is a decision.
+/// Only this machine: listening to the whole network is a decision of the operator.
 fn default_listen() -> String {
     "127.0.0.1:8080".to_owned()
 }
@@ -212,7 +207,7 @@ fn check_server(server: &ServerConfig, problems: &mut Problems<'_>) {
     }
 }
 
-/// Everything wrong with the file, so that an operator mends it in one go.
+/// Everything that is wrong with the file, so that an operator corrects it in one go.
 struct Problems<'a> {
     file: &'a Path,
     found: Vec<String>,

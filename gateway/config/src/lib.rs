@@ -1,6 +1,6 @@
-//! How a gateway is configured: `gateway.toml`, read and checked.
+//! The configuration of a gateway: `gateway.toml`, read and checked.
 //!
-//! A crate of its own, because the operator's command reads these files too, and needs nothing else of a gateway.
+//! A crate of its own, because the operator's command also reads these files.
 
 mod api_key;
 mod gateway_config;

@@ -1,15 +1,13 @@
 //! Times as clients write them: RFC 3339, any offset, years 0001 to 9999, any number of fraction digits.
 //!
-//! Read here and not by a library, whose times end on 9999-12-30 and whose fractions after nine digits.
+//! The library's own parser stops at 9999-12-30 and at nine digits.
 
-/// Milliseconds of a day.
 const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
 
-/// Said of a text that is no time.
 pub const NO_TIME: &str = "must be an RFC 3339 time, for example 2026-11-22T12:00:00Z";
 
-/// Unix milliseconds, rounded up: transactions carry whole milliseconds, so that nothing is at or after 12.0005 but what is
-/// at or after 12.001. Years before 1970 are negative.
+/// Unix milliseconds, rounded up; years before 1970 are negative. Transactions carry whole milliseconds, so
+/// exactly those at or after 12.001 are at or after 12.0005.
 ///
 /// # Errors
 /// [`NO_TIME`].
@@ -38,14 +36,14 @@ fn read(text: &str) -> Option<i64> {
     let offset_minutes = read_offset(offset)?;
     let of_day = ((hour * 60 + minute - offset_minutes) * 60 + second) * 1_000;
     let ms = days_since_1970(year, month, day) * DAY_MS + of_day;
-    // A leap second is the last one of a month in UTC. Unix time has no room for it and counts the next one.
+    // A leap second is the last second of a month in UTC. Unix time has none and counts the next second.
     if second == 60 && !is_start_of_month(ms, year, month) {
         return None;
     }
     Some(ms + fraction_ms)
 }
 
-/// The whole milliseconds of a fraction, rounded up, and what follows it.
+/// The whole milliseconds of a fraction, rounded up, and the rest of the text.
 fn read_fraction(rest: &[u8]) -> Option<(i64, &[u8])> {
     let Some(fraction) = rest.strip_prefix(b".") else { return Some((0, rest)) };
     let length = fraction.iter().take_while(|byte| byte.is_ascii_digit()).count();
@@ -59,7 +57,6 @@ fn read_fraction(rest: &[u8]) -> Option<(i64, &[u8])> {
     Some((ms + i64::from(has_more), rest))
 }
 
-/// Minutes east of UTC.
 fn read_offset(text: &[u8]) -> Option<i64> {
     match text {
         [b'Z' | b'z'] => Some(0),
@@ -88,7 +85,8 @@ fn days_in(year: i64, month: i64) -> i64 {
     }
 }
 
-/// Of the proleptic Gregorian calendar. Years are counted from March, so that the leap day is the last of its year.
+/// Days in the proleptic Gregorian calendar. Years are counted from March, so that the leap day is the last
+/// of its year.
 fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
     let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
     let leap_days = year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400);
@@ -96,7 +94,7 @@ fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
     year * 365 + leap_days + (153 * month + 2) / 5 + day - 1 - 719_468
 }
 
-/// Whether `ms` is when this month of UTC begins, or the one after it; an offset shifts a time by less than a month.
+/// Whether a month of UTC begins at `ms`: this one or the next. An offset shifts a time by less than a month.
 fn is_start_of_month(ms: i64, year: i64, month: i64) -> bool {
     let (next_year, next_month) = if month == 12 { (year + 1, 1) } else { (year, month + 1) };
     [(year, month), (next_year, next_month)]

@@ -1,9 +1,9 @@
-//! What a gateway goes by, in the form in which two of them are compared.
+//! The configuration that a gateway uses, in a form that can be compared with another's.
 
 use picopay_shared::cluster::{Cluster, Shard};
 use picopay_shared::running_config::{RunningConfig, RunningShard, Salt};
 
-/// What a gateway uses of this `cluster.toml`: which nodes each shard has, and the internal secret.
+/// What a gateway uses of this `cluster.toml`: the nodes of each shard, and the internal secret.
 pub fn of_gateway(cluster: &Cluster, salt: Salt) -> RunningConfig {
     let shard = |shard: &Shard| RunningShard::new(&shard.name).with(&salt, "nodes", &shard.nodes.join(", "));
     let shards = cluster.shards.iter().map(shard).collect();

@@ -1,33 +1,26 @@
-//! What a key may do.
+//! The scopes of an API key.
 
-/// What a key may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
-    /// Bring money in.
     TopUp,
-    /// Take money for a service; holds too.
+    /// Take money for a service, or hold it.
     Charge,
-    /// Give it back.
     Refund,
     /// Move it to another user.
     Transfer,
-    /// The four before, together.
+    /// All four scopes above, together.
     Write,
-    /// Look.
     Read,
-    /// Everything.
     Admin,
 }
 
 impl Scope {
-    /// All of them.
     pub const ALL: [Self; 7] =
         [Self::TopUp, Self::Charge, Self::Refund, Self::Transfer, Self::Write, Self::Read, Self::Admin];
 
-    /// Those that move money: `write` is all of them, and who has one of them may make users.
+    /// Scopes that move money. `write` is all of them, and each of them may create users.
     pub const MOVING: [Self; 4] = [Self::TopUp, Self::Charge, Self::Refund, Self::Transfer];
 
-    /// The word in `gateway.toml` and in answers.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::TopUp => "topup",
@@ -40,17 +33,15 @@ impl Scope {
         }
     }
 
-    /// The scope with this word.
     pub fn parse(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|scope| scope.as_str() == word)
     }
 
-    /// All words, for people who wrote another one.
     pub fn words() -> String {
         Self::ALL.map(Self::as_str).join(", ")
     }
 
-    /// Whether who has this may do what needs `needed`.
+    /// Whether a key with this scope may do what needs `needed`.
     pub fn includes(self, needed: Self) -> bool {
         self == needed || self == Self::Admin || (self == Self::Write && Self::MOVING.contains(&needed))
     }

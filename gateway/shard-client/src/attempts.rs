@@ -1,41 +1,30 @@
-//! What to do after an attempt: pure, so that every order of events stands in a table.
+//! What to do after an attempt. Pure, so that a table can test every order of events.
 //!
-//! The question behind all of it: could an earlier attempt of this request have booked it? Once an attempt may have
-//! reached the node and was never answered, only an answer to a later attempt with the same key says what became
-//! of it. Until then "nothing happened" would be a lie, and the client hears that the outcome is unknown.
+//! The question is whether an earlier attempt of this request could have booked it. An attempt that may have
+//! reached the node and was never answered leaves that open. Only an answer to a later attempt with the same
+//! key settles it. Until then the client hears that the outcome is unknown.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use crate::ended::{Decision, Ended, NotDone};
 
-/// Retries of the gateway's own, after a failed attempt.
 const RETRIES_MAX: u8 = 1;
-/// Attempts more after a *moved* answer.
 const MOVES_MAX: u8 = 2;
 
-/// What to do now.
 #[derive(Debug, PartialEq)]
 pub enum Next<T> {
-    /// Answer the client.
     Answer(T),
-    /// Give up.
     GiveUp(GaveUp),
-    /// Once more, to the same shard.
     Retry,
-    /// Refresh the slot map, then once more.
     LookAgain,
 }
 
-/// How it stands when it is given up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GaveUp {
-    /// Nothing happened.
     NotDone(NotDone),
-    /// Maybe done.
     Unknown,
 }
 
-/// The history of one request.
 #[derive(Debug, Default)]
 pub struct Attempts {
     may_be_booked: bool,
@@ -44,19 +33,18 @@ pub struct Attempts {
 }
 
 impl Attempts {
-    /// What to do after an attempt of a command. `may_retry` is asked only when a retry would help: it says whether time and
-    /// budget allow one.
+    /// What to do after an attempt of a command. `may_retry` says whether time and budget allow a retry; it
+    /// is asked only when one would help.
     pub fn after_write(
         &mut self,
         ended: Ended<Decision>,
         may_retry: impl FnOnce() -> bool,
     ) -> Next<Decision> {
         match self.after(ended, may_retry) {
-            // After an unanswered attempt of this very request a replay is most likely the answer to that attempt,
-            // which this client never had. Nobody can tell it from a true replay, so the weaker claim is made:
-            // `Idempotent-Replayed` is left out. The body is the same either way. (That a user existed could by the same doubt be
-            // our own first attempt; he is there, which is what was asked for. Every other final answer settles an earlier
-            // attempt too: had it been booked, its record would have been replayed.)
+            // After an unanswered attempt a replay is most likely the answer to that attempt, which the
+            // client never had. Nobody can tell it from a true replay, so `Idempotent-Replayed` is left out.
+            // The body is the same either way. Every other final answer settles an earlier attempt too: had
+            // it been booked, its record would have been replayed.
             Next::Answer(Decision::Decided { transaction, is_replayed }) => Next::Answer(Decision::Decided {
                 transaction,
                 is_replayed: is_replayed && !self.may_be_booked,
@@ -65,7 +53,6 @@ impl Attempts {
         }
     }
 
-    /// The same of any request.
     pub fn after<T>(&mut self, ended: Ended<T>, may_retry: impl FnOnce() -> bool) -> Next<T> {
         let (would_help, end) = match ended {
             Ended::Final(answer) => return Next::Answer(answer),
@@ -87,7 +74,6 @@ impl Attempts {
         Next::GiveUp(self.given_up(end))
     }
 
-    /// What to say when the slot has no owner to send to.
     pub fn without_owner(&self, why: NotDone) -> GaveUp {
         self.given_up(GaveUp::NotDone(why))
     }
@@ -104,24 +90,21 @@ pub struct RetryBudget {
 }
 
 impl RetryBudget {
-    /// A retry costs ten tenths, a request brings one.
+    /// In tenths: a retry costs ten, a request brings one.
     const RETRY_TENTHS: i64 = 10;
     /// Ten retries can be saved up: enough for a short break at low load, too few to matter at high load.
     const SAVED_MAX_TENTHS: i64 = 100;
 
-    /// Full.
     pub fn new() -> Self {
         Self { tenths: AtomicI64::new(Self::SAVED_MAX_TENTHS) }
     }
 
-    /// A request came.
     pub fn earn(&self) {
         if self.tenths.load(Ordering::Relaxed) < Self::SAVED_MAX_TENTHS {
             self.tenths.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// Takes one retry, if there is one.
     pub fn spend(&self) -> bool {
         let take = |tenths: i64| (tenths >= Self::RETRY_TENTHS).then(|| tenths - Self::RETRY_TENTHS);
         self.tenths.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
@@ -164,7 +147,6 @@ mod tests {
         Outcome::Unavailable { reason: "the database is away".into() }.into()
     }
 
-    /// How a request ends whose attempts end like this, when time and budget allow a retry.
     fn end_of(story: Vec<Ended<Decision>>) -> String {
         let mut attempts = Attempts::default();
         let count = story.len();
@@ -194,26 +176,23 @@ mod tests {
         for (story, end) in [
             (vec![decided(false)], "decided"),
             (vec![decided(true)], "replayed"),
-            // A retry after a failure in which certainly nothing happened: a replay is a replay.
+            // After a failure in which certainly nothing happened, a replay is a replay.
             (vec![unreachable(), decided(true)], "replayed"),
             (vec![unavailable(), decided(true)], "replayed"),
-            // A retry after a lost answer: the replay may be this client's first answer.
+            // After a lost answer, the replay may be this client's first answer.
             (vec![Unanswered, decided(true)], "decided"),
             (vec![answered(Outcome::OutcomeUnknown), decided(true)], "decided"),
             (vec![Unanswered, decided(false)], "decided"),
-            // A definitive no also settles the lost attempt.
             (vec![Unanswered, answered(Outcome::UserNotFound)], "UserNotFound"),
             (vec![Unanswered, answered(Outcome::KeyReused { differs: vec![] })], "KeyReused([])"),
-            // Nothing was ever sent: nothing happened.
             (vec![unreachable(), unreachable()], "Unavailable"),
             (vec![Not(NotDone::BreakerOpen)], "BreakerOpen"),
             (vec![Not(NotDone::Overloaded)], "Overloaded"),
             (vec![unavailable(), unavailable()], "Unavailable"),
             (vec![answered(Outcome::Internal)], "Internal"),
-            // A node that has too much to do is not asked again.
             (vec![answered(Outcome::Overloaded)], "Overloaded"),
             (vec![Unanswered, answered(Outcome::Overloaded)], "Unknown"),
-            // One lost answer, and nothing after it says "nothing happened" any more.
+            // After one lost answer, nothing says "nothing happened" any more.
             (vec![Unanswered, unreachable()], "Unknown"),
             (vec![Unanswered, Not(NotDone::BreakerOpen)], "Unknown"),
             (vec![Unanswered, Not(NotDone::Overloaded)], "Unknown"),
@@ -223,7 +202,6 @@ mod tests {
             (vec![answered(Outcome::OutcomeUnknown), answered(Outcome::OutcomeUnknown)], "Unknown"),
             (vec![Unanswered, moved(), moved(), moved()], "Unknown"),
             (vec![unavailable(), Unanswered], "Unknown"),
-            // Moved: twice more, and then the slot is on its way.
             (vec![moved(), decided(false)], "decided"),
             (vec![moved(), moved(), decided(false)], "decided"),
             (vec![moved(), moved(), moved()], "SlotMoving"),

@@ -1,46 +1,44 @@
-//! A shard that does not answer is left alone for a while, and its users are told at once.
+//! The breaker of one shard: a shard that does not answer gets no requests for a while, and its users get an
+//! error at once.
 //!
-//! Two things are told to it: how calls end, and whether any node answers the gateway's own poll. With one batch under
-//! way at a time a frozen node costs one failed call per `call_timeout`, so calls alone would take ten seconds to
-//! convince it; the poll is the second witness.
+//! It has two inputs: how calls end, and whether any node answers the gateway's poll. A frozen node costs one
+//! failed call per `call_timeout`. Calls alone would take ten seconds to open the breaker, so polls count as
+//! well.
 //!
-//! Closed: everything passes. Open: nothing does while polls go unanswered, since no user has to find out what the poll
-//! finds out too. When they are answered and the pause is over, one probe goes. If it succeeds the breaker closes, if
-//! not the pause doubles. Time is handed in, so that no test waits.
+//! Closed: everything passes. Open: nothing passes while polls go unanswered. Once they are answered and the
+//! pause is over, one probe goes. A success closes the breaker, a failure doubles the pause. Time is an
+//! argument, so that no test waits.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// Failed calls in a row that open it by themselves. Fewer would open it for one lost packet; more would tie up
-/// requests longer.
+/// Failed calls in a row that open it. Fewer would open it for one lost packet; more would tie up requests
+/// longer.
 const FAILURES_MAX: u32 = 5;
-/// Unanswered polls in a row that open it by themselves, so that also the first users of an idle shard hear at once that
-/// it is dead. One could be a node that is busy for a second; calls that succeed take that back.
+/// Unanswered polls in a row that open it, so that the first users of an idle shard also hear at once. One
+/// could be a node that is busy for a second.
 const SILENT_POLLS_MAX: u32 = 2;
 /// The first pause: a restarted node is back within about a second.
 const PAUSE_MIN: Duration = Duration::from_millis(500);
-/// The longest: users of a shard that came back wait at most this long for the probe to notice.
+/// The longest pause: users of a shard that came back wait at most this long for the probe.
 const PAUSE_MAX: Duration = Duration::from_secs(10);
 
-/// One shard's.
 #[derive(Debug)]
 pub struct Breaker {
-    /// Read by every request; only when it is set the rest is looked at.
+    /// Every request reads this; the rest is read only when it is set.
     is_open: AtomicBool,
     state: Mutex<State>,
-    /// How long a probe may be out before the next one: after that its answer is not coming.
+    /// How long a probe may take before the next one goes.
     probe_max: Duration,
 }
 
 #[derive(Debug)]
 struct State {
-    /// Calls that failed since the last that succeeded.
     failures: u32,
-    /// Polls that nobody answered since the last that somebody did.
     silent_polls: u32,
     pause: Duration,
-    /// When the next probe may go. Moved on when one goes, so that there is only one.
+    /// When the next probe may go. It moves on with each probe, so that there is only one.
     next_probe: Option<Instant>,
     is_probing: bool,
 }
@@ -50,7 +48,6 @@ impl State {
         Self { failures: 0, silent_polls: 0, pause: PAUSE_MIN, next_probe: None, is_probing: false }
     }
 
-    /// Enough of either, or both witnesses of the same.
     fn is_convinced(&self) -> bool {
         self.failures >= FAILURES_MAX
             || self.silent_polls >= SILENT_POLLS_MAX
@@ -63,33 +60,24 @@ impl State {
     }
 }
 
-/// What a breaker says to a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Admission {
-    /// Go.
     Pass,
-    /// Go, and tell whether the shard is back.
+    /// Send the request; its end says whether the shard is back.
     Probe,
-    /// Not now.
     Refuse {
-        /// How long until the next probe.
         wait: Duration,
     },
 }
 
-/// For the metric and `/readyz`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BreakerState {
-    /// Everything passes.
     Closed,
-    /// One probe is out.
     Probing,
-    /// Nothing passes.
     Open,
 }
 
 impl BreakerState {
-    /// The word in `/readyz`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Closed => "closed",
@@ -100,12 +88,10 @@ impl BreakerState {
 }
 
 impl Breaker {
-    /// A closed one.
     pub fn new(probe_max: Duration) -> Self {
         Self { is_open: AtomicBool::new(false), state: Mutex::new(State::closed()), probe_max }
     }
 
-    /// Whether a request may go now.
     pub fn admit(&self, now: Instant) -> Admission {
         if !self.is_open() {
             return Admission::Pass;
@@ -125,27 +111,25 @@ impl Breaker {
         }
     }
 
-    /// Whether it is open, a probe out or not.
     pub fn is_open(&self) -> bool {
         self.is_open.load(Ordering::Acquire)
     }
 
-    /// The shard answered, whatever it said.
     pub fn record_success(&self) {
         let mut state = self.lock();
         *state = State::closed();
         self.is_open.store(false, Ordering::Release);
     }
 
-    /// A call could not reach the shard or was not answered in time. `jitter` in 0 … 1 spreads the probes of many
-    /// gateways. Whether this opened it.
+    /// A call could not reach the shard or had no answer in time. Returns whether this opened the breaker.
+    /// `jitter` in 0 … 1 spreads the probes of many gateways.
     pub fn record_failure(&self, now: Instant, jitter: f64) -> bool {
         let mut state = self.lock();
         state.failures = state.failures.saturating_add(1);
         if state.next_probe.is_none() {
             return self.open_if_convinced(&mut state, now, jitter);
         }
-        // While it is open only the probe's failure counts. Others were sent before it opened.
+        // While it is open only the probe counts. Other calls were sent before it opened.
         if state.is_probing {
             state.is_probing = false;
             state.pause = (state.pause * 2).min(PAUSE_MAX);
@@ -154,14 +138,14 @@ impl Breaker {
         false
     }
 
-    /// No node of the shard answered a poll. Whether this opened it.
+    /// Returns whether this opened the breaker.
     pub fn record_silence(&self, now: Instant, jitter: f64) -> bool {
         let mut state = self.lock();
         state.silent_polls = state.silent_polls.saturating_add(1);
         state.next_probe.is_none() && self.open_if_convinced(&mut state, now, jitter)
     }
 
-    /// A node answered a poll. That alone does not close it: the way of a write may hang all the same.
+    /// A node answered a poll. That alone does not close the breaker, because writes may still hang.
     pub fn record_sign_of_life(&self) {
         self.lock().silent_polls = 0;
     }
@@ -174,19 +158,17 @@ impl Breaker {
         self.is_open()
     }
 
-    /// Whether the next request would go to the shard, as far as anybody knows: closed, or a probe may go or is out. An
-    /// open breaker closes by a request alone, so whoever asks before sending one must hear that it may be tried.
+    /// Whether a request may be tried: the breaker is closed, or a probe may go or is under way. Only a
+    /// request closes an open breaker, so a caller must hear that it may try.
     pub fn may_be_tried(&self, now: Instant) -> bool {
         let state = self.lock();
         state.next_probe.is_none_or(|at| state.silent_polls == 0 && (state.is_probing || at <= now))
     }
 
-    /// How long until the next probe; nothing when closed.
     pub fn wait(&self, now: Instant) -> Duration {
         self.lock().next_probe.map_or(Duration::ZERO, |at| at.saturating_duration_since(now))
     }
 
-    /// For the metric and `/readyz`.
     pub fn state(&self) -> BreakerState {
         let state = self.lock();
         match (state.next_probe, state.is_probing) {
@@ -240,7 +222,6 @@ mod tests {
         assert_eq!((poll(&breaker), call(&breaker)), (false, true));
         let breaker = Breaker::new(Duration::from_secs(2));
         assert_eq!((poll(&breaker), poll(&breaker)), (false, true));
-        // What was taken back counts no more.
         let breaker = Breaker::new(Duration::from_secs(2));
         assert!(!poll(&breaker));
         breaker.record_sign_of_life();

@@ -1,7 +1,7 @@
-//! The way to all shards: a command goes in, and what its shard decided comes out.
+//! The client of all shards: takes a command and returns what its shard decided.
 //!
-//! A command waits in its user's lane, travels in a batch and comes back with an outcome. In between a connection
-//! may fail, a node die, a slot move; what the client may then be told is decided in `attempts.rs`.
+//! A command waits in its user's lane, travels in a batch and comes back with an outcome. Connections may
+//! fail, nodes die and slots move meanwhile; `attempts.rs` decides what the client hears then.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,9 +25,9 @@ use crate::attempts::{Attempts, Next};
 use crate::config::ShardClientConfig;
 use crate::ended::{Decision, Ended, NotDone};
 use crate::error::{SOON, ShardError};
+use crate::held::HeldRequests;
 use crate::job::Done;
 use crate::metrics::Metrics;
-use crate::moving::Moving;
 use crate::nodes::Nodes;
 use crate::pipe;
 use crate::shard::{Shard, ShardView};
@@ -35,43 +35,39 @@ use crate::shard_set::{OpenShard, ShardSet};
 use crate::slot_map::{OnTheWay, Owner, SlotMap};
 use crate::wire::Wire;
 
-/// How soon a node is polled again that did not answer: users of a shard that is back hear no for so much longer.
+/// How soon a silent node is polled again. Users of a shard that is back get errors for that much longer.
 const POLL_AGAIN: Duration = Duration::from_millis(250);
-/// While requests are held because nobody owns their slot, somebody is asked this often. A pause lasts some tens of
-/// milliseconds, and a node takes a few to say what it owns.
+/// How often shards are asked while requests are held. A pause lasts some tens of milliseconds, and a node
+/// needs a few to answer.
 const ASK_AGAIN: Duration = Duration::from_millis(25);
-/// How long such a question may take: a shard that is frozen keeps the next round from the others for so long.
+/// How long such a question may take. A frozen shard delays the next round by this.
 const ASK_WAIT: Duration = Duration::from_millis(200);
-/// How often the log says that a slot has gone to a shard that is not in this gateway's `cluster.toml`.
+/// How often the log repeats that a slot went to a shard that this `cluster.toml` does not name.
 const TELL_AGAIN: Duration = Duration::from_secs(5);
 
-/// The way to all shards.
 #[derive(Debug)]
 pub struct ShardClient {
     shards: ArcSwap<ShardSet>,
-    /// Outlives reloads, so that no request meets an empty one.
+    /// Survives reloads, so that no request meets an empty map.
     map: SlotMap,
-    moving: Moving,
+    held: HeldRequests,
     wire: Wire,
     metrics: Metrics,
     config: ShardClientConfig,
     closing: CancellationToken,
     pipes: TaskTracker,
-    /// One reload at a time.
     reloading: Mutex<()>,
 }
 
-/// What became of a command.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Written {
-    /// The shard's final answer.
     pub decision: Decision,
-    /// With which a read sees it; `None` when nothing tells of something written.
+    /// The token with which a read sees this write; `None` when nothing was written.
     pub session: Option<SessionToken>,
 }
 
 impl ShardClient {
-    /// Opens the lanes and begins to ask every shard how it is. No node needs to be up.
+    /// Opens the lanes and begins to poll every shard. No node needs to be up.
     pub fn start(cluster: &Cluster, config: &ShardClientConfig, registry: &Registry) -> Arc<Self> {
         let metrics = Metrics::new(registry);
         let pipes = TaskTracker::new();
@@ -79,7 +75,7 @@ impl ShardClient {
         let client = Arc::new(Self {
             shards: ArcSwap::default(),
             map: SlotMap::default(),
-            moving: Moving::new(config.moving_max, metrics.moving.clone()),
+            held: HeldRequests::new(config.moving_max, metrics.held.clone()),
             wire: Wire::new(config, &cluster.internal_secret),
             metrics,
             config: config.clone(),
@@ -91,19 +87,20 @@ impl ShardClient {
         for shard in shards.iter() {
             client.keep_asking(shard);
         }
-        tokio::spawn(Arc::clone(&client).ask_about_moving());
+        tokio::spawn(Arc::clone(&client).ask_about_held());
         client.shards.store(Arc::new(shards));
         client
     }
 
-    /// Shows nodes another secret from now on, and those that have not heard of it yet the one before, for a while.
+    /// Shows nodes another secret from now on. Nodes that do not know it yet are shown the previous one for a
+    /// while.
     pub fn show(&self, secret: &Secret) {
         self.wire.show(secret);
     }
 
-    /// Goes by another `cluster.toml` from now on. Shards whose nodes are the same are left alone. The new way to any
-    /// other is asked how it is before it takes over, which takes `poll_timeout` if a node does not answer; what the old one
-    /// accepted is finished on it.
+    /// Uses another `cluster.toml` from now on. Shards with unchanged nodes stay as they are. A new or
+    /// changed shard is polled before it takes over, which takes `poll_timeout` if a node does not answer.
+    /// The old connections finish what they accepted.
     pub async fn take_over(self: &Arc<Self>, cluster: &Cluster) {
         let _one_at_a_time = self.reloading.lock().await;
         let before = self.shards.load_full();
@@ -119,7 +116,7 @@ impl ShardClient {
             self.metrics.forget_shard(&gone.name);
             info!(shard = gone.name, "the shard is not in cluster.toml any more");
         }
-        // First the shards, then what they own: whoever finds a shard in the map finds it here too.
+        // First the shards, then the map: a shard that the map names is always found here.
         self.shards.store(Arc::new(after));
         for shard in &opened {
             let verb = if before.get(shard.place).is_some() { "changed" } else { "new" };
@@ -141,7 +138,7 @@ impl ShardClient {
         let mut attempts = Attempts::default();
         let mut last: Option<Arc<OpenShard>> = None;
         loop {
-            // Each time anew: the slot may have moved, and the shard's way may have been replaced.
+            // Looked up each time: the slot may have moved, and a reload may have replaced the shard.
             let (owner, found) = match (self.find(slot, deadline).await, &last) {
                 (Ok(found), _) => found,
                 (Err(absence), None) => return Err(absence.into()),
@@ -169,8 +166,8 @@ impl ShardClient {
         }
     }
 
-    /// Has the request answered by the shard that owns its slot. What its query cannot find is not sorted out here: see
-    /// `reads.rs`.
+    /// Has the request answered by the shard that owns its slot. `reads.rs` sorts out what a query cannot
+    /// find.
     pub(crate) async fn read(&self, request: &ReadRequest) -> Result<Answer, ShardError> {
         let deadline = Instant::now() + self.config.request_timeout;
         let slot = request.query.slot();
@@ -205,18 +202,16 @@ impl ShardClient {
         }
     }
 
-    /// Asks every shard for its slots now.
     pub async fn ask_all(&self) {
         let shards = self.shards.load_full();
         futures_util::future::join_all(shards.iter().map(|shard| self.ask_shard(shard))).await;
     }
 
-    /// Every shard as it said last, and its gauges brought up to date.
     pub fn views(&self) -> Vec<ShardView> {
         self.shards.load().iter().map(|shard| shard.view()).collect()
     }
 
-    /// Sends what was accepted and stops. Nothing must be handed in any more.
+    /// Sends what was accepted, and stops. Nothing may be handed in any more.
     pub async fn close(&self) {
         self.closing.cancel();
         self.pipes.wait().await;
@@ -232,12 +227,12 @@ impl ShardClient {
 
     fn keep_asking(self: &Arc<Self>, shard: &OpenShard) {
         for position in 0..shard.nodes.count() {
-            tokio::spawn(Arc::clone(self).poll(Arc::clone(shard.way()), position, shard.closing()));
+            tokio::spawn(Arc::clone(self).poll(Arc::clone(shard.inner()), position, shard.closing()));
         }
     }
 
-    /// The slot's owner and the way to it: at once when the map knows them, and else after a round of questions or, while the
-    /// slot is on its way, as soon as it has an owner.
+    /// The slot's owner and its shard. A known owner is returned at once. Otherwise all shards are asked, or
+    /// the request waits while the slot is moving.
     async fn find(&self, slot: Slot, deadline: Instant) -> Result<(Owner, Arc<OpenShard>), Absence> {
         if let Some(found) = self.look_up(slot) {
             return Ok(found);
@@ -249,9 +244,9 @@ impl ShardClient {
         self.look_up(slot).ok_or_else(|| self.absence(slot))
     }
 
-    /// Waits until the slot has an owner, but not for too long, nor when too many wait already.
+    /// Waits until the slot has an owner or `until` is over. Does not wait when too many do already.
     async fn hold(&self, slot: Slot, until: Instant) {
-        if let Some(held) = self.moving.hold(slot)
+        if let Some(held) = self.held.hold(slot)
             && self.map.owner_before(slot, until).await.is_none()
         {
             held.give_up();
@@ -269,10 +264,11 @@ impl ShardClient {
         let unavailable =
             |shard: Option<&str>| Absence { why: NotDone::Unavailable, shard: shard.map(str::to_owned) };
         if let Some(owner) = self.map.owner(slot) {
-            // It was removed from `cluster.toml` while the slot was its own. Only its database could say no for another.
+            // `cluster.toml` dropped the shard while it owned the slot. Only that shard's database could say
+            // that another owns it.
             return unavailable(shards.name(owner.place));
         }
-        // A shard that was never reached may well be the owner: then its users hear that it is unavailable.
+        // A shard that was never reached may be the owner: its users hear that it is unavailable.
         let mut unknown = shards.iter().filter(|shard| !shard.is_known());
         match (unknown.next(), unknown.next()) {
             (None, _) => Absence { why: NotDone::SlotMoving, shard: None },
@@ -289,28 +285,29 @@ impl ShardClient {
         self.map.note_moved(moved, next);
     }
 
-    /// After a shard has said that it does not own the slot. Mostly the answer itself makes its claim an old one, and what is
-    /// to be asked is asked while the request is held; else the claim has to be renewed.
+    /// Called after a shard said that it does not own the slot. Usually that answer corrects the map, and a
+    /// held request waits for the new owner; otherwise all shards are asked again.
     async fn look_again(&self, slot: Slot, asked: Owner) {
         if self.map.owner(slot) == Some(asked) {
             Box::pin(self.map.refresh_for_orphan(async || self.ask_all().await)).await;
         }
     }
 
-    /// Asks around on behalf of all requests that are held, one round at a time and for as long as there are any. They
-    /// are woken by what the map learns.
-    async fn ask_about_moving(self: Arc<Self>) {
+    /// Asks shards for the owners of all held slots, one round at a time while any request is held. The map
+    /// wakes the requests.
+    async fn ask_about_held(self: Arc<Self>) {
         let mut told: Option<Instant> = None;
         loop {
             tokio::select! {
-                () = self.moving.anybody() => {}
+                () = self.held.anybody() => {}
                 () = self.closing.cancelled() => return,
             }
-            let known: Vec<(Slot, OnTheWay)> = (self.moving.slots().into_iter())
+            let known: Vec<(Slot, OnTheWay)> = (self.held.slots().into_iter())
                 .filter_map(|slot| Some((slot, self.map.on_the_way(slot)?)))
                 .collect();
-            let stranger = known.iter().find_map(|(slot, known)| Some((slot, known.stranger.as_ref()?)));
-            if let Some((slot, shard)) = stranger
+            let unlisted =
+                known.iter().find_map(|(slot, known)| Some((slot, known.unlisted_owner.as_ref()?)));
+            if let Some((slot, shard)) = unlisted
                 && told.is_none_or(|told| told.elapsed() > TELL_AGAIN)
             {
                 warn!(slot = slot.get(), shard, "a slot goes to a shard that is not in cluster.toml here");
@@ -333,7 +330,7 @@ impl ShardClient {
         futures_util::future::join_all(asking).await;
     }
 
-    /// Looks after one node of a shard. Each is asked on its own, so that a frozen one hides nothing of the others.
+    /// Polls one node of a shard. Each node has its own poll, so that a frozen one does not hide the others.
     async fn poll(self: Arc<Self>, shard: Arc<Shard>, position: usize, closing: CancellationToken) {
         loop {
             let is_answered = shard.poll_node(position, Instant::now() + self.config.poll_timeout).await;
@@ -362,13 +359,12 @@ impl ShardClient {
     }
 }
 
-/// Why a slot has no owner that can be asked.
 #[derive(Debug)]
 struct Absence {
-    /// It is on its way when every shard was heard, and none owns it. Else some shard was never heard, or the owner is not there
-    /// any more.
+    /// The slot is moving when every shard was heard and none owns it. Otherwise some shard was never heard,
+    /// or the owner is gone.
     why: NotDone,
-    /// Whose absence it is, when that is known.
+    /// The shard that is missing, if known.
     shard: Option<String>,
 }
 

@@ -1,4 +1,4 @@
-//! The numbers of the way to the shards, each with its reason: the table `shard_client` of a `gateway.toml`.
+//! The table `shard_client` of `gateway.toml`, with a reason for each number.
 
 use std::time::Duration;
 
@@ -6,66 +6,64 @@ use picopay_shared::command::WRITE_BATCH_MAX;
 use picopay_shared::config::human_duration;
 use serde::Deserialize;
 
-/// Calls to shard nodes: how many at once, and how long they may take.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ShardClientConfig {
-    /// How long a request may take in all, its retry and its way through the queue included. Most clients give up
-    /// after 10 s or more, so they still read the answer that says what to do.
+    /// How long a request may take in all, with its retry and its time in the queue. Most clients give up
+    /// after 10 s or more, so they still read the answer.
     #[serde(with = "human_duration")]
     pub request_timeout: Duration,
-    /// How long a shard node may take before the outcome counts as unknown. Stays below `request_timeout`, so that
-    /// there is time for one more try. Too short turns slow commits into retries; too long ties up the gateway
-    /// during a failover.
+    /// How long a shard node may take before the outcome counts as unknown. Below `request_timeout`, so that
+    /// one more try has time. Too short turns slow commits into retries; too long ties up the gateway during
+    /// a failover.
     #[serde(with = "human_duration")]
     pub call_timeout: Duration,
-    /// How long a TCP connect to a node may take. Nodes are in the same network: a lost SYN is sent again after 1 s
-    /// only, and by then the next node has answered.
+    /// How long a TCP connect to a node may take. Nodes are in the same network. A lost SYN is sent again
+    /// after 1 s only, and by then the next node has answered.
     #[serde(with = "human_duration")]
     pub connect_timeout: Duration,
-    /// How long a kept connection to a node may be idle. A node keeps its side longer, so that a request never meets
-    /// a connection that is just being closed.
+    /// How long an idle connection to a node is kept. A node keeps its side longer, so that no request meets
+    /// a connection that is being closed.
     #[serde(with = "human_duration")]
     pub node_idle_timeout: Duration,
-    /// Lanes per shard, best a multiple of the nodes' own: commands are spread over them by the same hash of the
-    /// user as in the node, so that a batch is one lane's and does not wait for the slowest of several.
+    /// Lanes per shard, best a multiple of the node's. Gateway and node spread users by the same hash, so one
+    /// batch belongs to one lane of the node.
     pub lanes: usize,
-    /// Batches per lane that are on their way at once. A second one would wait in the node for the first and only make
-    /// both smaller; it is worth having where the way to the node takes longer than a database transaction there.
+    /// Batches per lane under way at once. A second one usually waits in the node for the first, and makes
+    /// both smaller. It helps where the network takes longer than the database transaction.
     pub pipes: usize,
-    /// A pipe starts at most one batch in this time; zero lets each start when it can. So long a command may wait for others that
-    /// go along with it. A batch costs by itself, on all machines that it comes to.
+    /// A pipe starts at most one batch in this time; zero means no limit. A command waits at most this long
+    /// for others. Each batch has a fixed cost on every machine.
     #[serde(with = "human_duration")]
     pub batch_interval: Duration,
-    /// Commands in one batch. A COMMIT costs the same for one and for hundreds; beyond 256 the rows themselves cost, and
-    /// the first one waits for the last.
+    /// Commands in one batch. A COMMIT costs the same for one and for hundreds; beyond 256 the rows
+    /// themselves cost, and the first command waits for the last.
     pub batch_max: usize,
-    /// Commands that wait in one lane: about a third of a second of a shard at its best, so that a short break of a shard
-    /// refuses nobody. What comes on top is refused at once. This and `reads_max` are also the bulkhead: one dead shard holds
-    /// no more connections than that. Keep them together well below `server.connections_max`, or its users take the places of
-    /// all others.
+    /// Commands that wait in one lane; more are refused at once. The default is a third of a second of work,
+    /// so that a short break refuses nobody. With `reads_max` it also bounds the connections that a dead
+    /// shard can hold. Keep their sum well below `server.connections_max`.
     pub queue_max: usize,
-    /// How long a command may have to wait in its lane, as the shard's last full batches let expect; what would wait longer
-    /// is refused at once. Long enough for two thousand connections on a slow machine and for the stalls of a busy disk,
-    /// short enough for a client who stands at a till.
+    /// How long a command may wait in its lane, as estimated from the last full batches; longer waits are
+    /// refused at once. Long enough for 2,000 connections on a slow machine and for a busy disk; short enough
+    /// for a client at a till.
     #[serde(with = "human_duration")]
     pub queue_wait: Duration,
-    /// Reads per shard at once, so that a slow shard's readers do not fill the gateway: about a quarter of a second of
-    /// them on two cores. What comes on top is refused at once.
+    /// Reads per shard at once; more are refused at once, so that a slow shard's readers do not fill the
+    /// gateway. The default is a quarter of a second of reads on two cores.
     pub reads_max: usize,
-    /// How long a request may wait for its slot to have an owner again, counted from when the gateway noticed that it has
-    /// none: a mover's pause budget (500 ms by default), what it takes to give such a move up, and as much again for a busy
-    /// machine. A slot that is nobody's for longer is not in a pause but waits for an operator: its requests are answered
-    /// at once.
+    /// How long a request may wait for an owner of its slot, counted from when the gateway noticed that it
+    /// has none. It covers a mover's pause budget (500 ms by default), the time to abort such a move, and a
+    /// busy machine. A longer gap is no pause but needs an operator; then requests are answered at once.
     #[serde(with = "human_duration")]
     pub move_wait: Duration,
-    /// Requests that may wait for that at once; what comes on top is refused at once. A pause of a hundred slots at 20,000
-    /// requests a second holds 500 in a second; four times that is still a fifth of `server.connections_max`.
+    /// Requests that may wait for an owner at once; more are refused at once. A pause of a hundred slots at
+    /// 20,000 requests a second holds 500 in a second. Four times that is still a fifth of
+    /// `server.connections_max`.
     pub moving_max: usize,
-    /// How often each shard is asked for its slots, its health and its replica's lag.
+    /// How often each shard is asked for its slots, health and replica lag.
     #[serde(with = "human_duration")]
     pub poll_interval: Duration,
-    /// How long it may take to answer that. A shard that takes longer is not ready for anything else either.
+    /// How long a poll may take. A shard that takes longer is not ready for anything else either.
     #[serde(with = "human_duration")]
     pub poll_timeout: Duration,
 }
@@ -93,7 +91,7 @@ impl Default for ShardClientConfig {
 }
 
 impl ShardClientConfig {
-    /// Everything that is wrong with the numbers, in words that begin with the field's name.
+    /// Everything that is wrong with the numbers. Each text begins with the field's name.
     pub fn faults(&self) -> Vec<String> {
         let mut faults = Vec::new();
         let mut expect = |is_right: bool, text: &dyn Fn() -> String| {

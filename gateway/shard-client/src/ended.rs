@@ -1,64 +1,42 @@
 //! How an attempt ended, by what its caller can do: final, moved, not done, unknown.
 //!
-//! The one vocabulary between the node's word ([`Outcome`]) and the client's. Answer what is final; look again for what has
-//! moved; what is not done may be tried by anybody, and what is unknown with the same key only.
+//! It translates between the node's [`Outcome`] and the client's answer. What was not done anybody may try
+//! again; what is unknown only with the same key.
 
 use picopay_shared::command::{Moved, Outcome, Transaction};
 
-/// How one attempt at a shard ended.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Ended<T> {
-    /// The shard's final answer.
     Final(T),
-    /// The shard does not own the slot. Nothing happened.
     Moved(Moved),
-    /// Nothing happened.
     NotDone(NotDone),
-    /// It may have been done.
     Unknown,
 }
 
-/// Why nothing happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NotDone {
-    /// No node of the shard takes a connection or our requests, or the shard cannot work.
+    /// No node takes a connection or our requests, or the shard cannot work.
     Unavailable,
-    /// The shard's breaker is open: it was not even tried.
     BreakerOpen,
-    /// Too much is waiting, here or in the node, or the request's time was over before its turn came.
+    /// Too much is waiting, here or in the node, or the request's time ended before its turn came.
     Overloaded,
-    /// Nobody owns the slot at the moment.
     SlotMoving,
-    /// A bug.
     Internal,
 }
 
-/// A shard's final answer to a command.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Decision {
-    /// The user is new.
     UserCreated,
-    /// The user was there already.
     UserExisted,
-    /// Booked or refused.
-    Decided {
-        /// The record.
-        transaction: Box<Transaction>,
-        /// Whether the client could have had this answer before.
-        is_replayed: bool,
-    },
-    /// The key stands for something else; these fields differ.
+    Decided { transaction: Box<Transaction>, is_replayed: bool },
     KeyReused(Vec<String>),
-    /// No such user.
     UserNotFound,
-    /// No such transaction to refund.
     TransactionNotFound,
-    /// The amount cannot be booked in its currency; what would be right.
     AmountInvalid(String),
 }
 
 impl<T> Ended<T> {
-    /// The same of an attempt that changes nothing, for which it makes no difference whether it was done.
+    /// The same for an attempt that changes nothing: it makes no difference whether it was done.
     pub fn of_read(self) -> Self {
         match self {
             Self::Unknown => Self::NotDone(NotDone::Unavailable),

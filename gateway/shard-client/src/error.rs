@@ -4,23 +4,18 @@ use std::time::Duration;
 
 use crate::ended::NotDone;
 
-/// When to come back after a refusal that passes soon.
 pub const SOON: Duration = Duration::from_secs(1);
 
-/// Why a request has no answer from its shard.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ShardError {
     /// Nothing happened: any retry is safe.
     #[error("nothing happened: {why:?}")]
     NotDone {
-        /// Why.
         why: NotDone,
-        /// The shard that was asked last, or that would have been; `None` when it is not known.
+        /// The shard that was asked last, or would have been; `None` when it is not known.
         shard: Option<String>,
-        /// When to come back.
         retry_after: Duration,
     },
-    /// Maybe done. The same key resolves it.
     #[error("the outcome is unknown")]
     Unknown,
 }

@@ -1,9 +1,9 @@
 //! How a command reaches the shard that owns its slot: routing, wire, retries.
 //!
-//! The only room from which a shard node is called. It knows nothing of the public API: no header, no status, no problem.
-//! Follow a command: [`ShardClient::write`] → `slot_map` (who most likely owns the slot) → `shard` (its lane) → `pipe` (the
-//! batch) → `nodes` (which node) → `wire` (the request), and back through
-//! `ended` (final, moved, not done, unknown) and `attempts`, which says whether it goes once more.
+//! Only this crate calls shard nodes. It knows nothing of the public API: no header, no status, no problem.
+//! Follow a command: [`ShardClient::write`] → `slot_map` (who most likely owns the slot) → `shard` (its lane)
+//! → `pipe` (the batch) → `nodes` (which node) → `wire` (the request). The answer comes back through `ended`
+//! (final, moved, not done, unknown) and `attempts`, which says whether it goes once more.
 
 mod attempts;
 mod breaker;
@@ -11,9 +11,9 @@ mod client;
 mod config;
 mod ended;
 mod error;
+mod held;
 mod job;
 mod metrics;
-mod moving;
 mod node_clock;
 mod nodes;
 mod pace;

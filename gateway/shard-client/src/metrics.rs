@@ -1,72 +1,55 @@
-//! What is counted of the way to the shards, in Prometheus' words.
+//! Prometheus metrics of the calls to shards.
 //!
-//! Every handle is resolved once, when a way opens: counting is one atomic addition and looks nothing up. The names begin with
-//! `picopay_gateway`, whose registry this is.
+//! Every handle is resolved once, so that counting is one atomic addition. The names begin with
+//! `picopay_gateway`, because they are in the gateway's registry.
 
-mod moving;
+mod held;
 
 use prometheus::{
     Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
     IntGaugeVec, Opts, Registry,
 };
 
-pub use self::moving::MovingMetrics;
+pub use self::held::HeldMetrics;
 
-/// COMMITs: 0.1 ms on a fast disk alone, a few ms with a standby, seconds when it hangs.
+/// A COMMIT takes 0.1 ms on a fast disk alone, a few ms with a standby, and seconds when it hangs.
 const COMMIT_BUCKETS: [f64; 12] =
     [0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.5];
 /// Powers of two up to the most that a node takes.
 const BATCH_BUCKETS: [f64; 10] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0];
 
-/// All of them. Clones share them.
 #[derive(Debug, Clone)]
 pub struct Metrics {
-    /// Of requests whose slot is on its way.
-    pub moving: MovingMetrics,
+    pub held: HeldMetrics,
     per_shard: PerShard,
 }
 
-/// Of one shard.
 #[derive(Debug, Clone)]
 pub struct ShardMetrics {
-    /// Writes that got the node's final answer.
     pub writes_answered: IntCounter,
-    /// Writes that did not happen.
     pub writes_failed: IntCounter,
-    /// Writes of which it is not known.
     pub writes_unknown: IntCounter,
-    /// Reads that got an answer.
     pub reads_answered: IntCounter,
-    /// Reads that did not.
     pub reads_failed: IntCounter,
-    /// Retries of the gateway's own.
     pub retries: IntCounter,
-    /// Answers that the slot is elsewhere.
     pub moved: IntCounter,
-    /// Commands answered from the shard's Redis.
     pub cache_hits: IntCounter,
-    /// Commands in a batch.
     pub batch_size: Histogram,
-    /// How long the slowest COMMIT of a batch took, as the node says.
     pub commit: Histogram,
-    /// Commands waiting.
     pub queue_length: IntGauge,
     /// 0 closed, 1 probing, 2 open.
     pub breaker_state: IntGauge,
-    /// Of the freshest replica; NaN when unknown.
+    /// Lag of the freshest replica, in seconds; NaN when unknown.
     pub replica_lag: Gauge,
-    /// Whether the shard says that it takes writes.
     pub is_ready: IntGauge,
-    /// Whether it says that an operator lets it go on without its standby.
     pub is_degraded: IntGauge,
 }
 
-/// Of one node of a shard, named by its place in `cluster.toml`, from 0.
+/// One node of a shard, named by its position in `cluster.toml`, from 0.
 #[derive(Debug, Clone)]
 pub struct NodeMetrics {
     /// 0 ready, 1 passed over, 2 not ready, 3 silent.
     pub state: IntGauge,
-    /// How often it began to be passed over.
     pub passed_over: IntCounter,
 }
 
@@ -88,12 +71,10 @@ struct PerShard {
 }
 
 impl Metrics {
-    /// Registers everything, which a registry takes once.
     pub fn new(registry: &Registry) -> Self {
-        Self { moving: MovingMetrics::new(registry), per_shard: PerShard::new(registry) }
+        Self { held: HeldMetrics::new(registry), per_shard: PerShard::new(registry) }
     }
 
-    /// The handles of one shard.
     pub fn shard(&self, name: &str) -> ShardMetrics {
         let all = &self.per_shard;
         let requests = |operation, result| all.requests.with_label_values(&[name, operation, result]);
@@ -116,7 +97,6 @@ impl Metrics {
         }
     }
 
-    /// The handles of one node.
     pub fn node(&self, shard: &str, position: usize) -> NodeMetrics {
         let labels = [shard, &position.to_string()];
         NodeMetrics {
@@ -125,7 +105,7 @@ impl Metrics {
         }
     }
 
-    /// Lets all that is said of a shard go, which is not there any more. Who still holds its handles counts for nobody.
+    /// Removes all series of a shard that no longer exists. Remaining handles count nothing.
     pub fn forget_shard(&self, name: &str) {
         let all = &self.per_shard;
         for (operation, results) in
@@ -135,7 +115,7 @@ impl Metrics {
                 let _ = all.requests.remove_label_values(&[name, operation, result]);
             }
         }
-        // Each of them says no only when there is nothing to let go.
+        // A removal fails only when there is nothing to remove.
         for counters in [&all.retries, &all.moved, &all.cache_hits] {
             let _ = counters.remove_label_values(&[name]);
         }
@@ -149,10 +129,9 @@ impl Metrics {
         self.forget_nodes(name, 0);
     }
 
-    /// Lets go what is said of a shard's nodes from this place on.
     pub fn forget_nodes(&self, shard: &str, first: usize) {
         let mut position = first;
-        // Their places have no gaps.
+        // The positions have no gaps.
         while self.per_shard.node_state.remove_label_values(&[shard, &position.to_string()]).is_ok() {
             let _ = self.per_shard.node_passed_over.remove_label_values(&[shard, &position.to_string()]);
             position += 1;

@@ -1,8 +1,8 @@
-//! What time it is by the clock of a node process, as well as its answers tell.
+//! An estimate of a node process' clock, from its answers.
 //!
-//! Each answer says when it was written. It was read later than that, so the node's clock is always further on than what
-//! follows from it: a deadline in the node's time that is reckoned from here comes too early, by as long as the quickest
-//! answer was on its way back, and never too late. Clocks of two machines are nowhere compared.
+//! Each answer says when it was written, and is read later. So the node's clock is always further on than the
+//! estimate. A deadline that is converted here comes too early by the quickest answer's time on the network,
+//! and never too late. Clocks of two machines are never compared.
 
 use std::sync::Mutex;
 
@@ -12,7 +12,6 @@ use tokio::time::Instant;
 /// How much slower a clock may run than ours, at worst: a thousandth is twice what time daemons correct by.
 const DRIFT_PARTS: u64 = 1_000;
 
-/// One node's clock, once an answer was seen.
 #[derive(Debug, Default)]
 pub struct NodeClock(Mutex<Option<Reading>>);
 
@@ -24,7 +23,7 @@ struct Reading {
 }
 
 impl Reading {
-    /// Where the clock stands at `at` at least.
+    /// The least that the clock shows at `at`.
     fn ms_at(&self, at: Instant) -> u64 {
         let passed = at.saturating_duration_since(self.read_at).as_millis();
         let passed = u64::try_from(passed).unwrap_or(u64::MAX);
@@ -33,10 +32,9 @@ impl Reading {
 }
 
 impl NodeClock {
-    /// An answer that was read at `now` was written at `moment`.
     pub fn note(&self, moment: NodeMoment, now: Instant) {
         let mut known = self.0.lock().expect("nothing panics while it is held");
-        // The one of the quickest answer is the nearest to the truth. Another process has another clock.
+        // The quickest answer is nearest to the truth. Another process has another clock.
         let is_better =
             known.is_none_or(|known| known.moment.process != moment.process || known.ms_at(now) <= moment.ms);
         if is_better {
@@ -67,10 +65,10 @@ mod tests {
         let start = Instant::now();
         let at = |ms: u64| start + Duration::from_millis(ms);
         assert_eq!(clock.at(start), None);
-        // By the node's clock it is 5,000 ms later than by ours. This answer was 300 ms on its way.
+        // The node's clock is 5,000 ms ahead of ours. This answer took 300 ms.
         clock.note(moment(1, 5_000), at(300));
         assert_eq!(clock.at(at(300)), Some(moment(1, 5_000)));
-        // This one 2 ms, and this one a second.
+        // This one took 2 ms, and the next a second.
         clock.note(moment(1, 5_400), at(402));
         clock.note(moment(1, 5_500), at(1_500));
         assert_eq!(clock.at(at(402)), Some(moment(1, 5_400)));

@@ -1,8 +1,9 @@
-//! The nodes of one shard: which is asked first, which next, and what is known of each.
+//! The nodes of one shard: which one is asked first, which next, and what is known of each.
 //!
-//! Any node that is ready serves the whole shard. So a node that is frozen, cut off from its primary or not reachable is
-//! passed over while another is ready, and what nothing happened of goes on to the next. What may have reached a node
-//! and was not answered goes nowhere by itself: a write is tried again by its key, which is decided in `attempts.rs`.
+//! Any ready node serves the whole shard. A node that is frozen, unreachable or cut off from its primary is
+//! passed over while another is ready. A request that certainly did nothing goes to the next node. One that
+//! may have reached a node without an answer does not: `attempts.rs` decides whether a write is tried again
+//! by its key.
 
 mod standing;
 
@@ -21,14 +22,13 @@ use crate::metrics::NodeMetrics;
 use crate::node_clock::NodeClock;
 use crate::wire::{Ask, CallError, Target, Wire};
 
-/// A refusal that came sooner was made at the node's gate: one that took longer has tried something, which the next node may
-/// try just as long.
+/// A refusal that came sooner was made at the node's gate. A slower one has tried something, and the next
+/// node may try just as long.
 const QUICK: Duration = Duration::from_millis(200);
 
-/// With less time left, the next node is not asked: it could only say that it is too late.
+/// With less time left, the next node is not asked: it could only answer that it is too late.
 const WORTH_ASKING: Duration = Duration::from_millis(20);
 
-/// All of them, in the order of `cluster.toml`.
 #[derive(Debug)]
 pub struct Nodes {
     shard: String,
@@ -40,70 +40,59 @@ pub struct Nodes {
 struct Node {
     target: Target,
     clock: NodeClock,
-    known: Mutex<Known>,
+    known: Mutex<Observed>,
     metrics: NodeMetrics,
 }
 
 #[derive(Debug)]
-struct Known {
+struct Observed {
     standing: Standing,
-    /// What it said last of itself.
     status: Option<Arc<NodeStatus>>,
 }
 
-/// What a node's answer says of the node.
 #[derive(Debug)]
 pub enum Said<T> {
-    /// It does its work.
     Fine(T),
-    /// It could not do anything of it, and nothing happened.
+    /// The node could do none of it, and nothing happened.
     Nothing(T),
-    /// It could not say what became of it, or cannot go on.
+    /// The node does not know the outcome, or cannot go on.
     Trouble(T),
-    /// No answer that anybody understands: anything may have happened.
+    /// No valid answer: anything may have happened.
     Nonsense,
 }
 
 impl Nodes {
-    /// The nodes that `cluster.toml` names for a shard. `metrics` gives those of the node at a place.
     pub fn new(shard: &Shard, wire: Wire, metrics: impl Fn(usize) -> NodeMetrics) -> Self {
         let node = |(position, url): (usize, &String)| Node {
             target: Target::new(url),
             clock: NodeClock::default(),
-            known: Mutex::new(Known { standing: Standing::new(), status: None }),
+            known: Mutex::new(Observed { standing: Standing::new(), status: None }),
             metrics: metrics(position),
         };
         Self { shard: shard.name.clone(), wire, all: shard.nodes.iter().enumerate().map(node).collect() }
     }
 
-    /// Whether these are the nodes at these URLs, in this order.
     pub fn are(&self, urls: &[String]) -> bool {
         self.all.iter().map(|node| &node.target.url).eq(urls)
     }
 
-    /// How many there are.
     pub fn count(&self) -> usize {
         self.all.len()
     }
 
-    /// What to think of each now.
     pub fn states(&self) -> Vec<NodeState> {
         let now = Instant::now();
         self.all.iter().map(|node| node.state(now)).collect()
     }
 
-    /// Whether one of them is there for the work of all.
     pub fn is_any_ready(&self) -> bool {
         self.states().contains(&NodeState::Ready)
     }
 
-    /// Polls in a row that none of them answered.
     pub fn silences(&self) -> u32 {
         self.all.iter().map(|node| node.known().standing.silences()).min().unwrap_or(0)
     }
 
-    /// What the shard says of itself: the first node that says it is ready, or else the first that answers. Calls that
-    /// failed are for the breaker.
     pub fn best_status(&self) -> Option<Arc<NodeStatus>> {
         let answering = self.all.iter().filter_map(|node| {
             let known = node.known();
@@ -114,9 +103,9 @@ impl Nodes {
         answering.min_by_key(|(is_not_ready, _)| *is_not_ready).map(|(_, status)| status)
     }
 
-    /// The slots that the shard owns and imports: all that those say which are ready, for the higher epoch of a slot is
-    /// the newer. One that is not may be cut off from its primary, or follow one that was replaced: it is heard if no other
-    /// is. `None` when nobody says anything of slots, which is no reason to forget them.
+    /// The slots that the shard owns and imports, from all nodes that say they are ready; the higher epoch of
+    /// a slot is newer. A node that is not ready may follow a replaced primary, so it counts only if no other
+    /// answers. `None` when no node reports slots, which is no reason to forget them.
     pub fn claims(&self) -> Option<(Vec<OwnedRange>, Vec<OwnedRange>)> {
         let now = Instant::now();
         let heard: Vec<(NodeState, Arc<NodeStatus>)> = (self.all.iter())
@@ -133,7 +122,6 @@ impl Nodes {
         if counted.is_empty() {
             counted = heard.iter().filter(with_slots).map(|(_, status)| &**status).collect();
         }
-        // Mostly they say the same.
         counted.dedup_by(|a, b| a.owned == b.owned && a.importing == b.importing);
         let all = |ranges: fn(&NodeStatus) -> &[OwnedRange]| {
             counted.iter().flat_map(|status| ranges(status)).copied().collect()
@@ -141,12 +129,12 @@ impl Nodes {
         (!counted.is_empty()).then(|| (all(|status| &status.owned), all(|status| &status.importing)))
     }
 
-    /// Asks one node, and the next as long as nothing happened; of a read also when one did not answer, for it changes
-    /// nothing. `preferred` picks among those that are equally good. `body` is made anew for each with its own deadline,
-    /// which is at most `call_timeout` away and never after `until`.
+    /// Asks one node, and the next one as long as nothing happened. A read also goes on after no answer,
+    /// because it changes nothing. `preferred` picks among equally good nodes. `body` is made anew for each
+    /// node with its own deadline, at most `call_timeout` away and never after `until`.
     ///
-    /// Who took no connection is followed by any other, as the last hope; who answered, by one that is ready, or was a moment
-    /// ago and may be asked without losing time.
+    /// After a node that took no connection, any other is tried. After a node that answered, only one that is
+    /// or was just ready is tried.
     pub async fn ask<T>(
         &self,
         ask: Ask,
@@ -202,7 +190,6 @@ impl Nodes {
         last.unwrap_or(Err(CallError::Unreachable))
     }
 
-    /// Asks one node how it is. `None` when it does not say.
     pub async fn ask_status(&self, position: usize, deadline: Instant) -> Option<NodeStatus> {
         let node = &self.all[position];
         let asked = self.wire.call(Ask::Status, (&node.target, &node.clock), Bytes::new(), deadline).await;
@@ -224,7 +211,6 @@ impl Nodes {
         }
     }
 
-    /// Takes in how a poll of one node ended that was begun at `began`.
     pub fn note_poll(&self, position: usize, began: Instant, answer: Option<NodeStatus>) {
         let node = &self.all[position];
         let (now, mut known) = (Instant::now(), node.known());
@@ -242,7 +228,7 @@ impl Nodes {
         }
         let (after, status) = (known.standing.state(now), known.status.clone());
         drop(known);
-        // Of a shard with one node, the shard's own line says it.
+        // With one node, the shard's own log line says it.
         if before == after || self.all.len() == 1 {
             return;
         }
@@ -258,7 +244,7 @@ impl Nodes {
         }
     }
 
-    /// The places of those that are worth a question by the way: all that answered last, or all when none did.
+    /// The positions of the nodes that answered last, or of all when none did.
     pub fn answering(&self) -> Vec<usize> {
         let states = self.states();
         let answering = |position: &usize| states[*position] != NodeState::Silent;
@@ -266,7 +252,6 @@ impl Nodes {
         if found.is_empty() { (0..self.count()).collect() } else { found }
     }
 
-    /// Brings the gauges up to date.
     pub fn read_off(&self) {
         for (node, state) in self.all.iter().zip(self.states()) {
             node.metrics.state.set(match state {
@@ -288,8 +273,8 @@ impl Nodes {
         }
     }
 
-    /// The best first; among equals, those that have not just failed, and then in the order of `cluster.toml` from the
-    /// preferred one on.
+    /// The best first. Among equals, those that have not just failed, then in the order of `cluster.toml`
+    /// from the preferred one on.
     fn order(&self, preferred: usize) -> Vec<usize> {
         let now = Instant::now();
         let mut ranked: Vec<((NodeState, bool), usize)> = (self.all.iter().enumerate())
@@ -299,7 +284,7 @@ impl Nodes {
             })
             .collect();
         ranked.sort_unstable();
-        // The preferred one of the best ones comes first, so that a number of readers spreads over them evenly.
+        // The preferred one of the best is first, so that readers spread over them evenly.
         let best = ranked.iter().take_while(|(rank, _)| *rank == ranked[0].0).count();
         ranked[..best].rotate_left(preferred % best.max(1));
         ranked.into_iter().map(|(_, position)| position).collect()
@@ -311,7 +296,7 @@ impl Node {
         self.known().standing.state(now)
     }
 
-    fn known(&self) -> MutexGuard<'_, Known> {
+    fn known(&self) -> MutexGuard<'_, Observed> {
         self.known.lock().expect("nothing panics while it is held")
     }
 }

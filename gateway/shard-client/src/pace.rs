@@ -1,43 +1,39 @@
 //! How soon after a batch a pipe starts the next one.
 //!
-//! A batch costs by itself, on all machines that it comes to. So a pipe starts at most one every `batch_interval`: whoever comes
-//! first after a batch waits that long at most, and goes along with those who came meanwhile. Nobody waits for company that has
-//! not come by then, and after a batch that took as long as that nobody waits at all.
+//! Each batch has a fixed cost on every machine. So a pipe starts at most one every `batch_interval`. The
+//! first command after a batch waits that long at most, and takes along those that came meanwhile. After a
+//! batch that took as long as that, nobody waits.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The pace of one pipe.
 #[derive(Debug)]
 pub struct Pace {
     interval: Duration,
-    /// Not before this.
     next: Option<Instant>,
     alarm: Alarm,
 }
 
 impl Pace {
-    /// One batch every `interval` at most. Zero lets each start when it can.
+    /// One batch every `interval` at most; zero means no limit.
     pub fn new(interval: Duration) -> Self {
         Self { interval, next: None, alarm: Alarm::new() }
     }
 
-    /// Waits until a batch may start.
     pub async fn wait(&mut self) {
         if let Some(next) = self.next.take() {
             self.alarm.sleep(next.saturating_duration_since(Instant::now())).await;
         }
     }
 
-    /// A batch starts.
     pub fn start(&mut self) {
         self.next = (!self.interval.is_zero()).then(|| Instant::now() + self.interval);
     }
 }
 
-/// Wakes its owner on time. tokio's timer counts whole milliseconds and rounds up, so that 2 ms become nearly 3; the kernel's does
-/// not (timerfd_create(2)).
+/// A timer with microseconds. tokio's counts whole milliseconds and rounds up, so that 2 ms become nearly 3;
+/// the kernel's does not (timerfd_create(2)).
 #[derive(Debug)]
 struct Alarm {
     #[cfg(target_os = "linux")]
@@ -51,7 +47,7 @@ impl Alarm {
         reason = "what replaces it is unsafe, for types whose descriptor may change; this one's does not"
     )]
     fn new() -> Self {
-        // A process that has no file left to open goes by tokio's.
+        // A process without a free file descriptor uses tokio's timer.
         let timer = linux::Timer::new().and_then(|timer| tokio::io::unix::AsyncFd::new(timer).ok());
         Self { timer }
     }
@@ -90,7 +86,6 @@ mod linux {
     use nix::sys::time::TimeSpec;
     use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 
-    /// One that tokio can wait for.
     #[derive(Debug)]
     pub struct Timer(TimerFd);
 
@@ -100,13 +95,12 @@ mod linux {
             TimerFd::new(ClockId::CLOCK_MONOTONIC, flags).ok().map(Self)
         }
 
-        /// Once, after this time. Says whether it will.
+        /// Sets it to go off once, after this time. Returns whether it will.
         pub fn set(&self, time: Duration) -> bool {
             let once = Expiration::OneShot(TimeSpec::from_duration(time));
             self.0.set(once, TimerSetTimeFlags::empty()).is_ok()
         }
 
-        /// Whether it went off.
         pub fn take(&self) -> io::Result<()> {
             self.0.wait().map_err(io::Error::from)
         }

@@ -1,4 +1,4 @@
-//! A worker at the far end of a shard's lane: takes whatever waits, sends it as one batch, hands out the answers.
+//! A worker at the far end of a shard's lane: takes what waits, sends it as one batch, hands out the answers.
 //!
 //! Each pipe has one batch under way. It runs in its own task, so a client that hangs up cancels nothing.
 
@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use picopay_shared::batcher::{LaneEnd, Pending, Reply};
 use picopay_shared::command::{Attempt, Command, Outcome, WriteBatch, WriteReply};
+use picopay_shared::lane::{LaneEnd, Pending, Reply};
 use picopay_shared::session::SessionToken;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -24,11 +24,10 @@ use crate::refusal_pace;
 use crate::shard::Shard;
 use crate::wire::{Ask, CallError};
 
-/// A node starts nothing that it cannot finish in time, and needs at least this for a batch; with less left, nothing
-/// is sent and the client hears for certain that nothing happened.
+/// A node starts nothing that it cannot finish in time, and needs at least this for a batch. With less time
+/// left nothing is sent, and the client hears that nothing happened.
 const WORTH_SENDING: Duration = Duration::from_millis(20);
 
-/// Runs `count` pipes for each lane of the shard, until `closing` and then until the lane is empty.
 pub fn run_all(shard: &Arc<Shard>, count: usize, tasks: &TaskTracker, closing: &CancellationToken) {
     for (number, end) in shard.lane_ends().iter().enumerate() {
         for _ in 0..count {
@@ -37,20 +36,19 @@ pub fn run_all(shard: &Arc<Shard>, count: usize, tasks: &TaskTracker, closing: &
     }
 }
 
-/// Serves the lane until `closing`, and then until it is empty.
 async fn run(shard: Arc<Shard>, end: LaneEnd<Job, Done>, number: usize, closing: CancellationToken) {
-    let (mut trouble, mut pace) = (Trouble::default(), Pace::new(shard.batch_interval));
+    let (mut last_reason, mut pace) = (LastReason::default(), Pace::new(shard.batch_interval));
     loop {
         pace.wait().await;
         let batch = tokio::select! {
-            biased; // What waits is served before the end is noticed.
+            biased; // Serve what waits before noticing the end.
             batch = end.next_batch(shard.batch_max) => batch,
             () = closing.cancelled() => None,
         };
         let Some(batch) = batch else { return };
         pace.start();
         let size = batch.len();
-        let sent = AssertUnwindSafe(run_batch(&shard, batch, number, &mut trouble)).catch_unwind().await;
+        let sent = AssertUnwindSafe(run_batch(&shard, batch, number, &mut last_reason)).catch_unwind().await;
         match sent {
             Ok(Taken::Refused) => tokio::time::sleep(refusal_pace::rest_after(size)).await,
             Ok(Taken::Looked) => {}
@@ -60,23 +58,21 @@ async fn run(shard: Arc<Shard>, end: LaneEnd<Job, Done>, number: usize, closing:
     }
 }
 
-/// How a batch was taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Taken {
-    /// Something became of it, or nobody knows.
     Looked,
-    /// The shard takes nothing new at the moment, and what is sent next would fare no better.
+    /// The shard takes nothing new at the moment; the next batch would fare no better.
     Refused,
 }
 
-/// Why a shard could not write, as it said last. Each batch of some thousand a second would say it again.
+/// Why a shard could not write, as it reported last. Without it, each of a thousand batches a second would
+/// log it again.
 #[derive(Debug, Default)]
-struct Trouble {
+struct LastReason {
     reason: Option<String>,
 }
 
-impl Trouble {
-    /// Takes in the outcomes of a batch, logs a reason that is new, and says how the batch was taken.
+impl LastReason {
     fn note(&mut self, shard: &str, outcomes: &[Outcome]) -> Taken {
         let reason = outcomes.iter().find_map(|outcome| match outcome {
             Outcome::Unavailable { reason } => Some(reason),
@@ -96,7 +92,7 @@ async fn run_batch(
     shard: &Shard,
     batch: Vec<Pending<Job, Done>>,
     number: usize,
-    trouble: &mut Trouble,
+    last_reason: &mut LastReason,
 ) -> Taken {
     let Some(batch) = admit(shard, batch) else { return Taken::Looked };
     let Batch { attempts, replies, deadline } = batch;
@@ -122,7 +118,7 @@ async fn run_batch(
     }
     match answer {
         Ok(WriteReply { outcomes, position, .. }) => {
-            let taken = trouble.note(&shard.name, &outcomes);
+            let taken = last_reason.note(&shard.name, &outcomes);
             let session = position.map(|position| SessionToken::new(&shard.name, position));
             for (reply, outcome) in replies.into_iter().zip(outcomes) {
                 reply.send(Done { ended: outcome.into(), session });
@@ -133,7 +129,8 @@ async fn run_batch(
             for reply in replies {
                 reply.send(Done { ended: error.into(), session: None });
             }
-            // What cannot be reached or does not answer is for the breaker. Who rejects does so at once, and again.
+            // A node that cannot be reached is for the breaker. A node that rejects does so at once, and
+            // would again.
             if error == CallError::Rejected { Taken::Refused } else { Taken::Looked }
         }
     }
@@ -145,7 +142,7 @@ struct Batch {
     deadline: Instant,
 }
 
-/// Answers those commands that are not worth sending, and gives the others; `None` when there are none.
+/// Answers the commands that are not worth sending, and returns the others; `None` when there are none.
 fn admit(shard: &Shard, batch: Vec<Pending<Job, Done>>) -> Option<Batch> {
     let now = Instant::now();
     let jobs: Vec<(Job, Reply<Done>)> = batch.into_iter().map(Pending::split).collect();
@@ -171,7 +168,6 @@ fn admit(shard: &Shard, batch: Vec<Pending<Job, Done>>) -> Option<Batch> {
     (!attempts.is_empty()).then_some(Batch { attempts, replies, deadline: latest })
 }
 
-/// What the reply is, and what it says of the node.
 fn read_reply(shard: &Shard, bytes: &[u8], expected: usize) -> Said<WriteReply> {
     let reply: WriteReply = match postcard::from_bytes(bytes) {
         Ok(reply) => reply,
@@ -193,7 +189,7 @@ fn read_reply(shard: &Shard, bytes: &[u8], expected: usize) -> Said<WriteReply> 
     }
 }
 
-/// Whether the node could write nothing of a batch. What it remembers it may tell all the same, and once more.
+/// Whether the node could write nothing of a batch. It may still replay what it remembers.
 fn is_nothing_new(outcomes: &[Outcome]) -> bool {
     let is_known = |outcome: &Outcome| matches!(outcome, Outcome::Decided { is_replayed: true, .. });
     let is_unavailable = |outcome: &Outcome| matches!(outcome, Outcome::Unavailable { .. });
@@ -215,7 +211,7 @@ mod tests {
             (vec![Outcome::OutcomeUnknown], Taken::Looked),
             (vec![Outcome::UserCreated], Taken::Looked),
         ] {
-            assert_eq!(Trouble::default().note("shard-1", &outcomes), taken, "{outcomes:?}");
+            assert_eq!(LastReason::default().note("shard-1", &outcomes), taken, "{outcomes:?}");
         }
     }
 }

@@ -1,32 +1,30 @@
-//! How many commands may wait in a lane: as many as its shard works off while it is worth waiting.
+//! How many commands may wait in a lane: as many as the shard can finish within `queue_wait`.
 //!
-//! A fixed number is a third of a second of one shard and three seconds of a slower one, and whoever is accepted into such a
-//! queue is served when nobody waits any more. So the room follows the pace of the shard, as its last full batches show it.
+//! A fixed number is a third of a second of one shard and three seconds of a slower one. So the limit follows
+//! the pace of the shard's last full batches.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::config::ShardClientConfig;
 
-/// Full batches that always find room, however slow they are: one that waits for the pipe, and one behind it.
+/// Full batches that may always wait, however slow they are: one for the pipe, and one behind it.
 const BATCHES_MIN: usize = 2;
-/// A new batch counts for an eighth: one that met a checkpoint does not shut the door.
+/// A new batch counts for an eighth, so that one that met a checkpoint does not close the queue.
 const MEMORY: u64 = 8;
 
-/// One lane's.
 #[derive(Debug)]
 pub struct QueueRoom {
     batch_max: usize,
     queue_max: usize,
     pipes: usize,
     wait_max: Duration,
-    /// What a full batch takes, smoothed, in microseconds; zero before the first.
+    /// Smoothed time of a full batch, in microseconds; zero before the first.
     batch_us: AtomicU64,
     room: AtomicUsize,
 }
 
 impl QueueRoom {
-    /// Of an idle lane.
     pub fn new(config: &ShardClientConfig) -> Self {
         Self {
             batch_max: config.batch_max,
@@ -38,12 +36,10 @@ impl QueueRoom {
         }
     }
 
-    /// Whether one more may wait where so many wait already.
     pub fn has_place(&self, waiting: usize) -> bool {
         waiting < self.room.load(Ordering::Relaxed)
     }
 
-    /// A batch of this size was answered after this long.
     pub fn note_batch(&self, size: usize, took: Duration) {
         if size < self.batch_max {
             // Nothing was left waiting: the shard keeps up, and its pace is not known.
@@ -55,7 +51,7 @@ impl QueueRoom {
             0 => took_us,
             before => before,
         };
-        // Pipes of one lane may overwrite each other's sample. There is another one with the next batch.
+        // Pipes of one lane may overwrite each other's sample; the next batch brings another one.
         let batch_us = (before * (MEMORY - 1) + took_us) / MEMORY;
         self.batch_us.store(batch_us, Ordering::Relaxed);
         let batches = self.wait_max.as_micros() / u128::from(batch_us.max(1));
@@ -87,12 +83,10 @@ mod tests {
     #[test]
     fn the_room_is_what_the_shard_works_off_in_time() {
         for (batch_ms, pipes, expected) in [
-            // Quick: the fixed limit is less.
             (5, 1, 4_000),
-            // Three batches of 100 take 300 ms.
             (100, 1, 300),
             (100, 2, 600),
-            // So slow that a third one would wait too long; two are always taken.
+            // A third one would wait too long; two are always taken.
             (200, 1, 200),
             (10_000, 1, 200),
         ] {

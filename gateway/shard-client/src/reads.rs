@@ -1,7 +1,7 @@
 //! The reads, each with its own answer.
 //!
-//! A node answers every query in one vocabulary. What a query can find is sorted out here, so that no caller has to think of
-//! what its own cannot.
+//! A node answers every query with one enum. This file sorts out what each query can find, so that no caller
+//! has to.
 
 use picopay_shared::command::Transaction;
 use picopay_shared::id::TransactionId;
@@ -16,35 +16,27 @@ use crate::client::ShardClient;
 use crate::ended::NotDone;
 use crate::error::{SOON, ShardError};
 
-/// What a read found, and where.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Read<T> {
-    /// What; `None` when what was asked for is not there.
     pub found: Option<T>,
-    /// The database that said so.
     pub source: Source,
 }
 
-/// Who reads, and what he must see.
 #[derive(Debug, Clone)]
 pub struct Reader {
-    /// For the logs of whoever has to do with it.
     pub origin: Origin,
-    /// Of his own last write: the answer shows it.
     pub session: Option<SessionToken>,
 }
 
-/// A page of history.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Page {
-    /// Newest first.
     pub transactions: Vec<Transaction>,
-    /// Where the next page begins, before this one; `None` at the end.
+    /// The next page begins before this transaction; `None` at the end.
     pub goes_on_before: Option<TransactionId>,
 }
 
 impl ShardClient {
-    /// A user's balances, or the one in `currency`; `None` when there is no such user.
+    /// `None` when the user does not exist.
     ///
     /// # Errors
     /// [`ShardError::NotDone`].
@@ -64,7 +56,7 @@ impl ShardClient {
         .await
     }
 
-    /// A page of a user's history; `None` when there is no such user.
+    /// `None` when the user does not exist.
     ///
     /// # Errors
     /// [`ShardError::NotDone`].
@@ -79,7 +71,7 @@ impl ShardClient {
         .await
     }
 
-    /// A completed transaction; `None` when there is none with this id.
+    /// `None` when no completed transaction has this id.
     ///
     /// # Errors
     /// [`ShardError::NotDone`].
@@ -96,7 +88,7 @@ impl ShardClient {
         .await
     }
 
-    /// `sort_out` gives `None` for what this query cannot find.
+    /// `sort_out` returns `None` for an answer that this query cannot have.
     async fn ask<T>(
         &self,
         query: Query,

@@ -1,20 +1,18 @@
-//! How fast commands are refused that a shard in trouble has left waiting.
+//! How fast the commands that wait for a failing shard are refused.
 //!
-//! Thousands wait by the time that a shard is known to be lost. To tell all of them at once keeps every core busy for a
-//! tenth of a second, in which the users of the other shards wait; they have nothing to do with it. Those who are refused
-//! have waited for more than a second, and do not notice a fifth of one. Nor need each who comes later travel to the node
-//! to hear the same: those of some milliseconds go together.
+//! Thousands wait by the time a shard is known to be lost. Refusing all at once would keep every core busy
+//! for a tenth of a second, and users of other shards would wait. The refused clients have waited over a
+//! second and do not notice a fifth of one.
 
 use std::time::Duration;
 
-/// What one refusal is given: some 40 µs of a core, measured from the lane to the client. So a shard's refusals take one
-/// core at most, for as long as they last, and a full queue is told within a quarter of a second.
+/// The time for one refusal: about 40 µs of a core, measured from the lane to the client. So the refusals of
+/// a shard take at most one core, and a full queue is refused within a quarter of a second.
 const PER_REFUSAL: Duration = Duration::from_micros(50);
-/// The least after a refused batch, however small: a hundred batches a second find out as well as thousands that the shard
-/// takes commands again, and nobody hears of it later than this. A client who is refused does not notice it either.
+/// The least pause after a refused batch. A hundred batches a second find out as well as thousands that the
+/// shard is back. No client notices this delay.
 const REST_MIN: Duration = Duration::from_millis(10);
 
-/// How long to rest after so many were refused, before the next are asked for or told.
 pub fn rest_after(refused: usize) -> Duration {
     PER_REFUSAL.saturating_mul(u32::try_from(refused).unwrap_or(u32::MAX)).max(REST_MIN)
 }

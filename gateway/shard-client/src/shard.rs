@@ -1,6 +1,6 @@
-//! The way to one shard: its nodes, lanes, breaker and budget, and what it said last of itself.
+//! One shard as the gateway sees it: its nodes, lanes, breaker, budget and last status.
 //!
-//! Which shard a request goes to, and whether it goes once more, is not decided here.
+//! Which shard a request goes to, and whether it is tried again, is not decided here.
 
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,9 +9,9 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use futures_util::future::{Either, select};
-use picopay_shared::batcher::{Lane, LaneEnd};
 use picopay_shared::cluster;
 use picopay_shared::command::{Attempt, Command};
+use picopay_shared::lane::{Lane, LaneEnd};
 use picopay_shared::node_status::Degradation;
 use picopay_shared::query::{Answer, Found};
 use tokio::sync::Semaphore;
@@ -31,19 +31,16 @@ use crate::refusal_pace;
 use crate::ticket::Ticket;
 use crate::wire::{Ask, CallError};
 
-/// Before the gateway's own retry: a restarted node or a new connection needs a moment. Random up to twice this.
+/// The pause before the gateway's own retry: a restarted node needs a moment. Random, up to twice this.
 const RETRY_PAUSE: Duration = Duration::from_millis(25);
-/// A retry with less time than this would only be given up again.
 const RETRY_WORTH: Duration = Duration::from_millis(100);
 
-/// The way to one shard.
 #[derive(Debug)]
 pub struct Shard {
-    /// In the slot map, and in the set of shards.
     pub place: usize,
     pub name: String,
     pub nodes: Nodes,
-    /// A user's commands always take the same one, as they do in the node.
+    /// A user's commands always take the same lane, as in the node.
     pub lanes: Vec<Lane<Job, Done>>,
     lane_ends: Vec<LaneEnd<Job, Done>>,
     pub rooms: Vec<QueueRoom>,
@@ -51,7 +48,6 @@ pub struct Shard {
     pub budget: RetryBudget,
     readers: Semaphore,
     status: ArcSwap<ShardStatus>,
-    /// Polls in a row that no node has answered, as the breaker was told.
     silences: Mutex<u32>,
     pub metrics: ShardMetrics,
     pub batch_max: usize,
@@ -59,10 +55,8 @@ pub struct Shard {
     pub call_timeout: Duration,
 }
 
-/// What a shard said last of itself.
 #[derive(Debug, Clone, Default, PartialEq)]
 struct ShardStatus {
-    /// Whether it was ever asked successfully.
     is_known: bool,
     is_reachable: bool,
     is_ready: bool,
@@ -70,27 +64,24 @@ struct ShardStatus {
     degraded: Option<Degradation>,
 }
 
-/// One shard, for whoever asks how it is.
+/// A shard in the answer of `/readyz`.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct ShardView {
-    /// Its name in `cluster.toml`.
     pub shard: String,
-    /// Whether it can serve now.
     pub is_ready: bool,
     /// `closed`, `probing` or `open`.
     pub breaker: &'static str,
-    /// Lag of its freshest replica; `null` when unknown.
+    /// Lag of its freshest replica in milliseconds; `null` when unknown.
     pub replica_lag_ms: Option<u64>,
-    /// What is known of each of its nodes, in the order of `cluster.toml`: `ready`, `passed-over` (ready again, but it
-    /// failed lately, and another serves), `not-ready` or `silent`.
+    /// The state of each node in the order of `cluster.toml`: `ready`, `passed-over` (ready again after a
+    /// failure, while another serves), `not-ready` or `silent`.
     pub nodes: Vec<&'static str>,
-    /// Since when an operator lets it go on without its standby, so that what it acknowledges is on one machine only;
-    /// `null` normally.
+    /// Since when an operator lets it go on without its standby, so that acknowledged writes are on one
+    /// machine only; `null` normally.
     pub degraded_since: Option<String>,
 }
 
 impl Shard {
-    /// Opens its lanes. Somebody must work at their far ends, see `pipe.rs`.
     pub fn new(
         place: usize,
         entry: &cluster::Shard,
@@ -119,17 +110,14 @@ impl Shard {
         }
     }
 
-    /// The far ends of its lanes, for the pipes.
     pub fn lane_ends(&self) -> &[LaneEnd<Job, Done>] {
         &self.lane_ends
     }
 
-    /// Whether it ever said what it owns.
     pub fn is_known(&self) -> bool {
         self.status.load().is_known
     }
 
-    /// Puts the command into its user's lane and waits for what becomes of it, until its deadline.
     pub async fn attempt(&self, command: &Arc<Command>, epoch: u64, deadline: Instant) -> Done {
         let is_probe = match self.breaker.admit(std::time::Instant::now()) {
             Admission::Pass => false,
@@ -147,11 +135,11 @@ impl Shard {
         let Ok(answer) = self.lanes[lane].submit(job, 1) else {
             return Done::not_sent(NotDone::Overloaded);
         };
-        // On its own on the heap: a timer is aligned to a cache line, and would make every future around it so.
+        // Boxed: a timer is aligned to a cache line, and would make every future around it larger.
         let timer = Box::pin(tokio::time::sleep_until(deadline));
         match select(pin!(answer), timer).await {
             Either::Left((Ok(done), _)) => done,
-            // The pipe went away with it, or the time is over: what counts is whether it was sent.
+            // The pipe was lost or the time is over: what counts is whether the command was sent.
             Either::Left((Err(_), _)) | Either::Right(_) if ticket.give_up() => {
                 Done::not_sent(NotDone::Overloaded)
             }
@@ -166,7 +154,7 @@ impl Shard {
         let Ok(_place) = self.readers.try_acquire() else {
             return Ended::NotDone(NotDone::Overloaded);
         };
-        // Readers take the nodes in turn, by how many of them are at work.
+        // Readers take the nodes in turn, by the number of reads under way.
         let preferred = self.readers.available_permits();
         let limits = (deadline, self.call_timeout);
         let judge = |bytes: &Bytes| self.read_answer(bytes);
@@ -194,8 +182,8 @@ impl Shard {
         }
     }
 
-    /// Asks the node at this place how it is, as nobody else does at the same time. What it says or does not say counts
-    /// for the node, the shard and the breaker. Whether it answered.
+    /// Polls the node at this position; no other caller polls it meanwhile. The result counts for the node,
+    /// the shard and the breaker. Returns whether it answered.
     pub async fn poll_node(&self, position: usize, deadline: Instant) -> bool {
         let began = Instant::now();
         let answer = self.nodes.ask_status(position, deadline).await;
@@ -203,7 +191,6 @@ impl Shard {
         {
             let mut told = self.silences.lock().unwrap_or_else(PoisonError::into_inner);
             self.nodes.note_poll(position, began, answer);
-            // The shard is silent as often as each of its nodes was.
             let silences = self.nodes.silences();
             if is_answered {
                 self.breaker.record_sign_of_life();
@@ -218,8 +205,8 @@ impl Shard {
         is_answered
     }
 
-    /// Asks all nodes that are worth it at the same time, between their polls. Only what is said is news here. `on_news` is
-    /// called after each.
+    /// Asks all answering nodes at the same time, between their polls. No answer changes nothing here. Calls
+    /// `on_news` after each answer.
     pub async fn ask_nodes(&self, deadline: Instant, on_news: impl Fn()) {
         let asking = self.nodes.answering().into_iter().map(async |position| {
             let began = Instant::now();
@@ -232,8 +219,8 @@ impl Shard {
         futures_util::future::join_all(asking).await;
     }
 
-    /// Tells the breaker how a call ended. What only one node fails at is no failure of the shard: the next call goes to
-    /// another that is ready.
+    /// Reports to the breaker how a call ended. A failure of one node is no failure of the shard while
+    /// another is ready.
     pub fn note(&self, error: Option<CallError>) {
         match error {
             None | Some(CallError::Rejected) => self.breaker.record_success(),
@@ -247,8 +234,8 @@ impl Shard {
         }
     }
 
-    /// The breaker has just opened. Who waits in the lanes is told from now on: the pipe is busy with a call that may take
-    /// its whole timeout to fail.
+    /// Called when the breaker opens. Refuses the commands that wait, because the pipe may be busy with a
+    /// call for its whole timeout.
     fn let_nobody_wait(&self) {
         error!(shard = self.name, "the shard does not answer: its breaker opens");
         let mut waiting: Vec<_> = self.lane_ends.iter().flat_map(LaneEnd::take_waiting).collect();
@@ -259,7 +246,7 @@ impl Shard {
                 let told = waiting.len();
                 for pending in waiting {
                     let (_job, reply) = pending.split();
-                    // It waited, so it was not sent. A client that has given up does not hear this, and needs not.
+                    // It was waiting, so it was not sent. The client may have given up.
                     reply.send(Done::not_sent(NotDone::BreakerOpen));
                 }
                 waiting = later;
@@ -281,7 +268,6 @@ impl Shard {
         Box::pin(tokio::time::sleep(RETRY_PAUSE.mul_f64(2.0 * rand::random::<f64>()))).await;
     }
 
-    /// Counts a write that is given up, and says what its caller is told.
     pub fn write_error(&self, end: GaveUp) -> ShardError {
         match end {
             GaveUp::Unknown => self.metrics.writes_unknown.inc(),
@@ -290,7 +276,6 @@ impl Shard {
         self.error(end)
     }
 
-    /// The same of a read.
     pub fn read_error(&self, end: GaveUp) -> ShardError {
         self.metrics.reads_failed.inc();
         self.error(end)
@@ -310,7 +295,6 @@ impl Shard {
         ShardError::NotDone { why, shard: Some(self.name.clone()), retry_after }
     }
 
-    /// Keeps what the nodes say of the shard, and logs what changed.
     fn take_status(&self) {
         let before = self.status.load();
         let answer = self.nodes.best_status();

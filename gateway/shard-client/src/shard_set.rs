@@ -1,7 +1,7 @@
-//! The shards of the `cluster.toml` in force, each at a place that stays its own.
+//! The shards of the `cluster.toml` in force, each with a number that stays its own.
 //!
-//! The slot map names owners by these places, and outlives every reload with what it knows. A place that was given to a
-//! name is never given to another: users of a shard that was removed must hear that theirs is gone, and not meet the next.
+//! The slot map names owners by these numbers and survives every reload. So a number is never reused: users
+//! of a removed shard must not reach the next one.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -11,7 +11,6 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::shard::Shard;
 
-/// All shards, replaced as a whole.
 #[derive(Debug, Default)]
 pub struct ShardSet {
     places: Vec<Place>,
@@ -20,30 +19,29 @@ pub struct ShardSet {
 #[derive(Debug, Clone)]
 struct Place {
     name: String,
-    /// `None` once `cluster.toml` names it no more.
+    /// `None` once `cluster.toml` no longer names it.
     shard: Option<Arc<OpenShard>>,
 }
 
-/// The entrance to a shard's way. Who holds it may hand in requests; when the last has let go of it, the way finishes what
-/// it accepted and ends.
+/// The handle of a shard. Its holders may hand in requests. When the last one drops it, the shard finishes
+/// what it accepted and ends.
 #[derive(Debug)]
 pub struct OpenShard {
-    way: Arc<Shard>,
+    shard: Arc<Shard>,
     closing: DropGuard,
 }
 
 impl OpenShard {
-    /// The entrance to `way`, whose pipes and poll end with `closing`.
-    pub fn new(way: Arc<Shard>, closing: CancellationToken) -> Self {
-        Self { way, closing: closing.drop_guard() }
+    pub fn new(shard: Arc<Shard>, closing: CancellationToken) -> Self {
+        Self { shard, closing: closing.drop_guard() }
     }
 
-    /// What its tasks work on. Not for requests: it does not keep the entrance open.
-    pub fn way(&self) -> &Arc<Shard> {
-        &self.way
+    /// What the shard's tasks work on. Not for requests, because it does not keep the shard open.
+    pub fn inner(&self) -> &Arc<Shard> {
+        &self.shard
     }
 
-    /// Cancelled when nobody holds the entrance any more.
+    /// Cancelled when the last handle is dropped.
     pub fn closing(&self) -> CancellationToken {
         self.closing.token().clone()
     }
@@ -53,28 +51,25 @@ impl Deref for OpenShard {
     type Target = Shard;
 
     fn deref(&self) -> &Shard {
-        &self.way
+        &self.shard
     }
 }
 
 impl ShardSet {
-    /// The shard at this place, while there is one.
     pub fn get(&self, place: usize) -> Option<&Arc<OpenShard>> {
         self.places.get(place)?.shard.as_ref()
     }
 
-    /// Whose place it is, or was.
     pub fn name(&self, place: usize) -> Option<&str> {
         self.places.get(place).map(|place| place.name.as_str())
     }
 
-    /// Those that are there.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<OpenShard>> {
         self.places.iter().filter_map(|place| place.shard.as_ref())
     }
 
-    /// The set after a reload. A shard whose entry says the same of what a gateway uses is taken over as it is, with its
-    /// lanes, its breaker and who waits in it; `open` makes a new way for each other one, at its place.
+    /// The set after a reload. A shard with unchanged entries stays as it is, with its lanes, its breaker and
+    /// its waiting commands. `open` opens each other shard under its number.
     pub fn changed_to(
         &self,
         cluster: &Cluster,
@@ -107,7 +102,6 @@ mod tests {
     use crate::nodes::Nodes;
     use crate::wire::Wire;
 
-    /// `a1` is shard `a` with a node at port 1.
     fn cluster(shards: &[&str]) -> Cluster {
         let shard = |text: &&str| cluster::Shard {
             cluster_id: None,
@@ -122,7 +116,6 @@ mod tests {
         Cluster { internal_secret: Secret::new("s"), shards: shards.iter().map(shard).collect() }
     }
 
-    /// A way on which nothing is sent.
     fn open(place: usize, entry: &cluster::Shard) -> Arc<OpenShard> {
         let (config, metrics) = (ShardClientConfig::default(), Metrics::new(&Registry::new()));
         let wire = Wire::new(&config, &Secret::new("s"));
@@ -147,7 +140,7 @@ mod tests {
         );
         assert_eq!(third.name(0), Some("a"), "so that its users can be told which shard is gone");
         let is_same = |before: &ShardSet, after: &ShardSet, place| {
-            Arc::ptr_eq(before.get(place).unwrap().way(), after.get(place).unwrap().way())
+            Arc::ptr_eq(before.get(place).unwrap().inner(), after.get(place).unwrap().inner())
         };
         assert!(is_same(&first, &second, 0) && is_same(&second, &fourth, 2));
         assert!(!is_same(&first, &second, 1), "another node");

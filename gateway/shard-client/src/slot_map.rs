@@ -1,7 +1,7 @@
-//! The hint: which shard most likely owns a slot, how that is refreshed, and which slots are on their way.
+//! The hint: which shard most likely owns a slot, how that is refreshed, and which slots are moving.
 //!
-//! A hint, because the shard's own database decides. A wrong entry costs one more try and can never book anything
-//! in the wrong place; so the map may be old, and a gateway starts with an empty one.
+//! The shard's own database decides. A wrong entry costs one more try and books nothing in the wrong place.
+//! So the map may be old, and a gateway starts with an empty one.
 
 mod claims;
 
@@ -18,34 +18,30 @@ use tokio::time::{Instant, timeout_at};
 
 use self::claims::{Claims, Table};
 
-/// Refreshes for slots that nobody claims are at least this far apart: a slot that was never dealt out does not turn
-/// every request into a round of questions.
+/// The shortest time between refreshes for slots that nobody claims. Otherwise every request for such a slot
+/// would ask all shards.
 const FRUITLESS_REFRESH_PAUSE: Duration = Duration::from_millis(200);
 
-/// Who is believed to own a slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Owner {
-    /// Which shard: its place in the client's set of shards, which stays its own for the life of the process.
     pub place: usize,
-    /// Since which change of hands.
     pub epoch: u64,
 }
 
-/// What is known of a slot that somebody gave up or is importing, and that nobody is known to own.
+/// A slot that was given up or is being imported, and has no known owner.
 #[derive(Debug, Clone, PartialEq)]
 pub struct OnTheWay {
-    /// Since when this gateway knows.
     pub since: Instant,
-    /// A claim below this epoch is from before it was given up: an answer that was overtaken.
+    /// A claim below this epoch is older than the release.
     pub least_epoch: u64,
-    /// The places of the shards that may own it next: the one that gave it up and may take it back, and the one
-    /// that it goes to. Empty when neither is known.
+    /// The numbers of the shards that may own it next: the source, which may take it back, and the target.
+    /// Empty when neither is known.
     pub places: Vec<usize>,
-    /// The name of the shard that it goes to, when this gateway's `cluster.toml` does not have it.
-    pub stranger: Option<String>,
+    /// The name of the target, when this gateway's `cluster.toml` does not name it.
+    pub unlisted_owner: Option<String>,
 }
 
-/// Slot → owner, read by every request and replaced as a whole.
+/// Slot → owner. Every request reads it, and it is replaced as a whole.
 #[derive(Debug)]
 pub struct SlotMap {
     table: ArcSwap<Table>,
@@ -56,13 +52,12 @@ pub struct SlotMap {
 
 #[derive(Debug, Default)]
 struct Known {
-    /// What each shard said last of its own slots, by its place. A shard that cannot be asked keeps its claims: its users
-    /// are then told that it is unavailable, not that they belong to nobody.
+    /// The last claims of each shard, by its number. A shard that cannot be asked keeps its claims, so its
+    /// users hear "unavailable" and not "nobody's".
     claims: Vec<Claims>,
     on_the_way: HashMap<usize, OnTheWay>,
 }
 
-/// Empty: nobody owns anything.
 impl Default for SlotMap {
     fn default() -> Self {
         Self {
@@ -75,14 +70,12 @@ impl Default for SlotMap {
 }
 
 impl SlotMap {
-    /// Who most likely owns the slot.
     pub fn owner(&self, slot: Slot) -> Option<Owner> {
         self.table.load()[slot.index()]
     }
 
-    /// The same, as soon as there is one, before `until`.
     pub async fn owner_before(&self, slot: Slot, until: Instant) -> Option<Owner> {
-        // From before the first look, so that no change is missed.
+        // Subscribed before the first look, so that no change is missed.
         let mut changes = self.changes.subscribe();
         loop {
             if let Some(owner) = self.owner(slot) {
@@ -92,12 +85,11 @@ impl SlotMap {
         }
     }
 
-    /// What is known of a slot without an owner; `None` for one that nobody is known to have had or to want.
+    /// A slot without an owner; `None` when nobody is known to have had or to want it.
     pub fn on_the_way(&self, slot: Slot) -> Option<OnTheWay> {
         self.known().on_the_way.get(&slot.index()).cloned()
     }
 
-    /// Takes in what a shard says of its own slots: those that it owns, and those that it is importing.
     pub fn take_claims(&self, place: usize, owned: &[OwnedRange], importing: &[OwnedRange]) {
         let mut known = self.known();
         if known.claims.len() <= place {
@@ -109,10 +101,11 @@ impl SlotMap {
         }
     }
 
-    /// Takes in that a shard does not own a slot. `next` is the place of the shard that it names, if there is such a one.
+    /// Records that a shard does not own a slot. `next` is the number of the shard that it names, if this
+    /// gateway has that one.
     pub fn note_moved(&self, moved: &Moved, next: Option<usize>) {
-        // Named, the owner has the slot at this epoch or later. Unnamed, the shard that answers is importing the slot or has
-        // given up to do so, at one epoch above its owner's.
+        // A named owner has the slot at this epoch or later. Without a name, the answering shard imports the
+        // slot or gave it up, one epoch above its owner's.
         let least_epoch = if moved.owner.is_some() { moved.epoch } else { moved.epoch.saturating_sub(1) };
         let mut known = self.known();
         let slot = moved.slot.index();
@@ -122,13 +115,13 @@ impl SlotMap {
         }
         let entry = known.on_the_way.entry(slot).or_insert_with(|| OnTheWay::new(owner));
         if entry.least_epoch < least_epoch {
-            // News, of another change of hands than the one before.
+            // This is another change of owner than the one before.
             entry.least_epoch = least_epoch;
             entry.since = Instant::now();
         }
         match next {
             Some(next) => entry.concerns(next),
-            None => entry.stranger.clone_from(&moved.owner),
+            None => entry.unlisted_owner.clone_from(&moved.owner),
         }
         self.redraw(&mut known);
     }
@@ -144,7 +137,7 @@ impl SlotMap {
         self.known.lock().expect("nothing panics while it is held")
     }
 
-    /// Runs `ask_all`, which asks every shard and hands in their claims, for a slot that nobody claims; but not again right
+    /// Runs `ask_all`, which asks every shard for its claims, for a slot that nobody claims. Not again right
     /// after the last time.
     pub async fn refresh_for_orphan(&self, ask_all: impl AsyncFnOnce()) {
         let mut last = self.refreshing.lock().await;
@@ -162,7 +155,7 @@ impl OnTheWay {
             since: Instant::now(),
             least_epoch: 0,
             places: last.map(|owner| owner.place).into_iter().collect(),
-            stranger: None,
+            unlisted_owner: None,
         }
     }
 
@@ -202,11 +195,10 @@ mod tests {
         map.take_claims(0, &[range(0, 2047, 1)], &[]);
         map.take_claims(1, &[range(2048, 4095, 1)], &[]);
         assert_eq!((owner(&map, 2047), owner(&map, 2048)), (Some((0, 1)), Some((1, 1))));
-        // The target says so first; the source still has its old answer.
+        // The target reports first; the source still has its old answer.
         map.take_claims(1, &[range(100, 100, 3), range(2048, 4095, 1)], &[]);
         assert_eq!(owner(&map, 100), Some((1, 3)));
         assert_eq!(owner(&map, 101), Some((0, 1)));
-        // And back, with a higher epoch still.
         map.take_claims(0, &[range(0, 99, 1), range(100, 100, 4), range(101, 2047, 1)], &[]);
         assert_eq!(owner(&map, 100), Some((0, 4)));
         assert_eq!(map.on_the_way(slot(100)), None);
@@ -223,20 +215,17 @@ mod tests {
     fn a_slot_is_on_its_way_once_somebody_gave_it_up_or_wants_it_and_until_somebody_owns_it() {
         let map = SlotMap::default();
         map.take_claims(0, &[range(0, 9, 1)], &[]);
-        // Nobody ever had it: nothing to wait for.
         assert_eq!(map.on_the_way(slot(10)), None);
-        // Its owner does not name it any more.
         map.take_claims(0, &[range(0, 4, 1), range(6, 9, 1)], &[]);
         assert_eq!((owner(&map, 5), map.on_the_way(slot(5)).unwrap().places), (None, vec![0]));
-        // And here is who wants it.
         map.take_claims(1, &[], &[range(5, 5, 2)]);
         assert_eq!(map.on_the_way(slot(5)).unwrap().places, [0, 1]);
         map.take_claims(1, &[range(5, 5, 2)], &[]);
         assert_eq!((owner(&map, 5), map.on_the_way(slot(5))), (Some((1, 2)), None));
-        // A slot that is imported while its owner still has it is its owner's.
+        // While it is imported, a slot still belongs to its owner.
         map.take_claims(2, &[], &[range(0, 0, 2), range(20, 20, 2)]);
         assert_eq!((owner(&map, 0), map.on_the_way(slot(0))), (Some((0, 1)), None));
-        // A gateway that was started during the pause never saw the owner.
+        // A gateway that started during the pause never saw the owner.
         assert_eq!(map.on_the_way(slot(20)).unwrap().places, [2]);
     }
 
@@ -247,14 +236,12 @@ mod tests {
         map.note_moved(&released(5, "shard-2", 2), Some(1));
         assert_eq!((owner(&map, 5), owner(&map, 6)), (None, Some((0, 1))));
         assert_eq!(map.on_the_way(slot(5)).unwrap().places, [0, 1]);
-        // The source's answer of a moment before the release arrives late, in whatever words.
+        // The source's answer from before the release arrives late.
         map.take_claims(0, &[range(0, 8, 1)], &[]);
         map.take_claims(0, &[range(0, 9, 1)], &[]);
         assert_eq!(owner(&map, 5), None);
-        // The target owns it; the source's answer is still the old one.
         map.take_claims(1, &[range(5, 5, 2)], &[]);
         assert_eq!(owner(&map, 5), Some((1, 2)));
-        // A *moved* answer that is older than what is known changes nothing.
         map.note_moved(&released(5, "shard-2", 2), Some(1));
         assert_eq!(owner(&map, 5), Some((1, 2)));
     }
@@ -271,7 +258,8 @@ mod tests {
     #[test]
     fn an_importer_that_is_asked_too_early_does_not_make_the_owners_claim_old() {
         let map = SlotMap::default();
-        // The gateway missed that shard 1 gave the slot up at epoch 4, and that shard 0 has it; it comes back to 1 at 5.
+        // The gateway missed that shard 1 released the slot at epoch 4 and shard 0 owns it; it comes back to
+        // 1 at 5.
         map.take_claims(1, &[range(5, 5, 3)], &[]);
         map.note_moved(&Moved { slot: slot(5), owner: None, epoch: 5 }, None);
         assert_eq!(owner(&map, 5), None);
@@ -285,7 +273,7 @@ mod tests {
         map.take_claims(0, &[range(0, 9, 1)], &[]);
         map.note_moved(&released(5, "shard-9", 2), None);
         let known = map.on_the_way(slot(5)).unwrap();
-        assert_eq!((known.places, known.stranger.as_deref()), (vec![0], Some("shard-9")));
+        assert_eq!((known.places, known.unlisted_owner.as_deref()), (vec![0], Some("shard-9")));
     }
 
     #[tokio::test]
@@ -296,7 +284,6 @@ mod tests {
         let soon = || Instant::now() + Duration::from_millis(20);
         assert_eq!(map.owner_before(slot(5), soon()).await, None);
         let flip = async { map.take_claims(1, &[range(5, 5, 2)], &[]) };
-        // Longer than anybody waits for this test.
         let late = Instant::now() + Duration::from_mins(10);
         let (found, ()) = tokio::join!(map.owner_before(slot(5), late), flip);
         assert_eq!(found, Some(Owner { place: 1, epoch: 2 }));

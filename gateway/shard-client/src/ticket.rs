@@ -1,9 +1,9 @@
-//! Who takes something first: whoever sends it, or whoever gives it up.
+//! Who takes something first: its sender, or the caller that gives up.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
-/// Decides, once, whether something is sent or given up. That is how "nothing happened" and "maybe" are told apart
-/// when a time is over: of a client whose command waits in its lane, or of a request that waits for a connection.
+/// Decides, once, whether something is sent or given up. So a timeout can say "nothing happened" or "maybe".
+/// Used for a command in its lane and for a request that waits for a connection.
 #[derive(Debug, Default)]
 pub struct Ticket(AtomicU8);
 
@@ -12,12 +12,10 @@ impl Ticket {
     const SENT: u8 = 1;
     const GIVEN_UP: u8 = 2;
 
-    /// It is sent now, unless it was given up.
     pub fn send(&self) -> bool {
         self.take(Self::SENT)
     }
 
-    /// Its owner gives up, unless it was sent.
     pub fn give_up(&self) -> bool {
         self.take(Self::GIVEN_UP)
     }

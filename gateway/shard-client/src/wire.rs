@@ -1,8 +1,8 @@
-//! One HTTP request to one shard node, and what its end says of it.
+//! One HTTP request to one shard node, and how it ended.
 //!
-//! *Not sent*, *rejected* and *unanswered* are the difference between "nothing happened" and "maybe", so they are told
-//! apart here, where the connection is known. Nothing was sent while no connection has taken the body. And a refusal
-//! counts only in the node's own words: what answers in between, with whatever status, does not know what the node did.
+//! *Not sent*, *rejected* and *unanswered* make the difference between "nothing happened" and "maybe".
+//! Nothing was sent while no connection has taken the body. A refusal counts only with the node's own mark: a
+//! proxy between does not know what the node did.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -31,44 +31,34 @@ use crate::ended::{Ended, NotDone};
 use crate::node_clock::NodeClock;
 use crate::ticket::Ticket;
 
-/// A node is told to answer a read so much earlier than nobody waits any more: the time that its answer may need to come
-/// back, so that a late one is its own "not in time" and not a node that does not answer.
+/// A read's deadline in the node is this much earlier than ours, so that its "not in time" still reaches us.
 const WAY_BACK: Duration = Duration::from_millis(20);
 
-/// The way to all nodes. Clones share the connections.
 #[derive(Debug, Clone)]
 pub struct Wire {
     connections: Client<HttpConnector, Watched>,
     bearers: Arc<ArcSwap<Bearers>>,
 }
 
-/// Where one node is.
 #[derive(Debug)]
 pub struct Target {
-    /// As in `cluster.toml`.
     pub url: String,
     write: Uri,
     read: Uri,
     status: Uri,
 }
 
-/// What is asked of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ask {
-    /// To write a batch.
     Write,
-    /// To answer a query.
     Read,
-    /// How it is.
     Status,
 }
 
-/// Why there is no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CallError {
-    /// No connection took the request: nothing was sent.
     Unreachable,
-    /// The node itself answered that it does not take this request: nothing happened.
+    /// The node answered that it does not take this request: nothing happened.
     Rejected,
     /// It may have arrived, and no whole answer of the node came.
     Unanswered,
@@ -83,11 +73,10 @@ impl<T> From<CallError> for Ended<T> {
     }
 }
 
-/// What shows nodes that a request comes from a gateway of theirs.
 #[derive(Debug)]
 struct Bearers {
     newest: HeaderValue,
-    /// For nodes that have not heard of a change yet, as long as such a node can be.
+    /// For nodes that do not know the new secret yet, until they must.
     previous: Option<(HeaderValue, Instant)>,
 }
 
@@ -110,7 +99,6 @@ impl Bearers {
 }
 
 impl Target {
-    /// The node at this base URL.
     pub fn new(url: &str) -> Self {
         let uri = |path: &str| {
             Uri::try_from(format!("{url}{path}"))
@@ -121,7 +109,6 @@ impl Target {
 }
 
 impl Wire {
-    /// Kept-alive connections, opened as they are needed, on which this secret is shown.
     pub fn new(config: &ShardClientConfig, secret: &Secret) -> Self {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
@@ -133,12 +120,12 @@ impl Wire {
         Self { connections, bearers: Arc::new(ArcSwap::from_pointee(Bearers::of(secret))) }
     }
 
-    /// Shows this secret from now on, and to nodes that have not heard of it yet the one before, for a while.
+    /// Shows this secret from now on. Nodes that do not know it yet are shown the previous one for a while.
     pub fn show(&self, secret: &Secret) {
         self.bearers.store(Arc::new(self.bearers.load().changed_to(secret)));
     }
 
-    /// Sends one request, and gives the body of the node's own 200.
+    /// Sends one request, and returns the body of the node's own 200.
     pub async fn call(
         &self,
         ask: Ask,
@@ -149,7 +136,7 @@ impl Wire {
         let bearers = self.bearers.load_full();
         let node = (target, clock);
         let mut answer = self.send(ask, node, body.clone(), deadline, &bearers.newest).await;
-        // It did not look at the request, so that it can be sent again: it has not heard of the new secret yet.
+        // The node did not look at the request and does not know the new secret yet, so it can be sent again.
         if let Ok((StatusCode::UNAUTHORIZED, _)) = &answer
             && let Some(previous) = bearers.previous()
         {
@@ -164,7 +151,6 @@ impl Wire {
         }
     }
 
-    /// An answer that the node made, whatever it says.
     async fn send(
         &self,
         ask: Ask,
@@ -196,19 +182,19 @@ impl Wire {
             Err(causes) => causes,
         };
         match ask {
-            // Asked every second: the poll tells of the change, once.
+            // Asked every second: the poll logs a change once.
             Ask::Status => tracing::debug!(node = target.url, causes, "no status"),
             Ask::Write | Ask::Read => {
                 warn!(node = target.url, ?ask, causes, "the node did not answer");
             }
         }
-        // From now on no connection takes it, or one has.
+        // From now on no connection takes it, or one already has.
         Err(if ticket.give_up() { CallError::Unreachable } else { CallError::Unanswered })
     }
 }
 
-/// A request's body that knows whether a connection has begun to take it. Its head alone is no request: the node waits for
-/// the body that the head announces.
+/// A request's body that knows whether a connection has begun to take it. A head alone is no request, because
+/// the node waits for the body.
 #[derive(Debug)]
 struct Watched {
     bytes: Full<Bytes>,
@@ -216,7 +202,6 @@ struct Watched {
     is_taken: bool,
 }
 
-/// The caller had given up before anything was sent.
 #[derive(Debug, thiserror::Error)]
 #[error("nobody waits any more")]
 struct GivenUp;
@@ -266,7 +251,7 @@ fn request(
         let left_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
         request.headers_mut().insert(DEADLINE_HEADER, HeaderValue::from(left_ms));
     }
-    // Those count from the arrival. This one counts in the node's own time, however long the way is.
+    // Those count from the arrival. This one is in the node's own time, however long the network takes.
     if ask != Ask::Status
         && let Some(moment) = clock.at(deadline)
     {
@@ -286,8 +271,8 @@ fn causes_of(error: &(dyn std::error::Error + 'static)) -> String {
     causes.join(": ")
 }
 
-/// A client error says that the node did not look at the request, as does 503. Any other status may come from the
-/// middle of the work.
+/// A client error means that the node did not look at the request, as does 503. Any other status may come
+/// from the middle of the work.
 fn rejection(status: StatusCode) -> CallError {
     if status.is_client_error() || status == StatusCode::SERVICE_UNAVAILABLE {
         CallError::Rejected

@@ -2,7 +2,7 @@
 
 use std::net::Ipv6Addr;
 
-/// Whether `text` is a host, perhaps with a port. It may be empty: that is what a client sends for a URI without one.
+/// Whether `text` is a host, perhaps with a port. It may be empty, as for a URI without a host.
 pub fn is_host(text: &[u8]) -> bool {
     let (host, port) = match text.strip_prefix(b"[") {
         Some(literal) => {
@@ -18,7 +18,7 @@ pub fn is_host(text: &[u8]) -> bool {
     is_registered_name(host) && is_port(port)
 }
 
-/// A name or an IPv4 address, which is written in the same letters.
+/// A name or an IPv4 address, which uses the same letters.
 fn is_registered_name(mut host: &[u8]) -> bool {
     while let Some((first, rest)) = host.split_first() {
         host = match (first, rest) {
@@ -30,7 +30,7 @@ fn is_registered_name(mut host: &[u8]) -> bool {
     true
 }
 
-/// What stands in square brackets. A zone (`%25eth0`) means nothing to anybody but the machine that wrote it.
+/// The text in square brackets. A zone (`%25eth0`) has a meaning only on the machine that wrote it.
 fn is_ip_literal(address: &[u8]) -> bool {
     let of_the_future = |address: &[u8]| {
         let mut parts = address.splitn(2, |byte| *byte == b'.');
@@ -45,7 +45,7 @@ fn is_ip_literal(address: &[u8]) -> bool {
     }
 }
 
-/// Nothing, or a colon and digits. No digits at all mean the default (RFC 3986, section 3.2.3).
+/// Nothing, or a colon and digits. No digits mean the default (RFC 3986, section 3.2.3).
 fn is_port(port: &[u8]) -> bool {
     port.is_empty() || port.strip_prefix(b":").is_some_and(|digits| digits.iter().all(u8::is_ascii_digit))
 }

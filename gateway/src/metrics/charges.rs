@@ -1,4 +1,4 @@
-//! The charge's counter: how each `POST /charge` ended, and how long it took.
+//! The counters of `POST /charge`: how each one ended, and how long it took.
 
 use std::time::Instant;
 
@@ -12,7 +12,6 @@ const LATENCY_BUCKETS: [f64; 20] = [
     0.05, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0,
 ];
 
-/// Of `POST /charge`, whatever became of it.
 #[derive(Debug, Clone)]
 pub struct ChargeMetrics {
     success: IntCounter,
@@ -22,21 +21,16 @@ pub struct ChargeMetrics {
     latency: Histogram,
 }
 
-/// How a charge ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ChargeEnd {
-    /// Booked.
     Success,
-    /// Answered before. A refusal that is given again is a repeat first and a refusal second: it moved no queue and no money.
+    /// Answered before. A repeated refusal counts here, because it moved no money.
     Replayed,
-    /// Refused, for the first time.
     InsufficientBalance,
-    /// Anything else.
     Failed,
 }
 
 impl ChargeMetrics {
-    /// Registers them.
     pub(super) fn new(registry: &Registry) -> Self {
         let requests = counters(
             registry,
@@ -67,7 +61,6 @@ impl ChargeMetrics {
     }
 }
 
-/// A charge under way.
 #[derive(Debug)]
 pub struct ChargeCount {
     metrics: ChargeMetrics,
@@ -76,7 +69,6 @@ pub struct ChargeCount {
 }
 
 impl ChargeCount {
-    /// It ended like this.
     pub fn end(mut self, end: ChargeEnd) {
         self.end = end;
     }

@@ -1,6 +1,6 @@
-//! What the documentation of an operation is made of: the headers that it takes, and the problems that it can end in.
+//! The parts of an operation's documentation: its request headers and its problems.
 //!
-//! Handlers name these, and the specification names the handlers: so this room knows neither.
+//! Handlers name these, and the specification names the handlers. So this file uses neither.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -25,8 +25,8 @@ const EXAMPLE_REQUEST_ID: &str = "0b9f6a3e-6a0f-4c8e-9f55-1d2b3c4d5e6f";
 pub struct WriteHeaders {
     /// A UUID that stands for this operation: retry with the same one. Without it the gateway makes one and returns it.
     /// Bare or in double quotes, not the nil UUID.
-    // A pattern and no `format = "uuid"`, of which generated clients make an object that no header takes.
-    // Nor a look-ahead, which not every reader has: UUIDs have versions from 1 on, and the nil UUID has version 0.
+    // A pattern without `format = "uuid"`, of which generated clients make an object that no header accepts.
+    // No look-ahead either: UUIDs have versions from 1 on, and the nil UUID has version 0.
     #[param(
         rename = "Idempotency-Key",
         pattern = r#"^([0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-[1-9A-Fa-f][0-9A-Fa-f]{3}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{12}|"[0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-[1-9A-Fa-f][0-9A-Fa-f]{3}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{12}")$"#,
@@ -91,7 +91,7 @@ pub struct ProblemSchema {
     /// Of `insufficient-balance`: what the charge needed.
     #[schema(nullable = false)]
     required: Option<String>,
-    /// Of `insufficient-balance`.
+    /// Of `insufficient-balance`: the currency of both.
     #[schema(nullable = false)]
     currency: Option<String>,
     /// Of `idempotency-key-reused`: the fields that differ.
@@ -123,33 +123,24 @@ macro_rules! problem_sets {
 }
 
 problem_sets! {
-    /// Of `POST /charge`.
     PaymentProblems = InvalidRequest InvalidIdempotencyKey Unauthorized InsufficientBalance Forbidden UserNotFound
         RequestTimeout TooLarge UnsupportedMediaType IdempotencyKeyReused RateLimited Internal ShardUnavailable Overloaded SlotMoving OutcomeUnknown;
-    /// Of `POST /topup`.
     TopUpProblems = InvalidRequest InvalidIdempotencyKey Unauthorized Forbidden UserNotFound
         RequestTimeout TooLarge UnsupportedMediaType IdempotencyKeyReused RateLimited Internal ShardUnavailable Overloaded SlotMoving OutcomeUnknown;
-    /// Of `POST /refund`.
     RefundProblems = InvalidRequest InvalidIdempotencyKey Unauthorized Forbidden TransactionNotFound
         RequestTimeout TooLarge UnsupportedMediaType IdempotencyKeyReused RefundExceedsCharge NotRefundable RateLimited Internal ShardUnavailable
         Overloaded SlotMoving OutcomeUnknown;
-    /// Of `POST /users`.
     CreateUserProblems = InvalidRequest InvalidIdempotencyKey Unauthorized Forbidden RequestTimeout TooLarge UnsupportedMediaType
         RateLimited Internal ShardUnavailable Overloaded SlotMoving OutcomeUnknown;
-    /// Of `GET /users/{user_id}/balance`.
     BalanceProblems = InvalidRequest Unauthorized Forbidden UserNotFound RateLimited Internal ShardUnavailable Overloaded SlotMoving;
-    /// Of `GET /transactions`.
     HistoryProblems = InvalidRequest Unauthorized Forbidden UserNotFound RateLimited Internal ShardUnavailable Overloaded SlotMoving;
-    /// Of `GET /transactions/{id}`.
     LookupProblems = InvalidRequest Unauthorized Forbidden TransactionNotFound RateLimited Internal ShardUnavailable Overloaded
         SlotMoving;
-    /// Of `GET /readyz`.
     NotReadyProblems = InvalidRequest ShardUnavailable;
-    /// Of what needs no key and cannot fail.
     OpenProblems = InvalidRequest;
 }
 
-/// What any request may be told, whatever it is for.
+/// Problems that any request may get.
 const OF_EVERY_HEAD: [Code; 3] = [Code::UriTooLong, Code::HeadersTooLarge, Code::NotImplemented];
 
 /// One response per status, with an example for each code.
@@ -179,7 +170,7 @@ fn problem_responses(codes: &[Code]) -> BTreeMap<String, RefOr<utoipa::openapi::
     by_status.into_iter().map(respond).collect()
 }
 
-/// What the problem looks like, written by the same code as the real one.
+/// An example, written by the same code as a real problem.
 fn example(code: Code) -> serde_json::Value {
     let usd = |text| Money::parse(text, Currency::parse("USD").expect("in ISO 4217")).expect("an amount");
     let soon = Duration::from_secs(1);
@@ -220,7 +211,6 @@ fn example(code: Code) -> serde_json::Value {
     serde_json::from_slice(&problem.body(EXAMPLE_REQUEST_ID, "")).expect("a problem is JSON")
 }
 
-/// A header of an answer.
 pub fn header_of(kind: Type, description: &str) -> Header {
     let schema: Object = ObjectBuilder::new().schema_type(kind).build();
     HeaderBuilder::new().schema(Some(schema)).description(Some(description)).build()

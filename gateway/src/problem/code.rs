@@ -33,7 +33,6 @@ pub enum Code {
 }
 
 impl Code {
-    /// All of them, by status.
     pub const ALL: [Self; 24] = [
         Self::InvalidRequest,
         Self::InvalidIdempotencyKey,
@@ -61,27 +60,23 @@ impl Code {
         Self::OutcomeUnknown,
     ];
 
-    /// The end of `type`, and `code` as it stands.
     pub fn suffix(self) -> &'static str {
         self.facts().1
     }
 
-    /// The status.
     pub fn status(self) -> StatusCode {
         StatusCode::from_u16(self.facts().0).expect("the table below holds statuses only")
     }
 
-    /// The constant `title`.
     pub fn title(self) -> &'static str {
         self.facts().2
     }
 
-    /// What it means and what to do, for its page.
+    /// Its meaning and what to do, for its page.
     pub fn meaning(self) -> &'static str {
         self.facts().3
     }
 
-    /// The code with this suffix.
     pub fn parse(suffix: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|code| code.suffix() == suffix)
     }

@@ -1,4 +1,4 @@
-//! One thing that is wrong with a request, and where: `errors` of `invalid-request`.
+//! One error in a request, and where it is: an entry of `errors` in `invalid-request`.
 
 use serde::Serialize;
 
@@ -8,7 +8,7 @@ pub struct FieldError {
     /// What would be right.
     #[schema(example = "USD takes at most 2 decimals")]
     pub detail: String,
-    /// Where.
+    /// Where it is wrong: exactly one of these.
     #[serde(flatten)]
     #[schema(inline)]
     pub place: Place,
@@ -28,13 +28,11 @@ pub enum Place {
 }
 
 impl FieldError {
-    /// An error in a top-level field of the body, whose name may be anything a client wrote.
     pub fn in_field(name: &str, detail: impl Into<String>) -> Self {
         let pointer = format!("/{}", escape_pointer(name));
         Self { detail: detail.into(), place: Place::Pointer(pointer) }
     }
 
-    /// An error in the body as a whole.
     pub fn in_body(detail: impl Into<String>) -> Self {
         Self { detail: detail.into(), place: Place::Pointer(String::new()) }
     }
@@ -44,13 +42,11 @@ impl FieldError {
         Self { detail: detail.into(), place: Place::Parameter(name.to_owned()) }
     }
 
-    /// An error in a header.
     pub fn in_header(name: &str, detail: impl Into<String>) -> Self {
         Self { detail: detail.into(), place: Place::Header(name.to_owned()) }
     }
 }
 
-/// A name as one step of a JSON pointer (RFC 6901, section 3).
 fn escape_pointer(name: &str) -> String {
     name.replace('~', "~0").replace('/', "~1")
 }

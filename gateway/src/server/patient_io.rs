@@ -1,7 +1,7 @@
-//! A connection whose patience depends on what it waits for: long for the next request, short for the rest of a head.
+//! A connection with two timeouts: a long one for the next request, a short one for the rest of a head.
 //!
-//! One timer per connection, which looks at the clock when it fires and sleeps on if there was progress: a busy
-//! connection never touches it.
+//! Each connection has one timer. When it fires, it looks at the clock and sleeps on if there was progress.
+//! So a busy connection never touches it.
 
 use std::io;
 use std::pin::Pin;
@@ -14,17 +14,15 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
-/// How often a request began or ended, shared by the connection and the service on it: odd while one is answered.
+/// How often a request began or ended, shared by the connection and its service: odd while one is answered.
 #[derive(Debug, Clone, Default)]
 pub struct Phase(Arc<AtomicU64>);
 
 impl Phase {
-    /// The head is complete; from here the handler has its own limits.
     pub fn begin_request(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The answer is complete.
     pub fn end_request(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
@@ -34,23 +32,19 @@ impl Phase {
     }
 }
 
-/// A client's connection.
 pub struct PatientIo {
     stream: TcpStream,
     phase: Phase,
     head_timeout: Duration,
     idle_timeout: Duration,
-    /// When the connection last went idle, or opened.
     idle_since: Instant,
-    /// When the first byte of the head that is being read came.
     head_since: Option<Instant>,
-    /// What `phase` said at the last look. A quick request begins and ends between two looks.
+    /// The value of `phase` at the last look. A quick request begins and ends between two looks.
     turns_seen: u64,
     timer: Pin<Box<Sleep>>,
 }
 
 impl PatientIo {
-    /// Takes a connection that was just accepted.
     pub fn new(stream: TcpStream, phase: Phase, head_timeout: Duration, idle_timeout: Duration) -> Self {
         let now = Instant::now();
         let timer = Box::pin(tokio::time::sleep(head_timeout.min(idle_timeout)));
@@ -60,14 +54,14 @@ impl PatientIo {
             head_timeout,
             idle_timeout,
             idle_since: now,
-            // A new connection is opened to send something: its first head has the short time from the start.
+            // A client opens a connection to send something, so its first head has the short time.
             head_since: Some(now),
             turns_seen: 0,
             timer,
         }
     }
 
-    /// Until when there is patience; `None` while a request is being answered.
+    /// When the current timeout ends; `None` while a request is answered.
     fn deadline(&mut self) -> Option<Instant> {
         let turns = self.phase.turns();
         if turns != self.turns_seen {
@@ -121,7 +115,7 @@ impl AsyncRead for PatientIo {
     }
 }
 
-/// A client that does not read its answer holds its place no longer than an idle one.
+/// A client that does not read its answer is closed like an idle one.
 impl AsyncWrite for PatientIo {
     fn poll_write(
         mut self: Pin<&mut Self>,

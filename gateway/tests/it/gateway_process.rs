@@ -20,7 +20,7 @@ pub struct GatewayProcess {
     folder: tempfile::TempDir,
 }
 
-/// One `[[keys]]` entry.
+/// An entry of `[[keys]]` in `gateway.toml`.
 pub fn key_entry(name: &str, key: &str, scopes: &[&str], more: &str) -> String {
     let digest = hex::encode(Sha256::digest(key));
     format!("[[keys]]\nname = {name:?}\ndigest = \"sha256:{digest}\"\nscopes = {scopes:?}\n{more}\n")

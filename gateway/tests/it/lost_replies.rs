@@ -1,7 +1,7 @@
 //! What a client may be told when an answer got lost between node and gateway.
 //!
-//! Interleavings: the reply is lost before, in the middle of or after the node's work; the retry of the gateway's own
-//! meets a node that booked the first attempt, one that did not, one that is gone, or one that owns the slot no more.
+//! Interleavings: the reply is lost before, in the middle of or after the node's work. The gateway's own retry meets a
+//! node that booked the first attempt, that did not, that is gone, or that no longer owns the slot.
 
 use std::collections::HashSet;
 use std::time::Instant;

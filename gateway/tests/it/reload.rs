@@ -1,7 +1,7 @@
 //! A changed `cluster.toml` is taken over while requests go on, and a wrong one changes nothing.
 //!
-//! Interleavings: a request that waits for a shard, or travels to it, while the shard's way is replaced or removed; one that
-//! comes between two files; a secret that gateway and node learn of in either order.
+//! Interleavings: a request waits for a shard, or travels to it, while the shard is replaced or removed. A request comes
+//! between two files. Gateway and node learn of a secret in either order.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

@@ -1,6 +1,7 @@
-//! What a shard node is told, `node.toml`, and what it tells operators of what it goes by.
+//! The configuration of a shard node, `node.toml`, and the form in which operators compare it.
 //!
-//! A crate of its own, so that `picopay config check` reads the file as the node does and depends on no service.
+//! A crate of its own, so that `picopay config check` reads the file as the node does and depends on no
+//! service.
 
 mod node_config;
 

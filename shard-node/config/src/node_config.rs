@@ -1,4 +1,4 @@
-//! `node.toml`: what one shard node process is told beside `cluster.toml`. Every number with its reason.
+//! `node.toml`: the settings of one shard node process beside `cluster.toml`, with a reason for each number.
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -8,33 +8,28 @@ use std::time::Duration;
 use picopay_shared::config::{self, ConfigError, human_duration};
 use serde::Deserialize;
 
-/// The environment variables that go over `node.toml`: `PICOPAY_NODE__LISTEN`, for example.
+/// Environment variables that override `node.toml`: `PICOPAY_NODE__LISTEN`, for example.
 pub const ENV_PREFIX: &str = "PICOPAY_NODE__";
 
-/// `node.toml`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NodeConfig {
-    /// Which shard of `cluster.toml` this process serves.
+    /// The shard of `cluster.toml` that this process serves.
     pub shard: String,
     /// Where gateways reach it.
     pub listen: SocketAddr,
-    /// The write path.
     #[serde(default)]
     pub lanes: LaneConfig,
-    /// The connections to Postgres.
     #[serde(default)]
     pub postgres: PostgresConfig,
-    /// The connection to Redis.
     #[serde(default)]
     pub cache: CacheConfig,
-    /// The read path.
     #[serde(default)]
     pub reads: ReadConfig,
     /// For tests of this program only.
     #[serde(default)]
     pub testing: TestingConfig,
-    /// How long a stopping node may take to finish what it accepted. Longer than any batch can take.
+    /// How long a stopping node may take to finish what it accepted. Longer than any batch.
     #[serde(default = "shutdown_timeout", with = "human_duration")]
     pub shutdown_timeout: Duration,
 }
@@ -43,19 +38,19 @@ fn shutdown_timeout() -> Duration {
     Duration::from_secs(10)
 }
 
-/// How batches form.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LaneConfig {
     /// Lanes, each with its own connection to the primary. One makes the largest batches and so the cheapest
-    /// charges: two cost a fifth more CPU per charge, four twice as much of the primary's. More are for a primary
-    /// with many cores, or far from its standby; gateways should then have as many (`shard_client.lanes`).
+    /// charges. Two cost a fifth more CPU per charge; four cost twice as much of the primary's. More are for
+    /// a primary with many cores, or far from its standby. Gateways should then have as many
+    /// (`shard_client.lanes`).
     pub count: usize,
-    /// Most commands of one database transaction. Beyond a few hundred the gain is small and the users' locks
+    /// Most commands of one database transaction. Beyond a few hundred the gain is small, and users' locks
     /// are held for longer.
     pub batch_max: usize,
-    /// Most commands waiting in one lane. At thousands a second this is well under a second of work, so what
-    /// is queued is still wanted when its turn comes.
+    /// Most commands waiting in one lane. At thousands a second this is well under a second of work, so their
+    /// clients still wait when their turn comes.
     pub queue_max: usize,
 }
 
@@ -65,28 +60,29 @@ impl Default for LaneConfig {
     }
 }
 
-/// Timeouts towards Postgres. The server's own limits stay below the client's, so that a slow statement ends
-/// as a clear error and not as a lost connection.
+/// Timeouts towards Postgres. The server's limits stay below the client's, so that a slow statement ends as a
+/// clear error and not as a lost connection.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct PostgresConfig {
-    /// For the whole of connecting: TCP, login and the check for read-write.
+    /// For all of connecting: TCP, login and the check for read-write.
     #[serde(with = "human_duration")]
     pub connect_timeout: Duration,
     /// How long a statement may wait for a row that another node process has locked. Batches take
-    /// milliseconds; a longer wait means that somebody hangs.
+    /// milliseconds; a longer wait means that a process hangs.
     #[serde(with = "human_duration")]
     pub lock_timeout: Duration,
     /// How long one statement may run. Above `lock_timeout`.
     #[serde(with = "human_duration")]
     pub statement_timeout: Duration,
-    /// How long the client waits for a flight of statements, COMMIT and its wait for the standby included,
-    /// before the outcome counts as unknown. Above `statement_timeout`, below the gateway's `call_timeout`.
+    /// How long the client waits for a flight of statements before the outcome counts as unknown. This
+    /// includes COMMIT and its wait for the standby. Above `statement_timeout`, below the gateway's
+    /// `call_timeout`.
     #[serde(with = "human_duration")]
     pub flight_timeout: Duration,
-    /// Connections for reads, to the primary and to each replica. Concurrency is bounded here, not inside Postgres.
+    /// Connections for reads, to the primary and to each replica. They bound concurrency before Postgres.
     pub read_connections: usize,
-    /// How long a read waits for a free connection before it is refused: waiting longer helps nobody.
+    /// How long a read waits for a free connection before it is refused.
     #[serde(with = "human_duration")]
     pub pool_wait: Duration,
 }
@@ -104,18 +100,18 @@ impl Default for PostgresConfig {
     }
 }
 
-/// How Redis is used.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct CacheConfig {
     /// The longest a batch waits for Redis, once; then nobody waits until it answers again.
     #[serde(with = "human_duration")]
     pub lookup_timeout: Duration,
-    /// How old an answer may be: as long as clients are expected to retry. Older ones come from Postgres.
+    /// How old a cached answer may be: as long as clients are expected to retry. Older ones come from
+    /// Postgres.
     #[serde(with = "human_duration")]
     pub keep: Duration,
-    /// Places for answers in this shard's Redis, about 250 bytes each; a new answer takes the place of an older one.
-    /// At 10,000 charges a second the default, 65 MB, keeps two thirds of them for ten seconds.
+    /// Answers in this shard's Redis, about 250 bytes each; a new one overwrites an older one. At 10,000
+    /// charges a second the default, 65 MB, keeps two thirds of them for ten seconds.
     pub entries: NonZeroU32,
     /// How often an unreachable Redis is tried again, in the background.
     #[serde(with = "human_duration")]
@@ -133,34 +129,33 @@ impl Default for CacheConfig {
     }
 }
 
-/// How reads choose their database.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ReadConfig {
-    /// How far behind a replica may be and still answer.
-    #[serde(with = "human_duration")]
-    pub max_replica_lag: Duration,
-    /// How often the primary is asked where its log ends, and each replica how far it has replayed. A quarter of
-    /// `max_replica_lag`, so that a lag is known well before it is out of bounds.
+    /// How far behind a replica may be and still answer. Older files call this key `max_replica_lag`.
+    #[serde(with = "human_duration", alias = "max_replica_lag")]
+    pub replica_lag_max: Duration,
+    /// How often the primary is asked where its log ends, and each replica how far it has replayed. A quarter
+    /// of `replica_lag_max`, so that a lag is known well before it is out of bounds.
     #[serde(with = "human_duration")]
     pub heartbeat_every: Duration,
-    /// How long a read that carries a session token may wait, in all, for a replica to replay the client's own write
-    /// before the primary is asked. A replica is some milliseconds behind; one that needs longer is slow to recover, and
-    /// the client waits meanwhile. Below `replica_timeout`, which also covers the read itself.
+    /// How long a read with a session token may wait, in all, for a replica to replay that write. Then the
+    /// primary is asked. A replica is usually some milliseconds behind; a slower one recovers slowly. Below
+    /// `replica_timeout`, which also covers the read itself.
     #[serde(with = "human_duration")]
     pub session_wait: Duration,
     /// How long a replica may take for a read before the primary is asked.
     #[serde(with = "human_duration")]
     pub replica_timeout: Duration,
-    /// Reads that may run on the primary at once because no replica could serve them. Capped, or a dead
-    /// replica would take the primary down too.
+    /// Reads that may run on the primary at once because no replica could serve them. Without a limit, a dead
+    /// replica would overload the primary.
     pub primary_fallback_max: usize,
 }
 
 impl Default for ReadConfig {
     fn default() -> Self {
         Self {
-            max_replica_lag: Duration::from_secs(2),
+            replica_lag_max: Duration::from_secs(2),
             heartbeat_every: Duration::from_millis(500),
             session_wait: Duration::from_millis(100),
             replica_timeout: Duration::from_millis(500),
@@ -169,11 +164,11 @@ impl Default for ReadConfig {
     }
 }
 
-/// What tests make a process believe. Nothing about money or order goes by it.
+/// Settings for tests. They do not affect money or order.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TestingConfig {
-    /// By how much the process takes its machine's clock to be ahead, or behind when it is negative: `clock.rs`.
+    /// Seconds by which the process takes its machine's clock to be ahead; negative for behind: `clock.rs`.
     pub clock_offset_seconds: i64,
 }
 
@@ -210,8 +205,8 @@ impl NodeConfig {
             ),
             (reads.primary_fallback_max == 0, "reads.primary_fallback_max must be at least 1"),
             (
-                reads.heartbeat_every.is_zero() || reads.heartbeat_every * 2 > reads.max_replica_lag,
-                "reads.heartbeat_every must be above 0 and at most half of reads.max_replica_lag",
+                reads.heartbeat_every.is_zero() || reads.heartbeat_every * 2 > reads.replica_lag_max,
+                "reads.heartbeat_every must be above 0 and at most half of reads.replica_lag_max",
             ),
             (
                 self.testing.clock_offset_seconds.unsigned_abs() > 366 * 86_400,
@@ -221,5 +216,22 @@ impl NodeConfig {
         .into_iter()
         .filter_map(|(is_wrong, problem)| is_wrong.then_some(problem))
         .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_operators_file_with_the_old_name_of_the_lag_still_counts() {
+        let folder = tempfile::tempdir().unwrap();
+        for key in ["replica_lag_max", "max_replica_lag"] {
+            let file = folder.path().join(format!("{key}.toml"));
+            let text = format!("shard = \"shard-1\"\nlisten = \"127.0.0.1:1\"\n[reads]\n{key} = \"7s\"\n");
+            std::fs::write(&file, text).unwrap();
+            let config = NodeConfig::load(&file).unwrap();
+            assert_eq!(config.reads.replica_lag_max, Duration::from_secs(7), "{key}");
+        }
     }
 }

@@ -1,10 +1,10 @@
-//! What this node goes by, told to operators: its shard's databases and Redis, without any secret.
+//! The configuration that a node uses, for operators: its shard's databases and Redis, without any secret.
 
 use picopay_postgres::describe_servers;
 use picopay_shared::cluster::{Cluster, Durability, Shard};
 use picopay_shared::running_config::{RunningConfig, RunningShard, Salt};
 
-/// What a node of `shard` uses of this `cluster.toml`. Without an entry for it, there is no shard in the answer.
+/// What a node of `shard` uses of this `cluster.toml`. Without an entry, the answer names no shard.
 pub fn of_node(cluster: &Cluster, shard: &str, salt: Salt) -> RunningConfig {
     let shards = cluster.shard(shard).map(|entry| own_shard(entry, &salt)).into_iter().collect();
     RunningConfig::new(salt, &cluster.internal_secret, shards).with_cluster_id(cluster.cluster_id())
@@ -19,7 +19,7 @@ fn own_shard(entry: &Shard, salt: &Salt) -> RunningShard {
     );
     if !entry.replicas.is_empty() {
         let shown: Vec<String> = entry.replicas.iter().map(|replica| describe_servers(replica)).collect();
-        // No connection string holds a line end.
+        // No connection string contains a line end.
         told = told.with_hidden(salt, "replicas", &entry.replicas.join("\n"), &shown.join("; "));
     }
     if let Some(password) = &entry.password {

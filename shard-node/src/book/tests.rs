@@ -1,4 +1,4 @@
-//! The rules: tables for what must hold one by one, and random commands against a model for what must always hold.
+//! The rules, as tables of single cases and as random commands against a model.
 
 use picopay_shared::money::Amount;
 use picopay_shared::origin::Origin;
@@ -50,7 +50,7 @@ fn refund(key: u128, charge_id: TransactionId, amount: Option<&str>) -> Command 
 /// A ledger in memory: what Postgres keeps between batches.
 #[derive(Default)]
 struct Ledger {
-    /// What the primary's clock says, in microseconds of Unix time.
+    /// The primary's clock in microseconds of Unix time.
     clock_us: i64,
     last_stamps: HashMap<UserId, Stamp>,
     users: HashSet<UserId>,
@@ -102,7 +102,8 @@ impl Ledger {
             self.refund_totals.insert(total.charge_id, total.refunded);
         }
         self.rows.extend(booked.transactions);
-        // The next batch reads the clock later, so that no id of a refusal, which no stamp keeps, comes again.
+        // The next batch reads the clock later, so that the id of a refusal, which no stamp keeps, is not
+        // used again.
         self.clock_us += 1;
         booked.outcomes.into_iter().map(|(_, outcome)| outcome).collect()
     }
@@ -309,15 +310,14 @@ fn an_id_has_the_time_of_the_clock_unless_the_last_one_is_ahead_of_it() {
         charge(4, one, usd("1000")),
     ]);
     let ids: Vec<TransactionId> = outcomes.iter().map(|outcome| decided(outcome).0.id).collect();
-    // One user whose ids lie ahead does not take his neighbours along.
+    // A user whose ids are ahead does not move those of others.
     assert_eq!(ids.iter().map(|id| id.unix_ms()).collect::<Vec<_>>(), [600_000, 2_000, 2_000, 600_000]);
-    // Refusals rise too, apart from what history lists.
     let refusals = ids.iter().map(|id| *id >= TransactionId::first_refusal()).collect::<Vec<_>>();
     assert_eq!(refusals, [false, false, true, true]);
     assert!(ids[0] < ids[2] && ids[2] < ids[3]);
 }
 
-/// One random wish. Refunds and repeats point at something earlier by its place.
+/// One random wish. Refunds and repeats point at something earlier by its index.
 #[derive(Debug, Clone)]
 enum Wish {
     TopUp { user: i64, cents: u32 },
@@ -347,7 +347,7 @@ proptest! {
     fn whatever_is_asked_the_books_add_up(batches in proptest::collection::vec(proptest::collection::vec(wish(), 1..12), 1..12)) {
         let mut ledger = Ledger::default();
         ledger.users.extend([user(1), user(2), user(3)]);
-        // The model: signed cents, kept without any of the code under test.
+        // The model: signed cents, without any of the code under test.
         let mut model: HashMap<UserId, i64> = HashMap::new();
         let mut refunded: HashMap<TransactionId, i64> = HashMap::new();
         let mut asked: Vec<Command> = Vec::new();

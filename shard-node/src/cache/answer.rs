@@ -1,4 +1,4 @@
-//! One answer as it stands in Redis, and what must be true of it to count.
+//! One answer in Redis, and the conditions under which it counts.
 
 use std::num::NonZeroU32;
 
@@ -14,32 +14,31 @@ use super::seal::{Scope, Sealer};
 use crate::identity::Generation;
 use crate::write_gate::Opening;
 
-/// The format of an answer. It changes whenever [`Entry`] or anything in it does: `postcard` does not say what it holds.
+/// The format of an answer. It must change with [`Entry`] or anything in it, because `postcard` does not
+/// describe its content.
 const FORMAT: &[u8] = b"answer 2";
 
-/// The longest answer that is looked at. The longest that is kept has 4 KiB of metadata and a reference of 1 KiB. To check the code
-/// of what somebody else has put there must cost next to nothing, and he may have put there 512 MB.
+/// The longest answer that is read, in bytes. The longest that is kept has 4 KiB of metadata and a reference
+/// of 1 KiB. Checking the code of a foreign value must be cheap, and a foreign value may have 512 MB.
 const BYTES_MAX: usize = 16 * 1024;
 
-/// What is kept. Where the log has the answer is kept with it, because another node may have committed it, further on in the log
-/// than anything that this one has seen.
+/// An answer with its position in the log. Another node may have committed it, further on than anything that
+/// this one has seen.
 type Entry<T> = (T, Fingerprint, LogPosition);
 
-/// Where the answers of one generation of a shard's ledger are kept, and what makes them ours.
+/// The entries for one generation of a shard's ledger, and how they are sealed.
 pub struct Places {
     cluster_id: Uuid,
     generation: Generation,
     secret: Secret,
-    /// Starts every name.
     prefix: String,
     count: NonZeroU32,
     sealer: Sealer,
 }
 
 impl Places {
-    /// Those that are in force under `opening`.
     pub fn new(whose: &Whose, opening: &Opening, secret: Secret, count: NonZeroU32) -> Self {
-        // An answer that only one machine had is not replayed by a service that promises two.
+        // A service that promises two machines does not replay an answer that only one had.
         let durability: &[u8] = match whose.durability {
             Durability::Replicated => b"replicated",
             Durability::Local => b"local",
@@ -63,17 +62,16 @@ impl Places {
         }
     }
 
-    /// Whether they are still those of what the gate has opened.
     pub fn are_for(&self, opening: &Opening) -> bool {
         self.cluster_id == opening.cluster_id && self.generation == opening.generation
     }
 
-    /// What their answers are sealed with.
     pub fn secret(&self) -> &Secret {
         &self.secret
     }
 
-    /// The number of the command's place. The user stands here by the hash that a refund's charge id carries too.
+    /// The number of the command's entry. The user is known by the hash that a refund's charge id also
+    /// carries.
     pub fn number_of(&self, command: &Command) -> u64 {
         let mut who_and_what = [0; 22];
         who_and_what[..2].copy_from_slice(&command.operation.slot().get().to_le_bytes());
@@ -82,12 +80,10 @@ impl Places {
         XxHash3_64::oneshot(&who_and_what) % u64::from(self.count.get())
     }
 
-    /// The name of a place.
     pub fn name(&self, number: u64) -> String {
         format!("{}{number:x}", self.prefix)
     }
 
-    /// Writes what is kept of an answer into `bytes`, over whatever was there.
     pub fn write(
         &self,
         number: u64,
@@ -100,8 +96,8 @@ impl Places {
         self.sealer.seal(&number.to_le_bytes(), bytes);
     }
 
-    /// The answer to `command`, if these are the bytes of one that counts: sealed by us for this place, under the request's key and
-    /// fingerprint, committed on the timeline that is open, and made at `oldest` (Unix milliseconds) or later.
+    /// The answer to `command`, if these bytes count. They must be sealed by us for this entry, with the request's key and
+    /// fingerprint. The answer must be committed on the open timeline, and made at `oldest` (Unix milliseconds) or later.
     pub fn read(
         &self,
         command: &Command,
@@ -117,7 +113,7 @@ impl Places {
             postcard::from_bytes(value).ok()?;
         let is_answer = fingerprint == command.fingerprint
             && transaction.idempotency_key == command.idempotency_key
-            // Of what was committed on an older one, a failover may have lost it.
+            // A failover may have lost what was committed on an older one.
             && committed.timeline == timeline
             && transaction.id.unix_ms() >= oldest;
         is_answer.then_some((Outcome::Decided { transaction, is_replayed: true }, committed))
@@ -230,7 +226,7 @@ mod tests {
     fn an_answer_counts_at_its_own_place_alone() {
         let (places, command) = (places(), charge(1, 7));
         let bytes = kept(&places, &command);
-        // Somebody has found the place of another request, and put this there, the key changed or not.
+        // A forger put this into the entry of another request, with the key changed or not.
         assert!(places.read(&charge(1, 8), &bytes, 3, NOW).is_none());
         assert!(places.read(&charge(2, 7), &bytes, 3, NOW).is_none());
         let one_place = Places { count: NonZeroU32::MIN, ..places };
@@ -269,7 +265,7 @@ mod tests {
         assert_eq!(names.len(), 6, "each has a place of its own too");
         let other_secret = places_of(&ours, &opening(), "Secret");
         assert!(other_secret.read(&command, &bytes, 3, NOW).is_none(), "another secret");
-        // A shard that is degraded for a while replays what it answered before.
+        // A degraded shard replays what it answered before.
         let degraded = Opening { durability: Durability::Local, ..opening() };
         assert!(places_of(&ours, &degraded, "secret").read(&command, &bytes, 3, NOW).is_some());
     }
@@ -285,7 +281,7 @@ mod tests {
             places.sealer.seal(&number, &mut cut);
             assert!(places.read(&command, &cut, 3, NOW).is_none(), "{length} bytes");
         }
-        // Lengths beyond what there is, up to 2^64 - 1.
+        // Lengths beyond the end, up to 2^64 - 1.
         for length in 0..value.len() {
             let mut huge = [&value[..length], &[0xff; 9], &[0x01]].concat();
             places.sealer.seal(&number, &mut huge);
@@ -297,7 +293,8 @@ mod tests {
     }
 
     proptest! {
-        /// Also when they are ours: an older program may have sealed something else under the same format by mistake.
+        /// Also bytes that we sealed: an older program may have sealed something else under this format by
+        /// mistake.
         #[test]
         fn no_bytes_make_it_panic(mut bytes in prop::collection::vec(any::<u8>(), 0..400)) {
             let (places, command) = (places(), charge(1, 7));

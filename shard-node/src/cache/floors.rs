@@ -1,7 +1,7 @@
-//! A few small values of the shard beside its answers: what its lanes acknowledged last, for whoever looks at a new primary.
+//! Small values of the shard in Redis: what its lanes acknowledged last, for the check of a new primary.
 //!
-//! They are kept for all generations and durabilities of the shard: a value says itself which it is of. Best effort, as everything
-//! here. Who can write to Redis can take them away or put older ones back, and cannot make one.
+//! They are kept for all generations and durabilities of the shard: a value names its own. Best effort. An
+//! attacker with access to Redis can delete or restore them, but cannot make one.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError, Weak};
@@ -18,23 +18,21 @@ use super::{Connection, skip};
 /// The format of the names and codes here, not of the values.
 const FORMAT: &[u8] = b"floor 1";
 
-/// How often they are written at most. A batch takes some milliseconds, and what the last one of this time acknowledged stands for
-/// all before it; so Redis and the node have ten small commands a second of it, whatever the load is.
+/// How often they are written at most. A batch takes some milliseconds, and the last one stands for all
+/// before it. So Redis has ten small commands a second, whatever the load is.
 const WRITE_EVERY: Duration = Duration::from_millis(100);
 
 /// The most values that are read. A shard has some nodes, and a node some lanes; more are not ours.
 const READ_MAX: usize = 4096;
 
-/// The longest value that is read, with its code.
+/// The longest value that is read, in bytes, with its code.
 const BYTES_MAX: usize = 1024;
 
-/// What waits to be written.
 #[derive(Default)]
 pub struct Pending {
     values: Mutex<Latest>,
 }
 
-/// The latest value of each field.
 #[derive(Default)]
 struct Latest {
     cluster_id: Uuid,
@@ -42,7 +40,6 @@ struct Latest {
 }
 
 impl Pending {
-    /// Over what waits under this field already.
     pub fn put(&self, cluster_id: Uuid, field: &str, value: &[u8]) {
         let mut latest = self.values.lock().unwrap_or_else(PoisonError::into_inner);
         if latest.cluster_id != cluster_id {
@@ -65,7 +62,7 @@ impl Pending {
         std::mem::replace(&mut latest, Latest { cluster_id, values: HashMap::new() })
     }
 
-    /// What could not be written, unless there is something newer.
+    /// Puts back what could not be written, unless something newer waits.
     fn put_back(&self, unwritten: Latest) {
         let mut latest = self.values.lock().unwrap_or_else(PoisonError::into_inner);
         if latest.cluster_id == unwritten.cluster_id {
@@ -76,12 +73,12 @@ impl Pending {
     }
 }
 
-/// All that are in Redis and ours. Nothing when there are none, or Redis does not answer.
+/// All that are in Redis and ours; empty when Redis does not answer.
 pub(super) async fn read(redis: &Connection, cluster_id: Uuid) -> Vec<Vec<u8>> {
     let (name, sealer) = place(redis, cluster_id);
     let mut manager = redis.manager.clone();
     let asked = async {
-        // Whoever else has filled it with millions does not have them sent here.
+        // A hash that somebody filled with millions is not fetched.
         let count: usize = redis::cmd("HLEN").arg(&name).query_async(&mut manager).await?;
         if count > READ_MAX {
             tracing::warn!(count, "redis has more acknowledged floors than any shard: they are not read");
@@ -104,7 +101,7 @@ pub(super) async fn read(redis: &Connection, cluster_id: Uuid) -> Vec<Vec<u8>> {
     ours.filter_map(|(field, sealed)| Some(sealer.open(field, sealed)?.to_owned())).collect()
 }
 
-/// Writes what waits, until the cache is gone.
+/// Writes what waits, until the cache is dropped.
 pub(super) async fn write(redis: Weak<Connection>, mut told: mpsc::Receiver<()>) {
     while told.recv().await.is_some() {
         loop {
@@ -120,7 +117,7 @@ pub(super) async fn write(redis: Weak<Connection>, mut told: mpsc::Receiver<()>)
     }
 }
 
-/// Whether nothing is left to write.
+/// Returns whether nothing is left to write.
 async fn write_once(redis: &std::sync::Arc<Connection>) -> bool {
     if redis.is_skipped() {
         return false;
@@ -162,14 +159,12 @@ async fn write_once(redis: &std::sync::Arc<Connection>) -> bool {
     is_written
 }
 
-/// Somebody else has put something else there.
 async fn make_room(manager: &mut ConnectionManager, name: &str, limit: Duration) {
     tracing::warn!(name, "redis had something else where a shard's acknowledged floors are kept");
-    // If it fails, the next write finds out.
+    // If it fails, the next write fails too.
     let _ = timeout(limit, redis::cmd("UNLINK").arg(name).query_async::<()>(manager)).await;
 }
 
-/// The name of the hash, and what seals its values.
 fn place(redis: &Connection, cluster_id: Uuid) -> (String, Sealer) {
     let scope = Scope::of(&[FORMAT, cluster_id.as_bytes(), redis.whose.shard.as_bytes()]);
     (scope.name() + "floor", Sealer::new(&redis.whose.secret.newest(), &scope))

@@ -1,7 +1,7 @@
-//! What makes a value in Redis ours: a code that takes the cluster's internal secret to make.
+//! Authentication of values in Redis: a code that needs the cluster's internal secret.
 //!
-//! Each scope has a key of its own, made of the secret and all that the scope says. So a value that is moved to another shard,
-//! another generation of the ledger or another format is as good as a random one, and within the scope the code covers the place.
+//! Each scope has its own key, made of the secret and the scope. So a value that is moved to another shard,
+//! generation or format is not valid. Within a scope the code covers the entry's name.
 
 use std::fmt::Write as _;
 
@@ -9,16 +9,16 @@ use hmac::{Hmac, Mac};
 use picopay_shared::config::Secret;
 use sha2::{Digest, Sha256};
 
-/// The bytes of a code: half of HMAC-SHA-256. That is as much as RFC 2104, section 5, asks for (half of the hash, and no less than
-/// 80 bits). Whoever does not know the key is right once in 2^128 tries, and can try only as fast as somebody asks for the place.
+/// The bytes of a code: half of HMAC-SHA-256, as RFC 2104, section 5, recommends (half of the hash, and no
+/// less than 80 bits). Without the key, one in 2^128 guesses is right, and each guess needs a lookup.
 const CODE: usize = 16;
 
-/// Whose values these are, and what they are for.
+/// The owner and purpose of values.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scope(Vec<u8>);
 
 impl Scope {
-    /// Each field with its length, so that no two scopes run together.
+    /// Each field with its length, so that no two scopes are equal by concatenation.
     pub fn of(fields: &[&[u8]]) -> Self {
         let mut text = Vec::new();
         for field in fields {
@@ -27,8 +27,8 @@ impl Scope {
         Self(text)
     }
 
-    /// How all names in Redis begin: the scope by its hash, because names this short are a third faster than long ones. In
-    /// braces, so that all of a scope hash to one slot of a Redis Cluster, as `MSET` needs them to.
+    /// The prefix of all names: the hash of the scope, because short names are a third faster. The braces put
+    /// a scope into one slot of a Redis Cluster, as `MSET` needs.
     pub fn name(&self) -> String {
         let mut name = "{picopay:".to_owned();
         for byte in &Sha256::digest(&self.0)[..8] {
@@ -38,27 +38,24 @@ impl Scope {
     }
 }
 
-/// Makes and checks codes of one scope.
 #[derive(Clone)]
 pub struct Sealer {
-    /// Has taken in the key. A copy of it is cheaper than to do that again for each value.
+    /// Already keyed: a copy is cheaper than keying again for each value.
     keyed: Hmac<Sha256>,
 }
 
 impl Sealer {
-    /// For those who know `secret`.
     pub fn new(secret: &Secret, scope: &Scope) -> Self {
         let key = keyed_with(secret.expose().as_bytes()).chain_update(&scope.0).finalize().into_bytes();
         Self { keyed: keyed_with(&key) }
     }
 
-    /// Adds its code to a value that is kept at `place`.
     pub fn seal(&self, place: &[u8], value: &mut Vec<u8>) {
         let code = self.code_of(place, value).finalize().into_bytes();
         value.extend_from_slice(&code[..CODE]);
     }
 
-    /// The value, if somebody who knows the secret has sealed it for this place. Otherwise nothing, whatever the bytes are.
+    /// The value, if it was sealed with this secret for this place; otherwise `None`, whatever the bytes are.
     pub fn open<'a>(&self, place: &[u8], sealed: &'a [u8]) -> Option<&'a [u8]> {
         let (value, code) = sealed.split_last_chunk::<CODE>()?;
         self.code_of(place, value).verify_truncated_left(code).ok()?;
@@ -120,7 +117,7 @@ mod tests {
         ] {
             assert_eq!(other.open(place, &bytes), None, "{}", String::from_utf8_lossy(place));
         }
-        // What belongs to the place and what to the value is clear.
+        // The border between place and value is unambiguous.
         assert_eq!(ours.open(b"plac", &[b"e", bytes.as_slice()].concat()), None);
     }
 

@@ -1,11 +1,11 @@
 //! The life of a batch between BEGIN and COMMIT.
 //!
-//! Lock order, the same for every writer: the fence (shared), then the users in the order of (slot, user_id).
-//! Balances, keys and refund totals are read after those locks are held, each by a statement of its own, so
-//! that in READ COMMITTED each sees what the last holder of the lock committed.
+//! Every writer has the same lock order: the fence (shared), then the users in the order of (slot, user_id).
+//! Balances, keys and refund totals are read after those locks, each by its own statement. So, in READ
+//! COMMITTED, each sees what the last holder of the lock committed.
 //!
-//! Two flights of statements, each pipelined: read under lock, then write and COMMIT. A batch with refunds takes
-//! one more in front, which finds the users of the charges. No answer leaves before COMMIT is acknowledged.
+//! There are two pipelined flights: read under lock, then write and COMMIT. Refunds need one more in front,
+//! which finds the users of the charges. No answer leaves before COMMIT is acknowledged.
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
@@ -29,35 +29,30 @@ use crate::floor::Acknowledged;
 use crate::slot_owner::{self, Stopped};
 use crate::store::{self, Locked, ReadError};
 
-/// What a batch does about the keys of its commands before it decides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Keys {
-    /// Finds the transactions under them.
     LookedUp,
-    /// Leaves it to the unique constraint to say that one is not new.
+    /// Lets the unique constraint report a used one.
     TakenAsNew,
 }
 
-/// How a batch is run.
 #[derive(Debug, Clone, Copy)]
 pub struct Manner {
-    /// What it does about keys.
     pub keys: Keys,
-    /// Whether it goes on without those whom somebody else holds. Otherwise it waits for them.
+    /// Skips users whom somebody else holds, rather than wait for them.
     pub skips_held: bool,
-    /// How long a statement may take, where that is less than usual. To wait for a row, it may take half of it.
+    /// A limit for each statement; `None` for the usual one. Half of it may be spent on waiting for a row.
     pub limit: Option<Duration>,
 }
 
-/// What came of a batch.
 pub struct Transacted {
-    /// For its clients.
     pub done: Done,
     /// Users whom somebody else holds: nothing was decided for them.
     pub held: HashSet<UserId>,
 }
 
-/// Runs a batch whole, or leaves nothing of it behind; after [`StoreError::CommitUnanswered`] nobody knows which.
+/// Runs a batch whole, or leaves nothing of it behind. After [`StoreError::CommitUnanswered`] nobody knows
+/// which.
 pub async fn transact(
     lane: usize,
     parts: &LaneParts,
@@ -118,7 +113,6 @@ pub async fn transact(
     Ok(Transacted { done, held })
 }
 
-/// The user of a command; `None` for a refund of a charge that is not there.
 fn user_of(command: &Command, charges: &HashMap<TransactionId, UserId>) -> Option<UserId> {
     match &command.operation {
         Operation::CreateUser { user_id } => Some(*user_id),
@@ -127,8 +121,8 @@ fn user_of(command: &Command, charges: &HashMap<TransactionId, UserId>) -> Optio
     }
 }
 
-/// Under the fence, whether the shard is still degraded. Without this, a batch could be acknowledged by the primary alone
-/// after `picopay shard restore` has said that this is over: the gate looks only every second.
+/// Checks, under the fence, that the shard is still degraded. The gate looks only every second. Otherwise the
+/// primary alone could acknowledge a batch after `picopay shard restore` has ended this.
 async fn confirm_degraded(parts: &LaneParts, session: &Session) -> Result<(), StoreError> {
     let read = timeout(parts.flight_timeout, degradation::read(session.connection.client())).await;
     match read {
@@ -139,8 +133,9 @@ async fn confirm_degraded(parts: &LaneParts, session: &Session) -> Result<(), St
     }
 }
 
-/// Whether the key of a command that writes no row has its answer already: then the unique constraint would not speak up, and
-/// the batch must be run again with its keys looked up. Only the keys of such commands are looked up for that.
+/// Whether the key of a command that writes no row already has its answer. Then the unique constraint would
+/// not report it, and the batch must run again with its keys looked up. Only keys of such commands are looked
+/// up here.
 async fn hides_a_replay(
     parts: &LaneParts,
     session: &Session,
@@ -148,7 +143,7 @@ async fn hides_a_replay(
     booked: &Booked,
     charges: &HashMap<TransactionId, UserId>,
 ) -> Result<bool, StoreError> {
-    // A user or a charge that is not there has no keys either.
+    // An unknown user or charge has no keys either.
     let writes_nothing = |outcome: &Outcome| matches!(outcome, Outcome::AmountInvalid { .. });
     let hidden: Vec<(UserId, Uuid)> = (booked.outcomes.iter())
         .filter(|(_, outcome)| writes_nothing(outcome))
@@ -168,7 +163,6 @@ async fn hides_a_replay(
     }
 }
 
-/// Holds each command against the fence. Those that may not pass get their answer here.
 fn admit<'a>(
     parts: &LaneParts,
     attempts: &[&'a Attempt],
@@ -197,7 +191,6 @@ fn admit<'a>(
     batch
 }
 
-/// BEGIN, the fence, the locks, and everything that the rules need to know.
 async fn read_under_lock(
     session: &Session,
     attempts: &[&Attempt],
@@ -215,7 +208,7 @@ async fn read_under_lock(
             _ => None,
         })
         .collect();
-    // Each once, with the lowest epoch that one of its commands has seen: if any may pass, that one may.
+    // Each once, with the lowest epoch of its commands: if any may pass, that one may.
     new_users.sort_unstable_by_key(|(user, epoch)| (user.slot(), *user, *epoch));
     new_users.dedup_by_key(|(user, _)| *user);
     let refunded_ids: Vec<TransactionId> = attempts
@@ -303,7 +296,6 @@ async fn lock_and_read(
     Ok((known, held))
 }
 
-/// In the order of keys, each once: the lock order.
 fn sorted_users(users: impl Iterator<Item = UserId>) -> Vec<UserId> {
     let mut users: Vec<UserId> = users.collect();
     users.sort_unstable_by_key(|user| (user.slot(), *user));
@@ -311,8 +303,8 @@ fn sorted_users(users: impl Iterator<Item = UserId>) -> Vec<UserId> {
     users
 }
 
-/// The second flight. All statements are waited for, whichever fails, so that the connection is known to be
-/// idle afterwards; behind a statement that failed, COMMIT rolls back. Gives the time it took and the log's position.
+/// The second flight. Waits for all statements, whichever fails, so that the connection is idle afterwards.
+/// Behind a failed statement, COMMIT rolls back. Returns its time and the log's position.
 async fn write_and_commit(
     parts: &LaneParts,
     session: &Session,
@@ -323,7 +315,7 @@ async fn write_and_commit(
     let commits = &session.connection.commits;
     session.connection.connection.take_warning();
     let started = Instant::now();
-    // The limit is for statements, and not for the standby: a COMMIT that is cut short has an unknown outcome.
+    // The limit is for statements, not for the standby: a COMMIT that is cut short has an unknown outcome.
     let unlimited = async {
         match limit {
             None => Ok(()),
@@ -342,7 +334,7 @@ async fn write_and_commit(
         .map_err(|_| StoreError::CommitUnanswered("the primary did not answer in time".to_owned()))?;
     for result in [transactions, balances, totals, unlimited] {
         result.map_err(|error| match StoreError::of(&error) {
-            // COMMIT was in the same flight, and nobody can tell how far it came.
+            // COMMIT was in the same flight, and may have arrived.
             StoreError::Unreached(reason) | StoreError::Cut(reason) => StoreError::CommitUnanswered(reason),
             rolled_back => rolled_back,
         })?;
@@ -351,14 +343,13 @@ async fn write_and_commit(
     let committed = commit.map_err(|error| unknown(error.into()))?;
     let judged = commits.judge(&session.connection.connection, committed, parts.flight_timeout).await;
     let lsn = judged.map_err(unknown)?;
-    // While it was on its way, another server was found to have taken over from this one.
+    // Meanwhile another server was found to have taken over.
     if parts.primary.was_replaced(session.connection.server) {
         return Err(StoreError::CommitUnanswered("the primary was replaced".to_owned()));
     }
     Ok((started.elapsed(), lsn))
 }
 
-/// Ends the database transaction in which `error` came up, and says what it means for the batch.
 async fn roll_back_after(parts: &LaneParts, session: &Session, error: ReadError) -> StoreError {
     let meaning = match &error {
         ReadError::Database(error) => StoreError::of(error),

@@ -1,13 +1,12 @@
-//! The requests whose commands are in a batch, as a log line or a span names them. Made only when somebody reads it.
+//! The requests of a batch, as a log line or a span names them. Formatted only when it is written.
 
 use std::fmt;
 
 use picopay_shared::command::Attempt;
 
-/// Requests that one line names. A batch has hundreds, and whoever searches the log for one needs a line that others can read.
+/// Requests that one line names. A batch has hundreds, and a line must stay readable.
 const NAMED_MAX: usize = 8;
 
-/// The requests of these.
 pub struct Requests<'a>(pub &'a [&'a Attempt]);
 
 impl fmt::Display for Requests<'_> {

@@ -1,4 +1,4 @@
-//! Why a batch came to nothing, and what its clients are told.
+//! Why a batch failed, and the outcome for its clients.
 
 use picopay_postgres::describe;
 use picopay_shared::command::{Attempt, Outcome};
@@ -8,35 +8,33 @@ use super::requests::Requests;
 use super::suspects::Why;
 use crate::store;
 
-/// Why a batch came to nothing.
 #[derive(Debug)]
 pub enum StoreError {
     /// Rolled back; another try at once may succeed.
     Contended(String),
     /// Rolled back; somebody held the fence or a table for longer than `lock_timeout`.
     Blocked(String),
-    /// Rolled back; somebody held the row of one of its users for that long.
+    /// Rolled back; somebody held the row of a user for that long.
     Held,
-    /// Rolled back; a statement took longer than `statement_timeout`, or somebody cancelled it.
+    /// Rolled back; a statement took longer than `statement_timeout`, or was cancelled.
     Slow(String),
-    /// Rolled back; some key of it may have its answer already, and keys were not looked up.
+    /// Rolled back; some key may have its answer already, and keys were not looked up.
     KeyTaken,
-    /// Rolled back; some row of it is one that the database does not take.
+    /// Rolled back; the database does not accept some row.
     Refused(String),
-    /// Never reached COMMIT. Nothing was written.
+    /// COMMIT was never reached. Nothing was written.
     Unreached(String),
-    /// The same, because the server ended the connection or it was cut: the server itself may be well.
+    /// The same, because the connection ended: the server itself may be well.
     Cut(String),
     /// COMMIT was sent and its answer did not come, or came with a warning: written, or not.
     CommitUnanswered(String),
 }
 
 impl StoreError {
-    /// What an error of a statement means for its batch.
     pub fn of(error: &tokio_postgres::Error) -> Self {
         let reason = describe(error);
         let Some(code) = error.code() else {
-            // No answer of the server at all, or one that the driver could not make sense of.
+            // No answer of the server, or one that the driver could not read.
             return Self::Cut(reason);
         };
         let passes = [
@@ -56,13 +54,14 @@ impl StoreError {
         {
             return Self::KeyTaken;
         }
-        // Two ids of a user are equal, one of a refusal, while the clock is behind his last stamp: another try makes others.
+        // Two ids of a user are equal, one of a refusal, while the clock is behind the user's last stamp.
+        // Another try makes other ids.
         if *code == SqlState::UNIQUE_VIOLATION
             && error.as_db_error().and_then(DbError::constraint) == Some(store::ONE_PER_ID)
         {
             return Self::Contended(reason);
         }
-        // An operator, or a limit, ended it (class 57P); the network did (class 08).
+        // An operator or a limit ended it (class 57P), or the network did (class 08).
         if code.code().starts_with("57P") || code.code().starts_with("08") {
             return Self::Cut(reason);
         }
@@ -70,14 +69,13 @@ impl StoreError {
             return Self::Slow(reason);
         }
         match &code.code()[..2] {
-            // Data that the database does not take, or a constraint: some row of the batch is at fault.
+            // The database does not accept the data, or a constraint failed: some row of the batch is wrong.
             "22" | "23" => Self::Refused(reason),
             // Out of space, shutting down, read-only: nothing is wrong with the batch.
             _ => Self::Unreached(reason),
         }
     }
 
-    /// What the clients of its commands are told. An operator reads why in the log.
     pub fn outcome(&self, attempts: &[&Attempt]) -> Outcome {
         let requests = Requests(attempts);
         match self {

@@ -1,10 +1,11 @@
-//! Users who have cost their lane time, and how they are kept from costing others more. Pure: time comes from outside.
+//! Users who have cost their lane time, and how others are protected from them. Pure: time is an argument.
 //!
-//! Two kinds. A user is *held* when somebody else, a person at `psql` perhaps, does not let go of his row. And *slow* when a
-//! statement took too long that was about nobody else. Either rests for a while, is then tried by himself and not for long, and
-//! rests for longer each time that this does not help. One who is held is served while he rests too, if his row is free just then.
+//! There are two kinds. A user is *held* when somebody else, perhaps a person at `psql`, keeps the row
+//! locked. A user is *slow* when a statement about nobody else took too long. Either rests for a while, and
+//! is then tried alone with a short limit. The rest grows each time. A held user is served during the rest
+//! too, if the row is free just then.
 //!
-//! Users are known by slot and tag, which every command has. Whoever shares both with one of them is treated like him.
+//! Users are known by slot and tag, which every command has. Users who share both are treated alike.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -12,21 +13,19 @@ use std::time::{Duration, Instant};
 use picopay_shared::command::Command;
 use picopay_shared::slot::{Slot, UserId, UserTag};
 
-/// For how long somebody stays known of whom nothing more is heard.
+/// How long a suspect is remembered after the last event.
 const REMEMBERED_FOR: Duration = Duration::from_mins(1);
 
-/// Why somebody is left alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Why {
-    /// Somebody else holds his row. That may be a batch of another node, which takes milliseconds as a rule.
+    /// Somebody else holds the row. Another node's batch usually needs milliseconds only.
     Held,
-    /// A statement of his took too long.
     Slow,
 }
 
 impl Why {
-    /// The first time that he is left alone, and the longest: it doubles. To try one who is held takes half of what it takes to
-    /// try one who is slow, and another node's batch is soon over.
+    /// The first rest and the longest; it doubles. To try a held user takes half of the time of a slow one,
+    /// and another node's batch is soon over.
     fn rests(self) -> (Duration, Duration) {
         match self {
             Self::Held => (Duration::from_millis(100), Duration::from_secs(2)),
@@ -34,7 +33,6 @@ impl Why {
         }
     }
 
-    /// For the log.
     pub fn reason(self) -> &'static str {
         match self {
             Self::Held => "somebody else holds the row of this user",
@@ -43,7 +41,6 @@ impl Why {
     }
 }
 
-/// Those of one lane.
 #[derive(Debug, Default)]
 pub struct Suspects(HashMap<Who, Rest>);
 
@@ -56,19 +53,14 @@ struct Rest {
     lasts: Duration,
 }
 
-/// How a command is to be run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Treatment {
-    /// With all others.
     Together,
-    /// By itself, and not for long.
     Alone,
-    /// Not now, or without any wait.
     Rest(Why),
 }
 
 impl Suspects {
-    /// How this command is to be run.
     pub fn treatment(&self, command: &Command, now: Instant) -> Treatment {
         match self.0.get(&who(command)) {
             None => Treatment::Together,
@@ -77,17 +69,14 @@ impl Suspects {
         }
     }
 
-    /// This user's row was held by somebody else.
     pub fn note_held(&mut self, user: UserId, now: Instant) {
         self.note((user.slot(), user.tag()), Why::Held, now);
     }
 
-    /// This command, by itself, took too long.
     pub fn note_slow(&mut self, command: &Command, now: Instant) {
         self.note(who(command), Why::Slow, now);
     }
 
-    /// This command was done.
     pub fn note_done(&mut self, command: &Command) {
         self.0.remove(&who(command));
     }

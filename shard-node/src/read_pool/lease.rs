@@ -1,4 +1,4 @@
-//! A pooled connection in somebody's hands.
+//! A pooled connection in use.
 
 use std::ops::Deref;
 use std::time::Duration;
@@ -8,20 +8,19 @@ use tokio::runtime::Handle;
 use tokio::time::timeout;
 use tokio_postgres::NoTls;
 
-/// How long a server may take to hear that a statement was given up.
+/// How long a server may take to accept a cancellation.
 const CANCEL_WAIT: Duration = Duration::from_secs(1);
 
-/// A connection of a pool. Whoever has had all answers on it gives it back. One that is dropped was given up in the middle of a
-/// statement: the next one to have it would wait behind that. So it is closed, and the statement cancelled at the server.
+/// A connection of a pool. A user with all answers gives it back. A dropped one was given up in the middle of
+/// a statement, for which the next user would wait. So it is closed, and the statement cancelled at the
+/// server.
 pub struct Lease(Option<Client>);
 
 impl Lease {
-    /// Of this connection.
     pub fn of(client: Client) -> Self {
         Self(Some(client))
     }
 
-    /// Leaves it to the next one.
     pub fn give_back(mut self) {
         self.0 = None;
     }
@@ -39,7 +38,7 @@ impl Drop for Lease {
     fn drop(&mut self) {
         let Some(client) = self.0.take() else { return };
         let cancel = client.cancel_token();
-        // Out of the pool, which has room for another one.
+        // Out of the pool, which may open another one.
         drop(Object::take(client));
         if let Ok(runtime) = Handle::try_current() {
             runtime.spawn(async move {

@@ -1,20 +1,19 @@
-//! Where the primary's log stood, and when: by this a replica's position becomes a time. No IO, and no clock but the
-//! monotonic one of this process, which the caller reads.
+//! Where the primary's log stood, and when: this turns a replica's position into a time. No IO; the caller
+//! reads the monotonic clock.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use picopay_shared::session::LogPosition;
 
-/// How many positions are remembered: eight minutes of a busy primary that is asked twice a second, 24 KB. A replica that is
-/// further behind has an unknown lag.
+/// How many positions are remembered: eight minutes of a busy primary that is asked twice a second, 24 KB. A
+/// replica that is further behind has an unknown lag.
 const SAMPLES_MAX: usize = 1024;
 
-/// The log of one timeline, as it was seen to grow.
 #[derive(Debug, Default)]
 pub struct LogHistory {
     timeline: u32,
-    /// Rising in both.
+    /// Time and position both rise.
     samples: VecDeque<Sample>,
 }
 
@@ -25,20 +24,19 @@ struct Sample {
     at: Instant,
 }
 
-/// Up to when a replica has everything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CaughtUp {
     /// All that was flushed at this moment has been replayed.
     pub at: Instant,
-    /// Nothing that was flushed later is known either.
+    /// Whether nothing later is known either.
     pub lacks_nothing: bool,
 }
 
 impl LogHistory {
-    /// Takes in what the primary said when it was asked at `asked`. The answer is as true of that moment as of a later one:
-    /// the log had not got further then.
+    /// Records what the primary said when it was asked at `asked`. The log had not got further then, so the
+    /// answer is safe for that moment.
     ///
-    /// Positions of another timeline cannot be compared, and a log that is shorter than it was is another one.
+    /// Positions of another timeline cannot be compared. A log that became shorter is another log.
     pub fn add(&mut self, asked: Instant, ended: LogPosition) {
         let is_other = ended.timeline != self.timeline
             || self.samples.back().is_some_and(|newest| newest.lsn > ended.lsn);
@@ -55,19 +53,17 @@ impl LogHistory {
         }
     }
 
-    /// When the primary was asked last.
     pub fn asked_last(&self) -> Option<Instant> {
         self.samples.back().map(|newest| newest.at)
     }
 
-    /// Whether the log is known to have come to `position`, on its timeline.
     pub fn has_reached(&self, position: LogPosition) -> bool {
         position.timeline == self.timeline
             && self.samples.back().is_some_and(|newest| newest.lsn >= position.lsn)
     }
 
-    /// What is known of a replica that has replayed up to `replayed`; `None` when it follows another timeline, or is behind
-    /// all that is remembered.
+    /// What is known of a replica that has replayed up to `replayed`; `None` when it follows another
+    /// timeline, or is behind all remembered positions.
     pub fn caught_up(&self, replayed: LogPosition) -> Option<CaughtUp> {
         if replayed.timeline != self.timeline {
             return None;
@@ -79,9 +75,9 @@ impl LogHistory {
 }
 
 impl CaughtUp {
-    /// How far behind the replica is at `now`: never less than it is known to be, and growing while nothing is heard.
+    /// How far behind the replica can be at `now`. It grows while nothing is heard.
     ///
-    /// 0 when it lacks nothing, but only for as long as `is_current_for`: after that the primary may have written more.
+    /// 0 when it lacks nothing, but only for `is_current_for`: after that the primary may have written more.
     pub fn lag(self, now: Instant, is_current_for: Duration) -> Duration {
         let age = now.saturating_duration_since(self.at);
         if self.lacks_nothing && age <= is_current_for { Duration::ZERO } else { age }
@@ -98,7 +94,7 @@ mod tests {
         LogPosition { timeline, lsn }
     }
 
-    /// A history of (seconds, LSN) on timeline 1, and a way to say the lag of a position at a second.
+    /// A history of (seconds, LSN) on timeline 1, and a function from a position and a second to its lag.
     fn history(samples: &[(u64, u64)]) -> (Instant, LogHistory) {
         let start = Instant::now();
         let mut history = LogHistory::default();
@@ -113,25 +109,22 @@ mod tests {
         let busy: &[(u64, u64)] = &[(10, 100), (11, 200), (12, 300)];
         let idle: &[(u64, u64)] = &[(10, 100), (11, 100), (12, 100)];
         for (samples, timeline, replayed, now, expected) in [
-            // It lacks nothing.
             (busy, 1, 300, 12, Some(0)),
             (busy, 1, 301, 13, Some(0)),
             (idle, 1, 100, 12, Some(0)),
             (idle, 1, 100, 13, Some(0)),
-            // What it lacks was flushed after the moment of the last sample that it has.
+            // What it lacks was flushed after the last sample that it has.
             (busy, 1, 299, 12, Some(1)),
             (busy, 1, 200, 12, Some(1)),
             (busy, 1, 199, 12, Some(2)),
             (busy, 1, 100, 14, Some(4)),
-            // Older than all that is remembered.
             (busy, 1, 99, 12, None),
-            // A primary that says nothing any more may have written more.
+            // A silent primary may have written more.
             (busy, 1, 300, 14, Some(2)),
             (idle, 1, 100, 20, Some(8)),
             // Another timeline, whichever is higher, and whatever the numbers are.
             (busy, 2, 300, 12, None),
             (busy, 0, 300, 12, None),
-            // Nobody has asked yet.
             (&[], 0, 300, 12, None),
         ] {
             let (start, history) = history(samples);

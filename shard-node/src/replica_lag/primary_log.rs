@@ -1,4 +1,4 @@
-//! Where the primary's log ends, for those who cannot wait for the next look.
+//! Where the primary's log ends, for callers who cannot wait for the next look.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -9,7 +9,7 @@ use tokio::time::timeout_at;
 
 use super::log_history::LogHistory;
 
-/// What was seen of the primary's log, and a way to have it looked at once more. Clones share it.
+/// What was seen of the primary's log, with a request for another look. Clones share it.
 #[derive(Clone)]
 pub struct PrimaryLog {
     seen: watch::Receiver<LogHistory>,
@@ -21,13 +21,12 @@ impl PrimaryLog {
         Self { seen, wanted: Arc::default() }
     }
 
-    /// Comes back once somebody wants to know.
     pub(super) async fn is_asked_for(&self) {
         self.wanted.notified().await;
     }
 
-    /// Whether the primary has written this position; `None` when it does not say before `deadline`. What it has not written by
-    /// now nobody can have been told of.
+    /// Whether the primary has written this position; `None` when it does not answer before `deadline`.
+    /// Nobody can have been told of what it has not written by now.
     pub async fn has_reached(&self, position: LogPosition, deadline: tokio::time::Instant) -> Option<bool> {
         let began = Instant::now();
         let mut seen = self.seen.clone();

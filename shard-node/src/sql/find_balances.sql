@@ -1,5 +1,5 @@
--- Owner, user and balances in one snapshot: a slot may come or go between two statements, and what the second one reads
--- would then be of another moment than the owner.
+-- Owner, user and balances in one snapshot. A slot may come or go between two statements, and the second one would read
+-- another moment than the owner.
 SELECT b.currency, b.balance, u.user_id IS NOT NULL AS user_exists, o.state, o.owner, o.epoch
 FROM (SELECT $1::smallint AS slot, $2::bigint AS user_id) w
 LEFT JOIN slot_owner o ON o.slot = w.slot

@@ -1,7 +1,7 @@
 -- In one snapshot, as for the balances. Ids rise with time, so the primary key gives the order, the page and the bounds
--- of time; read backwards. $5: a kind, or NULL for all. $6: rows of a page and one more. $7: how many are looked at for
--- them. Where there may be more below those, and the page is not full, the last column says how far down they go; of a page
--- that is full it costs nothing.
+-- of time; it is read backwards. $5: a kind, or NULL for all. $6: rows of a page and one more. $7: rows to look at.
+-- When a page is not full and more may follow, the last column is the last id that was looked at. A full page does not
+-- compute it.
 WITH page AS MATERIALIZED (
     SELECT * FROM (
         SELECT * FROM transactions

@@ -1,5 +1,5 @@
--- What was acknowledged and is not here, of the slots that this database says it owns. A slot that moved away took its
--- rows along, and they are at its new owner.
+-- What was acknowledged and is not here, of the slots that this database owns. A slot that moved away took its rows
+-- along, and they are at its new owner.
 SELECT w.slot, w.user_id, w.id
 FROM unnest($1::smallint[], $2::bigint[], $3::uuid[]) AS w (slot, user_id, id)
 WHERE EXISTS (SELECT FROM slot_owner o WHERE o.slot = w.slot AND o.state = 'owned')

@@ -1,4 +1,4 @@
--- The slots that are here or on their way in, as runs of equal state and epoch: within a run, slot minus its place in the
+-- The slots that are here or being imported, as runs of equal state and epoch: within a run, slot minus its index in the
 -- order is constant.
 SELECT state, min(slot) AS first, max(slot) AS last, epoch
 FROM (

@@ -1,6 +1,6 @@
--- In one snapshot, as for the balances. $2: the user whom the id names; none for some ids of earlier releases. For those of
--- such a release it is nobody or somebody else, and the tag in the id leads to its user. Two users of a slot may share one by
--- chance; more than a few do only because somebody made them so, and they are not looked through.
+-- In one snapshot, as for the balances. $2: the user whom the id names; NULL for some ids of earlier releases. For others
+-- of those it is nobody or another user, and the tag in the id leads to the right one. Two users of a slot may share a tag
+-- by chance. More than a few share one only if somebody made them so, and they are not looked through.
 SELECT t.user_id, t.id, t.kind, t.amount, t.currency, t.balance_after, t.idempotency_key, t.fingerprint,
        t.charge_id, t.reference, t.metadata::text, t.refusal, t.request_id, t.remaining, t.made_by,
        true AS user_exists, o.state, o.owner, o.epoch

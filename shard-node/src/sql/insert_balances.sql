@@ -1,5 +1,5 @@
--- No conflict can come: under the user's lock there was no such row. One that was made by hand meanwhile is a conflict, which
--- fails the statement. A row that something else keeps from being written (a trigger, a rule) fails it like an update.
+-- There is no conflict: under the user's lock no such row existed. One that was made by hand meanwhile fails the
+-- statement. So does a row that a trigger or a rule keeps from being written, as in an update.
 WITH written AS (
     INSERT INTO balances (slot, user_id, currency, balance, last_stamp)
     SELECT * FROM unnest($1::smallint[], $2::bigint[], $3::text[], $4::numeric[], $5::bigint[])

@@ -1,6 +1,6 @@
--- Before the users are locked, and in the order of keys: a concurrent insert of the same user is waited for,
--- and its row is then locked like any other. Only what passes the fence: in slots that this shard owns, at no lower epoch than
--- the request has seen.
+-- Before the users are locked, and in the order of keys: a concurrent insert of the same user is waited for, and its row
+-- is then locked like any other. Only users that pass the fence: their slots are owned here, at the epoch of the request
+-- or a higher one.
 INSERT INTO users (slot, user_id, tag)
 SELECT w.slot, w.user_id, w.tag
 FROM unnest($1::smallint[], $2::bigint[], $3::integer[], $4::bigint[]) AS w (slot, user_id, tag, seen_epoch)

@@ -1,4 +1,4 @@
--- As `lock_users.sql`, for users whom somebody else may hold: nobody is waited for, and the second column says who is locked now.
+-- As `lock_users.sql`, but it waits for nobody: the second column says which users are locked now.
 SELECT u.user_id, l.user_id IS NOT NULL, clock_timestamp()
 FROM (
     SELECT * FROM unnest($1::smallint[], $2::bigint[]) AS w (slot, user_id)

@@ -1,7 +1,7 @@
 -- The order of keys is the lock order of every writer, so no two batches wait for each other. NO KEY UPDATE is
 -- the weakest lock that excludes itself; the foreign keys' KEY SHARE finds it already held.
--- The time is looked at once the row of the same line is locked, so the last line's is after all locks: whoever books for
--- one of these users later reads a later one.
+-- Each line reads the time after its row is locked, so the last line's time is after all locks. Whoever books for one of
+-- these users later reads a later time.
 SELECT u.user_id, clock_timestamp()
 FROM (
     SELECT * FROM unnest($1::smallint[], $2::bigint[]) AS w (slot, user_id)

@@ -1,5 +1,5 @@
--- What a commit of this session waits for. Who is not a member of pg_read_all_stats (pg_monitor is) sees that there are
--- standbys and not what they do.
+-- What a commit of this session waits for. A role outside pg_read_all_stats (pg_monitor is in it) sees that there are
+-- standbys, but not what they do.
 SELECT current_setting('synchronous_standby_names') <> '',
        current_setting('synchronous_commit') IN ('on', 'remote_apply'),
        current_setting('fsync') = 'on' AND current_setting('full_page_writes') = 'on',

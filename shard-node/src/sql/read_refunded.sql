@@ -1,4 +1,4 @@
--- By the user whom an id names or, of ids of earlier releases, by the tag in it: see `find_transaction.sql`. Transactions
+-- By the user whom an id names or, for ids of earlier releases, by its tag: see `find_transaction.sql`. Transactions
 -- never change, so this may run before the lock.
 SELECT t.user_id, t.id, t.kind, t.amount, t.currency, t.balance_after, t.idempotency_key, t.fingerprint,
        t.charge_id, t.reference, t.metadata::text, t.refusal, t.request_id, t.remaining, t.made_by

@@ -1,6 +1,6 @@
--- Under the lock of their users, so that no row is another one by the time that it is written. But a change by hand takes no
--- such lock: a row that it wrote meanwhile is not where it was found, and would be left out without a word, with COMMIT
--- right behind. So the statement itself fails unless it wrote a row for each (SQLSTATE 22012).
+-- Under the lock of their users, so that no row changes before it is written. But a change by hand takes no such lock. A
+-- row that it wrote meanwhile is not found where it was, and would be left out silently, with COMMIT right behind. So the
+-- statement itself fails unless it wrote a row for each (SQLSTATE 22012).
 WITH written AS (
     UPDATE balances b
     SET balance = w.balance, last_stamp = w.last_stamp

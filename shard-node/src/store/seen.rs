@@ -1,7 +1,7 @@
-//! What the read path finds: rows, and who owned their slot at the moment when they were read.
+//! The queries of the read path: rows, and who owned their slot at the moment when they were read.
 //!
-//! Each is one statement, hence one snapshot and one round trip. Read one after the other, owner and rows could be of two
-//! moments between which the slot was given up and its rows deleted; on a replica, between which it replayed that.
+//! Each is one statement, hence one snapshot and one round trip. With two statements, the slot could be given
+//! up and its rows deleted in between, or a replica could replay that.
 
 use picopay_postgres::owner_of;
 use picopay_shared::command::{Kind, Transaction};
@@ -14,17 +14,15 @@ use uuid::Uuid;
 
 use super::{RECORDED_COLUMNS, ReadError, column, money_from, recorded_from_row};
 
-/// What a read found, with the owner of its slot, in one snapshot: neither says anything about another moment.
+/// The result of a read with the owner of its slot, in one snapshot.
 pub struct Seen<T> {
-    /// Who owns the slot; `None` when it was never here.
+    /// `None` when the slot was never here.
     pub owner: Option<OwnerRow>,
-    /// Whether there is such a user. A lookup by id names none, and does not say.
+    /// A lookup by id names no user, and does not set this.
     pub user_exists: bool,
-    /// The rows.
     pub found: Vec<T>,
 }
 
-/// A user's balances, by currency.
 pub async fn find_balances(
     client: &deadpool_postgres::Client,
     user: UserId,
@@ -37,19 +35,18 @@ pub async fn find_balances(
     })
 }
 
-/// Transactions that are looked at for one page, whatever the user's history is like. Hot, a row costs 0.13 µs; cold, it may cost
-/// a page of the disk.
+/// Transactions that are looked at for one page, whatever the user's history is. A row in memory costs 0.13
+/// µs; another one may cost a read from the disk.
 pub const LOOKS_MAX: i64 = 1_000;
 
-/// A part of a user's history.
 pub struct Page {
-    /// Completed transactions, newest first.
     pub transactions: Seen<Transaction>,
-    /// When fewer than were asked for were found among those that were looked at, and there may be more: the last of these.
+    /// The last transaction that was looked at, when fewer than `limit` were found and more may follow.
     pub looked_down_to: Option<TransactionId>,
 }
 
-/// Up to `limit` of a user's completed transactions with `from <= id < before`, newest first, among `looks` of all that he has there.
+/// Up to `limit` of a user's completed transactions with `from <= id < before`, newest first, among the first
+/// `looks` rows of that range.
 pub async fn find_history(
     client: &deadpool_postgres::Client,
     user: UserId,
@@ -72,7 +69,6 @@ pub async fn find_history(
     Ok(Page { transactions, looked_down_to: looked_down_to.map(TransactionId::from_uuid) })
 }
 
-/// A completed transaction by its id.
 pub async fn find_transaction(
     client: &deadpool_postgres::Client,
     id: TransactionId,
@@ -84,8 +80,8 @@ pub async fn find_transaction(
     seen_from_rows(slot, &rows, RECORDED_COLUMNS, found_from_row)
 }
 
-/// Rows of something each in `slot`, or one of nothing; from the column `own` on all say the same: whether the user exists, and the
-/// owner.
+/// Rows with a result each in `slot`, or one row without a result. From the column `own` on, all rows are
+/// equal: whether the user exists, and the owner.
 fn seen_from_rows<T>(
     slot: Slot,
     rows: &[Row],

@@ -8,8 +8,8 @@ use picopay_shared::running_config::{CONFIG_PATH, RunningConfig};
 
 use crate::test_shard::{NodeClient, TestShard, charge, eventually, is_completed, usd};
 
-/// A cluster of two shards, of which the second's database says that it is the first one of another cluster, as it is when a
-/// connection string leads to another environment.
+/// A cluster of two shards. The second one's database is the first one of another cluster, as when a connection string
+/// leads to another environment.
 async fn with_a_stranger() -> (TestShard, String, [String; 2]) {
     let shard = TestShard::start_with(ClusterSpec::default().with_shards(2)).await;
     shard.cluster.shard(1).node(0).stop().await.unwrap();

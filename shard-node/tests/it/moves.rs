@@ -150,8 +150,8 @@ async fn an_id_made_before_the_move_finds_its_transaction_and_can_be_refunded_on
     first.stop().await;
 }
 
-/// The tests above hold single moments; this one runs into whatever moments there are: moves to and fro, the replicas held
-/// back at different times, the source's rows purged at once.
+/// The tests above stop at single moments. This one runs through many: moves in both directions, replicas held back at
+/// different times, and the source's rows purged at once.
 #[tokio::test]
 async fn wherever_a_slot_is_its_history_is_whole() {
     let (first, second, user) = two_shards_and_a_user().await;

@@ -241,7 +241,7 @@ async fn all_pages(shard: &TestShard, user: UserId, kind: Option<Kind>) -> (usiz
 #[tokio::test]
 async fn no_history_takes_more_than_a_bounded_look_whatever_is_in_it() {
     // What is shown here is no matter of time.
-    let node = "[reads]\nreplica_timeout = \"10s\"\nmax_replica_lag = \"1m\"\nheartbeat_every = \"2s\"\n\
+    let node = "[reads]\nreplica_timeout = \"10s\"\nreplica_lag_max = \"1m\"\nheartbeat_every = \"2s\"\n\
                 [postgres]\nstatement_timeout = \"11s\"\nflight_timeout = \"12s\"\n";
     let shard = TestShard::start_with(ClusterSpec::one_shard().with_node_toml(node)).await;
     let (refused, charged) = (shard.user_with(usd("100")).await, shard.user_with(usd("100")).await);
@@ -331,7 +331,7 @@ async fn a_refusal_has_an_id_of_its_own_kind_and_is_found_by_nobody() {
 #[tokio::test]
 async fn one_slow_read_is_cancelled_at_the_server_and_says_nothing_of_the_replica() {
     // One that is condemned stays so until the next look; and no server ends a statement by itself in the time of this test.
-    let node = "[reads]\nmax_replica_lag = \"1m\"\nheartbeat_every = \"5s\"\n\
+    let node = "[reads]\nreplica_lag_max = \"1m\"\nheartbeat_every = \"5s\"\n\
                 [postgres]\nstatement_timeout = \"1m\"\nflight_timeout = \"2m\"\n";
     let shard = TestShard::start_with(ClusterSpec::one_shard().with_node_toml(node)).await;
     let user = shard.user_with(usd("100")).await;
@@ -379,7 +379,7 @@ async fn one_slow_read_is_cancelled_at_the_server_and_says_nothing_of_the_replic
 
 #[tokio::test]
 async fn a_node_whose_readers_all_wait_is_ready_and_knows_its_replica() {
-    let node = "[reads]\nreplica_timeout = \"10s\"\nmax_replica_lag = \"1m\"\nheartbeat_every = \"2s\"\n[postgres]\nstatement_timeout = \"11s\"\nflight_timeout = \"12s\"\n";
+    let node = "[reads]\nreplica_timeout = \"10s\"\nreplica_lag_max = \"1m\"\nheartbeat_every = \"2s\"\n[postgres]\nstatement_timeout = \"11s\"\nflight_timeout = \"12s\"\n";
     let shard = TestShard::start_with(ClusterSpec::one_shard().with_node_toml(node)).await;
     let user = shard.user_with(usd("100")).await;
     let superuser = shard.cluster.connect_as_superuser(0).await.unwrap();
@@ -408,7 +408,7 @@ async fn a_node_whose_readers_all_wait_is_ready_and_knows_its_replica() {
 #[tokio::test]
 async fn a_made_up_token_holds_no_connection_and_no_other_read() {
     // Who waited for what cannot come would wait for ten seconds.
-    let node = "[reads]\nsession_wait = \"10s\"\nreplica_timeout = \"11s\"\nmax_replica_lag = \"1m\"\n\
+    let node = "[reads]\nsession_wait = \"10s\"\nreplica_timeout = \"11s\"\nreplica_lag_max = \"1m\"\n\
                 [postgres]\nstatement_timeout = \"12s\"\nflight_timeout = \"13s\"\n";
     let shard = TestShard::start_with(ClusterSpec::one_shard().with_node_toml(node)).await;
     let user = shard.user_with(usd("100")).await;

@@ -7,8 +7,8 @@ use uuid::Uuid;
 
 use crate::test_shard::{TestShard, charge, decided, refund, refusal, top_up, usd};
 
-/// Interleavings: two requests in one batch; in two batches of one lane; on two node processes, where the second
-/// waits for the user's row; after COMMIT but before the cache is filled; after both.
+/// Interleavings: two requests are in one batch, or in two batches of one lane. Or they are on two node processes, where
+/// the second waits for the user's row. Or the second comes after COMMIT, before or after the cache is filled.
 async fn fifty_equal_requests(spec: ClusterSpec) {
     let shard = TestShard::start_with(spec.with_nodes_per_shard(2)).await;
     let user = shard.user_with(usd("100")).await;
@@ -83,8 +83,8 @@ async fn a_key_belongs_to_its_user_and_its_first_request() {
     shard.stop().await;
 }
 
-/// Keys are taken as new until the database says otherwise, so each kind of answer has to be found again by a lane that
-/// is not looking for it: also where a second decision would come out another way, or would write nothing.
+/// Keys are taken as new until the database says otherwise. So a lane that does not look keys up must still find each
+/// kind of answer, also where a second decision would differ or would write nothing.
 #[tokio::test]
 async fn a_replay_is_found_by_a_lane_that_takes_its_key_as_new() {
     let shard = TestShard::start_with(ClusterSpec::one_shard().without_redis()).await;

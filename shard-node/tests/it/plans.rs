@@ -7,7 +7,7 @@ use tokio_postgres::Client;
 
 use crate::test_shard::TestShard;
 
-/// Five transactions of each of four thousand users: as for any ledger, the planner believes that slot and user are
+/// Five transactions of each of four thousand users. As for any ledger, the planner believes that slot and user are
 /// independent, and that a user in a slot has less than one row.
 const FILL: &str = "
     INSERT INTO users (slot, user_id, tag) SELECT n % 4096, n, n FROM generate_series(1, 4000) n;

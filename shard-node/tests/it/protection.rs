@@ -11,8 +11,8 @@ use crate::test_shard::{TestShard, charge, eventually, is_completed, usd};
 
 /// What a gateway waits by default before an outcome counts as unknown.
 const CALL_TIMEOUT: Duration = Duration::from_secs(2);
-/// Less than a connection to a frozen server takes to be given up (1 s), and than a statement on one (1.5 s): whoever is
-/// refused so soon waited for neither.
+/// Less than the timeout of a connection to a frozen server (1 s) and of a statement on one (1.5 s). A request that is
+/// refused sooner waited for neither.
 const AT_ONCE: Duration = Duration::from_millis(800);
 /// How long a node waits for the primary by itself (`flight_timeout`).
 const PRIMARY_TIMEOUT: Duration = Duration::from_millis(1_500);

@@ -65,7 +65,7 @@ async fn history_comes_from_the_replica_and_from_the_primary_when_that_is_gone()
 #[tokio::test]
 async fn reads_are_spread_over_all_replicas_and_one_that_is_frozen_costs_those_that_it_has() {
     // On a busy machine, a read may take as long as one that meets a frozen replica is to wait otherwise.
-    let node = "[reads]\nreplica_timeout = \"2s\"\nmax_replica_lag = \"1m\"\n";
+    let node = "[reads]\nreplica_timeout = \"2s\"\nreplica_lag_max = \"1m\"\n";
     let shard =
         TestShard::start_with(ClusterSpec::one_shard().with_more_replicas(2).with_node_toml(node)).await;
     let user = shard.user_with(usd("100")).await;

@@ -6,7 +6,7 @@ use picopay_shared::query::{Found, Source};
 use crate::test_shard::{TestShard, eventually, usd};
 
 /// Waits that a test holds up itself, not the ones of a busy machine.
-const PATIENT: &str = "[reads]\nmax_replica_lag = \"1m\"\nreplica_timeout = \"10s\"\n\
+const PATIENT: &str = "[reads]\nreplica_lag_max = \"1m\"\nreplica_timeout = \"10s\"\n\
     [postgres]\nstatement_timeout = \"11s\"\nflight_timeout = \"12s\"\n";
 
 /// A read on the replica holds a lock that replay needs, and waits for one that replay has. In this order:

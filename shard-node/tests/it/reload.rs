@@ -1,7 +1,7 @@
 //! A node takes over a changed entry of its shard while it serves, and no other.
 //!
-//! Interleavings: commands that wait in a lane, or whose COMMIT is under way, while the service behind them is replaced; a
-//! new entry that leads nowhere, or to another shard; a shard whose servers are all gone.
+//! Interleavings: commands wait in a lane, or their COMMIT is under way, while the service behind them is replaced. The
+//! new entry leads nowhere, or to another shard. All servers of the shard are gone.
 
 use std::path::Path;
 use std::sync::Arc;

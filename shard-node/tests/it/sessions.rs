@@ -1,5 +1,5 @@
-//! A client that shows the token of its write sees that write, whatever the replica is at; without one, it may see the
-//! past, and never an older one than `max_replica_lag`.
+//! A client that shows the token of its write sees that write, however far the replica is. Without a token it may see
+//! an older state, but never older than `replica_lag_max`.
 
 use picopay_local::ClusterSpec;
 use picopay_postgres::Standing;
@@ -11,7 +11,7 @@ use picopay_shared::slot::UserId;
 use crate::test_shard::{NodeClient, TestShard, charge, command_with_key, decided, eventually, usd};
 
 /// Lags far beyond those that these tests make count as fresh, so that only a token keeps a read off the replica.
-const ANY_LAG: &str = "[reads]\nmax_replica_lag = \"1m\"\n";
+const ANY_LAG: &str = "[reads]\nreplica_lag_max = \"1m\"\n";
 
 fn is_replica(source: Source) -> bool {
     matches!(source, Source::Replica { .. })

@@ -1,7 +1,7 @@
-//! Currencies: ISO 4217 as a table of this program's own.
+//! Currencies: ISO 4217 as this program's own table.
 //!
-//! A list that comes with a library changes when somebody updates the library, and then a code that users have money in
-//! may be gone. Here a code never leaves: a withdrawn one is marked, so that what somebody still has can be spent.
+//! A library's list changes with its updates, and then a code that users have money in may be gone. Here a
+//! withdrawn code is marked and stays, so that users can spend what they have.
 
 use std::fmt;
 
@@ -11,11 +11,11 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use self::State::{Active, Withdrawn, WithoutMinorUnit};
 use super::MoneyError;
 
-/// The list that the table follows: ISO 4217, list one, as published on this day. A code that is withdrawn later is
-/// marked and stays; the test below compares the table with the published list.
+/// The date of the list that the table follows: ISO 4217, list one. The test below compares the table with
+/// it. A code that is withdrawn later is marked and stays.
 pub const TABLE_DATE: &str = "2026-01-01";
 
-/// A currency of ISO 4217: its place in the table, which is sorted by code.
+/// A currency of ISO 4217: its index in the table, which is sorted by code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Currency(u8);
 
@@ -23,10 +23,10 @@ pub struct Currency(u8);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Active,
-    /// In 2000 or later. Nothing new comes in; what is there can be read, charged and refunded.
+    /// In 2000 or later. No money comes in; existing money can be read, charged and refunded.
     Withdrawn,
-    /// No currency that amounts can be counted in: metals, units of account, `XTS`, `XXX`. Clients may not name them. They
-    /// are listed because releases before this table took them, in whole units, and such rows must stay readable.
+    /// No currency for amounts: metals, units of account, `XTS`, `XXX`. Clients may not name them. They are
+    /// listed because earlier releases took them, in whole units, and such rows must stay readable.
     WithoutMinorUnit,
 }
 
@@ -39,7 +39,7 @@ impl Currency {
         Self::find(code).filter(|found| found.state() != WithoutMinorUnit).ok_or(MoneyError::UnknownCurrency)
     }
 
-    /// The same for money that comes in anew.
+    /// The same for money that comes in.
     ///
     /// # Errors
     /// [`MoneyError::WithdrawnCurrency`] too.
@@ -48,7 +48,7 @@ impl Currency {
         if currency.is_active() { Ok(currency) } else { Err(MoneyError::WithdrawnCurrency { currency }) }
     }
 
-    /// The currency of a row, or of a message between gateway and node: whatever any release wrote.
+    /// The currency of a row, or of a message between gateway and node, from any release.
     ///
     /// # Errors
     /// [`MoneyError::UnknownCurrency`] when the table has no such code.
@@ -56,7 +56,7 @@ impl Currency {
         Self::find(code).ok_or(MoneyError::UnknownCurrency)
     }
 
-    /// All that a client may name.
+    /// All currencies that a client may name.
     pub fn all() -> impl Iterator<Item = Self> {
         let every = (0..=u8::MAX).take(TABLE.len()).map(Self);
         every.filter(|currency| currency.state() != WithoutMinorUnit)
@@ -67,7 +67,7 @@ impl Currency {
         self.state() == Active
     }
 
-    /// The three-letter code.
+    /// The three-letter code of ISO 4217.
     pub fn code(self) -> &'static str {
         self.entry().0
     }
@@ -111,7 +111,7 @@ impl<'de> Deserialize<'de> for Currency {
 }
 
 /// Code, decimals, state; sorted by code.
-#[rustfmt::skip] // As many to a line as fit: it is read by looking for a code.
+#[rustfmt::skip] // Many to a line, because it is searched for a code.
 const TABLE: [(&str, u32, State); 238] = [
     ("ADP", 0, Withdrawn), ("AED", 2, Active), ("AFA", 2, Withdrawn), ("AFN", 2, Active), ("ALL", 2, Active),
     ("AMD", 2, Active), ("ANG", 2, Withdrawn), ("AOA", 2, Active), ("AON", 2, Withdrawn), ("AOR", 2, Withdrawn),
@@ -208,7 +208,7 @@ mod tests {
     #[test]
     fn withdrawn_codes_are_read_and_take_no_new_money() {
         let list = list_one();
-        // The peso of Guinea-Bissau went in 1997; the other two never had a minor unit.
+        // The peso of Guinea-Bissau was withdrawn in 1997; the other two never had a minor unit.
         let never_taken = ["GWP", "XFO", "XFU"];
         for (code, digits) in published(include_str!("withdrawn.txt")) {
             if never_taken.contains(&code) {

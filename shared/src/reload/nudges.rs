@@ -1,8 +1,8 @@
-//! When to look at a file again: somebody says so, something happened in its folder, or it is time.
+//! When to read a file again: after a signal, after a change in its folder, or after some time.
 //!
-//! The folder is watched and not the file. Editors and configuration management write a new file and rename it over the
-//! old one, and Kubernetes swaps the link `..data` that the file is reached through: a watch on the file would stay with
-//! the old one. What is told of the folder is a reason to look and nothing more.
+//! The folder is watched and not the file. Editors rename a new file over the old one, and Kubernetes swaps
+//! the link `..data` on the path to the file. A watch on the file would stay with the old one. An event in
+//! the folder is only a reason to look.
 
 use std::future::pending;
 use std::path::Path;
@@ -15,21 +15,21 @@ use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tracing::warn;
 
-/// How often `cluster.toml` is looked at without a reason. Network file systems tell of no change, nor does a folder whose
-/// secrets, or what a link leads to, are elsewhere. A look reads a few small files.
+/// How often `cluster.toml` is read without a reason. Network file systems report no changes, nor does a
+/// folder whose secrets or link targets are elsewhere. A look reads a few small files.
 pub const LOOK_EVERY: Duration = Duration::from_secs(5);
 
-/// How long the folder must be quiet after a change: who writes several files, or one in several parts, is done then.
+/// How long the folder must be quiet after a change, so that a writer of several files is done.
 const QUIET: Duration = Duration::from_millis(100);
-/// A folder in which something happens all the time is not waited for longer than this.
+/// The longest wait for a folder that is never quiet.
 const QUIET_WAIT: Duration = Duration::from_secs(1);
 
-/// Why to look.
+/// Why to read the file again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Nudge {
     /// Somebody sent SIGHUP and wants an answer.
     Signal,
-    /// Something happened, or it was time.
+    /// Something changed in the folder, or it was time.
     Look,
 }
 
@@ -51,7 +51,7 @@ struct FolderWatch {
 }
 
 impl Nudges {
-    /// From now on.
+    /// Listens from now on.
     ///
     /// # Errors
     /// When the process cannot listen for signals.
@@ -72,10 +72,10 @@ impl Nudges {
         Ok(Self { hang_up: signal(SignalKind::hangup())?, folder: watch.ok(), ticks })
     }
 
-    /// Waits for the next.
+    /// Waits for the next reason.
     pub async fn next(&mut self) -> Nudge {
         tokio::select! {
-            biased; // Whoever sent a signal is told, whatever else there is.
+            biased; // A signal is answered first.
             _ = self.hang_up.recv() => Nudge::Signal,
             () = changed(&mut self.folder) => Nudge::Look,
             _ = self.ticks.tick() => Nudge::Look,
@@ -94,9 +94,9 @@ impl FolderWatch {
     fn new(folder: &Path) -> notify::Result<Self> {
         let (nudge, changes) = mpsc::channel(1);
         let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            // An error says that events were lost: a reason to look, too.
+            // An error says that events were lost, which is also a reason to look.
             if event.map_or(true, |event| is_change(event.kind)) {
-                // Full means that a look is due already.
+                // A full queue means that a look is due already.
                 let _ = nudge.try_send(());
             }
         })?;
@@ -104,8 +104,8 @@ impl FolderWatch {
         Ok(Self { changes, _watcher: watcher })
     }
 
-    /// Waits for a change and then until the folder is quiet. Where that is left off, the next call begins anew: nothing is
-    /// lost, since the next tick looks too.
+    /// Waits for a change and then until the folder is quiet. It can be cancelled: nothing is lost, since the
+    /// next tick looks too.
     async fn changed(&mut self) {
         if self.changes.recv().await.is_none() {
             return pending().await;
@@ -115,7 +115,7 @@ impl FolderWatch {
     }
 }
 
-/// To read a file is none, and our own looks would nudge us again.
+/// Reading a file is no change, or our own reads would cause the next one.
 fn is_change(kind: EventKind) -> bool {
     !matches!(kind, EventKind::Access(access) if access != AccessKind::Close(AccessMode::Write))
 }
@@ -126,7 +126,7 @@ mod tests {
 
     use super::*;
 
-    /// Longer than any machine needs to tell of a change, and shorter than the next look without a reason.
+    /// Longer than any machine needs to report a change, and shorter than the next look without a reason.
     const SOON: Duration = Duration::from_secs(4);
 
     async fn is_nudged(nudges: &mut Nudges) -> bool {
@@ -150,7 +150,7 @@ mod tests {
         std::fs::rename(path("..tmp"), path("..data")).unwrap();
         assert!(is_nudged(&mut nudges).await);
         assert_eq!(std::fs::read_to_string(path("cluster.toml")).unwrap(), "new");
-        // As editors do it, twice: the second file is another one than was there when the watch began.
+        // As editors do it, twice: the second file is not the one from when the watch began.
         for text in ["newer", "newest"] {
             std::fs::write(path("other"), text).unwrap();
             std::fs::rename(path("other"), path("cluster.toml")).unwrap();

@@ -1,12 +1,12 @@
-//! Arrows between files point down: no file reaches itself again by what it imports.
+//! Arrows between files point down: no file imports itself through others.
 //!
-//! A module and the modules inside it are one noun: what they import from each other is no arrow.
+//! A module and its inner modules are one noun, so their imports from each other do not count.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::sources::Source;
 
-/// Of each file, those that it imports.
+/// For each file, those that it imports.
 type Arrows = BTreeMap<String, BTreeSet<String>>;
 
 #[test]
@@ -44,7 +44,7 @@ fn arrows(sources: &[Source]) -> Arrows {
     for source in sources {
         let Some((root, module)) = module_of(&source.path) else { continue };
         for path in imports(&source.text, &module) {
-            // The deepest file on the way; what is in no file of its own is in the one above it.
+            // The deepest file on the path; an item without its own file is in the one above.
             let target = (0..=path.len()).rev().find_map(|length| {
                 files.get(&(root.clone(), path[..length].to_vec())).map(|file| (length, *file))
             });
@@ -58,7 +58,7 @@ fn arrows(sources: &[Source]) -> Arrows {
     arrows
 }
 
-/// The root that a file's paths begin at, and the module that it is.
+/// The folder at which a file's paths begin, and its module.
 fn module_of(path: &str) -> Option<(String, Vec<String>)> {
     let inside = path.strip_suffix(".rs")?;
     let (root, module) = if let Some((before, module)) = inside.split_once("/src/") {
@@ -89,7 +89,7 @@ fn imports(text: &str, module: &[String]) -> Vec<Vec<String>> {
     let above = module.split_last().map_or(&[][..], |(_, above)| above);
     for (opening, base) in [("use super::", above), ("use self::", module)] {
         for (at, _) in code.match_indices(opening) {
-            // An indented one is of a module inside the file.
+            // An indented one belongs to an inner module.
             if at == 0 || code[..at].ends_with('\n') || code[..at].ends_with("\npub ") {
                 found.extend(expand(&code[at + opening.len()..], base));
             }
@@ -131,7 +131,7 @@ fn expand(text: &str, base: &[String]) -> Vec<Vec<String>> {
     }
 }
 
-/// Parts between commas that are in no braces.
+/// Parts between commas outside braces.
 fn split_at_top(text: &str) -> Vec<&str> {
     let (mut parts, mut depth, mut from) = (Vec::new(), 0, 0);
     for (at, c) in text.char_indices() {
@@ -149,7 +149,7 @@ fn split_at_top(text: &str) -> Vec<&str> {
     parts.into_iter().filter(|part| !part.trim().is_empty()).collect()
 }
 
-/// Those who reach each other, each group once.
+/// Files that reach each other, each group once.
 fn circles(arrows: &Arrows) -> Vec<Vec<String>> {
     let reached: BTreeMap<&str, BTreeSet<&str>> =
         arrows.keys().map(|file| (file.as_str(), reach(file, arrows))).collect();

@@ -1,6 +1,7 @@
-//! The house is in order: what is checked here is about the sources themselves, not about what they do.
+//! Checks of the sources themselves, not of what they do.
 
 mod circles;
+mod doc_comments;
 mod documents;
 mod sources;
 

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::probe::Standby;
 
-/// From here on a replica's lag is a problem: gateways stop reading from it (their default `max_replica_lag`).
+/// Nodes stop reading from it (their default `replica_lag_max`).
 pub const REPLICA_LAG_MS_MAX: u64 = 2_000;
 
 /// What `status` prints. With `--output json` these are the names of the fields; they stay.

@@ -1,35 +1,32 @@
-//! What a gateway thinks of one node: pure, with time handed in, so that no test waits.
+//! What a gateway knows of one node. Pure, with time as an argument, so that no test waits.
 //!
-//! Two things are told to it: how the gateway's own polls end, and which calls failed. A failure counts at once; good
-//! news comes from a poll alone, and only from one that began after the last failure. A node that fails again soon after
-//! it was taken back is passed over for longer and longer. All of this matters only while another node is ready.
+//! Its inputs are the gateway's own polls and failed calls. A failure counts at once. Only a poll that began
+//! after the last failure counts as recovery. A node that fails again soon is passed over for longer and
+//! longer. All of this matters only while another node is ready.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The first pause: a node that was restarted, or whose gate was closed for a moment, is back within about a second.
+/// The first pause: a restarted node, or one whose gate was closed for a moment, is back within about a
+/// second.
 const PAUSE_MIN: Duration = Duration::from_millis(500);
-/// The longest. Another node serves meanwhile, so nobody waits for its end.
+/// The longest pause. Another node serves meanwhile, so nobody waits for its end.
 const PAUSE_MAX: Duration = Duration::from_secs(10);
-/// A node that served for so long after its last pause has begun anew: it fails for another reason than the last time.
+/// A node that served this long after its last pause starts again with the shortest pause.
 const FORGIVEN_AFTER: Duration = Duration::from_mins(1);
 
 /// In the order in which nodes are asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum NodeState {
-    /// It says that it is ready, and no call has failed since.
     Ready,
-    /// It says that it is ready again, and has failed lately: passed over while another is ready.
+    /// It says that it is ready again, but it failed lately.
     PassedOver,
-    /// It answers, and takes no writes.
     NotReady,
-    /// It does not answer, or has not been asked yet.
     Silent,
 }
 
 impl NodeState {
-    /// The word in `/readyz`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Ready => "ready",
@@ -39,42 +36,32 @@ impl NodeState {
         }
     }
 
-    /// Whether it said of itself that it is ready.
     pub fn says_ready(self) -> bool {
         matches!(self, Self::Ready | Self::PassedOver)
     }
 }
 
-/// How a call failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trouble {
-    /// It answered that it could not do it: its gate is closed, or only this batch's users are locked. A poll tells.
+    /// It answered that it could not do it: its gate is closed, or only this batch's users are locked. A poll
+    /// shows which.
     Refused,
-    /// It took no connection, or did not answer.
     NoAnswer,
 }
 
-/// How a poll ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Polled {
-    /// The node takes writes.
     Ready,
-    /// It says that it does not.
     NotReady,
-    /// No answer in time, or none of a node of this shard.
+    /// No answer in time, or none from a node of this shard.
     Silence,
 }
 
-/// One node's.
 #[derive(Debug)]
 pub struct Standing {
-    /// The last poll's word.
     polled: Polled,
-    /// Whether a call has failed since that poll began.
     is_in_doubt: bool,
-    /// And whether it was not answered.
     is_unanswered: bool,
-    /// Polls in a row that it did not answer.
     silences: u32,
     failed_at: Option<Instant>,
     pause: Duration,
@@ -82,7 +69,6 @@ pub struct Standing {
 }
 
 impl Standing {
-    /// Of a node that was never asked.
     pub fn new() -> Self {
         Self {
             polled: Polled::Silence,
@@ -95,7 +81,6 @@ impl Standing {
         }
     }
 
-    /// What to think of it now.
     pub fn state(&self, now: Instant) -> NodeState {
         match self.polled {
             _ if self.is_unanswered => NodeState::Silent,
@@ -106,27 +91,26 @@ impl Standing {
         }
     }
 
-    /// Whether it failed so lately that its like come first.
+    /// Whether it failed so lately that others in the same state come first.
     pub fn is_paused(&self, now: Instant) -> bool {
         self.pause_ends.is_some_and(|ends| now < ends)
     }
 
-    /// What it said last when it was polled.
     pub fn polled(&self) -> Polled {
         self.polled
     }
 
-    /// Polls in a row that it did not answer.
     pub fn silences(&self) -> u32 {
         self.silences
     }
 
-    /// A call failed. `jitter` in 0 … 1 spreads the return of many gateways. Whether it is passed over from now on.
+    /// A call failed. Returns whether the node is passed over from now on. `jitter` in 0 … 1 spreads the
+    /// return of many gateways.
     pub fn note_trouble(&mut self, trouble: Trouble, now: Instant, jitter: f64) -> bool {
         self.failed_at = Some(now);
         self.is_in_doubt = true;
         self.is_unanswered |= trouble == Trouble::NoAnswer;
-        // Calls that were sent before all fail with the first one: they are one failure.
+        // Calls that were already under way fail together with the first one: they are one failure.
         let is_new = !self.is_paused(now);
         if is_new {
             self.pause_from(now, jitter);
@@ -134,13 +118,13 @@ impl Standing {
         is_new
     }
 
-    /// A poll that was begun at `began` ended. Whether the node is passed over from now on.
+    /// Returns whether the node is passed over from now on. The poll began at `began`.
     pub fn note_poll(&mut self, polled: Polled, began: Instant, now: Instant, jitter: f64) -> bool {
         self.silences = if polled == Polled::Silence { self.silences.saturating_add(1) } else { 0 };
-        // While it stays as it is, one failure; its return ends it. A call may have told of it first.
+        // A continuing state is one failure. A failed call may have counted it first.
         let is_new = self.polled == Polled::Ready && polled != Polled::Ready && !self.is_in_doubt;
         self.polled = polled;
-        // It may have said this before the call failed.
+        // The poll may be older than the failed call.
         if self.failed_at.is_none_or(|failed| failed < began) {
             self.is_in_doubt = false;
             self.is_unanswered = false;
@@ -194,7 +178,6 @@ mod tests {
         {
             let mut standing = ready(start);
             assert!(standing.note_trouble(trouble, after(start, 1), FULL_JITTER));
-            // For as long as no poll tells.
             assert_eq!(standing.state(after(start, 60_000)), state);
             assert!(!standing.note_poll(Polled::NotReady, after(start, 2), after(start, 2), FULL_JITTER));
             assert_eq!(standing.state(after(start, 2)), NodeState::NotReady);
@@ -206,7 +189,7 @@ mod tests {
         let start = Instant::now();
         let mut standing = ready(start);
         standing.note_trouble(Trouble::NoAnswer, after(start, 100), FULL_JITTER);
-        // However much time passes, and whatever a poll says that was under way when it failed.
+        // Even much later, and after a poll that was under way when the call failed.
         assert_eq!(standing.state(after(start, 60_000)), NodeState::Silent);
         standing.note_poll(Polled::Ready, after(start, 99), after(start, 150), FULL_JITTER);
         assert_eq!(standing.state(after(start, 60_000)), NodeState::Silent);
@@ -229,7 +212,6 @@ mod tests {
             now += pause;
             assert_eq!(standing.state(now), NodeState::Ready);
         }
-        // It served well for a while.
         now += FORGIVEN_AFTER;
         standing.note_poll(Polled::Silence, now, now, 0.0);
         standing.note_poll(Polled::Ready, now, now, FULL_JITTER);
@@ -251,7 +233,7 @@ mod tests {
     #[test]
     fn nodes_are_asked_in_the_order_of_what_may_come_of_it() {
         use NodeState::{NotReady, PassedOver, Ready, Silent};
-        // Who answers that he is not ready costs a moment; who does not answer costs the whole time.
+        // A node that answers "not ready" costs a moment; a silent one costs the whole timeout.
         assert!(Ready < PassedOver && PassedOver < NotReady && NotReady < Silent);
     }
 }

@@ -1,4 +1,4 @@
-//! What shards say of their own slots, and the table that follows from it. Pure.
+//! What shards claim of their own slots, and the table that follows from it. Pure.
 
 use std::collections::HashMap;
 
@@ -7,10 +7,8 @@ use picopay_shared::slot::SLOT_COUNT;
 
 use super::{OnTheWay, Owner};
 
-/// The owner of every slot.
 pub type Table = Box<[Option<Owner>]>;
 
-/// What one shard said last of its own slots.
 #[derive(Debug, Clone, Default)]
 pub struct Claims {
     owned: Vec<OwnedRange>,
@@ -18,19 +16,17 @@ pub struct Claims {
 }
 
 impl Claims {
-    /// These.
     pub fn new(owned: &[OwnedRange], importing: &[OwnedRange]) -> Self {
         Self { owned: owned.to_vec(), importing: importing.to_vec() }
     }
 
-    /// Whether they are these.
     pub fn are(&self, owned: &[OwnedRange], importing: &[OwnedRange]) -> bool {
         self.owned == owned && self.importing == importing
     }
 }
 
-/// Where two shards claim a slot, the higher epoch is newer. (Equal ones cannot be: an epoch grows with each change
-/// of hands. Should it happen, the first shard is asked, and its database decides.)
+/// Where two shards claim a slot, the higher epoch is newer. Epochs cannot be equal, because each change of
+/// owner raises them. If they were, the first shard is asked, and its database decides.
 pub fn build_table(claims: &[Claims]) -> Table {
     let mut table: Vec<Option<Owner>> = vec![None; usize::from(SLOT_COUNT)];
     for (place, own) in claims.iter().enumerate() {
@@ -44,9 +40,9 @@ pub fn build_table(claims: &[Claims]) -> Table {
     table.into_boxed_slice()
 }
 
-/// The table that follows from `claims`, without those that a *moved* answer has overtaken; and `on_the_way` brought up to
-/// date with it: a slot that has an owner again is not on its way any more, and one that lost its owner since `before`, or
-/// that is somebody's to import and nobody's else, is.
+/// The table that follows from `claims`, without those that a *moved* answer has overtaken. Also updates
+/// `on_the_way`. A slot with an owner leaves it. A slot enters it that lost its owner since `before`, or that
+/// is only being imported.
 pub fn draw(claims: &[Claims], before: &Table, on_the_way: &mut HashMap<usize, OnTheWay>) -> Table {
     let mut table = build_table(claims);
     for (slot, entry) in table.iter_mut().enumerate() {

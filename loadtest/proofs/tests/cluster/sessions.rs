@@ -7,7 +7,7 @@ use uuid::Uuid;
 use crate::client::{TestCluster, eventually};
 
 /// No replica of this test is too far behind to be asked: only tokens keep reads off it.
-const ANY_LAG: &str = "[reads]\nmax_replica_lag = \"1m\"\n";
+const ANY_LAG: &str = "[reads]\nreplica_lag_max = \"1m\"\n";
 
 #[tokio::test]
 async fn every_answer_to_a_write_has_a_token_with_which_reads_show_it() {

@@ -17,7 +17,7 @@ use crate::findings::{Finding, Promise};
 /// Far beyond every bound.
 const STEP: &str = "10 minutes";
 
-/// After that long a replica that lacks something is passed over: its bound (`max_replica_lag`, 2 s) and two more beats
+/// After that long a replica that lacks something is passed over: its bound (`replica_lag_max`, 2 s) and two more beats
 /// (0.5 s), and some for a machine that is busy.
 const STALE_AFTER: Duration = Duration::from_secs(4);
 

@@ -1,9 +1,9 @@
-//! The single-file queue that forms batches by itself.
+//! A lane: a queue that forms batches by itself.
 //!
-//! A worker takes whatever is waiting, up to a limit, and works on it; what arrives meanwhile is the next
-//! batch. An item may stand for several commands, and weighs as much. There is no timer: a single item on an idle
-//! lane leaves at once, and batches grow exactly as far as the load needs. Gateway and shard node both queue this
-//! way, towards the node and towards Postgres.
+//! A worker takes whatever is waiting, up to a limit. What arrives meanwhile is the next batch. An item may
+//! stand for several commands, and has their weight. A lane has no timer, so batches grow with the load. The
+//! gateway's pipe adds one: it starts a batch at most every `batch_interval`. The lanes of a shard node do
+//! not wait.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -11,17 +11,17 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::{Mutex, mpsc, oneshot};
 
-/// The queue is full: refuse now rather than wait for ever.
+/// The queue is full: the item was not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the queue is full")]
 pub struct QueueFull;
 
-/// The worker went away with the item: it may or may not have been worked on.
+/// The worker was lost with the item: it may or may not have been worked on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the worker stopped before it answered")]
 pub struct WorkerLost;
 
-/// One item on its way, with the place its answer goes to.
+/// One queued item, with the sender for its answer.
 #[derive(Debug)]
 pub struct Pending<T, R> {
     item: T,
@@ -30,18 +30,18 @@ pub struct Pending<T, R> {
 }
 
 impl<T, R> Pending<T, R> {
-    /// Takes the item out, leaving what its answer goes to.
+    /// Takes the item out, and leaves the sender for its answer.
     pub fn split(self) -> (T, Reply<R>) {
         (self.item, Reply(self.reply))
     }
 }
 
-/// Where one answer goes.
+/// The sender for one answer.
 #[derive(Debug)]
 pub struct Reply<R>(oneshot::Sender<R>);
 
 impl<R> Reply<R> {
-    /// Answers. Nobody may be waiting any more, which is no error.
+    /// Answers. The caller may be gone, which is no error.
     pub fn send(self, answer: R) {
         let _ = self.0.send(answer);
     }
@@ -62,7 +62,7 @@ impl<T, R> Clone for Lane<T, R> {
 }
 
 impl<T, R> Lane<T, R> {
-    /// A lane in which items of at most `waiting_max` in weight wait, and its far end.
+    /// A lane for items of at most `waiting_max` in weight, and its far end.
     pub fn new(waiting_max: usize) -> (Self, LaneEnd<T, R>) {
         // The weight bounds it.
         let (queue, receiver) = mpsc::unbounded_channel();
@@ -74,7 +74,7 @@ impl<T, R> Lane<T, R> {
         (Self { queue, waiting, waiting_max }, end)
     }
 
-    /// Queues `item` and gives what to await for its answer.
+    /// Queues `item` and returns the future of its answer.
     ///
     /// # Errors
     /// [`QueueFull`] at once when too much waits already. An empty queue takes any one item.
@@ -94,7 +94,7 @@ impl<T, R> Lane<T, R> {
         Ok(async move { answer.await.map_err(|_| WorkerLost) })
     }
 
-    /// How much waits, by weight.
+    /// The weight of everything that waits.
     pub fn queue_length(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)
     }
@@ -110,7 +110,7 @@ pub struct LaneEnd<T, R> {
 #[derive(Debug)]
 struct Queue<T, R> {
     receiver: mpsc::UnboundedReceiver<Pending<T, R>>,
-    /// Taken out already, and too heavy for the batch before.
+    /// Taken out already, but too heavy for the previous batch.
     next: Option<Pending<T, R>>,
 }
 
@@ -121,8 +121,9 @@ impl<T, R> Clone for LaneEnd<T, R> {
 }
 
 impl<T, R> LaneEnd<T, R> {
-    /// Waits for the next batch: items of at most `batch_max` in weight, or one that weighs more. `None` when every
-    /// entrance is gone and the queue is empty, which is how a lane shuts down without losing what it accepted.
+    /// Waits for the next batch: items of at most `batch_max` in weight, or one that weighs more. `None` when
+    /// every entrance is dropped and the queue is empty. So a lane shuts down without losing what it
+    /// accepted.
     pub async fn next_batch(&self, batch_max: usize) -> Option<Vec<Pending<T, R>>> {
         let mut queue = self.queue.lock().await;
         let first = match queue.next.take() {
@@ -143,8 +144,8 @@ impl<T, R> LaneEnd<T, R> {
         Some(batch)
     }
 
-    /// Takes everything that waits now, for a caller who knows that its turn will not come. Nothing when a worker is
-    /// at the queue itself: then that one takes it.
+    /// Takes everything that waits now, for a caller who knows that its turn will not come. Empty when a
+    /// worker is at the queue: then that one takes it.
     pub fn take_waiting(&self) -> Vec<Pending<T, R>> {
         let Ok(mut queue) = self.queue.try_lock() else { return Vec::new() };
         let mut taken: Vec<Pending<T, R>> = queue.next.take().into_iter().collect();

@@ -1,4 +1,4 @@
-//! What every handler works with. Nothing here outlives a restart in any way that matters.
+//! The state that every handler works with. A restart loses nothing that matters.
 
 use std::sync::Arc;
 
@@ -11,27 +11,19 @@ use crate::metrics::Metrics;
 use picopay_gateway_config::{GatewayConfig, Keys};
 use picopay_shard_client::ShardClient;
 
-/// One gateway.
 #[derive(Debug)]
-pub struct Gateway {
-    /// Its configuration.
+pub struct GatewayState {
     pub config: GatewayConfig,
-    /// Who may call.
     pub keys: KeyRing,
-    /// The way to the shards.
     pub shards: Arc<ShardClient>,
-    /// The `cluster.toml` that it goes by.
     pub in_force: Arc<InForce>,
-    /// The keys of the `gateway.toml` that it goes by.
     pub keys_in_force: Arc<InForce<Keys>>,
-    /// What operators must show.
     pub secret: InternalSecret,
-    /// What it counts.
     pub metrics: Metrics,
 }
 
-impl Gateway {
-    /// Opens the way to the shards. No shard needs to be up.
+impl GatewayState {
+    /// Opens the connections to the shards. No shard needs to be up.
     pub fn start(cluster: &Cluster, config: GatewayConfig) -> Arc<Self> {
         let metrics = Metrics::new();
         let shards = ShardClient::start(cluster, &config.shard_client, &metrics.registry);
@@ -46,7 +38,6 @@ impl Gateway {
         })
     }
 
-    /// Goes by a changed `cluster.toml` from now on. No shard needs to be up.
     pub async fn take_over(&self, cluster: &Cluster) {
         if self.secret.replace(&cluster.internal_secret) {
             self.shards.show(&cluster.internal_secret);
@@ -54,7 +45,6 @@ impl Gateway {
         self.shards.take_over(cluster).await;
     }
 
-    /// Counts a reload.
     pub fn count_reload(&self, reload: Reload) {
         match reload {
             Reload::Taken => self.metrics.reloads_taken.inc(),

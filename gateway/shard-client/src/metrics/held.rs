@@ -1,23 +1,18 @@
-//! What is counted of requests that wait until their slot has an owner again.
+//! Metrics of requests that wait until their slot has an owner again.
 
 use prometheus::{IntCounter, IntGauge, Registry};
 
 use super::register;
 
-/// Of requests whose slot is on its way.
 #[derive(Debug, Clone)]
-pub struct MovingMetrics {
-    /// Those that wait now.
+pub struct HeldMetrics {
     pub held: IntGauge,
-    /// Those that had to wait.
     pub held_total: IntCounter,
-    /// Those that waited for nothing.
     pub given_up: IntCounter,
-    /// Those that found no place to wait.
     pub refused: IntCounter,
 }
 
-impl MovingMetrics {
+impl HeldMetrics {
     pub(super) fn new(registry: &Registry) -> Self {
         let held = IntGauge::new(
             "picopay_gateway_held",
