@@ -53,7 +53,7 @@ mod patroni;
 pub use patroni::{Member, PatroniSettings, PatroniShard};
 
 mod eventually;
-pub use eventually::{Answered, eventually};
+pub use eventually::{Answered, eventually, eventually_within};
 
 mod guardian;
 

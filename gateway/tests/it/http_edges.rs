@@ -39,6 +39,12 @@ impl Connection {
         self.stream.write_all(bytes.as_ref()).await.expect("the gateway still reads");
     }
 
+    /// Has what was sent arrive before what is sent next, and be dealt with alone.
+    async fn pause(&self) {
+        // Nothing shows when a gateway has read a packet that it does not answer yet.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+
     /// One answer with the body that it announces; `None` when the connection ended instead.
     async fn answer(&mut self) -> Option<Answer> {
         loop {
@@ -347,10 +353,10 @@ async fn a_client_whose_body_comes_after_its_refusal_reads_it_and_goes_on() {
                 api.with_key("slow-key").post("/charge", "{}").await;
             }
             connection.send(head).await;
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            connection.pause().await;
             let (first, rest) = body.split_at(1);
             connection.send(first).await;
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            connection.pause().await;
             connection.send(rest).await;
             let answer = connection.answer().await.unwrap_or_else(|| panic!("{target} {lines:?}: no answer"));
             assert_eq!(answer.status, status, "{target} {lines:?}");
@@ -362,7 +368,7 @@ async fn a_client_whose_body_comes_after_its_refusal_reads_it_and_goes_on() {
     // A read with a body is answered whatever is in it.
     let mut connection = Connection::open(api).await;
     connection.send("GET /health HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n").await;
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    connection.pause().await;
     connection.send("{}GET /health HTTP/1.1\r\nhost: x\r\n\r\n").await;
     assert_eq!(connection.answer().await.unwrap().status, 200);
     assert_eq!(connection.answer().await.unwrap().status, 200);

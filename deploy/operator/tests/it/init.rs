@@ -1,9 +1,8 @@
 //! Slots are dealt out once, whatever interrupts or repeats it.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
-use picopay_local::{ClusterSpec, LocalCluster};
+use picopay_local::{ClusterSpec, LocalCluster, eventually};
 use picopay_shared::slot::FENCE_LOCK;
 use serde_json::Value;
 use tokio_postgres::Client;
@@ -157,22 +156,19 @@ async fn a_killed_deal_is_finished_with_the_same_id(bare: &Bare) {
     bare.clients[1].execute("SELECT pg_advisory_lock($1)", &[&FENCE_LOCK]).await.unwrap();
     let mut killed = picopay(&bare.file, ["init"]).spawn().unwrap();
     let first = "SELECT cluster_id::text FROM shard_identity";
-    let id: String = loop {
-        if let Some(row) = bare.clients[0].query_opt(first, &[]).await.unwrap() {
-            break row.get(0);
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    };
+    let id: String = eventually("the identity of the first shard", async || {
+        bare.clients[0].query_opt(first, &[]).await.unwrap().map(|row| row.get(0))
+    })
+    .await;
     killed.kill().await.unwrap();
     bare.clients[1].execute("SELECT pg_advisory_unlock($1)", &[&FENCE_LOCK]).await.unwrap();
 
-    let finished = loop {
-        let said = bare.init().await;
-        // The killed one's connection may outlive it by a moment.
-        if !said.err.contains("another `picopay init`") {
-            break said.success();
-        }
-    };
+    let finished = eventually("the end of the killed one", async || {
+        // Its connection may outlive it by a moment.
+        Some(bare.init().await).filter(|said| !said.err.contains("another `picopay init`"))
+    })
+    .await
+    .success();
     assert_eq!(finished.json()["cluster_id"], id.as_str());
     assert_eq!(finished.json()["shards"][0]["was_dealt_before"], true);
     assert_eq!(finished.json()["shards"][1]["was_dealt_before"], false);
@@ -297,9 +293,10 @@ async fn a_deal_that_the_standby_may_not_have_is_no_success(bare: &Bare) {
     let cancel = async {
         let sql = "SELECT pg_cancel_backend(pid) FROM pg_stat_activity
                    WHERE application_name = 'picopay' AND wait_event = 'SyncRep'";
-        while bare.clients[0].query(sql, &[]).await.unwrap().is_empty() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        eventually("a commit that waits for the standby", async || {
+            !bare.clients[0].query(sql, &[]).await.unwrap().is_empty()
+        })
+        .await;
     };
     let (said, ()) = tokio::join!(bare.init(), cancel);
     bare.cluster.shard(0).replica().thaw();

@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use picopay_local::{ClusterSpec, LocalCluster, eventually};
+use picopay_local::{ClusterSpec, LocalCluster, eventually, eventually_within};
 use serde_json::{Value, json};
 use tokio::process::Child;
 use uuid::Uuid;
@@ -81,15 +81,11 @@ impl Stand {
 
     /// Asserts that status has no problem, and gives its notes. What gateways and nodes were just told takes a moment.
     async fn well(&self) -> String {
-        let started = Instant::now();
-        loop {
+        eventually_within(WAIT_MAX, "a cluster that is well", async || {
             let said = self.say(["status"]).await;
-            if said.code == Some(0) {
-                return said.json()["notes"].to_string();
-            }
-            assert!(started.elapsed() < WAIT_MAX, "{said:?}");
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }
+            if said.code == Some(0) { Ok(said.json()["notes"].to_string()) } else { Err(format!("{said:?}")) }
+        })
+        .await
     }
 
     async fn execute(&self, shard: usize, sql: &str) {

@@ -4,7 +4,6 @@
 //! the other.
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
 
 use picopay_local::http_call::{Answer, get};
 use picopay_local::{ClusterSpec, LocalCluster, eventually};
@@ -34,13 +33,13 @@ impl Stand {
 
     /// Charges 1.00 under a key of this number, and gives the balance after it and whether it is a replay.
     async fn charge(&self, number: u32) -> (String, bool) {
-        let deadline = Instant::now() + Duration::from_secs(30);
-        let mut answer = self.try_charge(number).await;
-        // On a busy machine a shard may be unavailable for a moment. What may have been charged is no matter for this.
-        while answer.status == 503 && !answer.body.contains("outcome-unknown") && Instant::now() < deadline {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            answer = self.try_charge(number).await;
-        }
+        let answer = eventually("an answer", async || {
+            let answer = self.try_charge(number).await;
+            // On a busy machine a shard may be unavailable for a moment. What may have been charged is no matter for this.
+            let is_refused = answer.status == 503 && !answer.body.contains("outcome-unknown");
+            if is_refused { Err(answer.body) } else { Ok(answer) }
+        })
+        .await;
         assert_eq!(answer.status, 200, "{}", answer.body);
         let is_replayed = answer.header("idempotent-replayed") == Some("true");
         (answer.json()["new_balance"].as_str().unwrap().to_owned(), is_replayed)
