@@ -90,10 +90,10 @@ async fn a_replica_of_another_cluster_is_passed_over() {
         is_told.then_some(())
     })
     .await;
-    // For as long as several of its heartbeats would take.
     for _ in 0..40 {
         let answer = shard.node.history(user).await;
         assert_eq!(answer.source, Source::Primary, "{:?}", answer.found);
+        // Two seconds in all, in which a replica that is used has four heartbeats.
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
     shard.stop().await;

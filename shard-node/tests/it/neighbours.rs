@@ -69,9 +69,11 @@ async fn a_statement_that_one_user_makes_slow_shuts_no_gate_and_fails_him_alone(
     let slow = shard.user_with(usd("100")).await;
     let others = others(&shard, 7).await;
     let superuser = shard.cluster.connect_as_superuser(0).await.unwrap();
+    // Far longer than any statement is given.
+    let slowly = "PERFORM pg_sleep(30)";
     let sleepy = format!(
         "CREATE FUNCTION sleepy() RETURNS trigger LANGUAGE plpgsql AS $$
-         BEGIN PERFORM pg_sleep(30); RETURN NEW; END $$;
+         BEGIN {slowly}; RETURN NEW; END $$;
          CREATE TRIGGER sleepy BEFORE INSERT ON transactions FOR EACH ROW
          WHEN (NEW.user_id = {}) EXECUTE FUNCTION sleepy()",
         slow.get()
@@ -398,6 +400,7 @@ async fn a_node_whose_readers_all_wait_is_ready_and_knows_its_replica() {
         let status = shard.node.status().await.unwrap();
         assert!(status.is_ready && !status.owned.is_empty(), "{status:?}");
         assert!(status.replica_lag_ms.is_some());
+        // A second in all: a look of the gate, which must not wait for a reader's connection.
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
     superuser.batch_execute("ROLLBACK").await.unwrap();

@@ -236,10 +236,11 @@ async fn a_replica_that_was_promoted_is_not_taken_for_one_any_more() {
         answer.source == Source::Primary
     })
     .await;
-    // And it stays so: two seconds are four more looks at them.
+    // And it stays so.
     let looks_end = Instant::now() + Duration::from_secs(2);
     while Instant::now() < looks_end {
         assert_eq!(shard.node.history(user).await.source, Source::Primary);
+        // In two seconds there are four more looks at the replicas.
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     shard.stop().await;

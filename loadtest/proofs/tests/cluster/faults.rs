@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use picopay_local::ClusterSpec;
-use tokio::time::sleep;
 use uuid::Uuid;
 
 use crate::client::{TestCluster, eventually};
@@ -16,13 +15,13 @@ async fn a_node_killed_under_load_loses_and_doubles_nothing() {
     let user = test.user_with("1000").await;
     let load = Load::start(&test.client, user);
     for _ in 0..2 {
-        sleep(Duration::from_millis(500)).await;
+        load.goes_on().await;
         let node = test.cluster.shard(0).node(0);
         node.kill().await.unwrap();
-        sleep(Duration::from_millis(200)).await;
+        load.is_in_trouble().await;
         node.start().await.unwrap();
     }
-    sleep(Duration::from_secs(1)).await;
+    load.goes_on().await;
     settle(&test.client, user, 100_000, load.end().await).await;
     test.stop().await;
 }
@@ -33,16 +32,16 @@ async fn redis_stopped_frozen_flushed_and_restarted_under_load_changes_no_answer
     let user = test.user_with("1000").await;
     let load = Load::start(&test.client, user);
     let redis = test.cluster.redis();
-    sleep(Duration::from_millis(300)).await;
+    load.goes_on().await;
     redis.freeze();
-    sleep(Duration::from_millis(800)).await;
+    load.goes_on().await;
     redis.thaw();
-    sleep(Duration::from_millis(800)).await;
+    load.goes_on().await;
     // A Redis that keeps nothing comes back empty: flushed as well as restarted.
     redis.kill().await.unwrap();
-    sleep(Duration::from_millis(500)).await;
+    load.goes_on().await;
     redis.start().await.unwrap();
-    sleep(Duration::from_millis(500)).await;
+    load.goes_on().await;
     let charges = load.end().await;
     assert_eq!(charges.unanswered(), Vec::<Uuid>::new(), "no charge needs Redis");
     settle(&test.client, user, 100_000, charges).await;

@@ -1,7 +1,7 @@
 //! Charges of one user from several clients, and the proof that each was booked once.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -21,6 +21,8 @@ use crate::client::{Answer, Client, dollars, eventually};
 pub struct Load {
     stop: Arc<AtomicBool>,
     account: Arc<Mutex<Account>>,
+    /// How many attempts were refused, or got no answer.
+    refused: Arc<AtomicUsize>,
     clients: Vec<JoinHandle<Trouble>>,
 }
 
@@ -55,9 +57,11 @@ impl Load {
         let usd = Currency::parse("USD").unwrap();
         let account = Account::new(Keeps::Bodies, usd, acks, Findings::default());
         let account = Arc::new(Mutex::new(account));
+        let refused = Arc::new(AtomicUsize::new(0));
         let clients = (0..8)
             .map(|_| {
                 let (client, stop, account) = (client.clone(), Arc::clone(&stop), Arc::clone(&account));
+                let refused = Arc::clone(&refused);
                 tokio::spawn(async move {
                     let mut trouble = Trouble::default();
                     while !stop.load(Ordering::Relaxed) {
@@ -77,17 +81,35 @@ impl Load {
                                 if !matches!(answer.status, 503 | 504) {
                                     trouble.other.push(answer.body);
                                 }
+                                refused.fetch_add(1, Ordering::Relaxed);
+                                // Or eight clients that are refused at once would keep a node from starting.
                                 sleep(Duration::from_millis(20)).await;
                             }
                             Some(answer) => trouble.other.push(answer.body),
-                            None => account.lock().unwrap().note_unknown(at),
+                            None => {
+                                refused.fetch_add(1, Ordering::Relaxed);
+                                account.lock().unwrap().note_unknown(at);
+                            }
                         }
                     }
                     trouble
                 })
             })
             .collect();
-        Self { stop, account, clients }
+        Self { stop, account, refused, clients }
+    }
+
+    /// Waits until some more charges have been booked than now.
+    pub async fn goes_on(&self) {
+        let acknowledged = || self.account.lock().unwrap().acknowledged();
+        let before = acknowledged();
+        eventually("charges that go on", async || acknowledged() >= before + 100).await;
+    }
+
+    /// Waits until one more charge than now was not booked at once.
+    pub async fn is_in_trouble(&self) {
+        let before = self.refused.load(Ordering::Relaxed);
+        eventually("a charge in trouble", async || self.refused.load(Ordering::Relaxed) > before).await;
     }
 
     pub async fn end(self) -> Charges {

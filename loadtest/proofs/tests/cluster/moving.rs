@@ -18,6 +18,12 @@ const PATIENT: &str = "[shard_client]\nmove_wait = \"20s\"\nrequest_timeout = \"
 /// As long as the mover's may be, and then some.
 const PAUSE: Duration = Duration::from_millis(300);
 
+/// Keeps the cluster as it is for so long.
+async fn let_it_last() {
+    // How long users have to wait, and are served in between, is what this is about.
+    sleep(PAUSE).await;
+}
+
 /// How many charges and refunds race each step of a move.
 const RACING: usize = 3;
 
@@ -67,13 +73,13 @@ async fn a_pause_of_300_ms_under_load_is_waited_for_and_told_to_nobody() {
     for (from, to) in [(0, 1), (1, 0), (0, 1)] {
         // One that is given up, and one that is not.
         let mut moving = begin(&test, slot_of(user), from, to, epoch).await;
-        sleep(PAUSE).await;
+        let_it_last().await;
         moving.abort().await.unwrap();
-        sleep(PAUSE).await;
+        let_it_last().await;
         let moving = begin(&test, slot_of(user), from, to, moving.epoch()).await;
-        sleep(PAUSE).await;
+        let_it_last().await;
         epoch = finish(moving).await;
-        sleep(PAUSE).await;
+        let_it_last().await;
     }
     let charges = load.end().await;
     stop.store(true, Ordering::Relaxed);
@@ -193,16 +199,23 @@ async fn a_charge_a_refund_and_an_old_key_that_race_the_flip_happen_once() {
                 }));
             }
         };
+        let are_held = async |count: usize| {
+            eventually("requests that wait for an owner", async || {
+                client.metric("picopay_gateway_held").await > f64::from(u32::try_from(count).unwrap()) - 0.5
+            })
+            .await;
+        };
         let mut moving = test.cluster.slot_move(slot_of(user), from, to, epoch).await.unwrap();
         ask(0);
         moving.import().await.unwrap();
         ask(1);
         moving.release().await.unwrap();
         ask(2);
-        sleep(Duration::from_millis(20)).await;
+        // Of this step and of the one before. Nobody owns the slot, so none of them can be answered.
+        are_held(2 * RACING).await;
         moving.copy().await.unwrap();
         ask(3);
-        sleep(Duration::from_millis(20)).await;
+        are_held(4 * RACING).await;
         moving.own().await.unwrap();
         ask(4);
         moving.purge().await.unwrap();

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use picopay_local::{ClusterSpec, Weather};
 use serde_json::json;
-use tokio::time::{interval, sleep};
+use tokio::time::{interval, sleep, sleep_until};
 use uuid::Uuid;
 
 use crate::client::{Client, TestCluster, eventually};
@@ -110,7 +110,8 @@ async fn with_its_first_node_frozen_a_shard_stands_still_once_and_then_no_more()
     let node = test.cluster.shard(0).node(0);
     let trouble = Instant::now() + Duration::from_secs(1);
     let freeze = async {
-        sleep(Duration::from_secs(1)).await;
+        // When `trouble` says, in the middle of the load.
+        sleep_until(trouble.into()).await;
         node.freeze();
     };
     let read = async {
@@ -123,6 +124,7 @@ async fn with_its_first_node_frozen_a_shard_stands_still_once_and_then_no_more()
                 let path = format!("/users/{user}/balance?currency=USD");
                 (sent, client.get(&path).await.expect("an answer").status, sent.elapsed())
             }));
+            // A read for every four charges.
             sleep(PACE * 4).await;
         }
         futures_util::future::join_all(reads).await
@@ -152,7 +154,8 @@ async fn with_its_first_node_killed_a_shard_goes_on() {
     let node = test.cluster.shard(0).node(0);
     let trouble = Instant::now() + Duration::from_secs(1);
     let kill = async {
-        sleep(Duration::from_secs(1)).await;
+        // When `trouble` says, in the middle of the load.
+        sleep_until(trouble.into()).await;
         node.kill().await.unwrap();
     };
     let (charges, ()) = tokio::join!(charge_for(client, &users, Duration::from_secs(7)), kill);
@@ -177,7 +180,8 @@ async fn with_its_first_node_cut_off_from_the_primary_a_shard_goes_on_at_the_sec
     let way = shard.primary_proxy_of_node(0);
     let trouble = Instant::now() + Duration::from_secs(1);
     let cut = async {
-        sleep(Duration::from_secs(1)).await;
+        // When `trouble` says, in the middle of the load.
+        sleep_until(trouble.into()).await;
         way.set_weather(Weather::Silent);
     };
     let (charges, ()) = tokio::join!(charge_for(client, &users, Duration::from_secs(7)), cut);
