@@ -12,12 +12,12 @@ use uuid::Uuid;
 /// A cluster and a client of its gateway.
 pub struct TestCluster {
     pub cluster: LocalCluster,
-    pub client: Client,
+    pub client: GatewayClient,
 }
 
 /// Talks to the gateway over kept-alive connections. Clones share them.
 #[derive(Clone)]
-pub struct Client(Exchange);
+pub struct GatewayClient(Exchange);
 
 /// What came back.
 #[derive(Debug, Clone, PartialEq)]
@@ -59,7 +59,7 @@ static NEXT_USER: AtomicI64 = AtomicI64::new(1_000);
 impl TestCluster {
     pub async fn start(spec: ClusterSpec) -> Self {
         let cluster = LocalCluster::start(spec).await.expect("a cluster");
-        let client = Client::new(&cluster.gateway_url(), cluster.api_key());
+        let client = GatewayClient::new(&cluster.gateway_url(), cluster.api_key());
         Self { cluster, client }
     }
 
@@ -97,7 +97,7 @@ impl TestCluster {
     }
 }
 
-impl Client {
+impl GatewayClient {
     pub fn new(url: &str, api_key: &str) -> Self {
         Self(Exchange::new(url, api_key).unwrap())
     }

@@ -7,13 +7,13 @@ use picopay_local::ClusterSpec;
 use uuid::Uuid;
 
 use crate::client::{TestCluster, eventually};
-use crate::load::{Load, settle};
+use crate::load::{UserLoad, settle};
 
 #[tokio::test]
 async fn a_node_killed_under_load_loses_and_doubles_nothing() {
     let test = TestCluster::start(ClusterSpec::default().with_shards(1)).await;
     let user = test.user_with("1000").await;
-    let load = Load::start(&test.client, user);
+    let load = UserLoad::start(&test.client, user);
     for _ in 0..2 {
         load.goes_on().await;
         let node = test.cluster.shard(0).node(0);
@@ -30,7 +30,7 @@ async fn a_node_killed_under_load_loses_and_doubles_nothing() {
 async fn redis_stopped_frozen_flushed_and_restarted_under_load_changes_no_answer() {
     let test = TestCluster::start(ClusterSpec::default().with_shards(1)).await;
     let user = test.user_with("1000").await;
-    let load = Load::start(&test.client, user);
+    let load = UserLoad::start(&test.client, user);
     let redis = test.cluster.redis();
     load.goes_on().await;
     redis.freeze();

@@ -15,10 +15,10 @@ use tokio::task::JoinHandle;
 use tokio::time::sleep;
 use uuid::Uuid;
 
-use crate::client::{Answer, Client, dollars, eventually};
+use crate::client::{Answer, GatewayClient, dollars, eventually};
 
 /// Charges one cent at a time, from several clients, until told to stop.
-pub struct Load {
+pub struct UserLoad {
     stop: Arc<AtomicBool>,
     account: Arc<Mutex<Account>>,
     /// How many attempts were refused, or got no answer.
@@ -34,14 +34,14 @@ struct Trouble {
 }
 
 /// What the load was told.
-pub struct Charges {
+pub struct LoadOutcome {
     pub account: Account,
     /// Why not, where the gateway said so.
     pub problems: Vec<String>,
     pub other: Vec<String>,
 }
 
-impl Charges {
+impl LoadOutcome {
     /// Keys without an answer.
     pub fn unanswered(&self) -> Vec<Uuid> {
         let open = self.account.entries.iter().filter(|entry| entry.told.is_none());
@@ -49,8 +49,8 @@ impl Charges {
     }
 }
 
-impl Load {
-    pub fn start(client: &Client, user: i64) -> Self {
+impl UserLoad {
+    pub fn start(client: &GatewayClient, user: i64) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let folder = tempfile::tempdir().unwrap();
         let acks = AckFile::open(&folder.path().join("acks.jsonl")).unwrap().sinks().sink();
@@ -112,7 +112,7 @@ impl Load {
         eventually("a charge in trouble", async || self.refused.load(Ordering::Relaxed) > before).await;
     }
 
-    pub async fn end(self) -> Charges {
+    pub async fn end(self) -> LoadOutcome {
         self.stop.store(true, Ordering::Relaxed);
         let (mut problems, mut other) = (Vec::new(), Vec::new());
         for client in self.clients {
@@ -121,7 +121,7 @@ impl Load {
             other.extend(trouble.other);
         }
         let account = Arc::into_inner(self.account).expect("no client has it any more");
-        Charges { account: account.into_inner().unwrap(), problems, other }
+        LoadOutcome { account: account.into_inner().unwrap(), problems, other }
     }
 }
 
@@ -141,7 +141,7 @@ fn take(account: &mut Account, at: usize, answer: &Answer, asking: Asking) -> Ta
 }
 
 /// Retries what was not answered, and checks that the ledger has every charge once, as it was acknowledged.
-pub async fn settle(client: &Client, user: i64, started_with: i64, charges: Charges) {
+pub async fn settle(client: &GatewayClient, user: i64, started_with: i64, charges: LoadOutcome) {
     assert_eq!(charges.other, [""; 0], "only 200, 503 and 504 are answers to these faults");
     let mut account = charges.account;
     assert!(account.acknowledged() > 50, "the load was real: {}", account.acknowledged());

@@ -11,7 +11,7 @@ use tokio::time::sleep;
 use uuid::Uuid;
 
 use crate::client::{Answer, TestCluster, eventually};
-use crate::load::{Load, settle};
+use crate::load::{UserLoad, settle};
 
 /// So long that no pause of a test on a busy machine comes to its end.
 const PATIENT: &str = "[shard_client]\nmove_wait = \"20s\"\nrequest_timeout = \"30s\"\n";
@@ -50,7 +50,7 @@ async fn finish(mut moving: SlotMove) -> i64 {
 async fn a_pause_of_300_ms_under_load_is_waited_for_and_told_to_nobody() {
     let test = TestCluster::start(ClusterSpec::default().with_gateway_toml(PATIENT)).await;
     let user = test.user_of_first_shard("1000").await;
-    let load = Load::start(&test.client, user);
+    let load = UserLoad::start(&test.client, user);
     let stop = Arc::new(AtomicBool::new(false));
     let readers: Vec<_> = [
         format!("/users/{user}/balance"),
