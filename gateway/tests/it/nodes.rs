@@ -123,11 +123,9 @@ async fn a_frozen_node_costs_one_call_and_opens_no_breaker() {
     // Longer than any pause: no user is sent to a node that answers no poll.
     let until = Instant::now() + Duration::from_secs(3);
     while Instant::now() < until {
-        let asked = Instant::now();
         assert_eq!(pair.charge().await.status, 200);
-        assert!(asked.elapsed() < Duration::from_millis(600), "{:?}", asked.elapsed());
+        assert!(pair.first.seen().len() <= 2, "{}", pair.first.seen().len());
     }
-    assert!(pair.first.seen().len() <= 2, "{}", pair.first.seen().len());
     let shard = &pair.gateway.api.get("/readyz").await.json()["shards"][0];
     assert_eq!((&shard["is_ready"], &shard["breaker"]), (&json!(true), &json!("closed")));
     assert_eq!(shard["nodes"], json!(["silent", "ready"]));
@@ -148,11 +146,12 @@ async fn reads_go_to_nodes_that_are_ready_and_on_from_one_that_froze() {
         pair.gateway.api.expect_problem(&answer.unwrap(), 404, "user-not-found");
     }
     pair.wait_until(&["silent", "ready"]).await;
+    let met = pair.first.reads().len();
+    assert!(met > 0, "some of them");
     for _ in 0..10 {
-        let asked = Instant::now();
         assert_eq!(pair.gateway.api.get("/users/1/balance").await.status, 404);
-        assert!(asked.elapsed() < Duration::from_millis(600), "{:?}", asked.elapsed());
     }
+    assert_eq!(pair.first.reads().len(), met, "nobody is sent to it any more");
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use picopay_local::eventually_within;
+use picopay_local::{eventually, eventually_within};
 
 use crate::gateway_process::{GatewayProcess, cluster_of};
 use crate::scripted_node::{ScriptedNode, Step};
@@ -99,15 +99,29 @@ async fn an_idle_shard_that_froze_is_known_before_anybody_asks_for_it() {
 /// Its queue could take a thousand; but the hundredth would wait for twenty seconds.
 #[tokio::test]
 async fn what_a_slow_shard_would_serve_too_late_is_refused_at_once() {
-    let node = ScriptedNode::start(&[Step::BookAfter(Duration::from_millis(200)); 10]).await;
-    let config = "[shard_client]\npipes = 1\nbatch_max = 1\nqueue_max = 1000\nqueue_wait = \"400ms\"\n";
+    let mut script = vec![Step::BookWhenTold; 10];
+    script.insert(0, Step::BookAfter(Duration::from_millis(200)));
+    let node = ScriptedNode::start(&script).await;
+    // The one that is under way lasts as long as this test wants it to.
+    let config = "[shard_client]\npipes = 1\nbatch_max = 1\nqueue_max = 1000\nqueue_wait = \"400ms\"\n\
+                  request_timeout = \"50s\"\ncall_timeout = \"40s\"\n";
     let gateway = GatewayProcess::start(&cluster_of(&node.url), config).await;
     // From which the gateway knows its pace.
     assert_eq!(gateway.api.pay("/charge", 1, "5", "USD").await.status, 200);
-    let charges = (0..20).map(|_| {
-        let api = gateway.api.clone();
-        tokio::spawn(async move { api.pay("/charge", 1, "5", "USD").await })
-    });
+    let charges: Vec<_> = (0..20)
+        .map(|_| {
+            let api = gateway.api.clone();
+            tokio::spawn(async move { api.pay("/charge", 1, "5", "USD").await })
+        })
+        .collect();
+    // At once: nobody was served yet.
+    let answered = || charges.iter().filter(|charge| charge.is_finished()).count();
+    eventually("fourteen refusals", async || answered() >= 14).await;
+    eventually("the others, served", async || {
+        node.book_now();
+        answered() == 20
+    })
+    .await;
     let answers: Vec<_> =
         futures_util::future::join_all(charges).await.into_iter().map(Result::unwrap).collect();
     let (accepted, refused): (Vec<_>, Vec<_>) = answers.iter().partition(|answer| answer.status == 200);

@@ -187,6 +187,8 @@ async fn serve(mut stream: TcpStream, state: Arc<State>) {
             // What arrived is seen, also by a process that does nothing about it.
             if path == WRITE_PATH {
                 state.seen.lock().unwrap().push(postcard::from_bytes(&body).unwrap());
+            } else if path == READ_PATH {
+                state.reads.lock().unwrap().push(ReadRequest::from_wire(&body).unwrap());
             }
             return pending().await;
         }
