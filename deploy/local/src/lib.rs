@@ -55,6 +55,9 @@ pub use patroni::{Member, PatroniSettings, PatroniShard};
 mod eventually;
 pub use eventually::{Answered, eventually, eventually_within};
 
+mod metric_sum;
+pub use metric_sum::metric_sum;
+
 mod guardian;
 
 mod postgres;

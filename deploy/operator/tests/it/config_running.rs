@@ -15,9 +15,7 @@ struct Candidate {
 
 impl Candidate {
     fn of(cluster: &LocalCluster) -> Self {
-        let text = std::fs::read_to_string(cluster.cluster_file()).unwrap();
-        let text = text.replace("_file = \"", &format!("_file = \"{}/", cluster.folder().display()));
-        Self { folder: tempfile::tempdir().unwrap(), text }
+        Self { folder: tempfile::tempdir().unwrap(), text: cluster.cluster_toml() }
     }
 
     fn file(&self, text: &str) -> PathBuf {

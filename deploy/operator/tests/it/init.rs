@@ -1,47 +1,35 @@
 //! Slots are dealt out once, whatever interrupts or repeats it.
 
-use std::path::PathBuf;
+use std::ops::Deref;
 
-use picopay_local::{ClusterSpec, LocalCluster, eventually};
+use picopay_local::eventually;
 use picopay_shared::slot::FENCE_LOCK;
 use serde_json::Value;
-use tokio_postgres::Client;
 
+use crate::bare_databases::BareDatabases;
 use crate::command::{Said, picopay, run};
 
 /// Two shards' databases with nothing in them.
-struct Bare {
-    cluster: LocalCluster,
-    clients: Vec<Client>,
-    file: PathBuf,
+struct Bare(BareDatabases);
+
+impl Deref for Bare {
+    type Target = BareDatabases;
+
+    fn deref(&self) -> &BareDatabases {
+        &self.0
+    }
 }
 
 impl Bare {
     async fn start() -> Self {
-        let cluster = LocalCluster::start_databases(ClusterSpec::default().without_redis()).await.unwrap();
-        let mut clients = Vec::new();
-        for shard in cluster.shards() {
-            clients.push(shard.connect_as_superuser().await.unwrap());
-        }
-        let bare = Self { file: cluster.folder().join("operator.toml"), cluster, clients };
+        let bare = Self(BareDatabases::start(2).await);
         bare.describe([0, 1]);
         bare
     }
 
     /// Writes the cluster's file: shard-1 and shard-2 in the databases of these shards.
-    fn describe(&self, databases: [usize; 2]) {
-        let shard = |(position, database): (usize, usize)| {
-            let port = self.cluster.shard(database).primary_port();
-            format!(
-                "[[shards]]\nname = \"shard-{}\"\nnodes = [\"http://127.0.0.1:{}\"]\n\
-                 primary = \"host=127.0.0.1 port={port} dbname=picopay user=picopay\"\npassword_file = \"secrets/picopay\"\n",
-                position + 1,
-                position + 1,
-            )
-        };
-        let shards: String = databases.into_iter().enumerate().map(shard).collect();
-        let text = format!("internal_secret = \"an-internal-secret-for-this-test\"\n{shards}");
-        std::fs::write(&self.file, text).unwrap();
+    fn describe(&self, [first, second]: [usize; 2]) {
+        self.0.describe(&[("shard-1", first), ("shard-2", second)]);
     }
 
     /// Writes the cluster's file with a `cluster_id`.
@@ -57,11 +45,8 @@ impl Bare {
 
     /// Empties both databases.
     async fn wipe(&self) {
-        for client in &self.clients {
-            client
-                .batch_execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public AUTHORIZATION picopay")
-                .await
-                .unwrap();
+        for database in [0, 1] {
+            self.0.wipe(database).await;
         }
     }
 

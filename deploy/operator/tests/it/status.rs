@@ -8,6 +8,7 @@ use picopay_local::{ClusterSpec, LocalCluster, eventually_within};
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 
+use crate::bare_databases::BareDatabases;
 use crate::command::{Said, picopay, run};
 
 /// With every part of a cluster frozen: two seconds for a connect, one for each of a few statements, and room for
@@ -132,14 +133,9 @@ async fn slots_and_identities_are_judged(cluster: &LocalCluster, file: &Path) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn before_init_status_says_what_to_do() {
-    let cluster = LocalCluster::start_databases(ClusterSpec::one_shard().without_redis()).await.unwrap();
-    let file = cluster.folder().join("operator.toml");
-    let port = cluster.shard(0).primary_port();
-    let text = format!(
-        "internal_secret = \"an-internal-secret-for-this-test\"\n[[shards]]\nname = \"shard-1\"\nnodes = [\"http://127.0.0.1:1\"]\n\
-         primary = \"host=127.0.0.1 port={port} dbname=picopay user=picopay\"\npassword_file = \"secrets/picopay\"\n"
-    );
-    std::fs::write(&file, text).unwrap();
+    let bare = BareDatabases::start(1).await;
+    bare.describe(&[("shard-1", 0)]);
+    let BareDatabases { cluster, file, .. } = bare;
     not_well(&file, &["run `picopay init`"]).await;
     run(picopay(&file, ["verify"])).await.failure("run `picopay init`");
 

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use picopay_client::Exchange;
 pub use picopay_local::eventually;
-use picopay_local::{ClusterSpec, LocalCluster};
+use picopay_local::{ClusterSpec, LocalCluster, metric_sum};
 use picopay_shared::slot::{SLOT_COUNT, UserId};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -118,10 +118,7 @@ impl GatewayClient {
 
     /// A counter or gauge of the gateway, summed over its labels.
     pub async fn metric(&self, name: &str) -> f64 {
-        let text = self.get("/metrics").await.expect("an answer").body;
-        let of_name = |line: &&str| line.split(['{', ' ']).next() == Some(name);
-        let values = text.lines().filter(of_name).map(|line| line.rsplit(' ').next().unwrap());
-        values.map(|value| value.parse::<f64>().unwrap()).sum()
+        metric_sum(&self.get("/metrics").await.expect("an answer").body, name)
     }
 
     pub async fn refund(&self, charge_id: &str, key: Uuid, amount: &str) -> Answer {
