@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
+pub use picopay_client::Answer;
 use picopay_client::Exchange;
 pub use picopay_local::eventually;
 use picopay_local::{ClusterSpec, LocalCluster, metric_sum};
@@ -18,41 +19,6 @@ pub struct TestCluster {
 /// Talks to the gateway over kept-alive connections. Clones share them.
 #[derive(Clone)]
 pub struct GatewayClient(Exchange);
-
-/// What came back.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Answer {
-    pub status: u16,
-    pub is_replayed: bool,
-    pub source: Option<String>,
-    pub session: Option<String>,
-    pub retry_after: Option<String>,
-    pub body: String,
-}
-
-impl Answer {
-    pub fn json(&self) -> Value {
-        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
-    }
-
-    /// The bare suffix of a problem.
-    pub fn code(&self) -> String {
-        self.json()["code"].as_str().unwrap_or_default().to_owned()
-    }
-}
-
-impl From<picopay_client::Answer> for Answer {
-    fn from(answer: picopay_client::Answer) -> Self {
-        Self {
-            status: answer.status,
-            is_replayed: answer.is_replayed(),
-            source: answer.header("picopay-source").map(str::to_owned),
-            session: answer.session().map(str::to_owned),
-            retry_after: answer.header("retry-after").map(str::to_owned),
-            body: String::from_utf8(answer.body.to_vec()).unwrap(),
-        }
-    }
-}
 
 static NEXT_USER: AtomicI64 = AtomicI64::new(1_000);
 
@@ -104,7 +70,7 @@ impl GatewayClient {
 
     /// `None` when the connection failed before an answer.
     pub async fn post(&self, path: &str, key: Option<Uuid>, body: &Value) -> Option<Answer> {
-        self.0.post(path, key, body.to_string()).await.ok().map(Answer::from)
+        self.0.post(path, key, body.to_string()).await.ok()
     }
 
     pub async fn get(&self, path: &str) -> Option<Answer> {
@@ -113,12 +79,12 @@ impl GatewayClient {
 
     /// With the session token of a write.
     pub async fn get_with(&self, path: &str, session: Option<&str>) -> Option<Answer> {
-        self.0.get(path, session).await.ok().map(Answer::from)
+        self.0.get(path, session).await.ok()
     }
 
     /// A counter or gauge of the gateway, summed over its labels.
     pub async fn metric(&self, name: &str) -> f64 {
-        metric_sum(&self.get("/metrics").await.expect("an answer").body, name)
+        metric_sum(&self.get("/metrics").await.expect("an answer").text(), name)
     }
 
     pub async fn refund(&self, charge_id: &str, key: Uuid, amount: &str) -> Answer {
@@ -162,6 +128,16 @@ impl GatewayClient {
             }
         }
     }
+}
+
+/// The bare suffix of a problem.
+pub fn code_of(answer: &Answer) -> String {
+    answer.json()["code"].as_str().unwrap_or_default().to_owned()
+}
+
+/// Where a read says that it is from.
+pub fn source_of(answer: &Answer) -> Option<&str> {
+    answer.header("picopay-source")
 }
 
 /// Cents as the API writes USD.

@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 use tokio::time::sleep;
 use uuid::Uuid;
 
-use crate::client::{Answer, GatewayClient, dollars, eventually};
+use crate::client::{Answer, GatewayClient, code_of, dollars, eventually};
 
 /// Charges one cent at a time, from several clients, until told to stop.
 pub struct UserLoad {
@@ -77,15 +77,15 @@ impl UserLoad {
                                 take(&mut account.lock().unwrap(), at, &answer, Asking::InTrouble);
                             }
                             Some(answer) if answer.status >= 500 => {
-                                trouble.problems.push(answer.code());
+                                trouble.problems.push(code_of(&answer));
                                 if !matches!(answer.status, 503 | 504) {
-                                    trouble.other.push(answer.body);
+                                    trouble.other.push(answer.text());
                                 }
                                 refused.fetch_add(1, Ordering::Relaxed);
                                 // Or eight clients that are refused at once would keep a node from starting.
                                 sleep(Duration::from_millis(20)).await;
                             }
-                            Some(answer) => trouble.other.push(answer.body),
+                            Some(answer) => trouble.other.push(answer.text()),
                             None => {
                                 refused.fetch_add(1, Ordering::Relaxed);
                                 account.lock().unwrap().note_unknown(at);
@@ -135,8 +135,8 @@ fn key_of(write: &Write) -> Uuid {
 }
 
 fn take(account: &mut Account, at: usize, answer: &Answer, asking: Asking) -> Taken {
-    let Answer { status, is_replayed, body, .. } = answer;
-    let reply = Reply { status: *status, is_replayed: *is_replayed, session: None, body: body.as_bytes() };
+    let (status, is_replayed) = (answer.status, answer.is_replayed());
+    let reply = Reply { status, is_replayed, session: None, body: &answer.body };
     account.take(at, reply, asking, Duration::ZERO)
 }
 

@@ -5,7 +5,7 @@ use picopay_local::ClusterSpec;
 use picopay_shared::slot::UserId;
 use uuid::Uuid;
 
-use crate::client::{TestCluster, eventually};
+use crate::client::{TestCluster, code_of, eventually};
 use crate::load::{UserLoad, settle};
 
 #[tokio::test]
@@ -38,7 +38,7 @@ async fn a_gateway_with_a_stale_map_reaches_the_right_shard() {
     let release = "UPDATE slot_owner SET state = 'released', owner = 'shard-2', epoch = 2 WHERE slot = $1";
     first.execute(release, &[&slot]).await.unwrap();
     let answer = client.post("/users", None, &serde_json::json!({"user_id": orphan})).await.unwrap();
-    assert_eq!((answer.status, answer.code().as_str()), (503, "slot-moving"), "{answer:?}");
+    assert_eq!((answer.status, code_of(&answer).as_str()), (503, "slot-moving"), "{answer:?}");
     let own = "UPDATE slot_owner SET state = 'owned', owner = 'shard-1', epoch = 3 WHERE slot = $1";
     first.execute(own, &[&slot]).await.unwrap();
     eventually("the slot's return", || async {
