@@ -256,12 +256,12 @@ impl Filling {
         self.scenario.user(rank)
     }
 
-    fn judge_reply(&mut self, request: Request, status: u16, body: &[u8]) -> Result<(), Failure> {
+    fn judge_reply(&mut self, request: Request, status: u16, body: &[u8]) -> Result<(), FundingFailure> {
         if status >= 500 || status == 429 {
-            return Err(Failure::Passing(problem_code(status, body).into_owned()));
+            return Err(FundingFailure::Passing(problem_code(status, body).into_owned()));
         }
         if !(200..300).contains(&status) {
-            return Err(Failure::Fatal(format!("{status} {}", String::from_utf8_lossy(body).trim())));
+            return Err(FundingFailure::Fatal(format!("{status} {}", String::from_utf8_lossy(body).trim())));
         }
         if matches!(self.step, Step::Create) {
             return Ok(());
@@ -271,7 +271,7 @@ impl Filling {
             answer.transaction.wrong_field(&request.write, self.scenario.currency()).is_none()
         });
         let Some(answer) = answer else {
-            return Err(Failure::Wrong(format!(
+            return Err(FundingFailure::Wrong(format!(
                 "a top-up was answered with {}",
                 String::from_utf8_lossy(body)
             )));
@@ -283,7 +283,7 @@ impl Filling {
     }
 }
 
-enum Failure {
+enum FundingFailure {
     Passing(String),
     Fatal(String),
     Wrong(String),
@@ -318,25 +318,25 @@ impl Traffic for Filling {
 
     fn judge(&mut self, request: Request, answer: Answer<'_>, _: Timing) -> Verdict {
         let judged = match answer {
-            Answer::Lost(lost) => Err(Failure::Passing(lost.code().to_owned())),
+            Answer::Lost(lost) => Err(FundingFailure::Passing(lost.code().to_owned())),
             Answer::Reply { status, body, .. } => self.judge_reply(request, status, body),
         };
         let (mut result, mut broken, mut pause) = (Ok(()), None, None);
         match judged {
             Ok(()) => self.bar.inc(1),
-            Err(Failure::Passing(code)) => {
+            Err(FundingFailure::Passing(code)) => {
                 let again = (request.rank, request.write.key);
                 self.failed.again.lock().expect("nobody panicked with it").push(again);
                 // Whoever is refused for being too fast had better be slower.
                 pause = Some(Duration::from_millis(100));
                 result = Err(code.into());
             }
-            Err(Failure::Fatal(reason)) => {
+            Err(FundingFailure::Fatal(reason)) => {
                 self.has_failed = true;
                 self.failed.fatal.lock().expect("nobody panicked with it").get_or_insert(reason);
                 result = Err("fatal".into());
             }
-            Err(Failure::Wrong(detail)) => {
+            Err(FundingFailure::Wrong(detail)) => {
                 self.has_failed = true;
                 broken = Some(Broken { promise: Promise::RightAnswers, detail });
                 result = Err(Promise::RightAnswers.code().into());

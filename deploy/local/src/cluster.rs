@@ -159,6 +159,15 @@ impl LocalCluster {
         self.folder.file(CLUSTER_FILE)
     }
 
+    /// What that file says, with paths that lead to the secrets from anywhere.
+    ///
+    /// # Panics
+    /// When the file is gone.
+    pub fn cluster_toml(&self) -> String {
+        let text = std::fs::read_to_string(self.cluster_file()).expect("the cluster's own file");
+        text.replace("_file = \"", &format!("_file = \"{}/", self.folder().display()))
+    }
+
     /// What gateways show to nodes.
     pub fn internal_secret(&self) -> &str {
         &self.ground.secrets.internal

@@ -53,7 +53,10 @@ mod patroni;
 pub use patroni::{Member, PatroniSettings, PatroniShard};
 
 mod eventually;
-pub use eventually::{Answered, eventually};
+pub use eventually::{Answered, eventually, eventually_within};
+
+mod metric_sum;
+pub use metric_sum::metric_sum;
 
 mod guardian;
 

@@ -47,10 +47,10 @@ enum Way {
 /// A wire from a port of the loopback to a server on another. A clone is another handle on it; with the last one it is
 /// gone, and all its connections.
 #[derive(Debug, Clone)]
-pub struct Proxy(Arc<Shared>);
+pub struct Proxy(Arc<Listening>);
 
 #[derive(Debug)]
-struct Shared {
+struct Listening {
     port: u16,
     switches: watch::Sender<Switches>,
     accepting: JoinHandle<()>,
@@ -65,7 +65,7 @@ struct Switches {
     servers: Arc<Vec<u16>>,
 }
 
-impl Drop for Shared {
+impl Drop for Listening {
     fn drop(&mut self) {
         // The connections end with the switches.
         self.accepting.abort();
@@ -80,7 +80,7 @@ impl Proxy {
         let servers = Arc::new(vec![server]);
         let (switches, watched) = watch::channel(Switches { weather: Weather::Clear, resets: 0, servers });
         let accepting = tokio::spawn(accept(listener, watched));
-        Ok(Self(Arc::new(Shared { port, switches, accepting })))
+        Ok(Self(Arc::new(Listening { port, switches, accepting })))
     }
 
     /// Where it listens.

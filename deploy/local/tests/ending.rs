@@ -5,11 +5,11 @@
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use picopay_local::{ClusterSpec, LocalCluster};
+use picopay_local::{ClusterSpec, LocalCluster, eventually_within};
 
 /// The guardian gives PostgreSQL 2 s to end; the rest is for a busy machine.
 const ENDING_WAIT: Duration = Duration::from_secs(10);
@@ -54,16 +54,17 @@ impl Owner {
         self.child.wait().unwrap();
     }
 
-    fn assert_nothing_is_left(&self) {
-        let deadline = Instant::now() + ENDING_WAIT;
-        loop {
+    async fn assert_nothing_is_left(&self) {
+        eventually_within(ENDING_WAIT, "the end of everything", async || {
             let left: Vec<_> = self.processes.iter().filter(|(pid, _)| is_alive(*pid)).collect();
-            if left.is_empty() && !self.folder.exists() {
-                return;
+            let is_there = self.folder.exists();
+            if left.is_empty() && !is_there {
+                Ok(())
+            } else {
+                Err(format!("left: {left:?}, folder: {is_there}"))
             }
-            assert!(Instant::now() < deadline, "left: {left:?}, folder: {}", self.folder.exists());
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        })
+        .await;
     }
 }
 
@@ -114,15 +115,15 @@ fn send(pid: u32, signal: Signal) {
     let _ = kill(Pid::from_raw(pid.cast_signed()), signal);
 }
 
-#[test]
-fn an_owner_that_is_killed_leaves_no_process_and_no_file() {
+#[tokio::test]
+async fn an_owner_that_is_killed_leaves_no_process_and_no_file() {
     let mut owner = Owner::start();
     owner.kill_and_wait();
-    owner.assert_nothing_is_left();
+    owner.assert_nothing_is_left().await;
 }
 
-#[test]
-fn an_owner_that_is_killed_leaves_not_even_what_was_frozen() {
+#[tokio::test]
+async fn an_owner_that_is_killed_leaves_not_even_what_was_frozen() {
     let mut owner = Owner::start();
     for (pid, name) in &owner.processes {
         if name.contains("postgres-a") || name == "redis" {
@@ -130,18 +131,18 @@ fn an_owner_that_is_killed_leaves_not_even_what_was_frozen() {
         }
     }
     owner.kill_and_wait();
-    owner.assert_nothing_is_left();
+    owner.assert_nothing_is_left().await;
 }
 
-#[test]
-fn a_primary_that_was_killed_with_its_owner_leaves_no_shared_memory() {
+#[tokio::test]
+async fn a_primary_that_was_killed_with_its_owner_leaves_no_shared_memory() {
     let mut owner = Owner::start();
     let lock = owner.folder.join("databases/shard-1/postgres-a/postmaster.pid");
     let segment = segment_of(&lock);
     assert!(has_segment(&segment), "{segment}");
     send(owner.pid_of("shard-1-postgres-a"), Signal::SIGKILL);
     owner.kill_and_wait();
-    owner.assert_nothing_is_left();
+    owner.assert_nothing_is_left().await;
     assert!(!has_segment(&segment), "{segment}");
 }
 

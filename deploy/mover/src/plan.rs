@@ -154,8 +154,8 @@ fn take_runs(owners: &mut [usize], from: usize, to: usize, count: usize) {
             let cut = runs.iter().min_by_key(|run| (side(run).is_none(), length(run)));
             let cut = cut.expect("no more is asked for than the shard has");
             match side(cut) {
-                Some(Side::Head) => *cut.start()..=cut.start() + left - 1,
-                Some(Side::Tail) | None => cut.end() - (left - 1)..=*cut.end(),
+                Some(RunEnd::Head) => *cut.start()..=cut.start() + left - 1,
+                Some(RunEnd::Tail) | None => cut.end() - (left - 1)..=*cut.end(),
             }
         };
         left -= length(&taken);
@@ -169,8 +169,8 @@ fn slots_up_to(then: &Holdings, from: usize, to: usize, room: u64) -> Vec<u16> {
     let runs = runs_of(&then.owners, from);
     let beside = runs.iter().find_map(|run| Some((run, neighbour(&then.owners, run, to)?)));
     let mut order: Vec<usize> = match beside {
-        Some((run, Side::Head)) => run.clone().collect(),
-        Some((run, Side::Tail)) => run.clone().rev().collect(),
+        Some((run, RunEnd::Head)) => run.clone().collect(),
+        Some((run, RunEnd::Tail)) => run.clone().rev().collect(),
         None => Vec::new(),
     };
     order.extend(runs.iter().rev().flat_map(|run| run.clone().rev()));
@@ -194,17 +194,17 @@ fn slots_up_to(then: &Holdings, from: usize, to: usize, room: u64) -> Vec<u16> {
 
 /// An end of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Side {
+enum RunEnd {
     Head,
     Tail,
 }
 
 /// At which end of `run` the next slot is `other`'s.
-fn neighbour(owners: &[usize], run: &RangeInclusive<usize>, other: usize) -> Option<Side> {
+fn neighbour(owners: &[usize], run: &RangeInclusive<usize>, other: usize) -> Option<RunEnd> {
     if run.start().checked_sub(1).is_some_and(|before| owners[before] == other) {
-        Some(Side::Head)
+        Some(RunEnd::Head)
     } else if owners.get(run.end() + 1) == Some(&other) {
-        Some(Side::Tail)
+        Some(RunEnd::Tail)
     } else {
         None
     }

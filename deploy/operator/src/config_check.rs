@@ -66,7 +66,7 @@ struct CheckReport {
     /// Empty when the cluster's file cannot be used.
     shards: Vec<ShardLine>,
     gateways: Vec<GatewayLine>,
-    nodes: Vec<NodeLine>,
+    nodes: Vec<NodeFileLine>,
     /// Left out when nothing was asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     running: Option<Vec<RunningLine>>,
@@ -101,7 +101,7 @@ struct KeyLine {
 }
 
 #[derive(Debug, Serialize)]
-struct NodeLine {
+struct NodeFileLine {
     file: PathBuf,
     shard: String,
     listen: String,
@@ -196,7 +196,7 @@ fn check(cluster_file: PathBuf, gateways: &[PathBuf], nodes: &[PathBuf]) -> (Che
                 node.shard
             ));
         }
-        report.nodes.push(NodeLine {
+        report.nodes.push(NodeFileLine {
             file: file.clone(),
             shard: node.shard,
             listen: node.listen.to_string(),
@@ -318,7 +318,8 @@ fn screen(report: &CheckReport) -> String {
         }
         parts.push(keys.to_string());
     }
-    let node = |node: &NodeLine| format!("{}: serves {} on {}", node.file.display(), node.shard, node.listen);
+    let node =
+        |node: &NodeFileLine| format!("{}: serves {} on {}", node.file.display(), node.shard, node.listen);
     parts.extend(report.nodes.iter().map(node));
     parts.extend(report.running.iter().map(|running| against_running::screen(running)));
     if report.is_good && report.would_change == Some(true) {

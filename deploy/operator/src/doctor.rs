@@ -27,7 +27,7 @@ pub struct DoctorArgs {
 }
 
 /// What was found about one thing.
-struct Finding {
+struct Diagnosis {
     what: &'static str,
     state: State,
     detail: String,
@@ -53,7 +53,7 @@ pub async fn run(args: DoctorArgs) -> anyhow::Result<ExitCode> {
         look_at_disk(&args.data),
     ];
     let mut rows = table(["what", "state", "found"]);
-    for Finding { what, state, detail } in &findings {
+    for Diagnosis { what, state, detail } in &findings {
         let verdict = match state {
             State::Good => good("ok"),
             State::Note => plain("note"),
@@ -70,7 +70,7 @@ pub async fn run(args: DoctorArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn look_for_postgres() -> Finding {
+fn look_for_postgres() -> Diagnosis {
     let others: Vec<String> = programs::all_postgres()
         .iter()
         .map(|postgres| format!("{} in {}", postgres.version, postgres.folder.display()))
@@ -84,7 +84,7 @@ fn look_for_postgres() -> Finding {
                 detail = format!("{detail} (of: {})", others.join(", "));
             }
             let state = if runs { State::Good } else { State::Missing };
-            Finding { what: "PostgreSQL", state, detail }
+            Diagnosis { what: "PostgreSQL", state, detail }
         }
         Err(error) => {
             let found = if others.is_empty() {
@@ -92,25 +92,25 @@ fn look_for_postgres() -> Finding {
             } else {
                 format!(" Found, but older than {POSTGRES_MIN_MAJOR}: {}.", others.join(", "))
             };
-            Finding { what: "PostgreSQL", state: State::Missing, detail: format!("{error}{found}") }
+            Diagnosis { what: "PostgreSQL", state: State::Missing, detail: format!("{error}{found}") }
         }
     }
 }
 
-fn look_for_redis() -> Finding {
+fn look_for_redis() -> Diagnosis {
     from_result("Redis", programs::find_redis().map(|path| path.display().to_string()))
 }
 
-fn look_for_database_user() -> Finding {
+fn look_for_database_user() -> Diagnosis {
     let what = "database user";
     match database_user::find() {
-        Ok(None) => Finding { what, state: State::Good, detail: "PostgreSQL runs as you".to_owned() },
-        Ok(Some(user)) if user.can_run() => Finding {
+        Ok(None) => Diagnosis { what, state: State::Good, detail: "PostgreSQL runs as you".to_owned() },
+        Ok(Some(user)) if user.can_run() => Diagnosis {
             what,
             state: State::Good,
             detail: format!("you are root, so PostgreSQL runs as {}", user.name),
         },
-        Ok(Some(user)) => Finding {
+        Ok(Some(user)) => Diagnosis {
             what,
             state: State::Missing,
             detail: format!(
@@ -119,11 +119,11 @@ fn look_for_database_user() -> Finding {
                 user.name
             ),
         },
-        Err(error) => Finding { what, state: State::Missing, detail: error.to_string() },
+        Err(error) => Diagnosis { what, state: State::Missing, detail: error.to_string() },
     }
 }
 
-fn look_for_own_programs() -> Finding {
+fn look_for_own_programs() -> Diagnosis {
     let names = ["picopay-node", "picopay-gateway", "picopay"];
     let found: Result<Vec<PathBuf>, LocalError> =
         names.iter().map(|name| programs::find_picopay(name)).collect();
@@ -134,11 +134,11 @@ fn look_for_own_programs() -> Finding {
     from_result("PicoPay", found.map(folder))
 }
 
-fn look_at_port(listen: SocketAddr) -> Finding {
+fn look_at_port(listen: SocketAddr) -> Diagnosis {
     let what = "gateway's port";
     match TcpListener::bind(listen) {
-        Ok(_) => Finding { what, state: State::Good, detail: format!("{listen} is free") },
-        Err(error) => Finding {
+        Ok(_) => Diagnosis { what, state: State::Good, detail: format!("{listen} is free") },
+        Err(error) => Diagnosis {
             what,
             state: State::Note,
             detail: format!(
@@ -148,12 +148,12 @@ fn look_at_port(listen: SocketAddr) -> Finding {
     }
 }
 
-fn look_at_disk(data: &Path) -> Finding {
+fn look_at_disk(data: &Path) -> Diagnosis {
     let what = "disk";
     let place = std::path::absolute(data).unwrap_or_else(|_| data.to_owned());
     let existing = place.ancestors().find(|folder| folder.is_dir()).unwrap_or(Path::new("/"));
     let Some(free_mb) = programs::free_disk_mb(existing) else {
-        return Finding {
+        return Diagnosis {
             what,
             state: State::Note,
             detail: format!("cannot tell for {}", existing.display()),
@@ -166,12 +166,12 @@ fn look_at_disk(data: &Path) -> Finding {
     };
     let detail =
         format!("{free_mb} MB free for {}; {DISK_WANTED_MB} MB are enough for load", place.display());
-    Finding { what, state, detail }
+    Diagnosis { what, state, detail }
 }
 
-fn from_result(what: &'static str, found: Result<String, LocalError>) -> Finding {
+fn from_result(what: &'static str, found: Result<String, LocalError>) -> Diagnosis {
     match found {
-        Ok(detail) => Finding { what, state: State::Good, detail },
-        Err(error) => Finding { what, state: State::Missing, detail: error.to_string() },
+        Ok(detail) => Diagnosis { what, state: State::Good, detail },
+        Err(error) => Diagnosis { what, state: State::Missing, detail: error.to_string() },
     }
 }

@@ -40,7 +40,7 @@ pub struct MigrateArgs {
 
 /// What `migrate` prints.
 #[derive(Debug, Serialize)]
-struct Report {
+struct MigrateReport {
     shards: Vec<MigratedShard>,
 }
 
@@ -63,7 +63,7 @@ pub async fn run(args: MigrateArgs) -> anyhow::Result<ExitCode> {
         Some(name) => vec![find_shard(&cluster, name)?],
     };
     let locks = Duration::from_secs(args.wait);
-    let report = Report {
+    let report = MigrateReport {
         shards: join_all(shards.into_iter().map(async |shard| {
             let (applied, error) = match migrate(shard, locks).await {
                 Ok(applied) => (applied, None),
@@ -113,7 +113,7 @@ fn say(shard: &str, progress: &Progress) {
     anstream::eprintln!("{shard}: {line}");
 }
 
-fn table(report: &Report) -> String {
+fn table(report: &MigrateReport) -> String {
     let mut table = output::table(["shard", "applied"]);
     for shard in &report.shards {
         let applied = match (&shard.error, shard.applied.as_slice()) {

@@ -42,11 +42,11 @@ struct SlotsReport {
     owned_by_nobody: SlotRuns,
     owned_twice: SlotRuns,
     /// In the order of the cluster's file.
-    shards: Vec<ShardLine>,
+    shards: Vec<OwnedLine>,
 }
 
 #[derive(Debug, Serialize)]
-struct ShardLine {
+struct OwnedLine {
     shard: String,
     /// Owned slots in all.
     owned: usize,
@@ -88,7 +88,7 @@ pub async fn run(args: SlotsArgs) -> anyhow::Result<ExitCode> {
     Ok(if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn line(shard: &ShardSlots, counted: &[u64]) -> ShardLine {
+fn line(shard: &ShardSlots, counted: &[u64]) -> OwnedLine {
     // Owned ones first, then in the order of the alphabet.
     let mut grouped: BTreeMap<(bool, &str, &str), Vec<&OwnerRow>> = BTreeMap::new();
     for SlotEntry { row, .. } in &shard.entries {
@@ -107,7 +107,7 @@ fn line(shard: &ShardSlots, counted: &[u64]) -> ShardLine {
             rows_left: (state != SlotState::Owned).then_some(left),
         }
     };
-    ShardLine {
+    OwnedLine {
         shard: shard.name.clone(),
         owned: shard.entries.iter().filter(|entry| entry.row.is_owned()).count(),
         groups: grouped.into_iter().map(group).collect(),

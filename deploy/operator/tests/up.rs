@@ -4,12 +4,13 @@ use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::Method;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use picopay_local::http_call::{Answer, call};
+use picopay_local::{eventually, eventually_within};
 
 /// A `picopay up` in a process of its own.
 struct Up {
@@ -158,11 +159,11 @@ async fn killed_it_leaves_no_process_and_the_next_start_finds_the_money() {
     let next = place.up();
     assert_eq!(next.balance().await, "1000.00");
     next.end_with(Signal::SIGKILL);
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while !processes_of(&place.data()).is_empty() {
-        assert!(Instant::now() < deadline, "{:?}", processes_of(&place.data()));
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    eventually_within(Duration::from_secs(10), "the end of all processes", async || {
+        let left = processes_of(&place.data());
+        if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -213,11 +214,10 @@ async fn another_terminal_fails_a_shard_over_and_the_money_stays() {
 
     let body = r#"{"user_id": 1, "amount": "50.00", "currency": "USD"}"#;
     let key = [("idempotency-key", "550e8400-e29b-41d4-a716-446655440000")];
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while up.ask(Method::POST, "/charge", &key, body).await.status != 200 {
-        assert!(Instant::now() < deadline, "no charge after the failover");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    eventually("a charge after the failover", async || {
+        up.ask(Method::POST, "/charge", &key, body).await.status == 200
+    })
+    .await;
     assert_eq!((before.as_str(), up.balance().await.as_str()), ("1000.00", "950.00"));
     up.end_with(Signal::SIGINT);
 }

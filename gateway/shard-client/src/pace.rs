@@ -125,11 +125,12 @@ mod tests {
         let began = Instant::now();
         pace.wait().await;
         pace.start();
+        // Less than the interval, so that some of it is left.
         tokio::time::sleep(INTERVAL / 4).await;
         pace.wait().await;
         assert!(began.elapsed() >= INTERVAL, "{:?}", began.elapsed());
-        // Long after the last one.
         pace.start();
+        // Long after the interval of the last one.
         tokio::time::sleep(INTERVAL * 2).await;
         let next = pace.next.unwrap();
         assert!(next < Instant::now());
@@ -142,6 +143,7 @@ mod tests {
         let alarm = Alarm::new();
         for us in [100, 1_500, 700, 1] {
             let (began, time) = (std::time::Instant::now(), Duration::from_micros(us));
+            // How long this takes is what is tested.
             alarm.sleep(time).await;
             assert!(began.elapsed() >= time);
         }

@@ -102,6 +102,7 @@ async fn bodies_heads_and_garbage_harm_nobody() {
             break;
         }
         sent += 1;
+        // A twentieth of what the whole head may take, and longer in all.
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     assert!(read_to_end(&mut stream).await.is_empty());

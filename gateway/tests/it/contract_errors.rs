@@ -118,10 +118,11 @@ async fn callers_are_told_what_they_may_not_do(api: &Api) {
     // Who may not call learns nothing of what is wrong with the request.
     api.expect_problem(&api.with_key("").post("/charge", "{").await, 401, "unauthorized");
     let slow = api.with_key("slow-key");
-    let answers = [(); 4].map(|()| slow.get("/users/1/balance"));
+    // More than a machine could be slow enough for: its bucket gets one more in each second.
+    let answers = [(); 20].map(|()| slow.get("/users/1/balance"));
     let answers = futures_util::future::join_all(answers).await;
     let limited: Vec<_> = answers.iter().filter(|answer| answer.status == 429).collect();
-    assert!((1..=2).contains(&limited.len()), "{answers:?}");
+    assert!((1..=18).contains(&limited.len()), "{answers:?}");
     api.expect_problem(limited[0], 429, "rate-limited");
     assert_eq!(limited[0].header("retry-after"), Some("1"));
     for path in ["/health", "/readyz", "/metrics", "/openapi.json", "/docs", "/problems/overloaded"] {

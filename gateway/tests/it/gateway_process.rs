@@ -1,13 +1,15 @@
 //! A gateway process of a test's own, in front of whatever its `cluster.toml` names.
 
+use std::future::ready;
 use std::net::TcpListener;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::Method;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use picopay_local::http_call::{self, Answer};
+use picopay_local::{eventually, eventually_within};
 use picopay_shared::running_config::CONFIG_PATH;
 use sha2::{Digest, Sha256};
 
@@ -45,11 +47,7 @@ impl GatewayProcess {
         let child = command.spawn().unwrap();
         let process = Self { child, api, folder };
         let url = format!("{}/health", process.api.url);
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while http_call::get(&url).await.is_err() {
-            assert!(Instant::now() < deadline, "the gateway did not come up");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        eventually("a gateway that answers", async || http_call::get(&url).await.is_ok()).await;
         process
     }
 
@@ -96,14 +94,8 @@ impl GatewayProcess {
 
     /// Waits until it ends.
     pub async fn ended(&mut self) -> ExitStatus {
-        let deadline = Instant::now() + Duration::from_secs(20);
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status;
-            }
-            assert!(Instant::now() < deadline, "the gateway did not end");
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        let limit = Duration::from_secs(20);
+        eventually_within(limit, "the gateway's end", || ready(self.child.try_wait().unwrap())).await
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use picopay_local::{ApiKey, ClusterSpec, LocalCluster};
+use picopay_local::{ApiKey, ClusterSpec, LocalCluster, eventually};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -32,14 +32,11 @@ fn ids(transactions: &[Value]) -> Vec<String> {
 
 /// Waits until a history, which may come from a replica, has this many.
 async fn wait_for_history(api: &Api, user: i64, count: usize) -> Vec<Value> {
-    for _ in 0..500 {
+    eventually(&format!("{count} transactions of user {user}"), async || {
         let (seen, _) = pages(api, &format!("user_id={user}&limit=100")).await;
-        if seen.len() >= count {
-            return seen;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
-    panic!("the history of user {user} never had {count}");
+        if seen.len() >= count { Ok(seen) } else { Err(format!("{} are there", seen.len())) }
+    })
+    .await
 }
 
 #[tokio::test]
@@ -93,6 +90,7 @@ async fn a_history_is_narrowed_by_kind_and_time_and_a_cursor_belongs_to_its_quer
         api.pay("/charge", user, "1", "USD").await;
         // A refused one is recorded, and is not history.
         api.pay("/charge", user, "1000", "USD").await;
+        // So that each has a millisecond of its own: `from` and `to` know no smaller time.
         tokio::time::sleep(std::time::Duration::from_millis(3)).await;
     }
     let all = wait_for_history(&api, user, 4).await;
@@ -150,16 +148,10 @@ async fn who_made_a_transaction_is_shown_to_who_looks_and_not_in_the_answer() {
     let found = api.get(&format!("/transactions/{id}")).await.json();
     assert_eq!(found["transaction"]["made_by"], "the shop's \"till\"");
     // The replica may not have the UPDATE yet.
-    let nobody = async || {
+    eventually("a transaction that nobody is known to have made", async || {
         let seen = wait_for_history(&api, user, 3).await;
         seen[2]["kind"] == "topup" && seen[2].get("made_by").is_none()
-    };
-    for _ in 0..500 {
-        if nobody().await {
-            break;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
-    assert!(nobody().await, "a transaction that nobody is known to have made");
+    })
+    .await;
     cluster.stop().await;
 }

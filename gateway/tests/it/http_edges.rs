@@ -24,12 +24,12 @@ async fn start(gateway_toml: &str) -> (ScriptedNode, GatewayProcess) {
 }
 
 /// A connection that is kept, and reads one answer after the other.
-struct Connection {
+struct RawConnection {
     stream: TcpStream,
     read: Vec<u8>,
 }
 
-impl Connection {
+impl RawConnection {
     async fn open(api: &Api) -> Self {
         let stream = TcpStream::connect(api.url.strip_prefix("http://").unwrap()).await.unwrap();
         Self { stream, read: Vec::new() }
@@ -37,6 +37,12 @@ impl Connection {
 
     async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.stream.write_all(bytes.as_ref()).await.expect("the gateway still reads");
+    }
+
+    /// Has what was sent arrive before what is sent next, and be dealt with alone.
+    async fn pause(&self) {
+        // Nothing shows when a gateway has read a packet that it does not answer yet.
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 
     /// One answer with the body that it announces; `None` when the connection ended instead.
@@ -67,7 +73,7 @@ impl Connection {
 
 /// One request on a connection of its own.
 async fn exchange(api: &Api, request: impl AsRef<[u8]>) -> Answer {
-    let mut connection = Connection::open(api).await;
+    let mut connection = RawConnection::open(api).await;
     connection.send(request).await;
     connection.answer().await.expect("an answer")
 }
@@ -214,7 +220,7 @@ async fn a_head_that_is_too_large_is_a_problem_with_the_requests_id() {
         }
     }
     // A write that is refused for its head moves nothing, and its connection can go on.
-    let mut connection = Connection::open(api).await;
+    let mut connection = RawConnection::open(api).await;
     let many: Vec<String> = (0..120).map(|number| format!("x-{number}: 1")).collect();
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
     connection.send(charge_with("/charge", &many, CHARGE.as_bytes())).await;
@@ -301,7 +307,7 @@ async fn a_body_under_another_coding_is_not_taken_for_plain() {
     assert_eq!(node.seen().len(), 0);
     assert_eq!(exchange(api, with("Transfer-Encoding: Chunked")).await.status, 200);
     // With a length beside it the length is dropped, and the connection ends.
-    let mut connection = Connection::open(api).await;
+    let mut connection = RawConnection::open(api).await;
     connection.send(with("content-length: 5\r\ntransfer-encoding: chunked")).await;
     assert_eq!(connection.answer().await.unwrap().status, 200);
     assert!(connection.ends().await);
@@ -339,7 +345,7 @@ async fn a_client_whose_body_comes_after_its_refusal_reads_it_and_goes_on() {
         ("/charge", vec!["idempotency-key: 00000000-0000-0000-0000-000000000000"], 400),
     ] {
         for body in [b"{}".as_slice(), &large] {
-            let mut connection = Connection::open(api).await;
+            let mut connection = RawConnection::open(api).await;
             let request = charge_with(target, &lines, body);
             let (head, body) = request.split_at(request.len() - body.len());
             // 429 needs its bucket empty.
@@ -347,10 +353,10 @@ async fn a_client_whose_body_comes_after_its_refusal_reads_it_and_goes_on() {
                 api.with_key("slow-key").post("/charge", "{}").await;
             }
             connection.send(head).await;
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            connection.pause().await;
             let (first, rest) = body.split_at(1);
             connection.send(first).await;
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            connection.pause().await;
             connection.send(rest).await;
             let answer = connection.answer().await.unwrap_or_else(|| panic!("{target} {lines:?}: no answer"));
             assert_eq!(answer.status, status, "{target} {lines:?}");
@@ -360,9 +366,9 @@ async fn a_client_whose_body_comes_after_its_refusal_reads_it_and_goes_on() {
         }
     }
     // A read with a body is answered whatever is in it.
-    let mut connection = Connection::open(api).await;
+    let mut connection = RawConnection::open(api).await;
     connection.send("GET /health HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n").await;
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    connection.pause().await;
     connection.send("{}GET /health HTTP/1.1\r\nhost: x\r\n\r\n").await;
     assert_eq!(connection.answer().await.unwrap().status, 200);
     assert_eq!(connection.answer().await.unwrap().status, 200);
@@ -375,7 +381,7 @@ async fn a_client_whose_body_comes_after_its_refusal_reads_it_and_goes_on() {
         ("content-length: 10\r\nexpect: 100-continue", Vec::new()),
         ("transfer-encoding: chunked", b"3\r\nabc\r\n".to_vec()),
     ] {
-        let mut connection = Connection::open(api).await;
+        let mut connection = RawConnection::open(api).await;
         connection.send(format!("POST /charge HTTP/1.1\r\nhost: x\r\n{wrong}\r\n{more}\r\n\r\n")).await;
         connection.send(&body).await;
         let answer = connection.answer().await.unwrap_or_else(|| panic!("{more}: no answer"));
@@ -389,7 +395,7 @@ async fn a_client_whose_body_comes_after_its_refusal_reads_it_and_goes_on() {
 #[tokio::test]
 async fn a_slow_body_is_told_as_408_and_nothing_happens() {
     let (node, gateway) = start("[server]\nbody_read_timeout = \"300ms\"\n").await;
-    let mut connection = Connection::open(&gateway.api).await;
+    let mut connection = RawConnection::open(&gateway.api).await;
     let request = charge_with("/charge", &[], CHARGE.as_bytes());
     connection.send(&request[..request.len() - 5]).await;
     let answer = connection.answer().await.unwrap();

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use picopay_local::http_call::Answer;
+use picopay_local::{eventually, eventually_within};
 use serde_json::json;
 
 use crate::api::payment;
@@ -33,15 +34,11 @@ impl Pair {
     }
 
     async fn wait_until(&self, nodes: &[&str]) {
-        let deadline = Instant::now() + Duration::from_secs(20);
-        loop {
+        eventually_within(Duration::from_secs(20), &format!("nodes that are {nodes:?}"), async || {
             let ready = self.gateway.api.get("/readyz").await.json();
-            if ready["shards"][0]["nodes"] == json!(nodes) {
-                return;
-            }
-            assert!(Instant::now() < deadline, "{nodes:?} did not come, but {ready}");
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+            if ready["shards"][0]["nodes"] == json!(nodes) { Ok(()) } else { Err(ready.to_string()) }
+        })
+        .await;
     }
 }
 
@@ -126,11 +123,9 @@ async fn a_frozen_node_costs_one_call_and_opens_no_breaker() {
     // Longer than any pause: no user is sent to a node that answers no poll.
     let until = Instant::now() + Duration::from_secs(3);
     while Instant::now() < until {
-        let asked = Instant::now();
         assert_eq!(pair.charge().await.status, 200);
-        assert!(asked.elapsed() < Duration::from_millis(600), "{:?}", asked.elapsed());
+        assert!(pair.first.seen().len() <= 2, "{}", pair.first.seen().len());
     }
-    assert!(pair.first.seen().len() <= 2, "{}", pair.first.seen().len());
     let shard = &pair.gateway.api.get("/readyz").await.json()["shards"][0];
     assert_eq!((&shard["is_ready"], &shard["breaker"]), (&json!(true), &json!("closed")));
     assert_eq!(shard["nodes"], json!(["silent", "ready"]));
@@ -151,11 +146,12 @@ async fn reads_go_to_nodes_that_are_ready_and_on_from_one_that_froze() {
         pair.gateway.api.expect_problem(&answer.unwrap(), 404, "user-not-found");
     }
     pair.wait_until(&["silent", "ready"]).await;
+    let met = pair.first.reads().len();
+    assert!(met > 0, "some of them");
     for _ in 0..10 {
-        let asked = Instant::now();
         assert_eq!(pair.gateway.api.get("/users/1/balance").await.status, 404);
-        assert!(asked.elapsed() < Duration::from_millis(600), "{:?}", asked.elapsed());
     }
+    assert_eq!(pair.first.reads().len(), met, "nobody is sent to it any more");
 }
 
 #[tokio::test]
@@ -171,6 +167,7 @@ async fn a_node_says_nothing_of_slots_that_hides_what_the_other_says() {
     pair.wait_until(&["not-ready", "ready"]).await;
     for _ in 0..5 {
         assert_eq!(pair.charge().await.status, 200);
+        // In all, longer than two polls of each node take, whose answers could hide each other's.
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
@@ -181,9 +178,7 @@ async fn every_request_says_until_when_it_is_waited_for_by_the_nodes_own_clock()
     let gateway = GatewayProcess::start(&cluster_of_nodes(&[&node.url]), HASTY).await;
     let body = payment(1, "5", "USD").to_string();
     // The first answers have told the gateway what the clock shows.
-    while gateway.api.get("/readyz").await.status != 200 {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    eventually("a ready gateway", async || gateway.api.get("/readyz").await.status == 200).await;
     let (_, began) = node.deadlines_at();
     assert_eq!(gateway.api.post("/charge", &body).await.status, 200);
     assert_eq!(gateway.api.get("/users/1/balance").await.status, 404);

@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use picopay_local::{eventually, eventually_within};
+
 use crate::gateway_process::{GatewayProcess, cluster_of};
 use crate::scripted_node::{ScriptedNode, Step};
 
@@ -15,12 +17,8 @@ async fn breaker_of(gateway: &GatewayProcess) -> String {
     ready["shards"][0]["breaker"].as_str().unwrap().to_owned()
 }
 
-async fn wait_for(what: &str, limit: Duration, is_so: impl AsyncFn() -> bool) {
-    let deadline = Instant::now() + limit;
-    while !is_so().await {
-        assert!(Instant::now() < deadline, "{what}: waited too long");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+async fn breaker_opens(gateway: &GatewayProcess, limit: Duration) {
+    eventually_within(limit, "an open breaker", async || breaker_of(gateway).await == "open").await;
 }
 
 /// Interleavings: users who are in the batch that froze, who wait behind it when the breaker opens, and who come later.
@@ -37,8 +35,7 @@ async fn the_users_of_a_frozen_node_are_refused_at_once_after_one_failed_batch()
     });
     let early: Vec<_> = early.collect();
     // Batches of one, two seconds each: by calls alone the breaker would need ten seconds, and the last of them forty.
-    wait_for("the breaker to open", Duration::from_secs(8), async || breaker_of(&gateway).await == "open")
-        .await;
+    breaker_opens(&gateway, Duration::from_secs(8)).await;
     let opened = Instant::now();
     for (answer, at) in futures_util::future::join_all(early).await.into_iter().map(Result::unwrap) {
         // 504: it was in the batch that was sent.
@@ -59,7 +56,7 @@ async fn the_users_of_a_frozen_node_are_refused_at_once_after_one_failed_batch()
     }
     assert_eq!(node.seen().len(), sent);
     node.thaw();
-    wait_for("the shard's return", Duration::from_secs(20), async || {
+    eventually_within(Duration::from_secs(20), "the shard's return", async || {
         gateway.api.pay("/charge", 1, "5", "USD").await.status == 200
     })
     .await;
@@ -83,10 +80,9 @@ async fn whoever_waits_when_the_breaker_opens_is_told_at_once() {
             }
         });
     }
-    wait_for("the breaker to open", Duration::from_secs(8), async || breaker_of(&gateway).await == "open")
-        .await;
+    breaker_opens(&gateway, Duration::from_secs(8)).await;
     let all_who_waited = async || refused.load(Ordering::Relaxed) == 19;
-    wait_for("all who waited to be refused", REFUSED_WITHIN, all_who_waited).await;
+    eventually_within(REFUSED_WITHIN, "all who waited, refused", all_who_waited).await;
 }
 
 #[tokio::test]
@@ -94,8 +90,7 @@ async fn an_idle_shard_that_froze_is_known_before_anybody_asks_for_it() {
     let node = ScriptedNode::start(&[]).await;
     let gateway = GatewayProcess::start(&cluster_of(&node.url), "").await;
     node.freeze();
-    wait_for("the breaker to open", Duration::from_secs(20), async || breaker_of(&gateway).await == "open")
-        .await;
+    breaker_opens(&gateway, Duration::from_secs(20)).await;
     let answer = gateway.api.pay("/charge", 1, "5", "USD").await;
     gateway.api.expect_problem(&answer, 503, "shard-unavailable");
     assert_eq!(node.seen().len(), 0, "nobody waited for it");
@@ -104,15 +99,29 @@ async fn an_idle_shard_that_froze_is_known_before_anybody_asks_for_it() {
 /// Its queue could take a thousand; but the hundredth would wait for twenty seconds.
 #[tokio::test]
 async fn what_a_slow_shard_would_serve_too_late_is_refused_at_once() {
-    let node = ScriptedNode::start(&[Step::BookAfter(Duration::from_millis(200)); 10]).await;
-    let config = "[shard_client]\npipes = 1\nbatch_max = 1\nqueue_max = 1000\nqueue_wait = \"400ms\"\n";
+    let mut script = vec![Step::BookWhenTold; 10];
+    script.insert(0, Step::BookAfter(Duration::from_millis(200)));
+    let node = ScriptedNode::start(&script).await;
+    // The one that is under way lasts as long as this test wants it to.
+    let config = "[shard_client]\npipes = 1\nbatch_max = 1\nqueue_max = 1000\nqueue_wait = \"400ms\"\n\
+                  request_timeout = \"50s\"\ncall_timeout = \"40s\"\n";
     let gateway = GatewayProcess::start(&cluster_of(&node.url), config).await;
     // From which the gateway knows its pace.
     assert_eq!(gateway.api.pay("/charge", 1, "5", "USD").await.status, 200);
-    let charges = (0..20).map(|_| {
-        let api = gateway.api.clone();
-        tokio::spawn(async move { api.pay("/charge", 1, "5", "USD").await })
-    });
+    let charges: Vec<_> = (0..20)
+        .map(|_| {
+            let api = gateway.api.clone();
+            tokio::spawn(async move { api.pay("/charge", 1, "5", "USD").await })
+        })
+        .collect();
+    // At once: nobody was served yet.
+    let answered = || charges.iter().filter(|charge| charge.is_finished()).count();
+    eventually("fourteen refusals", async || answered() >= 14).await;
+    eventually("the others, served", async || {
+        node.book_now();
+        answered() == 20
+    })
+    .await;
     let answers: Vec<_> =
         futures_util::future::join_all(charges).await.into_iter().map(Result::unwrap).collect();
     let (accepted, refused): (Vec<_>, Vec<_>) = answers.iter().partition(|answer| answer.status == 200);

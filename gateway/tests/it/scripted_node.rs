@@ -4,6 +4,7 @@
 //! the whole request, before it says anything.
 
 use std::collections::VecDeque;
+use std::future::pending;
 use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -29,7 +30,7 @@ pub enum Step {
     Replay,
     /// Has the request, says nothing and hangs up: the reply is lost.
     HangUp,
-    /// Has the request and says nothing for longer than anybody waits.
+    /// Has the request and never says anything.
     Stall,
     /// Books every command after this long.
     BookAfter(Duration),
@@ -186,9 +187,10 @@ async fn serve(mut stream: TcpStream, state: Arc<State>) {
             // What arrived is seen, also by a process that does nothing about it.
             if path == WRITE_PATH {
                 state.seen.lock().unwrap().push(postcard::from_bytes(&body).unwrap());
+            } else if path == READ_PATH {
+                state.reads.lock().unwrap().push(ReadRequest::from_wire(&body).unwrap());
             }
-            tokio::time::sleep(Duration::from_mins(1)).await;
-            return;
+            return pending().await;
         }
         let wanted = state.secret.lock().unwrap().clone();
         if wanted.is_some_and(|secret| !head.contains(&format!("authorization: bearer {secret}\r\n"))) {
@@ -226,6 +228,7 @@ async fn serve(mut stream: TcpStream, state: Arc<State>) {
         let outcome: fn(&Command) -> Outcome = match step {
             Step::Book => |command| booked(command, false),
             Step::BookAfter(wait) => {
+                // The slowness that the test wants of its node.
                 tokio::time::sleep(wait).await;
                 |command| booked(command, false)
             }
@@ -244,10 +247,7 @@ async fn serve(mut stream: TcpStream, state: Arc<State>) {
                 Outcome::Moved(Moved { slot: command.operation.slot(), owner, epoch: 2 })
             },
             Step::HangUp => return,
-            Step::Stall => {
-                tokio::time::sleep(Duration::from_mins(1)).await;
-                return;
-            }
+            Step::Stall => return pending().await,
             Step::HalfAnswer => {
                 let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf").await;
                 return;

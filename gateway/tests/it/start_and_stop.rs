@@ -32,12 +32,9 @@ async fn a_gateway_starts_without_any_node_and_says_so() {
 #[tokio::test]
 async fn a_stopping_gateway_finishes_what_it_accepted_and_takes_nothing_new() {
     let cluster = LocalCluster::start(ClusterSpec::one_shard().without_gateway()).await.unwrap();
-    let cluster_toml = std::fs::read_to_string(cluster.cluster_file()).unwrap();
-    let cluster_toml =
-        cluster_toml.replace("_file = \"", &format!("_file = \"{}/", cluster.folder().display()));
     // Nothing runs out while the node is frozen.
     let patient = "[server]\nshutdown_timeout = \"60s\"\n[shard_client]\nrequest_timeout = \"50s\"\ncall_timeout = \"40s\"\n";
-    let mut gateway = GatewayProcess::start(&cluster_toml, patient).await;
+    let mut gateway = GatewayProcess::start(&cluster.cluster_toml(), patient).await;
     let api = gateway.api.clone();
     let user = api.user_with("10", "USD").await;
     let node = cluster.shard(0).node(0);

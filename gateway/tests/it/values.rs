@@ -1,6 +1,6 @@
 //! The contract's "Values", over HTTP.
 
-use picopay_local::{ClusterSpec, LocalCluster};
+use picopay_local::{ClusterSpec, LocalCluster, eventually};
 use serde_json::json;
 
 use crate::api::Api;
@@ -98,14 +98,10 @@ async fn balances_and_transactions_read_as_the_contract_shows_them() {
     assert_eq!(created_at.as_str().unwrap().len(), "2026-11-22T12:00:00.123Z".len());
     let id = id.as_str().unwrap();
     // The replica may be a moment behind.
-    let mut lookup = api.get(&format!("/transactions/{id}")).await;
-    for _ in 0..100 {
-        if lookup.status == 200 {
-            break;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-        lookup = api.get(&format!("/transactions/{id}")).await;
-    }
+    let lookup = eventually("the charge, looked up", async || {
+        Some(api.get(&format!("/transactions/{id}")).await).filter(|answer| answer.status == 200)
+    })
+    .await;
     let seen = transaction.strip_suffix('}').unwrap();
     assert_eq!(lookup.body, format!(r#"{{"transaction":{seen},"made_by":"dev"}}}}"#));
     api.pay("/topup", user, "7", "EUR").await;

@@ -62,7 +62,7 @@ use probe::Probe;
 mod stalls;
 
 pub mod summary;
-use summary::{Recovery, Summary};
+use summary::{ChaosSummary, Recovery};
 
 mod what;
 
@@ -146,7 +146,7 @@ impl Chaos {
     ///
     /// # Errors
     /// When something is missing on this machine or a fault could not be brought about. Broken promises are in the summary.
-    pub async fn run(&self, stop: &Stop) -> anyhow::Result<Summary> {
+    pub async fn run(&self, stop: &Stop) -> anyhow::Result<ChaosSummary> {
         let acks_path = self.out.join("acks.jsonl");
         let conditions = Conditions::of(self.seed, self.nodes, self.servers);
         let kinds = self.kinds(&conditions)?;
@@ -189,7 +189,7 @@ impl Chaos {
         errors.judge(&findings);
         self.show_findings(&findings, &arena, clock)?;
 
-        let summary = Summary {
+        let summary = ChaosSummary {
             seed: self.seed,
             holds: findings.shown().is_empty(),
             broken: self.broken.map(Broken::name),

@@ -36,7 +36,7 @@ mod clients;
 use clients::{Charge, Clients, Shared, lock};
 
 mod load;
-use load::Load;
+use load::GrowLoad;
 
 pub mod operator;
 use operator::Moved;
@@ -56,7 +56,7 @@ pub mod scale;
 use scale::Scale;
 
 pub mod summary;
-use summary::Summary;
+use summary::GrowSummary;
 
 /// Shards before, of which the first is emptied in the end.
 const SHARDS: usize = 2;
@@ -82,12 +82,12 @@ const CALM: Duration = Duration::from_secs(3);
 
 /// Promises that can be broken on purpose, to see that a run notices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Broken {
+pub enum BrokenMove {
     /// A shard goes on writing what it gave up: releases are undone.
     SkipFence,
 }
 
-impl Broken {
+impl BrokenMove {
     /// As the flag has it.
     fn name(self) -> &'static str {
         match self {
@@ -106,7 +106,7 @@ pub struct Grow {
     /// Where summary and acknowledgements go.
     pub out: PathBuf,
     /// What to break on purpose.
-    pub broken: Option<Broken>,
+    pub broken: Option<BrokenMove>,
 }
 
 /// What the operator's commands came to.
@@ -123,7 +123,7 @@ impl Grow {
     ///
     /// # Errors
     /// When something is missing on this machine, or a command fails. Bars that were missed are in the summary.
-    pub async fn run(&self, stop: &Stop) -> anyhow::Result<Summary> {
+    pub async fn run(&self, stop: &Stop) -> anyhow::Result<GrowSummary> {
         let began = Instant::now();
         let acks_path = self.out.join("acks.jsonl");
         fs::create_dir_all(&self.out).with_context(|| format!("{} cannot be made", self.out.display()))?;
@@ -144,7 +144,7 @@ impl Grow {
         );
 
         let plan = self.plan(&stand, rate);
-        let mut load = Load::start(plan.clone(), shared.clone(), self.scale.pace.users, old_charges);
+        let mut load = GrowLoad::start(plan.clone(), shared.clone(), self.scale.pace.users, old_charges);
         let grown = self.grow(&stand, &mut load, &shared, began, stop);
         let grown = tokio::select! { grown = grown => grown, Err(error) = write_back::keep_up(&stand.cluster) => Err(error) };
         load.enter(Stage::After);
@@ -178,11 +178,11 @@ impl Grow {
         let rows_moved = grown.moved.iter().map(|moved| moved.rows).sum::<u64>();
         let moving_s =
             (grown.moved.iter().map(|moved| moved.took_ms as f64).sum::<f64>() / 1_000.0).max(0.001);
-        let mut summary = Summary {
+        let mut summary = GrowSummary {
             seed: self.seed,
             holds: false,
             missed: Vec::new(),
-            broken: self.broken.map(Broken::name),
+            broken: self.broken.map(BrokenMove::name),
             // Two looks that know nothing of each other: rows by their number, and each by its key.
             lost: proof.lost.max((expected - rows.transactions).max(0).unsigned_abs()),
             doubled: proof.doubled.max((rows.transactions - expected).max(0).unsigned_abs()),
@@ -232,7 +232,7 @@ impl Grow {
     async fn start(&self, acks_path: &Path, stop: &Stop) -> anyhow::Result<Stand> {
         let stand = Stand::start(Self::spec(), &self.scale.pace, acks_path, stop).await?;
         match self.broken {
-            Some(Broken::SkipFence) => broken::skip_fence(&stand.cluster).await?,
+            Some(BrokenMove::SkipFence) => broken::skip_fence(&stand.cluster).await?,
             None => {}
         }
         Ok(stand)
@@ -242,7 +242,7 @@ impl Grow {
     async fn grow(
         &self,
         stand: &Stand,
-        load: &mut Load,
+        load: &mut GrowLoad,
         shared: &Shared,
         began: Instant,
         stop: &Stop,

@@ -63,16 +63,16 @@ pub struct Protect {
 
 /// What came out.
 #[derive(Debug, Serialize)]
-pub struct Summary {
+pub struct ProtectSummary {
     /// What was to be kept.
-    pub bars: Vec<Bar>,
+    pub bars: Vec<ProtectBar>,
     /// Every round.
-    pub rounds: Vec<Round>,
+    pub rounds: Vec<ProtectRound>,
 }
 
 /// One promise: a median and its limit.
 #[derive(Debug, Serialize)]
-pub struct Bar {
+pub struct ProtectBar {
     name: &'static str,
     measured: f64,
     limit: f64,
@@ -82,7 +82,7 @@ pub struct Bar {
 
 /// One round on one cluster.
 #[derive(Debug, Serialize)]
-pub struct Round {
+pub struct ProtectRound {
     saturation_per_second: f64,
     primary_frozen: Frozen,
     node_frozen: Frozen,
@@ -140,17 +140,17 @@ impl Protect {
     }
 
     /// All rounds.
-    pub async fn run(&self, stop: &Stop) -> anyhow::Result<Summary> {
+    pub async fn run(&self, stop: &Stop) -> anyhow::Result<ProtectSummary> {
         let mut rounds = Vec::new();
         for number in 1..=self.rounds {
             let round = self.round(stop).await?;
             eprintln!("round {number}: {}", serde_json::to_string(&round)?);
             rounds.push(round);
         }
-        Ok(Summary { bars: bars(&rounds), rounds })
+        Ok(ProtectSummary { bars: bars(&rounds), rounds })
     }
 
-    async fn round(&self, stop: &Stop) -> anyhow::Result<Round> {
+    async fn round(&self, stop: &Stop) -> anyhow::Result<ProtectRound> {
         let folder = tempfile::tempdir()?;
         let spec = ClusterSpec::default().with_shards(SHARDS);
         let stand = Stand::start(spec, &self.pace, &folder.path().join("acks.jsonl"), stop).await?;
@@ -169,7 +169,7 @@ impl Protect {
         let stand = Stand::start(slow, &self.pace, &folder.path().join("slow.jsonl"), stop).await?;
         let overload = self.overload(&stand, stop).await?;
         let slow_proof = stand.prove().await?;
-        Ok(Round {
+        Ok(ProtectRound {
             saturation_per_second: rounded(saturation),
             primary_frozen,
             node_frozen,
@@ -268,10 +268,10 @@ async fn wait_until_back(stand: &Stand) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn bars(rounds: &[Round]) -> Vec<Bar> {
-    let of = |figure: fn(&Round) -> f64| median(rounds.iter().map(figure));
-    let at_least = |name, measured, limit| Bar { name, measured, limit, is_kept: measured >= limit };
-    let at_most = |name, measured, limit| Bar { name, measured, limit, is_kept: measured <= limit };
+fn bars(rounds: &[ProtectRound]) -> Vec<ProtectBar> {
+    let of = |figure: fn(&ProtectRound) -> f64| median(rounds.iter().map(figure));
+    let at_least = |name, measured, limit| ProtectBar { name, measured, limit, is_kept: measured >= limit };
+    let at_most = |name, measured, limit| ProtectBar { name, measured, limit, is_kept: measured <= limit };
     vec![
         at_least("primary frozen: rate of the other shard", of(|round| round.primary_frozen.rate_share), 0.9),
         at_most("primary frozen: p99 of the other shard", of(|round| round.primary_frozen.p99_share), 1.5),
@@ -310,7 +310,7 @@ fn bars(rounds: &[Round]) -> Vec<Bar> {
     ]
 }
 
-impl fmt::Display for Bar {
+impl fmt::Display for ProtectBar {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { name, measured, limit, is_kept } = self;
         let word = if *is_kept { "kept" } else { "MISSED" };

@@ -16,6 +16,7 @@ fn one_stall() -> picopay_loadtest::responder::Responder {
     start(move |seen, out| {
         count += 1;
         if count == 200 {
+            // The stall that has to show.
             std::thread::sleep(STALL);
         }
         answer_as_a_gateway(seen, out);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
-use picopay_local::{ClusterSpec, LocalCluster};
+use picopay_local::{ClusterSpec, LocalCluster, eventually};
 use picopay_migrations::{
     Migration, MigrationError, Patience, Progress, Schema, Unfit, all, apply, newest_known,
 };
@@ -56,6 +56,7 @@ impl Database {
 }
 
 const PID: &str =
+    // The migration that goes on until somebody ends it.
     "SELECT pid FROM pg_stat_activity WHERE query LIKE '%pg_sleep(300)%' AND pid <> pg_backend_pid()";
 
 #[tokio::test(flavor = "multi_thread")]
@@ -112,6 +113,7 @@ async fn a_migration_that_takes_long_is_not_cut_off_by_a_limit_of_its_role() {
     let database = Database::start().await;
     database.execute("ALTER ROLE picopay SET statement_timeout = '500ms'; ALTER ROLE picopay SET lock_timeout = '100ms'").await;
     let client = database.connect().await;
+    // Four times as long as the role's limit.
     let slow = Migration::new("V900__slow", "SELECT pg_sleep(2)");
     let migrations: Vec<Migration> = all().into_iter().chain([slow]).collect();
     let applied =
@@ -132,6 +134,7 @@ async fn two_at_once_apply_each_migration_once_and_a_killed_one_is_taken_up() {
     let (first, second) = tokio::join!(with(one), with(two));
     assert_eq!(first.len() + second.len(), all().len());
 
+    // Longer than this test takes, so that it is ended in the middle.
     let text = "CREATE TABLE half (); SELECT pg_sleep(300)";
     let victim = database.connect().await;
     let watcher = database.connect().await;
@@ -140,9 +143,8 @@ async fn two_at_once_apply_each_migration_once_and_a_killed_one_is_taken_up() {
         migrations.push(Migration::new("V900__half", text));
         apply(&victim, &watcher, &migrations, Patience::default(), &mut |_| {}).await
     });
-    while database.watcher.query(PID, &[]).await.unwrap().is_empty() {
-        sleep(Duration::from_millis(20)).await;
-    }
+    eventually("a migration under way", async || !database.watcher.query(PID, &[]).await.unwrap().is_empty())
+        .await;
     let kill = format!("SELECT pg_terminate_backend(pid) FROM ({PID}) AS victim");
     database.execute(&kill).await;
     let error = task.await.unwrap().unwrap_err();
@@ -174,11 +176,13 @@ async fn a_held_lock_is_asked_for_in_short_tries_and_writes_go_on_in_between() {
                 let took = i64::try_from(began.elapsed().as_millis()).unwrap();
                 longest_ms.fetch_max(took, Ordering::Relaxed);
                 write_count.fetch_add(1, Ordering::Relaxed);
+                // As often as an application writes, and never too busy to leave the others a processor.
                 sleep(Duration::from_millis(5)).await;
             }
         }
     });
     let release = tokio::spawn(async move {
+        // Longer than two tries and the pauses between them (2 s each) take.
         sleep(Duration::from_secs(5)).await;
         holder.batch_execute("ROLLBACK").await.unwrap();
     });

@@ -24,6 +24,7 @@ async fn without_its_standby_a_shard_acknowledges_nothing_and_forgets_nothing() 
         assert!(matches!(again, Outcome::OutcomeUnknown | Outcome::Unavailable { .. }), "{again:?}");
         let other = shard.node.run(charge(user, usd("1"))).await;
         assert!(matches!(other, Outcome::OutcomeUnknown | Outcome::Unavailable { .. }), "{other:?}");
+        // So that the keeper, which tries every 250 ms, is met before and after its tries.
         sleep(Duration::from_millis(300)).await;
     }
     let status = shard.node.status().await.unwrap();
@@ -259,6 +260,7 @@ async fn a_commit_that_was_let_go_because_no_standby_is_named_any_more_is_no_suc
         // Nor does a commit of the node's own open the gate on it.
         for _ in 0..10 {
             assert!(!is_completed(&shard.node.run(charge(user, usd("1"))).await));
+            // A second in all: four of the keeper's tries.
             sleep(Duration::from_millis(100)).await;
         }
         replica.thaw();
@@ -315,6 +317,7 @@ async fn a_standby_that_is_silent_for_ever_leaves_one_waiting_probe_and_no_heap_
         let cut = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
                    WHERE application_name = 'picopay-node gate'";
         superuser.query_one(cut, &[]).await.unwrap();
+        // Time for the keeper, which tries every 250 ms, to connect anew and probe.
         sleep(Duration::from_millis(200)).await;
         let waiting: i64 = superuser.query_one(probes, &[]).await.unwrap().get(0);
         assert!(waiting <= 1, "{waiting} probes wait");

@@ -14,12 +14,12 @@ use crate::test_shard::{NodeClient, TestShard, charge, decided, eventually, is_c
 
 /// What one user's charges came to, each asked for until it was answered.
 #[derive(Default)]
-struct Acknowledged {
+struct Told {
     charges: Vec<(Command, Transaction)>,
     times: Vec<Instant>,
 }
 
-async fn charge_until(stop: Arc<AtomicBool>, node: NodeClient, user: UserId, said: Arc<Mutex<Acknowledged>>) {
+async fn charge_until(stop: Arc<AtomicBool>, node: NodeClient, user: UserId, said: Arc<Mutex<Told>>) {
     while !stop.load(Ordering::Relaxed) {
         let command = charge(user, usd("0.01"));
         let answer = eventually("an answer to this key", || async {
@@ -36,7 +36,7 @@ async fn charge_until(stop: Arc<AtomicBool>, node: NodeClient, user: UserId, sai
 #[tokio::test]
 async fn what_was_acknowledged_before_the_primary_was_killed_stands_and_charges_go_on() {
     let shard = TestShard::start_with(ClusterSpec::one_shard().with_nodes_per_shard(2)).await;
-    let (stop, said) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Acknowledged::default())));
+    let (stop, said) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Told::default())));
     let (mut users, mut clients) = (Vec::new(), Vec::new());
     for position in 0..8 {
         let user = shard.user_with(usd("1000")).await;

@@ -139,6 +139,7 @@ async fn a_value_that_somebody_else_wrote_is_not_read_and_one_that_was_taken_awa
     assert!(read(&cache).await.is_empty());
     assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
     cache.keep_floor(CLUSTER, "a", b"five");
+    // Three of its turns, in which it is tried in vain.
     tokio::time::sleep(Duration::from_millis(300)).await;
     cache.keep_floor(CLUSTER, "a", b"six");
     stand.cluster.redis().start().await.unwrap();

@@ -1,12 +1,9 @@
 //! A node never serves a database that is not its shard.
 
-use std::path::Path;
-
 use picopay_local::ClusterSpec;
 use picopay_shared::query::Source;
-use picopay_shared::running_config::{CONFIG_PATH, RunningConfig};
 
-use crate::test_shard::{NodeClient, TestShard, charge, eventually, is_completed, usd};
+use crate::test_shard::{TestShard, charge, eventually, is_completed, usd};
 
 /// A cluster of two shards. The second one's database is the first one of another cluster, as when a connection string
 /// leads to another environment.
@@ -24,41 +21,29 @@ async fn with_a_stranger() -> (TestShard, String, [String; 2]) {
     (shard, file, primaries)
 }
 
-/// Writes `cluster.toml` anew, as configuration management does.
-fn replace(file: &Path, text: &str) {
-    let new = file.with_extension("new");
-    std::fs::write(&new, text).unwrap();
-    std::fs::rename(new, file).unwrap();
-}
-
-async fn refusal(node: &NodeClient) -> Option<String> {
-    let told: RunningConfig = serde_json::from_slice(&node.get(CONFIG_PATH).await.unwrap()).unwrap();
-    told.refused.map(|refused| refused.reason)
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_of_another_cluster_is_served_neither_from_the_start_nor_after_a_reload() {
     let (shard, file, [own, strange]) = with_a_stranger().await;
     let user = shard.user_in_first_half(usd("100")).await;
     let node = shard.cluster.shard(0).node(0);
-    replace(&shard.cluster.cluster_file(), &file.replace(&own, &strange));
+    shard.replace_cluster_file(&file.replace(&own, &strange));
     node.reload();
-    let reason = eventually("the refusal", || refusal(&shard.node)).await;
+    let reason = eventually("the refusal", || shard.node.refused_file()).await;
     assert!(reason.contains("says cluster") && reason.contains("another environment"), "{reason}");
     assert!(is_completed(&shard.node.run(charge(user, usd("1"))).await));
 
     // The same of a file that is another cluster's altogether.
     let id = file.lines().find(|line| line.starts_with("cluster_id")).unwrap();
     let other = "cluster_id = \"0192f7a0-5c3e-7c11-9a55-0d2f6f1f2a3b\"";
-    replace(&shard.cluster.cluster_file(), &file.replace(id, other));
+    shard.replace_cluster_file(&file.replace(id, other));
     node.reload();
     eventually("the refusal of another cluster's file", || async {
-        refusal(&shard.node).await.filter(|reason| reason.contains("the file is of 0192f7a0"))
+        shard.node.refused_file().await.filter(|reason| reason.contains("the file is of 0192f7a0"))
     })
     .await;
 
     node.stop().await.unwrap();
-    replace(&shard.cluster.cluster_file(), &file.replace(&own, &strange));
+    shard.replace_cluster_file(&file.replace(&own, &strange));
     let _ = node.start().await;
     let status = eventually("its exit", || async { node.died() }).await;
     assert_eq!(status.code(), Some(1));
@@ -70,14 +55,11 @@ async fn a_database_of_another_cluster_is_served_neither_from_the_start_nor_afte
 async fn a_replica_of_another_cluster_is_passed_over() {
     let (shard, file, _) = with_a_stranger().await;
     let user = shard.user_in_first_half(usd("100")).await;
-    eventually("a history from the replica", || async {
-        matches!(shard.node.history(user).await.source, Source::Replica { .. }).then_some(())
-    })
-    .await;
+    shard.replica_in_use(user).await;
     let replicas = |number: usize| {
         file.lines().filter(|line| line.starts_with("replicas")).nth(number).unwrap().to_owned()
     };
-    replace(&shard.cluster.cluster_file(), &file.replacen(&replicas(0), &replicas(1), 1));
+    shard.replace_cluster_file(&file.replacen(&replicas(0), &replicas(1), 1));
     let node = shard.cluster.shard(0).node(0);
     node.reload();
     eventually("the reload", || async {
@@ -90,10 +72,10 @@ async fn a_replica_of_another_cluster_is_passed_over() {
         is_told.then_some(())
     })
     .await;
-    // For as long as several of its heartbeats would take.
     for _ in 0..40 {
         let answer = shard.node.history(user).await;
         assert_eq!(answer.source, Source::Primary, "{:?}", answer.found);
+        // Two seconds in all, in which a replica that is used has four heartbeats.
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
     shard.stop().await;
@@ -107,7 +89,7 @@ async fn without_the_line_the_first_cluster_that_is_seen_is_kept_for_life() {
     let silent = file.replace(id, "");
     let node = shard.cluster.shard(0).node(0);
     node.stop().await.unwrap();
-    replace(&shard.cluster.cluster_file(), &silent);
+    shard.replace_cluster_file(&silent);
     node.start().await.unwrap();
     eventually("a charge", || async {
         let reply = shard.node.try_write(vec![charge(user, usd("1"))]).await.ok()?;
@@ -118,9 +100,9 @@ async fn without_the_line_the_first_cluster_that_is_seen_is_kept_for_life() {
     let warnings = log.lines().filter(|line| line.contains("Add the line")).count();
     assert_eq!(warnings, 1, "{log}");
 
-    replace(&shard.cluster.cluster_file(), &silent.replace(&own, &strange));
+    shard.replace_cluster_file(&silent.replace(&own, &strange));
     node.reload();
-    let reason = eventually("the refusal", || refusal(&shard.node)).await;
+    let reason = eventually("the refusal", || shard.node.refused_file()).await;
     assert!(reason.contains("says cluster"), "{reason}");
     assert!(is_completed(&shard.node.run(charge(user, usd("1"))).await));
 

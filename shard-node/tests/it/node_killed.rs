@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use picopay_shared::command::{Command, Transaction};
@@ -13,10 +13,10 @@ use crate::test_shard::{TestShard, charge, decided, eventually, is_completed, us
 async fn after_a_sigkill_every_acknowledged_charge_is_there_once_and_every_other_can_be_retried() {
     let shard = TestShard::start().await;
     let user = shard.user_with(usd("100000")).await;
-    let stop = Arc::new(AtomicBool::new(false));
+    let (stop, booked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
     let load: Vec<_> = (0..8)
         .map(|_| {
-            let (node, stop) = (shard.node.clone(), Arc::clone(&stop));
+            let (node, stop, booked) = (shard.node.clone(), Arc::clone(&stop), Arc::clone(&booked));
             tokio::spawn(async move {
                 let (mut acknowledged, mut unanswered): (Vec<Transaction>, Vec<Command>) = Default::default();
                 while !stop.load(Ordering::Relaxed) {
@@ -24,9 +24,11 @@ async fn after_a_sigkill_every_acknowledged_charge_is_there_once_and_every_other
                     match node.try_write(vec![command.clone()]).await {
                         Ok(reply) if is_completed(&reply.outcomes[0]) => {
                             acknowledged.push(decided(&reply.outcomes[0]).0.clone());
+                            booked.fetch_add(1, Ordering::Relaxed);
                         }
                         Ok(_) | Err(_) => {
                             unanswered.push(command);
+                            // Or eight clients that are refused at once would keep the node from starting.
                             tokio::time::sleep(Duration::from_millis(10)).await;
                         }
                     }
@@ -36,12 +38,16 @@ async fn after_a_sigkill_every_acknowledged_charge_is_there_once_and_every_other
         })
         .collect();
     let node = shard.cluster.shard(0).node(0);
+    let goes_on = async || {
+        let before = booked.load(Ordering::Relaxed);
+        eventually("charges", async || booked.load(Ordering::Relaxed) >= before + 40).await;
+    };
     for _ in 0..3 {
-        tokio::time::sleep(Duration::from_millis(400)).await;
+        goes_on().await;
         node.kill().await.unwrap();
         node.start().await.unwrap();
     }
-    tokio::time::sleep(Duration::from_millis(400)).await;
+    goes_on().await;
     stop.store(true, Ordering::Relaxed);
     let mut acknowledged = HashMap::new();
     for task in load {

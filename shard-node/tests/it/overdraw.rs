@@ -35,7 +35,8 @@ async fn two_nodes_that_wait_for_one_user_decide_one_after_the_other() {
         tokio::spawn(async move { node.write(commands).await })
     });
     shard.wait_for_blocked(1, "transactionid").await;
-    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    // The first of them has the row's queue, in which the other one waits.
+    shard.wait_for_blocked(1, "tuple").await;
     held.batch_execute("COMMIT").await.unwrap();
     let mut succeeded = 0;
     for outcomes in asked {

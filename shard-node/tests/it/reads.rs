@@ -8,11 +8,7 @@ use picopay_shared::command::{Kind, Outcome};
 use picopay_shared::query::{Consistency, Found, HistoryQuery, Query, Source};
 use picopay_shared::slot::UserId;
 
-use crate::test_shard::{TestShard, charge, decided, eventually, is_completed, refund, usd};
-
-fn is_replica(source: Source) -> bool {
-    matches!(source, Source::Replica { .. })
-}
+use crate::test_shard::{TestShard, charge, decided, eventually, is_completed, is_replica, refund, usd};
 
 #[tokio::test]
 async fn history_comes_from_the_replica_and_from_the_primary_when_that_is_gone() {
@@ -218,10 +214,7 @@ async fn history_is_filtered_and_paged_without_gaps_and_hides_refusals() {
 async fn a_replica_that_was_promoted_is_not_taken_for_one_any_more() {
     let shard = TestShard::start_with(ClusterSpec::one_shard().with_durability(Durability::Local)).await;
     let user = shard.user_with(usd("100")).await;
-    eventually("a history from the replica", || async {
-        is_replica(shard.node.history(user).await.source).then_some(())
-    })
-    .await;
+    shard.replica_in_use(user).await;
     shard.cluster.shard(0).primary().freeze();
     let standby = shard.cluster.shard(0).connect_replica_as_superuser().await.unwrap();
     standby.query_one("SELECT pg_promote()", &[]).await.unwrap();
@@ -236,10 +229,11 @@ async fn a_replica_that_was_promoted_is_not_taken_for_one_any_more() {
         answer.source == Source::Primary
     })
     .await;
-    // And it stays so: two seconds are four more looks at them.
+    // And it stays so.
     let looks_end = Instant::now() + Duration::from_secs(2);
     while Instant::now() < looks_end {
         assert_eq!(shard.node.history(user).await.source, Source::Primary);
+        // In two seconds there are four more looks at the replicas.
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     shard.stop().await;

@@ -22,10 +22,7 @@ async fn a_read_that_the_replica_cancels_is_answered_by_the_primary() {
         .with_node_toml(PATIENT);
     let shard = TestShard::start_with(spec).await;
     let user = shard.user_with(usd("100")).await;
-    eventually("a fresh replica", || async {
-        matches!(shard.node.history(user).await.source, Source::Replica { .. }).then_some(())
-    })
-    .await;
+    shard.replica_in_use(user).await;
     let replica = shard.cluster.shard(0).connect_replica_as_superuser().await.unwrap();
     let count = async |query: &str| -> i64 { replica.query_one(query, &[]).await.unwrap().get(0) };
 

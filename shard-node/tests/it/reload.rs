@@ -3,31 +3,14 @@
 //! Interleavings: commands wait in a lane, or their COMMIT is under way, while the service behind them is replaced. The
 //! new entry leads nowhere, or to another shard. All servers of the shard are gone.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use picopay_local::ClusterSpec;
-use picopay_shared::running_config::{CONFIG_PATH, RunningConfig};
 use picopay_shared::slot::UserId;
 use uuid::Uuid;
 
 use crate::test_shard::{NodeClient, TestShard, charge, decided, eventually, is_completed, usd};
-
-/// Writes `cluster.toml` anew, as configuration management does.
-fn replace(file: &Path, text: &str) {
-    let new = file.with_extension("new");
-    std::fs::write(&new, text).unwrap();
-    std::fs::rename(new, file).unwrap();
-}
-
-async fn running_config(node: &NodeClient) -> RunningConfig {
-    serde_json::from_slice(&node.get(CONFIG_PATH).await.unwrap()).unwrap()
-}
-
-async fn refusal(node: &NodeClient) -> Option<String> {
-    running_config(node).await.refused.map(|refused| refused.reason)
-}
 
 async fn has_taken(node: &NodeClient, count: u32) -> bool {
     let taken = node.metric("picopay_node_reloads_total{result=\"taken\"").await;
@@ -62,7 +45,7 @@ async fn a_changed_entry_is_taken_over_under_load_and_no_command_fails() {
         clients.push(tokio::spawn(async move { charge_until(&node, user, &is_over).await }));
     }
     for (count, text) in (1..).zip(variants.iter().cycle().take(8)) {
-        replace(&file, text);
+        shard.replace_cluster_file(text);
         shard.cluster.shard(0).node(0).reload();
         eventually("the reload", || async { has_taken(&shard.node, count).await.then_some(()) }).await;
     }
@@ -110,16 +93,20 @@ async fn an_entry_that_leads_elsewhere_or_nowhere_is_refused_and_charges_go_on()
         (original.replace("name = \"shard-1\"", "name = \"shard-9\""), "which this node serves, is not in"),
         ("shards = = 1".to_owned(), "line 1"),
     ] {
-        replace(&file, &text);
+        shard.replace_cluster_file(&text);
         shard.cluster.shard(0).node(0).reload();
-        eventually(needle, || async { refusal(&shard.node).await.filter(|reason| reason.contains(needle)) })
-            .await;
+        eventually(needle, || async {
+            shard.node.refused_file().await.filter(|reason| reason.contains(needle))
+        })
+        .await;
         assert!(is_completed(&shard.node.run(charge(user, usd("1"))).await), "{needle}");
     }
     assert!(shard.node.metric("picopay_node_reload_refused").await > 0.5);
-    replace(&file, &original);
-    eventually("the end of the refusal", || async { refusal(&shard.node).await.is_none().then_some(()) })
-        .await;
+    shard.replace_cluster_file(&original);
+    eventually("the end of the refusal", || async {
+        shard.node.refused_file().await.is_none().then_some(())
+    })
+    .await;
     assert!(has_taken(&shard.node, 0).await);
     shard.stop().await;
 }
@@ -136,7 +123,7 @@ async fn a_shard_that_is_down_takes_over_a_changed_entry_and_serves_by_it_when_i
     })
     .await;
     let original = std::fs::read_to_string(&file).unwrap();
-    replace(&file, &original.replace("durability = \"replicated\"", "durability = \"local\""));
+    shard.replace_cluster_file(&original.replace("durability = \"replicated\"", "durability = \"local\""));
     eventually("the reload", || async { has_taken(&shard.node, 1).await.then_some(()) }).await;
     // With the durability of before, nothing would be booked now: there is no standby.
     shard.cluster.shard(0).replica().kill().await.unwrap();

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 use picopay_local::ClusterSpec;
 use picopay_shared::cluster::Durability;
 use picopay_shared::query::{Answer, Source};
-use picopay_shared::slot::UserId;
 
 use crate::test_shard::{TestShard, charge, eventually, is_completed, usd};
 
@@ -16,29 +15,30 @@ fn lag_of(answer: &Answer) -> Option<u32> {
     }
 }
 
-/// Waits until histories come from the replica.
-async fn replica_in_use(shard: &TestShard, user: UserId) {
-    eventually("a fresh replica", || async { lag_of(&shard.node.history(user).await).map(drop) }).await;
+/// Waits until the node knows of nothing that the replica lacks.
+async fn lacks_nothing(shard: &TestShard) {
+    eventually("a status without lag", || async {
+        (shard.node.status().await.unwrap().replica_lag_ms == Some(0)).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn an_idle_replica_that_lacks_nothing_is_not_behind() {
     let shard = TestShard::start().await;
     let user = shard.user_with(usd("100")).await;
-    replica_in_use(&shard, user).await;
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    shard.replica_in_use(user).await;
+    lacks_nothing(&shard).await;
     let mut lags = Vec::new();
     for _ in 0..40 {
         lags.push(lag_of(&shard.node.history(user).await));
+        // Two seconds in all, with four heartbeats of the node.
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     // A checkpoint or the like may come in between.
     let at_zero = lags.iter().filter(|lag| **lag == Some(0)).count();
     assert!(at_zero >= 36, "{lags:?}");
-    eventually("a status without lag", || async {
-        (shard.node.status().await.unwrap().replica_lag_ms == Some(0)).then_some(())
-    })
-    .await;
+    lacks_nothing(&shard).await;
     shard.stop().await;
 }
 
@@ -48,7 +48,7 @@ async fn an_idle_replica_that_lacks_nothing_is_not_behind() {
 async fn a_log_that_ends_within_a_record_leaves_no_replica_behind() {
     let shard = TestShard::start().await;
     let user = shard.user_with(usd("100")).await;
-    replica_in_use(&shard, user).await;
+    shard.replica_in_use(user).await;
     let superuser = shard.cluster.connect_as_superuser(0).await.unwrap();
     for _ in 0..3 {
         // In no database transaction, hence without a commit that would flush it.
@@ -60,6 +60,7 @@ async fn a_log_that_ends_within_a_record_leaves_no_replica_behind() {
             let lag = lag_of(&shard.node.history(user).await);
             assert!(lag.is_some(), "reads went to the primary");
             at_zero += u32::from(lag == Some(0));
+            // Twice as long as a replica may be behind: one that seems to lack half a record is not asked by then.
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         assert!(at_zero > 20, "{at_zero}");
@@ -71,7 +72,7 @@ async fn a_log_that_ends_within_a_record_leaves_no_replica_behind() {
 async fn a_stuck_replica_is_never_fresh_while_writes_go_on_whatever_the_heartbeat_says() {
     let shard = TestShard::start().await;
     let user = shard.user_with(usd("100")).await;
-    replica_in_use(&shard, user).await;
+    shard.replica_in_use(user).await;
     let replica = shard.cluster.shard(0).connect_replica_as_superuser().await.unwrap();
     replica.execute("SELECT pg_wal_replay_pause()", &[]).await.unwrap();
     // From here on the primary's clock is an hour behind, as far as a heartbeat shows it: the beat that the replica still has is
@@ -96,12 +97,13 @@ async fn a_stuck_replica_is_never_fresh_while_writes_go_on_whatever_the_heartbea
                 assert!(lag > 0, "after {asked:?}");
             }
         }
+        // Six seconds in all: three times as long as a replica may be behind.
         tokio::time::sleep(Duration::from_millis(40)).await;
     }
     assert!(replica_answers > 0, "at first, what it shows is young enough");
     assert!(shard.node.status().await.unwrap().replica_lag_ms.is_none_or(|lag| lag > 4_000));
     replica.execute("SELECT pg_wal_replay_resume()", &[]).await.unwrap();
-    replica_in_use(&shard, user).await;
+    shard.replica_in_use(user).await;
     shard.stop().await;
 }
 
@@ -109,10 +111,11 @@ async fn a_stuck_replica_is_never_fresh_while_writes_go_on_whatever_the_heartbea
 async fn a_stuck_replica_that_lacks_nothing_is_not_behind() {
     let shard = TestShard::start().await;
     let user = shard.user_with(usd("100")).await;
-    replica_in_use(&shard, user).await;
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    shard.replica_in_use(user).await;
+    lacks_nothing(&shard).await;
     let replica = shard.cluster.shard(0).connect_replica_as_superuser().await.unwrap();
     replica.execute("SELECT pg_wal_replay_pause()", &[]).await.unwrap();
+    // Longer than a replica may be behind (2 s).
     tokio::time::sleep(Duration::from_secs(3)).await;
     assert_eq!(lag_of(&shard.node.history(user).await), Some(0));
     shard.stop().await;
@@ -122,13 +125,14 @@ async fn a_stuck_replica_that_lacks_nothing_is_not_behind() {
 async fn while_the_primary_is_silent_nothing_is_known_of_its_replica() {
     let shard = TestShard::start().await;
     let user = shard.user_with(usd("100")).await;
-    replica_in_use(&shard, user).await;
+    shard.replica_in_use(user).await;
     shard.cluster.shard(0).primary().freeze();
+    // Longer than a replica may be behind (2 s), and a heartbeat more.
     tokio::time::sleep(Duration::from_millis(2_600)).await;
     assert!(shard.node.status().await.unwrap().replica_lag_ms.is_none_or(|lag| lag > 2_000));
     assert_eq!(lag_of(&shard.node.history(user).await), None);
     shard.cluster.shard(0).primary().thaw();
-    replica_in_use(&shard, user).await;
+    shard.replica_in_use(user).await;
     shard.stop().await;
 }
 
@@ -137,7 +141,7 @@ async fn while_the_primary_is_silent_nothing_is_known_of_its_replica() {
 async fn a_replica_of_another_timeline_or_of_nobody_has_no_lag_at_all() {
     let shard = TestShard::start_with(ClusterSpec::one_shard().with_durability(Durability::Local)).await;
     let user = shard.user_with(usd("100")).await;
-    replica_in_use(&shard, user).await;
+    shard.replica_in_use(user).await;
     // It receives nothing any more, and so nobody says whose log it has: equal numbers may be other bytes.
     let replica = shard.cluster.shard(0).connect_replica_as_superuser().await.unwrap();
     replica.batch_execute("ALTER SYSTEM SET primary_conninfo = ''").await.unwrap();
@@ -149,6 +153,6 @@ async fn a_replica_of_another_timeline_or_of_nobody_has_no_lag_at_all() {
     assert_eq!(lag_of(&shard.node.history(user).await), None);
     replica.batch_execute("ALTER SYSTEM RESET primary_conninfo").await.unwrap();
     replica.batch_execute("SELECT pg_reload_conf()").await.unwrap();
-    replica_in_use(&shard, user).await;
+    shard.replica_in_use(user).await;
     shard.stop().await;
 }

@@ -67,6 +67,7 @@ async fn a_node_that_needs_more_than_is_there_says_what_to_run_and_serves_when_i
     let again = eventually("the same of a node that was just started", || not_ready_reason(&shard)).await;
     assert!(again.contains("picopay migrate") || again == "starting", "{again}");
     let count = "SELECT count(*) FROM refinery_schema_history WHERE version = 5";
+    // A look of the keeper, and four of its tries, at each of which a node could migrate.
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(database.query_one(count, &[]).await.unwrap().get::<_, i64>(0), 0, "a node migrates nothing");
 
@@ -99,6 +100,7 @@ async fn charges_go_on_while_a_migration_waits_for_somebody_who_holds_a_table() 
         assert!(is_completed(&outcome), "{outcome:?}");
         longest = longest.max(began.elapsed());
         charged += 1;
+        // As a client that has other things to do; and the migration has to get at its lock.
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     assert!(!migration.is_finished(), "the table is held");

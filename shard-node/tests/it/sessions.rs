@@ -8,14 +8,12 @@ use picopay_shared::query::{Answer, Consistency, Found, Query, Source};
 use picopay_shared::session::{LogPosition, SessionToken};
 use picopay_shared::slot::UserId;
 
-use crate::test_shard::{NodeClient, TestShard, charge, command_with_key, decided, eventually, usd};
+use crate::test_shard::{
+    NodeClient, TestShard, charge, command_with_key, decided, eventually, is_replica, usd,
+};
 
 /// Lags far beyond those that these tests make count as fresh, so that only a token keeps a read off the replica.
 const ANY_LAG: &str = "[reads]\nreplica_lag_max = \"1m\"\n";
-
-fn is_replica(source: Source) -> bool {
-    matches!(source, Source::Replica { .. })
-}
 
 fn shows(answer: &Answer, wanted: &Transaction) -> bool {
     match &answer.found {
@@ -42,14 +40,6 @@ async fn charge_a_cent(shard: &TestShard, user: UserId) -> (Transaction, Session
     (decided(&outcome).0.clone(), session)
 }
 
-/// Waits until histories come from the replica.
-async fn replica_in_use(shard: &TestShard, user: UserId) {
-    eventually("a fresh replica", || async {
-        is_replica(shard.node.history(user).await.source).then_some(())
-    })
-    .await;
-}
-
 #[tokio::test]
 async fn a_read_with_its_token_is_never_stale_while_the_replica_is_held_back() {
     // Longer than a read waits for the replica.
@@ -58,7 +48,7 @@ async fn a_read_with_its_token_is_never_stale_while_the_replica_is_held_back() {
         .with_node_toml(ANY_LAG);
     let shard = TestShard::start_with(spec).await;
     let user = shard.user_with(usd("100")).await;
-    replica_in_use(&shard, user).await;
+    shard.replica_in_use(user).await;
     let mut stale = 0;
     for _ in 0..20 {
         let (charged, session) = charge_a_cent(&shard, user).await;
@@ -86,7 +76,7 @@ async fn a_read_with_its_token_waits_for_a_replica_that_is_a_little_behind() {
         .with_node_toml(&patient);
     let shard = TestShard::start_with(spec).await;
     let user = shard.user_with(usd("100")).await;
-    replica_in_use(&shard, user).await;
+    shard.replica_in_use(user).await;
     let (charged, session) = eventually("a replica that is behind", || async {
         let (charged, session) = charge_a_cent(&shard, user).await;
         let is_behind = !shows(&shard.node.history(user).await, &charged);
@@ -111,7 +101,7 @@ async fn a_replay_gives_a_token_with_which_the_first_write_is_seen() {
     let second = shard.second_node();
     let other = shard.user_with(usd("1")).await;
     second.run_with_session(charge(other, usd("0.01"))).await;
-    replica_in_use(&shard, user).await;
+    shard.replica_in_use(user).await;
     let replica = shard.cluster.shard(0).connect_replica_as_superuser().await.unwrap();
     replica.execute("SELECT pg_wal_replay_pause()", &[]).await.unwrap();
 

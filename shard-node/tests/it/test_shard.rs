@@ -8,7 +8,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 pub use picopay_local::eventually;
-use picopay_local::{ClusterSpec, LocalCluster};
+use picopay_local::{ClusterSpec, LocalCluster, metric_sum};
 use picopay_shared::command::{
     Attempt, Command, Operation, Outcome, Payment, Refusal, Status, Transaction, WRITE_PATH, WriteBatch,
     WriteReply,
@@ -18,8 +18,9 @@ use picopay_shared::money::{Amount, Currency, Money};
 use picopay_shared::node_status::{NodeStatus, STATUS_PATH};
 use picopay_shared::origin::Origin;
 use picopay_shared::query::{
-    Answer, Consistency, DEADLINE_HEADER, Found, HistoryQuery, Query, READ_PATH, ReadRequest,
+    Answer, Consistency, DEADLINE_HEADER, Found, HistoryQuery, Query, READ_PATH, ReadRequest, Source,
 };
+use picopay_shared::running_config::{CONFIG_PATH, RunningConfig};
 use picopay_shared::session::SessionToken;
 use picopay_shared::slot::UserId;
 use uuid::Uuid;
@@ -131,6 +132,22 @@ impl TestShard {
         .await;
     }
 
+    /// Writes `cluster.toml` anew, as configuration management does.
+    pub fn replace_cluster_file(&self, text: &str) {
+        let file = self.cluster.cluster_file();
+        let new = file.with_extension("new");
+        std::fs::write(&new, text).unwrap();
+        std::fs::rename(new, file).unwrap();
+    }
+
+    /// Waits until histories come from the replica.
+    pub async fn replica_in_use(&self, user: UserId) {
+        eventually("a history from the replica", || async {
+            is_replica(self.node.history(user).await.source)
+        })
+        .await;
+    }
+
     /// Ends the cluster. A test that fails before does not get here; its cluster ends all the same.
     pub async fn stop(self) {
         self.cluster.stop().await;
@@ -223,12 +240,16 @@ impl NodeClient {
         Ok(serde_json::from_slice(&bytes).unwrap())
     }
 
+    /// Why the node goes by another `cluster.toml` than the one on disk.
+    pub async fn refused_file(&self) -> Option<String> {
+        let told: RunningConfig = serde_json::from_slice(&self.get(CONFIG_PATH).await.unwrap()).unwrap();
+        told.refused.map(|refused| refused.reason)
+    }
+
     /// A counter or gauge of this node, summed over its labels.
     pub async fn metric(&self, name: &str) -> f64 {
         let text = self.call("GET", "/metrics", Vec::new()).await.unwrap();
-        let text = String::from_utf8(text.to_vec()).unwrap();
-        let lines = text.lines().filter(|line| line.starts_with(name) && !line.starts_with('#'));
-        lines.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
+        metric_sum(std::str::from_utf8(&text).unwrap(), name)
     }
 
     pub async fn balance(&self, user_id: UserId) -> String {
@@ -259,6 +280,10 @@ impl NodeClient {
         };
         self.read_with(Query::History(query), session).await
     }
+}
+
+pub fn is_replica(source: Source) -> bool {
+    matches!(source, Source::Replica { .. })
 }
 
 pub fn usd(text: &str) -> Money {

@@ -4,21 +4,21 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::sources::Source;
+use super::sources::SourceFile;
 
 /// For each file, those that it imports.
 type Arrows = BTreeMap<String, BTreeSet<String>>;
 
 #[test]
 fn no_files_import_each_other() {
-    let circles = circles(&arrows(&Source::all()));
+    let circles = circles(&arrows(&SourceFile::all()));
     let names: Vec<String> = circles.iter().map(|circle| circle.join("\n  ")).collect();
     assert!(circles.is_empty(), "{} circles:\n  {}", circles.len(), names.join("\n\n  "));
 }
 
 #[test]
 fn a_circle_is_found_and_a_module_with_its_parts_is_none() {
-    let source = |path: &str, text: &str| Source { path: path.to_owned(), text: text.to_owned() };
+    let source = |path: &str, text: &str| SourceFile { path: path.to_owned(), text: text.to_owned() };
     let files = [
         source("x/src/lib.rs", "mod a; mod b; mod c;"),
         source("x/src/a.rs", "mod part;\nuse crate::b::B;\nuse self::part::Part;"),
@@ -36,7 +36,7 @@ fn a_circle_is_found_and_a_module_with_its_parts_is_none() {
     assert!(circles(&arrows(&files[..4])).is_empty());
 }
 
-fn arrows(sources: &[Source]) -> Arrows {
+fn arrows(sources: &[SourceFile]) -> Arrows {
     let files: BTreeMap<(String, Vec<String>), &str> = (sources.iter())
         .filter_map(|source| module_of(&source.path).map(|module| (module, source.path.as_str())))
         .collect();

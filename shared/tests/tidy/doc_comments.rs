@@ -1,6 +1,6 @@
 //! Checks of doc comments: one that is very short repeats the name below it.
 
-use super::sources::Source;
+use super::sources::SourceFile;
 
 /// A doc comment has more words than this, or is left out.
 const WORDS_TOO_FEW: usize = 3;
@@ -8,7 +8,7 @@ const WORDS_TOO_FEW: usize = 3;
 #[test]
 fn no_doc_comment_only_repeats_a_name() {
     let short: Vec<String> =
-        Source::all().iter().filter(|source| source.is_rust()).flat_map(short_docs).collect();
+        SourceFile::all().iter().filter(|source| source.is_rust()).flat_map(short_docs).collect();
     assert!(
         short.is_empty(),
         "{} doc comments have at most {WORDS_TOO_FEW} words, say more or leave them out:\n{}",
@@ -21,12 +21,12 @@ fn no_doc_comment_only_repeats_a_name() {
 fn a_short_doc_comment_is_found_and_a_long_block_is_not() {
     let text = "/// The user.\nuser: i64,\n/// Of the\n/// user.\n#[serde(default)]\nname: String,\n\n    /// Which shard it is.\n\n\
                 /// One line,\n///\n/// and another.\n// A note.\n//// No doc.\nlet a = \"/// no\";\n    /// At the end.";
-    let source = Source { path: "x.rs".to_owned(), text: text.to_owned() };
+    let source = SourceFile { path: "x.rs".to_owned(), text: text.to_owned() };
     assert_eq!(short_docs(&source), ["x.rs:1: The user.", "x.rs:3: Of the user.", "x.rs:16: At the end."]);
 }
 
 /// The doc comments of a file that are too short, with the line at which each begins.
-fn short_docs(source: &Source) -> Vec<String> {
+fn short_docs(source: &SourceFile) -> Vec<String> {
     let mut short = Vec::new();
     let mut block: Option<(usize, Vec<&str>)> = None;
     // One more line, so that a block at the end of the file ends too.

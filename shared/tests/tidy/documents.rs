@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use super::sources::{Source, root};
+use super::sources::{SourceFile, root};
 
 /// A sentence that is longer wants to be two.
 const WORDS_MAX: usize = 30;
@@ -12,7 +12,7 @@ const ENDS: [&str; 6] = [".rs", ".sql", ".sh", ".py", ".md", ".yaml"];
 
 #[test]
 fn every_file_that_a_document_or_a_comment_names_is_there() {
-    let sources = Source::all();
+    let sources = SourceFile::all();
     let known: BTreeSet<&str> = sources.iter().filter_map(|source| source.path.rsplit('/').next()).collect();
     let mut missing = Vec::new();
     for source in &sources {
@@ -32,7 +32,7 @@ fn every_file_that_a_document_or_a_comment_names_is_there() {
 
 #[test]
 fn no_sentence_of_a_document_is_too_long_to_follow() {
-    let long: Vec<String> = (Source::all().iter())
+    let long: Vec<String> = (SourceFile::all().iter())
         .filter(|source| {
             ["README.md", "ARCHITECTURE.md"].contains(&source.path.as_str())
                 || source.path.starts_with("docs/")
@@ -54,7 +54,7 @@ fn a_sentence_ends_at_a_full_stop_and_a_list_is_no_sentence() {
 }
 
 /// What looks like the name of a file: in a document what stands in backticks or is linked, in a source what a comment says.
-fn named_files(source: &Source) -> Vec<String> {
+fn named_files(source: &SourceFile) -> Vec<String> {
     let text = &source.text;
     let tokens: Vec<&str> = if source.is_document() {
         let without_code = outside_fences(text);

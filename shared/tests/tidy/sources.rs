@@ -4,13 +4,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// One file that people write.
-pub struct Source {
+pub struct SourceFile {
     /// From the root of the repository.
     pub path: String,
     pub text: String,
 }
 
-impl Source {
+impl SourceFile {
     /// All of them: sources, queries, scripts and documents.
     pub fn all() -> Vec<Self> {
         let mut found = Vec::new();
@@ -57,7 +57,7 @@ pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate has a folder above it").to_owned()
 }
 
-fn collect(folder: &Path, found: &mut Vec<Source>) {
+fn collect(folder: &Path, found: &mut Vec<SourceFile>) {
     for entry in fs::read_dir(folder).expect("a folder of the repository").flatten() {
         let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
         // What is built or downloaded, and what begins with a dot, nobody here wrote.
@@ -70,7 +70,7 @@ fn collect(folder: &Path, found: &mut Vec<Source>) {
             let Ok(text) = fs::read_to_string(&path) else { continue };
             let path =
                 path.strip_prefix(root()).expect("it is below the root").to_string_lossy().into_owned();
-            found.push(Source { path, text });
+            found.push(SourceFile { path, text });
         }
     }
 }

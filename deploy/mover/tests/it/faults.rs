@@ -9,9 +9,9 @@ use tokio::sync::Notify;
 
 use super::field::{At, Field};
 
-/// Which side of a move.
+/// Whose primary dies, of the two sides of a move.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Side {
+enum Victim {
     Source,
     Target,
 }
@@ -38,19 +38,19 @@ async fn kill(cluster: Arc<LocalCluster>, shard: usize, comes_back: Return, is_b
 }
 
 /// At each of these steps, back and forth between two shards.
-async fn a_primary_dies(at: &[Step], side: Side, comes_back: Return) {
+async fn a_primary_dies(at: &[Step], victim: Victim, comes_back: Return) {
     let field = Field::start(2).await;
     for step in at {
         let from = field.owner().await;
         let to = 1 - from;
-        let dies = if side == Side::Source { from } else { to };
+        let dies = if victim == Victim::Source { from } else { to };
         let is_back = Arc::new(Notify::new());
         let death = kill(Arc::clone(&field.cluster), dies, comes_back, Arc::clone(&is_back));
         let watcher = At::new(*step, death);
         let batch = field.batch(from, to);
         let ended = field.mover().run(&batch, &watcher).await.unwrap();
         // Once the target has everything, it does not need the source to take the slots; and what it took it keeps.
-        let is_moved = matches!(step, Step::Done) || (side == Side::Source && matches!(step, Step::Take));
+        let is_moved = matches!(step, Step::Done) || (victim == Victim::Source && matches!(step, Step::Take));
         match &ended {
             Ended::Moved(_) => assert!(is_moved, "{step:?} {ended:?}"),
             Ended::Aborted { settled, .. } => {
@@ -69,20 +69,20 @@ async fn a_primary_dies(at: &[Step], side: Side, comes_back: Return) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_source_that_dies_and_comes_back_leaves_every_slot_one_owner() {
-    a_primary_dies(&Step::ALL, Side::Source, Return::Restarted).await;
+    a_primary_dies(&Step::ALL, Victim::Source, Return::Restarted).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_target_that_dies_and_comes_back_leaves_every_slot_one_owner() {
-    a_primary_dies(&Step::ALL, Side::Target, Return::Restarted).await;
+    a_primary_dies(&Step::ALL, Victim::Target, Return::Restarted).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_source_whose_standby_takes_over_leaves_every_slot_one_owner() {
-    a_primary_dies(&Step::ALL, Side::Source, Return::Replaced).await;
+    a_primary_dies(&Step::ALL, Victim::Source, Return::Replaced).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_target_whose_standby_takes_over_leaves_every_slot_one_owner() {
-    a_primary_dies(&Step::ALL, Side::Target, Return::Replaced).await;
+    a_primary_dies(&Step::ALL, Victim::Target, Return::Replaced).await;
 }

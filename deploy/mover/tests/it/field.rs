@@ -3,14 +3,13 @@
 
 use std::sync::Arc;
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::future::{BoxFuture, ready};
-use picopay_local::{ClusterSpec, LocalCluster, programs};
+use picopay_local::{ClusterSpec, LocalCluster, eventually, programs};
 use picopay_mover::{Batch, Ended, Limits, Mover, Step, Unwatched, Watcher};
 use picopay_shared::cluster::Cluster;
 use tokio::process::Command;
-use tokio::time::sleep;
 
 use super::owners::{owners, slot_of};
 use super::traffic::Traffic;
@@ -98,15 +97,12 @@ impl Field {
 
     /// Moves the batch with a new mover, as often as it takes: servers come back, and with them their standbys.
     pub async fn move_at_last(&self, batch: &Batch) {
-        let (mover, started) = (self.mover(), Instant::now());
-        loop {
-            let ended = mover.run(batch, &Unwatched).await;
-            if matches!(ended, Ok(Ended::Moved(_))) {
-                return;
-            }
-            assert!(started.elapsed() < Duration::from_secs(40), "not moved: {ended:?}");
-            sleep(Duration::from_millis(100)).await;
-        }
+        let mover = self.mover();
+        eventually("a move that is not broken off", async || match mover.run(batch, &Unwatched).await {
+            Ok(Ended::Moved(_)) => Ok(()),
+            ended => Err(format!("{ended:?}")),
+        })
+        .await;
     }
 
     /// Everybody was told the truth, and the books are right once the left-over rows are gone.

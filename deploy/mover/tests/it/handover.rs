@@ -4,12 +4,11 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use picopay_local::{ClusterSpec, LocalCluster};
+use picopay_local::{ClusterSpec, LocalCluster, eventually};
 use picopay_mover::{Batch, Ended, Limits, Mover, Step, Unwatched};
 use picopay_shared::cluster::Cluster;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
-use tokio::time::sleep;
 use uuid::Uuid;
 
 use super::field::{At, Field, PATIENT};
@@ -216,8 +215,12 @@ async fn wait_for(field: &Field, application: &str, lock: &str) {
     let database = field.cluster.connect_as_superuser(0).await.unwrap();
     let sql = "SELECT EXISTS (SELECT FROM pg_stat_activity
                               WHERE wait_event_type = 'Lock' AND application_name = $1 AND wait_event = $2)";
-    while !database.query_one(sql, &[&application, &lock]).await.unwrap().get::<_, bool>(0) {
-        assert_eq!(field.owner().await, 0, "released under a charge that had passed the fence");
-        sleep(Duration::from_millis(10)).await;
-    }
+    eventually(&format!("{application} that waits for {lock}"), async || {
+        let waits: bool = database.query_one(sql, &[&application, &lock]).await.unwrap().get(0);
+        if !waits {
+            assert_eq!(field.owner().await, 0, "released under a charge that had passed the fence");
+        }
+        waits
+    })
+    .await;
 }

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use picopay_local::LocalCluster;
+use picopay_local::{LocalCluster, eventually_within};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
@@ -18,15 +18,11 @@ const SERVED_WITHIN: Duration = Duration::from_secs(90);
 
 /// A write with a key, repeated until it is answered for good.
 pub async fn write(cluster: &LocalCluster, path: &str, key: Uuid, body: &Value) -> (u16, String) {
-    let started = Instant::now();
-    loop {
+    eventually_within(SERVED_WITHIN, &format!("an answer to {path} {body}"), async || {
         let answer = cluster.post(path, Some(&key.to_string()), body).await.unwrap();
-        if answer.status < 500 {
-            return (answer.status, answer.body);
-        }
-        assert!(started.elapsed() < SERVED_WITHIN, "{path} {body} is not served: {}", answer.body);
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+        if answer.status < 500 { Ok((answer.status, answer.body)) } else { Err(answer.body) }
+    })
+    .await
 }
 
 /// Makes a user, however long that takes on a busy machine.
@@ -89,6 +85,7 @@ impl Client {
     async fn run(mut self, is_over: Arc<AtomicBool>) -> Self {
         while !is_over.load(Ordering::Relaxed) {
             self.round().await;
+            // Or each client would have thousands of keys to be asked for again, and the mover no processor.
             tokio::time::sleep(THINKING).await;
         }
         self

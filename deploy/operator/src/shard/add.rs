@@ -40,7 +40,7 @@ pub struct AddArgs {
 
 /// What `shard add` prints. With `--output json` these are the names of the fields; they stay.
 #[derive(Debug, Serialize)]
-struct Report {
+struct AddReport {
     shard: String,
     cluster_id: Uuid,
     /// It was part of the cluster before: nothing was done.
@@ -56,7 +56,7 @@ pub async fn run(args: AddArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn add(cluster: &Cluster, name: &str) -> anyhow::Result<Report> {
+async fn add(cluster: &Cluster, name: &str) -> anyhow::Result<AddReport> {
     let names: Vec<&str> = cluster.shards.iter().map(|shard| shard.name.as_str()).collect();
     let mut databases = Vec::new();
     for shard in &cluster.shards {
@@ -77,7 +77,7 @@ async fn add(cluster: &Cluster, name: &str) -> anyhow::Result<Report> {
             .with_context(|| format!("{name} has not joined; run `picopay shard add {name}` again"))?;
     }
     join_all(databases.into_iter().map(ShardDb::close)).await;
-    Ok(Report { shard: name.to_owned(), cluster_id, was_there_before })
+    Ok(AddReport { shard: name.to_owned(), cluster_id, was_there_before })
 }
 
 /// The cluster that all shards but `name` are of.
@@ -165,8 +165,8 @@ async fn join(database: &ShardDb, cluster_id: Uuid, name: &str) -> anyhow::Resul
     Ok(())
 }
 
-fn screen(report: &Report) -> String {
-    let Report { shard, cluster_id, was_there_before } = report;
+fn screen(report: &AddReport) -> String {
+    let AddReport { shard, cluster_id, was_there_before } = report;
     let done = if *was_there_before { "was part of it before" } else { "has joined" };
     let parts = [
         output::verdict_good(&format!("{shard} {done}: cluster {cluster_id}.")),

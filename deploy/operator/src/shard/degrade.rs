@@ -9,7 +9,7 @@ use picopay_shared::cluster::Durability;
 use picopay_shared::node_status::Degradation;
 use serde::Serialize;
 
-use super::nodes::{NodeLine, nodes_screen, wait_for_nodes};
+use super::nodes::{FollowingNode, nodes_screen, wait_for_nodes};
 use super::word::{ShardArgs, connect, whoever_this_is};
 use crate::output;
 
@@ -28,13 +28,13 @@ pub struct DegradeArgs {
 
 /// What `degrade` prints. With `--output json` these are the names of the fields; they stay.
 #[derive(Debug, Serialize)]
-struct Report {
+struct DegradeReport {
     shard: String,
     #[serde(flatten)]
     degraded: Degradation,
     /// Commits that waited for the standby, and were let go.
     released: i64,
-    nodes: Vec<NodeLine>,
+    nodes: Vec<FollowingNode>,
 }
 
 /// Runs `picopay shard degrade`.
@@ -68,7 +68,7 @@ pub async fn run(args: DegradeArgs) -> anyhow::Result<ExitCode> {
     };
     let nodes = wait_for_nodes(&cluster, shard, true, release_more).await?;
     database.close().await;
-    let report = Report { shard: name.clone(), degraded, released, nodes };
+    let report = DegradeReport { shard: name.clone(), degraded, released, nodes };
     args.shard.output.print(&report, screen);
     Ok(if report.nodes.iter().all(|node| node.follows) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -78,7 +78,7 @@ async fn release(database: &ShardDb) -> Result<i64, DbError> {
     Ok(database.query_one(include_str!("../sql/shard/release_waiting.sql"), &[]).await?.get(0))
 }
 
-fn screen(report: &Report) -> String {
+fn screen(report: &DegradeReport) -> String {
     let name = &report.shard;
     let done = format!("{name} goes on without its standby.");
     let mut parts = vec![nodes_screen(&report.nodes, &done)];

@@ -57,21 +57,21 @@ impl Kind {
 
 /// What both print. With `--output json` these are the names of the fields; they stay.
 #[derive(Debug, Serialize)]
-struct Report {
+struct GenerationReport {
     shard: String,
     kind: Kind,
     generation: i64,
     at: String,
     by: String,
     reason: String,
-    standby: Standby,
-    nodes: Vec<NodeLine>,
+    standby: Confirmation,
+    nodes: Vec<NodeGeneration>,
 }
 
 /// Whether a standby has it too.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-enum Standby {
+enum Confirmation {
     /// One has confirmed it.
     Confirmed,
     /// The shard waits for none: its durability is "local", or it is degraded.
@@ -82,7 +82,7 @@ enum Standby {
 
 /// A node, and what it makes of it.
 #[derive(Debug, Serialize)]
-struct NodeLine {
+struct NodeGeneration {
     url: String,
     #[serde(flatten)]
     state: NodeState,
@@ -119,31 +119,41 @@ pub async fn run(args: RaiseArgs, kind: Kind) -> anyhow::Result<ExitCode> {
     let standby = confirm(shard, &database).await;
     database.close().await;
     let nodes = wait_for_nodes(&cluster, shard, generation).await;
-    let report =
-        Report { shard: shard.name.clone(), kind, generation, at, by, reason: args.reason, standby, nodes };
+    let report = GenerationReport {
+        shard: shard.name.clone(),
+        kind,
+        generation,
+        at,
+        by,
+        reason: args.reason,
+        standby,
+        nodes,
+    };
     args.shard.output.print(&report, screen);
     let is_behind = report.nodes.iter().any(|node| matches!(node.state, NodeState::Behind(_)));
     Ok(if is_behind { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-async fn confirm(shard: &Shard, database: &ShardDb) -> Standby {
+async fn confirm(shard: &Shard, database: &ShardDb) -> Confirmation {
     let tried = async {
         if shard.durability == Durability::Local || database.read_degradation().await?.is_some() {
-            return Ok(Standby::NotWaitedFor);
+            return Ok(Confirmation::NotWaitedFor);
         }
         database.execute_all("SET synchronous_commit = on").await?;
         database.confirm().await?;
-        Ok(Standby::Confirmed)
+        Ok(Confirmation::Confirmed)
     };
-    tried.await.unwrap_or_else(|error: picopay_postgres::DbError| Standby::NotConfirmed(error.to_string()))
+    tried
+        .await
+        .unwrap_or_else(|error: picopay_postgres::DbError| Confirmation::NotConfirmed(error.to_string()))
 }
 
 /// Waits until no node that answers serves another generation.
-async fn wait_for_nodes(cluster: &Cluster, shard: &Shard, generation: i64) -> Vec<NodeLine> {
+async fn wait_for_nodes(cluster: &Cluster, shard: &Shard, generation: i64) -> Vec<NodeGeneration> {
     let started = Instant::now();
     loop {
         let asked = shard.nodes.iter().map(|url| probe::node(url, &cluster.internal_secret));
-        let lines: Vec<NodeLine> = shard
+        let lines: Vec<NodeGeneration> = shard
             .nodes
             .iter()
             .zip(join_all(asked).await)
@@ -157,7 +167,7 @@ async fn wait_for_nodes(cluster: &Cluster, shard: &Shard, generation: i64) -> Ve
                         None => NodeState::Behind("it is of a version without generations".to_owned()),
                     },
                 };
-                NodeLine { url: url.clone(), state }
+                NodeGeneration { url: url.clone(), state }
             })
             .collect();
         let is_behind = lines.iter().any(|line| matches!(line.state, NodeState::Behind(_)));
@@ -168,8 +178,8 @@ async fn wait_for_nodes(cluster: &Cluster, shard: &Shard, generation: i64) -> Ve
     }
 }
 
-fn screen(report: &Report) -> String {
-    let Report { shard, generation, .. } = report;
+fn screen(report: &GenerationReport) -> String {
+    let GenerationReport { shard, generation, .. } = report;
     let done = match report.kind {
         Kind::Restored => {
             format!(
@@ -185,16 +195,16 @@ fn screen(report: &Report) -> String {
     let is_behind = report.nodes.iter().any(|node| matches!(node.state, NodeState::Behind(_)));
     let mut parts = vec![if is_behind { output::verdict_bad(&done) } else { output::verdict_good(&done) }];
     match &report.standby {
-        Standby::Confirmed => {}
-        Standby::NotWaitedFor => {
+        Confirmation::Confirmed => {}
+        Confirmation::NotWaitedFor => {
             parts.push(output::bullet("it is on the primary alone, as all that the shard acknowledges now"));
         }
-        Standby::NotConfirmed(reason) => parts.push(output::bullet(&format!(
+        Confirmation::NotConfirmed(reason) => parts.push(output::bullet(&format!(
             "no standby has confirmed it: the shard acknowledges nothing before one does. If the primary is lost before, run \
              this again ({reason})"
         ))),
     }
-    for NodeLine { url, state } in &report.nodes {
+    for NodeGeneration { url, state } in &report.nodes {
         match state {
             NodeState::Follows => {}
             NodeState::Behind(reason) => parts.push(output::bullet(&format!("{url}: {reason}"))),

@@ -18,7 +18,7 @@ pub const NODES_POLL: Duration = Duration::from_millis(100);
 
 /// A node, and what it makes of it.
 #[derive(Debug, Serialize)]
-pub struct NodeLine {
+pub struct FollowingNode {
     /// Its base URL.
     pub url: String,
     /// Whether it does as the shard's database says.
@@ -33,12 +33,12 @@ pub async fn wait_for_nodes(
     shard: &Shard,
     is_degraded: bool,
     mut meanwhile: impl AsyncFnMut() -> Result<(), DbError>,
-) -> Result<Vec<NodeLine>, DbError> {
+) -> Result<Vec<FollowingNode>, DbError> {
     let started = Instant::now();
     loop {
         meanwhile().await?;
         let asked = shard.nodes.iter().map(|url| probe::node(url, &cluster.internal_secret));
-        let lines: Vec<NodeLine> = shard
+        let lines: Vec<FollowingNode> = shard
             .nodes
             .iter()
             .zip(join_all(asked).await)
@@ -50,7 +50,7 @@ pub async fn wait_for_nodes(
                         Some(status.not_ready_reason.unwrap_or_else(|| "it has not looked yet".to_owned()))
                     }
                 };
-                NodeLine { url: url.clone(), follows: reason.is_none(), reason }
+                FollowingNode { url: url.clone(), follows: reason.is_none(), reason }
             })
             .collect();
         if lines.iter().all(|line| line.follows) || started.elapsed() > NODES_WAIT {
@@ -61,8 +61,8 @@ pub async fn wait_for_nodes(
 }
 
 /// What the nodes make of it, and the last word on it.
-pub fn nodes_screen(nodes: &[NodeLine], done: &str) -> String {
-    let behind: Vec<&NodeLine> = nodes.iter().filter(|node| !node.follows).collect();
+pub fn nodes_screen(nodes: &[FollowingNode], done: &str) -> String {
+    let behind: Vec<&FollowingNode> = nodes.iter().filter(|node| !node.follows).collect();
     if behind.is_empty() {
         return output::verdict_good(done);
     }

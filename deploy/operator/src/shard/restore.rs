@@ -11,7 +11,7 @@ use picopay_shared::node_status::Degradation;
 use picopay_shared::slot::FENCE_LOCK;
 use serde::Serialize;
 
-use super::nodes::{NodeLine, nodes_screen, wait_for_nodes};
+use super::nodes::{FollowingNode, nodes_screen, wait_for_nodes};
 use super::word::{PATIENCE, ShardArgs, connect};
 
 /// How long a standby that is there may take to catch up, before the operator is told how it stands.
@@ -32,11 +32,11 @@ pub struct RestoreArgs {
 
 /// What `restore` prints. With `--output json` these are the names of the fields; they stay.
 #[derive(Debug, Serialize)]
-struct Report {
+struct RestoreReport {
     shard: String,
     /// What has ended.
     was_degraded: Degradation,
-    nodes: Vec<NodeLine>,
+    nodes: Vec<FollowingNode>,
 }
 
 /// Runs `picopay shard restore`.
@@ -53,7 +53,7 @@ pub async fn run(args: RestoreArgs) -> anyhow::Result<ExitCode> {
     confirm(shard).await.with_context(|| format!("{name} stays degraded"))?;
     end(shard).await.with_context(|| format!("whether {name} is still degraded, `picopay status` says"))?;
     let nodes = wait_for_nodes(&cluster, shard, false, async || Ok(())).await?;
-    let report = Report { shard: name.clone(), was_degraded, nodes };
+    let report = RestoreReport { shard: name.clone(), was_degraded, nodes };
     args.shard.output.print(&report, |report| {
         let done = format!("{name} waits for its standby again, which has everything.");
         nodes_screen(&report.nodes, &done)

@@ -54,7 +54,7 @@ fn older_than(text: &str) -> Result<Duration, String> {
 
 /// What `slots purge` prints. With `--output json` these are the names of the fields; they stay.
 #[derive(Debug, Serialize)]
-struct Report {
+struct PurgeReport {
     /// Shards that had something to delete.
     purged: Vec<Purged>,
     /// What was left as it is, and why.
@@ -101,7 +101,7 @@ pub async fn run(args: PurgeArgs) -> anyhow::Result<ExitCode> {
     ownership.refuse_strangers()?;
     // It moves nothing here, so that no pause needs a budget.
     let mover = Mover::new(&cluster, Limits { pause_budget: Duration::ZERO, rows_per_second: None });
-    let mut report = Report { purged: Vec::new(), kept: Vec::new() };
+    let mut report = PurgeReport { purged: Vec::new(), kept: Vec::new() };
     let is_meant = |name: &str| args.shard.as_ref().is_none_or(|wanted| wanted == name);
     for position in (0..ownership.shards.len()).filter(|one| is_meant(&ownership.shards[*one].name)) {
         let chosen = choose(&ownership, position, args.older_than);
@@ -193,7 +193,7 @@ fn choose(ownership: &Ownership, position: usize, older_than: Duration) -> Chose
     chosen
 }
 
-fn screen(report: &Report) -> String {
+fn screen(report: &PurgeReport) -> String {
     let mut parts = Vec::new();
     for Purged { shard, count, runs, rows } in &report.purged {
         parts.push(format!("{shard}: deleted {rows} rows of {count} slots that moved away ({runs})."));

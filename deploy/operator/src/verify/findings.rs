@@ -60,10 +60,10 @@ pub struct CheckResult {
 
 /// Findings by the name of the check.
 #[derive(Debug, Default)]
-pub struct Findings(BTreeMap<String, Found>);
+pub struct Findings(BTreeMap<String, FoundRows>);
 
 #[derive(Debug, Default)]
-struct Found {
+struct FoundRows {
     wrong: u64,
     rows: Vec<Finding>,
 }

@@ -1,48 +1,35 @@
 //! Slots are dealt out once, whatever interrupts or repeats it.
 
-use std::path::PathBuf;
-use std::time::Duration;
+use std::ops::Deref;
 
-use picopay_local::{ClusterSpec, LocalCluster};
+use picopay_local::eventually;
 use picopay_shared::slot::FENCE_LOCK;
 use serde_json::Value;
-use tokio_postgres::Client;
 
+use crate::bare_databases::BareDatabases;
 use crate::command::{Said, picopay, run};
 
 /// Two shards' databases with nothing in them.
-struct Bare {
-    cluster: LocalCluster,
-    clients: Vec<Client>,
-    file: PathBuf,
+struct Bare(BareDatabases);
+
+impl Deref for Bare {
+    type Target = BareDatabases;
+
+    fn deref(&self) -> &BareDatabases {
+        &self.0
+    }
 }
 
 impl Bare {
     async fn start() -> Self {
-        let cluster = LocalCluster::start_databases(ClusterSpec::default().without_redis()).await.unwrap();
-        let mut clients = Vec::new();
-        for shard in cluster.shards() {
-            clients.push(shard.connect_as_superuser().await.unwrap());
-        }
-        let bare = Self { file: cluster.folder().join("operator.toml"), cluster, clients };
+        let bare = Self(BareDatabases::start(2).await);
         bare.describe([0, 1]);
         bare
     }
 
     /// Writes the cluster's file: shard-1 and shard-2 in the databases of these shards.
-    fn describe(&self, databases: [usize; 2]) {
-        let shard = |(position, database): (usize, usize)| {
-            let port = self.cluster.shard(database).primary_port();
-            format!(
-                "[[shards]]\nname = \"shard-{}\"\nnodes = [\"http://127.0.0.1:{}\"]\n\
-                 primary = \"host=127.0.0.1 port={port} dbname=picopay user=picopay\"\npassword_file = \"secrets/picopay\"\n",
-                position + 1,
-                position + 1,
-            )
-        };
-        let shards: String = databases.into_iter().enumerate().map(shard).collect();
-        let text = format!("internal_secret = \"an-internal-secret-for-this-test\"\n{shards}");
-        std::fs::write(&self.file, text).unwrap();
+    fn describe(&self, [first, second]: [usize; 2]) {
+        self.0.describe(&[("shard-1", first), ("shard-2", second)]);
     }
 
     /// Writes the cluster's file with a `cluster_id`.
@@ -58,11 +45,8 @@ impl Bare {
 
     /// Empties both databases.
     async fn wipe(&self) {
-        for client in &self.clients {
-            client
-                .batch_execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public AUTHORIZATION picopay")
-                .await
-                .unwrap();
+        for database in [0, 1] {
+            self.0.wipe(database).await;
         }
     }
 
@@ -157,22 +141,19 @@ async fn a_killed_deal_is_finished_with_the_same_id(bare: &Bare) {
     bare.clients[1].execute("SELECT pg_advisory_lock($1)", &[&FENCE_LOCK]).await.unwrap();
     let mut killed = picopay(&bare.file, ["init"]).spawn().unwrap();
     let first = "SELECT cluster_id::text FROM shard_identity";
-    let id: String = loop {
-        if let Some(row) = bare.clients[0].query_opt(first, &[]).await.unwrap() {
-            break row.get(0);
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    };
+    let id: String = eventually("the identity of the first shard", async || {
+        bare.clients[0].query_opt(first, &[]).await.unwrap().map(|row| row.get(0))
+    })
+    .await;
     killed.kill().await.unwrap();
     bare.clients[1].execute("SELECT pg_advisory_unlock($1)", &[&FENCE_LOCK]).await.unwrap();
 
-    let finished = loop {
-        let said = bare.init().await;
-        // The killed one's connection may outlive it by a moment.
-        if !said.err.contains("another `picopay init`") {
-            break said.success();
-        }
-    };
+    let finished = eventually("the end of the killed one", async || {
+        // Its connection may outlive it by a moment.
+        Some(bare.init().await).filter(|said| !said.err.contains("another `picopay init`"))
+    })
+    .await
+    .success();
     assert_eq!(finished.json()["cluster_id"], id.as_str());
     assert_eq!(finished.json()["shards"][0]["was_dealt_before"], true);
     assert_eq!(finished.json()["shards"][1]["was_dealt_before"], false);
@@ -297,9 +278,10 @@ async fn a_deal_that_the_standby_may_not_have_is_no_success(bare: &Bare) {
     let cancel = async {
         let sql = "SELECT pg_cancel_backend(pid) FROM pg_stat_activity
                    WHERE application_name = 'picopay' AND wait_event = 'SyncRep'";
-        while bare.clients[0].query(sql, &[]).await.unwrap().is_empty() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        eventually("a commit that waits for the standby", async || {
+            !bare.clients[0].query(sql, &[]).await.unwrap().is_empty()
+        })
+        .await;
     };
     let (said, ()) = tokio::join!(bare.init(), cancel);
     bare.cluster.shard(0).replica().thaw();

@@ -1,7 +1,9 @@
 //! What the operator's command promises, tried as an operator would: the program itself, on real clusters.
 
+mod bare_databases;
 mod command;
 mod documented;
+mod users;
 
 mod config;
 mod config_running;

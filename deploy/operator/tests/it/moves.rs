@@ -2,16 +2,17 @@
 
 use std::path::PathBuf;
 use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use picopay_local::{ClusterSpec, LocalCluster, eventually};
+use picopay_local::{ClusterSpec, LocalCluster, eventually, eventually_within};
 use serde_json::{Value, json};
 use tokio::process::Child;
 use uuid::Uuid;
 
 use crate::command::{Said, picopay, run};
+use crate::users::{charge, make_user};
 
 /// Enough that batches have rows, few enough to be made in a second or two.
 const USERS: i64 = 200;
@@ -20,20 +21,17 @@ const USERS: i64 = 200;
 const WAIT_MAX: Duration = Duration::from_mins(1);
 
 /// Two shards with everything around them, and users with 100.00 USD each.
-struct Stand {
+struct TwoShards {
     cluster: LocalCluster,
     file: PathBuf,
 }
 
-impl Stand {
+impl TwoShards {
     async fn start() -> Self {
         let cluster = LocalCluster::start(ClusterSpec::default()).await.unwrap();
         let stand = Self { file: cluster.cluster_file(), cluster };
         for user_id in 1..=USERS {
-            let made = stand.cluster.post("/users", None, &json!({"user_id": user_id})).await.unwrap();
-            assert_eq!(made.status, 201, "{}", made.body);
-            let topup = json!({"user_id": user_id, "amount": "100.00", "currency": "USD"});
-            assert_eq!(stand.cluster.post("/topup", None, &topup).await.unwrap().status, 200);
+            make_user(&stand.cluster, user_id).await;
         }
         stand
     }
@@ -63,8 +61,7 @@ impl Stand {
     }
 
     async fn charge(&self, user_id: i64, key: &str) -> (u16, String, bool) {
-        let charge = json!({"user_id": user_id, "amount": "1.00", "currency": "USD"});
-        let answer = self.cluster.post("/charge", Some(key), &charge).await.unwrap();
+        let answer = charge(&self.cluster, user_id, key).await;
         let is_replayed = answer.headers.contains_key("idempotent-replayed");
         (answer.status, answer.body, is_replayed)
     }
@@ -81,15 +78,11 @@ impl Stand {
 
     /// Asserts that status has no problem, and gives its notes. What gateways and nodes were just told takes a moment.
     async fn well(&self) -> String {
-        let started = Instant::now();
-        loop {
+        eventually_within(WAIT_MAX, "a cluster that is well", async || {
             let said = self.say(["status"]).await;
-            if said.code == Some(0) {
-                return said.json()["notes"].to_string();
-            }
-            assert!(started.elapsed() < WAIT_MAX, "{said:?}");
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }
+            if said.code == Some(0) { Ok(said.json()["notes"].to_string()) } else { Err(format!("{said:?}")) }
+        })
+        .await
     }
 
     async fn execute(&self, shard: usize, sql: &str) {
@@ -99,7 +92,7 @@ impl Stand {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn slots_change_hands_by_an_operators_word() {
-    let stand = Stand::start().await;
+    let stand = TwoShards::start().await;
     let keys: Vec<String> = (0..=USERS).map(|_| Uuid::new_v4().to_string()).collect();
     let charge_all = async |first: i64| {
         let mut answers = Vec::new();
@@ -131,7 +124,7 @@ async fn slots_change_hands_by_an_operators_word() {
     stand.cluster.stop().await;
 }
 
-async fn a_drained_shard_owns_nothing_and_is_well(stand: &Stand) {
+async fn a_drained_shard_owns_nothing_and_is_well(stand: &TwoShards) {
     let said = run(picopay(&stand.file, ["shard", "drain", "shard-2"])).await.success();
     assert!(said.out.contains("shard-2 owns no slot"), "{}", said.out);
     assert_eq!(stand.owned().await, [4096, 0]);
@@ -150,7 +143,7 @@ async fn a_drained_shard_owns_nothing_and_is_well(stand: &Stand) {
     stand.say(["shard", "drain", "shard-9"]).await.failure("there is no shard \"shard-9\"");
 }
 
-async fn a_plan_changes_nothing(stand: &Stand) {
+async fn a_plan_changes_nothing(stand: &TwoShards) {
     let plan = stand.say(["rebalance", "--plan"]).await.success().json();
     assert_eq!((&plan["slots"], &plan["shards"][1]["slots_after"]), (&json!(2048), &json!(2048)));
     assert_eq!(plan["estimate"]["source"], "assumed");
@@ -162,7 +155,7 @@ async fn a_plan_changes_nothing(stand: &Stand) {
     assert_eq!(stand.owned().await, [4096, 0]);
 }
 
-async fn what_moved_is_purged_only_when_it_may(stand: &Stand) {
+async fn what_moved_is_purged_only_when_it_may(stand: &TwoShards) {
     let fresh = stand.say(["slots", "purge"]).await.success().json();
     assert_eq!(fresh["purged"], json!([]), "it is too soon");
     assert!(fresh["kept"].to_string().contains("--older-than"), "{fresh}");
@@ -187,7 +180,7 @@ async fn what_moved_is_purged_only_when_it_may(stand: &Stand) {
     assert!(table.out.contains("moved to shard-2"), "{}", table.out);
 }
 
-async fn single_slots_move(stand: &Stand) {
+async fn single_slots_move(stand: &TwoShards) {
     let report = stand.say(["slot", "move", "0-9", "4095", "--to", "shard-2"]).await.success().json();
     let runs = |one: &Value| (one["from"].clone(), one["to"].clone(), one["runs"].clone());
     let planned: Vec<_> = report["plan"]["moves"].as_array().unwrap().iter().map(runs).collect();
@@ -200,7 +193,7 @@ async fn single_slots_move(stand: &Stand) {
     assert_eq!(stand.say(["slot", "move", "4096", "--to", "shard-2"]).await.code, Some(2));
 }
 
-async fn no_slot_moves_from_or_to_a_degraded_shard(stand: &Stand) {
+async fn no_slot_moves_from_or_to_a_degraded_shard(stand: &TwoShards) {
     stand.execute(1, "INSERT INTO degradation (degraded_by, reason) VALUES ('ann', 'a disk')").await;
     let before = stand.owned().await;
     stand.say(["slot", "move", "100", "--to", "shard-2"]).await.failure("degraded");
@@ -213,7 +206,7 @@ async fn no_slot_moves_from_or_to_a_degraded_shard(stand: &Stand) {
 /// its throttle; the kill likewise.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rebalance_that_ends_early_is_gone_on_with_by_the_next() {
-    let stand = Stand::start().await;
+    let stand = TwoShards::start().await;
     stand.say(["shard", "drain", "shard-2", "--max-parallel", "4"]).await.success();
 
     // Some slots of a batch have users, and this rate makes one batch wait for seconds.

@@ -3,31 +3,29 @@
 use std::path::PathBuf;
 
 use picopay_local::http_call::{Answer, get};
-use picopay_local::{ClusterSpec, LocalCluster, eventually};
+use picopay_local::{ClusterSpec, LocalCluster, eventually, metric_sum};
 use serde_json::{Value, json};
 
 use crate::command::{picopay, run};
+use crate::users::{charge, make_user};
 
 /// One shard of two nodes with everything around it, and user 1 with 100.00 USD.
-struct Stand {
+struct DegradedShard {
     cluster: LocalCluster,
     file: PathBuf,
 }
 
-impl Stand {
+impl DegradedShard {
     async fn start() -> Self {
         let cluster = LocalCluster::start(ClusterSpec::one_shard().with_nodes_per_shard(2)).await.unwrap();
         let file = cluster.cluster_file();
         let stand = Self { cluster, file };
-        assert_eq!(stand.cluster.post("/users", None, &json!({"user_id": 1})).await.unwrap().status, 201);
-        let topup = json!({"user_id": 1, "amount": "100.00", "currency": "USD"});
-        assert_eq!(stand.cluster.post("/topup", None, &topup).await.unwrap().status, 200);
+        make_user(&stand.cluster, 1).await;
         stand
     }
 
     async fn charge(&self, key: &str) -> Answer {
-        let charge = json!({"user_id": 1, "amount": "1.00", "currency": "USD"});
-        self.cluster.post("/charge", Some(key), &charge).await.unwrap()
+        charge(&self.cluster, 1, key).await
     }
 
     async fn degrade(&self) -> Value {
@@ -51,14 +49,12 @@ impl Stand {
 }
 
 async fn sum_of(url: &str, name: &str) -> f64 {
-    let text = get(url).await.unwrap().body;
-    let lines = text.lines().filter(|line| line.starts_with(name));
-    lines.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
+    metric_sum(&get(url).await.unwrap().body, name)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_degraded_shard_charges_without_its_standby_and_everybody_is_told() {
-    let stand = Stand::start().await;
+    let stand = DegradedShard::start().await;
     let (file, cluster) = (&stand.file, &stand.cluster);
     run(picopay(file, ["shard", "degrade", "shard-9", "--reason", "x"])).await.failure("names shard-1");
     run(picopay(file, ["shard", "restore", "shard-1"])).await.failure("is not degraded");
@@ -110,7 +106,7 @@ async fn a_degraded_shard_charges_without_its_standby_and_everybody_is_told() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn charges_that_hang_on_a_frozen_standby_are_let_go_and_their_keys_answered() {
-    let stand = Stand::start().await;
+    let stand = DegradedShard::start().await;
     let (replica, key) = (stand.cluster.shard(0).replica(), "00000000-0000-4000-8000-000000000004");
     replica.freeze();
     assert_eq!(stand.charge(key).await.status, 504);

@@ -1,50 +1,28 @@
 //! A new shard joins a cluster that is in use, and nothing else is taken for one.
 
-use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::ops::Deref;
 
-use picopay_local::{ClusterSpec, LocalCluster};
-use tokio_postgres::Client;
-
+use crate::bare_databases::BareDatabases;
 use crate::command::{Said, picopay, run};
 
 /// Two shards that are dealt, and the databases of a third.
-struct Stand {
-    cluster: LocalCluster,
-    clients: Vec<Client>,
-    file: PathBuf,
+struct ThirdShard(BareDatabases);
+
+impl Deref for ThirdShard {
+    type Target = BareDatabases;
+
+    fn deref(&self) -> &BareDatabases {
+        &self.0
+    }
 }
 
-impl Stand {
+impl ThirdShard {
     async fn start() -> Self {
-        let spec = ClusterSpec::default().with_shards(3).without_redis();
-        let cluster = LocalCluster::start_databases(spec).await.unwrap();
-        let mut clients = Vec::new();
-        for position in 0..3 {
-            clients.push(cluster.connect_as_superuser(position).await.unwrap());
-        }
-        let stand = Self { file: cluster.folder().join("operator.toml"), cluster, clients };
+        let stand = Self(BareDatabases::start(3).await);
         stand.describe(&[("shard-1", 0), ("shard-2", 1)]);
         run(picopay(&stand.file, ["init"])).await.success();
         stand.describe(&[("shard-1", 0), ("shard-2", 1), ("shard-3", 2)]);
         stand
-    }
-
-    /// Writes the cluster's file: these names in the databases of these shards.
-    fn describe(&self, shards: &[(&str, usize)]) {
-        let mut text = "internal_secret = \"an-internal-secret-for-this-test\"\n".to_owned();
-        for (number, (name, position)) in shards.iter().enumerate() {
-            let port = self.cluster.shard(*position).primary_port();
-            let number = number + 1;
-            write!(
-                text,
-                "[[shards]]\nname = \"{name}\"\nnodes = [\"http://127.0.0.1:{number}\"]\n\
-                 primary = \"host=127.0.0.1 port={port} dbname=picopay user=picopay\"\n\
-                 password_file = \"secrets/picopay\"\n"
-            )
-            .unwrap();
-        }
-        std::fs::write(&self.file, text).unwrap();
     }
 
     async fn add(&self, name: &str) -> Said {
@@ -53,8 +31,7 @@ impl Stand {
 
     /// Empties the third database.
     async fn wipe(&self) {
-        let wipe = "DROP SCHEMA public CASCADE; CREATE SCHEMA public AUTHORIZATION picopay";
-        self.clients[2].batch_execute(wipe).await.unwrap();
+        self.0.wipe(2).await;
     }
 
     /// Whether the third database has an identity.
@@ -69,7 +46,7 @@ impl Stand {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn only_an_empty_shard_joins_and_only_a_whole_cluster() {
-    let stand = Stand::start().await;
+    let stand = ThirdShard::start().await;
     the_commands_that_need_it_say_so(&stand).await;
     somebody_elses_database_is_refused(&stand).await;
     a_cluster_that_lacks_slots_is_refused(&stand).await;
@@ -83,10 +60,10 @@ async fn only_an_empty_shard_joins_and_only_a_whole_cluster() {
     assert_eq!(stand.add("shard-1").await.success().json()["was_there_before"], true);
 
     a_member_under_another_name_is_refused(&stand).await;
-    stand.cluster.stop().await;
+    stand.0.cluster.stop().await;
 }
 
-async fn the_commands_that_need_it_say_so(stand: &Stand) {
+async fn the_commands_that_need_it_say_so(stand: &ThirdShard) {
     for command in [["rebalance", "--plan"], ["slots", "purge"]] {
         run(picopay(&stand.file, command)).await.failure("picopay shard add shard-3");
     }
@@ -95,13 +72,9 @@ async fn the_commands_that_need_it_say_so(stand: &Stand) {
     assert!(!stand.has_joined().await);
 }
 
-async fn somebody_elses_database_is_refused(stand: &Stand) {
-    stand.clients[2]
-        .batch_execute(
-            "DROP SCHEMA public CASCADE; CREATE SCHEMA public AUTHORIZATION picopay; CREATE TABLE orders ()",
-        )
-        .await
-        .unwrap();
+async fn somebody_elses_database_is_refused(stand: &ThirdShard) {
+    stand.wipe().await;
+    stand.clients[2].batch_execute("CREATE TABLE orders ()").await.unwrap();
     stand.add("shard-3").await.failure("tables of somebody else (public.orders)");
     stand.wipe().await;
     // The database of shard-2, by a mistake in the file.
@@ -115,7 +88,7 @@ async fn somebody_elses_database_is_refused(stand: &Stand) {
     stand.wipe().await;
 }
 
-async fn a_cluster_that_lacks_slots_is_refused(stand: &Stand) {
+async fn a_cluster_that_lacks_slots_is_refused(stand: &ThirdShard) {
     // The lost database of a shard that had slots: the others do not own them.
     stand.describe(&[("shard-1", 0), ("shard-2", 2)]);
     stand.add("shard-2").await.failure("slots 2048–4095 are owned by no shard");
@@ -127,7 +100,7 @@ async fn a_cluster_that_lacks_slots_is_refused(stand: &Stand) {
     assert!(!stand.has_joined().await);
 }
 
-async fn a_member_under_another_name_is_refused(stand: &Stand) {
+async fn a_member_under_another_name_is_refused(stand: &ThirdShard) {
     stand.describe(&[("shard-1", 0), ("shard-2", 1), ("shard-9", 2)]);
     stand.add("shard-9").await.failure("is shard-3 of cluster");
 }

@@ -1,11 +1,14 @@
 //! Whatever is down is shown as down, the rest is shown all the same, and the answer comes soon.
 
 use std::path::Path;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use picopay_local::{ClusterSpec, LocalCluster};
+use picopay_local::{ClusterSpec, LocalCluster, eventually_within};
 use serde_json::Value;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
 
+use crate::bare_databases::BareDatabases;
 use crate::command::{Said, picopay, run};
 
 /// With every part of a cluster frozen: two seconds for a connect, one for each of a few statements, and room for
@@ -21,15 +24,11 @@ async fn status(file: &Path) -> Said {
 
 /// Waits until all is well: after a start nodes are on their way.
 async fn all_well(file: &Path) -> Value {
-    let started = Instant::now();
-    loop {
+    eventually_within(RECOVERY_MAX, "a cluster that is well", async || {
         let said = status(file).await;
-        if said.code == Some(0) {
-            return said.json();
-        }
-        assert!(started.elapsed() < RECOVERY_MAX, "{said:?}");
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+        if said.code == Some(0) { Ok(said.json()) } else { Err(format!("{said:?}")) }
+    })
+    .await
 }
 
 /// Status after something went down: exit code 1 and a problem that contains each needle.
@@ -134,14 +133,9 @@ async fn slots_and_identities_are_judged(cluster: &LocalCluster, file: &Path) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn before_init_status_says_what_to_do() {
-    let cluster = LocalCluster::start_databases(ClusterSpec::one_shard().without_redis()).await.unwrap();
-    let file = cluster.folder().join("operator.toml");
-    let port = cluster.shard(0).primary_port();
-    let text = format!(
-        "internal_secret = \"an-internal-secret-for-this-test\"\n[[shards]]\nname = \"shard-1\"\nnodes = [\"http://127.0.0.1:1\"]\n\
-         primary = \"host=127.0.0.1 port={port} dbname=picopay user=picopay\"\npassword_file = \"secrets/picopay\"\n"
-    );
-    std::fs::write(&file, text).unwrap();
+    let bare = BareDatabases::start(1).await;
+    bare.describe(&[("shard-1", 0)]);
+    let BareDatabases { cluster, file, .. } = bare;
     not_well(&file, &["run `picopay init`"]).await;
     run(picopay(&file, ["verify"])).await.failure("run `picopay init`");
 
@@ -169,14 +163,16 @@ async fn a_migration_says_what_it_waits_for(cluster: &LocalCluster, file: &Path)
         "{said:?}"
     );
     assert!(said.out.contains("clerk"), "{said:?}");
-    let release = async {
-        tokio::time::sleep(Duration::from_secs(3)).await;
-        client.batch_execute("ROLLBACK").await.unwrap();
-    };
-    let (said, ()) = tokio::join!(run(picopay(file, ["migrate", "--output", "json"])), release);
-    let said = said.success();
-    assert!(said.err.contains("clerk"), "{said:?}");
-    assert_eq!(said.json()["shards"][0]["applied"], serde_json::json!(["V4__short_analyze"]));
+    let mut migrate = picopay(file, ["migrate", "--output", "json"]);
+    let mut migrate = migrate.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut told = BufReader::new(migrate.stderr.take().unwrap()).lines();
+    // It says so while it waits, and goes on when the clerk is done.
+    while !told.next_line().await.unwrap().expect("a word of the clerk").contains("clerk") {}
+    client.batch_execute("ROLLBACK").await.unwrap();
+    let output = migrate.wait_with_output().await.unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["shards"][0]["applied"], serde_json::json!(["V4__short_analyze"]));
 }
 
 #[tokio::test]

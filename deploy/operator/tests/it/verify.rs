@@ -104,8 +104,10 @@ async fn a_slot_that_changes_hands_raises_no_alarm(cluster: &LocalCluster) {
             let from = usize::from(turn % 2 == 1);
             let to = &shards[1 - from];
             shards[from].1.execute(release, &[&to.0, &(2 * turn + 2)]).await.unwrap();
+            // So that a proof meets this state as well, in which nobody owns the slot.
             tokio::time::sleep(Duration::from_millis(10)).await;
             to.1.execute(own, &[&to.0, &(2 * turn + 3)]).await.unwrap();
+            // And this one, in which proofs may both begin and end.
             tokio::time::sleep(Duration::from_millis(40)).await;
         }
     };

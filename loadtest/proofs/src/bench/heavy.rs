@@ -50,7 +50,7 @@ pub async fn measure(stand: &mut Stand, pace: &Pace, stop: &Stop) -> anyhow::Res
     stand.settle().await?;
     let without = load(stand, pace, stop).await?;
     let queries = [format!("user_id={refused}"), format!("user_id={charged}&kind=topup")];
-    let asking = Asking::start(stand, queries);
+    let asking = HeavyReader::start(stand, queries);
     let with = load(stand, pace, stop).await?;
     let (answered, failed) = asking.stop().await;
     eprintln!(
@@ -93,14 +93,14 @@ async fn make(stand: &Stand, user: u64, fill: &str, rows: u64) -> anyhow::Result
 }
 
 /// Both, asking in turn.
-struct Asking {
+struct HeavyReader {
     is_over: Arc<AtomicBool>,
     answered: Arc<AtomicU64>,
     failed: Arc<AtomicU64>,
     task: tokio::task::JoinHandle<()>,
 }
 
-impl Asking {
+impl HeavyReader {
     fn start(stand: &Stand, queries: [String; 2]) -> Self {
         let (url, key) = (stand.cluster.gateway_url(), stand.cluster.api_key().to_owned());
         let (is_over, answered, failed): (Arc<AtomicBool>, Arc<AtomicU64>, Arc<AtomicU64>) =

@@ -207,7 +207,7 @@ impl Stand {
         let traffic = self.traffic(&scenario);
         let began_s = self.age_s();
         let written_before = self.written().await?;
-        let mut window = Window::new(&self.processes, load)?;
+        let mut window = CpuWindow::new(&self.processes, load)?;
         let measured = run::run(&plan, stop, traffic, |second| window.look(second.index)).await?;
         let spent = window.spent()?;
         let written = self.written().await? - written_before;
@@ -341,7 +341,7 @@ fn refuse_unusable(measured: &Measured) -> anyhow::Result<()> {
 }
 
 /// CPU times at the beginning and the end of the measured part of a load.
-struct Window<'a> {
+struct CpuWindow<'a> {
     processes: &'a Processes,
     warmup_s: u64,
     end_s: u64,
@@ -349,7 +349,7 @@ struct Window<'a> {
     end: Option<anyhow::Result<CpuTimes>>,
 }
 
-impl<'a> Window<'a> {
+impl<'a> CpuWindow<'a> {
     fn new(processes: &'a Processes, load: &Load) -> anyhow::Result<Self> {
         let (warmup_s, end_s) = (load.warmup.as_secs(), (load.warmup + load.duration).as_secs());
         Ok(Self { processes, warmup_s, end_s, begin: Ok(processes.cpu_times()?), end: None })

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::clock::Clock;
 use super::errors::{Errors, Failure};
-use super::ledger::{Acknowledged, Ledger};
+use super::ledger::{AcknowledgedWrite, Ledger};
 use super::what::What;
 use crate::account::{Asking, Reply, is_decision};
 use crate::findings::{Finding, Findings, Promise};
@@ -132,7 +132,7 @@ impl Client {
     }
 
     /// Looks up an acknowledged write, with or without its session.
-    pub async fn look_up(&self, acknowledged: &Acknowledged, with_session: bool) {
+    pub async fn look_up(&self, acknowledged: &AcknowledgedWrite, with_session: bool) {
         let path = format!("/transactions/{}", text(&acknowledged.id));
         let is_old = self.clock.now().saturating_sub(acknowledged.at) > FOUND_AFTER;
         let session = acknowledged.session.as_deref().filter(|_| with_session);

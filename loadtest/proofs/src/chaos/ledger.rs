@@ -18,7 +18,7 @@ const REFUND_TWICE: f64 = 0.2;
 
 /// A write that was acknowledged.
 #[derive(Debug, Clone)]
-pub struct Acknowledged {
+pub struct AcknowledgedWrite {
     /// Its transaction.
     pub id: UuidText,
     /// What was asked for.
@@ -32,25 +32,25 @@ pub struct Acknowledged {
 /// All keys of all clients.
 #[derive(Debug)]
 pub struct Ledger {
-    books: Mutex<Books>,
+    books: Mutex<LedgerState>,
     clock: Clock,
     currency: Currency,
 }
 
 #[derive(Debug)]
-struct Books {
+struct LedgerState {
     account: Account,
     /// Where each key is on the account.
     places: HashMap<UuidText, usize>,
     answered: Vec<UuidText>,
-    acknowledged: Vec<Acknowledged>,
-    refundable: Vec<Acknowledged>,
+    acknowledged: Vec<AcknowledgedWrite>,
+    refundable: Vec<AcknowledgedWrite>,
 }
 
 impl Ledger {
     /// Empty. Every acknowledged write goes to `acks` at once.
     pub fn new(acks: AckSink, currency: Currency, findings: Findings, clock: Clock) -> Self {
-        let books = Books {
+        let books = LedgerState {
             account: Account::new(Keeps::Bodies, currency, acks, findings),
             places: HashMap::new(),
             answered: Vec::new(),
@@ -68,7 +68,7 @@ impl Ledger {
     /// Notes that `write` is about to be sent. What was not noted cannot be told from what nobody asked for.
     pub fn note_attempt(&self, write: &Write) {
         let mut books = self.lock();
-        let Books { account, places, .. } = &mut *books;
+        let LedgerState { account, places, .. } = &mut *books;
         let at = *places.entry(write.key).or_insert_with(|| account.open(*write));
         account.note_sent(at);
     }
@@ -92,7 +92,7 @@ impl Ledger {
         if let Some(account::Acknowledged { id, .. }) = acknowledged {
             books.account.acks.flush();
             let session = reply.session.map(|session| String::from_utf8_lossy(session).into_owned());
-            let acknowledged = Acknowledged { id, write: *write, at: now, session };
+            let acknowledged = AcknowledgedWrite { id, write: *write, at: now, session };
             if write.wish == Wish::Charge {
                 books.refundable.push(acknowledged.clone());
             }
@@ -108,7 +108,7 @@ impl Ledger {
     }
 
     /// A charge to refund: mostly one that was not refunded yet.
-    pub fn any_refundable(&self, random: &mut Random) -> Option<Acknowledged> {
+    pub fn any_refundable(&self, random: &mut Random) -> Option<AcknowledgedWrite> {
         let mut books = self.lock();
         let place = usize::try_from(random.below(u64::try_from(books.refundable.len()).ok()?)).ok()?;
         if books.refundable.is_empty() {
@@ -121,7 +121,7 @@ impl Ledger {
     }
 
     /// Any acknowledged write; every other time the last one, which replicas may not have yet.
-    pub fn any_acknowledged(&self, random: &mut Random) -> Option<Acknowledged> {
+    pub fn any_acknowledged(&self, random: &mut Random) -> Option<AcknowledgedWrite> {
         let books = self.lock();
         if random.chance(0.5) {
             books.acknowledged.last().cloned()
@@ -140,7 +140,7 @@ impl Ledger {
         self.lock().account.entries.clone()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Books> {
+    fn lock(&self) -> MutexGuard<'_, LedgerState> {
         self.books.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

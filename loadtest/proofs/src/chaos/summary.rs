@@ -10,7 +10,7 @@ use crate::findings::{Findings, Promise};
 
 /// What a run found.
 #[derive(Debug, Clone, Serialize)]
-pub struct Summary {
+pub struct ChaosSummary {
     /// The same seed gives the same clients and the same faults.
     pub seed: u64,
     /// Whether no promise was broken. The exit code is 0 then, and 1 otherwise.

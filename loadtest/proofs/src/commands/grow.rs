@@ -7,7 +7,7 @@ use clap::Args;
 use picopay_loadtest::command_line::Failure;
 use picopay_loadtest::run::Stop;
 use picopay_proofs::grow::scale::Scale;
-use picopay_proofs::grow::{Broken, Grow};
+use picopay_proofs::grow::{BrokenMove, Grow};
 
 use super::threads::on_threads;
 
@@ -22,7 +22,7 @@ pub struct GrowArgs {
     out: PathBuf,
     /// Break a promise on purpose, to see that the run fails: what the shipped programs rely on is taken from them.
     #[arg(long, value_name = "PROMISE")]
-    broken: Option<Broken>,
+    broken: Option<BrokenMove>,
     /// A little of everything only: to see that it works, not to measure.
     #[arg(long, hide = true)]
     quick: bool,

@@ -74,7 +74,7 @@ pub struct Charge {
 
 /// What a request is about.
 #[derive(Debug, Clone)]
-enum What {
+enum Subject {
     /// The key at this place in the books.
     Write(usize, Kind),
     Read(Reading),
@@ -83,7 +83,7 @@ enum What {
 /// A request.
 #[derive(Debug)]
 pub struct Asked {
-    what: What,
+    what: Subject,
     /// When its first attempt was meant to start; nothing in the first.
     first_ns: Option<u64>,
 }
@@ -151,7 +151,7 @@ impl Clients {
         }
     }
 
-    fn choose(&mut self) -> What {
+    fn choose(&mut self) -> Subject {
         let mut point = self.random.unit();
         let mut is_within = |share: f64| {
             let is_within = point < share;
@@ -163,11 +163,11 @@ impl Clients {
         let is_too_large = is_within(TOO_LARGE);
         if history || balance || lookup {
             if let Some(reading) = self.choose_reading(history, balance) {
-                return What::Read(reading);
+                return Subject::Read(reading);
             }
         } else if repeat {
             if let Some(at) = self.any_answered() {
-                return What::Write(at, Kind::Replay);
+                return Subject::Write(at, Kind::Replay);
             }
         } else if refund && let Some(charge) = self.any_refundable() {
             let Charge { user, id, minor_units } = charge;
@@ -179,13 +179,13 @@ impl Clients {
         self.open(wish, user, minor_units, kind)
     }
 
-    fn open(&mut self, wish: Wish, user: UserId, minor_units: u64, kind: Kind) -> What {
+    fn open(&mut self, wish: Wish, user: UserId, minor_units: u64, kind: Kind) -> Subject {
         let write = Write { wish, user, minor_units, key: self.keys.next_key() };
         let at = lock(&self.shared.books).open(write);
         if self.random.chance(TWINS) {
             self.twin = Some(at);
         }
-        What::Write(at, kind)
+        Subject::Write(at, kind)
     }
 
     fn choose_reading(&mut self, history: bool, balance: bool) -> Option<Reading> {
@@ -230,13 +230,13 @@ impl Clients {
         UserId::try_from(id).expect("above zero")
     }
 
-    fn write_request(&mut self, what: &What, output: &mut Vec<u8>) {
+    fn write_request(&mut self, what: &Subject, output: &mut Vec<u8>) {
         match what {
-            What::Write(at, _) => {
+            Subject::Write(at, _) => {
                 let write = lock(&self.shared.books).account.note_sent(*at);
                 self.forms.write(&write, output);
             }
-            What::Read(reading) => {
+            Subject::Read(reading) => {
                 let session = reading.session();
                 let number = |out: &mut Vec<u8>| write_number(out, reading.user().get().unsigned_abs());
                 match reading {
@@ -255,18 +255,20 @@ impl Clients {
         }
     }
 
-    fn judge_answer(&mut self, what: &What, answer: Answer<'_>) -> Judged {
+    fn judge_answer(&mut self, what: &Subject, answer: Answer<'_>) -> Judged {
         let mut books = lock(&self.shared.books);
         match (what, answer) {
-            (What::Write(at, _), Answer::Lost(lost)) => {
+            (Subject::Write(at, _), Answer::Lost(lost)) => {
                 books.account.note_unknown(*at);
                 Judged::Again(lost.code().to_owned())
             }
-            (What::Write(at, _), Answer::Reply { status, is_replayed, session, body }) => {
+            (Subject::Write(at, _), Answer::Reply { status, is_replayed, session, body }) => {
                 books.take(*at, Reply { status, is_replayed, session, body }, Asking::InTrouble)
             }
-            (What::Read(_), Answer::Lost(lost)) => Judged::Again(lost.code().to_owned()),
-            (What::Read(reading), Answer::Reply { status, body, .. }) => check(&books, reading, status, body),
+            (Subject::Read(_), Answer::Lost(lost)) => Judged::Again(lost.code().to_owned()),
+            (Subject::Read(reading), Answer::Reply { status, body, .. }) => {
+                check(&books, reading, status, body)
+            }
         }
     }
 
@@ -296,7 +298,7 @@ impl Traffic for Clients {
         let asked = if is_due {
             self.retries.pop_front().map(|(_, asked)| asked)?
         } else {
-            let twin = self.twin.take().map(|at| What::Write(at, Kind::Replay));
+            let twin = self.twin.take().map(|at| Subject::Write(at, Kind::Replay));
             Asked { what: twin.unwrap_or_else(|| self.choose()), first_ns: None }
         };
         self.write_request(&asked.what, output);
@@ -309,8 +311,8 @@ impl Traffic for Clients {
         let took_ns = timing.ended_ns.saturating_sub(first_ns);
         let stage = self.shared.stage.load(Ordering::Relaxed);
         let (kind, user) = match &what {
-            What::Write(at, kind) => (*kind, lock(&self.shared.books).account.entries[*at].write.user),
-            What::Read(reading) => (reading.kind(), reading.user()),
+            Subject::Write(at, kind) => (*kind, lock(&self.shared.books).account.entries[*at].write.user),
+            Subject::Read(reading) => (reading.kind(), reading.user()),
         };
         let result = match self.judge_answer(&what, answer) {
             Judged::Decided(own) => {

@@ -12,7 +12,7 @@ use super::pauses::Stage;
 use picopay_loadtest::run::{self, Measured, Plan, Stop};
 
 /// A load that runs.
-pub struct Load {
+pub struct GrowLoad {
     shared: Shared,
     stop: Stop,
     running: JoinHandle<anyhow::Result<Measured>>,
@@ -20,7 +20,7 @@ pub struct Load {
     began: Instant,
 }
 
-impl Load {
+impl GrowLoad {
     /// Lets clients loose on users 1 to `users`.
     pub fn start(plan: Plan, shared: Shared, users: u64, old_charges: Vec<Charge>) -> Self {
         let stop = Stop::default();

@@ -79,7 +79,7 @@ struct Page<'a> {
 }
 
 #[derive(Deserialize)]
-struct Found<'a> {
+struct LookedUp<'a> {
     #[serde(borrow)]
     transaction: Listed<'a>,
 }
@@ -105,8 +105,8 @@ pub fn check(books: &Books, reading: &Reading, status: u16, body: &[u8]) -> Judg
         _ if status != 200 => Some("an answer"),
         Reading::History(own) => miss_in_page(own, body),
         Reading::Lookup(_) | Reading::OldCharge { .. } => {
-            let found = serde_json::from_slice::<Found<'_>>(body);
-            let is_right = found.is_ok_and(|Found { transaction }| {
+            let found = serde_json::from_slice::<LookedUp<'_>>(body);
+            let is_right = found.is_ok_and(|LookedUp { transaction }| {
                 let is_it = reading.id().is_some_and(|id| transaction.id.as_bytes() == id);
                 is_it && transaction.user_id == reading.user().get()
             });

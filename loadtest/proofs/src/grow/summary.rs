@@ -17,7 +17,7 @@ pub const OFF_SHARE_MAX: f64 = 1.0;
 
 /// What a run found.
 #[derive(Debug, Clone, Serialize)]
-pub struct Summary {
+pub struct GrowSummary {
     /// The same seed gives the same clients.
     pub seed: u64,
     /// Whether every bar was kept. The exit code is 0 then, and 1 otherwise.
@@ -89,7 +89,7 @@ pub struct Summary {
     pub took_s: u64,
 }
 
-impl Summary {
+impl GrowSummary {
     /// Holds the figures against the bars.
     pub fn judge(&mut self) {
         let bars = [

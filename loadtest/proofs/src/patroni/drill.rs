@@ -12,7 +12,7 @@ use picopay_local::PatroniShard;
 use serde::Serialize;
 
 use super::charges::Charges;
-use super::proof::{self, Proof};
+use super::proof::{self, DrillProof};
 
 /// The longest gap that is accepted with `ttl` 10: the time to live itself, an election, a promotion, and the other standby
 /// that has to follow the new primary before it may acknowledge anything.
@@ -59,7 +59,7 @@ struct Kill {
 
 /// The last line of the output.
 #[derive(Debug, Serialize)]
-struct Summary {
+struct DrillSummary {
     postgres: String,
     members: usize,
     kills: usize,
@@ -78,7 +78,7 @@ struct Summary {
     /// Those of them that lacked a charge acknowledged before: a primary answered that was replaced.
     stale_reads: u64,
     #[serde(flatten)]
-    proof: Proof,
+    proof: DrillProof,
 }
 
 /// Kills the primary `kills` times, always in one way or in both in turn; whether every promise was kept.
@@ -113,7 +113,7 @@ pub async fn run(shard: PatroniShard, kills: usize, only: Option<Victim>) -> any
     let timelines = [first_timeline, shard.timeline().await?];
     gaps.sort_unstable();
     let gap_max = gaps[gaps.len() - 1];
-    let summary = Summary {
+    let summary = DrillSummary {
         postgres: shard.postgres_version().to_owned(),
         members: shard.members().len(),
         kills,

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 /// What was found.
 #[derive(Debug, Serialize)]
-pub struct Proof {
+pub struct DrillProof {
     /// Charges and top-ups that clients had a yes for.
     acknowledged: u64,
     /// Of these, those that are not in the ledger as they were acknowledged.
@@ -23,7 +23,7 @@ pub struct Proof {
 }
 
 /// Asks `picopay verify`, and counts what it cannot know: that there is no more than what was acknowledged.
-pub async fn prove(shard: &PatroniShard, acks: &Path, acknowledged: u64) -> anyhow::Result<Proof> {
+pub async fn prove(shard: &PatroniShard, acks: &Path, acknowledged: u64) -> anyhow::Result<DrillProof> {
     let mut verify = tokio::process::Command::new(programs::find_picopay("picopay")?);
     verify.arg("verify").arg("--cluster").arg(shard.cluster_file()).arg("--acks").arg(acks);
     verify.args(["--output", "json"]).stdin(Stdio::null()).kill_on_drop(true);
@@ -44,5 +44,5 @@ pub async fn prove(shard: &PatroniShard, acks: &Path, acknowledged: u64) -> anyh
     if !is_proven {
         eprintln!("{booked} transactions are booked; picopay verify says: {report:#}");
     }
-    Ok(Proof { acknowledged, lost, doubled, is_proven })
+    Ok(DrillProof { acknowledged, lost, doubled, is_proven })
 }

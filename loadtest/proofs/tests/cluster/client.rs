@@ -2,9 +2,10 @@
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
+pub use picopay_client::Answer;
 use picopay_client::Exchange;
 pub use picopay_local::eventually;
-use picopay_local::{ClusterSpec, LocalCluster};
+use picopay_local::{ClusterSpec, LocalCluster, metric_sum};
 use picopay_shared::slot::{SLOT_COUNT, UserId};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -12,54 +13,19 @@ use uuid::Uuid;
 /// A cluster and a client of its gateway.
 pub struct TestCluster {
     pub cluster: LocalCluster,
-    pub client: Client,
+    pub client: GatewayClient,
 }
 
 /// Talks to the gateway over kept-alive connections. Clones share them.
 #[derive(Clone)]
-pub struct Client(Exchange);
-
-/// What came back.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Answer {
-    pub status: u16,
-    pub is_replayed: bool,
-    pub source: Option<String>,
-    pub session: Option<String>,
-    pub retry_after: Option<String>,
-    pub body: String,
-}
-
-impl Answer {
-    pub fn json(&self) -> Value {
-        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
-    }
-
-    /// The bare suffix of a problem.
-    pub fn code(&self) -> String {
-        self.json()["code"].as_str().unwrap_or_default().to_owned()
-    }
-}
-
-impl From<picopay_client::Answer> for Answer {
-    fn from(answer: picopay_client::Answer) -> Self {
-        Self {
-            status: answer.status,
-            is_replayed: answer.is_replayed(),
-            source: answer.header("picopay-source").map(str::to_owned),
-            session: answer.session().map(str::to_owned),
-            retry_after: answer.header("retry-after").map(str::to_owned),
-            body: String::from_utf8(answer.body.to_vec()).unwrap(),
-        }
-    }
-}
+pub struct GatewayClient(Exchange);
 
 static NEXT_USER: AtomicI64 = AtomicI64::new(1_000);
 
 impl TestCluster {
     pub async fn start(spec: ClusterSpec) -> Self {
         let cluster = LocalCluster::start(spec).await.expect("a cluster");
-        let client = Client::new(&cluster.gateway_url(), cluster.api_key());
+        let client = GatewayClient::new(&cluster.gateway_url(), cluster.api_key());
         Self { cluster, client }
     }
 
@@ -97,14 +63,14 @@ impl TestCluster {
     }
 }
 
-impl Client {
+impl GatewayClient {
     pub fn new(url: &str, api_key: &str) -> Self {
         Self(Exchange::new(url, api_key).unwrap())
     }
 
     /// `None` when the connection failed before an answer.
     pub async fn post(&self, path: &str, key: Option<Uuid>, body: &Value) -> Option<Answer> {
-        self.0.post(path, key, body.to_string()).await.ok().map(Answer::from)
+        self.0.post(path, key, body.to_string()).await.ok()
     }
 
     pub async fn get(&self, path: &str) -> Option<Answer> {
@@ -113,15 +79,12 @@ impl Client {
 
     /// With the session token of a write.
     pub async fn get_with(&self, path: &str, session: Option<&str>) -> Option<Answer> {
-        self.0.get(path, session).await.ok().map(Answer::from)
+        self.0.get(path, session).await.ok()
     }
 
     /// A counter or gauge of the gateway, summed over its labels.
     pub async fn metric(&self, name: &str) -> f64 {
-        let text = self.get("/metrics").await.expect("an answer").body;
-        let of_name = |line: &&str| line.split(['{', ' ']).next() == Some(name);
-        let values = text.lines().filter(of_name).map(|line| line.rsplit(' ').next().unwrap());
-        values.map(|value| value.parse::<f64>().unwrap()).sum()
+        metric_sum(&self.get("/metrics").await.expect("an answer").text(), name)
     }
 
     pub async fn refund(&self, charge_id: &str, key: Uuid, amount: &str) -> Answer {
@@ -165,6 +128,16 @@ impl Client {
             }
         }
     }
+}
+
+/// The bare suffix of a problem.
+pub fn code_of(answer: &Answer) -> String {
+    answer.json()["code"].as_str().unwrap_or_default().to_owned()
+}
+
+/// Where a read says that it is from.
+pub fn source_of(answer: &Answer) -> Option<&str> {
+    answer.header("picopay-source")
 }
 
 /// Cents as the API writes USD.

@@ -4,25 +4,24 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use picopay_local::ClusterSpec;
-use tokio::time::sleep;
 use uuid::Uuid;
 
-use crate::client::{TestCluster, eventually};
-use crate::load::{Load, settle};
+use crate::client::{TestCluster, code_of, eventually, source_of};
+use crate::load::{UserLoad, settle};
 
 #[tokio::test]
 async fn a_node_killed_under_load_loses_and_doubles_nothing() {
     let test = TestCluster::start(ClusterSpec::default().with_shards(1)).await;
     let user = test.user_with("1000").await;
-    let load = Load::start(&test.client, user);
+    let load = UserLoad::start(&test.client, user);
     for _ in 0..2 {
-        sleep(Duration::from_millis(500)).await;
+        load.goes_on().await;
         let node = test.cluster.shard(0).node(0);
         node.kill().await.unwrap();
-        sleep(Duration::from_millis(200)).await;
+        load.is_in_trouble().await;
         node.start().await.unwrap();
     }
-    sleep(Duration::from_secs(1)).await;
+    load.goes_on().await;
     settle(&test.client, user, 100_000, load.end().await).await;
     test.stop().await;
 }
@@ -31,18 +30,18 @@ async fn a_node_killed_under_load_loses_and_doubles_nothing() {
 async fn redis_stopped_frozen_flushed_and_restarted_under_load_changes_no_answer() {
     let test = TestCluster::start(ClusterSpec::default().with_shards(1)).await;
     let user = test.user_with("1000").await;
-    let load = Load::start(&test.client, user);
+    let load = UserLoad::start(&test.client, user);
     let redis = test.cluster.redis();
-    sleep(Duration::from_millis(300)).await;
+    load.goes_on().await;
     redis.freeze();
-    sleep(Duration::from_millis(800)).await;
+    load.goes_on().await;
     redis.thaw();
-    sleep(Duration::from_millis(800)).await;
+    load.goes_on().await;
     // A Redis that keeps nothing comes back empty: flushed as well as restarted.
     redis.kill().await.unwrap();
-    sleep(Duration::from_millis(500)).await;
+    load.goes_on().await;
     redis.start().await.unwrap();
-    sleep(Duration::from_millis(500)).await;
+    load.goes_on().await;
     let charges = load.end().await;
     assert_eq!(charges.unanswered(), Vec::<Uuid>::new(), "no charge needs Redis");
     settle(&test.client, user, 100_000, charges).await;
@@ -62,7 +61,7 @@ async fn with_its_replica_gone_history_comes_from_the_primary_and_says_so() {
                 let answer = client.get(&path).await?;
                 assert_eq!(answer.status, 200, "{answer:?}");
                 assert_eq!(answer.json()["data"].as_array().unwrap().len(), 1);
-                (answer.source.as_deref() == Some(source)).then_some(())
+                (source_of(&answer) == Some(source)).then_some(())
             }
         }
     };
@@ -94,7 +93,10 @@ async fn a_dead_shard_costs_only_its_own_users_and_answers_them_fast() {
         (answer.status == 503 && started.elapsed() < Duration::from_millis(100)).then_some(answer)
     })
     .await;
-    assert_eq!((refused.code().as_str(), &refused.json()["shard"]), ("shard-unavailable", &"shard-1".into()));
+    assert_eq!(
+        (code_of(&refused).as_str(), &refused.json()["shard"]),
+        ("shard-unavailable", &"shard-1".into())
+    );
     assert_eq!(client.get("/readyz").await.unwrap().status, 200);
     test.cluster.shard(0).node(0).start().await.unwrap();
     eventually("the shard's return", || async {

@@ -1,7 +1,7 @@
 //! Charges of one user from several clients, and the proof that each was booked once.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -15,12 +15,14 @@ use tokio::task::JoinHandle;
 use tokio::time::sleep;
 use uuid::Uuid;
 
-use crate::client::{Answer, Client, dollars, eventually};
+use crate::client::{Answer, GatewayClient, code_of, dollars, eventually};
 
 /// Charges one cent at a time, from several clients, until told to stop.
-pub struct Load {
+pub struct UserLoad {
     stop: Arc<AtomicBool>,
     account: Arc<Mutex<Account>>,
+    /// How many attempts were refused, or got no answer.
+    refused: Arc<AtomicUsize>,
     clients: Vec<JoinHandle<Trouble>>,
 }
 
@@ -32,14 +34,14 @@ struct Trouble {
 }
 
 /// What the load was told.
-pub struct Charges {
+pub struct LoadOutcome {
     pub account: Account,
     /// Why not, where the gateway said so.
     pub problems: Vec<String>,
     pub other: Vec<String>,
 }
 
-impl Charges {
+impl LoadOutcome {
     /// Keys without an answer.
     pub fn unanswered(&self) -> Vec<Uuid> {
         let open = self.account.entries.iter().filter(|entry| entry.told.is_none());
@@ -47,17 +49,19 @@ impl Charges {
     }
 }
 
-impl Load {
-    pub fn start(client: &Client, user: i64) -> Self {
+impl UserLoad {
+    pub fn start(client: &GatewayClient, user: i64) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let folder = tempfile::tempdir().unwrap();
         let acks = AckFile::open(&folder.path().join("acks.jsonl")).unwrap().sinks().sink();
         let usd = Currency::parse("USD").unwrap();
         let account = Account::new(Keeps::Bodies, usd, acks, Findings::default());
         let account = Arc::new(Mutex::new(account));
+        let refused = Arc::new(AtomicUsize::new(0));
         let clients = (0..8)
             .map(|_| {
                 let (client, stop, account) = (client.clone(), Arc::clone(&stop), Arc::clone(&account));
+                let refused = Arc::clone(&refused);
                 tokio::spawn(async move {
                     let mut trouble = Trouble::default();
                     while !stop.load(Ordering::Relaxed) {
@@ -73,24 +77,42 @@ impl Load {
                                 take(&mut account.lock().unwrap(), at, &answer, Asking::InTrouble);
                             }
                             Some(answer) if answer.status >= 500 => {
-                                trouble.problems.push(answer.code());
+                                trouble.problems.push(code_of(&answer));
                                 if !matches!(answer.status, 503 | 504) {
-                                    trouble.other.push(answer.body);
+                                    trouble.other.push(answer.text());
                                 }
+                                refused.fetch_add(1, Ordering::Relaxed);
+                                // Or eight clients that are refused at once would keep a node from starting.
                                 sleep(Duration::from_millis(20)).await;
                             }
-                            Some(answer) => trouble.other.push(answer.body),
-                            None => account.lock().unwrap().note_unknown(at),
+                            Some(answer) => trouble.other.push(answer.text()),
+                            None => {
+                                refused.fetch_add(1, Ordering::Relaxed);
+                                account.lock().unwrap().note_unknown(at);
+                            }
                         }
                     }
                     trouble
                 })
             })
             .collect();
-        Self { stop, account, clients }
+        Self { stop, account, refused, clients }
     }
 
-    pub async fn end(self) -> Charges {
+    /// Waits until some more charges have been booked than now.
+    pub async fn goes_on(&self) {
+        let acknowledged = || self.account.lock().unwrap().acknowledged();
+        let before = acknowledged();
+        eventually("charges that go on", async || acknowledged() >= before + 100).await;
+    }
+
+    /// Waits until one more charge than now was not booked at once.
+    pub async fn is_in_trouble(&self) {
+        let before = self.refused.load(Ordering::Relaxed);
+        eventually("a charge in trouble", async || self.refused.load(Ordering::Relaxed) > before).await;
+    }
+
+    pub async fn end(self) -> LoadOutcome {
         self.stop.store(true, Ordering::Relaxed);
         let (mut problems, mut other) = (Vec::new(), Vec::new());
         for client in self.clients {
@@ -99,7 +121,7 @@ impl Load {
             other.extend(trouble.other);
         }
         let account = Arc::into_inner(self.account).expect("no client has it any more");
-        Charges { account: account.into_inner().unwrap(), problems, other }
+        LoadOutcome { account: account.into_inner().unwrap(), problems, other }
     }
 }
 
@@ -113,13 +135,13 @@ fn key_of(write: &Write) -> Uuid {
 }
 
 fn take(account: &mut Account, at: usize, answer: &Answer, asking: Asking) -> Taken {
-    let Answer { status, is_replayed, body, .. } = answer;
-    let reply = Reply { status: *status, is_replayed: *is_replayed, session: None, body: body.as_bytes() };
+    let (status, is_replayed) = (answer.status, answer.is_replayed());
+    let reply = Reply { status, is_replayed, session: None, body: &answer.body };
     account.take(at, reply, asking, Duration::ZERO)
 }
 
 /// Retries what was not answered, and checks that the ledger has every charge once, as it was acknowledged.
-pub async fn settle(client: &Client, user: i64, started_with: i64, charges: Charges) {
+pub async fn settle(client: &GatewayClient, user: i64, started_with: i64, charges: LoadOutcome) {
     assert_eq!(charges.other, [""; 0], "only 200, 503 and 504 are answers to these faults");
     let mut account = charges.account;
     assert!(account.acknowledged() > 50, "the load was real: {}", account.acknowledged());

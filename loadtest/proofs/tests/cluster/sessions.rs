@@ -4,7 +4,7 @@ use picopay_local::ClusterSpec;
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::client::{TestCluster, eventually};
+use crate::client::{TestCluster, code_of, eventually, source_of};
 
 /// No replica of this test is too far behind to be asked: only tokens keep reads off it.
 const ANY_LAG: &str = "[reads]\nreplica_lag_max = \"1m\"\n";
@@ -17,7 +17,7 @@ async fn every_answer_to_a_write_has_a_token_with_which_reads_show_it() {
     let history = format!("/transactions?user_id={user}");
     let balance = format!("/users/{user}/balance?currency=USD&consistency=eventual");
     eventually("a history from the replica", || async {
-        (client.get(&history).await?.source.as_deref() == Some("replica")).then_some(())
+        (source_of(&client.get(&history).await?) == Some("replica")).then_some(())
     })
     .await;
     let replica = test.cluster.shard(0).connect_replica_as_superuser().await.unwrap();
@@ -41,7 +41,7 @@ async fn every_answer_to_a_write_has_a_token_with_which_reads_show_it() {
             // Making a user twice is no replay but the answer "was there".
             let expected = if is_again && status == 201 { 200 } else { status };
             assert_eq!(answer.status, expected, "{path} {body}: {answer:?}");
-            let session = answer.session.as_deref().unwrap_or_else(|| panic!("{path} {body}: {answer:?}"));
+            let session = answer.session().unwrap_or_else(|| panic!("{path} {body}: {answer:?}"));
             assert_eq!(session.len(), 28);
             let Some(mut transaction) = answer.json().get("transaction").cloned() else { continue };
             // The one thing that a read says more.
@@ -54,24 +54,24 @@ async fn every_answer_to_a_write_has_a_token_with_which_reads_show_it() {
             let lookup = client.get_with(&path, Some(session)).await.unwrap();
             assert_eq!(lookup.json()["transaction"], transaction);
             for read in [page, read, lookup] {
-                assert_eq!(read.source.as_deref(), Some("primary"));
+                assert_eq!(source_of(&read), Some("primary"));
             }
         }
     }
     // Without a token, the past, and it says so.
     let past = client.get(&history).await.unwrap();
-    assert_eq!((past.json()["data"].as_array().unwrap().len(), past.source.as_deref()), (1, Some("replica")));
+    assert_eq!((past.json()["data"].as_array().unwrap().len(), source_of(&past)), (1, Some("replica")));
     // Nothing was written: there is nothing to see.
     for (path, body, status) in [
         ("/charge", pay("-1"), 400),
         ("/charge", json!({"user_id": 1, "amount": "1", "currency": "USD"}), 404),
     ] {
         let answer = client.post(path, None, &body).await.unwrap();
-        assert_eq!((answer.status, answer.session), (status, None));
+        assert_eq!((answer.status, answer.session()), (status, None));
     }
     // What is not there is said by the primary.
     let missing = client.get("/transactions?user_id=1").await.unwrap();
-    assert_eq!((missing.status, missing.source.as_deref()), (404, Some("primary")));
+    assert_eq!((missing.status, source_of(&missing)), (404, Some("primary")));
     test.stop().await;
 }
 
@@ -87,17 +87,17 @@ async fn a_token_that_is_none_is_refused_and_named_and_one_of_another_shard_is_t
         users.push(test.user_with("100").await);
     }
     let elsewhere = *users.last().unwrap();
-    let session = client.charge(first, Uuid::new_v4(), "1").await.session.unwrap();
+    let session = client.charge(first, Uuid::new_v4(), "1").await.session().unwrap().to_owned();
     let history = format!("/transactions?user_id={elsewhere}");
     let answer = client.get_with(&history, Some(&session)).await.unwrap();
-    assert_eq!((answer.status, answer.source.as_deref()), (200, Some("primary")));
+    assert_eq!((answer.status, source_of(&answer)), (200, Some("primary")));
     for (path, parameter) in [
         (format!("/transactions?user_id={first}&limit=0"), Some("limit")),
         (format!("/users/{first}/balance"), None),
         (format!("/transactions/{}", Uuid::new_v4()), None),
     ] {
         let answer = client.get_with(&path, Some(&session[1..])).await.unwrap();
-        assert_eq!((answer.status, answer.code().as_str()), (400, "invalid-request"), "{answer:?}");
+        assert_eq!((answer.status, code_of(&answer).as_str()), (400, "invalid-request"), "{answer:?}");
         let body = answer.json();
         let errors = body["errors"].as_array().unwrap();
         assert!(errors.iter().any(|error| error["header"] == "PicoPay-Session"), "{body}");

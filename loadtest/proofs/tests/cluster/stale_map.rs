@@ -5,8 +5,8 @@ use picopay_local::ClusterSpec;
 use picopay_shared::slot::UserId;
 use uuid::Uuid;
 
-use crate::client::{TestCluster, eventually};
-use crate::load::{Load, settle};
+use crate::client::{TestCluster, code_of, eventually};
+use crate::load::{UserLoad, settle};
 
 #[tokio::test]
 async fn a_gateway_with_a_stale_map_reaches_the_right_shard() {
@@ -38,7 +38,7 @@ async fn a_gateway_with_a_stale_map_reaches_the_right_shard() {
     let release = "UPDATE slot_owner SET state = 'released', owner = 'shard-2', epoch = 2 WHERE slot = $1";
     first.execute(release, &[&slot]).await.unwrap();
     let answer = client.post("/users", None, &serde_json::json!({"user_id": orphan})).await.unwrap();
-    assert_eq!((answer.status, answer.code().as_str()), (503, "slot-moving"), "{answer:?}");
+    assert_eq!((answer.status, code_of(&answer).as_str()), (503, "slot-moving"), "{answer:?}");
     let own = "UPDATE slot_owner SET state = 'owned', owner = 'shard-1', epoch = 3 WHERE slot = $1";
     first.execute(own, &[&slot]).await.unwrap();
     eventually("the slot's return", || async {
@@ -60,7 +60,7 @@ async fn a_gateway_whose_map_is_always_old_never_writes_to_the_wrong_shard() {
     for _ in 0..4 {
         users.push(test.user_of_first_shard("1000").await);
     }
-    let loads: Vec<Load> = users.iter().map(|user| Load::start(&test.client, *user)).collect();
+    let loads: Vec<UserLoad> = users.iter().map(|user| UserLoad::start(&test.client, *user)).collect();
     let mut epochs = vec![1; users.len()];
     for round in 0..5 {
         let (from, to) = (round % 2, (round + 1) % 2);
@@ -75,7 +75,7 @@ async fn a_gateway_whose_map_is_always_old_never_writes_to_the_wrong_shard() {
             *epoch = moving.epoch();
         }
     }
-    let charges = join_all(loads.into_iter().map(Load::end)).await;
+    let charges = join_all(loads.into_iter().map(UserLoad::end)).await;
     assert!(test.client.metric("picopay_gateway_moved_total").await >= 4.0, "it was redirected");
     for (user, charges) in users.iter().zip(charges) {
         assert!(!charges.problems.contains(&"slot-moving".to_owned()), "{:?}", charges.problems);

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use picopay_local::{ClusterSpec, Weather};
 use serde_json::json;
-use tokio::time::{interval, sleep};
+use tokio::time::{interval, sleep, sleep_until};
 use uuid::Uuid;
 
-use crate::client::{Client, TestCluster, eventually};
+use crate::client::{GatewayClient, TestCluster, code_of, eventually};
 
 /// Between two charges: 200 a second.
 const PACE: Duration = Duration::from_millis(5);
@@ -19,7 +19,7 @@ const KNOWN_WITHIN: Duration = Duration::from_secs(4);
 const AT_ONCE: Duration = Duration::from_millis(1_500);
 
 /// One charge of a cent.
-struct Charge {
+struct TimedCharge {
     key: Uuid,
     sent: Instant,
     took: Duration,
@@ -40,7 +40,7 @@ async fn two_nodes_that_can_be_cut_off() -> TestCluster {
 }
 
 /// Charges at a pace that does not wait for answers, for so long.
-async fn charge_for(client: &Client, users: &Arc<Vec<i64>>, time: Duration) -> Vec<Charge> {
+async fn charge_for(client: &GatewayClient, users: &Arc<Vec<i64>>, time: Duration) -> Vec<TimedCharge> {
     let (until, mut turns, mut sent) = (Instant::now() + time, interval(PACE), Vec::new());
     while Instant::now() < until {
         turns.tick().await;
@@ -48,14 +48,14 @@ async fn charge_for(client: &Client, users: &Arc<Vec<i64>>, time: Duration) -> V
         sent.push(tokio::spawn(async move {
             let (key, sent) = (Uuid::new_v4(), Instant::now());
             let status = client.charge(user, key, "0.01").await.status;
-            Charge { key, sent, took: sent.elapsed(), status }
+            TimedCharge { key, sent, took: sent.elapsed(), status }
         }));
     }
     futures_util::future::join_all(sent).await.into_iter().map(Result::unwrap).collect()
 }
 
 /// Retries what was not answered, and checks that each was booked once. Each list began with the first user.
-async fn settle(client: &Client, users: &[i64], lists: &[&[Charge]]) {
+async fn settle(client: &GatewayClient, users: &[i64], lists: &[&[TimedCharge]]) {
     for charges in lists {
         for (position, charge) in charges.iter().enumerate() {
             assert!(matches!(charge.status, 200 | 503 | 504), "{}", charge.status);
@@ -83,7 +83,7 @@ async fn users_of(test: &TestCluster) -> Arc<Vec<i64>> {
     Arc::new(users)
 }
 
-async fn wait_until_nodes_are(client: &Client, nodes: [&str; 2]) {
+async fn wait_until_nodes_are(client: &GatewayClient, nodes: [&str; 2]) {
     eventually(&format!("nodes that are {nodes:?}"), || async {
         let ready = client.get("/readyz").await?.json();
         (ready["shards"][0]["nodes"] == json!(nodes)).then_some(())
@@ -92,7 +92,7 @@ async fn wait_until_nodes_are(client: &Client, nodes: [&str; 2]) {
 }
 
 /// Of the charges that were sent after the gateway could know of the trouble.
-fn expect_served(charges: &[Charge], trouble: Instant) {
+fn expect_served(charges: &[TimedCharge], trouble: Instant) {
     let later: Vec<_> = charges.iter().filter(|charge| charge.sent > trouble + KNOWN_WITHIN).collect();
     assert!(later.len() > 100, "the load went on: {}", later.len());
     for charge in later {
@@ -110,7 +110,8 @@ async fn with_its_first_node_frozen_a_shard_stands_still_once_and_then_no_more()
     let node = test.cluster.shard(0).node(0);
     let trouble = Instant::now() + Duration::from_secs(1);
     let freeze = async {
-        sleep(Duration::from_secs(1)).await;
+        // When `trouble` says, in the middle of the load.
+        sleep_until(trouble.into()).await;
         node.freeze();
     };
     let read = async {
@@ -123,6 +124,7 @@ async fn with_its_first_node_frozen_a_shard_stands_still_once_and_then_no_more()
                 let path = format!("/users/{user}/balance?currency=USD");
                 (sent, client.get(&path).await.expect("an answer").status, sent.elapsed())
             }));
+            // A read for every four charges.
             sleep(PACE * 4).await;
         }
         futures_util::future::join_all(reads).await
@@ -152,7 +154,8 @@ async fn with_its_first_node_killed_a_shard_goes_on() {
     let node = test.cluster.shard(0).node(0);
     let trouble = Instant::now() + Duration::from_secs(1);
     let kill = async {
-        sleep(Duration::from_secs(1)).await;
+        // When `trouble` says, in the middle of the load.
+        sleep_until(trouble.into()).await;
         node.kill().await.unwrap();
     };
     let (charges, ()) = tokio::join!(charge_for(client, &users, Duration::from_secs(7)), kill);
@@ -177,7 +180,8 @@ async fn with_its_first_node_cut_off_from_the_primary_a_shard_goes_on_at_the_sec
     let way = shard.primary_proxy_of_node(0);
     let trouble = Instant::now() + Duration::from_secs(1);
     let cut = async {
-        sleep(Duration::from_secs(1)).await;
+        // When `trouble` says, in the middle of the load.
+        sleep_until(trouble.into()).await;
         way.set_weather(Weather::Silent);
     };
     let (charges, ()) = tokio::join!(charge_for(client, &users, Duration::from_secs(7)), cut);
@@ -212,7 +216,7 @@ async fn with_both_nodes_cut_off_from_the_primary_users_hear_so_and_both_are_tak
     wait_until_nodes_are(client, ["not-ready", "not-ready"]).await;
     assert_eq!(client.get("/readyz").await.unwrap().status, 503);
     let refused = client.charge(users[0], charges[0].key, "0.01").await;
-    assert_eq!((refused.status, refused.code().as_str()), (503, "shard-unavailable"));
+    assert_eq!((refused.status, code_of(&refused).as_str()), (503, "shard-unavailable"));
     way.set_weather(Weather::Clear);
     eventually("the shard's return", || async {
         (client.charge(users[0], charges[0].key, "0.01").await.status == 200).then_some(())

@@ -1,23 +1,16 @@
-//! What a cluster promises of its PostgreSQL servers and its Redis. PicoPay's own programs are not needed here.
+//! What a cluster promises of its PostgreSQL servers and its Redis.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
 use picopay_local::{ClusterSpec, Data, LocalCluster, LocalError, eventually};
 use picopay_shared::cluster::Durability;
-use tokio_postgres::Client;
 
-async fn databases(spec: ClusterSpec) -> LocalCluster {
-    LocalCluster::start_databases(spec).await.unwrap_or_else(|error| panic!("{error}"))
-}
-
-async fn text(client: &Client, query: &str) -> String {
-    client.query_one(query, &[]).await.unwrap().get(0)
-}
+use crate::{start, text};
 
 #[tokio::test]
 async fn a_row_written_on_the_primary_appears_on_the_replica() {
-    let cluster = databases(ClusterSpec::one_shard()).await;
+    let cluster = start(ClusterSpec::one_shard()).await;
     let primary = cluster.connect_primary(0).await.unwrap();
     primary.batch_execute("CREATE TABLE letters AS SELECT 'a'::text AS letter").await.unwrap();
 
@@ -30,7 +23,7 @@ async fn a_row_written_on_the_primary_appears_on_the_replica() {
 
 #[tokio::test]
 async fn the_services_role_owns_its_database_and_is_no_superuser() {
-    let cluster = databases(ClusterSpec::one_shard()).await;
+    let cluster = start(ClusterSpec::one_shard()).await;
     let primary = cluster.connect_primary(0).await.unwrap();
     assert_eq!(
         text(&primary, "SELECT rolsuper::text FROM pg_roles WHERE rolname = current_user").await,
@@ -47,7 +40,7 @@ async fn the_services_role_owns_its_database_and_is_no_superuser() {
 async fn a_replicated_commit_waits_for_the_replica_and_a_local_one_does_not() {
     let shard = ClusterSpec::one_shard();
     let (replicated, local) =
-        tokio::join!(databases(shard.clone()), databases(shard.with_durability(Durability::Local)));
+        tokio::join!(start(shard.clone()), start(shard.with_durability(Durability::Local)));
     for (cluster, is_replicated) in [(replicated, true), (local, false)] {
         let primary = cluster.connect_primary(0).await.unwrap();
         cluster.shard(0).replica().freeze();
@@ -67,7 +60,7 @@ async fn a_replicated_commit_waits_for_the_replica_and_a_local_one_does_not() {
 
 #[tokio::test]
 async fn a_server_whose_disk_is_full_writes_no_more_until_there_is_room() {
-    let cluster = databases(ClusterSpec::one_shard()).await;
+    let cluster = start(ClusterSpec::one_shard()).await;
     let (primary, replica) = (cluster.connect_primary(0).await.unwrap(), cluster.shard(0).replica());
     // The first quarter megabyte of each WAL file can be written as before.
     let some_log = "SELECT pg_logical_emit_message(false, 'test', repeat('x', 512 * 1024))";
@@ -88,7 +81,7 @@ async fn a_server_whose_disk_is_full_writes_no_more_until_there_is_room() {
 
 #[tokio::test]
 async fn a_killed_primary_comes_back_with_what_it_acknowledged() {
-    let cluster = databases(ClusterSpec::one_shard()).await;
+    let cluster = start(ClusterSpec::one_shard()).await;
     let primary = cluster.shard(0).primary();
     let before = (primary.pid(), cluster.shard(0).primary_port());
     let client = cluster.connect_primary(0).await.unwrap();
@@ -109,7 +102,7 @@ async fn a_killed_primary_comes_back_with_what_it_acknowledged() {
 
 #[tokio::test]
 async fn a_frozen_primary_keeps_its_connections_and_answers_when_it_is_thawed() {
-    let cluster = databases(ClusterSpec::one_shard()).await;
+    let cluster = start(ClusterSpec::one_shard()).await;
     let client = cluster.connect_primary(0).await.unwrap();
     let primary = cluster.shard(0).primary();
     primary.freeze();
@@ -122,7 +115,7 @@ async fn a_frozen_primary_keeps_its_connections_and_answers_when_it_is_thawed() 
 
 #[tokio::test]
 async fn a_restarted_redis_is_on_its_port_again_and_empty() {
-    let cluster = databases(ClusterSpec::one_shard()).await;
+    let cluster = start(ClusterSpec::one_shard()).await;
     let (redis, url) = (cluster.redis(), cluster.redis_url());
     assert_eq!(redis_says(&url, "SET letter a").await, "+OK");
     assert_eq!(redis_says(&url, "GET letter").await, "$1");
@@ -144,7 +137,7 @@ async fn redis_says(url: &str, command: &str) -> String {
 #[tokio::test]
 async fn two_clusters_run_side_by_side_and_share_nothing() {
     let shard = ClusterSpec::one_shard();
-    let (one, other) = tokio::join!(databases(shard.clone()), databases(shard));
+    let (one, other) = tokio::join!(start(shard.clone()), start(shard));
     assert_ne!(one.folder(), other.folder());
     one.connect_primary(0).await.unwrap().batch_execute("CREATE TABLE letters ()").await.unwrap();
     for client in [other.connect_primary(0).await.unwrap(), other.connect_replica(0).await.unwrap()] {
@@ -167,7 +160,7 @@ async fn two_clusters_run_side_by_side_and_share_nothing() {
 
 #[tokio::test]
 async fn no_two_shards_of_a_cluster_are_copies_of_one_server() {
-    let cluster = databases(ClusterSpec::default()).await;
+    let cluster = start(ClusterSpec::default()).await;
     let identifier = "SELECT system_identifier::text FROM pg_control_system()";
     let mut seen = std::collections::HashSet::new();
     for shard in cluster.shards() {
@@ -184,12 +177,12 @@ async fn no_two_shards_of_a_cluster_are_copies_of_one_server() {
 async fn kept_data_is_there_at_the_next_start_and_gone_with_fresh() {
     let folder = tempfile::tempdir().unwrap();
     let kept = ClusterSpec::one_shard().kept_in(folder.path().join("kept"));
-    let cluster = databases(kept.clone()).await;
+    let cluster = start(kept.clone()).await;
     let client = cluster.connect_primary(0).await.unwrap();
     client.batch_execute("CREATE TABLE letters AS SELECT 'a'::text AS letter").await.unwrap();
     cluster.stop().await;
 
-    let cluster = databases(kept.clone()).await;
+    let cluster = start(kept.clone()).await;
     assert_eq!(text(&cluster.connect_primary(0).await.unwrap(), "TABLE letters").await, "a");
     let error = LocalCluster::start_databases(kept.clone()).await.unwrap_err();
     let this = std::process::id().to_string();
@@ -201,7 +194,7 @@ async fn kept_data_is_there_at_the_next_start_and_gone_with_fresh() {
 
     let Data::Kept { folder, .. } = kept.data.clone() else { unreachable!() };
     let fresh = ClusterSpec { data: Data::Kept { folder, is_fresh: true }, ..kept };
-    let cluster = databases(fresh).await;
+    let cluster = start(fresh).await;
     let client = cluster.connect_primary(0).await.unwrap();
     assert!(client.query_one("TABLE letters", &[]).await.is_err());
     cluster.stop().await;
@@ -249,7 +242,7 @@ async fn servers_role_and_database_begin_with_what_was_asked_for_after_a_failove
         .with_role_setting("DateStyle", "'German'")
         .with_role_setting("search_path", "odd, public")
         .with_database_setting("TimeZone", "'Pacific/Kiritimati'");
-    let cluster = databases(spec).await;
+    let cluster = start(spec).await;
     for is_after_failover in [false, true] {
         let client = cluster.connect_primary(0).await.unwrap();
         let settings = "SELECT concat_ws('; ', current_setting('DateStyle'), current_schemas(false)::text, \

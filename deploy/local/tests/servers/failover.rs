@@ -1,18 +1,10 @@
-//! What a cluster promises when the two servers of a shard change their roles. PicoPay's own programs are not needed
-//! here.
+//! What a cluster promises when the two servers of a shard change their roles.
 
 use std::time::Duration;
 
 use picopay_local::{ClusterSpec, LocalCluster};
-use tokio_postgres::Client;
 
-async fn databases(spec: ClusterSpec) -> LocalCluster {
-    LocalCluster::start_databases(spec).await.unwrap_or_else(|error| panic!("{error}"))
-}
-
-async fn text(client: &Client, query: &str) -> String {
-    client.query_one(query, &[]).await.unwrap().get(0)
-}
+use crate::{start, text};
 
 /// A commit that has come back is on both servers.
 async fn write_letter(cluster: &LocalCluster, letter: &str) {
@@ -28,7 +20,7 @@ async fn letters(cluster: &LocalCluster) -> String {
 
 #[tokio::test]
 async fn what_a_killed_primary_acknowledged_is_on_the_new_one_and_the_roles_change_back_too() {
-    let cluster = databases(ClusterSpec::one_shard()).await;
+    let cluster = start(ClusterSpec::one_shard()).await;
     let shard = cluster.shard(0);
     let (first, second) = (shard.primary(), shard.replica());
     let ports = (shard.primary_port(), shard.replica_port());
@@ -54,7 +46,7 @@ async fn what_a_killed_primary_acknowledged_is_on_the_new_one_and_the_roles_chan
 
 #[tokio::test]
 async fn a_promoted_standby_acknowledges_nothing_before_the_other_follows_it() {
-    let cluster = databases(ClusterSpec::one_shard()).await;
+    let cluster = start(ClusterSpec::one_shard()).await;
     let shard = cluster.shard(0);
     shard.primary().kill().await.unwrap();
     let standby = shard.connect_replica_as_superuser().await.unwrap();
@@ -66,7 +58,7 @@ async fn a_promoted_standby_acknowledges_nothing_before_the_other_follows_it() {
 
 #[tokio::test]
 async fn a_frozen_primary_is_replaced_too() {
-    let cluster = databases(ClusterSpec::one_shard()).await;
+    let cluster = start(ClusterSpec::one_shard()).await;
     write_letter(&cluster, "a").await;
     cluster.shard(0).primary().freeze();
     cluster.failover(0).await.unwrap();
@@ -77,7 +69,7 @@ async fn a_frozen_primary_is_replaced_too() {
 
 #[tokio::test]
 async fn without_a_replica_that_follows_nothing_changes() {
-    let cluster = databases(ClusterSpec::one_shard()).await;
+    let cluster = start(ClusterSpec::one_shard()).await;
     let (primary, replica) = (cluster.shard(0).primary(), cluster.shard(0).replica());
     replica.kill().await.unwrap();
     let message = cluster.failover(0).await.unwrap_err().to_string();
@@ -95,13 +87,13 @@ async fn without_a_replica_that_follows_nothing_changes() {
 async fn the_roles_are_kept_with_the_data() {
     let folder = tempfile::tempdir().unwrap();
     let kept = ClusterSpec::one_shard().kept_in(folder.path().join("kept"));
-    let cluster = databases(kept.clone()).await;
+    let cluster = start(kept.clone()).await;
     write_letter(&cluster, "a").await;
     let promoted = cluster.failover(0).await.unwrap().primary;
     write_letter(&cluster, "b").await;
     cluster.stop().await;
 
-    let cluster = databases(kept).await;
+    let cluster = start(kept).await;
     assert_eq!(cluster.shard(0).primary().name(), promoted);
     write_letter(&cluster, "c").await;
     assert_eq!(letters(&cluster).await, "abc");
@@ -112,7 +104,7 @@ async fn the_roles_are_kept_with_the_data() {
 async fn a_failover_that_was_interrupted_is_finished_at_the_next_start() {
     let folder = tempfile::tempdir().unwrap();
     let kept = ClusterSpec::one_shard().kept_in(folder.path().join("kept"));
-    let cluster = databases(kept.clone()).await;
+    let cluster = start(kept.clone()).await;
     write_letter(&cluster, "a").await;
     let (old, new) = (cluster.shard(0).primary(), cluster.shard(0).replica());
     old.kill().await.unwrap();
@@ -122,7 +114,7 @@ async fn a_failover_that_was_interrupted_is_finished_at_the_next_start() {
     drop(standby);
     drop(cluster);
 
-    let cluster = databases(kept).await;
+    let cluster = start(kept).await;
     assert_eq!(cluster.shard(0).primary().name(), new.name());
     assert_eq!(cluster.shard(0).replica().name(), old.name());
     write_letter(&cluster, "b").await;
@@ -132,7 +124,7 @@ async fn a_failover_that_was_interrupted_is_finished_at_the_next_start() {
 
 #[tokio::test]
 async fn a_standby_promoted_beside_its_primary_leaves_two_that_take_writes_until_the_old_one_is_replaced() {
-    let cluster = databases(ClusterSpec::one_shard()).await;
+    let cluster = start(ClusterSpec::one_shard()).await;
     let shard = cluster.shard(0);
     write_letter(&cluster, "a").await;
     let (old, new) = (shard.primary(), shard.replica());

@@ -1,0 +1,16 @@
+//! What a cluster promises of its servers. PicoPay's own programs are not needed here.
+
+mod databases;
+mod failover;
+
+use picopay_local::{ClusterSpec, LocalCluster};
+use tokio_postgres::Client;
+
+async fn start(spec: ClusterSpec) -> LocalCluster {
+    LocalCluster::start_databases(spec).await.unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// The first column of the one row that a query finds.
+async fn text(client: &Client, query: &str) -> String {
+    client.query_one(query, &[]).await.unwrap().get(0)
+}
