@@ -9,47 +9,24 @@
 #![allow(clippy::cast_precision_loss)]
 
 pub mod run;
-
 pub mod scenario;
-
 pub mod population;
-
-pub mod popularity;
-
 pub mod arrivals;
-
 pub mod write;
-
 pub mod traffic;
-
 pub mod worker;
-
 pub mod http_client;
-
 pub mod alarm;
-
 pub mod timing;
-
 pub mod tally;
-
 pub mod histogram;
-
 pub mod acks;
-
 pub mod live;
-
 pub mod report;
-
 pub mod machine;
-
 pub mod shard_map;
-
 pub mod cluster_view;
-
 pub mod random;
-
 pub mod selftest;
-
 pub mod responder;
-
 pub mod command_line;

@@ -11,7 +11,6 @@ use serde::Serialize;
 
 use crate::acks::AckSink;
 use crate::http_client::target::{Form, Target, write_number};
-use crate::popularity::{Distribution, Popularity};
 use crate::random::Random;
 use crate::timing::Timing;
 use crate::traffic::{Answer, Broken, Kind, Promise, Traffic, Verdict, problem_code};
@@ -37,10 +36,6 @@ pub struct ScenarioArgs {
     /// The lowest user id. Users that other runs made keep their money and are topped up.
     #[arg(long, default_value_t = 1, value_name = "ID")]
     pub first_user: u64,
-    /// How operations spread over the users: uniform, or zipf:EXPONENT.
-    #[arg(long, default_value = "uniform", value_name = "HOW")]
-    #[serde(serialize_with = "as_text")]
-    pub distribution: Distribution,
     /// Share of the charges that are about one and the same user, the first.
     #[arg(long, default_value_t = 0.0, value_name = "SHARE")]
     pub hot_share: f64,
@@ -68,10 +63,6 @@ pub struct ScenarioArgs {
     /// The same seed gives the same users, amounts, order and arrivals. Idempotency keys are new in every run.
     #[arg(long, default_value_t = 1, value_name = "N")]
     pub seed: u64,
-}
-
-fn as_text<S: serde::Serializer>(value: &impl ToString, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&value.to_string())
 }
 
 /// What the load consists of, checked.
@@ -160,7 +151,6 @@ impl Scenario {
 #[derive(Debug)]
 pub struct ScenarioTraffic {
     scenario: Scenario,
-    popularity: Popularity,
     random: Random,
     keys: KeySource,
     forms: WriteForms,
@@ -204,7 +194,6 @@ impl ScenarioTraffic {
     pub fn new(scenario: &Scenario, target: &Target, worker: u32, acks: Option<AckSink>) -> Self {
         let args = scenario.args();
         Self {
-            popularity: Popularity::new(args.distribution, args.users),
             // Odd streams; the even ones belong to the schedules.
             random: Random::new(args.seed, u64::from(worker) * 2 + 1),
             keys: KeySource::new(scenario.run, worker),
@@ -258,7 +247,7 @@ impl ScenarioTraffic {
     }
 
     fn any_user(&mut self) -> UserId {
-        self.scenario.user(self.popularity.draw(&mut self.random))
+        self.scenario.user(self.random.below(self.scenario.args.users))
     }
 
     fn judge_first(&mut self, write: &Write, status: u16, is_replayed: bool, body: &[u8]) -> Judgement {

@@ -14,7 +14,6 @@ use std::time::Duration;
 
 use picopay_loadtest::arrivals::Spacing;
 use picopay_loadtest::http_client::target::Target;
-use picopay_loadtest::popularity::Distribution;
 use picopay_loadtest::responder::{Responder, Seen};
 use picopay_loadtest::run::{self, Measured, Plan, Rhythm, Stop};
 use picopay_loadtest::scenario::{Scenario, ScenarioArgs, ScenarioTraffic};
@@ -25,7 +24,6 @@ fn charges() -> ScenarioArgs {
     ScenarioArgs {
         users: 1_000,
         first_user: 1,
-        distribution: Distribution::Uniform,
         hot_share: 0.0,
         duplicates: 0.0,
         history: 0.0,

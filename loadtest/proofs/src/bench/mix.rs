@@ -2,7 +2,6 @@
 
 use serde::Serialize;
 
-use picopay_loadtest::popularity::Distribution;
 use picopay_loadtest::scenario::ScenarioArgs;
 
 /// What a load asks for.
@@ -36,7 +35,6 @@ impl Mix {
         ScenarioArgs {
             users,
             first_user: 1,
-            distribution: Distribution::Uniform,
             hot_share: share(Self::HotUser, 0.2),
             duplicates: share(Self::RetryStorm, 0.5),
             history: share(Self::Reads, 0.8),
