@@ -22,6 +22,7 @@ pub mod tally;
 pub mod histogram;
 pub mod acks;
 pub mod live;
+pub mod page;
 pub mod report;
 pub mod machine;
 pub mod shard_map;

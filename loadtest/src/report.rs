@@ -10,14 +10,10 @@ use serde_json::Value;
 
 use crate::histogram::{Bin, CurvePoint, Percentiles};
 use crate::machine::Machine;
+use crate::page;
 use crate::run::{Measured, Plan, Rhythm};
 use crate::tally::{Errors, SecondFigures};
 use crate::traffic::{Broken, Kind, Promise};
-
-/// The page. It holds the JSON and draws it by itself: no other file, no other host.
-/// The page without its data. The bench draws with the same functions, and cuts them out of here.
-pub const PAGE: &str = include_str!("report.html");
-const PLACE_OF_DATA: &str = "/*DATA*/null";
 
 /// Later than this by the clock, one arrival in a hundred, and the load was not what it was meant to be.
 const LAG_P99_MAX_MS: f64 = 100.0;
@@ -253,7 +249,7 @@ impl Report {
         let json = serde_json::to_string_pretty(self).context("the report cannot be written as JSON")?;
         fs::create_dir_all(folder)
             .with_context(|| format!("--report {}: cannot be made", folder.display()))?;
-        for (name, text) in [("report.json", json.as_str()), ("report.html", &page(&json))] {
+        for (name, text) in [("report.json", json.as_str()), ("report.html", &page::fill(&json))] {
             let path = folder.join(name);
             fs::write(&path, text)
                 .with_context(|| format!("--report: {} cannot be written", path.display()))?;
@@ -332,26 +328,4 @@ fn title(plan: &Plan) -> String {
 /// To the thousandth: more digits would only look like more.
 fn rounded(value: f64) -> f64 {
     (value * 1_000.0).round() / 1_000.0
-}
-
-/// The page with its data. A gateway's text could hold `</script>`; in JSON, `<` may be written otherwise.
-fn page(json: &str) -> String {
-    PAGE.replacen(PLACE_OF_DATA, &json.replace('<', "\\u003c"), 1)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_page_holds_its_data_and_asks_no_other_host() {
-        assert_eq!(PAGE.matches(PLACE_OF_DATA).count(), 1);
-        let page = page(r#"{"title": "</script><script>alert(1)"}"#);
-        assert!(page.contains(r#"{"title": "\u003c/script>"#));
-        for outside in ["src=", "href=", "@import", "url(", "https://", "http://"] {
-            let allowed = page.matches("http://www.w3.org/2000/svg").count();
-            let found = page.matches(outside).count() - if outside == "http://" { allowed } else { 0 };
-            assert_eq!(found, 0, "{outside}");
-        }
-    }
 }

@@ -16,48 +16,32 @@ use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 
 use picopay_loadtest::machine::Machine;
+use picopay_loadtest::page;
 use picopay_loadtest::run::Stop;
 use picopay_loadtest::tally::{Errors, count_error};
-
 pub mod pace;
 use pace::Pace;
-
 pub(crate) mod stand;
 use stand::Stand;
-
 pub(crate) mod history;
-
 pub(crate) mod wal_files;
-
 pub(crate) mod write_back;
-
 pub mod mix;
 use mix::Mix;
-
 mod baseline;
 use baseline::Baseline;
-
 mod saturation;
-
 mod latency;
-
 pub(crate) mod cpu;
-
 mod full;
 mod heavy;
 use full::{Full, FullBench};
-
 pub mod figure;
 use figure::{median, rounded};
-
 pub mod summary;
 use summary::{CpuPerCharge, Latency, Round, Summary};
-
 pub mod bar;
-
 mod bars;
-
-pub mod report;
 
 /// Shards of the bench's cluster.
 const SHARDS: usize = 2;
@@ -164,7 +148,7 @@ impl Bench {
     /// When they cannot be written.
     pub fn write(&self, summary: &Summary) -> anyhow::Result<()> {
         let json = serde_json::to_string_pretty(&summary.without_seconds())? + "\n";
-        for (name, text) in [("summary.json", json), ("report.html", report::page(summary)?)] {
+        for (name, text) in [("summary.json", json), ("report.html", page::fill(&serde_json::to_string(summary)?))] {
             let path = self.out.join(name);
             fs::write(&path, text).with_context(|| format!("{} cannot be written", path.display()))?;
         }
