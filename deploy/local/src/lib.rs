@@ -45,6 +45,7 @@ mod error;
 pub use error::LocalError;
 
 mod os_process;
+pub mod proc;
 
 mod process;
 pub use process::Process;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::LocalError;
+use crate::{LocalError, proc};
 
 /// How often to look whether something happened. Short beside the milliseconds that the quickest of these processes
 /// takes to start, and still next to no load.
@@ -24,7 +24,7 @@ pub(crate) fn send(pid: u32, signal: Signal) {
 
 /// Whether a process does anything: it is there, and not only its exit status waiting for its parent.
 pub(crate) fn is_alive(pid: u32) -> bool {
-    match proc_stat(pid) {
+    match proc::stat(pid) {
         Some(stat) => stat.state != 'Z',
         None => {
             !Path::new("/proc/self/stat").exists() && kill(Pid::from_raw(pid.cast_signed()), None).is_ok()
@@ -44,9 +44,8 @@ pub(crate) async fn kill_alone(pid: u32) -> Result<(), LocalError> {
 
 /// The processes that this one has started, or inherited.
 pub(crate) fn children_of(parent: u32) -> Vec<u32> {
-    let Ok(entries) = std::fs::read_dir("/proc") else { return children_by_ps(parent) };
-    let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    pids.filter(|&pid| proc_stat(pid).is_some_and(|stat| stat.parent == parent)).collect()
+    let Some(stats) = proc::stats() else { return children_by_ps(parent) };
+    stats.into_iter().filter(|(_, stat)| stat.ppid.cast_unsigned() == parent).map(|(pid, _)| pid).collect()
 }
 
 /// Where there is no `/proc`.
@@ -83,16 +82,4 @@ pub(crate) async fn wait_for(limit: Duration, mut holds: impl FnMut() -> bool) -
         }
         tokio::time::sleep(POLL).await;
     }
-}
-
-struct ProcStat {
-    state: char,
-    parent: u32,
-}
-
-fn proc_stat(pid: u32) -> Option<ProcStat> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name, in brackets, may hold anything; the fields behind the last bracket do not.
-    let mut fields = text.rsplit_once(") ")?.1.split(' ');
-    Some(ProcStat { state: fields.next()?.chars().next()?, parent: fields.next()?.parse().ok()? })
 }
