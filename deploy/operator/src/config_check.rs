@@ -1,7 +1,7 @@
 //! Whether the configuration files are right, each by itself and all together, before a service finds out.
 //!
 //! It reads files only: whether the things they name answer, `picopay status` tells. With `--against-running` it asks
-//! gateways and nodes what they go by, to say what a reload would change.
+//! gateways and nodes what they go by, and compares it with the file.
 
 mod against_running;
 
@@ -40,7 +40,7 @@ pub struct CheckArgs {
     /// A node's file; may be given several times [default: *node*.toml beside the cluster's file]
     #[arg(long, value_name = "FILE")]
     node: Vec<PathBuf>,
-    /// Also say what a reload would change in the gateways and nodes that run. Exit code 3 when it would
+    /// Also say whether all gateways and nodes that run have taken the file, and which entry differs. Exit code 3 when one does
     #[arg(long)]
     against_running: bool,
     /// A running gateway; may be given several times [default: where the gateways' files say that they listen, else
@@ -56,7 +56,7 @@ pub struct CheckArgs {
 struct CheckReport {
     /// Whether there is no problem. The exit code is 1 when there is one.
     is_good: bool,
-    /// Whether a reload would change something in a process that runs: then the exit code is 3, unless it is 1. Left out
+    /// Whether a process that runs goes by something else: then the exit code is 3, unless it is 1. Left out
     /// when nothing was asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     would_change: Option<bool>,
@@ -107,7 +107,7 @@ struct NodeLine {
     listen: String,
 }
 
-/// The exit code when a reload would change something, and nothing is wrong. Not 2: that is how a wrong command line ends.
+/// The exit code when a process has not taken the file, and nothing is wrong. Not 2: that is how a wrong command line ends.
 const WOULD_CHANGE: u8 = 3;
 
 /// Where a gateway is looked for when no file says it: its own default.
@@ -322,9 +322,9 @@ fn screen(report: &CheckReport) -> String {
     parts.extend(report.nodes.iter().map(node));
     parts.extend(report.running.iter().map(|running| against_running::screen(running)));
     if report.is_good && report.would_change == Some(true) {
-        parts.push(output::verdict_good("All good. A reload would change what stands above."));
+        parts.push(output::verdict_good("All good, but not everybody has taken the file: see what differs above."));
     } else if report.is_good && report.would_change == Some(false) {
-        parts.push(output::verdict_good("All good. A reload would change nothing."));
+        parts.push(output::verdict_good("All good. Everybody has taken the file."));
     } else if report.is_good {
         parts.push(output::verdict_good(match (report.gateways.len(), report.nodes.len()) {
             (0, 0) => "All good. No file of a gateway or a node was given, or found beside it.",
