@@ -90,7 +90,6 @@ impl Latencies {
 
 /// The percentiles that a report names, in milliseconds; all 0 when nothing was counted.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-#[expect(missing_docs, reason = "the names say it")]
 pub struct Percentiles {
     pub count: u64,
     pub mean_ms: f64,

@@ -227,7 +227,6 @@ pub enum Phase {
 
 /// One second, as a report keeps it. The latencies are of what was answered in it, 0 when nothing was.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-#[expect(missing_docs, reason = "the names say it")]
 pub struct SecondFigures {
     pub second: u64,
     pub phase: Phase,

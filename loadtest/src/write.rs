@@ -195,7 +195,6 @@ pub struct WriteAnswer<'a> {
 
 /// A transaction in an answer. None of these fields ever needs a JSON escape.
 #[derive(Debug, Deserialize)]
-#[expect(missing_docs, reason = "the contract's own names")]
 pub struct AnsweredTransaction<'a> {
     pub id: &'a str,
     pub user_id: i64,

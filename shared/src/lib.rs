@@ -4,6 +4,8 @@
 //! written, which slot a user is in, what an id carries, what crosses the wire between gateway and node,
 //! and the one `cluster.toml` that all of them read. Rules about money live in the shard node.
 
+#![warn(missing_docs)]
+
 pub mod money;
 
 pub mod slot;

@@ -30,6 +30,8 @@
 //!
 //! Money is [`Amount`], a text, and never a float. An answer whose bytes matter is had by [`Exchange`], one request at a time.
 
+#![warn(missing_docs)]
+
 mod amount;
 pub use amount::{Amount, NoAmount};
 

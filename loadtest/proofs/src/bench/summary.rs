@@ -87,7 +87,6 @@ pub struct CpuPerCharge {
 
 /// From the intended start.
 #[derive(Debug, Clone, Copy, Serialize)]
-#[expect(missing_docs, reason = "the names say it")]
 pub struct Latency {
     pub p50_ms: f64,
     pub p99_ms: f64,
