@@ -137,19 +137,23 @@ impl RunningConfig {
         let names: BTreeSet<&String> = ours.keys().chain(theirs.keys()).collect();
         let names = names.into_iter().filter(|name| ours.get(*name) != theirs.get(*name));
         // Of a shard that only one of them has, the name says everything.
-        names
-            .filter(|name| name.split_once('.').is_none_or(|(shard, _)| !is_whole(shard)))
-            .cloned()
-            .collect()
+        names.filter(|name| name.split_once('.').is_none_or(|(shard, _)| !is_whole(shard))).cloned().collect()
     }
 
     fn entries(&self) -> BTreeMap<String, Option<SecretDigest>> {
-        let mut entries = BTreeMap::from([("internal_secret".to_owned(), Some(self.internal_secret.clone()))]);
-        entries.extend(self.cluster_id.map(|id| ("cluster_id".to_owned(), Some(self.salt.digest(&id.to_string())))));
+        let mut entries =
+            BTreeMap::from([("internal_secret".to_owned(), Some(self.internal_secret.clone()))]);
+        entries.extend(
+            self.cluster_id.map(|id| ("cluster_id".to_owned(), Some(self.salt.digest(&id.to_string())))),
+        );
         for shard in &self.shards {
             entries.insert(shard.name.clone(), None);
             let settings = shard.settings.iter();
-            entries.extend(settings.map(|Setting { key, digest, .. }| (format!("{}.{key}", shard.name), Some(digest.clone()))));
+            entries.extend(
+                settings.map(|Setting { key, digest, .. }| {
+                    (format!("{}.{key}", shard.name), Some(digest.clone()))
+                }),
+            );
         }
         entries
     }

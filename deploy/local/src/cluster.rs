@@ -18,7 +18,7 @@ use crate::ports::Ports;
 use crate::postgres::Ground;
 use crate::process::{Process, start_on_free_port};
 use crate::secrets::Secrets;
-use crate::server_pair::Failover;
+use crate::server_pair::{Failover, Site};
 use crate::services::{
     CLUSTER_FILE, prepare_gateway, prepare_init, prepare_migrate, reachable, write_node_config,
 };
@@ -103,8 +103,7 @@ impl LocalCluster {
             folder,
         };
         let names = cluster.check_layout()?;
-        let Self { spec, ground, folder, .. } = &cluster;
-        let shards = names.iter().map(|name| LocalShard::start_databases(folder, ground, spec, name));
+        let shards = names.iter().map(|name| LocalShard::start_databases(cluster.site(name)));
         let (shards, redis) = tokio::try_join!(try_join_all(shards), cluster.start_redis())?;
         cluster.shards = Places::of(shards);
         cluster.redis = redis;
@@ -201,7 +200,7 @@ impl LocalCluster {
         for _ in 0..PORT_TRIES {
             let port = self.ground.ports.take()?;
             let number = shard.node_count();
-            match shard.start_node(&self.folder, &self.ground, &self.spec, number + 1, port).await {
+            match shard.start_node(self.site(shard.name()), number + 1, port).await {
                 Ok(process) => {
                     self.wait_for_node(shard, number).await?;
                     return Ok(process);
@@ -245,7 +244,7 @@ impl LocalCluster {
     /// # Errors
     /// As there.
     pub async fn fail_over(&self, shard: &LocalShard) -> Result<Failover, LocalError> {
-        shard.fail_over(&self.folder, &self.ground, &self.spec).await
+        shard.fail_over(self.site(shard.name())).await
     }
 
     /// Takes a base backup of a shard's primary, over the one before.
@@ -253,7 +252,8 @@ impl LocalCluster {
     /// # Errors
     /// When the primary does not answer.
     pub async fn back_up(&self, shard: usize) -> Result<(), LocalError> {
-        self.shard(shard).back_up(&self.folder, &self.ground, &self.spec).await
+        let shard = self.shard(shard);
+        shard.servers.back_up(self.site(shard.name())).await
     }
 
     /// Ends both servers of a shard, and starts them again with what they had at the moment of [`LocalCluster::back_up`]: the
@@ -262,7 +262,8 @@ impl LocalCluster {
     /// # Errors
     /// When there is no backup, or a server does not start from it.
     pub async fn restore_backup(&self, shard: usize) -> Result<(), LocalError> {
-        self.shard(shard).restore_backup(&self.folder, &self.ground, &self.spec).await
+        let shard = self.shard(shard);
+        shard.servers.restore_backup(self.site(shard.name())).await
     }
 
     /// Promotes a shard's replica and leaves its primary as it is: a failover that fenced nobody. Both take writes from then
@@ -272,7 +273,7 @@ impl LocalCluster {
     /// # Errors
     /// When the replica does not run or does not end its recovery.
     pub async fn promote_beside(&self, shard: &LocalShard) -> Result<(), LocalError> {
-        shard.promote_beside(&self.folder, &self.ground, &self.spec).await
+        shard.servers.promote_beside(self.site(shard.name())).await
     }
 
     /// Ends what [`LocalCluster::promote_beside`] began: kills the old primary, and makes a new replica in its place.
@@ -280,7 +281,7 @@ impl LocalCluster {
     /// # Errors
     /// When that cannot be made.
     pub async fn replace_old_primary(&self, shard: &LocalShard) -> Result<(), LocalError> {
-        shard.replace_old(&self.folder, &self.ground, &self.spec).await
+        shard.servers.replace_old(self.site(shard.name())).await
     }
 
     /// `GET` on the gateway, with the API key.
@@ -322,6 +323,10 @@ impl LocalCluster {
         let guardian = Arc::clone(&self.ground.guardian);
         // It waits for `rm`; and it cannot panic.
         let _ = tokio::task::spawn_blocking(move || guardian.finish()).await;
+    }
+
+    fn site<'a>(&'a self, shard: &'a str) -> Site<'a> {
+        Site { shard, folder: &self.folder, ground: &self.ground, spec: &self.spec }
     }
 
     async fn stop_databases(&self, shard: &LocalShard) {
@@ -385,9 +390,10 @@ impl LocalCluster {
     /// program, all of them take new ones.
     async fn start_nodes(&self, shard: &LocalShard, mut ports: Vec<u16>) -> Result<(), LocalError> {
         for _ in 0..PORT_TRIES {
-            let starts = ports.iter().enumerate().map(|(position, &port)| {
-                shard.start_node(&self.folder, &self.ground, &self.spec, position + 1, port)
-            });
+            let starts = ports
+                .iter()
+                .enumerate()
+                .map(|(position, &port)| shard.start_node(self.site(shard.name()), position + 1, port));
             match try_join_all(starts).await {
                 Ok(_) => return Ok(()),
                 Err(LocalError::PortTaken { .. }) => {}

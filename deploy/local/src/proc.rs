@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use procfs_core::process::Status;
 pub use procfs_core::process::Stat;
+use procfs_core::process::Status;
 use procfs_core::{CpuInfo, CpuTime, ExplicitSystemInfo, FromRead, FromReadSI, KernelStats, Meminfo};
 
 /// One process.
@@ -26,7 +26,12 @@ pub fn peak_memory_kib(pid: u32) -> Option<u64> {
 /// What all cores of the machine did since it started, in kernel ticks.
 pub fn machine_ticks() -> Option<CpuTime> {
     // Ticks are read as they are; how many make a second matters to those who convert them.
-    let any = ExplicitSystemInfo { boot_time_secs: 0, ticks_per_second: 100, page_size: 4_096, is_little_endian: true };
+    let any = ExplicitSystemInfo {
+        boot_time_secs: 0,
+        ticks_per_second: 100,
+        page_size: 4_096,
+        is_little_endian: true,
+    };
     Some(KernelStats::from_file("/proc/stat", &any).ok()?.total)
 }
 

@@ -52,22 +52,17 @@ pub(crate) struct ServerPair {
 
 /// Where the servers of one shard are, and what is asked of them.
 #[derive(Clone, Copy)]
-struct Site<'a> {
-    shard: &'a str,
-    folder: &'a Folder,
-    ground: &'a Ground,
-    spec: &'a ClusterSpec,
+pub(crate) struct Site<'a> {
+    pub shard: &'a str,
+    pub folder: &'a Folder,
+    pub ground: &'a Ground,
+    pub spec: &'a ClusterSpec,
 }
 
 impl ServerPair {
     /// Makes the servers of a shard if they are not there, and starts them.
-    pub(crate) async fn start(
-        folder: &Folder,
-        ground: &Ground,
-        spec: &ClusterSpec,
-        shard: &str,
-    ) -> Result<Self, LocalError> {
-        Site { shard, folder, ground, spec }.begin().await
+    pub(crate) async fn start(site: Site<'_>) -> Result<Self, LocalError> {
+        site.begin().await
     }
 
     /// The server that takes writes.
@@ -97,14 +92,7 @@ impl ServerPair {
     /// # Errors
     /// When the replica does not run, or did not follow a primary that still runs: then nothing was changed. When the
     /// new replica cannot be made, the new primary stays, and the old one's data stands aside for an operator.
-    pub(crate) async fn fail_over(
-        &self,
-        folder: &Folder,
-        ground: &Ground,
-        spec: &ClusterSpec,
-        shard: &str,
-    ) -> Result<Failover, LocalError> {
-        let site = Site { shard, folder, ground, spec };
+    pub(crate) async fn fail_over(&self, site: Site<'_>) -> Result<Failover, LocalError> {
         let _alone = self.changing.lock().await;
         let started = Instant::now();
         let old_position = self.primary.load(Ordering::Acquire);
@@ -112,9 +100,10 @@ impl ServerPair {
         let (old, new) = (&self.servers[old_position], &self.servers[new_position]);
         // Now, while to fail costs nothing: a frozen replica runs, and never answers.
         let standby = site.connect_to_standby(new).await?;
-        if old.process.is_running() && !may_leave(ground, old, &new.process).await {
+        if old.process.is_running() && !may_leave(site.ground, old, &new.process).await {
             return Err(LocalError::Unfit(format!(
-                "{shard} stays on {}: its replica {} does not follow it, and would be a step back",
+                "{} stays on {}: its replica {} does not follow it, and would be a step back",
+                site.shard,
                 old.process.name(),
                 new.process.name()
             )));
@@ -132,17 +121,10 @@ impl ServerPair {
     ///
     /// # Errors
     /// When the primary does not answer.
-    pub(crate) async fn back_up(
-        &self,
-        folder: &Folder,
-        ground: &Ground,
-        spec: &ClusterSpec,
-        shard: &str,
-    ) -> Result<(), LocalError> {
-        let site = Site { shard, folder, ground, spec };
+    pub(crate) async fn back_up(&self, site: Site<'_>) -> Result<(), LocalError> {
         let primary = self.primary();
-        let (name, log) = (primary.process.name(), folder.log(primary.process.name()));
-        postgres::base_backup(ground, name, primary.port, &site.backup(), log, true).await
+        let (name, log) = (primary.process.name(), site.folder.log(primary.process.name()));
+        postgres::base_backup(site.ground, name, primary.port, &site.backup(), log, true).await
     }
 
     /// Puts the base backup where the primary's data is, and a copy of that where the replica's is. The primary goes on from the
@@ -150,27 +132,20 @@ impl ServerPair {
     ///
     /// # Errors
     /// When there is no backup, or a server does not start from it.
-    pub(crate) async fn restore_backup(
-        &self,
-        folder: &Folder,
-        ground: &Ground,
-        spec: &ClusterSpec,
-        shard: &str,
-    ) -> Result<(), LocalError> {
-        let site = Site { shard, folder, ground, spec };
+    pub(crate) async fn restore_backup(&self, site: Site<'_>) -> Result<(), LocalError> {
         let _alone = self.changing.lock().await;
         let position = self.primary.load(Ordering::Acquire);
         let (primary, replica) = (self.primary(), self.replica());
         tokio::try_join!(primary.process.stop_without_keeping(), replica.process.stop_without_keeping())?;
         remove(&site.data(position))?;
         copy_folder(&site.backup(), &site.data(position)).await?;
-        postgres::configure(ground, &site.blueprint(position, Role::Primary), primary.port)?;
+        postgres::configure(site.ground, &site.blueprint(position, Role::Primary), primary.port)?;
         primary.process.start().await?;
-        site.copy(primary, 1 - position, folder.is_temporary()).await?;
+        site.copy(primary, 1 - position, site.folder.is_temporary()).await?;
         let role = Role::Replica { primary_port: primary.port };
-        postgres::configure(ground, &site.blueprint(1 - position, role), replica.port)?;
+        postgres::configure(site.ground, &site.blueprint(1 - position, role), replica.port)?;
         replica.process.start().await?;
-        postgres::wait_until_streaming(ground, primary, &replica.process, site.sync_state()).await
+        postgres::wait_until_streaming(site.ground, primary, &replica.process, site.sync_state()).await
     }
 
     /// Promotes the replica and leaves the old primary as it is, as no failover manager should and some do: from then on both
@@ -178,14 +153,7 @@ impl ServerPair {
     ///
     /// # Errors
     /// When the replica does not run or does not end its recovery.
-    pub(crate) async fn promote_beside(
-        &self,
-        folder: &Folder,
-        ground: &Ground,
-        spec: &ClusterSpec,
-        shard: &str,
-    ) -> Result<(), LocalError> {
-        let site = Site { shard, folder, ground, spec };
+    pub(crate) async fn promote_beside(&self, site: Site<'_>) -> Result<(), LocalError> {
         let _alone = self.changing.lock().await;
         let new_position = 1 - self.primary.load(Ordering::Acquire);
         let new = &self.servers[new_position];
@@ -199,14 +167,7 @@ impl ServerPair {
     ///
     /// # Errors
     /// When that cannot be made. The old one's data stands aside for an operator then.
-    pub(crate) async fn replace_old(
-        &self,
-        folder: &Folder,
-        ground: &Ground,
-        spec: &ClusterSpec,
-        shard: &str,
-    ) -> Result<(), LocalError> {
-        let site = Site { shard, folder, ground, spec };
+    pub(crate) async fn replace_old(&self, site: Site<'_>) -> Result<(), LocalError> {
         let _alone = self.changing.lock().await;
         let old_position = 1 - self.primary.load(Ordering::Acquire);
         self.servers[old_position].process.kill().await?;

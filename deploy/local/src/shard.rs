@@ -7,23 +7,21 @@ use futures_util::future::try_join_all;
 use tokio_postgres::Client;
 
 use crate::config_files::ShardEntry;
-use crate::folder::Folder;
 use crate::ports::Ports;
-use crate::postgres::{self, Ground, Server};
+use crate::postgres::{self, Server};
 use crate::process::Process;
 use crate::proxy::Proxy;
 use crate::secrets::Secrets;
-use crate::server_pair::{Failover, ServerPair};
+use crate::server_pair::{Failover, ServerPair, Site};
 use crate::services::CLUSTER_FILE;
 use crate::services_database::{DATABASE, ROLE};
-use crate::spec::ClusterSpec;
 use crate::{LocalError, more_replicas, services};
 
 /// One shard of a [`crate::LocalCluster`].
 #[derive(Debug)]
 pub struct LocalShard {
     name: String,
-    servers: ServerPair,
+    pub(crate) servers: ServerPair,
     more_replicas: Vec<Server>,
     nodes: Mutex<Vec<Node>>,
     proxies: Mutex<Option<Proxies>>,
@@ -53,85 +51,32 @@ struct Node {
 
 impl LocalShard {
     /// Makes the databases of a shard if they are not there, and starts them.
-    pub(crate) async fn start_databases(
-        folder: &Folder,
-        ground: &Ground,
-        spec: &ClusterSpec,
-        name: &str,
-    ) -> Result<Self, LocalError> {
-        let servers = ServerPair::start(folder, ground, spec, name).await?;
-        let more_replicas = more_replicas::start(folder, ground, spec, name, servers.primary().port).await?;
+    pub(crate) async fn start_databases(site: Site<'_>) -> Result<Self, LocalError> {
+        let servers = ServerPair::start(site).await?;
+        let more_replicas = more_replicas::start(site, servers.primary().port).await?;
         Ok(Self {
-            name: name.to_owned(),
+            name: site.shard.to_owned(),
             servers,
             more_replicas,
             nodes: Mutex::default(),
             proxies: Mutex::default(),
             entry: Mutex::default(),
             has_left: AtomicBool::new(false),
-            secrets: ground.secrets.clone(),
+            secrets: site.ground.secrets.clone(),
         })
     }
 
     /// Makes the replica the primary; see [`crate::LocalCluster::failover`].
-    pub(crate) async fn fail_over(
-        &self,
-        folder: &Folder,
-        ground: &Ground,
-        spec: &ClusterSpec,
-    ) -> Result<Failover, LocalError> {
-        let failover = self.servers.fail_over(folder, ground, spec, &self.name).await?;
-        let followed = (self.more_replicas.as_slice(), self.servers.primary().port);
-        more_replicas::follow(folder, ground, spec, &self.name, followed)?;
+    pub(crate) async fn fail_over(&self, site: Site<'_>) -> Result<Failover, LocalError> {
+        let failover = self.servers.fail_over(site).await?;
+        more_replicas::follow(site, &self.more_replicas, self.servers.primary().port)?;
         Ok(failover)
-    }
-
-    /// Takes a base backup; see [`crate::LocalCluster::back_up`].
-    pub(crate) async fn back_up(
-        &self,
-        folder: &Folder,
-        ground: &Ground,
-        spec: &ClusterSpec,
-    ) -> Result<(), LocalError> {
-        self.servers.back_up(folder, ground, spec, &self.name).await
-    }
-
-    /// Goes back to it; see [`crate::LocalCluster::restore_backup`].
-    pub(crate) async fn restore_backup(
-        &self,
-        folder: &Folder,
-        ground: &Ground,
-        spec: &ClusterSpec,
-    ) -> Result<(), LocalError> {
-        self.servers.restore_backup(folder, ground, spec, &self.name).await
-    }
-
-    /// Promotes the replica beside a primary that lives on; see [`crate::LocalCluster::promote_beside`].
-    pub(crate) async fn promote_beside(
-        &self,
-        folder: &Folder,
-        ground: &Ground,
-        spec: &ClusterSpec,
-    ) -> Result<(), LocalError> {
-        self.servers.promote_beside(folder, ground, spec, &self.name).await
-    }
-
-    /// Makes the replica of what was left alive; see [`crate::LocalCluster::replace_old_primary`].
-    pub(crate) async fn replace_old(
-        &self,
-        folder: &Folder,
-        ground: &Ground,
-        spec: &ClusterSpec,
-    ) -> Result<(), LocalError> {
-        self.servers.replace_old(folder, ground, spec, &self.name).await
     }
 
     /// Starts the `number`th node process, counted from 1, on this port.
     pub(crate) async fn start_node(
         &self,
-        folder: &Folder,
-        ground: &Ground,
-        spec: &ClusterSpec,
+        Site { folder, ground, spec, .. }: Site<'_>,
         number: usize,
         port: u16,
     ) -> Result<Process, LocalError> {

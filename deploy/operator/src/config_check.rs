@@ -322,7 +322,9 @@ fn screen(report: &CheckReport) -> String {
     parts.extend(report.nodes.iter().map(node));
     parts.extend(report.running.iter().map(|running| against_running::screen(running)));
     if report.is_good && report.would_change == Some(true) {
-        parts.push(output::verdict_good("All good, but not everybody has taken the file: see what differs above."));
+        parts.push(output::verdict_good(
+            "All good, but not everybody has taken the file: see what differs above.",
+        ));
     } else if report.is_good && report.would_change == Some(false) {
         parts.push(output::verdict_good("All good. Everybody has taken the file."));
     } else if report.is_good {

@@ -24,17 +24,17 @@ use pace::Pace;
 pub(crate) mod stand;
 use stand::Stand;
 pub(crate) mod history;
+pub mod mix;
 pub(crate) mod wal_files;
 pub(crate) mod write_back;
-pub mod mix;
 use mix::Mix;
 mod baseline;
 use baseline::Baseline;
-mod saturation;
-mod latency;
 pub(crate) mod cpu;
 mod full;
 mod heavy;
+mod latency;
+mod saturation;
 use full::{Full, FullBench};
 pub mod figure;
 use figure::{median, rounded};
@@ -148,7 +148,9 @@ impl Bench {
     /// When they cannot be written.
     pub fn write(&self, summary: &Summary) -> anyhow::Result<()> {
         let json = serde_json::to_string_pretty(&summary.without_seconds())? + "\n";
-        for (name, text) in [("summary.json", json), ("report.html", page::fill(&serde_json::to_string(summary)?))] {
+        for (name, text) in
+            [("summary.json", json), ("report.html", page::fill(&serde_json::to_string(summary)?))]
+        {
             let path = self.out.join(name);
             fs::write(&path, text).with_context(|| format!("{} cannot be written", path.display()))?;
         }

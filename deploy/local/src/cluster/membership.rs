@@ -35,7 +35,7 @@ impl LocalCluster {
     pub async fn add_shard_named(&self, name: &str) -> Result<&LocalShard, LocalError> {
         let _alone = self.changing.lock().await;
         self.check_new_name(name)?;
-        let started = LocalShard::start_databases(&self.folder, &self.ground, &self.spec, name).await?;
+        let started = LocalShard::start_databases(self.site(name)).await?;
         let shard = self.shards.add(started)?;
         if let Err(error) = self.join(shard).await {
             // What went wrong first is what matters.

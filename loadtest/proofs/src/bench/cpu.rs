@@ -8,8 +8,8 @@ use std::ops::Sub;
 
 use anyhow::{Context, bail};
 use nix::unistd::{SysconfVar, sysconf};
-use picopay_local::proc::{self, Stat};
 use picopay_local::LocalCluster;
+use picopay_local::proc::{self, Stat};
 use serde::Serialize;
 
 /// Processes come and go while `/proc` is read. Within so many readings there is one without a change, or something else
@@ -167,7 +167,11 @@ impl Processes {
         };
         let own = stats.get(&std::process::id()).context("/proc does not show this process")?;
         let machine = proc::machine_ticks().context("/proc/stat is unlike Linux")?;
-        let busy = machine.user + machine.nice + machine.system + ticks_or_zero(machine.irq) + ticks_or_zero(machine.softirq);
+        let busy = machine.user
+            + machine.nice
+            + machine.system
+            + ticks_or_zero(machine.irq)
+            + ticks_or_zero(machine.softirq);
         Ok(CpuTimes {
             servers: ByRole {
                 gateway: seconds(&self.gateways)?,
