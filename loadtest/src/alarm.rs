@@ -27,12 +27,10 @@ mod exact {
     /// Shorter than setting an alarm and being woken takes: not worth a sleep.
     const TOO_SHORT: Duration = Duration::from_micros(5);
 
-    /// A timer that wakes a poll.
     #[derive(Debug)]
     pub struct Alarm(TimerFd);
 
     impl Alarm {
-        /// Wakes the poll of `registry` with `token`.
         pub fn new(registry: &Registry, token: Token) -> io::Result<Self> {
             let timer =
                 TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC)?;
@@ -57,17 +55,14 @@ mod exact {
 mod plain {
     use super::{Duration, Registry, Token, io};
 
-    /// The poll's own time-out.
     #[derive(Debug)]
     pub struct Alarm;
 
     impl Alarm {
-        /// There is nothing to register.
         pub fn new(_registry: &Registry, _token: Token) -> io::Result<Self> {
             Ok(Self)
         }
 
-        /// Returns the time-out to poll with.
         pub fn arm(&mut self, after: Duration) -> io::Result<Duration> {
             Ok(after)
         }

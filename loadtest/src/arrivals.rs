@@ -29,7 +29,6 @@ pub enum Spacing {
 #[derive(Debug, Clone)]
 pub struct Schedule {
     spacing: Spacing,
-    /// Between two arrivals of this worker.
     gap_ns: f64,
     /// Constant: how many came before. A product does not drift as a sum of rounded gaps would.
     count: u64,
@@ -39,7 +38,6 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// The share of worker `worker` of `workers` in `rate_per_second` arrivals.
     pub fn new(spacing: Spacing, rate_per_second: f64, worker: u32, workers: u32, seed: u64) -> Self {
         assert!(rate_per_second > 0.0 && worker < workers, "a rate above 0, split among the workers");
         let gap_ns = NANOS_PER_SECOND * f64::from(workers) / rate_per_second;
@@ -59,12 +57,10 @@ impl Schedule {
         schedule
     }
 
-    /// When the next arrival is meant to start.
     pub fn next_ns(&self) -> u64 {
         whole(self.next_ns)
     }
 
-    /// Takes the next arrival off the schedule.
     pub fn advance(&mut self) {
         self.count += 1;
         self.next_ns = match self.spacing {

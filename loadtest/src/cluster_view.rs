@@ -22,10 +22,6 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const DURABILITY_SETTINGS: [&str; 5] =
     ["fsync", "full_page_writes", "synchronous_commit", "synchronous_standby_names", "wal_sync_method"];
 
-/// Looks at all shards.
-///
-/// # Errors
-/// When one cannot be looked at; the message names it.
 pub async fn read(cluster: &Cluster) -> anyhow::Result<(ShardMap, Surroundings)> {
     let mut around = Surroundings::default();
     let mut shards = Vec::new();

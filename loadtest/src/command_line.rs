@@ -11,9 +11,7 @@ use crate::run::Stop;
 /// Why the program ends with something else than 0.
 #[derive(Debug)]
 pub struct Failure {
-    /// For whoever typed the command.
     pub cause: anyhow::Error,
-    /// 1 or 2.
     pub code: u8,
 }
 
@@ -42,13 +40,11 @@ pub struct GatewayArgs {
 }
 
 impl GatewayArgs {
-    /// Checked and resolved.
     pub fn target(&self) -> Result<Target, Failure> {
         Target::new(&self.url, self.api_key.as_deref()).map_err(usage)
     }
 }
 
-/// `NAME=VALUE`.
 pub fn parse_note(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("write NAME=VALUE")?;
     Ok((name.to_owned(), value.to_owned()))

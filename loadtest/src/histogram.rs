@@ -19,22 +19,18 @@ impl Default for Latencies {
 }
 
 impl Latencies {
-    /// Counts one.
     pub fn record_ns(&mut self, nanos: u64) {
         self.0.saturating_record((nanos / 1_000).clamp(1, LONGEST_US));
     }
 
-    /// Adds all of `other`.
     pub fn add(&mut self, other: &Self) {
         self.0.add(&other.0).expect("both have the same bounds");
     }
 
-    /// Forgets all.
     pub fn clear(&mut self) {
         self.0.reset();
     }
 
-    /// How many were counted.
     pub fn count(&self) -> u64 {
         self.0.len()
     }
@@ -44,7 +40,6 @@ impl Latencies {
         if self.0.is_empty() { 0.0 } else { self.0.value_at_quantile(quantile) as f64 / 1_000.0 }
     }
 
-    /// The percentiles that a report names.
     pub fn percentiles(&self) -> Percentiles {
         Percentiles {
             count: self.count(),
@@ -100,7 +95,6 @@ pub struct Percentiles {
     pub max_ms: f64,
 }
 
-/// One point of a distribution's curve.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct CurvePoint {
     /// This share of all, 0 to 1, …
@@ -109,14 +103,10 @@ pub struct CurvePoint {
     pub latency_ms: f64,
 }
 
-/// One bar of a distribution's plot.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Bin {
-    /// From, included.
     pub from_ms: f64,
-    /// To, not included.
     pub to_ms: f64,
-    /// How many.
     pub count: u64,
 }
 

@@ -8,26 +8,48 @@
 // Figures of a report: a count past 2^53 would be the longest load test ever.
 #![allow(clippy::cast_precision_loss)]
 
-pub mod acks;
-pub mod alarm;
-pub mod arrivals;
-pub mod cluster_view;
-pub mod command_line;
-pub mod histogram;
-pub mod http_client;
-pub mod live;
-pub mod machine;
-pub mod page;
-pub mod population;
-pub mod random;
-pub mod report;
-pub mod responder;
 pub mod run;
+
 pub mod scenario;
-pub mod selftest;
-pub mod shard_map;
-pub mod tally;
-pub mod timing;
-pub mod traffic;
-pub mod worker;
+
+pub mod population;
+
+pub mod arrivals;
+
 pub mod write;
+
+pub mod traffic;
+
+pub mod worker;
+
+pub mod http_client;
+
+pub mod alarm;
+
+pub mod timing;
+
+pub mod tally;
+
+pub mod histogram;
+
+pub mod acks;
+
+pub mod live;
+
+pub mod page;
+
+pub mod report;
+
+pub mod machine;
+
+pub mod shard_map;
+
+pub mod cluster_view;
+
+pub mod random;
+
+pub mod selftest;
+
+pub mod responder;
+
+pub mod command_line;

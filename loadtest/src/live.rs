@@ -23,7 +23,6 @@ pub struct Live {
 }
 
 impl Live {
-    /// For a run that takes this long.
     pub fn new(warmup: Duration, duration: Duration) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
             let style = ProgressStyle::with_template("{wide_bar} {pos}/{len} s ");
@@ -46,7 +45,6 @@ impl Live {
         }
     }
 
-    /// Takes the bar away.
     pub fn finish(&self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();

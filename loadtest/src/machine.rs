@@ -8,18 +8,14 @@ use serde::Serialize;
 /// The machine that the load test ran on; for a cluster on the same machine, all of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Machine {
-    /// As the processor calls itself.
     pub processor: String,
-    /// Cores that this process may use.
     pub cores: usize,
     /// In MiB; absent where the system does not say.
     pub memory_mib: Option<u64>,
-    /// Operating system and kernel.
     pub system: String,
 }
 
 impl Machine {
-    /// This one.
     pub fn read() -> Self {
         let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
         let release = fs::read_to_string("/etc/os-release").unwrap_or_default();

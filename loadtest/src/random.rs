@@ -3,7 +3,6 @@
 //! The generators of `rand` promise no such thing between versions, so this is SplitMix64 (Steele, Lea, Flood 2014):
 //! ten lines, a nanosecond a number, and good enough to pick users. It decides nothing that must be secret.
 
-/// A stream of numbers that a seed fixes.
 #[derive(Debug, Clone)]
 pub struct Random(u64);
 
@@ -37,7 +36,6 @@ impl Random {
         usize::try_from(self.below(end)).ok()
     }
 
-    /// True with this probability.
     pub fn chance(&mut self, probability: f64) -> bool {
         probability > 0.0 && self.unit() < probability
     }

@@ -22,12 +22,9 @@ const SLEPT_MIN: f64 = 0.02;
 /// … if more than this share of the arrivals had to wait or was dropped.
 const LATE_MAX: f64 = 0.01;
 
-/// Everything a report says.
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
-    /// What was tried, for the page's heading.
     pub title: String,
-    /// RFC 3339.
     pub started_at: String,
     /// How long was measured, in seconds.
     pub duration_s: f64,
@@ -35,17 +32,13 @@ pub struct Report {
     pub was_stopped: bool,
     /// Promises that were broken. None: all is well.
     pub failures: Vec<String>,
-    /// Arrivals a second.
     pub offered_per_second: f64,
     /// Good answers a second.
     pub achieved_per_second: f64,
-    /// Arrivals in all.
     pub offered: u64,
-    /// Good answers in all.
     pub achieved: u64,
     /// Arrivals given up because too many waited already.
     pub dropped: u64,
-    /// Arrivals that waited for a free connection.
     pub waited: u64,
     /// From the intended start to the answer; good answers only.
     pub latency: Percentiles,
@@ -53,11 +46,8 @@ pub struct Report {
     pub service_time: Percentiles,
     /// How long it took to be refused, or given up.
     pub error_latency: Percentiles,
-    /// By kind of request.
     pub kinds: Vec<Group>,
-    /// By shard.
     pub shards: Vec<Group>,
-    /// By problem type.
     pub errors: Errors,
     /// Repeats that did not get the first answer.
     pub unequal_replays: u64,
@@ -65,23 +55,15 @@ pub struct Report {
     pub unexpected_replays: u64,
     /// Answers about something else than was asked.
     pub wrong_answers: u64,
-    /// Some of these.
     pub broken: Vec<Broken>,
     /// Why the first unreadable answer could not be read.
     pub unreadable_answer: Option<String>,
-    /// Acknowledged writes in the file of `--acks`.
     pub acks: Option<u64>,
-    /// Second by second.
     pub seconds: Vec<SecondFigures>,
-    /// The distribution of latency.
     pub curve: Vec<CurvePoint>,
-    /// The same, as bars.
     pub bins: Vec<Bin>,
-    /// What the load test itself took.
     pub generator: Generator,
-    /// Every flag.
     pub settings: Value,
-    /// Where it was measured.
     pub machine: Machine,
     /// What ran: the load test, the gateway, and the databases where known.
     pub versions: Value,
@@ -92,35 +74,28 @@ pub struct Report {
 /// Figures of one kind of request, or of one shard.
 #[derive(Debug, Clone, Serialize)]
 pub struct Group {
-    /// Which.
     pub name: String,
     /// Good answers a second.
     pub per_second: f64,
     /// Errors; counted by shard only.
     pub errors: Option<u64>,
-    /// Of the good answers.
     pub latency: Percentiles,
 }
 
 /// What the load test itself took, and whether it kept up.
 #[derive(Debug, Clone, Serialize)]
 pub struct Generator {
-    /// CPU time for one request.
     pub cpu_us_per_request: f64,
     /// CPU time of the sending threads, of all that they could have had.
     pub busy_share: f64,
-    /// How much of its schedule they had nothing to do.
     pub slept_share: f64,
-    /// How late it looked at its schedule.
     pub lag: Percentiles,
 }
 
 /// What is known of the cluster, beyond what a client sees.
 #[derive(Debug, Clone, Default)]
 pub struct Surroundings {
-    /// What ran.
     pub versions: serde_json::Map<String, Value>,
-    /// What an acknowledged write had survived.
     pub durability: serde_json::Map<String, Value>,
 }
 
@@ -242,9 +217,6 @@ impl Report {
     }
 
     /// Writes `report.json` and `report.html` into `folder`, which is made if it is not there.
-    ///
-    /// # Errors
-    /// When they cannot be written.
     pub fn write(&self, folder: &Path) -> anyhow::Result<()> {
         let json = serde_json::to_string_pretty(self).context("the report cannot be written as JSON")?;
         fs::create_dir_all(folder)
@@ -257,7 +229,6 @@ impl Report {
         Ok(())
     }
 
-    /// The few lines that a terminal shows in the end.
     pub fn summary(&self) -> String {
         use std::fmt::Write as _;
         let mut out = String::new();

@@ -65,7 +65,6 @@ pub struct ScenarioArgs {
     pub seed: u64,
 }
 
-/// What the load consists of, checked.
 #[derive(Debug, Clone)]
 pub struct Scenario {
     args: ScenarioArgs,
@@ -76,9 +75,6 @@ pub struct Scenario {
 
 impl Scenario {
     /// Checks the flags. Each scenario is a run of its own: it uses keys that no other used.
-    ///
-    /// # Errors
-    /// When they make no sense; the message names the flag.
     pub fn new(args: ScenarioArgs) -> anyhow::Result<Self> {
         let kinds = [
             ("--history", args.history),
@@ -125,17 +121,14 @@ impl Scenario {
         Ok(Self { args, currency, amount_max: minor_units(amount_max), run: rand::random() })
     }
 
-    /// The flags it was made of.
     pub fn args(&self) -> &ScenarioArgs {
         &self.args
     }
 
-    /// The currency of everything.
     pub fn currency(&self) -> Currency {
         self.currency
     }
 
-    /// What tells this run's idempotency keys from all others.
     pub fn run(&self) -> u64 {
         self.run
     }
@@ -147,7 +140,6 @@ impl Scenario {
     }
 }
 
-/// One worker's share of a scenario.
 #[derive(Debug)]
 pub struct ScenarioTraffic {
     scenario: Scenario,
@@ -161,7 +153,6 @@ pub struct ScenarioTraffic {
     refundable: VecDeque<Refundable>,
 }
 
-/// A write with its first answer.
 #[derive(Debug)]
 pub struct Answered {
     write: Write,
@@ -176,16 +167,11 @@ struct Refundable {
     minor_units: u64,
 }
 
-/// What a worker remembers of a request in flight.
 #[derive(Debug)]
 pub enum Asked {
-    /// A write with a new key.
     First(Write),
-    /// The same once more.
     Repeat(Rc<Answered>),
-    /// A balance.
     Balance(UserId),
-    /// A page of history.
     History(UserId),
 }
 

@@ -10,7 +10,6 @@ mod embedded {
 const OLDEST_KNOWN: &str = "-- oldest-known:";
 const NO_TRANSACTION: &str = "-- no transaction";
 
-/// One migration.
 #[derive(Debug, Clone)]
 pub struct Migration {
     number: i32,
@@ -22,9 +21,6 @@ pub struct Migration {
 
 impl Migration {
     /// One that is not of this crate's files, for tests: `file` is for example `V900__more`.
-    ///
-    /// # Panics
-    /// When `file` is no such name.
     pub fn new(file: &str, sql: &str) -> Self {
         Self::of(&refinery::Migration::unapplied(file, sql).expect("a name like V900__more"))
     }
@@ -38,7 +34,6 @@ impl Migration {
         }
     }
 
-    /// Its number. They are applied in this order.
     pub fn number(&self) -> i32 {
         self.number
     }
@@ -48,12 +43,10 @@ impl Migration {
         &self.name
     }
 
-    /// What it does.
     pub fn sql(&self) -> &str {
         &self.sql
     }
 
-    /// Tells it from another one of this number.
     pub fn checksum(&self) -> u64 {
         self.checksum
     }
@@ -91,7 +84,6 @@ impl fmt::Display for Migration {
     }
 }
 
-/// Those that this program was built with, in order.
 pub fn all() -> Vec<Migration> {
     let mut all: Vec<Migration> =
         embedded::migrations::runner().get_migrations().iter().map(Migration::of).collect();
@@ -99,7 +91,6 @@ pub fn all() -> Vec<Migration> {
     all
 }
 
-/// The highest number that this program knows.
 pub fn newest_known() -> i32 {
     all().last().map_or(0, Migration::number)
 }

@@ -48,12 +48,10 @@ const HISTORY: &str = "CREATE TABLE IF NOT EXISTS refinery_schema_history (versi
 const ADD_TO_HISTORY: &str = "INSERT INTO refinery_schema_history (version, name, applied_on, checksum)
     VALUES ($1, $2, to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"'), $3)";
 
-/// How long to wait for what.
 #[derive(Debug, Clone, Copy)]
 pub struct Patience {
     /// How long a try waits for a lock. Below the `lock_timeout` of nodes, whose charges wait behind it.
     pub lock_try: Duration,
-    /// How long charges flow between two tries.
     pub pause: Duration,
     /// How long to try, and to wait for another one who migrates.
     pub locks: Duration,
@@ -79,26 +77,18 @@ impl Default for Patience {
     }
 }
 
-/// What is under way, for whoever watches.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Progress {
-    /// Another one migrates this database.
     OtherAtWork {
         /// How long to wait for it at most.
         until: Duration,
     },
-    /// Somebody holds a lock that this needs.
     Waiting {
-        /// The migration.
         migration: String,
-        /// Who, as far as it can be seen.
         holders: Vec<String>,
-        /// Since when.
         waited: Duration,
-        /// How long to try.
         until: Duration,
     },
-    /// It is done.
     Applied(String),
 }
 
@@ -110,27 +100,16 @@ pub enum MigrationError {
     Failed {
         /// What was under way. It was rolled back.
         doing: String,
-        /// What was said.
         source: Error,
     },
-    /// Nothing came back.
     #[error("{doing}: no answer in {} s{}", after.as_secs(), hint)]
-    TimedOut {
-        /// What was under way.
-        doing: String,
-        /// After how long.
-        after: Duration,
-        /// What it may be.
-        hint: &'static str,
-    },
+    TimedOut { doing: String, after: Duration, hint: &'static str },
     /// The lock was not to be had.
     #[error("{migration}: its lock was not to be had in {} s. In the way: {}", waited.as_secs(), holders)]
     Blocked {
         /// The migration. It was rolled back.
         migration: String,
-        /// How long it was tried.
         waited: Duration,
-        /// Who holds it, as far as it can be seen.
         holders: String,
     },
     /// Somebody else has the turn.
@@ -172,7 +151,6 @@ struct Runner<'a> {
     tell: &'a mut (dyn FnMut(Progress) + Send + Sync),
 }
 
-/// Who stands in the way.
 #[derive(Default)]
 struct Holders {
     names: Vec<String>,

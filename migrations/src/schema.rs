@@ -17,15 +17,11 @@ pub struct Schema {
 /// Why a program must not serve a database.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unfit {
-    /// No migration was ever applied.
     #[error("there is no schema yet")]
     Empty,
     /// This program relies on what is not there yet.
     #[error("the schema lacks {} of this program: run `picopay migrate`", names(.missing))]
-    TooOld {
-        /// The numbers of the migrations that it lacks.
-        missing: Vec<i32>,
-    },
+    TooOld { missing: Vec<i32> },
     /// What stands there can be misread by this program.
     #[error(
         "the schema is for programs that know V{oldest_known}, and this one knows no more than V{known}: start a newer \
@@ -34,7 +30,6 @@ pub enum Unfit {
     TooNew {
         /// The number that a program must know.
         oldest_known: i32,
-        /// The highest that this one knows.
         known: i32,
     },
 }
@@ -69,10 +64,6 @@ impl Schema {
         Self { applied: applied.into_iter().collect(), oldest_known: oldest_known.unwrap_or_default() }
     }
 
-    /// Whether this program can serve it.
-    ///
-    /// # Errors
-    /// Why not, with what to do about it.
     pub fn check(&self) -> Result<(), Unfit> {
         let known: Vec<i32> = migration::all().iter().map(migration::Migration::number).collect();
         self.check_against(&known)

@@ -126,39 +126,32 @@ impl LocalCluster {
         self.shards.members()
     }
 
-    /// The Redis.
     pub fn redis(&self) -> Process {
         self.redis.as_ref().expect("this cluster was started without a Redis").0.clone()
     }
 
-    /// `redis://127.0.0.1:port`.
     pub fn redis_url(&self) -> String {
         let (_, port) = self.redis.as_ref().expect("this cluster was started without a Redis");
         format!("redis://127.0.0.1:{port}")
     }
 
-    /// The gateway.
     pub fn gateway(&self) -> Process {
         self.gateway.as_ref().expect("this cluster was started without a gateway").0.clone()
     }
 
-    /// `http://127.0.0.1:port`.
     pub fn gateway_url(&self) -> String {
         let (_, listen) = self.gateway.as_ref().expect("this cluster was started without a gateway");
         format!("http://{}", reachable(*listen))
     }
 
-    /// The first key that the gateway accepts.
     pub fn api_key(&self) -> &str {
         self.spec.api_keys.first().map_or("", |key| &key.key)
     }
 
-    /// `cluster.toml`.
     pub fn cluster_file(&self) -> PathBuf {
         self.folder.file(CLUSTER_FILE)
     }
 
-    /// What gateways show to nodes.
     pub fn internal_secret(&self) -> &str {
         &self.ground.secrets.internal
     }
@@ -173,22 +166,18 @@ impl LocalCluster {
         self.folder.note.as_deref()
     }
 
-    /// The base URL of a shard's `number`th node.
     pub fn node_url(&self, shard: usize, number: usize) -> String {
         self.shard(shard).node_url(number)
     }
 
-    /// A connection to a shard's primary, as the services' role.
     pub async fn connect_primary(&self, shard: usize) -> Result<Client, LocalError> {
         self.shard(shard).connect_primary().await
     }
 
-    /// A connection to a shard's replica, as the services' role.
     pub async fn connect_replica(&self, shard: usize) -> Result<Client, LocalError> {
         self.shard(shard).connect_replica().await
     }
 
-    /// A connection to a shard's primary, as PostgreSQL's superuser.
     pub async fn connect_as_superuser(&self, shard: usize) -> Result<Client, LocalError> {
         self.shard(shard).connect_as_superuser().await
     }
@@ -214,9 +203,6 @@ impl LocalCluster {
 
     /// Gives the `number`th node process of a shard, from 0, more lines for its `node.toml` than the others have; no lines
     /// take them away again. It reads them when it is started the next time.
-    ///
-    /// # Errors
-    /// When the file cannot be written.
     pub fn configure_node(&self, shard: &LocalShard, number: usize, toml: &str) -> Result<(), LocalError> {
         let toml = format!("{}{toml}", self.spec.node_toml);
         write_node_config(
@@ -240,17 +226,11 @@ impl LocalCluster {
     }
 
     /// As [`LocalCluster::failover`], for a shard that is at hand.
-    ///
-    /// # Errors
-    /// As there.
     pub async fn fail_over(&self, shard: &LocalShard) -> Result<Failover, LocalError> {
         shard.fail_over(self.site(shard.name())).await
     }
 
     /// Takes a base backup of a shard's primary, over the one before.
-    ///
-    /// # Errors
-    /// When the primary does not answer.
     pub async fn back_up(&self, shard: usize) -> Result<(), LocalError> {
         let shard = self.shard(shard);
         shard.servers.back_up(self.site(shard.name())).await
@@ -258,9 +238,6 @@ impl LocalCluster {
 
     /// Ends both servers of a shard, and starts them again with what they had at the moment of [`LocalCluster::back_up`]: the
     /// primary on the timeline of then. As often as one likes. Nobody is told: that is for `picopay shard restored`.
-    ///
-    /// # Errors
-    /// When there is no backup, or a server does not start from it.
     pub async fn restore_backup(&self, shard: usize) -> Result<(), LocalError> {
         let shard = self.shard(shard);
         shard.servers.restore_backup(self.site(shard.name())).await
@@ -269,22 +246,15 @@ impl LocalCluster {
     /// Promotes a shard's replica and leaves its primary as it is: a failover that fenced nobody. Both take writes from then
     /// on; [`LocalShard::primary`] is the promoted one and [`LocalShard::replica`] the old one, until
     /// [`LocalCluster::replace_old_primary`].
-    ///
-    /// # Errors
-    /// When the replica does not run or does not end its recovery.
     pub async fn promote_beside(&self, shard: &LocalShard) -> Result<(), LocalError> {
         shard.servers.promote_beside(self.site(shard.name())).await
     }
 
     /// Ends what [`LocalCluster::promote_beside`] began: kills the old primary, and makes a new replica in its place.
-    ///
-    /// # Errors
-    /// When that cannot be made.
     pub async fn replace_old_primary(&self, shard: &LocalShard) -> Result<(), LocalError> {
         shard.servers.replace_old(self.site(shard.name())).await
     }
 
-    /// `GET` on the gateway, with the API key.
     pub async fn get(&self, path: &str) -> Result<http_call::Answer, http_call::CallError> {
         self.call(Method::GET, path, &[], "").await
     }

@@ -17,7 +17,6 @@ const CANDIDATES: [&str; 2] = ["postgres", "nobody"];
 /// A user who is not root.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DatabaseUser {
-    /// The name in the user database.
     pub name: String,
     uid: u32,
     gid: u32,
@@ -37,7 +36,6 @@ pub fn find() -> Result<Option<DatabaseUser>, LocalError> {
 }
 
 impl DatabaseUser {
-    /// Makes `command` run as this user.
     pub(crate) fn apply_to(&self, command: &mut Command) {
         // The standard library drops root's other groups along with the user id.
         command.uid(self.uid).gid(self.gid);
@@ -52,7 +50,6 @@ impl DatabaseUser {
         )))
     }
 
-    /// Its own group.
     pub(crate) fn gid(&self) -> u32 {
         self.gid
     }

@@ -9,64 +9,30 @@ use std::process::ExitStatus;
 pub enum LocalError {
     /// A program that the cluster is made of is not on this machine.
     #[error("{what} was not found. {how_to_get_it}")]
-    Missing {
-        /// Which program.
-        what: String,
-        /// What to do about it.
-        how_to_get_it: String,
-    },
+    Missing { what: String, how_to_get_it: String },
     /// The operating system said no.
     #[error("cannot {doing}: {source}")]
-    System {
-        /// What was tried.
-        doing: String,
-        /// What it said.
-        source: std::io::Error,
-    },
-    /// A process ended although it should run.
+    System { doing: String, source: std::io::Error },
     #[error("{name} ended ({status}). The end of its log:\n{log}")]
-    Ended {
-        /// Which process.
-        name: String,
-        /// How it ended.
-        status: ExitStatus,
-        /// The last lines of its log.
-        log: String,
-    },
+    Ended { name: String, status: ExitStatus, log: String },
     /// A process runs, but is not ready in time.
     #[error("{name} was not ready within {waited_s} s: {reason}. The end of its log:\n{log}")]
-    NotReady {
-        /// Which process.
-        name: String,
-        /// How long it was waited for.
-        waited_s: u64,
-        /// What is missing.
-        reason: String,
-        /// The last lines of its log.
-        log: String,
-    },
+    NotReady { name: String, waited_s: u64, reason: String, log: String },
     /// Another program listens where the gateway should.
     #[error(
         "{address} is in use by another program. Stop that, or let PicoPay listen elsewhere: \
          PICOPAY_GATEWAY__LISTEN=127.0.0.1:8081"
     )]
-    PortBusy {
-        /// Where.
-        address: String,
-    },
+    PortBusy { address: String },
     /// Another program took a port between its choice and its use.
     #[error("{name} ended: its port was taken by another program")]
-    PortTaken {
-        /// Whose port.
-        name: String,
-    },
+    PortTaken { name: String },
     /// A second instance on the same folder.
     #[error(
         "another PicoPay cluster (process {pid}) runs in {}. Stop it, or use another folder with --data",
         folder.display()
     )]
     AlreadyRunning {
-        /// The folder that both want.
         folder: PathBuf,
         /// The process that has it, as far as its lock file says.
         pid: String,
@@ -74,14 +40,8 @@ pub enum LocalError {
     /// The folder, the request or the machine does not fit.
     #[error("{0}")]
     Unfit(String),
-    /// Postgres refused a statement.
     #[error("cannot {doing}: {}", describe(source))]
-    Postgres {
-        /// What was tried.
-        doing: String,
-        /// What it said.
-        source: tokio_postgres::Error,
-    },
+    Postgres { doing: String, source: tokio_postgres::Error },
 }
 
 /// As for people: a test that unwraps it shows the log of the process that did not start, line by line.

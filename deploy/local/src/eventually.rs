@@ -11,10 +11,8 @@ const ASK_EVERY: Duration = Duration::from_millis(20);
 
 /// What a question may be answered with: yes or no, or what was looked for.
 pub trait Answered {
-    /// What was looked for.
     type Found;
 
-    /// That, once it is there.
     fn found(self) -> Option<Self::Found>;
 }
 
@@ -35,9 +33,6 @@ impl<T> Answered for Option<T> {
 }
 
 /// Asks until the answer is yes, or is something.
-///
-/// # Panics
-/// When it is neither for too long; the message names `what`.
 pub async fn eventually<A: Answered, F: Future<Output = A>>(
     what: &str,
     mut ask: impl FnMut() -> F,

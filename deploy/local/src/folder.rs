@@ -36,7 +36,6 @@ const GUARDIAN_WAIT: Duration = Duration::from_secs(6);
 /// Where databases go that cannot be where they should: the first survives a restart of the machine.
 const ELSEWHERE: [&str; 2] = ["/var/tmp", "/tmp"];
 
-/// Where one cluster keeps its files.
 #[derive(Debug)]
 pub(crate) struct Folder {
     root: PathBuf,
@@ -57,7 +56,6 @@ impl Folder {
         }
     }
 
-    /// The folder itself.
     pub(crate) fn root(&self) -> &Path {
         &self.root
     }
@@ -67,22 +65,18 @@ impl Folder {
         self.temporary.is_some()
     }
 
-    /// A file in it.
     pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.root.join(name)
     }
 
-    /// Where a process logs to.
     pub(crate) fn log(&self, name: &str) -> PathBuf {
         self.root.join("logs").join(format!("{name}.log"))
     }
 
-    /// Where the databases of one shard are.
     pub(crate) fn shard(&self, name: &str) -> PathBuf {
         self.databases.join(name)
     }
 
-    /// The lock, for the guardian to hold on to.
     pub(crate) fn lock_for_guardian(&self) -> Result<Option<File>, LocalError> {
         let duplicate = self.lock.as_ref().map(|lock| lock.try_clone()).transpose();
         duplicate.map_err(LocalError::system("duplicate the lock file"))
@@ -233,7 +227,6 @@ pub(crate) fn read_layout(root: &Path) -> Option<Vec<String>> {
     Some(names)
 }
 
-/// The names of a new cluster's shards.
 pub(crate) fn numbered(count: usize) -> Vec<String> {
     (1..=count).map(|number| format!("shard-{number}")).collect()
 }
@@ -245,7 +238,6 @@ pub(crate) fn replace(path: &Path, text: &str) -> Result<(), LocalError> {
     fs::rename(&next, path).map_err(LocalError::system(format!("write {}", path.display())))
 }
 
-/// Writes a file, whole.
 pub(crate) fn write(path: &Path, text: &str) -> Result<(), LocalError> {
     fs::write(path, text).map_err(LocalError::system(format!("write {}", path.display())))
 }

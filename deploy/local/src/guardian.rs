@@ -24,16 +24,13 @@ const SCRIPT: &str = include_str!("guardian.sh");
 /// The guardian gives PostgreSQL 2 s and then 2 s more; the rest is for removing folders on a slow disk.
 const FINISH_WAIT: Duration = Duration::from_secs(10);
 
-/// How the guardian ends a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ending {
     /// SIGQUIT, PostgreSQL's immediate shutdown, then SIGKILL.
     Postgres,
-    /// SIGKILL.
     Plain,
 }
 
-/// The owner's end of the pipe.
 #[derive(Debug)]
 pub(crate) struct Guardian(Mutex<Option<Child>>);
 
@@ -55,7 +52,6 @@ impl Guardian {
         Ok(Self(Mutex::new(Some(child))))
     }
 
-    /// From now on this process ends with the owner.
     pub(crate) fn watch(&self, pid: u32, ending: Ending) -> Result<(), LocalError> {
         let kind = match ending {
             Ending::Postgres => "postgres",

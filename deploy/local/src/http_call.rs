@@ -14,14 +14,10 @@ use tokio::net::TcpStream;
 /// Longer than the longest deadline of a request inside the cluster, so that the cluster's own answer arrives.
 const CALL_WAIT: Duration = Duration::from_secs(20);
 
-/// What came back.
 #[derive(Debug, Clone)]
 pub struct Answer {
-    /// The status code.
     pub status: u16,
-    /// The headers.
     pub headers: HeaderMap,
-    /// The body, as text.
     pub body: String,
 }
 
@@ -55,7 +51,6 @@ impl CallError {
     }
 }
 
-/// `GET url`.
 pub async fn get(url: &str) -> Result<Answer, CallError> {
     call(Method::GET, url, &[], "").await
 }

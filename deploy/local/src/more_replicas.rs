@@ -10,9 +10,6 @@ use crate::server_pair::Site;
 const LETTERS: [&str; 4] = ["c", "d", "e", "f"];
 
 /// Copies a shard's primary as often as the specification says, and starts the copies.
-///
-/// # Errors
-/// When the primary does not answer, or a copy does not start.
 pub(crate) async fn start(site: Site<'_>, primary_port: u16) -> Result<Vec<Server>, LocalError> {
     let mut servers = Vec::new();
     for letter in LETTERS.iter().take(site.spec.more_replicas) {
@@ -28,10 +25,6 @@ pub(crate) async fn start(site: Site<'_>, primary_port: u16) -> Result<Vec<Serve
     Ok(servers)
 }
 
-/// Has all of them follow the primary on this port.
-///
-/// # Errors
-/// When a file cannot be written.
 pub(crate) fn follow(site: Site<'_>, servers: &[Server], primary_port: u16) -> Result<(), LocalError> {
     for (server, letter) in servers.iter().zip(LETTERS) {
         let blueprint = blueprint(site, letter, primary_port);

@@ -16,7 +16,6 @@ pub(crate) const POLL: Duration = Duration::from_millis(5);
 /// A killed process is gone at once, unless the kernel is still writing for it.
 pub(crate) const KILL_WAIT: Duration = Duration::from_secs(10);
 
-/// Sends a signal.
 pub(crate) fn send(pid: u32, signal: Signal) {
     // It fails when the process has ended, and then there is nobody to tell.
     let _ = kill(Pid::from_raw(pid.cast_signed()), signal);
@@ -61,7 +60,6 @@ fn children_by_ps(parent: u32) -> Vec<u32> {
     pairs.filter(|&(_, its_parent)| its_parent == parent).map(|(pid, _)| pid).collect()
 }
 
-/// Its program and arguments, in one line.
 pub(crate) fn command_line(pid: u32) -> Option<String> {
     if let Ok(bytes) = std::fs::read(format!("/proc/{pid}/cmdline")) {
         return Some(String::from_utf8_lossy(&bytes).into_owned());

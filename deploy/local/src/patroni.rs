@@ -94,7 +94,6 @@ impl PatroniShard {
         Ok(shard)
     }
 
-    /// All members, whatever they are at the moment.
     pub fn members(&self) -> &[Member] {
         &self.members
     }
@@ -152,7 +151,6 @@ impl PatroniShard {
         postgres::connect(port, "postgres", &self.ground.secrets.superuser, DATABASE).await
     }
 
-    /// The timeline that the primary writes.
     pub async fn timeline(&self) -> Result<i32, LocalError> {
         let client = self.connect_as_superuser().await?;
         // Not of the last checkpoint: after a promotion that is the old one for a while.
@@ -161,17 +159,14 @@ impl PatroniShard {
         Ok(row.get(0))
     }
 
-    /// `http://127.0.0.1:port`.
     pub fn gateway_url(&self) -> String {
         format!("http://{}", self.gateway)
     }
 
-    /// The first key that the gateway accepts.
     pub fn api_key(&self) -> &str {
         self.spec.api_keys.first().map_or("", |key| &key.key)
     }
 
-    /// `cluster.toml`.
     pub fn cluster_file(&self) -> PathBuf {
         self.folder.file(CLUSTER_FILE)
     }
@@ -181,7 +176,6 @@ impl PatroniShard {
         self.folder.root()
     }
 
-    /// The PostgreSQL that the members run.
     pub fn postgres_version(&self) -> &str {
         &self.ground.programs.version
     }

@@ -11,12 +11,10 @@ use crate::shard::LocalShard;
 /// More shards than this do not fit on one machine: each is two PostgreSQL servers and a node.
 pub const SHARDS_MAX: usize = 64;
 
-/// All places, in the order in which shards joined.
 #[derive(Debug)]
 pub(crate) struct Places(Vec<OnceLock<LocalShard>>);
 
 impl Places {
-    /// These shards, at the first places.
     pub(crate) fn of(shards: Vec<LocalShard>) -> Self {
         let filled = shards.into_iter().map(OnceLock::from);
         Self(filled.chain(std::iter::repeat_with(OnceLock::new)).take(SHARDS_MAX).collect())
@@ -32,7 +30,6 @@ impl Places {
         self.0.iter().filter_map(OnceLock::get).filter(|shard| !shard.has_left()).collect()
     }
 
-    /// Gives a shard the next place.
     pub(crate) fn add(&self, shard: LocalShard) -> Result<&LocalShard, LocalError> {
         let mut shard = Some(shard);
         for place in &self.0 {
@@ -45,7 +42,6 @@ impl Places {
     }
 }
 
-/// What is said of one shard too many.
 pub(crate) fn too_many() -> LocalError {
     LocalError::Unfit(format!("one machine has room for {SHARDS_MAX} shards"))
 }

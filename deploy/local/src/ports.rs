@@ -24,7 +24,6 @@ const BLOCK_SIZE: u16 = 20;
 /// Blocks tried before giving up. Half of all would have to be taken for ten tries in a thousand to fail.
 const TRIES: usize = 200;
 
-/// The free ports that this cluster has reserved.
 #[derive(Debug, Default)]
 pub(crate) struct Ports(Mutex<Reserved>);
 
@@ -32,7 +31,6 @@ pub(crate) struct Ports(Mutex<Reserved>);
 struct Reserved {
     /// Held open, never accepted from: whoever has it has the block.
     gates: Vec<TcpListener>,
-    /// Not handed out yet.
     left: Vec<u16>,
 }
 

@@ -85,7 +85,6 @@ datestyle = 'iso, mdy'
 lc_messages = 'C'
 ";
 
-/// What all servers of a cluster have in common.
 #[derive(Debug)]
 pub(crate) struct Ground {
     pub programs: Postgres,
@@ -95,7 +94,6 @@ pub(crate) struct Ground {
     pub ports: ports::Ports,
 }
 
-/// One PostgreSQL server.
 #[derive(Debug)]
 pub(crate) struct Server {
     pub process: Process,
@@ -109,7 +107,6 @@ pub(crate) fn make_place(ground: &Ground, folder: &Path) -> Result<(), LocalErro
     ground.user.as_ref().map_or(Ok(()), |user| user.give(folder))
 }
 
-/// Makes an empty database cluster in `data`.
 pub(crate) async fn initdb(ground: &Ground, name: &str, data: &Path, log: PathBuf) -> Result<(), LocalError> {
     let folder = data.parent().expect("a data folder stands in its shard's folder");
     make_place(ground, folder)?;
@@ -171,37 +168,32 @@ pub(crate) async fn base_backup(
     tool.wait_until_done().await
 }
 
-/// What a server's `postgresql.conf` says besides [`SETTINGS`].
 #[derive(Debug, Clone)]
 pub(crate) struct Blueprint<'a> {
-    /// Its name in messages, logs and process lists.
     pub name: String,
     pub data: PathBuf,
     pub role: Role,
     /// Whom it waits for, as a primary, before it acknowledges a commit. A standby names it too: it may be promoted.
     pub synchronous_standby: Option<String>,
     pub stage: Stage,
-    /// The caller's settings, over all others.
     pub settings: &'a [(String, String)],
 }
 
-/// Which of the two a server is.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Role {
-    /// Takes writes.
     Primary,
     /// Follows the primary on this port. Whether a server really starts as a replica is for [`is_standby`] to say.
-    Replica { primary_port: u16 },
+    Replica {
+        primary_port: u16,
+    },
 }
 
-/// Whether anything worth keeping is in a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stage {
     /// Nothing yet: it does not wait for the disk. To do so for the thousand files of a new server and of its copy
     /// takes two seconds, most of the start of a cluster. The system writes them within half a minute; only if the
     /// whole machine stops in that time must a kept cluster be made again.
     Making,
-    /// It runs as it should.
     Serving,
 }
 
@@ -397,7 +389,6 @@ pub(crate) async fn begin_to_serve(
     Ok(())
 }
 
-/// Writes the server's `postgresql.conf`.
 pub(crate) fn configure(ground: &Ground, blueprint: &Blueprint<'_>, port: u16) -> Result<(), LocalError> {
     let name = &blueprint.name;
     let mut text = format!("{SETTINGS}\nport = {port}\ncluster_name = '{name}'\nsynchronous_commit = on\n");

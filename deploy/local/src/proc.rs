@@ -6,7 +6,6 @@ pub use procfs_core::process::Stat;
 use procfs_core::process::Status;
 use procfs_core::{CpuInfo, CpuTime, ExplicitSystemInfo, FromRead, FromReadSI, KernelStats, Meminfo};
 
-/// One process.
 pub fn stat(pid: u32) -> Option<Stat> {
     Stat::from_file(format!("/proc/{pid}/stat")).ok()
 }
@@ -18,7 +17,6 @@ pub fn stats() -> Option<HashMap<u32, Stat>> {
     Some(pids.filter_map(|pid| Some((pid, stat(pid)?))).collect())
 }
 
-/// The most memory that a process ever had resident.
 pub fn peak_memory_kib(pid: u32) -> Option<u64> {
     Status::from_file(format!("/proc/{pid}/status")).ok()?.vmhwm
 }
@@ -35,12 +33,10 @@ pub fn machine_ticks() -> Option<CpuTime> {
     Some(KernelStats::from_file("/proc/stat", &any).ok()?.total)
 }
 
-/// As the processor calls itself.
 pub fn processor() -> Option<String> {
     CpuInfo::from_file("/proc/cpuinfo").ok()?.model_name(0).map(str::to_owned)
 }
 
-/// The machine's memory.
 pub fn memory_mib() -> Option<u64> {
     Some(Meminfo::from_file("/proc/meminfo").ok()?.mem_total / (1_024 * 1_024))
 }

@@ -37,7 +37,6 @@ const TAIL_BYTES: u64 = 32 * 1024;
 /// empty pipe, and nothing starts.
 const LAUNCHER: &str = r#"read -r go || exit 1; exec "$@" < /dev/null"#;
 
-/// How to run a program.
 #[derive(Debug, Clone)]
 pub(crate) struct Recipe {
     /// What it is called in messages, and its log file: `shard-1-postgres-a`.
@@ -55,12 +54,17 @@ pub(crate) struct Recipe {
 #[derive(Debug, Clone)]
 pub(crate) enum Kind {
     /// A PostgreSQL server with its children, ready when its lock file in this folder says so.
-    Postgres { data: PathBuf },
+    Postgres {
+        data: PathBuf,
+    },
     /// Ready when it answers a PING on this port.
-    Redis { port: u16 },
+    Redis {
+        port: u16,
+    },
     /// A node or a gateway, ready when `GET /health` on this address answers 200.
-    Service { address: String },
-    /// Runs once and ends.
+    Service {
+        address: String,
+    },
     Tool,
 }
 
@@ -82,7 +86,6 @@ struct State {
     child: Option<Child>,
     /// How the last child ended, unless it was asked to.
     died: Option<ExitStatus>,
-    /// Where the log of this run begins.
     log_start: u64,
     /// What [`Process::freeze`] stopped besides the process itself.
     frozen_children: Vec<u32>,
@@ -117,7 +120,6 @@ impl Process {
         state.died
     }
 
-    /// The file that its log goes to.
     pub fn log_file(&self) -> &Path {
         &self.0.recipe.log
     }
@@ -132,9 +134,6 @@ impl Process {
 
     /// Starts it, as it was started before, and waits until it is ready: PostgreSQL takes connections, Redis and the
     /// services answer. Does nothing when it runs.
-    ///
-    /// # Errors
-    /// [`LocalError::Ended`] and [`LocalError::NotReady`], both with the end of its log.
     pub async fn start(&self) -> Result<(), LocalError> {
         if self.is_running() {
             return Ok(());
@@ -189,7 +188,6 @@ impl Process {
         self.state().frozen_children = children;
     }
 
-    /// Lets a frozen process go on.
     pub fn thaw(&self) {
         let Some(pid) = self.pid() else { return };
         for child in std::mem::take(&mut self.state().frozen_children) {
@@ -201,17 +199,11 @@ impl Process {
     /// Lets it write no file beyond its first 256 kB any more, as if its disk was full: of PostgreSQL no WAL file, which have
     /// 16 MB, while its log and its small files go on. PostgreSQL takes the error for what a full disk says, and ends what
     /// it can do no longer; it ignores the signal that comes with it (SIGXFSZ, `src/backend/postmaster/postmaster.c`).
-    ///
-    /// # Errors
-    /// When there is no `prlimit`, which is of Debian's `util-linux`, or it may not.
     pub fn fill_disk(&self) -> Result<(), LocalError> {
         self.limit_files(&FULL_DISK_BYTES.to_string())
     }
 
     /// Gives it the whole disk again. What has ended over it is to be started.
-    ///
-    /// # Errors
-    /// As [`Self::fill_disk`].
     pub fn free_disk(&self) -> Result<(), LocalError> {
         self.limit_files("unlimited")
     }
@@ -331,7 +323,6 @@ impl Process {
         Ok(())
     }
 
-    /// It was asked to end, and has.
     fn forget(&self, pid: u32) {
         self.state().died = None;
         // It fails when the guardian has ended, which then has nothing to forget.

@@ -19,19 +19,15 @@ pub const PICOPAY_ENV: &str = "PICOPAY_BIN_DIR";
 /// What a cluster needs of PostgreSQL. Client packages bring some of these, so all are looked for.
 const POSTGRES_PROGRAMS: [&str; 3] = ["initdb", "postgres", "pg_basebackup"];
 
-/// One installation of PostgreSQL with everything that a server needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Postgres {
-    /// The folder of its programs.
     pub folder: PathBuf,
     /// What it says of itself: `15.18`.
     pub version: String,
-    /// The first number of that.
     pub major: u32,
 }
 
 impl Postgres {
-    /// The path of one of its programs.
     pub fn program(&self, name: &str) -> PathBuf {
         self.folder.join(name)
     }
@@ -62,7 +58,6 @@ pub fn find_postgres() -> Result<Postgres, LocalError> {
     })
 }
 
-/// The PostgreSQL that can read databases of this major version.
 pub fn find_postgres_of(major: u32) -> Result<Postgres, LocalError> {
     let preferred = find_postgres()?;
     let mut candidates = std::iter::once(preferred).chain(all_postgres());
@@ -105,7 +100,6 @@ pub fn find_redis() -> Result<PathBuf, LocalError> {
     })
 }
 
-/// A program of another package.
 pub(crate) fn find_in_path(name: &str, how_to_get_it: &str) -> Result<PathBuf, LocalError> {
     let mut folders = search_path();
     folders.extend(["/usr/bin", "/usr/local/bin"].map(PathBuf::from));
@@ -136,7 +130,6 @@ pub fn find_picopay(name: &str) -> Result<PathBuf, LocalError> {
     })
 }
 
-/// How much room is left for a folder, in MB.
 pub fn free_disk_mb(folder: &Path) -> Option<u64> {
     let statistics = nix::sys::statvfs::statvfs(folder).ok()?;
     // Their types differ between systems.

@@ -23,10 +23,8 @@ use crate::ports::Ports;
 /// Read in one go. What is on its way when the wire falls silent is at most this, the kernel's own buffers aside.
 const CHUNK_BYTES: usize = 16 * 1024;
 
-/// How a wire carries what is put on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Weather {
-    /// At once.
     Clear,
     /// Not at all, in neither direction. What was sent meanwhile arrives when it clears up, as after a partition, when
     /// TCP sends again.
@@ -59,9 +57,7 @@ struct Shared {
 #[derive(Debug, Clone)]
 struct Switches {
     weather: Weather,
-    /// Grows with each reset.
     resets: u64,
-    /// Where new connections lead, in turn.
     servers: Arc<Vec<u16>>,
 }
 
@@ -83,7 +79,6 @@ impl Proxy {
         Ok(Self(Arc::new(Shared { port, switches, accepting })))
     }
 
-    /// Where it listens.
     pub fn port(&self) -> u16 {
         self.0.port
     }

@@ -7,16 +7,11 @@ use rand::RngCore as _;
 use crate::LocalError;
 use crate::folder::{Folder, write_private};
 
-/// The passwords of one cluster. No two roles share one.
 #[derive(Debug, Clone)]
 pub(crate) struct Secrets {
-    /// Of PostgreSQL's superuser `postgres`.
     pub superuser: String,
-    /// Of the role `picopay`, which the services use.
     pub picopay: String,
-    /// Of the role `replicator`, which the replicas use.
     pub replicator: String,
-    /// What gateways show to nodes.
     pub internal: String,
 }
 

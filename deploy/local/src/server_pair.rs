@@ -28,7 +28,6 @@ mod beginning;
 /// Their letters, in the order of their positions here.
 const LETTERS: [&str; 2] = ["a", "b"];
 
-/// What a failover did, and how long it took.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failover {
     /// The server that is the primary now: `shard-1-postgres-b`.
@@ -36,15 +35,12 @@ pub struct Failover {
     /// From the order to a primary that takes statements: the old one's orderly end, if it still ran, included. No
     /// write of a replicated shard is acknowledged before the next one.
     pub promoted_in: Duration,
-    /// From there to a standby that follows the new primary.
     pub rebuilt_in: Duration,
 }
 
-/// The two servers of a shard.
 #[derive(Debug)]
 pub(crate) struct ServerPair {
     servers: [Server; 2],
-    /// The position of the primary.
     primary: AtomicUsize,
     /// Held while the roles change.
     changing: tokio::sync::Mutex<()>,
@@ -65,22 +61,18 @@ impl ServerPair {
         site.begin().await
     }
 
-    /// The server that takes writes.
     pub(crate) fn primary(&self) -> &Server {
         &self.servers[self.primary.load(Ordering::Acquire)]
     }
 
-    /// The server that follows it.
     pub(crate) fn replica(&self) -> &Server {
         &self.servers[1 - self.primary.load(Ordering::Acquire)]
     }
 
-    /// The position of the server that takes writes.
     pub(crate) fn primary_position(&self) -> usize {
         self.primary.load(Ordering::Acquire)
     }
 
-    /// The ports of both, whatever their roles.
     pub(crate) fn ports(&self) -> [u16; 2] {
         [self.servers[0].port, self.servers[1].port]
     }
@@ -118,9 +110,6 @@ impl ServerPair {
     }
 
     /// Takes a base backup of the primary, over the one before.
-    ///
-    /// # Errors
-    /// When the primary does not answer.
     pub(crate) async fn back_up(&self, site: Site<'_>) -> Result<(), LocalError> {
         let primary = self.primary();
         let (name, log) = (primary.process.name(), site.folder.log(primary.process.name()));
@@ -129,9 +118,6 @@ impl ServerPair {
 
     /// Puts the base backup where the primary's data is, and a copy of that where the replica's is. The primary goes on from the
     /// moment of the backup, on the timeline that it had: it has nothing of the log since, so it begins no new one.
-    ///
-    /// # Errors
-    /// When there is no backup, or a server does not start from it.
     pub(crate) async fn restore_backup(&self, site: Site<'_>) -> Result<(), LocalError> {
         let _alone = self.changing.lock().await;
         let position = self.primary.load(Ordering::Acquire);
@@ -150,9 +136,6 @@ impl ServerPair {
 
     /// Promotes the replica and leaves the old primary as it is, as no failover manager should and some do: from then on both
     /// take writes. [`Self::replica`] is the old one until [`Self::replace_old`] has made it follow.
-    ///
-    /// # Errors
-    /// When the replica does not run or does not end its recovery.
     pub(crate) async fn promote_beside(&self, site: Site<'_>) -> Result<(), LocalError> {
         let _alone = self.changing.lock().await;
         let new_position = 1 - self.primary.load(Ordering::Acquire);
@@ -189,7 +172,6 @@ impl ServerPair {
         remove(&site.aside(old))
     }
 
-    /// Both, the primary first.
     pub(crate) fn processes(&self) -> [Process; 2] {
         [self.primary().process.clone(), self.replica().process.clone()]
     }
@@ -208,7 +190,6 @@ impl<'a> Site<'a> {
         self.place().join(format!("postgres-{}", LETTERS[position]))
     }
 
-    /// Where the data of a primary goes that was replaced.
     fn aside(self, position: usize) -> PathBuf {
         self.data(position).with_extension("replaced")
     }
@@ -217,12 +198,10 @@ impl<'a> Site<'a> {
         self.spec.durability == Durability::Replicated
     }
 
-    /// Where the base backup of the shard is.
     fn backup(self) -> PathBuf {
         self.place().join("backup")
     }
 
-    /// What `pg_stat_replication` says of a replica that follows.
     fn sync_state(self) -> &'static str {
         if self.is_synchronous() { "sync" } else { "async" }
     }

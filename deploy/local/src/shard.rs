@@ -25,13 +25,11 @@ pub struct LocalShard {
     more_replicas: Vec<Server>,
     nodes: Mutex<Vec<Node>>,
     proxies: Mutex<Option<Proxies>>,
-    /// What `cluster.toml` says of it.
     entry: Mutex<Option<ShardEntry>>,
     has_left: AtomicBool,
     secrets: Secrets,
 }
 
-/// The proxies of a shard.
 #[derive(Debug)]
 struct Proxies {
     /// In the order of the servers, whatever their roles.
@@ -109,9 +107,6 @@ impl LocalShard {
     }
 
     /// Ends a node process and forgets it: one that [`crate::LocalCluster::add_node`] has added.
-    ///
-    /// # Errors
-    /// When it does not end.
     pub async fn dismiss_node(&self, number: usize) -> Result<(), LocalError> {
         self.node(number).stop().await?;
         self.nodes.lock().unwrap_or_else(PoisonError::into_inner).remove(number);
@@ -127,7 +122,6 @@ impl LocalShard {
         Ok(())
     }
 
-    /// Its name: `shard-1`.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -137,7 +131,6 @@ impl LocalShard {
         self.servers.primary().process.clone()
     }
 
-    /// The PostgreSQL server that follows the primary now.
     pub fn replica(&self) -> Process {
         self.servers.replica().process.clone()
     }
@@ -188,27 +181,22 @@ impl LocalShard {
         self.entry().map_or(0, |entry| entry.nodes.len())
     }
 
-    /// How many node processes it has.
     pub fn node_count(&self) -> usize {
         self.nodes().len()
     }
 
-    /// The port of the primary.
     pub fn primary_port(&self) -> u16 {
         self.servers.primary().port
     }
 
-    /// The port of the replica.
     pub fn replica_port(&self) -> u16 {
         self.servers.replica().port
     }
 
-    /// A connection to the primary, as the services' role.
     pub async fn connect_primary(&self) -> Result<Client, LocalError> {
         postgres::connect(self.servers.primary().port, ROLE, &self.secrets.picopay, DATABASE).await
     }
 
-    /// A connection to the replica, as the services' role.
     pub async fn connect_replica(&self) -> Result<Client, LocalError> {
         postgres::connect(self.servers.replica().port, ROLE, &self.secrets.picopay, DATABASE).await
     }
@@ -230,7 +218,6 @@ impl LocalShard {
         postgres::connect(port, "postgres", &self.secrets.superuser, DATABASE).await
     }
 
-    /// All its processes, in the order in which they end.
     pub(crate) fn processes(&self) -> Vec<Process> {
         let mut all: Vec<Process> = self.nodes().into_iter().map(|node| node.process).collect();
         all.extend(self.more_replicas.iter().map(|server| server.process.clone()));
@@ -247,12 +234,10 @@ impl LocalShard {
         self.has_left.store(true, Ordering::Release);
     }
 
-    /// Whether it was removed from the cluster.
     pub(crate) fn has_left(&self) -> bool {
         self.has_left.load(Ordering::Acquire)
     }
 
-    /// What `cluster.toml` says of it, once that is known.
     pub(crate) fn entry(&self) -> Option<ShardEntry> {
         self.entry.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

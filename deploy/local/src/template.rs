@@ -56,9 +56,7 @@ pub(crate) struct Template {
 /// A template that is whole, and stays so as long as this is held.
 #[derive(Debug)]
 pub(crate) struct Held {
-    /// Its data folder.
     pub data: PathBuf,
-    /// The password of its superuser.
     pub superuser: String,
     /// Others may hold it too; to make or remove it takes a lock that nobody else holds.
     _lock: Flock<File>,

@@ -102,7 +102,6 @@ fn children_of(parent: u32, name: &str) -> Vec<(u32, String)> {
 }
 
 impl Drop for Owner {
-    /// A test that fails leaves nothing behind either.
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();

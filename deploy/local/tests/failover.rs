@@ -14,7 +14,6 @@ async fn text(client: &Client, query: &str) -> String {
     client.query_one(query, &[]).await.unwrap().get(0)
 }
 
-/// A commit that has come back is on both servers.
 async fn write_letter(cluster: &LocalCluster, letter: &str) {
     let client = cluster.connect_primary(0).await.unwrap();
     client.batch_execute("CREATE TABLE IF NOT EXISTS letters (letter text)").await.unwrap();

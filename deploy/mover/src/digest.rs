@@ -10,7 +10,6 @@ use crate::bound::Bound;
 
 const OLDER: &str = "older transactions";
 
-/// Rows that are summed up together.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Key {
     rows: String,
@@ -27,7 +26,6 @@ struct Line {
     money: Option<Decimal>,
 }
 
-/// What the rows come to, by kind, slot and currency.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Digest(BTreeMap<Key, Line>);
 
@@ -60,7 +58,6 @@ impl Digest {
         self.0.insert(key, Line { count, hash: hash.to_string(), money: Some(money) });
     }
 
-    /// How many rows it is of.
     pub fn rows(&self) -> u64 {
         self.0.values().map(|line| line.count.unsigned_abs()).sum()
     }

@@ -36,7 +36,6 @@ const COPY_OLDER_OUT: &str = include_str!("sql/copy_older_out.sql");
 /// How much faster than it was copied a copy is read back: a row takes a sixth of the work then, at one database alone.
 const READ_BACK: NonZeroU32 = NonZeroU32::new(6).unwrap();
 
-/// Why a handover was broken off.
 #[derive(Debug, thiserror::Error)]
 pub enum Stop {
     /// A database failed, or the slots are not as they were.
@@ -48,7 +47,6 @@ pub enum Stop {
     /// A transaction came with an id from before the copy. The next copy has it.
     #[error("{0}")]
     Late(String),
-    /// The users would have waited for longer than they may.
     #[error("the pause would have been longer than {} ms", .0.as_millis())]
     OverBudget(Duration),
 }
@@ -59,17 +57,11 @@ impl From<picopay_postgres::DbError> for Stop {
     }
 }
 
-/// A batch on its way.
 pub struct Handover<'a> {
-    /// Who owns the slots.
     pub source: &'a Side,
-    /// Who is to own them.
     pub target: &'a Side,
-    /// Which, in order.
     pub slots: &'a [i16],
-    /// How.
     pub limits: &'a Limits,
-    /// Who watches.
     pub watcher: &'a dyn Watcher,
 }
 
@@ -93,7 +85,6 @@ impl Handover<'_> {
         Ok(())
     }
 
-    /// Does it.
     pub async fn run(&self) -> Result<Figures, Stop> {
         let started = Instant::now();
         self.watcher.reached(Step::Import).await;
@@ -172,7 +163,6 @@ impl Handover<'_> {
         Ok(sent)
     }
 
-    /// Reads back what was copied.
     async fn compare_older(&self, sent: Tally) -> Result<Digest, Stop> {
         let pace = self.limits.rows_per_second.map(|pace| pace.saturating_mul(READ_BACK));
         let mut kept = Tally::default();

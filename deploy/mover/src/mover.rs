@@ -29,13 +29,9 @@ const RECOVERY_POLL: Duration = Duration::from_millis(250);
 /// How a batch ended. Either way each slot has one owner.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ended {
-    /// The target owns the slots.
     Moved(Figures),
-    /// It was broken off.
     Aborted {
-        /// Why.
         reason: String,
-        /// Whether another try may help.
         is_worth_another_try: bool,
         /// How each slot ended: some may be moved after all.
         settled: Settled,
@@ -46,12 +42,10 @@ pub enum Ended {
 pub struct Mover {
     cluster: Cluster,
     limits: Limits,
-    /// Connections for the next batch, by shard.
     sides: Mutex<HashMap<String, Side>>,
 }
 
 impl Mover {
-    /// A mover of this cluster. Nothing is connected yet.
     pub fn new(cluster: &Cluster, limits: Limits) -> Self {
         Self { cluster: cluster.clone(), limits, sides: Mutex::default() }
     }
@@ -90,9 +84,6 @@ impl Mover {
 
     /// Brings every slot of the cluster back to one owner that an earlier mover left in between, and says which: by
     /// source and target.
-    ///
-    /// # Errors
-    /// When a shard does not answer, or another mover is at work.
     pub async fn settle(&self) -> Result<Vec<(Batch, Settled)>, MoveError> {
         let mut owners = Vec::new();
         for shard in &self.cluster.shards {

@@ -29,28 +29,22 @@ const COUNTED_AT_ONCE: u16 = 16;
 const COUNT_SETTINGS: &str = "SET max_parallel_workers_per_gather = 0; SET jit = off; SET enable_seqscan = off; \
                               SET plan_cache_mode = force_generic_plan";
 
-/// What all shards say.
 pub struct Ownership {
-    /// In the order of the cluster's file.
     pub shards: Vec<ShardSlots>,
 }
 
-/// What one shard says.
 pub struct ShardSlots {
-    /// Its name in the cluster's file.
     pub name: String,
     /// The cluster and the name that its database has; nothing before it joined.
     pub identity: Option<(Uuid, String)>,
     /// Since when an operator lets it go on without its standby: then no slot may move from or to it.
     pub degraded_since: Option<String>,
-    /// Every slot it has to do with, in order.
     pub entries: Vec<SlotEntry>,
 }
 
 /// What a shard says of a slot, and since when.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SlotEntry {
-    /// Who owns it.
     pub row: OwnerRow,
     /// How long it has been so, by the shard's own clock.
     pub age_s: i64,
@@ -59,10 +53,6 @@ pub struct SlotEntry {
 }
 
 impl Ownership {
-    /// Asks every shard's primary.
-    ///
-    /// # Errors
-    /// When one does not answer, or has no schema.
     pub async fn read(cluster: &Cluster) -> anyhow::Result<Self> {
         let shards = try_join_all(cluster.shards.iter().map(read_shard)).await;
         Ok(Self { shards: shards.context("who owns which slot is only known when every shard answers")? })
@@ -90,7 +80,6 @@ impl Ownership {
         Ok(())
     }
 
-    /// The shards that own `slot`, as positions, with their epochs.
     pub fn owners_of(&self, slot: u16) -> Vec<(usize, u64)> {
         let rows = self.shards.iter().enumerate().filter_map(|(position, shard)| {
             Some((position, shard.row(slot).filter(|row| row.is_owned())?.epoch))
@@ -107,9 +96,6 @@ impl Ownership {
     }
 
     /// Who owns each slot. One in the middle of a move counts as its target's, to which the source has given it.
-    ///
-    /// # Errors
-    /// When a slot has two owners, or none and no shard that it was given to.
     pub fn owners(&self) -> anyhow::Result<Vec<usize>> {
         let (_, owned_twice) = self.flaws();
         if !owned_twice.is_empty() {
@@ -137,7 +123,6 @@ impl Ownership {
         Ok(owners.into_iter().flatten().collect())
     }
 
-    /// Who owns each slot, with the rows that it has.
     pub async fn holdings(&self, cluster: &Cluster) -> anyhow::Result<Holdings> {
         let owners = self.owners()?;
         // One after the other, or they take all cores of a machine that they share.
@@ -151,7 +136,6 @@ impl Ownership {
 }
 
 impl ShardSlots {
-    /// What it says of one slot.
     pub fn row(&self, slot: u16) -> Option<&OwnerRow> {
         let place = self.entries.binary_search_by_key(&slot, |entry| entry.row.slot.get()).ok()?;
         Some(&self.entries[place].row)

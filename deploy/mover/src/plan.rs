@@ -12,25 +12,19 @@ use std::ops::RangeInclusive;
 pub struct Holdings {
     /// How many shards there are; more than own slots now, when one is new.
     pub shards: usize,
-    /// The owner of each slot.
     pub owners: Vec<usize>,
-    /// The rows of each slot, in all tables.
     pub rows: Vec<u64>,
 }
 
-/// Slots that go from one shard to another.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Move {
     /// In rising order; at least one.
     pub slots: Vec<u16>,
-    /// Who owns them now.
     pub from: usize,
-    /// Who shall own them.
     pub to: usize,
 }
 
 impl Holdings {
-    /// How many slots each shard owns.
     pub fn slots_per_shard(&self) -> Vec<usize> {
         let mut counts = vec![0; self.shards];
         for owner in &self.owners {
@@ -39,7 +33,6 @@ impl Holdings {
         counts
     }
 
-    /// How many rows each shard's slots have.
     pub fn rows_per_shard(&self) -> Vec<u64> {
         let mut sums = vec![0; self.shards];
         for (owner, rows) in self.owners.iter().zip(&self.rows) {
@@ -48,7 +41,6 @@ impl Holdings {
         sums
     }
 
-    /// The rows of these slots.
     pub fn rows_of(&self, slots: &[u16]) -> u64 {
         slots.iter().map(|slot| self.rows[usize::from(*slot)]).sum()
     }
@@ -192,14 +184,12 @@ fn slots_up_to(then: &Holdings, from: usize, to: usize, room: u64) -> Vec<u16> {
     taken.into_iter().map(to_slot).collect()
 }
 
-/// An end of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Side {
     Head,
     Tail,
 }
 
-/// At which end of `run` the next slot is `other`'s.
 fn neighbour(owners: &[usize], run: &RangeInclusive<usize>, other: usize) -> Option<Side> {
     if run.start().checked_sub(1).is_some_and(|before| owners[before] == other) {
         Some(Side::Head)

@@ -22,11 +22,8 @@ pub const TRIES_MAX: u32 = 5;
 pub struct PlannedBatch {
     /// In rising order; at least one.
     pub slots: Vec<u16>,
-    /// Who owns them.
     pub from: usize,
-    /// Who shall.
     pub to: usize,
-    /// Rows, as counted for the plan.
     pub rows: u64,
     /// Which try this is, from 1.
     pub tries: u32,
@@ -57,12 +54,10 @@ impl Queue {
         Self { waiting: batches.collect(), busy: HashSet::new(), parallel_max, rows: holdings.rows.clone() }
     }
 
-    /// How many wait.
     pub fn len(&self) -> usize {
         self.waiting.len()
     }
 
-    /// Whether none waits.
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }
@@ -80,7 +75,6 @@ impl Queue {
         Some(batch)
     }
 
-    /// Frees the shards of a batch that was taken.
     pub fn ended(&mut self, batch: &PlannedBatch) {
         self.busy.remove(&batch.from);
         self.busy.remove(&batch.to);

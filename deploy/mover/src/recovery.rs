@@ -8,16 +8,13 @@ use crate::owner::{OwnerRows, Progress, describe, progress};
 use crate::side::Side;
 use crate::step::{Step, Watcher};
 
-/// What was found, by slot.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Settled {
-    /// The target owns them.
     pub moved: Vec<i16>,
     /// They are not at the target. The source owns them again, or still, unless another mover has moved them on.
     pub aborted: Vec<i16>,
 }
 
-/// Brings each of `slots` to one owner.
 pub async fn settle(
     source: &Side,
     target: &Side,

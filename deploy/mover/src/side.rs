@@ -29,23 +29,18 @@ const FENCE_TRIES: usize = 20;
 /// How long batches have the fence for themselves in between.
 const FENCE_PAUSE: Duration = Duration::from_millis(100);
 
-/// What a shard's word is worth.
 struct Fitness {
     degraded_since: Option<String>,
     cluster_id: Uuid,
 }
 
-/// One shard of a move.
 pub struct Side {
-    /// Its name in the cluster's file.
     pub name: String,
-    /// The connection to its primary.
     pub database: ShardDb,
     durability: Durability,
 }
 
 impl Side {
-    /// Connects, and takes the mover's lock.
     pub async fn connect(shard: &Shard) -> Result<Self, MoveError> {
         let database = ShardDb::primary(shard, PATIENCE).await?;
         database.require_schema().await?;
@@ -99,7 +94,6 @@ impl Side {
         Ok(())
     }
 
-    /// Whether a commit here is what the shard promises.
     async fn read_fitness(&self) -> Result<Fitness, MoveError> {
         let row = self.database.query_one(include_str!("sql/read_fitness.sql"), &[]).await?;
         let (degraded_since, names_standby): (Option<String>, bool) = (row.get(0), row.get(1));
@@ -123,7 +117,6 @@ impl Side {
         MoveError::Unfit { shard: self.name.clone(), reason }
     }
 
-    /// What this shard says of its slots.
     pub async fn owners(&self) -> Result<OwnerRows, DbError> {
         OwnerRows::read(&self.database).await
     }

@@ -27,13 +27,11 @@ const REFUSAL: usize = 10;
 /// How many columns it has.
 const COLUMNS: usize = 17;
 
-/// What the older transactions that passed so far come to.
 #[derive(Debug, Default)]
 pub struct Tally {
     has_begun: bool,
     has_ended: bool,
     is_unreadable: bool,
-    /// By slot, for each currency.
     sums: BTreeMap<i16, Vec<(String, Sum)>>,
 }
 
@@ -149,7 +147,6 @@ mod tests {
         tally.into_digest()
     }
 
-    /// Of a copy of this, with header and end.
     fn digest_within(rows: &[u8]) -> Option<Digest> {
         digest_of(&[HEADER, rows, &END.to_be_bytes()])
     }

@@ -70,7 +70,6 @@ struct CheckReport {
     /// Left out when nothing was asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     running: Option<Vec<RunningLine>>,
-    /// A line each, with file and key.
     problems: Vec<String>,
 }
 
@@ -244,7 +243,6 @@ fn check_addresses(file: &Path, cluster: &Cluster, problems: &mut Vec<String>) {
     }
 }
 
-/// A connection string of `cluster.toml`.
 #[derive(Clone, PartialEq, Eq)]
 struct Entry {
     place: String,

@@ -24,7 +24,6 @@ pub struct FailoverArgs {
     output: OutputArgs,
 }
 
-/// Runs `picopay failover`.
 pub async fn run(args: FailoverArgs) -> anyhow::Result<ExitCode> {
     let done: Failover = ask(&args.data, Request::Failover, &args.name).await?;
     args.output.print(&done, |done| {

@@ -60,17 +60,14 @@ pub struct InitArgs {
     if_needed: bool,
 }
 
-/// What `init` prints.
 #[derive(Debug, Serialize)]
 struct Deal {
     cluster_id: Uuid,
     /// The cluster was initialised before, completely: no slot was dealt. Only with `--if-needed`.
     was_initialised: bool,
-    /// The migrations that this run applied, by shard.
     migrated: Vec<MigratedShard>,
     /// Empty when the cluster was initialised before.
     shards: Vec<DealtShard>,
-    /// Whether the cluster's file names the cluster.
     is_id_in_file: bool,
 }
 
@@ -84,7 +81,6 @@ struct DealtShard {
     was_dealt_before: bool,
 }
 
-/// Runs `picopay init`.
 pub async fn run(args: InitArgs) -> anyhow::Result<ExitCode> {
     let cluster = args.cluster.load()?;
     let deal = deal_out(&cluster, args.even_with_users, args.if_needed).await?;
@@ -206,14 +202,11 @@ pub async fn lock_out_other_inits(
     Ok(())
 }
 
-/// What a shard's database says of itself.
 #[derive(Debug, Default)]
 pub struct Contents {
     /// Nothing before its first deal.
     pub identity: Option<Identity>,
-    /// The slots that it has to do with.
     pub owners: Vec<OwnerRow>,
-    /// Whether there is any user.
     pub has_users: bool,
 }
 
@@ -230,8 +223,10 @@ pub async fn read_contents(database: &ShardDb) -> anyhow::Result<Contents> {
 enum Found {
     /// Nothing at all: it may be dealt its slots.
     Empty,
-    /// Exactly what this deal would give it.
-    Dealt { cluster_id: Uuid, has_users: bool },
+    Dealt {
+        cluster_id: Uuid,
+        has_users: bool,
+    },
     /// Anything else, in words.
     Other(String),
 }
@@ -265,12 +260,9 @@ fn classify(name: &str, range: &Range<u16>, contents: &Contents) -> Found {
     }
 }
 
-/// What to do about the shards found.
 #[derive(Debug, PartialEq)]
 enum Plan {
-    /// Deal to all of them.
     Begin,
-    /// Deal to those that are still empty.
     Finish(Uuid),
 }
 
@@ -385,7 +377,6 @@ mod tests {
 
     const ID: Uuid = Uuid::from_u128(7);
 
-    /// A slot that the shard of this name owns.
     fn row_of(name: &str, slot: u16, epoch: u64) -> OwnerRow {
         let slot = Slot::new(slot).unwrap();
         OwnerRow { slot, state: SlotState::Owned, owner: name.to_owned(), epoch }

@@ -71,7 +71,6 @@ struct CreatedKey {
     name: String,
     /// The key. Nobody can find it out again.
     key: String,
-    /// What gateway.toml knows it by.
     digest: String,
     scopes: Vec<String>,
     expires_at: Option<String>,
@@ -154,7 +153,6 @@ fn entry(created: &CreatedKey) -> String {
     )
 }
 
-/// Adds the entry to `path`.
 fn append(path: &Path, created: &CreatedKey) -> anyhow::Result<()> {
     let file = GatewayFile::open(path)?;
     let shown = path.display();

@@ -38,7 +38,6 @@ pub struct MigrateArgs {
     wait: u64,
 }
 
-/// What `migrate` prints.
 #[derive(Debug, Serialize)]
 struct Report {
     shards: Vec<MigratedShard>,
@@ -47,7 +46,6 @@ struct Report {
 /// What was done to one shard. With `--output json` these are the names of the fields; they stay.
 #[derive(Debug, Serialize)]
 pub struct MigratedShard {
-    /// Its name.
     pub shard: String,
     /// The migrations that this run applied; empty when the schema was up to date.
     pub applied: Vec<String>,

@@ -63,7 +63,6 @@ pub fn bad(text: &str) -> Cell {
     Cell::new(text).fg(Color::DarkRed)
 }
 
-/// A cell that says neither.
 pub fn plain(text: &str) -> Cell {
     Cell::new(text)
 }
@@ -109,12 +108,10 @@ pub fn table<const COLUMNS: usize>(header: [&str; COLUMNS]) -> Table {
     table
 }
 
-/// Milliseconds, written for people.
 pub fn seconds(ms: u64) -> String {
     if ms < 10_000 { format!("{ms} ms") } else { format!("{} s", ms / 1000) }
 }
 
-/// Bytes, written for people.
 pub fn bytes(size: u64) -> String {
     const UNITS: [(&str, u32); 3] = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
     let unit = UNITS.iter().find(|(_, shift)| size >> shift > 9);

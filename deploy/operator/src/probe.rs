@@ -39,11 +39,8 @@ const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(10);
 /// More than a node ever says: its slots, one by one, with every field at its longest.
 const NODE_STATUS_BYTES_MAX: usize = 1 << 20;
 
-/// One shard, as its parts say.
 pub struct ShardProbe {
-    /// Its primary.
     pub primary: Result<PrimaryState, DbError>,
-    /// Its replicas, in the order of the cluster's file.
     pub replicas: Vec<Result<ReplicaState, DbError>>,
     /// Its nodes, in the order of the cluster's file; an error is a line for people.
     pub nodes: Vec<Result<NodeStatus, String>>,
@@ -62,13 +59,9 @@ impl ShardProbe {
     }
 }
 
-/// What a primary says.
 pub struct PrimaryState {
-    /// Of PostgreSQL.
     pub version: String,
-    /// Where its log ends.
     pub lsn: PgLsn,
-    /// Those that stream from it.
     pub standbys: Vec<Standby>,
     /// What it keeps; nothing before the first migration.
     pub ledger: Option<LedgerState>,
@@ -77,7 +70,6 @@ pub struct PrimaryState {
 /// A standby, as its primary sees it. All but the name is hidden from a user who is not a member of `pg_monitor`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Standby {
-    /// Its `application_name`.
     pub name: String,
     /// `streaming`, or `catchup` and others while it is behind.
     pub state: Option<String>,
@@ -88,20 +80,15 @@ pub struct Standby {
 }
 
 impl Standby {
-    /// Whether acknowledged writes wait for it.
     pub fn is_synchronous(&self) -> bool {
         self.state.as_deref() == Some("streaming")
             && matches!(self.sync_state.as_deref(), Some("sync" | "quorum"))
     }
 }
 
-/// What a replica says.
 pub struct ReplicaState {
-    /// Of PostgreSQL.
     pub version: String,
-    /// Whether it still follows a primary.
     pub is_in_recovery: bool,
-    /// How far it has replayed.
     pub lsn: Option<PgLsn>,
     /// After how long it had replayed what the primary had flushed when it was asked; 0 when it had that already. Not more
     /// than [`CATCH_UP_MAX`] is waited for. Unknown without a primary.
@@ -110,36 +97,27 @@ pub struct ReplicaState {
     pub ledger: Option<LedgerState>,
 }
 
-/// What a shard's database says of itself.
 pub struct LedgerState {
     /// The cluster and the name it was given by `picopay init`.
     pub identity: Option<(Uuid, String)>,
-    /// Whether this program can serve its schema.
     pub schema: Result<(), Unfit>,
     /// Set while an operator lets the shard go on without its standby.
     pub degraded: Option<Degradation>,
-    /// The slots it owns, in order.
     pub owned: Vec<u16>,
     /// The slots that it has to do with and does not own, in order.
     pub others: Vec<OtherSlot>,
-    /// Whether a mover has its lock there.
     pub is_mover_at_work: bool,
 }
 
 /// A slot that is not the shard's own: on its way in, given away, or one that did not come.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OtherSlot {
-    /// Which.
     pub slot: u16,
-    /// Anything but owned.
     pub state: SlotState,
-    /// Who owns it, as far as this shard knows.
     pub owner: String,
-    /// Whether rows of it are left.
     pub has_rows: bool,
 }
 
-/// What Redis says.
 pub struct RedisState {
     /// Its address, without the password that its URL may hold.
     pub address: String,
@@ -147,7 +125,6 @@ pub struct RedisState {
     pub answered: Result<Duration, String>,
 }
 
-/// Asks all parts of `shard` at once.
 pub async fn probe(shard: &Shard, internal_secret: &Secret) -> ShardProbe {
     let client = Client::builder(TokioExecutor::new()).build_http();
     let (told, end) = watch::channel(None);
@@ -244,9 +221,7 @@ async fn read_ledger_state(database: &ShardDb) -> Result<Option<LedgerState>, Db
 /// Why a process does not tell what it goes by.
 #[derive(Debug)]
 pub enum NotTold {
-    /// It goes by another internal secret.
     SecretRefused,
-    /// A line for people.
     NoAnswer(String),
 }
 

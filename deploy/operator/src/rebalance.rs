@@ -33,7 +33,6 @@ enum Share {
     Rows,
 }
 
-/// Runs `picopay rebalance`.
 pub async fn run(args: RebalanceArgs) -> anyhow::Result<ExitCode> {
     let next =
         "The shards that gave slots away keep the old rows, fenced: `picopay slots purge` removes them.";

@@ -37,28 +37,23 @@ enum SlotsCommand {
 /// What `slots` prints. With `--output json` these are the names of the fields; they stay.
 #[derive(Debug, Serialize)]
 struct SlotsReport {
-    /// 4096.
     total: u16,
     owned_by_nobody: SlotRuns,
     owned_twice: SlotRuns,
-    /// In the order of the cluster's file.
     shards: Vec<ShardLine>,
 }
 
 #[derive(Debug, Serialize)]
 struct ShardLine {
     shard: String,
-    /// Owned slots in all.
     owned: usize,
     groups: Vec<Group>,
 }
 
-/// Slots of which a shard says the same.
 #[derive(Debug, Serialize)]
 struct Group {
     /// `owned`, `importing`, `released` or `aborted`.
     state: SlotState,
-    /// Who owns them, as far as this shard knows.
     owner: String,
     count: usize,
     runs: SlotRuns,
@@ -68,7 +63,6 @@ struct Group {
     rows_left: Option<u64>,
 }
 
-/// Runs `picopay slots` and what is below it.
 pub async fn run(args: SlotsArgs) -> anyhow::Result<ExitCode> {
     if let Some(SlotsCommand::Purge(args)) = args.command {
         return purge::run(args).await;

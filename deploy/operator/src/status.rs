@@ -27,7 +27,6 @@ pub struct StatusArgs {
     output: OutputArgs,
 }
 
-/// Runs `picopay status`.
 pub async fn run(args: StatusArgs) -> anyhow::Result<ExitCode> {
     let cluster = args.cluster.load()?;
     let probes = cluster.shards.iter().map(|shard| probe::probe(shard, &cluster.internal_secret));

@@ -188,7 +188,6 @@ fn status_command(cluster: &LocalCluster, args: &UpArgs) -> String {
     command
 }
 
-/// A path as a shell takes it.
 fn shell_quoted(text: &str) -> String {
     let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "/._-+@".contains(letter);
     if text.chars().all(is_plain) { text.to_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
@@ -204,11 +203,9 @@ fn plural(count: usize, noun: &str) -> String {
     if count == 1 { noun.to_owned() } else { format!("{noun}s") }
 }
 
-/// The signals that end a program in the foreground.
 struct StopSignals {
     interrupt: Signal,
     terminate: Signal,
-    /// The terminal was closed.
     hang_up: Signal,
 }
 

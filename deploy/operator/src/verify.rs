@@ -51,13 +51,9 @@ pub struct VerifyArgs {
 pub struct VerifyReport {
     /// Whether nothing is wrong. The exit code is 0 then, and 1 otherwise.
     pub is_proven: bool,
-    /// How long it took.
     pub took_ms: u64,
-    /// What was read, in the order of the cluster's file.
     pub shards: Vec<ShardCounts>,
-    /// The books of the whole cluster.
     pub currencies: Vec<CurrencyBooks>,
-    /// All checks, with what each found wrong.
     pub checks: Vec<CheckResult>,
     /// What is there of slots that moved, and counts nowhere else.
     pub leftovers: Vec<Leftovers>,
@@ -65,22 +61,15 @@ pub struct VerifyReport {
     pub acks: Option<AckSummary>,
 }
 
-/// How much was read of one shard.
 #[derive(Debug, Serialize)]
 pub struct ShardCounts {
-    /// Its name.
     pub shard: String,
-    /// Rows of users.
     pub users: u64,
-    /// Rows of balances.
     pub balances: u64,
-    /// Transactions that moved money.
     pub completed: u64,
-    /// Recorded refusals.
     pub refused: u64,
 }
 
-/// Runs `picopay verify`.
 pub async fn run(args: VerifyArgs) -> anyhow::Result<ExitCode> {
     let cluster = args.cluster.load()?;
     let report = verify(&cluster, args.acks).await?;

@@ -11,7 +11,6 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use picopay_local::http_call::{Answer, call};
 
-/// A `picopay up` in a process of its own.
 struct Up {
     child: Child,
     stdout: BufReader<ChildStdout>,
@@ -19,7 +18,6 @@ struct Up {
     url: String,
 }
 
-/// A folder for it, and an address that is free.
 struct Place {
     folder: tempfile::TempDir,
     listen: String,
@@ -78,7 +76,6 @@ impl Up {
         answer.json()["balance"].as_str().unwrap_or_else(|| panic!("{}", answer.body)).to_owned()
     }
 
-    /// What it still says, and how it ends.
     fn end_with(mut self, signal: Signal) -> (String, ExitStatus) {
         send(self.child.id(), signal);
         let mut rest = String::new();

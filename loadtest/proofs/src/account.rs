@@ -14,16 +14,12 @@ use picopay_shared::money::Currency;
 
 use crate::findings::{Finding, Findings, Promise};
 
-/// One key.
 #[derive(Debug, Clone)]
 pub struct Entry {
-    /// What it stands for.
     pub write: Write,
-    /// Its first answer.
     pub told: Option<Told>,
     /// When it was told, since the run began; zero in a run that keeps no time.
     pub told_at: Duration,
-    /// How often it was sent.
     pub sent: u32,
     /// Whether at least one attempt ended so that nobody could say what became of it.
     pub was_unknown: bool,
@@ -34,40 +30,31 @@ pub struct Entry {
 pub struct Told {
     /// The status: 200, or the refusals 402 and 422.
     pub status: u16,
-    /// The body, to the byte.
     body: Body,
 }
 
-/// As much of a body as an account keeps.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Body {
     Text(Box<str>),
     Digest(u64),
 }
 
-/// How much of each first answer is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Keeps {
-    /// All of it, to be held against the ledger's rows.
     Bodies,
     /// A digest, which tells whether another one is equal: a run of a million keys has no room for more.
     Digests,
 }
 
-/// An answer to a write.
 #[derive(Debug, Clone, Copy)]
 pub struct Reply<'a> {
-    /// For example 200.
     pub status: u16,
     /// Whether it said `Idempotent-Replayed: true`.
     pub is_replayed: bool,
-    /// Its session token.
     pub session: Option<&'a [u8]>,
-    /// All of it.
     pub body: &'a [u8],
 }
 
-/// How sure an answer is expected to be of itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Asking {
     /// While faults strike or slots move: a gateway that sent a key twice itself leaves `Idempotent-Replayed` out, since it
@@ -77,36 +64,27 @@ pub enum Asking {
     InPeace,
 }
 
-/// What came of an answer.
 #[derive(Debug)]
 pub enum Taken {
     /// The key's first. One that acknowledges comes with what it says.
     First(Option<Acknowledged>),
-    /// The same again.
     Again,
     /// Nothing that may ever be said; it is a finding already.
     Wrong,
 }
 
-/// What an acknowledgement says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Acknowledged {
-    /// The transaction.
     pub id: UuidText,
     /// The balance after it, in minor units.
     pub balance: u64,
 }
 
-/// All keys of a run.
 #[derive(Debug)]
 pub struct Account {
-    /// In the order in which they were first sent.
     pub entries: Vec<Entry>,
-    /// What was broken.
     pub findings: Findings,
-    /// The currency of everything.
     pub currency: Currency,
-    /// Where acknowledgements go.
     pub acks: AckSink,
     keeps: Keeps,
 }
@@ -124,12 +102,10 @@ impl Told {
         Self { status: reply.status, body }
     }
 
-    /// One that was kept whole.
     pub fn with_body(status: u16, body: &str) -> Self {
         Self { status, body: Body::Text(body.into()) }
     }
 
-    /// The body, of an account that keeps it.
     pub fn body(&self) -> Option<&str> {
         match &self.body {
             Body::Text(text) => Some(text),
@@ -139,7 +115,6 @@ impl Told {
 }
 
 impl Account {
-    /// Empty.
     pub fn new(keeps: Keeps, currency: Currency, acks: AckSink, findings: Findings) -> Self {
         Self { entries: Vec::new(), findings, currency, acks, keeps }
     }
@@ -198,7 +173,6 @@ impl Account {
         Taken::First(acknowledged)
     }
 
-    /// How many keys were acknowledged.
     pub fn acknowledged(&self) -> usize {
         self.entries.iter().filter(|entry| entry.told.as_ref().is_some_and(|told| told.status == 200)).count()
     }

@@ -19,41 +19,53 @@ use picopay_loadtest::machine::Machine;
 use picopay_loadtest::page;
 use picopay_loadtest::run::Stop;
 use picopay_loadtest::tally::{Errors, count_error};
+
 pub mod pace;
 use pace::Pace;
+
 pub(crate) mod stand;
 use stand::Stand;
+
 pub(crate) mod history;
-pub mod mix;
+
 pub(crate) mod wal_files;
+
 pub(crate) mod write_back;
+
+pub mod mix;
 use mix::Mix;
+
 mod baseline;
 use baseline::Baseline;
+
+mod saturation;
+
+mod latency;
+
 pub(crate) mod cpu;
+
 mod full;
 mod heavy;
-mod latency;
-mod saturation;
 use full::{Full, FullBench};
+
 pub mod figure;
 use figure::{median, rounded};
+
 pub mod summary;
 use summary::{CpuPerCharge, Latency, Round, Summary};
+
 pub mod bar;
+
 mod bars;
 
 /// Shards of the bench's cluster.
 const SHARDS: usize = 2;
 
-/// A bench to be done.
 #[derive(Debug, Clone)]
 pub struct Bench {
-    /// How long everything takes.
     pub pace: Pace,
     /// Whether also what takes half an hour.
     pub is_full: bool,
-    /// Where results go.
     pub out: PathBuf,
     /// For the report: commits and the like.
     pub notes: Vec<(String, String)>,
@@ -142,10 +154,6 @@ impl Bench {
         Ok(summary)
     }
 
-    /// Writes `summary.json` and `report.html`.
-    ///
-    /// # Errors
-    /// When they cannot be written.
     pub fn write(&self, summary: &Summary) -> anyhow::Result<()> {
         let json = serde_json::to_string_pretty(&summary.without_seconds())? + "\n";
         for (name, text) in
@@ -240,7 +248,6 @@ fn failures(summary: &Summary) -> Vec<String> {
 /// More of the machine than this for others, and the figures are theirs too.
 const OTHERS_MAX: f64 = 0.1;
 
-/// What makes the figures worse than PicoPay is.
 fn warnings(summary: &Summary) -> Vec<String> {
     let mut warnings = Vec::new();
     if cfg!(debug_assertions) {

@@ -10,9 +10,6 @@ use picopay_local::LocalCluster;
 const UNCONFIRMED: Duration = Duration::from_secs(2);
 
 /// A key has one transaction because the database takes no second one. From now on it does.
-///
-/// # Errors
-/// When a database does not do as it is told.
 pub async fn skip_key_check(cluster: &LocalCluster) -> anyhow::Result<()> {
     on_each_primary(cluster, include_str!("broken/skip_key_check.sql"))
         .await
@@ -21,18 +18,12 @@ pub async fn skip_key_check(cluster: &LocalCluster) -> anyhow::Result<()> {
 
 /// A shard stops writing a slot because its own database says so. From now on every release is undone in the database
 /// transaction that made it, and nobody is told.
-///
-/// # Errors
-/// When a database does not do as it is told.
 pub async fn skip_fence(cluster: &LocalCluster) -> anyhow::Result<()> {
     on_each_primary(cluster, include_str!("broken/skip_fence.sql")).await.context("releases cannot be undone")
 }
 
 /// An acknowledged write survives the loss of the primary because a standby has it. Of a shard with `durability = "local"`, under
 /// load, the primary is lost with all its data, and a standby is promoted that has not read the last of it.
-///
-/// # Errors
-/// When a server does not do as it is told.
 pub async fn lose_primary(cluster: &LocalCluster, shard: usize) -> anyhow::Result<()> {
     let (primary, standby) = (cluster.shard(shard).primary(), cluster.shard(shard).replica());
     standby.freeze();

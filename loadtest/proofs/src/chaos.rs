@@ -101,7 +101,6 @@ pub enum Broken {
 }
 
 impl Broken {
-    /// As the flag has it.
     pub fn name(self) -> &'static str {
         match self {
             Self::AnswerBeforeCommit => "answer-before-commit",
@@ -110,16 +109,12 @@ impl Broken {
     }
 }
 
-/// A run to be done.
 #[derive(Debug, Clone)]
 pub struct Chaos {
-    /// Fixes clients and faults.
     pub seed: u64,
-    /// How long all of it may take, about.
     pub time: Duration,
     /// Where summary, acknowledgements and, when a promise was broken, logs go.
     pub out: PathBuf,
-    /// What to break on purpose.
     pub broken: Option<Broken>,
     /// The kinds of faults that may strike; none means all that are possible.
     pub faults: Vec<Kind>,
@@ -214,7 +209,6 @@ impl Chaos {
         Ok(summary)
     }
 
-    /// The kinds of faults that strike.
     fn kinds(&self, conditions: &Conditions) -> anyhow::Result<Vec<Kind>> {
         let chosen = if self.faults.is_empty() { &Kind::ALL[..] } else { &self.faults };
         let mut chosen = chosen.to_vec();

@@ -18,17 +18,12 @@ pub enum Promise {
     NothingDoubled,
     /// Every answer under a key is the first one, byte for byte.
     EqualReplays,
-    /// An answer is about what was asked for.
     RightAnswers,
-    /// An unknown outcome is resolved by its key.
     Resolved,
-    /// No balance is negative.
     NoNegativeBalance,
     /// A balance is the sum of its postings, and everything else that `picopay verify` looks at.
     Verified,
-    /// The books add up to zero.
     BooksAddUp,
-    /// History by pages is the history in the database.
     SameHistory,
     /// A transaction is dated when it was booked.
     WrongTimes,
@@ -55,18 +50,14 @@ impl Promise {
         (Self::Recovered, "not_recovered"),
     ];
 
-    /// Its name in a summary.
     pub fn name(self) -> &'static str {
         Self::ALL.iter().find(|(promise, _)| *promise == self).expect("all are there").1
     }
 }
 
-/// One promise broken once.
 #[derive(Debug, Clone)]
 pub struct Finding {
-    /// Which promise.
     pub promise: Promise,
-    /// What happened, with the transaction.
     pub text: String,
     /// When, since the run began.
     pub at: Option<Duration>,
@@ -75,7 +66,6 @@ pub struct Finding {
 }
 
 impl Finding {
-    /// About a key.
     pub fn about_key(promise: Promise, text: String, key: UuidText, at: Duration) -> Self {
         Self { promise, text, at: Some(at), words: vec![write::text(&key)] }
     }
@@ -98,7 +88,6 @@ impl Findings {
         self.add_counted(promise, 1, Some(finding));
     }
 
-    /// Counts `count` of which `first` is one.
     pub fn add_counted(&self, promise: Promise, count: u64, first: Option<Finding>) {
         let mut found = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         *found.counts.entry(promise).or_default() += count;
@@ -108,13 +97,11 @@ impl Findings {
         }
     }
 
-    /// How often a promise was broken.
     pub fn count(&self, promise: Promise) -> u64 {
         let found = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         found.counts.get(&promise).copied().unwrap_or(0)
     }
 
-    /// Those that are shown.
     pub fn shown(&self) -> Vec<Finding> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).shown.clone()
     }

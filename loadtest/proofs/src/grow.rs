@@ -88,7 +88,6 @@ pub enum Broken {
 }
 
 impl Broken {
-    /// As the flag has it.
     fn name(self) -> &'static str {
         match self {
             Self::SkipFence => "skip-fence",
@@ -96,20 +95,14 @@ impl Broken {
     }
 }
 
-/// A run to be done.
 #[derive(Debug, Clone)]
 pub struct Grow {
-    /// Fixes what clients ask for.
     pub seed: u64,
-    /// How much of everything.
     pub scale: Scale,
-    /// Where summary and acknowledgements go.
     pub out: PathBuf,
-    /// What to break on purpose.
     pub broken: Option<Broken>,
 }
 
-/// What the operator's commands came to.
 #[derive(Default)]
 struct Grown {
     moved: [Moved; 2],
@@ -228,7 +221,6 @@ impl Grow {
         Ok(summary)
     }
 
-    /// A cluster, with what is to be broken on purpose.
     async fn start(&self, acks_path: &Path, stop: &Stop) -> anyhow::Result<Stand> {
         let stand = Stand::start(Self::spec(), &self.scale.pace, acks_path, stop).await?;
         match self.broken {

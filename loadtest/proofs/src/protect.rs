@@ -53,7 +53,6 @@ const KNOWN_AFTER: u64 = 5;
 /// A part that was frozen answers again soon after it was thawed; a breaker looks every two seconds at the latest.
 const BACK_WAIT: Duration = Duration::from_secs(30);
 
-/// How much is measured.
 #[derive(Debug, Clone)]
 pub struct Protect {
     rounds: usize,
@@ -61,12 +60,9 @@ pub struct Protect {
     pace: Pace,
 }
 
-/// What came out.
 #[derive(Debug, Serialize)]
 pub struct Summary {
-    /// What was to be kept.
     pub bars: Vec<Bar>,
-    /// Every round.
     pub rounds: Vec<Round>,
 }
 
@@ -76,19 +72,15 @@ pub struct Bar {
     name: &'static str,
     measured: f64,
     limit: f64,
-    /// Whether it was.
     pub is_kept: bool,
 }
 
-/// One round on one cluster.
 #[derive(Debug, Serialize)]
 pub struct Round {
     saturation_per_second: f64,
     primary_frozen: Frozen,
     node_frozen: Frozen,
-    /// Of databases.
     overload: Overload,
-    /// Of a machine that does everything, the load test too.
     overload_of_processors: Overload,
     acknowledged: u64,
     lost: u64,
@@ -110,7 +102,6 @@ struct Frozen {
     errors: Errors,
 }
 
-/// Three times too much.
 #[derive(Debug, Serialize)]
 struct Overload {
     saturation_per_second: f64,
@@ -134,12 +125,10 @@ impl Protect {
         Self { rounds, duration: Duration::from_secs(seconds), pace }
     }
 
-    /// Once, for a moment.
     pub fn quick() -> Self {
         Self { rounds: 1, duration: Duration::from_secs(2), pace: Pace::quick() }
     }
 
-    /// All rounds.
     pub async fn run(&self, stop: &Stop) -> anyhow::Result<Summary> {
         let mut rounds = Vec::new();
         for number in 1..=self.rounds {

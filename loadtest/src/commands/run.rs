@@ -97,7 +97,6 @@ pub struct RunArgs {
     notes: Vec<(String, String)>,
 }
 
-/// Runs it.
 pub async fn run(args: RunArgs, stop: &Stop) -> Result<(), Failure> {
     let load = Load::new(args)?;
     if !load.args.local {
@@ -116,7 +115,6 @@ pub async fn run(args: RunArgs, stop: &Stop) -> Result<(), Failure> {
     done
 }
 
-/// A load whose flags make sense.
 struct Load {
     args: RunArgs,
     scenario: Scenario,

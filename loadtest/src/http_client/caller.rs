@@ -18,14 +18,11 @@ pub struct Caller {
     target: Target,
 }
 
-/// What came back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reply {
-    /// For example 200.
     pub status: u16,
     /// Whether it said `Idempotent-Replayed: true`.
     pub is_replayed: bool,
-    /// All of it.
     pub body: String,
 }
 
@@ -37,12 +34,10 @@ impl Reply {
 }
 
 impl Caller {
-    /// For this gateway.
     pub fn new(target: Target) -> Self {
         Self { target }
     }
 
-    /// Reads.
     pub fn get(&self, path: &str) -> anyhow::Result<Reply> {
         let mut request = Vec::new();
         self.target.form("GET", path).write_get(&mut request, |_| {});

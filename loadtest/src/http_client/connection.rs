@@ -36,12 +36,9 @@ impl Lost {
     }
 }
 
-/// How far a connection got.
 #[derive(Debug)]
 pub enum Progress {
-    /// Nothing to tell yet.
     Pending,
-    /// It can take its first request.
     Connected,
     /// The request was answered; the body is [`Connection::body`].
     Answered(Head),
@@ -57,7 +54,6 @@ enum State {
     Busy,
 }
 
-/// One connection, its request and its answer.
 #[derive(Debug)]
 pub struct Connection {
     address: SocketAddr,
@@ -94,7 +90,6 @@ impl Connection {
         self.filled = 0;
     }
 
-    /// Whether it waits for an answer.
     pub fn is_busy(&self) -> bool {
         self.state == State::Busy
     }
@@ -140,17 +135,14 @@ impl Connection {
         }
     }
 
-    /// Whether it can take a request.
     pub fn is_idle(&self) -> bool {
         self.state == State::Idle
     }
 
-    /// The body of the last answer.
     pub fn body(&self, head: &Head) -> &[u8] {
         &self.input[head.body.clone()]
     }
 
-    /// The session token of the last answer.
     pub fn session(&self, head: &Head) -> Option<&[u8]> {
         head.session.clone().map(|place| &self.input[place])
     }

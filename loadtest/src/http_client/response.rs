@@ -12,22 +12,18 @@ const HEADERS_MAX: usize = 48;
 /// The head of an answer that is there completely, and where its body stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Head {
-    /// For example 200.
     pub status: u16,
     /// Where the body is, in the bytes that were read.
     pub body: Range<usize>,
     /// Whether it said `Idempotent-Replayed: true`.
     pub is_replayed: bool,
-    /// Where the value of `PicoPay-Session` is, likewise.
     pub session: Option<Range<usize>>,
-    /// Whether the connection ends with it.
     pub closes: bool,
 }
 
 /// What the bytes so far are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Read {
-    /// The beginning of an answer.
     Partial,
     /// An answer, and nothing but.
     Complete(Head),

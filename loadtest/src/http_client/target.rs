@@ -56,7 +56,6 @@ impl Target {
         Ok(Self { url: url.to_owned(), address, host: authority.to_owned(), path, api_key })
     }
 
-    /// As it was given.
     pub fn url(&self) -> &str {
         &self.url
     }
@@ -66,12 +65,10 @@ impl Target {
         &self.api_key
     }
 
-    /// Where to connect.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Whether the requests stay on this machine.
     pub fn is_local(&self) -> bool {
         is_this_machine(self.address.ip())
     }
@@ -136,7 +133,6 @@ impl Form {
     }
 }
 
-/// Writes a number in digits.
 pub fn write_number(out: &mut Vec<u8>, number: u64) {
     // 2^64 has 20 digits.
     let mut digits = [0_u8; 20];

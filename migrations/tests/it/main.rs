@@ -35,7 +35,6 @@ impl Database {
         apply(&self.client, &self.watcher, migrations, Patience::default(), &mut |_| {}).await
     }
 
-    /// All of ours, and these.
     async fn apply_with(&self, more: &[Migration]) -> Result<Vec<String>, MigrationError> {
         let mut migrations = all();
         migrations.extend_from_slice(more);

@@ -15,7 +15,6 @@ use crate::error::describe;
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// Nothing answered in time.
     #[error("no answer within {0:?}")]
     TimedOut(Duration),
     /// Postgres refused, or is not there.
@@ -39,9 +38,7 @@ impl OpenError {
     }
 }
 
-/// A connection to one server.
 pub struct Connection {
-    /// To send statements.
     pub client: Client,
     warning: Arc<Mutex<Option<String>>>,
     driver: JoinHandle<()>,
@@ -50,9 +47,6 @@ pub struct Connection {
 impl Connection {
     /// Connects to the one server that `config` names. The driver's own `connect_timeout` covers the TCP connect only; a
     /// frozen server accepts that and never answers the login.
-    ///
-    /// # Errors
-    /// [`OpenError`], after `patience` at the latest.
     pub async fn open(config: &Config, patience: Duration) -> Result<Self, OpenError> {
         debug_assert!(config.get_hosts().len() < 2, "several servers are asked by `Servers`");
         let opening = timeout(patience, config.connect(NoTls)).await;

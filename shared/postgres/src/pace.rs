@@ -11,7 +11,6 @@ use tokio::time::{Instant, sleep_until};
 /// users miss it most.
 const LAG_MAX: Duration = Duration::from_millis(2);
 
-/// How long so many rows take at this pace.
 pub fn time_for(rows: u64, rows_per_second: NonZeroU32) -> Duration {
     Duration::from_secs(rows) / rows_per_second.get()
 }
@@ -19,14 +18,11 @@ pub fn time_for(rows: u64, rows_per_second: NonZeroU32) -> Duration {
 /// Keeps something to a pace while it goes on.
 #[derive(Debug)]
 pub struct Pace {
-    /// `None` for none.
     rows_per_second: Option<NonZeroU32>,
-    /// When the next rows may come.
     due: Instant,
 }
 
 impl Pace {
-    /// From now on.
     pub fn new(rows_per_second: Option<NonZeroU32>) -> Self {
         Self { rows_per_second, due: Instant::now() }
     }

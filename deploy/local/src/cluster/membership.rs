@@ -66,7 +66,6 @@ impl LocalCluster {
         remove(&self.folder.shard(name))
     }
 
-    /// The `[[shards]]` entry of a shard, as `cluster.toml` has it.
     pub fn shard_toml(&self, shard: &LocalShard) -> Option<String> {
         Some(shard_toml(&shard.entry()?, self.redis_port(), self.spec.durability))
     }
@@ -125,7 +124,6 @@ impl LocalCluster {
         told
     }
 
-    /// Which shards the next start has to start.
     fn write_members(&self) -> Result<(), LocalError> {
         let names: Vec<String> = self.shards().iter().map(|shard| shard.name().to_owned()).collect();
         self.folder.write_layout(&names)
@@ -153,7 +151,6 @@ impl LocalCluster {
     }
 }
 
-/// Whoever leaves takes its databases along.
 async fn refuse_if_needed(shard: &LocalShard) -> Result<(), LocalError> {
     let name = shard.name();
     let client = shard.connect_primary().await?;

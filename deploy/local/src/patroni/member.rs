@@ -26,7 +26,6 @@ const INIT: &str =
 /// A living agent answers in milliseconds; a frozen one is not worth more of the drill's time.
 const ASK_WAIT: Duration = Duration::from_secs(1);
 
-/// What all members agree on through etcd.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PatroniSettings {
     /// How long a primary that says nothing keeps its office, in seconds. The longest part of every failover.
@@ -52,7 +51,6 @@ pub struct Member {
     process: Process,
     name: String,
     data: PathBuf,
-    /// The agent's configuration, by which its process is known.
     config: PathBuf,
     port: u16,
     api_port: u16,
@@ -95,17 +93,14 @@ impl Member {
         Ok(Self { process, name, data, config, port, api_port })
     }
 
-    /// What Patroni and `pg_stat_replication` call it.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Where its PostgreSQL listens.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// To read its log.
     pub fn process(&self) -> &Process {
         &self.process
     }
@@ -124,9 +119,6 @@ impl Member {
     }
 
     /// SIGKILL of the agent alone: its PostgreSQL lives on, and nobody looks after it. [`Self::kill`] ends that too.
-    ///
-    /// # Errors
-    /// When there is no agent, or it does not end.
     pub async fn kill_agent(&self) -> Result<(), LocalError> {
         // `unshare`, the first process of the namespace, and what that has started or inherited.
         let first = self.process.pid().into_iter().flat_map(children_of);
@@ -138,7 +130,6 @@ impl Member {
         kill_alone(agent).await
     }
 
-    /// Who the primary is, as far as this member knows.
     pub(super) async fn leader_of_cluster(&self) -> Option<String> {
         let url = format!("http://127.0.0.1:{}/cluster", self.api_port);
         let asked = tokio::time::timeout(ASK_WAIT, http_call::get(&url)).await;
@@ -170,7 +161,6 @@ fn isolated(ground: &Ground, patroni: OsString, config: OsString) -> Vec<OsStrin
     arguments
 }
 
-/// A member's name and ports.
 struct Place<'a> {
     name: &'a str,
     shard: &'a str,

@@ -27,7 +27,6 @@ impl Site<'_> {
         Ok(pair([primary, replica], 0))
     }
 
-    /// With `initdb`, and a base backup.
     async fn start_new(self) -> Result<(Server, Server), LocalError> {
         let primary = self.make_primary().await?;
         postgres::run_founding_sql(self.ground, &primary, &self.spec.founding_sql).await?;

@@ -9,19 +9,16 @@ use tokio::sync::Notify;
 
 use super::field::{At, Field};
 
-/// Which side of a move.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Side {
     Source,
     Target,
 }
 
-/// How its primary comes back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Return {
     /// It is started again.
     Restarted,
-    /// Its standby takes over.
     Replaced,
 }
 

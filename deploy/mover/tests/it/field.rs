@@ -34,7 +34,6 @@ impl Field {
         Self::start_with(ClusterSpec::default().with_shards(shards)).await
     }
 
-    /// The same in this cluster.
     pub async fn start_with(cluster: ClusterSpec) -> Self {
         let cluster = Arc::new(LocalCluster::start(cluster).await.unwrap());
         let owners = owners(&cluster).await;
@@ -46,17 +45,14 @@ impl Field {
         Self { cluster, slots, traffic }
     }
 
-    /// A mover that gives users all the time they need.
     pub fn mover(&self) -> Mover {
         self.mover_with(PATIENT)
     }
 
-    /// A mover.
     pub fn mover_with(&self, limits: Limits) -> Mover {
         Mover::new(&self.cluster_file(), limits)
     }
 
-    /// What the cluster's file says.
     pub fn cluster_file(&self) -> Cluster {
         Cluster::load(&self.cluster.cluster_file()).unwrap()
     }
@@ -69,7 +65,6 @@ impl Field {
         owner
     }
 
-    /// The moving slots, from one shard to another.
     pub fn batch(&self, from: usize, to: usize) -> Batch {
         let name = |position: usize| self.cluster.shard(position).name().to_owned();
         Batch { slots: self.slots.clone(), from: name(from), to: name(to) }
@@ -91,7 +86,6 @@ impl Field {
         database.query_one(sql, &[&self.signed_slots()]).await.unwrap().get(0)
     }
 
-    /// The moving slots, as the databases have them.
     pub fn signed_slots(&self) -> Vec<i16> {
         self.slots.iter().map(|slot| slot.cast_signed()).collect()
     }
@@ -130,7 +124,6 @@ impl Field {
     }
 }
 
-/// The operator's command says that the books are right.
 async fn verify(cluster: &LocalCluster) {
     let mut verify = Command::new(programs::find_picopay("picopay").unwrap());
     verify.arg("verify").arg("--cluster").arg(cluster.cluster_file());
@@ -145,7 +138,6 @@ pub struct At {
 }
 
 impl At {
-    /// The mover waits for `deed`.
     pub fn new(step: Step, deed: impl Future<Output = ()> + Send + 'static) -> Self {
         Self { step, deed: Mutex::new(Some(Box::pin(deed))) }
     }

@@ -142,7 +142,6 @@ async fn two_movers_without_a_lock_between_them_leave_every_slot_one_owner() {
     field.end().await;
 }
 
-/// Before its mover has locked the target's rows.
 async fn an_import_that_was_given_up_or_begun_anew_is_not_ended(field: &Field) {
     let from = field.owner().await;
     let batch = field.batch(from, (from + 1) % 3);

@@ -35,7 +35,6 @@ pub async fn make_user(cluster: &LocalCluster, user_id: i64) {
     assert!(matches!(status, 200 | 201), "{answer}");
 }
 
-/// What was asked, and the first answer to it.
 struct Told {
     path: &'static str,
     key: Uuid,
@@ -113,14 +112,12 @@ impl Client {
     }
 }
 
-/// Clients at work.
 pub struct Traffic {
     is_over: Arc<AtomicBool>,
     clients: Vec<JoinHandle<Client>>,
 }
 
 impl Traffic {
-    /// One client for each of these users, whom it makes.
     pub async fn start(cluster: &Arc<LocalCluster>, users: &[i64]) -> Self {
         let is_over = Arc::new(AtomicBool::new(false));
         let mut clients = Vec::new();

@@ -18,13 +18,9 @@ use crate::probe::{self, NotTold};
 /// One process, and what the file would change there. In JSON these are the names of the fields; they stay.
 #[derive(Debug, Serialize)]
 pub struct RunningLine {
-    /// `gateway` or `node`.
     process: &'static str,
-    /// What it was asked at.
     url: String,
-    /// The shard that a node serves.
     shard: Option<String>,
-    /// Whether it told what it goes by.
     is_told: bool,
     /// The entries of the file that it does not go by: `internal_secret`, `shard-3`, `shard-1.redis`.
     differs: Vec<String>,
@@ -48,7 +44,6 @@ impl RunningLine {
         }
     }
 
-    /// Whether a reload would change something here.
     pub fn would_change(&self) -> bool {
         !self.differs.is_empty()
     }
@@ -69,7 +64,6 @@ impl RunningLine {
     }
 }
 
-/// Asks all gateways, then all nodes.
 pub async fn compare(cluster: &Cluster, gateways: &[String]) -> Vec<RunningLine> {
     let mut nodes: BTreeMap<String, Node> = BTreeMap::new();
     for shard in &cluster.shards {
@@ -96,7 +90,6 @@ pub async fn compare(cluster: &Cluster, gateways: &[String]) -> Vec<RunningLine>
 
 struct Node {
     shard: String,
-    /// Whether a gateway goes by it now.
     is_in_use: bool,
 }
 
@@ -138,7 +131,6 @@ async fn ask_node(cluster: &Cluster, url: &str, node: &Node) -> RunningLine {
     line
 }
 
-/// All processes as a table.
 pub fn screen(lines: &[RunningLine]) -> String {
     let mut table = output::table(["running", "at", "differs from the file in"]);
     for line in lines {

@@ -41,7 +41,6 @@ pub fn names_in(text: &str) -> Result<Vec<String>, String> {
 }
 
 impl GatewayFile {
-    /// Reads it, and keeps others from changing it.
     pub fn open(path: &Path) -> anyhow::Result<Self> {
         // A link stays a link: the file that it leads to is replaced.
         let path = path.canonicalize().with_context(|| format!("{} cannot be read", path.display()))?;
@@ -54,18 +53,15 @@ impl GatewayFile {
         Ok(Self { path, folder, text })
     }
 
-    /// What is in it.
     pub fn text(&self) -> &str {
         &self.text
     }
 
-    /// The names of its keys.
     pub fn names(&self) -> anyhow::Result<Vec<String>> {
         names_in(&self.text)
             .map_err(|error| anyhow::anyhow!("{} is no gateway.toml: {error}", self.path.display()))
     }
 
-    /// Has it say this.
     pub fn replace(self, text: &str) -> anyhow::Result<()> {
         self.write(text).with_context(|| format!("{} cannot be replaced", self.path.display()))
     }

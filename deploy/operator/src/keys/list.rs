@@ -24,7 +24,6 @@ pub struct ListArgs {
 #[derive(Debug, Serialize)]
 struct ListedKey {
     name: String,
-    /// What gateway.toml knows it by.
     digest: String,
     scopes: Vec<&'static str>,
     /// Null when it never expires.
@@ -33,7 +32,6 @@ struct ListedKey {
     rate_per_second: Option<u32>,
 }
 
-/// Runs it.
 pub fn run(args: &ListArgs) -> anyhow::Result<ExitCode> {
     let config = GatewayConfig::load(&args.config)?;
     let now = SystemTime::now();

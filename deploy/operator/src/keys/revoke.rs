@@ -27,11 +27,9 @@ pub struct RevokeArgs {
 #[derive(Debug, Serialize)]
 struct RevokedKey {
     revoked: String,
-    /// The names of the keys that are left.
     left: Vec<String>,
 }
 
-/// Runs it.
 pub fn run(args: &RevokeArgs) -> anyhow::Result<ExitCode> {
     let (name, shown) = (&args.name, args.config.display());
     let file = GatewayFile::open(&args.config)?;
@@ -78,7 +76,6 @@ fn without(text: &str, name: &str) -> String {
     kept
 }
 
-/// The comments at the end of a table.
 fn after_last_field(table: &str) -> &str {
     let is_field = |line: &str| !line.trim().is_empty() && !line.trim_start().starts_with('#');
     let (mut end, mut at) = (0, 0);

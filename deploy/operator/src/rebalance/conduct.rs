@@ -22,28 +22,20 @@ const RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// a pause for nothing, and what keeps them all up is not their size.
 const ABORTS_MAX: u32 = 8;
 
-/// What came of it.
 #[derive(Debug, Default)]
 pub struct Outcome {
-    /// Slots that were moved.
     pub slots: usize,
-    /// Rows that were copied with them.
     pub rows: u64,
-    /// From the first batch to the end of the last.
     pub took: Duration,
-    /// The longest that users of a batch were held up.
     pub pause_max: Duration,
     /// Pauses that ended in nothing and were tried again.
     pub aborts: u32,
     /// What was tried often enough, and why it was not moved.
     pub given_up: Vec<(PlannedBatch, String)>,
-    /// Whether somebody asked for the end.
     pub was_stopped: bool,
-    /// What ended it early.
     pub failure: Option<String>,
 }
 
-/// Carries out `queue`. `names` are those of its shards.
 pub async fn carry_out(
     mover: &Mover,
     names: &[String],

@@ -101,10 +101,6 @@ pub async fn run(
     })
 }
 
-/// Where a shard stands in the cluster's file.
-///
-/// # Errors
-/// When it does not, with the names that do.
 pub fn position_of(names: &[String], name: &str) -> anyhow::Result<usize> {
     names
         .iter()
@@ -127,7 +123,6 @@ async fn make_plan(
     Ok((now, moves, plan))
 }
 
-/// What became of an earlier mover's batch, a sentence each.
 fn settled_lines((batch, settled): &(Batch, Settled)) -> Vec<String> {
     let Batch { from, to, .. } = batch;
     let of = |slots: &[i16]| -> SlotRuns { slots.iter().map(|slot| slot.cast_unsigned()).collect() };
@@ -147,7 +142,6 @@ fn settled_lines((batch, settled): &(Batch, Settled)) -> Vec<String> {
     lines
 }
 
-/// What keeps the mover from beginning, a sentence each.
 fn obstacles(ownership: &Ownership, moves: &[Move]) -> Vec<String> {
     let takes_part = |position: usize| moves.iter().any(|one| one.from == position || one.to == position);
     let (unowned, _) = ownership.flaws();

@@ -18,7 +18,6 @@ const LINE_PAUSE: Duration = Duration::from_secs(5);
 /// How often the bar is drawn while nothing is reported, so that its clock goes on.
 const TICK: Duration = Duration::from_millis(250);
 
-/// What is done of the whole.
 #[derive(Debug)]
 pub struct Board {
     bar: ProgressBar,
@@ -39,7 +38,6 @@ impl Board {
         Self { bar, slots, slots_moved: AtomicUsize::new(0), started: now, last_line: Mutex::new(now) }
     }
 
-    /// Follows one batch.
     pub fn follow<'a>(&'a self, batch: &PlannedBatch, names: &[String]) -> BatchBoard<'a> {
         let label = format!(
             "slot {} and {} more, {} → {}",
@@ -57,7 +55,6 @@ impl Board {
         }
     }
 
-    /// Says something that stays.
     pub fn say(&self, line: &str) {
         if self.bar.is_hidden() {
             anstream::eprintln!("{line}");
@@ -66,7 +63,6 @@ impl Board {
         }
     }
 
-    /// Takes the bar away.
     pub fn finish(&self) {
         self.bar.finish_and_clear();
     }
@@ -90,7 +86,6 @@ impl Board {
     }
 }
 
-/// One batch's part of it.
 #[derive(Debug)]
 pub struct BatchBoard<'a> {
     board: &'a Board,
@@ -102,7 +97,6 @@ pub struct BatchBoard<'a> {
 }
 
 impl BatchBoard<'_> {
-    /// All of it is moved.
     pub fn moved(&self) {
         self.set(self.rows);
         self.board.slots_moved.fetch_add(self.slots, Ordering::Relaxed);

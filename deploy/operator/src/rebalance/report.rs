@@ -22,17 +22,12 @@ const ASSUMED_BATCH_TIME: Duration = Duration::from_millis(100);
 /// A plan. With `--output json` these are the names of the fields; they stay.
 #[derive(Debug, Serialize)]
 pub struct PlanReport {
-    /// In the order of the cluster's file.
     pub shards: Vec<PlannedShard>,
     /// What goes where; empty when nothing has to.
     pub moves: Vec<PlannedMove>,
-    /// How many slots move.
     pub slots: usize,
-    /// How many rows move.
     pub rows: u64,
-    /// How long it may take.
     pub estimate: Estimate,
-    /// What stands in its way, a sentence each.
     pub notes: Vec<String>,
 }
 
@@ -46,7 +41,6 @@ pub struct PlannedShard {
     rows_after: u64,
 }
 
-/// Slots that go from one shard to another.
 #[derive(Debug, Serialize)]
 pub struct PlannedMove {
     from: String,
@@ -56,7 +50,6 @@ pub struct PlannedMove {
     rows: u64,
 }
 
-/// How long it may take.
 #[derive(Debug, Serialize)]
 pub struct Estimate {
     seconds: u64,
@@ -67,7 +60,6 @@ pub struct Estimate {
 }
 
 impl PlanReport {
-    /// Of these moves.
     pub fn new(
         names: &[String],
         now: &Holdings,
@@ -116,7 +108,6 @@ fn estimate(rows: u64, batches: usize, throttle: NonZeroU32) -> Estimate {
     Estimate { seconds, rows_per_second, source, batches }
 }
 
-/// The plan for people.
 pub fn plan_screen(plan: &PlanReport) -> String {
     let mut shards = output::table(["shard", "slots now", "after", "rows now", "after"]);
     let number = |value: String| output::plain(&value).set_alignment(Right);
@@ -169,13 +160,9 @@ pub struct MoveReport {
     pub was_stopped: bool,
     /// What an earlier command had left half done, and what became of it.
     pub settled: Vec<String>,
-    /// What was to be done.
     pub plan: PlanReport,
-    /// Slots that were moved.
     pub slots: usize,
-    /// Rows that were copied for it.
     pub rows: u64,
-    /// From the first batch to the last.
     pub took_ms: u64,
     /// Rows a second in that time.
     pub rows_per_second: u64,
@@ -185,13 +172,10 @@ pub struct MoveReport {
     pub aborts: u32,
     /// What was not moved although it was tried several times.
     pub not_moved: Vec<NotMoved>,
-    /// What ended it early.
     pub error: Option<String>,
-    /// What to do next.
     pub next: String,
 }
 
-/// Slots that stayed.
 #[derive(Debug, Serialize)]
 pub struct NotMoved {
     from: String,
@@ -240,7 +224,6 @@ impl MoveReport {
     }
 }
 
-/// What came of it, for people.
 pub fn move_screen(report: &MoveReport) -> String {
     let mut parts: Vec<String> = report.settled.iter().map(|line| output::bullet(line)).collect();
     if report.plan.moves.is_empty() {

@@ -21,15 +21,10 @@ pub fn exit_code() -> ExitCode {
     ExitCode::from(EXIT_CODE)
 }
 
-/// Whether somebody asked for the end.
 #[derive(Debug, Clone)]
 pub struct Stop(watch::Receiver<bool>);
 
 impl Stop {
-    /// Listens for SIGINT and SIGTERM from now on.
-    ///
-    /// # Errors
-    /// When the system does not let it.
     pub fn listen(board: Arc<Board>) -> std::io::Result<Self> {
         let signals = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
         let (asked, stop) = watch::channel(false);
@@ -37,7 +32,6 @@ impl Stop {
         Ok(Self(stop))
     }
 
-    /// Whether to begin nothing more.
     pub fn is_asked(&self) -> bool {
         *self.0.borrow()
     }

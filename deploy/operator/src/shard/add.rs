@@ -47,7 +47,6 @@ struct Report {
     was_there_before: bool,
 }
 
-/// Runs `picopay shard add`.
 pub async fn run(args: AddArgs) -> anyhow::Result<ExitCode> {
     let cluster = args.cluster.load()?;
     find_shard(&cluster, &args.name)?;
@@ -158,7 +157,6 @@ async fn others_own_all_slots(cluster: &Cluster, name: &str) -> anyhow::Result<(
     unreachable!("the last reading returns")
 }
 
-/// Writes who it is.
 async fn join(database: &ShardDb, cluster_id: Uuid, name: &str) -> anyhow::Result<()> {
     begin_with_identity(database, cluster_id, name).await?;
     database.commit().await?;

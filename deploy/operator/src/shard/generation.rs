@@ -35,18 +35,15 @@ pub struct RaiseArgs {
     by: Option<String>,
 }
 
-/// What happened to the ledger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
-    /// Its database is one of an earlier moment.
     Restored,
     /// A failover lost what was acknowledged, and the shard goes on without it.
     LossAccepted,
 }
 
 impl Kind {
-    /// As `restore_generations` has it.
     fn as_str(self) -> &'static str {
         match self {
             Self::Restored => "restored",
@@ -68,11 +65,9 @@ struct Report {
     nodes: Vec<NodeLine>,
 }
 
-/// Whether a standby has it too.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 enum Standby {
-    /// One has confirmed it.
     Confirmed,
     /// The shard waits for none: its durability is "local", or it is degraded.
     NotWaitedFor,
@@ -80,7 +75,6 @@ enum Standby {
     NotConfirmed(String),
 }
 
-/// A node, and what it makes of it.
 #[derive(Debug, Serialize)]
 struct NodeLine {
     url: String,
@@ -93,13 +87,11 @@ struct NodeLine {
 enum NodeState {
     /// It serves the new generation, or nothing.
     Follows,
-    /// It still serves another.
     Behind(String),
     /// It does not answer. When it serves again, it has looked.
     NotReached(String),
 }
 
-/// Runs `picopay shard restored` and `picopay shard accept-loss`.
 pub async fn run(args: RaiseArgs, kind: Kind) -> anyhow::Result<ExitCode> {
     let cluster = args.shard.cluster.load()?;
     let shard = crate::cluster_file::find_shard(&cluster, &args.shard.name)?;

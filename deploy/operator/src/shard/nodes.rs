@@ -16,14 +16,10 @@ pub const NODES_WAIT: Duration = Duration::from_secs(10);
 /// How often they are asked meanwhile.
 pub const NODES_POLL: Duration = Duration::from_millis(100);
 
-/// A node, and what it makes of it.
 #[derive(Debug, Serialize)]
 pub struct NodeLine {
-    /// Its base URL.
     pub url: String,
-    /// Whether it does as the shard's database says.
     pub follows: bool,
-    /// Why not.
     pub reason: Option<String>,
 }
 

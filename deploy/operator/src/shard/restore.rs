@@ -34,12 +34,10 @@ pub struct RestoreArgs {
 #[derive(Debug, Serialize)]
 struct Report {
     shard: String,
-    /// What has ended.
     was_degraded: Degradation,
     nodes: Vec<NodeLine>,
 }
 
-/// Runs `picopay shard restore`.
 pub async fn run(args: RestoreArgs) -> anyhow::Result<ExitCode> {
     let cluster = args.shard.cluster.load()?;
     let shard = crate::cluster_file::find_shard(&cluster, &args.shard.name)?;

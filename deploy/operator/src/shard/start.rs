@@ -23,7 +23,6 @@ pub struct StartArgs {
     output: OutputArgs,
 }
 
-/// Runs `picopay shard start`.
 pub async fn run(args: StartArgs) -> anyhow::Result<ExitCode> {
     let started: Started = ask(&args.data, Request::StartShard, &args.name).await?;
     args.output.print(&started, screen);

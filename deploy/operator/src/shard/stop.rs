@@ -22,7 +22,6 @@ pub struct StopArgs {
     output: OutputArgs,
 }
 
-/// Runs `picopay shard stop`.
 pub async fn run(args: StopArgs) -> anyhow::Result<ExitCode> {
     let () = ask(&args.data, Request::StopShard, &args.name).await?;
     let shard = &args.name;

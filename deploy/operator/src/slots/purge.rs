@@ -55,9 +55,7 @@ fn older_than(text: &str) -> Result<Duration, String> {
 /// What `slots purge` prints. With `--output json` these are the names of the fields; they stay.
 #[derive(Debug, Serialize)]
 struct Report {
-    /// Shards that had something to delete.
     purged: Vec<Purged>,
-    /// What was left as it is, and why.
     kept: Vec<Kept>,
 }
 
@@ -83,14 +81,12 @@ const COMING: &str =
 const ORPHANED: &str =
     "no other shard owns them at that epoch or a later one, so these may be the only rows there are";
 
-/// What is to be done at one shard.
 #[derive(Debug, Default)]
 struct Chosen {
     purge: Vec<u16>,
     kept: Vec<(&'static str, Vec<u16>)>,
 }
 
-/// Runs `picopay slots purge`.
 pub async fn run(args: PurgeArgs) -> anyhow::Result<ExitCode> {
     let cluster = args.cluster.load()?;
     if let Some(name) = &args.shard {

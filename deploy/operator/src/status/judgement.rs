@@ -14,7 +14,6 @@ use super::report::{
 use crate::output::seconds;
 use crate::probe::{PrimaryState, ReplicaState, ShardProbe, Standby};
 
-/// Makes the report of what the shards' parts said.
 pub fn judge(shards: &[Shard], probes: &[ShardProbe]) -> StatusReport {
     let mut remarks = Remarks::default();
     let lines: Vec<ShardStatus> =

@@ -5,6 +5,5 @@
 pub struct Remarks {
     /// What is not as it should be.
     pub problems: Vec<String>,
-    /// What is worth knowing.
     pub notes: Vec<String>,
 }

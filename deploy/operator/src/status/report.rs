@@ -16,9 +16,7 @@ pub const REPLICA_LAG_MS_MAX: u64 = 2_000;
 pub struct StatusReport {
     /// Whether there is no problem. The exit code is 0 then, and 1 otherwise.
     pub is_well: bool,
-    /// All slots of the cluster.
     pub slots: SlotSummary,
-    /// In the order of the cluster's file.
     pub shards: Vec<ShardStatus>,
     /// What is not as it should be, a sentence each.
     pub problems: Vec<String>,
@@ -26,23 +24,17 @@ pub struct StatusReport {
     pub notes: Vec<String>,
 }
 
-/// All slots of the cluster.
 #[derive(Debug, Serialize)]
 pub struct SlotSummary {
-    /// 4096.
     pub total: u16,
-    /// Owned by exactly one shard.
     pub owned_once: usize,
     /// Owned by no shard that answers.
     pub owned_by_nobody: SlotRuns,
-    /// Owned by more than one.
     pub owned_twice: SlotRuns,
 }
 
-/// One shard.
 #[derive(Debug, Serialize)]
 pub struct ShardStatus {
-    /// Its name.
     pub shard: String,
     /// `replicated` or `local`, as the cluster's file says.
     pub durability: &'static str,
@@ -54,22 +46,16 @@ pub struct ShardStatus {
     pub slots: Option<OwnedSlots>,
     /// Slots that are not its own, though it has to do with them: on their way in, given away, or not come.
     pub other_slots: Vec<OtherSlots>,
-    /// Its primary.
     pub primary: PrimaryStatus,
-    /// Its replicas.
     pub replicas: Vec<ReplicaStatus>,
-    /// Its nodes.
     pub nodes: Vec<NodeLine>,
     /// Its Redis; null when it has none.
     pub redis: Option<RedisLine>,
 }
 
-/// The slots that a shard's database says it owns.
 #[derive(Debug, Serialize)]
 pub struct OwnedSlots {
-    /// How many.
     pub count: usize,
-    /// Which.
     pub runs: SlotRuns,
     /// `primary`, or `replica` when only that answers.
     pub source: &'static str,
@@ -80,35 +66,24 @@ pub struct OwnedSlots {
 pub struct OtherSlots {
     /// `importing`, `released` or `aborted`.
     pub state: SlotState,
-    /// Who owns them, as far as this shard knows.
     pub owner: String,
-    /// Which.
     pub runs: SlotRuns,
-    /// Those of them that have rows there.
     pub with_rows: SlotRuns,
 }
 
-/// A primary.
 #[derive(Debug, Serialize)]
 pub struct PrimaryStatus {
-    /// Whether it answers and takes writes.
     pub is_up: bool,
-    /// Of PostgreSQL.
     pub version: Option<String>,
-    /// Those that stream from it.
     pub standbys: Vec<Standby>,
     /// Why it is not up.
     pub error: Option<String>,
 }
 
-/// A replica.
 #[derive(Debug, Serialize)]
 pub struct ReplicaStatus {
-    /// Whether it answers.
     pub is_up: bool,
-    /// Of PostgreSQL.
     pub version: Option<String>,
-    /// Whether it still follows a primary.
     pub is_in_recovery: Option<bool>,
     /// How long it took, from when the primary was asked, until it had replayed what the primary had flushed then; 0 when it
     /// lacked nothing, and not more than a little over 2 s. Null when either does not answer.
@@ -119,14 +94,10 @@ pub struct ReplicaStatus {
     pub error: Option<String>,
 }
 
-/// A node.
 #[derive(Debug, Serialize)]
 pub struct NodeLine {
-    /// Its base URL.
     pub url: String,
-    /// Whether it answers.
     pub is_up: bool,
-    /// Whether it takes writes.
     pub is_ready: bool,
     /// Its use of Redis: `up`, `skipped` or `off`; null when it does not answer.
     pub cache: Option<CacheState>,
@@ -134,14 +105,10 @@ pub struct NodeLine {
     pub reason: Option<String>,
 }
 
-/// Redis.
 #[derive(Debug, Serialize)]
 pub struct RedisLine {
-    /// Host and port.
     pub address: String,
-    /// Whether it answers.
     pub is_up: bool,
-    /// How long its answer took.
     pub latency_us: Option<u64>,
     /// Why it is not up.
     pub error: Option<String>,

@@ -16,7 +16,6 @@ use tokio::net::{UnixListener, UnixStream};
 
 use crate::output::print;
 
-/// What can be asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Request {
     /// Make a shard's replica its primary. The answer is a [`Failover`].
@@ -30,7 +29,6 @@ pub enum Request {
 impl Request {
     const ALL: [Self; 3] = [Self::Failover, Self::StartShard, Self::StopShard];
 
-    /// As the line has it.
     fn word(self) -> &'static str {
         match self {
             Self::Failover => "failover",
@@ -40,37 +38,26 @@ impl Request {
     }
 }
 
-/// The answer to a request.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Answer {
-    /// It was done.
     Done(Value),
     /// It was not, for this reason.
     Failed(String),
 }
 
-/// A failover that was done.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Failover {
-    /// The shard.
     pub shard: String,
-    /// The server that is its primary now.
     pub primary: String,
-    /// From the order to a primary that takes statements.
     pub promoted_in_ms: u64,
-    /// From there to a standby that follows it.
     pub rebuilt_in_ms: u64,
 }
 
-/// A shard that was started.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Started {
-    /// The shard.
     pub shard: String,
-    /// The file that names it now.
     pub cluster_file: PathBuf,
-    /// What that says of it.
     pub entry: String,
 }
 
@@ -161,7 +148,6 @@ async fn stop_shard(cluster: &LocalCluster, name: &str) -> Result<Value, String>
     Ok(Value::Null)
 }
 
-/// A failure, for both terminals.
 fn told(error: &LocalError) -> String {
     print(&format!("It failed: {error}"));
     error.to_string()

@@ -27,19 +27,15 @@ const CHUNK: usize = 200_000;
 /// Room to sort such a chunk in memory.
 const ROOM: &str = "SET LOCAL work_mem = '128MB'";
 
-/// What was read of the file.
 #[derive(Debug, Serialize)]
 pub struct AckSummary {
-    /// The file.
     pub file: PathBuf,
-    /// How many acknowledgements were looked up.
     pub acknowledged: u64,
     /// Whether the last line broke off, and was left out: its writer was killed.
     pub is_torn: bool,
 }
 
 impl AckSummary {
-    /// It in words.
     pub fn sentence(&self) -> String {
         let torn = if self.is_torn { "; its last line broke off and was left out" } else { "" };
         format!("Looked up {} acknowledged writes of {}{torn}.", self.acknowledged, self.file.display())
@@ -53,7 +49,6 @@ pub struct AckFile {
 }
 
 impl AckFile {
-    /// Opens it and notes its length.
     pub fn open(path: &Path) -> anyhow::Result<Self> {
         let named = || format!("the acknowledgements in {} cannot be read", path.display());
         let file = File::open(path).with_context(named)?;
@@ -74,14 +69,12 @@ struct Ack {
     idempotency_key: Uuid,
 }
 
-/// A line that was read, with its number.
 #[derive(Debug)]
 struct Line {
     number: u64,
     ack: Ack,
 }
 
-/// Looks up every acknowledgement of the file.
 pub async fn check(
     mut file: AckFile,
     snapshots: &[Snapshot],

@@ -18,16 +18,11 @@ use crate::output;
 /// Decimals of the ledger's columns.
 const LEDGER_DECIMALS: u32 = 4;
 
-/// What one shard holds of one currency.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ShardTotals {
-    /// The currency, as it stands in the ledger.
     pub currency: String,
-    /// Transactions that moved money.
     pub completed: u64,
-    /// Recorded refusals.
     pub refused: u64,
-    /// Rows of balances.
     pub balances: u64,
     topups: i128,
     charges: i128,
@@ -38,7 +33,6 @@ pub struct ShardTotals {
 /// The books of one currency, over all shards. Amounts are texts at the currency's scale.
 #[derive(Debug, Serialize)]
 pub struct CurrencyBooks {
-    /// The currency.
     pub currency: String,
     /// All top-ups: what cash gave.
     pub topups: String,
@@ -52,7 +46,6 @@ pub struct CurrencyBooks {
     pub difference: String,
 }
 
-/// Reads what a shard holds, per currency.
 pub async fn read(snapshot: &Snapshot) -> anyhow::Result<Vec<ShardTotals>> {
     let rows = snapshot.database.query(include_str!("../sql/verify/read_totals.sql"), &[]).await?;
     let totals = rows.iter().map(|row| {
@@ -126,7 +119,6 @@ fn at_scale(value: i128, currency: &str) -> String {
     format!("{sign}{}.{:0width$}", value / one, value % one)
 }
 
-/// The books as a table.
 pub fn table(books: &[CurrencyBooks]) -> Table {
     let mut table = output::table(["currency", "top-ups", "charges", "refunds", "balances", "difference"]);
     for line in books {

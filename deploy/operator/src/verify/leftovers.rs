@@ -24,18 +24,14 @@ const CLOCK_DIFFERENCE_MAX_S: f64 = 10.0;
 /// What is left in one shard of slots that are not its own, of one state.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub struct Leftovers {
-    /// The shard.
     pub shard: String,
     /// `released`, `importing` or `aborted`.
     pub state: String,
-    /// The slots that have rows there.
     pub runs: SlotRuns,
-    /// How many rows.
     pub rows: u64,
 }
 
 impl Leftovers {
-    /// In words.
     pub fn sentence(&self) -> String {
         let Self { shard, state, runs, rows } = self;
         match state.as_str() {

@@ -20,7 +20,6 @@ use super::snapshot::Snapshot;
 
 /// For one reading of the owners.
 const PATIENCE: Patience = Patience { connect: Duration::from_secs(10), statement: Duration::from_secs(10) };
-/// Between two readings.
 const PAUSE: Duration = Duration::from_millis(500);
 /// Readings after the first. With their pauses they take several times as long as a slot may be owned by nobody.
 const READINGS_MAX: usize = 6;

@@ -23,18 +23,15 @@ const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
 
 /// A shard's primary, and a database transaction on it that sees one moment.
 pub struct Snapshot {
-    /// The shard's name in the cluster's file.
     pub shard: String,
     /// In the transaction, until it is dropped.
     pub database: ShardDb,
     /// Who it says it is; nothing before `picopay init`.
     pub identity: Option<Identity>,
-    /// The slots it has to do with, in order.
     pub owners: Vec<OwnerRow>,
 }
 
 impl Snapshot {
-    /// Connects to the primary of `shard` and fixes the moment.
     pub async fn take(shard: &Shard) -> anyhow::Result<Self> {
         let database = ShardDb::primary_of_anybody(shard, PATIENCE).await?;
         if database.check_schema().await? == Err(Unfit::Empty) {
@@ -48,7 +45,6 @@ impl Snapshot {
         Ok(Self { shard: shard.name.clone(), database, identity, owners })
     }
 
-    /// Ends the transaction and the connection.
     pub async fn close(self) -> anyhow::Result<()> {
         self.database.execute_all("ROLLBACK").await?;
         self.database.close().await;

@@ -9,7 +9,6 @@ use serde_json::json;
 use super::findings::{Finding, Findings, key};
 use super::snapshot::Snapshot;
 
-/// Reads every user once and gives their count.
 pub async fn check_hashes(snapshot: &Snapshot, findings: &mut Findings) -> anyhow::Result<u64> {
     let mut users = 0;
     let sql = include_str!("../sql/verify/read_users.sql");

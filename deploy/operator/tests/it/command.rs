@@ -7,24 +7,19 @@ use std::process::Stdio;
 use serde_json::Value;
 use tokio::process::Command;
 
-/// What the program said.
 #[derive(Debug)]
 pub struct Said {
     /// Its exit code; nothing when a signal ended it.
     pub code: Option<i32>,
-    /// Standard output.
     pub out: String,
-    /// Standard error.
     pub err: String,
 }
 
 impl Said {
-    /// Standard output as JSON.
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error} in {self:?}"))
     }
 
-    /// Asserts that it succeeded.
     #[track_caller]
     pub fn success(self) -> Self {
         assert_eq!(self.code, Some(0), "{self:?}");
@@ -40,7 +35,6 @@ impl Said {
     }
 }
 
-/// `picopay ARGS --cluster FILE`, ready to run.
 pub fn picopay<S: AsRef<OsStr>>(cluster: &Path, args: impl IntoIterator<Item = S>) -> Command {
     let mut command = bare_picopay(args);
     command.arg("--cluster").arg(cluster);
@@ -59,7 +53,6 @@ pub fn bare_picopay<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Comma
     command
 }
 
-/// Runs it to its end.
 pub async fn run(mut command: Command) -> Said {
     let output = command.output().await.expect("the program starts");
     Said {

@@ -10,7 +10,6 @@ use tokio_postgres::Client;
 
 use crate::command::{Said, picopay, run};
 
-/// Two shards' databases with nothing in them.
 struct Bare {
     cluster: LocalCluster,
     clients: Vec<Client>,
@@ -45,7 +44,6 @@ impl Bare {
         std::fs::write(&self.file, text).unwrap();
     }
 
-    /// Writes the cluster's file with a `cluster_id`.
     fn name(&self, id: &str) {
         self.describe([0, 1]);
         let text = std::fs::read_to_string(&self.file).unwrap();
@@ -56,7 +54,6 @@ impl Bare {
         run(picopay(&self.file, ["init", "--if-needed", "--output", "json"])).await
     }
 
-    /// Empties both databases.
     async fn wipe(&self) {
         for client in &self.clients {
             client
@@ -70,7 +67,6 @@ impl Bare {
         run(picopay(&self.file, ["init", "--output", "json"])).await
     }
 
-    /// Identity and slots of each database.
     async fn deals(&self) -> Vec<String> {
         let mut deals = Vec::new();
         for client in &self.clients {

@@ -51,7 +51,6 @@ impl Stand {
         command.spawn().unwrap()
     }
 
-    /// How many slots each shard owns.
     async fn owned(&self) -> [i64; 2] {
         let mut owned = [0; 2];
         for (position, count) in owned.iter_mut().enumerate() {

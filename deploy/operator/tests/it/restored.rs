@@ -62,7 +62,6 @@ impl Stand {
         .await;
     }
 
-    /// How often the node answered from Redis.
     async fn hits(&self) -> u64 {
         self.metric("picopay_node_cache_hits_total").await
     }
@@ -73,7 +72,6 @@ impl Stand {
         line.rsplit(' ').next().unwrap().parse().unwrap()
     }
 
-    /// The word of an operator.
     async fn raise(&self, command: &str) -> Value {
         let args =
             ["shard", command, "shard-1", "--reason", "a lost disk", "--by", "ann", "--output", "json"];

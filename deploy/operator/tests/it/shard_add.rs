@@ -51,13 +51,11 @@ impl Stand {
         run(picopay(&self.file, ["shard", "add", name, "--output", "json"])).await
     }
 
-    /// Empties the third database.
     async fn wipe(&self) {
         let wipe = "DROP SCHEMA public CASCADE; CREATE SCHEMA public AUTHORIZATION picopay";
         self.clients[2].batch_execute(wipe).await.unwrap();
     }
 
-    /// Whether the third database has an identity.
     async fn has_joined(&self) -> bool {
         let sql = "SELECT to_regclass('shard_identity') IS NOT NULL";
         if !self.clients[2].query_one(sql, &[]).await.unwrap().get::<_, bool>(0) {

@@ -30,13 +30,11 @@ const THREADS: &str = "2";
 /// A prepared function call has one plan; without this, each new backend would weigh that anew for its first calls.
 const OPTIONS: &str = "-c jit=off -c plan_cache_mode=force_generic_plan";
 
-/// The baseline's databases, one beside each shard's.
 #[derive(Debug)]
 pub struct Baseline {
     pgbench: PathBuf,
     script: PathBuf,
     shards: Vec<Place>,
-    /// Charges that pgbench said it made, by shard.
     claimed: Vec<u64>,
 }
 
@@ -55,9 +53,7 @@ struct Place {
 /// One run of pgbench, or of one for each shard at the same time.
 #[derive(Debug, Clone, Serialize)]
 pub struct BaselineRun {
-    /// Connections to each shard.
     pub clients: u32,
-    /// Shards charged at the same time.
     pub shards: usize,
     /// Charges a second, all together.
     pub per_second: f64,
@@ -162,9 +158,6 @@ impl Baseline {
     }
 
     /// Whether every charge that pgbench counted is a row: a baseline that refused charges would be a fast one.
-    ///
-    /// # Errors
-    /// When it did, or a database does not answer.
     pub async fn check(&self) -> anyhow::Result<()> {
         for (place, claimed) in self.shards.iter().zip(&self.claimed) {
             let sql = "SELECT count(*) FROM transactions WHERE kind = 'charge'";
@@ -238,14 +231,12 @@ impl Place {
     }
 }
 
-/// What pgbench said.
 #[derive(Debug, PartialEq)]
 struct Output {
     per_second: Vec<f64>,
     processed: u64,
 }
 
-/// Runs them all at the same time.
 async fn run_all(commands: impl Iterator<Item = Command>) -> anyhow::Result<Vec<Output>> {
     let started = commands.map(|mut command| command.spawn()).collect::<Result<Vec<_>, _>>();
     let mut outputs = Vec::new();

@@ -16,7 +16,6 @@ use serde::Serialize;
 /// is wrong: backends of a pool live for minutes.
 const READINGS_MAX: u32 = 50;
 
-/// Something about each kind of server of a cluster.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct ByRole {
     pub gateway: f64,
@@ -27,12 +26,10 @@ pub struct ByRole {
 }
 
 impl ByRole {
-    /// All together.
     pub fn total(&self) -> f64 {
         self.gateway + self.node + self.primary + self.replica + self.redis
     }
 
-    /// Each of them changed in the same way.
     #[must_use]
     pub fn map(&self, change: impl Fn(f64) -> f64) -> Self {
         Self {
@@ -62,11 +59,8 @@ impl Sub for ByRole {
 /// CPU seconds used so far: of the servers, of this program, and of the whole machine.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct CpuTimes {
-    /// Of the servers of one cluster.
     pub servers: ByRole,
-    /// Of this program, which makes the load.
     pub generator: f64,
-    /// Of everything on the machine.
     pub machine: f64,
     /// That the machine had nothing to do for, over all cores.
     pub idle: f64,
@@ -101,7 +95,6 @@ pub struct Processes {
 }
 
 impl Processes {
-    /// Of a cluster that runs with a gateway.
     pub fn of(cluster: &LocalCluster) -> anyhow::Result<Self> {
         let (mut gateways, mut nodes, mut primaries) = (Vec::new(), Vec::new(), Vec::new());
         let (mut replicas, mut redis) = (Vec::new(), Vec::new());
@@ -124,10 +117,6 @@ impl Processes {
         Ok(Self { gateways, nodes, primaries, replicas, redis, ticks: ticks as f64 })
     }
 
-    /// CPU times so far.
-    ///
-    /// # Errors
-    /// Where there is no `/proc`, or one of the processes is gone.
     pub fn cpu_times(&self) -> anyhow::Result<CpuTimes> {
         let read = || proc::stats().context("the bench counts CPU time in /proc, which Linux has");
         let mut stats = read()?;
@@ -205,9 +194,7 @@ impl Processes {
 /// Peak resident memory in MiB.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct Memory {
-    /// Of the largest gateway.
     pub gateway: f64,
-    /// Of the largest node.
     pub node: f64,
 }
 
@@ -228,7 +215,6 @@ fn ticks_or_zero(ticks: Option<u64>) -> u64 {
     ticks.unwrap_or(0)
 }
 
-/// `root` and everything below it.
 fn tree(root: u32, parents: &HashMap<u32, u32>) -> Vec<u32> {
     let mut found = vec![root];
     let mut next = 0;

@@ -30,7 +30,6 @@ const CONNECTION_COUNTS: [usize; 4] = [16, 128, 512, 2_048];
 /// Where the bar of the memory stands.
 const CONNECTIONS_OF_MEMORY: usize = 512;
 
-/// What the long bench found.
 #[derive(Debug, Clone, Serialize)]
 pub struct Full {
     /// 1, 2 and 4 shards.
@@ -50,33 +49,23 @@ pub struct Full {
     pub replicas: Vec<Variant>,
     /// Of the second one's transactions, what each replica had: with two that share, half each.
     pub replica_shares: Vec<f64>,
-    /// Beside users with a million rows.
     pub heavy: Heavy,
-    /// Numbers of connections.
     pub connections: Vec<Variant>,
     /// After 512 connections, and never more.
     pub memory_mib_512: Memory,
-    /// Of all its loads.
     pub errors: Errors,
-    /// Of all its clusters.
     pub proofs: Vec<Proof>,
 }
 
-/// One variant, measured several times.
 #[derive(Debug, Clone, Serialize)]
 pub struct Variant {
-    /// What is special about it.
     pub name: String,
-    /// The median.
     pub per_second: f64,
-    /// The median, all servers together.
     pub cpu_us_per_charge: f64,
-    /// Every measurement.
     pub rounds: Vec<LoadFigures>,
 }
 
 impl Full {
-    /// Every variant of every question.
     pub fn variants_mut(&mut self) -> impl Iterator<Item = &mut Variant> {
         let all = [
             &mut self.shards,
@@ -91,20 +80,14 @@ impl Full {
 
 /// The clusters of the long bench, one after the other.
 pub struct FullBench<'a> {
-    /// How long.
     pub pace: &'a Pace,
-    /// Where files of acknowledgements may stand.
     pub folder: &'a Path,
-    /// Ends it.
     pub stop: &'a Stop,
-    /// Filled as clusters end.
     pub errors: Errors,
-    /// Filled as clusters end.
     pub proofs: Vec<Proof>,
 }
 
 impl FullBench<'_> {
-    /// All of it.
     pub async fn run(mut self) -> anyhow::Result<Full> {
         let shards = SHARDS.map(|shards| {
             (

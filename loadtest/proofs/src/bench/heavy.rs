@@ -24,25 +24,18 @@ const EVERY: Duration = Duration::from_millis(50);
 /// Users of their own, beyond those that are loaded.
 const FIRST_USER: u64 = 1 << 40;
 
-/// What was found.
 #[derive(Debug, Clone, Serialize)]
 pub struct Heavy {
-    /// Rows that each of the two has.
     pub rows: u64,
     /// The others, while nobody else asks.
     pub without: LoadFigures,
-    /// The others, meanwhile.
     pub with: LoadFigures,
-    /// Histories that the two were given.
     pub answered: u64,
     /// And those that they were not.
     pub failed: u64,
 }
 
 /// Makes the two, and measures the others without and with them.
-///
-/// # Errors
-/// When the cluster does not do as it is told.
 pub async fn measure(stand: &mut Stand, pace: &Pace, stop: &Stop) -> anyhow::Result<Heavy> {
     let rows = pace.existing / 5;
     let refused = make(stand, FIRST_USER, include_str!("sql/fill_refusals_of_one.sql"), rows).await?;
@@ -73,7 +66,6 @@ async fn load(stand: &mut Stand, pace: &Pace, stop: &Stop) -> anyhow::Result<Loa
     stand.load(&load, stop).await
 }
 
-/// A user with this past.
 async fn make(stand: &Stand, user: u64, fill: &str, rows: u64) -> anyhow::Result<u64> {
     let cluster = &stand.cluster;
     let made = cluster.post("/users", None, &json!({"user_id": user})).await?;
@@ -92,7 +84,6 @@ async fn make(stand: &Stand, user: u64, fill: &str, rows: u64) -> anyhow::Result
     Ok(user)
 }
 
-/// Both, asking in turn.
 struct Asking {
     is_over: Arc<AtomicBool>,
     answered: Arc<AtomicU64>,

@@ -8,9 +8,6 @@ use super::stand::Stand;
 
 /// Gives the users a past: so many charges in all, in books that stay closed, the same number for each. Gives back how many
 /// each has.
-///
-/// # Errors
-/// When a database says no.
 pub async fn fill(stand: &Stand, transactions: u64) -> anyhow::Result<u64> {
     let started = Instant::now();
     let mut users: i64 = 0;

@@ -4,22 +4,18 @@ use serde::Serialize;
 
 use picopay_loadtest::scenario::ScenarioArgs;
 
-/// What a load asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Mix {
-    /// Charges, each with a new key, of users chosen evenly.
     Uniform,
     /// A fifth of the charges is about one user: a merchant's own account, a bot, a mistake.
     HotUser,
     /// Half of the requests are repeats of earlier ones with their keys, as when clients lose patience.
     RetryStorm,
-    /// Four of five requests read a page of history.
     Reads,
 }
 
 impl Mix {
-    /// Its name in the summary.
     pub fn name(self) -> &'static str {
         match self {
             Self::Uniform => "uniform",
@@ -29,7 +25,6 @@ impl Mix {
         }
     }
 
-    /// As flags of the load test.
     pub fn scenario(self, users: u64) -> ScenarioArgs {
         let share = |of: Self, share: f64| if self == of { share } else { 0.0 };
         ScenarioArgs {

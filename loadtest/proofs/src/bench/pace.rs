@@ -26,11 +26,8 @@ pub struct Pace {
     pub latency_s: u64,
     /// How long each of the mixed loads is measured, and each of the uniform ones around it.
     pub mixed_s: u64,
-    /// How often the variants of `--full` alternate.
     pub full_rounds: usize,
-    /// How long each is measured.
     pub full_s: u64,
-    /// Transactions that exist already, in the variant that has some.
     pub existing: u64,
 }
 

@@ -21,12 +21,10 @@ pub const CONNECTIONS: usize = 512;
 /// A mixed load, with the uniform ones that were measured right before and after it.
 #[derive(Debug, Clone, Serialize)]
 pub struct Mixed {
-    /// What was asked for.
     pub mix: Mix,
     /// Good answers a second, divided by those of the uniform loads around it. The machine's moods last longer than a load,
     /// so that they cancel out.
     pub share: f64,
-    /// The load itself.
     pub figures: LoadFigures,
 }
 
@@ -47,7 +45,6 @@ pub async fn find(stand: &mut Stand, pace: &Pace, stop: &Stop) -> anyhow::Result
     best.context("no number of connections was tried")
 }
 
-/// Charges each with a new key, of users chosen evenly.
 pub async fn measure(
     stand: &mut Stand,
     pace: &Pace,

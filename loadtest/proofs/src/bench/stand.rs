@@ -38,34 +38,25 @@ const THREADS: u32 = 1;
 /// As the load test's own default: the gateway says sooner that it does not know.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// A cluster with users that have money.
 #[derive(Debug)]
 pub struct Stand {
-    /// What is loaded.
     pub cluster: LocalCluster,
-    /// Its processes.
     pub processes: Processes,
-    /// What is known of its databases.
     pub around: Surroundings,
     target: Target,
     users: u64,
     shards: Arc<ShardMap>,
     acks: AckFile,
     acks_path: PathBuf,
-    /// A superuser's connection to each primary.
     primaries: Vec<Client>,
     errors: Errors,
     began: Instant,
 }
 
-/// One load.
 #[derive(Debug, Clone, Copy)]
 pub struct Load {
-    /// What is asked for.
     pub mix: Mix,
-    /// When.
     pub rhythm: Rhythm,
-    /// Connections.
     pub connections: usize,
     /// What is not measured at the beginning; whole seconds.
     pub warmup: Duration,
@@ -73,71 +64,53 @@ pub struct Load {
     pub duration: Duration,
 }
 
-/// What a load came to.
 #[derive(Debug, Clone, Serialize)]
 pub struct LoadFigures {
-    /// Connections.
     pub connections: usize,
     /// Good answers a second.
     pub per_second: f64,
     /// Of the good answers, from their intended start.
     pub p50_ms: f64,
-    /// As above.
     pub p99_ms: f64,
-    /// As above.
     pub p999_ms: f64,
-    /// As above.
     pub max_ms: f64,
-    /// CPU time of the servers for one good answer.
     pub cpu_us: ByRole,
-    /// CPU time of the load test itself for one.
     pub generator_us: f64,
-    /// Where the machine's CPU time went.
     pub machine: MachineShares,
     /// Bytes of WAL that the primaries wrote for one good answer.
     pub wal_bytes: f64,
     /// Good answers for each batch of the gateway, which is one commit: the size of a batch, when all are charges.
     pub answers_per_batch: f64,
-    /// Errors and dropped arrivals, by name.
     pub errors: Errors,
     /// When it began, since the cluster was there.
     pub began_s: f64,
     /// Good answers in each second, the warm-up's too.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub seconds: Vec<u64>,
-    /// How many of these were warm-up.
     pub warmup_s: u64,
 }
 
 /// Where the machine's CPU time went while a load was measured, as shares of all its cores.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct MachineShares {
-    /// The cluster's servers.
     pub servers: f64,
-    /// The load test.
     pub generator: f64,
     /// Everything else: the kernel's own threads, and whoever disturbs.
     pub others: f64,
-    /// Nothing to do.
     pub idle: f64,
-    /// Not given by the machine's host.
     pub stolen: f64,
 }
 
 /// What `picopay verify` says of a cluster after all.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Proof {
-    /// Writes that were acknowledged to the load test.
     pub acknowledged: u64,
     /// Of these, those that are not in the ledger as they were acknowledged.
     pub lost: u64,
-    /// Keys with more than one transaction.
     pub doubled: u64,
     /// Whether verify found nothing else wrong either.
     pub is_proven: bool,
-    /// What it found.
     pub wrong: Vec<String>,
-    /// How long it took.
     pub took_s: f64,
 }
 
@@ -187,7 +160,6 @@ impl Stand {
         write_back::all().await
     }
 
-    /// A superuser's connection to each primary.
     pub fn primaries(&self) -> &[Client] {
         &self.primaries
     }
@@ -220,9 +192,6 @@ impl Stand {
     }
 
     /// Runs one load and gives all that was counted: for loads of which a part is meant to fail.
-    ///
-    /// # Errors
-    /// As [`Stand::load`].
     pub async fn count(
         &self,
         load: &Load,
@@ -271,7 +240,6 @@ impl Stand {
         Ok(sum)
     }
 
-    /// Where acknowledgements go.
     pub fn acks(&self) -> AckSinks {
         self.acks.sinks()
     }
@@ -291,7 +259,6 @@ impl Stand {
         }
     }
 
-    /// All errors so far, by name.
     pub fn errors(&self) -> &Errors {
         &self.errors
     }

@@ -13,7 +13,6 @@ use crate::chaos::audit::wait_for_replica;
 /// which never fall behind in a bench.
 const SETTINGS: [(&str, &str); 2] = [("min_wal_size", "1536MB"), ("wal_keep_size", "128MB")];
 
-/// A cluster whose servers keep the files.
 pub fn keep(spec: ClusterSpec) -> ClusterSpec {
     SETTINGS.into_iter().fold(spec, |spec, (name, value)| {
         spec.with_primary_setting(name, value).with_replica_setting(name, value)
@@ -27,7 +26,6 @@ pub async fn make(cluster: &LocalCluster, count: usize) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Has both servers of one shard make them.
 pub async fn make_of(shard: &LocalShard, count: usize) -> anyhow::Result<()> {
     let making = async {
         let primary = shard.connect_as_superuser().await?;

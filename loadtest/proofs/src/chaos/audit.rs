@@ -25,7 +25,6 @@ const CATCH_UP: Duration = Duration::from_mins(1);
 /// Rows in one page: few, so that even the histories of a short run have several.
 const PAGE: usize = 10;
 
-/// A row of `transactions`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Row {
     shard: String,
@@ -39,7 +38,6 @@ struct Row {
     refusal: Option<String>,
 }
 
-/// Everything that the databases hold.
 #[derive(Debug)]
 pub struct Audit {
     rows: Vec<Row>,
@@ -47,10 +45,6 @@ pub struct Audit {
 }
 
 impl Audit {
-    /// Reads all transactions of all shards.
-    ///
-    /// # Errors
-    /// When a database does not answer.
     pub async fn read(
         cluster: &LocalCluster,
         currency: Currency,
@@ -92,9 +86,6 @@ impl Audit {
     }
 
     /// Holds the time of every transaction against the primary's clock, which alone may say when one was booked.
-    ///
-    /// # Errors
-    /// When a database does not answer.
     pub async fn compare_times(&self, cluster: &LocalCluster) -> anyhow::Result<()> {
         for shard in cluster.shards() {
             let database = shard.connect_primary().await?;
@@ -228,9 +219,6 @@ async fn read_pages(client: &Client, user: UserId) -> anyhow::Result<Vec<Value>>
 }
 
 /// Waits until every replica has what its primary has.
-///
-/// # Errors
-/// When one does not get there.
 pub async fn wait_for_replicas(cluster: &LocalCluster) -> anyhow::Result<()> {
     for shard in cluster.shards() {
         wait_for_replica(shard).await?;
@@ -239,9 +227,6 @@ pub async fn wait_for_replicas(cluster: &LocalCluster) -> anyhow::Result<()> {
 }
 
 /// Waits until one shard's replica has all that its primary has.
-///
-/// # Errors
-/// When it does not catch up.
 pub async fn wait_for_replica(shard: &LocalShard) -> anyhow::Result<()> {
     let (primary, replica) = (shard.connect_primary().await?, shard.connect_replica().await?);
     let end: String = primary.query_one("SELECT pg_current_wal_flush_lsn()::text", &[]).await?.try_get(0)?;
@@ -256,9 +241,6 @@ pub async fn wait_for_replica(shard: &LocalShard) -> anyhow::Result<()> {
 }
 
 /// Has `picopay verify` prove the money and every line of the file.
-///
-/// # Errors
-/// When it cannot.
 pub async fn verify(
     cluster: &LocalCluster,
     acks: &Path,

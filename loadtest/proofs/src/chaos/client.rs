@@ -20,34 +20,26 @@ use picopay_loadtest::write::{Wish, Write, amount_text, describe, text};
 /// beyond which a replica answers nothing.
 const FOUND_AFTER: Duration = Duration::from_secs(30);
 
-/// Asks one gateway, and writes down what it says.
 #[derive(Debug, Clone)]
 pub struct Client {
     /// Over a connection of its own each time, so that what it sees is never the state of a pool.
     pub exchange: Exchange,
-    /// What was asked for, and the answers.
     pub ledger: Arc<Ledger>,
-    /// Answers that were none.
     pub errors: Arc<Errors>,
     /// Answers that must not be.
     pub findings: Findings,
-    /// Who is where.
     pub shards: Arc<ShardMap>,
-    /// When.
     pub clock: Clock,
 }
 
-/// Whether an attempt came to something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Attempt {
-    /// The key has its answer.
     Decided,
     /// Not now; the same key may be tried again.
     TryAgain,
 }
 
 impl Client {
-    /// Sends a write once.
     pub async fn write(&self, write: &Write, asking: Asking) -> Attempt {
         self.write_for(write, asking, None).await
     }
@@ -120,7 +112,6 @@ impl Client {
         true
     }
 
-    /// Reads the newest page of a history.
     pub async fn read_history(&self, user: UserId) {
         let path = format!("/transactions?user_id={user}&limit=20");
         let Some(answer) = self.read(user, &path).await else { return };
@@ -179,7 +170,6 @@ impl Client {
     }
 }
 
-/// Path and body of a write.
 fn request(write: &Write, currency: &str, scale: u32) -> (&'static str, String) {
     let payment = || {
         let amount = amount_text(write.minor_units, scale);

@@ -50,16 +50,13 @@ pub enum Servers {
     Odd,
 }
 
-/// What kind of cluster is broken.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Conditions {
     /// Node processes of each shard: 1 or 2.
     pub nodes_per_shard: usize,
-    /// The language of the servers.
     pub lc_messages: &'static str,
     /// Whether they should have spoken German, and this machine has no such locale.
     pub german_skipped: bool,
-    /// What every session of the services' role begins with.
     pub role_settings: BTreeMap<&'static str, &'static str>,
 }
 
@@ -79,7 +76,6 @@ impl Conditions {
         }
     }
 
-    /// The cluster that has them.
     pub fn apply(&self, spec: ClusterSpec) -> ClusterSpec {
         let spec = spec
             .with_nodes_per_shard(self.nodes_per_shard)
@@ -92,7 +88,6 @@ impl Conditions {
         self.role_settings.iter().fold(spec, |spec, (name, value)| spec.with_role_setting(name, value))
     }
 
-    /// For the head line of a run.
     pub fn words(&self) -> String {
         let nodes = if self.nodes_per_shard == 1 { "one node a shard" } else { "two nodes a shard" };
         let language = if self.german_skipped {

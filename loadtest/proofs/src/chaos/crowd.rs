@@ -26,7 +26,6 @@ const THINK_MAX: Duration = Duration::from_millis(280);
 /// The largest charge, in minor units. More is charged than is topped up, so that many charges meet a balance too low.
 const CHARGE_MAX: u64 = 2_000;
 
-/// The largest top-up.
 const TOP_UP_MAX: u64 = 3_000;
 
 /// Shares of all requests. Charges are what remains.
@@ -54,7 +53,6 @@ const TRIES_MAX: u32 = 12;
 const PAUSE_MIN: Duration = Duration::from_millis(200);
 const PAUSE_MORE: Duration = Duration::from_secs(1);
 
-/// All clients of a run.
 #[derive(Debug)]
 pub struct Crowd {
     has_ended: Arc<AtomicBool>,
@@ -62,7 +60,6 @@ pub struct Crowd {
 }
 
 impl Crowd {
-    /// Lets them loose.
     pub fn start(client: &Client, seed: u64) -> Self {
         let has_ended = Arc::new(AtomicBool::new(false));
         let clients = (1..=CLIENTS).map(|number| {

@@ -11,23 +11,16 @@ use super::what::What;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
-    /// SIGKILL of the gateway.
     GatewayKilled,
-    /// SIGKILL of a node.
     NodeKilled,
-    /// SIGSTOP of a node.
     NodeFrozen,
-    /// SIGKILL of Redis, which forgets everything.
     RedisKilled,
-    /// SIGSTOP of Redis.
     RedisFrozen,
     /// SIGSTOP of a replica: no commit is acknowledged meanwhile.
     ReplicaFrozen,
     /// A replica can write no more of its log, as on a full disk: it crashes over it, again and again.
     ReplicaDiskFull,
-    /// SIGSTOP of a primary.
     PrimaryFrozen,
-    /// SIGKILL of a primary, which recovers from its own log.
     PrimaryCrashed,
     /// SIGKILL of a primary for good: its standby is promoted, and a new one is made.
     PrimaryLost,
@@ -35,17 +28,13 @@ pub enum Kind {
     NodeWireReset,
     /// Nothing passes between gateway and node; what was sent arrives later.
     NodeWireSilent,
-    /// Requests reach the node, and its answers come much later.
     NodeAnswersSilent,
-    /// Everything between gateway and node is late.
     NodeWireSlow,
     /// Connections between node and primary are reset, again and again.
     PrimaryWireReset,
     /// Nothing passes between node and primary; what was sent arrives later, a COMMIT too.
     PrimaryWireSilent,
-    /// Statements reach the primary, and its answers come much later.
     PrimaryAnswersSilent,
-    /// Everything between node and primary is late.
     PrimaryWireSlow,
     /// One node more serves the same shard, and gateways reach it where they look for the first.
     NodeTwice,
@@ -69,7 +58,6 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// All of them.
     pub const ALL: [Self; 27] = [
         Self::GatewayKilled,
         Self::NodeKilled,
@@ -100,12 +88,10 @@ impl Kind {
         Self::NodeClockOff,
     ];
 
-    /// Its name in a summary.
     pub fn name(self) -> String {
         serde_json::to_value(self).ok().and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default()
     }
 
-    /// Whether a standby may be promoted in it.
     pub fn may_promote(self) -> bool {
         matches!(
             self,
@@ -116,7 +102,6 @@ impl Kind {
         )
     }
 
-    /// For people.
     pub fn words(self) -> &'static str {
         match self {
             Self::GatewayKilled => "gateway killed",
@@ -149,10 +134,6 @@ impl Kind {
         }
     }
 
-    /// The kind of this name.
-    ///
-    /// # Errors
-    /// When there is none: all names, for people.
     pub fn named(name: &str) -> Result<Self, String> {
         let found = Self::ALL.into_iter().find(|kind| kind.name() == name);
         found.ok_or_else(|| {
@@ -166,7 +147,6 @@ impl Kind {
         !matches!(self, Self::GatewayKilled | Self::RedisKilled | Self::RedisFrozen | Self::RedisForged)
     }
 
-    /// Whether there can be such a fault in this cluster.
     pub fn is_possible(self, conditions: &Conditions) -> bool {
         match self {
             Self::FirstNodeFrozen | Self::FirstNodeCutOff => conditions.nodes_per_shard > 1,
@@ -174,7 +154,6 @@ impl Kind {
         }
     }
 
-    /// The shortest time that it lasts.
     pub fn hold_min(self) -> Duration {
         match self {
             // As long as users may feel it, what was on its way then, and some seconds in which nobody may.

@@ -16,20 +16,15 @@ use crate::findings::Findings;
 /// A charge that was refunded already is refunded once more this often, to be refused.
 const REFUND_TWICE: f64 = 0.2;
 
-/// A write that was acknowledged.
 #[derive(Debug, Clone)]
 pub struct Acknowledged {
-    /// Its transaction.
     pub id: UuidText,
-    /// What was asked for.
     pub write: Write,
     /// When, since the run began.
     pub at: Duration,
-    /// What a read shows to see this write.
     pub session: Option<String>,
 }
 
-/// All keys of all clients.
 #[derive(Debug)]
 pub struct Ledger {
     books: Mutex<Books>,
@@ -40,7 +35,6 @@ pub struct Ledger {
 #[derive(Debug)]
 struct Books {
     account: Account,
-    /// Where each key is on the account.
     places: HashMap<UuidText, usize>,
     answered: Vec<UuidText>,
     acknowledged: Vec<Acknowledged>,
@@ -48,7 +42,6 @@ struct Books {
 }
 
 impl Ledger {
-    /// Empty. Every acknowledged write goes to `acks` at once.
     pub fn new(acks: AckSink, currency: Currency, findings: Findings, clock: Clock) -> Self {
         let books = Books {
             account: Account::new(Keeps::Bodies, currency, acks, findings),
@@ -60,7 +53,6 @@ impl Ledger {
         Self { books: Mutex::new(books), clock, currency }
     }
 
-    /// The currency of everything.
     pub fn currency(&self) -> Currency {
         self.currency
     }
@@ -100,7 +92,6 @@ impl Ledger {
         }
     }
 
-    /// Any key that has its answer.
     pub fn any_answered(&self, random: &mut Random) -> Option<Write> {
         let books = self.lock();
         let key = pick(&books.answered, random)?;
@@ -130,12 +121,10 @@ impl Ledger {
         }
     }
 
-    /// How many writes were acknowledged.
     pub fn acknowledged(&self) -> usize {
         self.lock().acknowledged.len()
     }
 
-    /// All keys as they are now.
     pub fn entries(&self) -> Vec<Entry> {
         self.lock().account.entries.clone()
     }

@@ -13,7 +13,6 @@ use picopay_loadtest::write::{KeySource, Wish, Write, text};
 /// Between two looks whether users are served.
 const POLL: Duration = Duration::from_millis(25);
 
-/// One user of each shard.
 #[derive(Debug)]
 pub struct Probe {
     client: Client,
@@ -23,9 +22,6 @@ pub struct Probe {
 
 impl Probe {
     /// Makes all users of the run, and picks the first of each shard.
-    ///
-    /// # Errors
-    /// When one cannot be made, or a shard has none.
     pub async fn make(client: Client, shards: usize, seed: u64) -> anyhow::Result<Self> {
         let mut users = vec![None; shards];
         for id in 1..=USERS {
@@ -85,7 +81,6 @@ impl Probe {
         Some(page["data"].as_array().is_some_and(|rows| rows.iter().any(|row| row["idempotency_key"] == key)))
     }
 
-    /// The client that asks.
     pub fn client(&self) -> &Client {
         &self.client
     }

@@ -27,10 +27,6 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Starts to write to a temporary file.
-    ///
-    /// # Errors
-    /// When there is no place for it.
     pub fn start(errors: Arc<Errors>, clock: Clock) -> anyhow::Result<Self> {
         let mut file = Some(tempfile::tempfile()?);
         let watching = tokio::spawn(async move {

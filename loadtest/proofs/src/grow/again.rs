@@ -21,9 +21,6 @@ const BETWEEN_ROUNDS: Duration = Duration::from_millis(500);
 
 /// Asks all keys without an answer, and of the others as many as there is time for, spread over the whole run. Gives back how
 /// many were asked, and how many never got an answer.
-///
-/// # Errors
-/// When the load cannot be made.
 pub async fn ask(plan: &Plan, shared: &Shared, stop: &Stop) -> anyhow::Result<(usize, u64)> {
     let mut left = choose(&lock(&shared.books));
     let asked = left.len();

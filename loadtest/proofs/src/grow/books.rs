@@ -12,7 +12,6 @@ use crate::findings::{Finding, Promise};
 /// Nobody asks when a key had its answer.
 const NO_TIME: Duration = Duration::ZERO;
 
-/// What is known of one user.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct UserState {
     /// Keys that were sent and have no answer.
@@ -28,17 +27,13 @@ pub struct UserState {
 /// A write that was acknowledged, and what a read shows to see it.
 #[derive(Debug, Clone)]
 pub struct Own {
-    /// What was asked for.
     pub write: Write,
-    /// Its transaction.
     pub id: UuidText,
-    /// `PicoPay-Session`.
     pub session: Vec<u8>,
     /// Transactions of the user that the history listed then, at least.
     pub listed: u32,
 }
 
-/// What an answer to a write is.
 #[derive(Debug)]
 pub enum Judged {
     /// The key's answer. The first that acknowledges comes with what can be read then.
@@ -49,10 +44,8 @@ pub enum Judged {
     Wrong,
 }
 
-/// Every key of a run, and every user.
 #[derive(Debug)]
 pub struct Books {
-    /// What clients were told.
     pub account: Account,
     /// By rank: user 1 first.
     users: Vec<UserState>,
@@ -106,7 +99,6 @@ impl Books {
         self.user(user).version == version
     }
 
-    /// Notes a broken promise.
     pub fn add_finding(&self, promise: Promise, text: String) {
         self.account.findings.add(Finding { promise, text, at: None, words: Vec::new() });
     }

@@ -61,26 +61,19 @@ const TOO_MUCH: u64 = 1_000_000_000_000;
 /// Acknowledged writes that reads are about: the last ones, and as many from before the move.
 const OWN_MAX: usize = 4_096;
 
-/// A charge that can be refunded.
 #[derive(Debug, Clone, Copy)]
 pub struct Charge {
-    /// Whose.
     pub user: UserId,
-    /// Its transaction.
     pub id: UuidText,
-    /// All of it.
     pub minor_units: u64,
 }
 
-/// What a request is about.
 #[derive(Debug, Clone)]
 enum What {
-    /// The key at this place in the books.
     Write(usize, Kind),
     Read(Reading),
 }
 
-/// A request.
 #[derive(Debug)]
 pub struct Asked {
     what: What,
@@ -88,14 +81,10 @@ pub struct Asked {
     first_ns: Option<u64>,
 }
 
-/// What clients share with whoever watches them.
 #[derive(Debug, Clone)]
 pub struct Shared {
-    /// Every key.
     pub books: Arc<Mutex<Books>>,
-    /// How long requests took.
     pub pauses: Arc<Mutex<Pauses>>,
-    /// The number of the stage that runs.
     pub stage: Arc<AtomicUsize>,
     /// How many keys there were before anything moved; 0 until then.
     pub old_keys: Arc<AtomicUsize>,
@@ -106,7 +95,6 @@ pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// All clients of a run, in one thread.
 pub struct Clients {
     shared: Shared,
     users: u64,
@@ -209,7 +197,6 @@ impl Clients {
         Some(if history { Reading::History(own) } else { Reading::Lookup(own) })
     }
 
-    /// A key that has its answer.
     fn any_answered(&mut self) -> Option<usize> {
         let old = self.shared.old_keys.load(Ordering::Relaxed);
         let is_old = old > 0 && self.random.chance(OLD_REPEATS);

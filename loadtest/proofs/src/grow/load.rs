@@ -11,7 +11,6 @@ use super::clients::{Charge, Clients, Shared, lock};
 use super::pauses::Stage;
 use picopay_loadtest::run::{self, Measured, Plan, Stop};
 
-/// A load that runs.
 pub struct Load {
     shared: Shared,
     stop: Stop,
@@ -36,7 +35,6 @@ impl Load {
         Self { shared, stop, running, stage: Stage::WarmUp, began: Instant::now() }
     }
 
-    /// From now on this goes on.
     pub fn enter(&mut self, stage: Stage) {
         lock(&self.shared.pauses).ended(self.stage, self.began.elapsed());
         if stage == Stage::Rebalancing {
@@ -49,9 +47,6 @@ impl Load {
 
     /// Ends the load; requests on their way get their answers. Gives back arrivals that were never sent, and requests that
     /// still wait for another attempt.
-    ///
-    /// # Errors
-    /// When the load could not be made, or not to its end.
     pub async fn finish(self) -> anyhow::Result<(u64, usize)> {
         lock(&self.shared.pauses).ended(self.stage, self.began.elapsed());
         self.stop.now();

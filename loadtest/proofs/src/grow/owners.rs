@@ -6,15 +6,10 @@ use anyhow::{Context, ensure};
 use picopay_local::LocalCluster;
 use picopay_shared::slot::SLOT_COUNT;
 
-/// The owner of each slot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Owners(Vec<String>);
 
 impl Owners {
-    /// Asks all shards.
-    ///
-    /// # Errors
-    /// When one does not answer, or a slot has not exactly one owner.
     pub async fn read(cluster: &LocalCluster) -> anyhow::Result<Self> {
         let mut owners: BTreeMap<i16, Vec<String>> = BTreeMap::new();
         for shard in cluster.shards() {
@@ -35,7 +30,6 @@ impl Owners {
         Ok(Self(owners.into_values().flatten().collect()))
     }
 
-    /// Slots of each shard that owns any.
     pub fn counts(&self) -> BTreeMap<String, usize> {
         let mut counts = BTreeMap::new();
         for owner in &self.0 {

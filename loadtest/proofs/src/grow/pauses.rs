@@ -15,20 +15,15 @@ pub enum Stage {
     WarmUp,
     /// Nothing: what the others are held against.
     Before,
-    /// A new shard is started and joins.
     Adding,
-    /// Its share of slots moves there.
     Rebalancing,
-    /// All slots of another shard move away.
     Draining,
-    /// The rows that stayed behind are deleted.
     Purging,
     /// Nothing again, until the last request has its answer.
     After,
 }
 
 impl Stage {
-    /// In their order.
     pub const ALL: [Self; 7] = [
         Self::WarmUp,
         Self::Before,
@@ -48,7 +43,6 @@ impl Stage {
     pub const MOVING: [Self; 2] = [Self::Rebalancing, Self::Draining];
 }
 
-/// What is known of one stage.
 #[derive(Debug, Clone, Default)]
 struct OfStage {
     latency: Latencies,
@@ -56,17 +50,14 @@ struct OfStage {
     took: Duration,
 }
 
-/// All of a run.
 #[derive(Debug, Clone, Default)]
 pub struct Pauses {
     stages: [OfStage; Stage::ALL.len()],
     /// Requests that nobody may answer like that: they are findings too.
     given_up: u64,
-    /// Requests that wait for their next attempt.
     pub waiting: usize,
 }
 
-/// A stage in the summary.
 #[derive(Debug, Clone, Serialize)]
 pub struct StageFigures {
     stage: Stage,
@@ -75,17 +66,14 @@ pub struct StageFigures {
     p50_ms: f64,
     p99_ms: f64,
     longest_ms: f64,
-    /// Attempts that failed and were repeated, by name.
     errors: Errors,
 }
 
 impl Pauses {
-    /// A request has its answer.
     pub fn succeeded(&mut self, stage: usize, took_ns: u64) {
         self.stages[stage].latency.record_ns(took_ns);
     }
 
-    /// An attempt failed.
     pub fn failed(&mut self, stage: usize, code: &str) {
         count_error(&mut self.stages[stage].errors, code, 1);
     }
@@ -100,7 +88,6 @@ impl Pauses {
         self.given_up
     }
 
-    /// A stage is over.
     pub fn ended(&mut self, stage: Stage, took: Duration) {
         self.stages[stage.index()].took = took;
     }
@@ -114,7 +101,6 @@ impl Pauses {
         all.quantile_ms(quantile)
     }
 
-    /// For the summary.
     pub fn figures(&self) -> Vec<StageFigures> {
         let figures = |stage: Stage| {
             let OfStage { latency, errors, took } = &self.stages[stage.index()];

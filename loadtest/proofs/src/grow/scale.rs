@@ -4,10 +4,8 @@ use std::time::Duration;
 
 use crate::bench::pace::Pace;
 
-/// How much of everything a run has.
 #[derive(Debug, Clone)]
 pub struct Scale {
-    /// Users, and how long saturation is looked for.
     pub pace: Pace,
     /// Transactions that are there before the load: charges of a day ago.
     pub transactions: u64,

@@ -15,10 +15,8 @@ pub const ROWS_PER_SECOND_MIN: f64 = 50_000.0;
 /// How many slots a share may be off.
 pub const OFF_SHARE_MAX: f64 = 1.0;
 
-/// What a run found.
 #[derive(Debug, Clone, Serialize)]
 pub struct Summary {
-    /// The same seed gives the same clients.
     pub seed: u64,
     /// Whether every bar was kept. The exit code is 0 then, and 1 otherwise.
     pub holds: bool,
@@ -34,7 +32,6 @@ pub struct Summary {
     pub unequal_replays: u64,
     /// Requests that never succeeded, and those that were answered as no rule says.
     pub failed_for_good: u64,
-    /// Reads that missed something that the client knew of.
     pub incomplete_reads: u64,
     /// The longest time from the moment that a request was meant to start until its final success, from when the new shard
     /// was started on. Every attempt in between counts.
@@ -43,11 +40,8 @@ pub struct Summary {
     pub p99_before_ms: f64,
     /// And while slots moved.
     pub p99_moving_ms: f64,
-    /// Rows that were moved, as the commands say.
     pub rows_moved: u64,
-    /// How long that took, as the commands say.
     pub moving_s: f64,
-    /// The one divided by the other.
     pub rows_moved_per_second: f64,
     /// The longest time in which the mover left a slot without an owner, as the commands say.
     pub longest_handover_ms: u64,
@@ -63,11 +57,8 @@ pub struct Summary {
     pub needless_moves: usize,
     /// Rows in slots that their shard does not own, after the purge.
     pub rows_out_of_place: u64,
-    /// Whether `picopay verify` passes.
     pub is_verified: bool,
-    /// What it found.
     pub verify_found: Vec<String>,
-    /// Users of the cluster.
     pub users: u64,
     /// Transactions before the load.
     pub transactions: u64,
@@ -75,22 +66,17 @@ pub struct Summary {
     pub saturation_per_second: f64,
     /// Requests a second that were meant to start.
     pub rate_per_second: f64,
-    /// Writes that were acknowledged under the load.
     pub acknowledged: u64,
-    /// Writes that a rule refused.
     pub refused: u64,
     /// Writes of which an attempt ended so that nobody could say what became of it; their keys have resolved them.
     pub unknown: u64,
     /// Keys that were asked once more at the end, with an empty cache.
     pub asked_again: usize,
-    /// How long users waited, stage by stage.
     pub stages: Vec<StageFigures>,
-    /// How long all of it took.
     pub took_s: u64,
 }
 
 impl Summary {
-    /// Holds the figures against the bars.
     pub fn judge(&mut self) {
         let bars = [
             ("lost", self.lost == 0),

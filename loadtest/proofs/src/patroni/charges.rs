@@ -31,18 +31,15 @@ const FUND_CENTS: u64 = 100_000_000;
 /// Between two reads of a balance.
 const READ_EVERY: Duration = Duration::from_millis(50);
 
-/// Clients at work.
 pub struct Charges {
     stop: Arc<AtomicBool>,
     book: Arc<Book>,
     clients: Vec<JoinHandle<anyhow::Result<()>>>,
 }
 
-/// What all clients have seen.
 #[derive(Debug, Default)]
 struct Book {
     acknowledged: Mutex<Vec<Instant>>,
-    /// Of each client, how many charges.
     charged: [AtomicU64; 16],
     tries_again: AtomicU64,
     unknown: AtomicU64,
@@ -106,7 +103,6 @@ impl Charges {
         (self.book.strong_reads.load(Ordering::Relaxed), self.book.stale_reads.load(Ordering::Relaxed))
     }
 
-    /// Lets every client finish its charge.
     pub async fn end(self) -> anyhow::Result<()> {
         self.stop.store(true, Ordering::Relaxed);
         for client in self.clients {
@@ -156,7 +152,6 @@ struct OneClient {
 }
 
 impl OneClient {
-    /// Makes the user, however often it takes.
     async fn make_user(&self) -> anyhow::Result<()> {
         let started = Instant::now();
         while let Err(error) = self.client.create_user(self.user).await {
@@ -190,7 +185,6 @@ impl OneClient {
         }
     }
 
-    /// No answer is like "maybe", and both pass.
     fn expect_passing(&self, error: &Error, started: Instant) -> anyhow::Result<()> {
         let is_passing = matches!(error, Error::NotDone { .. } | Error::Unknown { .. });
         ensure!(is_passing, "user {}: {error}", self.user);

@@ -49,7 +49,6 @@ impl Victim {
     }
 }
 
-/// One kill, and what clients saw of it.
 #[derive(Debug, Serialize)]
 struct Kill {
     victim: Victim,
@@ -57,13 +56,11 @@ struct Kill {
     rejoined_ms: u128,
 }
 
-/// The last line of the output.
 #[derive(Debug, Serialize)]
 struct Summary {
     postgres: String,
     members: usize,
     kills: usize,
-    /// In their order.
     victims: Vec<Kill>,
     gaps_ms: Vec<u128>,
     gap_median_ms: u128,
@@ -73,7 +70,6 @@ struct Summary {
     timelines: [i32; 2],
     tried_again: u64,
     of_them_unknown: u64,
-    /// Balances that a primary answered.
     strong_reads: u64,
     /// Those of them that lacked a charge acknowledged before: a primary answered that was replaced.
     stale_reads: u64,

@@ -8,10 +8,8 @@ use picopay_local::{PatroniShard, programs};
 use serde::Serialize;
 use serde_json::Value;
 
-/// What was found.
 #[derive(Debug, Serialize)]
 pub struct Proof {
-    /// Charges and top-ups that clients had a yes for.
     acknowledged: u64,
     /// Of these, those that are not in the ledger as they were acknowledged.
     lost: u64,

@@ -9,7 +9,6 @@ use picopay_shared::slot::{SLOT_COUNT, UserId};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-/// A cluster and a client of its gateway.
 pub struct TestCluster {
     pub cluster: LocalCluster,
     pub client: Client,
@@ -19,7 +18,6 @@ pub struct TestCluster {
 #[derive(Clone)]
 pub struct Client(Exchange);
 
-/// What came back.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Answer {
     pub status: u16,
@@ -35,7 +33,6 @@ impl Answer {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
-    /// The bare suffix of a problem.
     pub fn code(&self) -> String {
         self.json()["code"].as_str().unwrap_or_default().to_owned()
     }
@@ -63,7 +60,6 @@ impl TestCluster {
         Self { cluster, client }
     }
 
-    /// A new user with so many USD.
     pub async fn user_with(&self, balance: &str) -> i64 {
         let user = NEXT_USER.fetch_add(1, Ordering::Relaxed);
         // A first request may meet a cluster that is still connecting, on a machine that is busy.
@@ -111,7 +107,6 @@ impl Client {
         self.get_with(path, None).await
     }
 
-    /// With the session token of a write.
     pub async fn get_with(&self, path: &str, session: Option<&str>) -> Option<Answer> {
         self.0.get(path, session).await.ok().map(Answer::from)
     }
@@ -148,7 +143,6 @@ impl Client {
         answer.json()["balance"].as_str().unwrap_or_else(|| panic!("{answer:?}")).to_owned()
     }
 
-    /// All of a user's transactions, by pages.
     pub async fn history(&self, user: i64) -> Vec<Value> {
         let (mut seen, mut cursor) = (Vec::new(), String::new());
         loop {
@@ -167,7 +161,6 @@ impl Client {
     }
 }
 
-/// Cents as the API writes USD.
 pub fn dollars(cents: i64) -> String {
     format!("{}.{:02}", cents / 100, cents % 100)
 }

@@ -24,14 +24,12 @@ pub struct Load {
     clients: Vec<JoinHandle<Trouble>>,
 }
 
-/// Answers that were none.
 #[derive(Default)]
 struct Trouble {
     problems: Vec<String>,
     other: Vec<String>,
 }
 
-/// What the load was told.
 pub struct Charges {
     pub account: Account,
     /// Why not, where the gateway said so.

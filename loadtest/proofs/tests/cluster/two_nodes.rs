@@ -18,7 +18,6 @@ const KNOWN_WITHIN: Duration = Duration::from_secs(4);
 /// Less than a call to a frozen node takes (2 s), and far more than one to a node that is ready.
 const AT_ONCE: Duration = Duration::from_millis(1_500);
 
-/// One charge of a cent.
 struct Charge {
     key: Uuid,
     sent: Instant,
@@ -33,7 +32,6 @@ async fn one_shard_with_two_nodes() -> TestCluster {
     TestCluster::start(ClusterSpec::one_shard().with_nodes_per_shard(2).with_node_toml(PATIENT)).await
 }
 
-/// Each with wires of its own to the databases.
 async fn two_nodes_that_can_be_cut_off() -> TestCluster {
     let spec = ClusterSpec::one_shard().with_nodes_per_shard(2).with_proxies();
     TestCluster::start(spec.with_node_toml(PATIENT)).await

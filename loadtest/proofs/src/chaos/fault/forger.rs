@@ -21,20 +21,17 @@ const STREAM: u64 = u64::MAX - 1;
 /// A currency's code behind its length, as an entry has it after an amount.
 const AMOUNT_END: &[u8] = b"\x03USD";
 
-/// With a connection of his own.
 pub struct Forger {
     redis: MultiplexedConnection,
     random: Random,
 }
 
 impl Forger {
-    /// Connects.
     pub async fn connect(url: &str, seed: u64) -> Result<Self, RedisError> {
         let redis = redis::Client::open(url)?.get_multiplexed_async_connection().await?;
         Ok(Self { redis, random: Random::new(seed, STREAM) })
     }
 
-    /// Changes everything that is there. Gives how many entries.
     pub async fn forge(&mut self) -> Result<usize, RedisError> {
         let names = self.names().await?;
         if names.is_empty() {

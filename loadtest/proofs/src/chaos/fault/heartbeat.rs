@@ -28,9 +28,6 @@ const BEAT_WAIT: Duration = Duration::from_secs(20);
 const BOOK_WAIT: Duration = Duration::from_secs(10);
 
 /// Pauses the replay, steps the clock, books something, and looks a while later whether history without a session has it.
-///
-/// # Errors
-/// When a database does not do as it is told.
 pub async fn step(fault: Fault, scene: &mut Scene<'_>, healing: impl FnOnce()) -> anyhow::Result<()> {
     let shard = scene.cluster.shard(fault.shard);
     // The services' role owns the beats, and finds them where they are; only the superuser may pause a replay.

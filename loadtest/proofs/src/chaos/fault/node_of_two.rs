@@ -21,9 +21,6 @@ const ASK_EVERY: Duration = Duration::from_millis(100);
 const SETTLED_WAIT_MAX: Duration = Duration::from_millis(1_500);
 
 /// SIGSTOP: its connections stay open, and nothing answers.
-///
-/// # Errors
-/// Never; the type is that of all faults.
 pub async fn freeze(fault: Fault, scene: &mut Scene<'_>, healing: impl FnOnce()) -> anyhow::Result<()> {
     let node = scene.cluster.shard(fault.shard).node(0);
     node.freeze();
@@ -34,9 +31,6 @@ pub async fn freeze(fault: Fault, scene: &mut Scene<'_>, healing: impl FnOnce())
 }
 
 /// It answers everybody, and its statements reach no primary.
-///
-/// # Errors
-/// Never; the type is that of all faults.
 pub async fn cut_off(fault: Fault, scene: &mut Scene<'_>, healing: impl FnOnce()) -> anyhow::Result<()> {
     let wire = scene.cluster.shard(fault.shard).primary_proxy_of_node(0);
     wire.set_weather(Weather::Silent);
@@ -46,7 +40,6 @@ pub async fn cut_off(fault: Fault, scene: &mut Scene<'_>, healing: impl FnOnce()
     Ok(())
 }
 
-/// Waits, and asks meanwhile how long users have to wait.
 async fn hold(fault: Fault, scene: &mut Scene<'_>) {
     let clock = scene.probe.client().clock;
     let (mut last_served, ends) = (clock.now(), clock.now() + fault.hold);

@@ -6,10 +6,8 @@ use std::time::Duration;
 use crate::chaos::kind::Kind;
 use picopay_loadtest::random::Random;
 
-/// One fault to come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fault {
-    /// What.
     pub kind: Kind,
     /// The position of the shard that it strikes, where it strikes one.
     pub shard: usize,
@@ -20,7 +18,6 @@ pub struct Fault {
 }
 
 impl Fault {
-    /// For the terminal.
     pub fn words(self) -> String {
         let end = if self.ends_in_a_loss() { ", primary lost" } else { "" };
         if self.kind.is_of_a_shard() {
@@ -36,12 +33,10 @@ impl Fault {
     }
 }
 
-/// All faults of a run.
 #[derive(Debug)]
 pub struct Schedule {
     random: Random,
     shards: usize,
-    /// The kinds that may strike.
     kinds: Vec<Kind>,
     struck: BTreeMap<Kind, u32>,
     /// What is left of this round: every kind strikes once before any strikes twice.
@@ -61,7 +56,6 @@ impl Schedule {
         Self { random, shards, kinds, struck, left, hold_max, calm_max }
     }
 
-    /// How long nothing strikes, and what strikes then.
     pub fn next_fault(&mut self) -> (Duration, Fault) {
         if self.left.is_empty() {
             self.left.clone_from(&self.kinds);

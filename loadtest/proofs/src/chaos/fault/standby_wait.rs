@@ -18,9 +18,6 @@ const CANCEL_EVERY: Duration = Duration::from_millis(20);
 const NAMELESS: Duration = Duration::from_secs(1);
 
 /// Cancels every wait for the standby, as somebody does who finds backends that hang.
-///
-/// # Errors
-/// When the primary or its standby cannot be brought about it, or back.
 pub async fn cancel(fault: Fault, cluster: &LocalCluster, healing: impl FnOnce()) -> anyhow::Result<()> {
     let shard = cluster.shard(fault.shard);
     let primary = connect(shard).await?;
@@ -42,9 +39,6 @@ pub async fn cancel(fault: Fault, cluster: &LocalCluster, healing: impl FnOnce()
 }
 
 /// Names no standby for a second: whoever waits is released, and nobody waits.
-///
-/// # Errors
-/// As [`cancel`].
 pub async fn empty_names(fault: Fault, cluster: &LocalCluster, healing: impl FnOnce()) -> anyhow::Result<()> {
     let shard = cluster.shard(fault.shard);
     let primary = connect(shard).await?;
@@ -60,9 +54,6 @@ pub async fn empty_names(fault: Fault, cluster: &LocalCluster, healing: impl FnO
 }
 
 /// From now on commits of this server wait for these standbys, whatever its file says.
-///
-/// # Errors
-/// When it does not answer.
 pub async fn set_names(server: &Client, names: &str) -> anyhow::Result<()> {
     let doing = "the names of the standbys cannot be set";
     // A statement that takes no parameters; the names are this program's own.

@@ -28,9 +28,6 @@ const FORGE_EVERY: Duration = Duration::from_millis(100);
 
 impl Fault {
     /// Breaks it, waits, and heals it. `healing` is called when healing begins.
-    ///
-    /// # Errors
-    /// When it could not be broken or healed: the run cannot go on.
     pub async fn strike(self, scene: &mut Scene<'_>, healing: impl FnOnce()) -> anyhow::Result<()> {
         let cluster = scene.cluster;
         let shard = cluster.shard(self.shard);
