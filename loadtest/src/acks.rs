@@ -26,7 +26,6 @@ pub struct AckFile {
 }
 
 impl AckFile {
-    /// Appends to `path`, which need not exist.
     pub fn open(path: &Path) -> anyhow::Result<Self> {
         let file = File::options().create(true).append(true).open(path);
         let file = file.with_context(|| format!("--acks {}: cannot be written", path.display()))?;

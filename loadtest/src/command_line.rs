@@ -15,14 +15,12 @@ pub struct Failure {
     pub code: u8,
 }
 
-/// A promise was broken, or the load could not be done.
 impl From<anyhow::Error> for Failure {
     fn from(cause: anyhow::Error) -> Self {
         Self { cause, code: 1 }
     }
 }
 
-/// The command line makes no sense.
 pub fn usage(cause: anyhow::Error) -> Failure {
     Failure { cause, code: 2 }
 }

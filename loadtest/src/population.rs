@@ -163,7 +163,6 @@ fn progress_bar(users: u64, step: Step) -> ProgressBar {
     bar.with_message(format!("{:8} users", step.doing()))
 }
 
-/// Who is still to be served, dealt out to whoever asks.
 #[derive(Debug)]
 struct Left {
     next: AtomicU64,

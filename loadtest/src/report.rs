@@ -28,7 +28,6 @@ pub struct Report {
     pub started_at: String,
     /// How long was measured, in seconds.
     pub duration_s: f64,
-    /// Whether it was ended before its time.
     pub was_stopped: bool,
     /// Promises that were broken. None: all is well.
     pub failures: Vec<String>,
@@ -49,14 +48,10 @@ pub struct Report {
     pub kinds: Vec<Group>,
     pub shards: Vec<Group>,
     pub errors: Errors,
-    /// Repeats that did not get the first answer.
     pub unequal_replays: u64,
-    /// New keys that were answered as if known.
     pub unexpected_replays: u64,
-    /// Answers about something else than was asked.
     pub wrong_answers: u64,
     pub broken: Vec<Broken>,
-    /// Why the first unreadable answer could not be read.
     pub unreadable_answer: Option<String>,
     pub acks: Option<u64>,
     pub seconds: Vec<SecondFigures>,
@@ -65,13 +60,10 @@ pub struct Report {
     pub generator: Generator,
     pub settings: Value,
     pub machine: Machine,
-    /// What ran: the load test, the gateway, and the databases where known.
     pub versions: Value,
-    /// What an acknowledged write had survived, as far as it is known.
     pub durability: Value,
 }
 
-/// Figures of one kind of request, or of one shard.
 #[derive(Debug, Clone, Serialize)]
 pub struct Group {
     pub name: String,
@@ -82,7 +74,6 @@ pub struct Group {
     pub latency: Percentiles,
 }
 
-/// What the load test itself took, and whether it kept up.
 #[derive(Debug, Clone, Serialize)]
 pub struct Generator {
     pub cpu_us_per_request: f64,
@@ -92,7 +83,6 @@ pub struct Generator {
     pub lag: Percentiles,
 }
 
-/// What is known of the cluster, beyond what a client sees.
 #[derive(Debug, Clone, Default)]
 pub struct Surroundings {
     pub versions: serde_json::Map<String, Value>,

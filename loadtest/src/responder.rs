@@ -16,7 +16,6 @@ const LISTENER: Token = Token(usize::MAX - 1);
 pub struct Seen<'a> {
     /// `POST /v1/charge`, for example.
     pub line: &'a str,
-    /// The key, empty when there was none.
     pub idempotency_key: &'a str,
     pub body: &'a [u8],
 }

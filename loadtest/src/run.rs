@@ -37,11 +37,8 @@ pub struct Plan {
     pub connections: usize,
     /// Threads that send. One is enough for 60,000 requests a second.
     pub threads: u32,
-    /// What is not measured at the beginning.
     pub warmup: Duration,
-    /// What is measured after it.
     pub duration: Duration,
-    /// After this long without an answer a request is given up.
     pub request_timeout: Duration,
     pub seed: u64,
     pub shards: Arc<ShardMap>,

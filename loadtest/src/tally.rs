@@ -16,7 +16,6 @@ pub type Errors = BTreeMap<String, u64>;
 /// How many broken promises are kept to be shown; all are counted.
 const BROKEN_SHOWN_MAX: usize = 5;
 
-/// What one worker counted over the measured part of a run.
 #[derive(Debug, Clone, Default)]
 pub struct Tally {
     /// Latency from the intended start, of what went well, by kind and shard.
@@ -32,23 +31,18 @@ pub struct Tally {
     pub achieved: u64,
     /// Arrivals given up because too many were waiting already.
     pub dropped: u64,
-    /// Arrivals that found no free connection and waited.
     pub waited: u64,
-    /// Broken promises, by [`Promise`](crate::traffic::Promise).
     pub broken: [u64; 3],
     pub broken_shown: Vec<Broken>,
-    /// Why the first answer that could not be read could not be read.
     pub malformed: Option<String>,
     /// Requests sent, from the first to the last, measured or not.
     pub sent: u64,
-    /// How long it had nothing to do while its schedule ran.
     pub slept_ns: u64,
     pub cpu_ns: u64,
     pub wall_ns: u64,
 }
 
 impl Tally {
-    /// Counts a request that was meant to start within the measured part.
     pub fn count(&mut self, verdict: &Verdict, timing: Timing, shards: &ShardMap) {
         let latency_ns = timing.ended_ns.saturating_sub(timing.intended_ns);
         match &verdict.result {
@@ -72,7 +66,6 @@ impl Tally {
         }
     }
 
-    /// Adds all of `other`, which was made with the same [`ShardMap`].
     pub fn add(&mut self, other: &Self) {
         self.cells.resize(self.cells.len().max(other.cells.len()), None);
         for (cell, more) in self.cells.iter_mut().zip(&other.cells) {

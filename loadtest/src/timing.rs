@@ -5,6 +5,5 @@
 pub struct Timing {
     pub intended_ns: u64,
     pub sent_ns: u64,
-    /// When its answer was there, or was given up.
     pub ended_ns: u64,
 }

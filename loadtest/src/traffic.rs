@@ -33,7 +33,6 @@ impl Kind {
         Self::CreateUser,
     ];
 
-    /// As an index into [`ALL`](Self::ALL).
     pub fn index(self) -> usize {
         self as usize
     }
@@ -55,7 +54,6 @@ impl Kind {
 pub enum Answer<'a> {
     Reply {
         status: u16,
-        /// Whether it said `Idempotent-Replayed: true`.
         is_replayed: bool,
         /// Its `PicoPay-Session`: what a read shows to see this write.
         session: Option<&'a [u8]>,
@@ -71,18 +69,15 @@ pub struct Verdict {
     /// Fine, or how a report counts the error: the suffix of the problem type, or one of [`Lost::code`].
     pub result: Result<(), Cow<'static, str>>,
     pub broken: Option<Broken>,
-    /// How long this connection had better wait with its next request.
     pub pause: Option<Duration>,
 }
 
-/// A broken promise, with what a person needs to follow it up.
 #[derive(Debug, Clone, Serialize)]
 pub struct Broken {
     pub promise: Promise,
     pub detail: String,
 }
 
-/// What no load may ever make a gateway do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Promise {

@@ -37,7 +37,6 @@ const PATIENCE_AT_END: Duration = Duration::from_secs(2);
 #[derive(Debug, Clone)]
 pub enum Pace {
     Closed,
-    /// Whenever the schedule says so, answered or not.
     Open {
         schedule: Schedule,
         /// Arrivals that may wait for a connection; what comes on top is dropped.
@@ -48,16 +47,13 @@ pub enum Pace {
 #[derive(Debug, Clone)]
 pub struct Orders {
     pub address: SocketAddr,
-    /// This worker's connections, at least one.
     pub connections: usize,
     pub pace: Pace,
     /// Where all workers of a run wait for each other before they start.
     pub gate: Arc<Gate>,
-    /// What is not measured at the beginning.
     pub warmup: Duration,
     /// What is measured after it. The traffic may end earlier.
     pub duration: Duration,
-    /// After this long without an answer a request is given up.
     pub request_timeout: Duration,
     pub shards: Arc<ShardMap>,
     pub stop: Arc<AtomicBool>,
@@ -134,9 +130,7 @@ struct Worker<T: Traffic, F> {
     /// Intended starts of arrivals that found no free connection.
     waiting: VecDeque<u64>,
     busy: usize,
-    /// The traffic has no more.
     has_ended: bool,
-    /// The time is over, or the run was stopped.
     is_over: bool,
     armed_ns: u64,
     next_check_ns: u64,
@@ -433,7 +427,6 @@ impl<T: Traffic, F: FnMut(Second)> Worker<T, F> {
         }
     }
 
-    /// Gives up what takes too long, and takes up what had to pause.
     fn check_lines(&mut self, now: u64) -> io::Result<()> {
         for place in 0..self.lines.len() {
             let line = &mut self.lines[place];

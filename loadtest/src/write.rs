@@ -127,7 +127,6 @@ impl WriteForms {
     }
 }
 
-/// Writes an amount as the API does: at its currency's scale.
 fn write_amount(out: &mut Vec<u8>, minor_units: u64, scale: u32) {
     let unit = 10_u64.pow(scale);
     write_number(out, minor_units / unit);
@@ -164,7 +163,6 @@ pub fn text(uuid: &UuidText) -> String {
     String::from_utf8_lossy(uuid).into_owned()
 }
 
-/// The answer to a write: the fields of the contract, read in place.
 #[derive(Debug, Deserialize)]
 pub struct WriteAnswer<'a> {
     #[serde(borrow)]
@@ -185,7 +183,6 @@ pub struct AnsweredTransaction<'a> {
 }
 
 impl AnsweredTransaction<'_> {
-    /// The first field that is not what `write` asked for.
     pub fn wrong_field(&self, write: &Write, currency: Currency) -> Option<&'static str> {
         let mut amount = Vec::with_capacity(24);
         write_amount(&mut amount, write.minor_units, currency.scale());

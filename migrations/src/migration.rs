@@ -38,7 +38,6 @@ impl Migration {
         self.number
     }
 
-    /// Its name, without the number.
     pub fn name(&self) -> &str {
         &self.name
     }

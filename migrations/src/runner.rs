@@ -53,7 +53,6 @@ pub struct Patience {
     /// How long a try waits for a lock. Below the `lock_timeout` of nodes, whose charges wait behind it.
     pub lock_try: Duration,
     pub pause: Duration,
-    /// How long to try, and to wait for another one who migrates.
     pub locks: Duration,
     /// How long one migration may run. One that rewrites or reads a large table is worth waiting for.
     pub run: Duration,
@@ -80,7 +79,6 @@ impl Default for Patience {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Progress {
     OtherAtWork {
-        /// How long to wait for it at most.
         until: Duration,
     },
     Waiting {
@@ -92,10 +90,8 @@ pub enum Progress {
     Applied(String),
 }
 
-/// Why the schema is not up to date.
 #[derive(Debug, thiserror::Error)]
 pub enum MigrationError {
-    /// The database said no, or the connection was lost.
     #[error("{doing}")]
     Failed {
         /// What was under way. It was rolled back.
@@ -104,7 +100,6 @@ pub enum MigrationError {
     },
     #[error("{doing}: no answer in {} s{}", after.as_secs(), hint)]
     TimedOut { doing: String, after: Duration, hint: &'static str },
-    /// The lock was not to be had.
     #[error("{migration}: its lock was not to be had in {} s. In the way: {}", waited.as_secs(), holders)]
     Blocked {
         /// The migration. It was rolled back.
@@ -112,7 +107,6 @@ pub enum MigrationError {
         waited: Duration,
         holders: String,
     },
-    /// Somebody else has the turn.
     #[error("another one has been migrating this database for more than {} s", .0.as_secs())]
     OtherAtWork(Duration),
     /// What was applied under this number is not what this program has under it.
@@ -367,7 +361,6 @@ impl Runner<'_> {
         }
     }
 
-    /// A statement that reads or writes a row or two.
     async fn plain<T>(
         &self,
         doing: &str,

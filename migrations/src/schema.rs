@@ -19,7 +19,6 @@ pub struct Schema {
 pub enum Unfit {
     #[error("there is no schema yet")]
     Empty,
-    /// This program relies on what is not there yet.
     #[error("the schema lacks {} of this program: run `picopay migrate`", names(.missing))]
     TooOld { missing: Vec<i32> },
     /// What stands there can be misread by this program.

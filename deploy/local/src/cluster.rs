@@ -43,7 +43,6 @@ const MIGRATE_WAIT: Duration = Duration::from_hours(1);
 #[derive(Debug)]
 pub struct LocalCluster {
     spec: ClusterSpec,
-    /// Known before the services start.
     cluster_id: OnceLock<Uuid>,
     shards: Places,
     /// Held while a shard joins or leaves.
@@ -121,7 +120,6 @@ impl LocalCluster {
         self.shards.at(position)
     }
 
-    /// All shards that are members now, in the order in which they joined.
     pub fn shards(&self) -> Vec<&LocalShard> {
         self.shards.members()
     }
@@ -156,12 +154,10 @@ impl LocalCluster {
         &self.ground.secrets.internal
     }
 
-    /// The cluster's folder: configuration, logs, secrets.
     pub fn folder(&self) -> &Path {
         self.folder.root()
     }
 
-    /// What the person who started it should know of where its data is.
     pub fn note(&self) -> Option<&str> {
         self.folder.note.as_deref()
     }
@@ -225,12 +221,10 @@ impl LocalCluster {
         self.fail_over(self.shard(shard)).await
     }
 
-    /// As [`LocalCluster::failover`], for a shard that is at hand.
     pub async fn fail_over(&self, shard: &LocalShard) -> Result<Failover, LocalError> {
         shard.fail_over(self.site(shard.name())).await
     }
 
-    /// Takes a base backup of a shard's primary, over the one before.
     pub async fn back_up(&self, shard: usize) -> Result<(), LocalError> {
         let shard = self.shard(shard);
         shard.servers.back_up(self.site(shard.name())).await
@@ -270,7 +264,6 @@ impl LocalCluster {
         self.call(Method::POST, path, &headers, &body.to_string()).await
     }
 
-    /// Every process of the cluster, in the order in which they end.
     pub fn processes(&self) -> Vec<Process> {
         let mut all: Vec<Process> = self.gateway.iter().map(|(process, _)| process.clone()).collect();
         all.extend(self.shards().into_iter().flat_map(LocalShard::processes));
@@ -345,7 +338,6 @@ impl LocalCluster {
         self.wait_until_ready().await
     }
 
-    /// Decides on new ports for a shard's nodes, and gives those back.
     async fn describe(&self, shard: &LocalShard) -> Result<Vec<u16>, LocalError> {
         let taken = (0..self.spec.nodes_per_shard).map(|_| self.ground.ports.take());
         let taken = taken.collect::<Result<Vec<_>, _>>()?;

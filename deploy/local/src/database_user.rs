@@ -14,7 +14,6 @@ use crate::LocalError;
 /// system, and owns nothing that a database could damage.
 const CANDIDATES: [&str; 2] = ["postgres", "nobody"];
 
-/// A user who is not root.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DatabaseUser {
     pub name: String,
@@ -41,7 +40,6 @@ impl DatabaseUser {
         command.uid(self.uid).gid(self.gid);
     }
 
-    /// Gives a file or folder to this user.
     pub(crate) fn give(&self, path: &Path) -> Result<(), LocalError> {
         chown(path, Some(self.uid), Some(self.gid)).map_err(LocalError::system(format!(
             "give {} to user {}",
@@ -54,7 +52,6 @@ impl DatabaseUser {
         self.gid
     }
 
-    /// Whether a file or folder with this owner is this user's.
     pub(crate) fn is(&self, uid: u32) -> bool {
         self.uid == uid
     }

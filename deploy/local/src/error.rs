@@ -4,27 +4,21 @@ use std::fmt;
 use std::path::PathBuf;
 use std::process::ExitStatus;
 
-/// Why a local cluster could not do what it was asked.
 #[derive(thiserror::Error)]
 pub enum LocalError {
-    /// A program that the cluster is made of is not on this machine.
     #[error("{what} was not found. {how_to_get_it}")]
     Missing { what: String, how_to_get_it: String },
-    /// The operating system said no.
     #[error("cannot {doing}: {source}")]
     System { doing: String, source: std::io::Error },
     #[error("{name} ended ({status}). The end of its log:\n{log}")]
     Ended { name: String, status: ExitStatus, log: String },
-    /// A process runs, but is not ready in time.
     #[error("{name} was not ready within {waited_s} s: {reason}. The end of its log:\n{log}")]
     NotReady { name: String, waited_s: u64, reason: String, log: String },
-    /// Another program listens where the gateway should.
     #[error(
         "{address} is in use by another program. Stop that, or let PicoPay listen elsewhere: \
          PICOPAY_GATEWAY__LISTEN=127.0.0.1:8081"
     )]
     PortBusy { address: String },
-    /// Another program took a port between its choice and its use.
     #[error("{name} ended: its port was taken by another program")]
     PortTaken { name: String },
     /// A second instance on the same folder.
@@ -34,10 +28,8 @@ pub enum LocalError {
     )]
     AlreadyRunning {
         folder: PathBuf,
-        /// The process that has it, as far as its lock file says.
         pid: String,
     },
-    /// The folder, the request or the machine does not fit.
     #[error("{0}")]
     Unfit(String),
     #[error("cannot {doing}: {}", describe(source))]
@@ -52,13 +44,11 @@ impl fmt::Debug for LocalError {
 }
 
 impl LocalError {
-    /// For `map_err`: the operating system said no while `doing`.
     pub(crate) fn system(doing: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
         let doing = doing.into();
         move |source| Self::System { doing, source }
     }
 
-    /// For `map_err`: Postgres said no while `doing`.
     pub(crate) fn postgres(doing: impl Into<String>) -> impl FnOnce(tokio_postgres::Error) -> Self {
         let doing = doing.into();
         move |source| Self::Postgres { doing, source }

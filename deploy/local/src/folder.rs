@@ -40,7 +40,6 @@ const ELSEWHERE: [&str; 2] = ["/var/tmp", "/tmp"];
 pub(crate) struct Folder {
     root: PathBuf,
     databases: PathBuf,
-    /// What the person who started it should know of its place.
     pub note: Option<String>,
     lock: Option<Flock<File>>,
     /// Removes a temporary folder when it is dropped; when the owner is killed, the guardian does.
@@ -48,7 +47,6 @@ pub(crate) struct Folder {
 }
 
 impl Folder {
-    /// Finds or makes the folder, and takes it for this process.
     pub(crate) async fn open(data: &Data, user: Option<&DatabaseUser>) -> Result<Self, LocalError> {
         match data {
             Data::Temporary => Self::open_temporary(user),
@@ -60,7 +58,6 @@ impl Folder {
         &self.root
     }
 
-    /// Whether it is gone when the cluster has ended.
     pub(crate) fn is_temporary(&self) -> bool {
         self.temporary.is_some()
     }
@@ -87,7 +84,6 @@ impl Folder {
         read_layout(&self.root)
     }
 
-    /// Writes down for which shards there are databases, or will be.
     pub(crate) fn write_layout(&self, shards: &[String]) -> Result<(), LocalError> {
         replace(&self.file(LAYOUT), &format!("{LAYOUT_KEY}{}\n", shards.join(" ")))
     }
@@ -177,7 +173,6 @@ impl Folder {
         Ok(())
     }
 
-    /// Removes everything but the lock.
     fn wipe(&self, user: Option<&DatabaseUser>) -> Result<(), LocalError> {
         if let Ok(text) = fs::read_to_string(self.file("databases-at")) {
             let databases = PathBuf::from(text.trim());
@@ -250,7 +245,6 @@ pub(crate) fn write_private(path: &Path, text: &str) -> Result<(), LocalError> {
     written.map_err(LocalError::system(format!("write {}", path.display())))
 }
 
-/// Removes a file or a folder with all that is in it.
 pub(crate) fn remove(path: &Path) -> Result<(), LocalError> {
     let removed = match fs::symlink_metadata(path) {
         Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path),
@@ -261,7 +255,6 @@ pub(crate) fn remove(path: &Path) -> Result<(), LocalError> {
     removed.map_err(LocalError::system(format!("remove {}", path.display())))
 }
 
-/// Copies a folder, with the owners and rights of all files.
 pub(crate) async fn copy_folder(from: &Path, to: &Path) -> Result<(), LocalError> {
     let copied = tokio::process::Command::new("cp").arg("-a").arg(from).arg(to).output().await;
     let output = copied.map_err(LocalError::system("run cp"))?;
@@ -272,7 +265,6 @@ pub(crate) async fn copy_folder(from: &Path, to: &Path) -> Result<(), LocalError
     Err(LocalError::Unfit(format!("{} cannot be copied: {}", from.display(), said.trim())))
 }
 
-/// Renames a file or a folder.
 pub(crate) fn rename(from: &Path, to: &Path) -> Result<(), LocalError> {
     fs::rename(from, to).map_err(LocalError::system(format!("rename {}", from.display())))
 }

@@ -65,12 +65,10 @@ impl Guardian {
         self.tell(&format!("forget {pid}\n"))
     }
 
-    /// This folder is removed when the owner ends.
     pub(crate) fn remove_at_end(&self, folder: &Path) -> Result<(), LocalError> {
         self.tell(&format!("remove {}\n", folder.display()))
     }
 
-    /// Lets the guardian do its work now, and waits for it.
     pub(crate) fn finish(&self) {
         let child = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(mut child) = child else { return };

@@ -22,7 +22,6 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// A header's value, if it is there and text.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }
@@ -33,7 +32,6 @@ impl Answer {
     }
 }
 
-/// Why no answer came.
 #[derive(Debug)]
 pub struct CallError(String);
 
@@ -55,7 +53,6 @@ pub async fn get(url: &str) -> Result<Answer, CallError> {
     call(Method::GET, url, &[], "").await
 }
 
-/// Any request: a body is sent as JSON.
 pub async fn call(
     method: Method,
     url: &str,

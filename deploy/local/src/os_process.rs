@@ -41,13 +41,11 @@ pub(crate) async fn kill_alone(pid: u32) -> Result<(), LocalError> {
     }
 }
 
-/// The processes that this one has started, or inherited.
 pub(crate) fn children_of(parent: u32) -> Vec<u32> {
     let Some(stats) = proc::stats() else { return children_by_ps(parent) };
     stats.into_iter().filter(|(_, stat)| stat.ppid.cast_unsigned() == parent).map(|(pid, _)| pid).collect()
 }
 
-/// Where there is no `/proc`.
 fn children_by_ps(parent: u32) -> Vec<u32> {
     let Ok(output) = Command::new("ps").args(["-A", "-o", "pid=", "-o", "ppid="]).output() else {
         return Vec::new();

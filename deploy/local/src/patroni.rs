@@ -143,7 +143,6 @@ impl PatroniShard {
         Err(LocalError::Unfit(format!("after {} s {seen}", MEMBER_WAIT.as_secs())))
     }
 
-    /// A connection to the services' database on the primary, as PostgreSQL's superuser.
     pub async fn connect_as_superuser(&self) -> Result<Client, LocalError> {
         let leader = self.leader().await;
         let leader = leader.ok_or_else(|| LocalError::Unfit("there is no primary".to_owned()))?;
@@ -171,7 +170,6 @@ impl PatroniShard {
         self.folder.file(CLUSTER_FILE)
     }
 
-    /// The folder: configuration, logs, secrets.
     pub fn folder(&self) -> &Path {
         self.folder.root()
     }

@@ -20,12 +20,10 @@ impl Places {
         Self(filled.chain(std::iter::repeat_with(OnceLock::new)).take(SHARDS_MAX).collect())
     }
 
-    /// The shard at a place, even if it has left.
     pub(crate) fn at(&self, position: usize) -> &LocalShard {
         self.0.get(position).and_then(OnceLock::get).expect("a shard has this position")
     }
 
-    /// Those that have not left.
     pub(crate) fn members(&self) -> Vec<&LocalShard> {
         self.0.iter().filter_map(OnceLock::get).filter(|shard| !shard.has_left()).collect()
     }

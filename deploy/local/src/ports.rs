@@ -60,7 +60,6 @@ impl Reserved {
     }
 }
 
-/// Whether a process could listen on this port of the loopback now.
 fn is_free(port: u16) -> bool {
     TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
 }

@@ -100,7 +100,6 @@ pub(crate) struct Server {
     pub port: u16,
 }
 
-/// Makes the folder of a shard anew, with nothing in it.
 pub(crate) fn make_place(ground: &Ground, folder: &Path) -> Result<(), LocalError> {
     remove(folder)?;
     make_private(folder)?;
@@ -197,7 +196,6 @@ pub(crate) enum Stage {
     Serving,
 }
 
-/// A server on this port with its configuration written, not started yet.
 pub(crate) fn prepare(
     ground: &Ground,
     blueprint: &Blueprint<'_>,
@@ -228,7 +226,6 @@ pub(crate) async fn create_roles(ground: &Ground, primary: &Server) -> Result<()
     client.batch_execute(&format!("CREATE DATABASE {DATABASE} OWNER {ROLE}")).await.map_err(doing())
 }
 
-/// Gives the roles of a copied server the passwords of this cluster.
 pub(crate) async fn change_passwords(
     ground: &Ground,
     primary: &Server,
@@ -245,7 +242,6 @@ pub(crate) async fn change_passwords(
     client.batch_execute(&passwords).await.map_err(LocalError::postgres("change the passwords"))
 }
 
-/// What the caller wants in the services' database of a new shard.
 pub(crate) async fn run_founding_sql(
     ground: &Ground,
     primary: &Server,
@@ -306,7 +302,6 @@ pub(crate) async fn promote(client: &Client, standby: &Process) -> Result<(), Lo
     }
 }
 
-/// A connection as the superuser, to no database of the services.
 pub(crate) async fn connect_to_administer(ground: &Ground, server: &Server) -> Result<Client, LocalError> {
     connect(server.port, "postgres", &ground.secrets.superuser, "postgres").await
 }

@@ -57,7 +57,6 @@ pub(crate) enum Kind {
     Postgres {
         data: PathBuf,
     },
-    /// Ready when it answers a PING on this port.
     Redis {
         port: u16,
     },
@@ -101,7 +100,6 @@ impl Process {
         &self.0.recipe.name
     }
 
-    /// Its process id, while it runs.
     pub fn pid(&self) -> Option<u32> {
         let mut state = self.state();
         self.reap(&mut state);
@@ -113,7 +111,6 @@ impl Process {
         self.pid().is_some()
     }
 
-    /// How it ended, if it ended without being asked to.
     pub fn died(&self) -> Option<ExitStatus> {
         let mut state = self.state();
         self.reap(&mut state);
@@ -208,14 +205,12 @@ impl Process {
         self.limit_files("unlimited")
     }
 
-    /// SIGHUP: asks it to read its configuration again.
     pub fn reload(&self) {
         if let Some(pid) = self.pid() {
             send(pid, Signal::SIGHUP);
         }
     }
 
-    /// Starts it and does not wait for anything.
     pub(crate) fn spawn(&self) -> Result<(), LocalError> {
         let Shared { recipe, guardian, .. } = &*self.0;
         let log = open_log(&recipe.log)?;
@@ -263,7 +258,6 @@ impl Process {
         self.wait_until_done_within(START_WAIT).await
     }
 
-    /// The same for a tool that may have a lot to do.
     pub(crate) async fn wait_until_done_within(&self, limit: Duration) -> Result<(), LocalError> {
         let is_done = wait_for(limit, || !self.is_running()).await;
         match self.died() {

@@ -67,7 +67,6 @@ pub fn find_postgres_of(major: u32) -> Result<Postgres, LocalError> {
     })
 }
 
-/// Every PostgreSQL server on this machine, newest first, too old ones included.
 pub fn all_postgres() -> Vec<Postgres> {
     let mut folders: Vec<PathBuf> = Vec::new();
     folders.extend(pg_config_folder());
@@ -86,7 +85,6 @@ pub fn all_postgres() -> Vec<Postgres> {
     found
 }
 
-/// The redis-server (or valkey-server, which speaks the same) to use.
 pub fn find_redis() -> Result<PathBuf, LocalError> {
     let mut folders = search_path();
     folders.extend(["/usr/bin", "/usr/local/bin", "/opt/homebrew/bin"].map(PathBuf::from));

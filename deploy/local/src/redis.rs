@@ -10,7 +10,6 @@ use crate::{LocalError, programs};
 /// Room for what the nodes of four shards keep; with more shards, what was not asked for longest goes first.
 const MEMORY: &str = "256mb";
 
-/// A Redis on this port, not started yet.
 pub(crate) fn prepare(folder: &Folder, guardian: &Arc<Guardian>, port: u16) -> Result<Process, LocalError> {
     let port_text = port.to_string();
     let arguments = [

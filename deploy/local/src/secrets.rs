@@ -22,7 +22,6 @@ pub(crate) const PICOPAY_FILE: &str = "secrets/picopay";
 pub(crate) const INTERNAL_FILE: &str = "secrets/internal";
 
 impl Secrets {
-    /// Reads them, or makes the ones that are missing.
     pub(crate) fn read_or_make(folder: &Folder) -> Result<Self, LocalError> {
         Ok(Self {
             superuser: read_or_make(folder, "secrets/superuser")?,

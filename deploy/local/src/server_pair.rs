@@ -46,7 +46,6 @@ pub(crate) struct ServerPair {
     changing: tokio::sync::Mutex<()>,
 }
 
-/// Where the servers of one shard are, and what is asked of them.
 #[derive(Clone, Copy)]
 pub(crate) struct Site<'a> {
     pub shard: &'a str,
@@ -109,7 +108,6 @@ impl ServerPair {
         Ok(Failover { primary, promoted_in, rebuilt_in: started.elapsed().saturating_sub(promoted_in) })
     }
 
-    /// Takes a base backup of the primary, over the one before.
     pub(crate) async fn back_up(&self, site: Site<'_>) -> Result<(), LocalError> {
         let primary = self.primary();
         let (name, log) = (primary.process.name(), site.folder.log(primary.process.name()));
@@ -228,7 +226,6 @@ impl<'a> Site<'a> {
         Ok(Server { process, port })
     }
 
-    /// A connection to a replica that is about to be promoted.
     async fn connect_to_standby(self, standby: &Server) -> Result<Client, LocalError> {
         if !standby.process.is_running() {
             return Err(LocalError::Unfit(format!(

@@ -17,7 +17,6 @@ use crate::services::CLUSTER_FILE;
 use crate::services_database::{DATABASE, ROLE};
 use crate::{LocalError, more_replicas, services};
 
-/// One shard of a [`crate::LocalCluster`].
 #[derive(Debug)]
 pub struct LocalShard {
     name: String,
@@ -34,7 +33,6 @@ pub struct LocalShard {
 struct Proxies {
     /// In the order of the servers, whatever their roles.
     databases: [Proxy; 2],
-    /// In the order of the nodes: between gateways and each.
     nodes: Vec<Proxy>,
     /// In the order of the nodes: between each and the wires to the servers. Empty where there is one node only, whose wires
     /// those are.
@@ -106,7 +104,6 @@ impl LocalShard {
         Ok(())
     }
 
-    /// Ends a node process and forgets it: one that [`crate::LocalCluster::add_node`] has added.
     pub async fn dismiss_node(&self, number: usize) -> Result<(), LocalError> {
         self.node(number).stop().await?;
         self.nodes.lock().unwrap_or_else(PoisonError::into_inner).remove(number);
@@ -160,7 +157,6 @@ impl LocalShard {
         self.proxies().as_ref().expect(NO_PROXIES).nodes[number].clone()
     }
 
-    /// What stands between all nodes and the server that is the primary now.
     pub fn primary_proxy(&self) -> Proxy {
         self.proxies().as_ref().expect(NO_PROXIES).databases[self.servers.primary_position()].clone()
     }
@@ -201,12 +197,10 @@ impl LocalShard {
         postgres::connect(self.servers.replica().port, ROLE, &self.secrets.picopay, DATABASE).await
     }
 
-    /// A connection to the services' database on the primary, as PostgreSQL's superuser.
     pub async fn connect_as_superuser(&self) -> Result<Client, LocalError> {
         postgres::connect(self.servers.primary().port, "postgres", &self.secrets.superuser, DATABASE).await
     }
 
-    /// A connection to the services' database on the replica, as PostgreSQL's superuser.
     pub async fn connect_replica_as_superuser(&self) -> Result<Client, LocalError> {
         postgres::connect(self.servers.replica().port, "postgres", &self.secrets.superuser, DATABASE).await
     }

@@ -10,7 +10,6 @@ use crate::{LocalCluster, LocalError};
 /// What belongs to a slot, in the order in which the foreign keys let it be written.
 const TABLES: [&str; 4] = ["users", "balances", "transactions", "refund_totals"];
 
-/// One slot on its way from the shard that owns it to another.
 #[derive(Debug)]
 pub struct SlotMove {
     slot: i16,
@@ -42,7 +41,6 @@ impl LocalCluster {
 }
 
 impl SlotMove {
-    /// The target expects the slot, and has no rows of it.
     pub async fn import(&mut self) -> Result<(), Error> {
         delete_rows(&self.target, self.slot).await?;
         self.epoch += 1;

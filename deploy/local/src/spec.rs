@@ -11,7 +11,6 @@ use crate::services_database::{DATABASE, ROLE};
 /// and a temporary folder.
 #[derive(Debug, Clone)]
 pub struct ClusterSpec {
-    /// How many shards, each with a primary and a streaming replica.
     pub shards: usize,
     pub nodes_per_shard: usize,
     pub node_program: String,
@@ -33,7 +32,6 @@ pub struct ClusterSpec {
     pub node_toml: String,
     /// More lines for one node of every shard, by its number from 1.
     pub toml_of_nodes: Vec<(usize, String)>,
-    /// The keys that the gateway accepts. The first is what [`crate::LocalCluster::api_key`] gives.
     pub api_keys: Vec<ApiKey>,
     /// More settings for the primaries, by name, over the ones that this crate sets.
     pub primary_settings: Vec<(String, String)>,
@@ -57,7 +55,6 @@ pub enum Data {
 pub struct ApiKey {
     pub name: String,
     pub key: String,
-    /// What it may do: `write`, `read`, `admin`.
     pub scopes: Vec<String>,
 }
 
@@ -126,7 +123,6 @@ impl ClusterSpec {
         self
     }
 
-    /// With proxies between gateway and nodes, and between nodes and databases.
     #[must_use]
     pub fn with_proxies(self) -> Self {
         Self { has_proxies: true, ..self }

@@ -47,7 +47,6 @@ const NEEDED_BY_STANDBYS: [&str; 6] = [
     "wal_level",
 ];
 
-/// Where the template of one shard is, or will be.
 #[derive(Debug)]
 pub(crate) struct Template {
     place: PathBuf,

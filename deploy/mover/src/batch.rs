@@ -3,7 +3,6 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-/// Slots that go from one shard to another and share one pause.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Batch {
     pub slots: Vec<u16>,
@@ -23,7 +22,6 @@ pub struct Limits {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Figures {
     pub rows: u64,
-    /// How long the copy took, while charges went on.
     pub copy: Duration,
     /// How long users waited: from the fence on until the target had taken the slots.
     pub pause: Duration,

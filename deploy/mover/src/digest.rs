@@ -52,7 +52,6 @@ impl Digest {
         Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
     }
 
-    /// Takes in the older transactions of a slot in one currency.
     pub fn add_older(&mut self, slot: i16, currency: String, count: i64, hash: u64, money: Decimal) {
         let key = Key { rows: OLDER.to_owned(), slot, currency };
         self.0.insert(key, Line { count, hash: hash.to_string(), money: Some(money) });
@@ -62,7 +61,6 @@ impl Digest {
         self.0.values().map(|line| line.count.unsigned_abs()).sum()
     }
 
-    /// In what the source and the target differ, if they do.
     pub fn difference(source: &Self, target: &Self) -> Option<String> {
         let keys = source.0.keys().chain(target.0.keys());
         let differing = keys.into_iter().find(|key| source.0.get(key) != target.0.get(key))?;

@@ -5,7 +5,6 @@ use picopay_postgres::DbError;
 /// Why a move did not begin, or why nobody knows how it ended.
 #[derive(Debug, thiserror::Error)]
 pub enum MoveError {
-    /// A database could not be reached or asked.
     #[error(transparent)]
     Database(#[from] DbError),
     #[error("there is no shard {0:?} in the cluster's file")]
@@ -15,7 +14,6 @@ pub enum MoveError {
     /// The shard must not take part.
     #[error("{shard} can be no part of a move: {reason}")]
     Unfit { shard: String, reason: String },
-    /// The slot is not where it was said to be.
     #[error("slot {slot} is not owned by {shard}: {found}")]
     NotOwned { slot: i16, shard: String, found: String },
     /// The rows of two shards do not go together. No mover leaves them so.

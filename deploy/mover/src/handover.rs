@@ -38,10 +38,8 @@ const READ_BACK: NonZeroU32 = NonZeroU32::new(6).unwrap();
 
 #[derive(Debug, thiserror::Error)]
 pub enum Stop {
-    /// A database failed, or the slots are not as they were.
     #[error(transparent)]
     Failed(#[from] MoveError),
-    /// The two sides differ, or the source does not add up.
     #[error("{0}")]
     Unequal(String),
     /// A transaction came with an id from before the copy. The next copy has it.

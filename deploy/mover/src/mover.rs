@@ -26,14 +26,12 @@ const RECOVERY_MAX: Duration = Duration::from_mins(1);
 /// How often they are tried meanwhile.
 const RECOVERY_POLL: Duration = Duration::from_millis(250);
 
-/// How a batch ended. Either way each slot has one owner.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ended {
     Moved(Figures),
     Aborted {
         reason: String,
         is_worth_another_try: bool,
-        /// How each slot ended: some may be moved after all.
         settled: Settled,
     },
 }
@@ -213,7 +211,6 @@ impl Mover {
         Ok(settled)
     }
 
-    /// A connection that was kept, or a new one.
     async fn side(&self, name: &str) -> Result<Side, MoveError> {
         let kept = self.sides.lock().await.remove(name);
         match kept {

@@ -166,7 +166,6 @@ async fn read_entries(database: &ShardDb) -> anyhow::Result<Vec<SlotEntry>> {
     read.iter().map(entry).collect()
 }
 
-/// The rows of every slot in one shard, owned or not.
 pub async fn count_rows(shard: &Shard) -> anyhow::Result<Vec<u64>> {
     let database = ShardDb::primary(shard, PATIENCE).await?;
     database.execute_all(COUNT_SETTINGS).await?;

@@ -45,7 +45,6 @@ impl Holdings {
         slots.iter().map(|slot| self.rows[usize::from(*slot)]).sum()
     }
 
-    /// The same after `moves`.
     #[must_use]
     pub fn after(&self, moves: &[Move]) -> Self {
         let mut after = self.clone();

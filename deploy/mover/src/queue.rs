@@ -30,7 +30,6 @@ pub struct PlannedBatch {
 }
 
 impl PlannedBatch {
-    /// The same without some of its slots.
     #[must_use]
     pub fn without(&self, slots: &[i16]) -> Self {
         let is_left = |slot: &u16| !slots.contains(&slot.cast_signed());

@@ -112,7 +112,6 @@ impl Side {
         }
     }
 
-    /// Why this shard can take no part.
     pub fn unfit(&self, reason: String) -> MoveError {
         MoveError::Unfit { shard: self.name.clone(), reason }
     }

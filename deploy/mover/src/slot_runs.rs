@@ -9,7 +9,6 @@ use serde::Serialize;
 /// Runs that a text names before it only counts the rest: what fits a table's column.
 const RUNS_SHOWN_MAX: usize = 3;
 
-/// A run of slots, without a gap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Run {
     pub first: u16,

@@ -5,7 +5,6 @@ use futures_util::future::{BoxFuture, ready};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Step {
     Import,
-    /// What an earlier move left of them at the target is deleted.
     Clean,
     /// Users and older transactions are copied, while charges go on.
     Copy,
@@ -47,7 +46,6 @@ pub trait Watcher: Send + Sync {
         Box::pin(ready(()))
     }
 
-    /// So many more rows were copied, or deleted.
     fn rows(&self, rows: u64) {
         let _ = rows;
     }

@@ -138,7 +138,6 @@ mod tests {
         row
     }
 
-    /// Of a copy that comes in these messages, header and all.
     fn digest_of(messages: &[&[u8]]) -> Option<Digest> {
         let mut tally = Tally::default();
         for message in messages {

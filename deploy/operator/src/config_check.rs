@@ -63,11 +63,9 @@ struct CheckReport {
     cluster_file: PathBuf,
     /// Which cluster the databases must be of, if the file says it.
     cluster_id: Option<Uuid>,
-    /// Empty when the cluster's file cannot be used.
     shards: Vec<ShardLine>,
     gateways: Vec<GatewayLine>,
     nodes: Vec<NodeLine>,
-    /// Left out when nothing was asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     running: Option<Vec<RunningLine>>,
     problems: Vec<String>,
@@ -339,7 +337,6 @@ fn screen(report: &CheckReport) -> String {
     parts.join("\n")
 }
 
-/// The parts of a shard with their addresses, a line each.
 fn parts_of(shard: &ShardLine) -> Vec<(&'static str, &str)> {
     fn named<'a>(
         name: &'static str,

@@ -36,7 +36,6 @@ enum State {
     Good,
     /// Worth knowing; a cluster starts all the same.
     Note,
-    /// A cluster does not start.
     Missing,
 }
 

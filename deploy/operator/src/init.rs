@@ -66,7 +66,6 @@ struct Deal {
     /// The cluster was initialised before, completely: no slot was dealt. Only with `--if-needed`.
     was_initialised: bool,
     migrated: Vec<MigratedShard>,
-    /// Empty when the cluster was initialised before.
     shards: Vec<DealtShard>,
     is_id_in_file: bool,
 }
@@ -204,7 +203,6 @@ pub async fn lock_out_other_inits(
 
 #[derive(Debug, Default)]
 pub struct Contents {
-    /// Nothing before its first deal.
     pub identity: Option<Identity>,
     pub owners: Vec<OwnerRow>,
     pub has_users: bool,
@@ -218,16 +216,13 @@ pub async fn read_contents(database: &ShardDb) -> anyhow::Result<Contents> {
     Ok(Contents { identity, owners, has_users })
 }
 
-/// What a shard is, for the question whether it may be dealt slots.
 #[derive(Debug, Clone, PartialEq)]
 enum Found {
-    /// Nothing at all: it may be dealt its slots.
     Empty,
     Dealt {
         cluster_id: Uuid,
         has_users: bool,
     },
-    /// Anything else, in words.
     Other(String),
 }
 

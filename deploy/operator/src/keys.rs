@@ -69,7 +69,6 @@ pub struct CreateArgs {
 #[derive(Debug, Serialize)]
 struct CreatedKey {
     name: String,
-    /// The key. Nobody can find it out again.
     key: String,
     digest: String,
     scopes: Vec<String>,

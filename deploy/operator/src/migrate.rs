@@ -49,7 +49,6 @@ pub struct MigratedShard {
     pub shard: String,
     /// The migrations that this run applied; empty when the schema was up to date.
     pub applied: Vec<String>,
-    /// Why the schema is not up to date.
     pub error: Option<String>,
 }
 

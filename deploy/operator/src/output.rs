@@ -30,7 +30,6 @@ pub enum Format {
 }
 
 impl OutputArgs {
-    /// Prints `answer` as JSON, or the text that `table` makes of it.
     pub fn print<T: Serialize>(self, answer: &T, table: impl FnOnce(&T) -> String) {
         match self.output {
             Format::Table => print(&table(answer)),
@@ -53,12 +52,10 @@ pub fn print(text: &str) {
     }
 }
 
-/// A cell that says that something is as it should be.
 pub fn good(text: &str) -> Cell {
     Cell::new(text).fg(Color::DarkGreen)
 }
 
-/// A cell that says that something is not as it should be.
 pub fn bad(text: &str) -> Cell {
     Cell::new(text).fg(Color::DarkRed)
 }
@@ -67,7 +64,6 @@ pub fn plain(text: &str) -> Cell {
     Cell::new(text)
 }
 
-/// A last line that says that all is as it should be.
 pub fn verdict_good(text: &str) -> String {
     format!("{}{text}{}", GREEN.render(), GREEN.render_reset())
 }

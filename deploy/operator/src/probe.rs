@@ -44,7 +44,6 @@ pub struct ShardProbe {
     pub replicas: Vec<Result<ReplicaState, DbError>>,
     /// Its nodes, in the order of the cluster's file; an error is a line for people.
     pub nodes: Vec<Result<NodeStatus, String>>,
-    /// Its Redis, if there is one.
     pub redis: Option<RedisState>,
 }
 
@@ -71,11 +70,8 @@ pub struct PrimaryState {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Standby {
     pub name: String,
-    /// `streaming`, or `catchup` and others while it is behind.
     pub state: Option<String>,
-    /// `sync`, `quorum`, `potential` or `async`.
     pub sync_state: Option<String>,
-    /// What it has not replayed yet.
     pub lag_bytes: Option<i64>,
 }
 
@@ -98,10 +94,8 @@ pub struct ReplicaState {
 }
 
 pub struct LedgerState {
-    /// The cluster and the name it was given by `picopay init`.
     pub identity: Option<(Uuid, String)>,
     pub schema: Result<(), Unfit>,
-    /// Set while an operator lets the shard go on without its standby.
     pub degraded: Option<Degradation>,
     pub owned: Vec<u16>,
     /// The slots that it has to do with and does not own, in order.
@@ -218,14 +212,12 @@ async fn read_ledger_state(database: &ShardDb) -> Result<Option<LedgerState>, Db
     }))
 }
 
-/// Why a process does not tell what it goes by.
 #[derive(Debug)]
 pub enum NotTold {
     SecretRefused,
     NoAnswer(String),
 }
 
-/// Asks a gateway or a node what it goes by.
 pub async fn running_config(url: &str, internal_secret: &Secret) -> Result<RunningConfig, NotTold> {
     let client = Client::builder(TokioExecutor::new()).build_http();
     let asked = timeout(NODE_TIMEOUT, ask(&client, url, CONFIG_PATH, internal_secret)).await;

@@ -52,7 +52,6 @@ struct ShardLine {
 
 #[derive(Debug, Serialize)]
 struct Group {
-    /// `owned`, `importing`, `released` or `aborted`.
     state: SlotState,
     owner: String,
     count: usize,

@@ -175,7 +175,6 @@ fn welcome(cluster: &LocalCluster, args: &UpArgs, took: Duration) -> String {
     text
 }
 
-/// How to look at the cluster from another terminal in the same folder.
 fn status_command(cluster: &LocalCluster, args: &UpArgs) -> String {
     let here = std::env::current_dir().unwrap_or_default();
     let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("picopay"));
@@ -193,7 +192,6 @@ fn shell_quoted(text: &str) -> String {
     if text.chars().all(is_plain) { text.to_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
 
-/// More than the largest number do not fit on one machine.
 fn parse_shards(text: &str) -> Result<usize, String> {
     let shards = text.parse().ok().filter(|shards| (1..=SHARDS_MAX).contains(shards));
     shards.ok_or_else(|| format!("a number from 1 to {SHARDS_MAX}"))

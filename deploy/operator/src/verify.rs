@@ -55,7 +55,6 @@ pub struct VerifyReport {
     pub shards: Vec<ShardCounts>,
     pub currencies: Vec<CurrencyBooks>,
     pub checks: Vec<CheckResult>,
-    /// What is there of slots that moved, and counts nowhere else.
     pub leftovers: Vec<Leftovers>,
     /// Of `--acks`; null without.
     pub acks: Option<AckSummary>,

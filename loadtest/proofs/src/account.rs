@@ -49,7 +49,6 @@ pub enum Keeps {
 #[derive(Debug, Clone, Copy)]
 pub struct Reply<'a> {
     pub status: u16,
-    /// Whether it said `Idempotent-Replayed: true`.
     pub is_replayed: bool,
     pub session: Option<&'a [u8]>,
     pub body: &'a [u8],
@@ -186,7 +185,6 @@ impl Account {
         Taken::Wrong
     }
 
-    /// Writes it down, if it is about what was asked for.
     fn read_acknowledgement(&mut self, write: &Write, body: &[u8]) -> Result<Acknowledged, String> {
         let answer: Result<WriteAnswer<'_>, _> = serde_json::from_slice(body);
         let transaction = answer.map_err(|error| format!("it cannot be read ({error})"))?.transaction;
@@ -201,7 +199,6 @@ impl Account {
     }
 }
 
-/// Whether an answer is the ledger's: booked, or refused by a rule.
 pub fn is_decision(write: &Write, status: u16, body: &[u8]) -> bool {
     match status {
         200 => true,

@@ -64,10 +64,8 @@ const SHARDS: usize = 2;
 #[derive(Debug, Clone)]
 pub struct Bench {
     pub pace: Pace,
-    /// Whether also what takes half an hour.
     pub is_full: bool,
     pub out: PathBuf,
-    /// For the report: commits and the like.
     pub notes: Vec<(String, String)>,
 }
 
@@ -227,7 +225,6 @@ impl Bench {
     }
 }
 
-/// What no figure can excuse.
 fn failures(summary: &Summary) -> Vec<String> {
     let mut failures = Vec::new();
     for (count, what) in [

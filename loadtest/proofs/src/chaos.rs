@@ -113,18 +113,14 @@ impl Broken {
 pub struct Chaos {
     pub seed: u64,
     pub time: Duration,
-    /// Where summary, acknowledgements and, when a promise was broken, logs go.
     pub out: PathBuf,
     pub broken: Option<Broken>,
     /// The kinds of faults that may strike; none means all that are possible.
     pub faults: Vec<Kind>,
-    /// Node processes of each shard, if the seed is not to choose.
     pub nodes: Option<usize>,
-    /// What servers, if the seed is not to choose.
     pub servers: Option<Servers>,
 }
 
-/// A cluster under load, and everything that is known of it from outside.
 struct Arena {
     cluster: LocalCluster,
     client: Client,
@@ -132,7 +128,6 @@ struct Arena {
     seed: u64,
     struck: BTreeMap<String, u64>,
     recoveries: Vec<Duration>,
-    /// The longest wait of users after each kind of fault.
     waits: BTreeMap<String, Duration>,
 }
 
@@ -287,7 +282,6 @@ impl Arena {
         Ok(Self { cluster, client, probe, seed, struck, recoveries: Vec::new(), waits })
     }
 
-    /// One fault after another.
     async fn storm(&mut self, mut schedule: Schedule, until: Duration, stop: &Stop) -> anyhow::Result<()> {
         loop {
             let (calm, fault) = schedule.next_fault();

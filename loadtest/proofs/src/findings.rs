@@ -61,7 +61,6 @@ pub struct Finding {
     pub text: String,
     /// When, since the run began.
     pub at: Option<Duration>,
-    /// What to look for in the logs: keys, ids.
     pub words: Vec<String>,
 }
 
@@ -71,7 +70,6 @@ impl Finding {
     }
 }
 
-/// All of a run. A clone is another handle on the same.
 #[derive(Debug, Clone, Default)]
 pub struct Findings(Arc<Mutex<Found>>);
 
@@ -82,7 +80,6 @@ struct Found {
 }
 
 impl Findings {
-    /// Counts one, and keeps it while there is room.
     pub fn add(&self, finding: Finding) {
         let promise = finding.promise;
         self.add_counted(promise, 1, Some(finding));

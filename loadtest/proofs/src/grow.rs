@@ -230,7 +230,6 @@ impl Grow {
         Ok(stand)
     }
 
-    /// What an operator does, while clients go on.
     async fn grow(
         &self,
         stand: &Stand,

@@ -66,7 +66,6 @@ pub struct Summary {
     pub rounds: Vec<Round>,
 }
 
-/// One promise: a median and its limit.
 #[derive(Debug, Serialize)]
 pub struct Bar {
     name: &'static str,
@@ -87,7 +86,6 @@ pub struct Round {
     doubled: u64,
 }
 
-/// The other shard while one is frozen, and the frozen one's users.
 #[derive(Debug, Serialize)]
 struct Frozen {
     /// The other shard's good answers a second, with the fault from its first moment on, divided by those without.
@@ -98,7 +96,6 @@ struct Frozen {
     p99_ms_with: f64,
     /// The slowest answer to a user of the frozen shard while it is known to be frozen.
     refused_within_ms: f64,
-    /// What the frozen shard's users heard, from the first moment on.
     errors: Errors,
 }
 
@@ -112,9 +109,7 @@ struct Overload {
     refused_p50_ms: f64,
     refused_p99_ms: f64,
     errors: Errors,
-    /// Peak memory before it and after it.
     memory_mib: [Memory; 2],
-    /// Saturation right afterwards, divided by saturation before.
     recovered_share: f64,
 }
 

@@ -11,7 +11,6 @@ use uuid::Uuid;
 const HISTORY_PATIENCE: Duration = Duration::from_secs(5);
 const HISTORY_POLL: Duration = Duration::from_millis(50);
 
-/// Goes through all steps with a user of its own, printing each.
 pub async fn run(url: &str, api_key: &str) -> anyhow::Result<()> {
     let mut smoke = Smoke::new(url, api_key)?;
     smoke.step("the gateway is ready", Smoke::readiness).await?;

@@ -21,13 +21,11 @@ pub struct Caller {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reply {
     pub status: u16,
-    /// Whether it said `Idempotent-Replayed: true`.
     pub is_replayed: bool,
     pub body: String,
 }
 
 impl Reply {
-    /// The body, if it is JSON.
     pub fn json(&self) -> Option<serde_json::Value> {
         serde_json::from_str(&self.body).ok()
     }

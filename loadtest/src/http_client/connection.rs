@@ -11,7 +11,6 @@ use super::response::{self, Head, Malformed};
 /// Room for an answer to a charge several times over; a page of history makes it grow once.
 const INPUT_START: usize = 4 * 1024;
 
-/// Why a request got no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lost {
     /// Nobody took the connection. The request was not sent.
@@ -20,12 +19,10 @@ pub enum Lost {
     ConnectionClosed,
     /// It took longer than the run allows. Whether the request was carried out is unknown.
     NoAnswer,
-    /// What came back is no answer that this client understands.
     BadResponse,
 }
 
 impl Lost {
-    /// As a report counts it, beside the suffixes of the gateway's problem types.
     pub fn code(self) -> &'static str {
         match self {
             Self::ConnectFailed => "client:connect-failed",
@@ -66,7 +63,6 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// To this address, once it is told to [`connect`](Self::connect).
     pub fn new(address: SocketAddr) -> Self {
         let input = vec![0; INPUT_START];
         Self { address, stream: None, state: State::Closed, output: Vec::new(), written: 0, input, filled: 0 }
@@ -100,7 +96,6 @@ impl Connection {
         &mut self.output
     }
 
-    /// Sends what was written to [`output`](Self::output).
     pub fn send(&mut self) -> Result<(), Lost> {
         debug_assert_eq!(self.state, State::Idle, "one request at a time");
         self.state = State::Busy;

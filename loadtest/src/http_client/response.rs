@@ -15,7 +15,6 @@ pub struct Head {
     pub status: u16,
     /// Where the body is, in the bytes that were read.
     pub body: Range<usize>,
-    /// Whether it said `Idempotent-Replayed: true`.
     pub is_replayed: bool,
     pub session: Option<Range<usize>>,
     pub closes: bool,
@@ -25,7 +24,6 @@ pub struct Head {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Read {
     Partial,
-    /// An answer, and nothing but.
     Complete(Head),
 }
 

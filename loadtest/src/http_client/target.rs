@@ -4,7 +4,6 @@ use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 
 use anyhow::{Context, bail};
 
-/// A gateway's base URL, resolved, and the key to show there.
 #[derive(Debug, Clone)]
 pub struct Target {
     url: String,
@@ -117,7 +116,6 @@ impl Form {
         out.extend_from_slice(b"\r\n");
     }
 
-    /// Writes a request with a JSON body, under an idempotency key.
     pub fn write_post(&self, out: &mut Vec<u8>, idempotency_key: &[u8], body: &[u8]) {
         out.extend_from_slice(&self.head);
         out.extend_from_slice(&self.middle);

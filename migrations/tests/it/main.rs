@@ -11,7 +11,6 @@ use picopay_migrations::{
 use tokio::time::sleep;
 use tokio_postgres::Client;
 
-/// One database with the whole schema, and who may use it.
 struct Database {
     cluster: LocalCluster,
     client: Client,

@@ -25,10 +25,8 @@ struct Promise {
     loaded: SystemTime,
 }
 
-/// Why a COMMIT is not known to be one.
 #[derive(Debug, thiserror::Error)]
 pub enum CommitError {
-    /// No answer of the server, or an error.
     #[error("{}", describe(.0))]
     Failed(#[from] Error),
     /// Somebody cancelled its wait for the standby. It is in the primary's log, and visible.

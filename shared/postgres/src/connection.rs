@@ -12,12 +12,10 @@ use tokio_postgres::{AsyncMessage, Client, Config, NoTls};
 
 use crate::error::describe;
 
-/// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     #[error("no answer within {0:?}")]
     TimedOut(Duration),
-    /// Postgres refused, or is not there.
     #[error("no connection: {}", describe(.0))]
     Failed(#[from] tokio_postgres::Error),
 }
@@ -74,12 +72,10 @@ impl Connection {
         self.warning.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// Whether the server, or the way to it, is known to be gone.
     pub fn is_closed(&self) -> bool {
         self.client.is_closed()
     }
 
-    /// The client and what drives it, for a pool that looks after them.
     pub fn into_parts(self) -> (Client, JoinHandle<()>) {
         (self.client, self.driver)
     }

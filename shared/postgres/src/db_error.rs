@@ -25,13 +25,11 @@ pub enum DbError {
     Failed {
         place: Place,
         reason: String,
-        /// Its code, if it was the server that said it.
         code: Option<SqlState>,
     },
     /// It is not the database that it is taken for, or not one that this program can serve.
     #[error("{place}: {reason}")]
     Unfit { place: Place, reason: String },
-    /// A statement was not answered in time.
     #[error("{place}: no answer in {} s{hint}", .after.as_secs())]
     Timeout { place: Place, after: Duration, hint: &'static str },
 }

@@ -15,7 +15,6 @@ pub fn time_for(rows: u64, rows_per_second: NonZeroU32) -> Duration {
     Duration::from_secs(rows) / rows_per_second.get()
 }
 
-/// Keeps something to a pace while it goes on.
 #[derive(Debug)]
 pub struct Pace {
     rows_per_second: Option<NonZeroU32>,

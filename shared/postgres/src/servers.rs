@@ -66,7 +66,6 @@ pub fn describe(connection_string: &str) -> String {
     format!("{}/{}", servers.join(","), config.get_dbname().unwrap_or_default())
 }
 
-/// The hosts and ports that a connection string names, for people.
 pub fn addresses_of(connection_string: &str) -> Result<Vec<String>, String> {
     let config = parse(connection_string)?;
     if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
@@ -75,7 +74,6 @@ pub fn addresses_of(connection_string: &str) -> Result<Vec<String>, String> {
     Ok(Servers::of(&config).iter().map(address).collect())
 }
 
-/// The databases that a connection string leads to, one for each host.
 pub fn databases_of(connection_string: &str) -> Result<Vec<String>, String> {
     let config = parse(connection_string)?;
     // As in libpq: without a name, the database is called like the user.
@@ -83,7 +81,6 @@ pub fn databases_of(connection_string: &str) -> Result<Vec<String>, String> {
     Ok(addresses_of(connection_string)?.iter().map(|address| format!("{address}/{name}")).collect())
 }
 
-/// The address of the one server that `config` names, for people.
 pub fn address(config: &Config) -> String {
     let port = config.get_ports().first().copied().unwrap_or(5432);
     match (config.get_hosts().first(), config.get_hostaddrs().first()) {

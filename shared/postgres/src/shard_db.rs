@@ -170,12 +170,10 @@ impl ShardDb {
         Ok(Self { connection, commits, place, statement_timeout: patience.statement })
     }
 
-    /// Refuses a database whose schema lacks what this program relies on.
     pub async fn require_schema(&self) -> Result<(), DbError> {
         self.check_schema().await?.map_err(|unfit| self.unfit(unfit.to_string()))
     }
 
-    /// Whether this program can serve its schema, and why not.
     pub async fn check_schema(&self) -> Result<Result<(), Unfit>, DbError> {
         Ok(self.bounded(Schema::read(&self.connection.client), "").await?.check())
     }
@@ -192,7 +190,6 @@ impl ShardDb {
         rows.iter().map(|row| owner_from_row(row).map_err(|bad| self.unfit(bad.to_string()))).collect()
     }
 
-    /// The cluster that the database says it is of, if any.
     async fn read_cluster_id(&self) -> Result<Option<Uuid>, DbError> {
         match self.query("SELECT cluster_id FROM shard_identity", &[]).await {
             Ok(rows) => Ok(rows.first().map(|row| row.get(0))),
@@ -205,7 +202,6 @@ impl ShardDb {
         DbError::Unfit { place: self.place.clone(), reason }
     }
 
-    /// Has the server read `sql`, for a statement that runs often.
     pub async fn prepare(&self, sql: &str) -> Result<Statement, DbError> {
         self.bounded(self.connection.client.prepare(sql), "").await
     }
@@ -242,12 +238,10 @@ impl ShardDb {
         self.bounded(read, "").await
     }
 
-    /// Runs `sql`, which gives no rows, and says how many it changed.
     pub async fn execute(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<u64, DbError> {
         self.bounded(self.connection.client.execute(sql, params), "").await
     }
 
-    /// Runs statements without parameters or rows.
     pub async fn execute_all(&self, sql: &str) -> Result<(), DbError> {
         self.bounded(self.connection.client.batch_execute(sql), "").await
     }
@@ -286,7 +280,6 @@ impl ShardDb {
         self.commit().await
     }
 
-    /// Whether the server, or the way to it, is known to be gone.
     pub fn is_closed(&self) -> bool {
         self.connection.client.is_closed()
     }

@@ -15,7 +15,6 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Of this shard of this cluster, as this program counts slots.
     pub fn of(cluster_id: Uuid, shard_name: &str) -> Self {
         Self {
             cluster_id,

@@ -7,7 +7,6 @@ use tokio_postgres::Row;
 /// All that a shard says of slots: columns as [`owner_from_row`] takes them, in the order of slots.
 pub(crate) const READ_OWNERS: &str = "SELECT slot, state, owner, epoch FROM slot_owner ORDER BY slot";
 
-/// A column that holds what no PicoPay writes.
 #[derive(Debug, thiserror::Error)]
 #[error("slot_owner.{column} holds what no PicoPay writes")]
 pub struct BadColumn {

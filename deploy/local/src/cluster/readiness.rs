@@ -92,7 +92,6 @@ pub(crate) fn says_all_ready(answer: &http_call::Answer) -> bool {
     answer.status == 200 && shards.is_some_and(|shards| shards.iter().all(|shard| shard["is_ready"] == true))
 }
 
-/// The shards that the gateway knows, in the order of `cluster.toml`.
 fn names(answer: &http_call::Answer) -> Vec<String> {
     let body = answer.json();
     let shards = body["shards"].as_array().into_iter().flatten();

@@ -45,7 +45,6 @@ impl Default for PatroniSettings {
     }
 }
 
-/// One member of a [`super::PatroniShard`].
 #[derive(Debug)]
 pub struct Member {
     process: Process,
@@ -57,7 +56,6 @@ pub struct Member {
 }
 
 impl Member {
-    /// With its configuration written, not started yet.
     pub(super) fn prepare(
         folder: &Folder,
         ground: &Ground,

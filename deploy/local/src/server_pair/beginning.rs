@@ -12,7 +12,6 @@ use crate::template::{Held, Template};
 const TEMPLATE_TRIES: usize = 3;
 
 impl Site<'_> {
-    /// Makes the servers if they are not there, and starts them.
     pub(super) async fn begin(self) -> Result<ServerPair, LocalError> {
         let made = self.place().join("made");
         // Half of a shard is worth nothing: the slots are dealt out when all are complete.
@@ -102,7 +101,6 @@ impl Site<'_> {
     }
 }
 
-/// These servers, of which the one at `first` is the primary.
 fn pair(servers: [Server; 2], first: usize) -> ServerPair {
     ServerPair { servers, primary: AtomicUsize::new(first), changing: tokio::sync::Mutex::default() }
 }

@@ -17,12 +17,10 @@ enum Side {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Return {
-    /// It is started again.
     Restarted,
     Replaced,
 }
 
-/// Kills the primary, and has it come back while the mover goes on.
 async fn kill(cluster: Arc<LocalCluster>, shard: usize, comes_back: Return, is_back: Arc<Notify>) {
     cluster.shard(shard).primary().kill().await.unwrap();
     tokio::spawn(async move {
@@ -34,7 +32,6 @@ async fn kill(cluster: Arc<LocalCluster>, shard: usize, comes_back: Return, is_b
     });
 }
 
-/// At each of these steps, back and forth between two shards.
 async fn a_primary_dies(at: &[Step], side: Side, comes_back: Return) {
     let field = Field::start(2).await;
     for step in at {

@@ -131,7 +131,6 @@ async fn verify(cluster: &LocalCluster) {
     assert!(said.status.success(), "{said:?}");
 }
 
-/// Does something once, when a mover is about to take a step.
 pub struct At {
     step: Step,
     deed: Mutex<Option<BoxFuture<'static, ()>>>,

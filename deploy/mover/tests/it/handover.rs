@@ -27,7 +27,6 @@ fn slots_of(users: &[i64]) -> Vec<u16> {
     users.iter().map(|user| slot_of(*user)).collect()
 }
 
-/// Users of the first shard, by the even deal of two.
 fn users_of_first() -> Vec<i64> {
     USERS.into_iter().filter(|user| slots_of(&[*user])[0] < 2048).collect()
 }

@@ -10,7 +10,6 @@ use tokio::sync::Notify;
 
 use super::field::{At, Field, PATIENT};
 
-/// A mover that is stopped before `step`, and gone.
 async fn killed_at(mover: Mover, batch: Batch, step: Step) {
     let reached = Arc::new(Notify::new());
     let watcher = At::new(step, {
@@ -200,7 +199,6 @@ async fn a_move_that_is_about_to_end_is_not_taken_back(field: &Field) {
     }
 }
 
-/// Ends the connections that hold the mover's lock at a shard.
 async fn end_lock_holders(cluster: &LocalCluster) {
     for shard in 0..cluster.shards().len() {
         let database = cluster.connect_as_superuser(shard).await.unwrap();

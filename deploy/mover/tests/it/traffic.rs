@@ -29,7 +29,6 @@ pub async fn write(cluster: &LocalCluster, path: &str, key: Uuid, body: &Value) 
     }
 }
 
-/// Makes a user, however long that takes on a busy machine.
 pub async fn make_user(cluster: &LocalCluster, user_id: i64) {
     let (status, answer) = write(cluster, "/users", Uuid::new_v4(), &json!({"user_id": user_id})).await;
     assert!(matches!(status, 200 | 201), "{answer}");

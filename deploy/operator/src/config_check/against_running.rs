@@ -24,14 +24,11 @@ pub struct RunningLine {
     is_told: bool,
     /// The entries of the file that it does not go by: `internal_secret`, `shard-3`, `shard-1.redis`.
     differs: Vec<String>,
-    /// Set while it refuses the file that it finds.
     refused: Option<RefusedReload>,
-    /// Why it could not be asked, or what is wrong.
     problem: Option<String>,
 }
 
 impl RunningLine {
-    /// What an operator has to look after.
     pub fn problem(&self) -> Option<String> {
         let place = format!("{} {}", self.process, self.url);
         match (&self.problem, &self.refused) {

@@ -28,9 +28,7 @@ pub struct Outcome {
     pub rows: u64,
     pub took: Duration,
     pub pause_max: Duration,
-    /// Pauses that ended in nothing and were tried again.
     pub aborts: u32,
-    /// What was tried often enough, and why it was not moved.
     pub given_up: Vec<(PlannedBatch, String)>,
     pub was_stopped: bool,
     pub failure: Option<String>,

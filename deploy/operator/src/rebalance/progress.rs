@@ -28,7 +28,6 @@ pub struct Board {
 }
 
 impl Board {
-    /// Nothing is done yet, of so many slots with so many rows.
     pub fn new(slots: usize, rows: u64) -> Self {
         let style = "{bar:32} {human_pos} of {human_len} rows, {per_sec}, {eta} left  {wide_msg}";
         let bar = ProgressBar::new(rows);
@@ -130,7 +129,6 @@ impl Watcher for BatchBoard<'_> {
     }
 }
 
-/// What the mover is at, in a word or two.
 fn doing(step: Step) -> &'static str {
     match step {
         Step::Import => "announce",

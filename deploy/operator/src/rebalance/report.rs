@@ -31,7 +31,6 @@ pub struct PlanReport {
     pub notes: Vec<String>,
 }
 
-/// A shard before and after.
 #[derive(Debug, Serialize)]
 pub struct PlannedShard {
     shard: String,
@@ -54,7 +53,6 @@ pub struct PlannedMove {
 pub struct Estimate {
     seconds: u64,
     rows_per_second: u32,
-    /// `assumed`, or `throttle` when that is lower.
     source: &'static str,
     batches: usize,
 }
@@ -156,9 +154,7 @@ pub fn plan_screen(plan: &PlanReport) -> String {
 pub struct MoveReport {
     /// Whether all that was planned is done. The exit code is 0 then, 130 when a signal stopped it, and 1 otherwise.
     pub is_done: bool,
-    /// Whether a signal stopped it after a batch.
     pub was_stopped: bool,
-    /// What an earlier command had left half done, and what became of it.
     pub settled: Vec<String>,
     pub plan: PlanReport,
     pub slots: usize,
@@ -166,11 +162,8 @@ pub struct MoveReport {
     pub took_ms: u64,
     /// Rows a second in that time.
     pub rows_per_second: u64,
-    /// The longest that the writes of one batch's users were held up.
     pub longest_pause_ms: u64,
-    /// Batches that were given up for a while, and tried again in halves.
     pub aborts: u32,
-    /// What was not moved although it was tried several times.
     pub not_moved: Vec<NotMoved>,
     pub error: Option<String>,
     pub next: String,

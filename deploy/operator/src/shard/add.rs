@@ -43,7 +43,6 @@ pub struct AddArgs {
 struct Report {
     shard: String,
     cluster_id: Uuid,
-    /// It was part of the cluster before: nothing was done.
     was_there_before: bool,
 }
 
@@ -79,7 +78,6 @@ async fn add(cluster: &Cluster, name: &str) -> anyhow::Result<Report> {
     Ok(Report { shard: name.to_owned(), cluster_id, was_there_before })
 }
 
-/// The cluster that all shards but `name` are of.
 fn id_of_others(ownership: &Ownership, name: &str) -> anyhow::Result<Uuid> {
     let mut cluster_id = None;
     for shard in ownership.shards.iter().filter(|shard| shard.name != name) {
@@ -105,7 +103,6 @@ fn id_of_others(ownership: &Ownership, name: &str) -> anyhow::Result<Uuid> {
         .with_context(|| format!("there is no cluster that {name} could join: begin one with `picopay init`"))
 }
 
-/// What stands in the database, which may have no schema yet.
 async fn read_contents_if_any(database: &ShardDb) -> anyhow::Result<Contents> {
     if database.query_one("SELECT to_regclass('shard_identity') IS NOT NULL", &[]).await?.get(0) {
         return init::read_contents(database).await;

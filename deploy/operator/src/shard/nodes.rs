@@ -56,7 +56,6 @@ pub async fn wait_for_nodes(
     }
 }
 
-/// What the nodes make of it, and the last word on it.
 pub fn nodes_screen(nodes: &[NodeLine], done: &str) -> String {
     let behind: Vec<&NodeLine> = nodes.iter().filter(|node| !node.follows).collect();
     if behind.is_empty() {

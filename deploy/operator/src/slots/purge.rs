@@ -119,7 +119,6 @@ pub async fn run(args: PurgeArgs) -> anyhow::Result<ExitCode> {
     Ok(if is_worrying { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// Deletes what `shard` has of `slots`, and says how many rows that was.
 async fn purge(mover: &Mover, shard: &Shard, slots: &[u16], throttle: NonZeroU32) -> anyhow::Result<u64> {
     let counted = ownership::count_rows(shard).await?;
     let rows_of = |slots: &[u16]| slots.iter().map(|slot| counted[usize::from(*slot)]).sum::<u64>();
@@ -161,7 +160,6 @@ impl Watcher for PurgeProgress {
     }
 }
 
-/// What may be deleted at the shard at `position`, and what may not.
 fn choose(ownership: &Ownership, position: usize, older_than: Duration) -> Chosen {
     let mut chosen = Chosen::default();
     for entry in ownership.shards[position].entries.iter().filter(|entry| entry.has_leftovers) {

@@ -120,7 +120,6 @@ fn judge_identity(shard: &Shard, primary: &PrimaryState, remarks: &mut Remarks) 
     }
 }
 
-/// Whether a database is of the cluster that the file names.
 fn judge_cluster(shard: &Shard, role: &str, found: Uuid, remarks: &mut Remarks) {
     if let Some(expected) = shard.cluster_id.filter(|expected| *expected != found) {
         remarks.problems.push(format!(

@@ -11,7 +11,6 @@ use super::remarks::Remarks;
 use super::report::{OtherSlots, SlotSummary};
 use crate::probe::{OtherSlot, ShardProbe};
 
-/// Slots that are not a shard's own, by state and owner.
 pub fn group(others: &[OtherSlot]) -> Vec<OtherSlots> {
     let mut grouped: BTreeMap<(&str, &str), Vec<&OtherSlot>> = BTreeMap::new();
     for other in others {

@@ -18,9 +18,7 @@ pub struct StatusReport {
     pub is_well: bool,
     pub slots: SlotSummary,
     pub shards: Vec<ShardStatus>,
-    /// What is not as it should be, a sentence each.
     pub problems: Vec<String>,
-    /// What could not be seen, a sentence each.
     pub notes: Vec<String>,
 }
 
@@ -28,7 +26,6 @@ pub struct StatusReport {
 pub struct SlotSummary {
     pub total: u16,
     pub owned_once: usize,
-    /// Owned by no shard that answers.
     pub owned_by_nobody: SlotRuns,
     pub owned_twice: SlotRuns,
 }
@@ -36,7 +33,6 @@ pub struct SlotSummary {
 #[derive(Debug, Serialize)]
 pub struct ShardStatus {
     pub shard: String,
-    /// `replicated` or `local`, as the cluster's file says.
     pub durability: &'static str,
     /// Set while an operator lets it go on without its standby: since when, who said so, and why.
     pub degraded: Option<Degradation>,
@@ -61,10 +57,8 @@ pub struct OwnedSlots {
     pub source: &'static str,
 }
 
-/// Slots of which a shard that does not own them says the same.
 #[derive(Debug, Serialize)]
 pub struct OtherSlots {
-    /// `importing`, `released` or `aborted`.
     pub state: SlotState,
     pub owner: String,
     pub runs: SlotRuns,
@@ -76,7 +70,6 @@ pub struct PrimaryStatus {
     pub is_up: bool,
     pub version: Option<String>,
     pub standbys: Vec<Standby>,
-    /// Why it is not up.
     pub error: Option<String>,
 }
 
@@ -90,7 +83,6 @@ pub struct ReplicaStatus {
     pub lag_ms: Option<u64>,
     /// How much of the primary's log it has not replayed; null when either is unknown.
     pub lag_bytes: Option<u64>,
-    /// Why it is not up.
     pub error: Option<String>,
 }
 
@@ -101,7 +93,6 @@ pub struct NodeLine {
     pub is_ready: bool,
     /// Its use of Redis: `up`, `skipped` or `off`; null when it does not answer.
     pub cache: Option<CacheState>,
-    /// Why it does not answer, or is not ready.
     pub reason: Option<String>,
 }
 
@@ -110,6 +101,5 @@ pub struct RedisLine {
     pub address: String,
     pub is_up: bool,
     pub latency_us: Option<u64>,
-    /// Why it is not up.
     pub error: Option<String>,
 }

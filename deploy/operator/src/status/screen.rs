@@ -5,7 +5,6 @@ use comfy_table::Cell;
 use super::report::{NodeLine, OwnedSlots, REPLICA_LAG_MS_MAX, ShardStatus, StatusReport};
 use crate::output::{self, bytes, seconds};
 
-/// The report as a table, and what is wrong below it.
 pub fn screen(report: &StatusReport) -> String {
     let mut table = output::table(["shard", "slots", "primary", "replica lag", "nodes", "redis"]);
     for shard in &report.shards {

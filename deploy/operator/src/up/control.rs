@@ -42,7 +42,6 @@ impl Request {
 #[serde(rename_all = "lowercase")]
 enum Answer {
     Done(Value),
-    /// It was not, for this reason.
     Failed(String),
 }
 
@@ -79,7 +78,6 @@ pub fn listen(folder: &Path) -> anyhow::Result<UnixListener> {
     })
 }
 
-/// Serves requests, one after the other, for as long as it is let.
 pub async fn serve(listener: Option<UnixListener>, cluster: &LocalCluster) {
     let Some(listener) = listener else { return std::future::pending().await };
     loop {

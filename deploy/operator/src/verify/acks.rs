@@ -42,7 +42,6 @@ impl AckSummary {
     }
 }
 
-/// The file as long as it was when it was opened.
 pub struct AckFile {
     path: PathBuf,
     lines: BufReader<Take<File>>,

@@ -69,7 +69,6 @@ pub async fn read(snapshot: &Snapshot) -> anyhow::Result<Vec<ShardTotals>> {
     totals.collect()
 }
 
-/// Adds up the shards and finds what does not come to zero.
 pub fn close(shards: Vec<Vec<ShardTotals>>, findings: &mut Findings) -> Vec<CurrencyBooks> {
     let mut sums: BTreeMap<String, ShardTotals> = BTreeMap::new();
     for totals in shards.into_iter().flatten() {

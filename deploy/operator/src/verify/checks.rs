@@ -42,7 +42,6 @@ const SHARD_CHECKS: [&str; 4] = [
 const SHARD_ROW_CHECKS: [&str; 2] =
     [include_str!("../sql/verify/transaction_rows.sql"), include_str!("../sql/verify/other_rows.sql")];
 
-/// Runs every check of one shard that is one SQL statement.
 pub async fn run_sql(
     snapshot: &Snapshot,
     totals: &[ShardTotals],

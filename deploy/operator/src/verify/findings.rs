@@ -43,7 +43,6 @@ impl fmt::Display for Finding {
 #[derive(Debug, Serialize)]
 pub struct CheckResult {
     pub check: &'static str,
-    /// What holds when nothing is wrong.
     pub promise: &'static str,
     pub wrong: u64,
     /// The first of them, at most 20.
@@ -64,7 +63,6 @@ impl Findings {
         self.0.values().all(|found| found.wrong == 0)
     }
 
-    /// Counts one wrong row and keeps it if there is room.
     pub fn add(&mut self, check: &str, finding: impl FnOnce() -> Finding) {
         let found = self.0.entry(check.to_owned()).or_default();
         found.wrong += 1;

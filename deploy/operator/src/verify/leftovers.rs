@@ -25,7 +25,6 @@ const CLOCK_DIFFERENCE_MAX_S: f64 = 10.0;
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub struct Leftovers {
     pub shard: String,
-    /// `released`, `importing` or `aborted`.
     pub state: String,
     pub runs: SlotRuns,
     pub rows: u64,
@@ -136,7 +135,6 @@ async fn read_late(snapshot: &Snapshot) -> anyhow::Result<Vec<LateRow>> {
     read.iter().map(row).collect()
 }
 
-/// Those of `rows` that the owner of their slots does not have.
 async fn missing_at(owner: &Snapshot, rows: Vec<LateRow>) -> anyhow::Result<Vec<LateRow>> {
     let slots: Vec<i16> = rows.iter().map(|row| row.slot.cast_signed()).collect();
     let users: Vec<i64> = rows.iter().map(|row| row.user_id).collect();

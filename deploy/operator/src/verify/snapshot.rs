@@ -21,7 +21,6 @@ const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
                      SET LOCAL jit = off;
                      SET LOCAL statement_timeout = '1h'";
 
-/// A shard's primary, and a database transaction on it that sees one moment.
 pub struct Snapshot {
     pub shard: String,
     /// In the transaction, until it is dropped.

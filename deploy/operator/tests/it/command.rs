@@ -41,7 +41,6 @@ pub fn picopay<S: AsRef<OsStr>>(cluster: &Path, args: impl IntoIterator<Item = S
     command
 }
 
-/// `picopay ARGS`, ready to run, with nothing of this environment's own settings.
 pub fn bare_picopay<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_picopay"));
     for (name, _) in std::env::vars_os() {

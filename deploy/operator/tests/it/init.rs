@@ -78,7 +78,6 @@ impl Bare {
         deals
     }
 
-    /// Asserts that both databases hold their halves of the cluster that `said` names.
     async fn assert_dealt(&self, said: &Said) {
         let json = said.json();
         let id = json["cluster_id"].as_str().unwrap();

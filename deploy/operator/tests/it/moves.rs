@@ -44,7 +44,6 @@ impl Stand {
         run(command).await
     }
 
-    /// A command that goes on while the test does something else.
     fn begin<const WORDS: usize>(&self, words: [&str; WORDS]) -> Child {
         let mut command = picopay(&self.file, words);
         command.args(["--output", "json"]).stdout(Stdio::piped()).stderr(Stdio::piped());

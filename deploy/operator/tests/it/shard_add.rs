@@ -8,7 +8,6 @@ use tokio_postgres::Client;
 
 use crate::command::{Said, picopay, run};
 
-/// Two shards that are dealt, and the databases of a third.
 struct Stand {
     cluster: LocalCluster,
     clients: Vec<Client>,
@@ -30,7 +29,6 @@ impl Stand {
         stand
     }
 
-    /// Writes the cluster's file: these names in the databases of these shards.
     fn describe(&self, shards: &[(&str, usize)]) {
         let mut text = "internal_secret = \"an-internal-secret-for-this-test\"\n".to_owned();
         for (number, (name, position)) in shards.iter().enumerate() {

@@ -20,7 +20,6 @@ pub enum Bound {
 }
 
 impl Bar {
-    /// Holds a value, if there is one, against its bound.
     pub fn new(figure: &'static str, bound: Bound, unit: &str, value: Option<f64>) -> Self {
         let (bar, is_reached) = match bound {
             Bound::AtLeast(bound) => (format!("≥ {bound}{unit}"), value.map(|value| value >= bound)),

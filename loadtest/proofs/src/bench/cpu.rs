@@ -62,9 +62,7 @@ pub struct CpuTimes {
     pub servers: ByRole,
     pub generator: f64,
     pub machine: f64,
-    /// That the machine had nothing to do for, over all cores.
     pub idle: f64,
-    /// That the machine was not given by its host.
     pub stolen: f64,
 }
 
@@ -82,7 +80,6 @@ impl Sub for CpuTimes {
     }
 }
 
-/// The processes of one cluster, to be looked at while it runs.
 #[derive(Debug, Clone)]
 pub struct Processes {
     gateways: Vec<u32>,

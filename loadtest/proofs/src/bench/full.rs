@@ -36,11 +36,9 @@ pub struct Full {
     pub shards: Vec<Variant>,
     /// CPU time for a charge on 4 shards, divided by that on 1.
     pub four_shards_cost: f64,
-    /// With transactions that exist already, and without.
     pub existing: Vec<Variant>,
     /// Charges a second with them, divided by those without.
     pub existing_share: f64,
-    /// With Redis, and without.
     pub redis: Vec<Variant>,
     /// Charges a second with it, divided by those without.
     pub redis_share: f64,
@@ -78,7 +76,6 @@ impl Full {
     }
 }
 
-/// The clusters of the long bench, one after the other.
 pub struct FullBench<'a> {
     pub pace: &'a Pace,
     pub folder: &'a Path,

@@ -31,11 +31,9 @@ pub struct Heavy {
     pub without: LoadFigures,
     pub with: LoadFigures,
     pub answered: u64,
-    /// And those that they were not.
     pub failed: u64,
 }
 
-/// Makes the two, and measures the others without and with them.
 pub async fn measure(stand: &mut Stand, pace: &Pace, stop: &Stop) -> anyhow::Result<Heavy> {
     let rows = pace.existing / 5;
     let refused = make(stand, FIRST_USER, include_str!("sql/fill_refusals_of_one.sql"), rows).await?;

@@ -20,7 +20,6 @@ pub struct Pace {
     pub baseline_s: u64,
     /// Before each load through the gateway is measured, in whole seconds.
     pub warmup_s: u64,
-    /// How long each number of connections is measured in a round.
     pub saturation_s: u64,
     /// How long latency is measured each time: p99.9 needs some hundred requests above it.
     pub latency_s: u64,
@@ -71,7 +70,6 @@ impl Pace {
         }
     }
 
-    /// What is not measured at the beginning of a load.
     pub fn warmup(&self) -> Duration {
         Duration::from_secs(self.warmup_s)
     }

@@ -101,14 +101,11 @@ pub struct MachineShares {
     pub stolen: f64,
 }
 
-/// What `picopay verify` says of a cluster after all.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Proof {
     pub acknowledged: u64,
-    /// Of these, those that are not in the ledger as they were acknowledged.
     pub lost: u64,
     pub doubled: u64,
-    /// Whether verify found nothing else wrong either.
     pub is_proven: bool,
     pub wrong: Vec<String>,
     pub took_s: f64,
@@ -381,7 +378,6 @@ fn figures(measured: &Measured, plan: &Plan, spent: CpuTimes, written: Written, 
 }
 
 impl Proof {
-    /// From what [`verify::run`] gives.
     fn read(report: &Value) -> Option<Self> {
         let mut proof = Self {
             acknowledged: report.pointer("/acks/acknowledged")?.as_u64()?,

@@ -27,9 +27,7 @@ pub struct Summary {
     pub reads: f64,
     /// The peak, after 512 connections were open.
     pub memory_mib: Memory,
-    /// Answers that were no success, lost connections, dropped arrivals.
     pub errors: u64,
-    /// Acknowledged writes that are not in the ledger.
     pub lost: u64,
     pub doubled: u64,
     pub failures: Vec<String>,

@@ -19,7 +19,6 @@ pub fn keep(spec: ClusterSpec) -> ClusterSpec {
     })
 }
 
-/// Has every server of the cluster make `count` files and put them aside.
 pub async fn make(cluster: &LocalCluster, count: usize) -> anyhow::Result<()> {
     let shards = cluster.shards().into_iter().map(|shard| make_of(shard, count));
     futures_util::future::try_join_all(shards).await?;

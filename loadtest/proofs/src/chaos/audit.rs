@@ -194,7 +194,6 @@ impl Row {
             && self.balance_after == told.balance_after
     }
 
-    /// The fields of a history's row that the database has too.
     fn as_listed(&self) -> Value {
         let Self { user, id, key, kind, amount, currency, balance_after, .. } = self;
         serde_json::json!([user, id, key, kind, amount, currency, balance_after])
@@ -240,7 +239,6 @@ pub async fn wait_for_replica(shard: &LocalShard) -> anyhow::Result<()> {
     tokio::time::timeout(CATCH_UP, reached).await.context("a replica does not catch up")?
 }
 
-/// Has `picopay verify` prove the money and every line of the file.
 pub async fn verify(
     cluster: &LocalCluster,
     acks: &Path,

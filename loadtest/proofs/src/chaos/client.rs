@@ -81,7 +81,6 @@ impl Client {
         Attempt::TryAgain
     }
 
-    /// Makes a user. True when there is one.
     pub async fn make_user(&self, user: UserId) -> bool {
         let body = format!("{{\"user_id\":{user}}}");
         let answer = self.exchange.post("/v1/users", None, body).await;
@@ -104,7 +103,6 @@ impl Client {
         None
     }
 
-    /// Reads a balance. True when it was answered.
     pub async fn read_balance(&self, user: UserId) -> bool {
         let path = format!("/users/{user}/balance");
         let Some(answer) = self.read(user, &path).await else { return false };
@@ -122,7 +120,6 @@ impl Client {
         self.expect(is_right, &path, &answer);
     }
 
-    /// Looks up an acknowledged write, with or without its session.
     pub async fn look_up(&self, acknowledged: &Acknowledged, with_session: bool) {
         let path = format!("/transactions/{}", text(&acknowledged.id));
         let is_old = self.clock.now().saturating_sub(acknowledged.at) > FOUND_AFTER;

@@ -55,7 +55,6 @@ pub struct Conditions {
     /// Node processes of each shard: 1 or 2.
     pub nodes_per_shard: usize,
     pub lc_messages: &'static str,
-    /// Whether they should have spoken German, and this machine has no such locale.
     pub german_skipped: bool,
     pub role_settings: BTreeMap<&'static str, &'static str>,
 }

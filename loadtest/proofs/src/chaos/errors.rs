@@ -35,9 +35,7 @@ pub struct Window {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cause {
-    /// A fault of the run's own, at this shard if it has one.
     Fault(Kind, usize),
-    /// The machine itself stood still: see `stalls.rs`.
     Stall,
 }
 
@@ -69,7 +67,6 @@ impl Errors {
         self.lock().failures.push(failure);
     }
 
-    /// Something is broken from now on. Gives the number to close it with.
     pub fn open_window(&self, cause: Cause, from: Duration) -> usize {
         let mut seen = self.lock();
         seen.windows.push(Window { cause, from, until: None });

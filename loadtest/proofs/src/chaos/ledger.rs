@@ -98,7 +98,6 @@ impl Ledger {
         Some(books.account.entries[books.places[key]].write)
     }
 
-    /// A charge to refund: mostly one that was not refunded yet.
     pub fn any_refundable(&self, random: &mut Random) -> Option<Acknowledged> {
         let mut books = self.lock();
         let place = usize::try_from(random.below(u64::try_from(books.refundable.len()).ok()?)).ok()?;

@@ -21,7 +21,6 @@ pub struct Probe {
 }
 
 impl Probe {
-    /// Makes all users of the run, and picks the first of each shard.
     pub async fn make(client: Client, shards: usize, seed: u64) -> anyhow::Result<Self> {
         let mut users = vec![None; shards];
         for id in 1..=USERS {
@@ -51,7 +50,6 @@ impl Probe {
         }
     }
 
-    /// As [`Self::wait_until_served`], for all shards.
     pub async fn wait_until_all_are_served(&mut self, patience: Duration) -> Option<Duration> {
         let mut last = None;
         for shard in 0..self.users.len() {

@@ -32,15 +32,12 @@ pub struct Summary {
     /// The longest that users waited, by fault: from the moment that it was healed; of a fault that another part has to make
     /// up for, while it went on.
     pub waits_ms: BTreeMap<String, u128>,
-    /// Errors that clients saw and tried again after, by name.
     pub errors: BTreeMap<String, u64>,
     pub stalls: usize,
-    /// Keys that were asked once more at the end, with an empty cache.
     pub asked_again: u64,
     pub took_s: u64,
 }
 
-/// How long users waited after a fault was healed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Recovery {
     pub p50: u64,

@@ -14,9 +14,7 @@ const NO_TIME: Duration = Duration::ZERO;
 
 #[derive(Debug, Clone, Copy, Default)]
 pub struct UserState {
-    /// Keys that were sent and have no answer.
     open: u32,
-    /// Grows whenever a key is opened or answered.
     version: u32,
     /// Transactions that a history lists, at least.
     pub listed: u32,
@@ -24,7 +22,6 @@ pub struct UserState {
     newest: Option<(UuidText, u64)>,
 }
 
-/// A write that was acknowledged, and what a read shows to see it.
 #[derive(Debug, Clone)]
 pub struct Own {
     pub write: Write,

@@ -107,11 +107,9 @@ pub struct Clients {
     retries: VecDeque<(Instant, Asked)>,
     /// To be sent next: the second of two.
     twin: Option<usize>,
-    /// Charges of the run, and from before it.
     refundable: Vec<Charge>,
     old_charges: Vec<Charge>,
     own: VecDeque<Rc<Own>>,
-    /// Those that were acknowledged before anything moved.
     old_own: Vec<Rc<Own>>,
 }
 

@@ -7,13 +7,10 @@ use serde::Serialize;
 use picopay_loadtest::histogram::Latencies;
 use picopay_loadtest::tally::{Errors, count_error};
 
-/// What goes on while requests come in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Stage {
-    /// Connections, plans, pages: not measured.
     WarmUp,
-    /// Nothing: what the others are held against.
     Before,
     Adding,
     Rebalancing,
@@ -34,7 +31,6 @@ impl Stage {
         Self::After,
     ];
 
-    /// As an index into [`ALL`](Self::ALL).
     pub fn index(self) -> usize {
         self as usize
     }
@@ -78,7 +74,6 @@ impl Pauses {
         count_error(&mut self.stages[stage].errors, code, 1);
     }
 
-    /// A request was answered in a way that ends it without success.
     pub fn given_up(&mut self) {
         self.given_up += 1;
     }
@@ -92,7 +87,6 @@ impl Pauses {
         self.stages[stage.index()].took = took;
     }
 
-    /// The share `quantile` of all requests of these stages took no longer.
     pub fn quantile_ms(&self, stages: &[Stage], quantile: f64) -> f64 {
         let mut all = Latencies::default();
         for stage in stages {

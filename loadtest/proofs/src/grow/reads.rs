@@ -19,7 +19,6 @@ pub enum Reading {
     /// were then.
     History(Rc<Own>),
     Lookup(Rc<Own>),
-    /// A charge from before the run, by its id.
     OldCharge {
         user: UserId,
         id: UuidText,
@@ -134,7 +133,6 @@ pub fn check(books: &Books, reading: &Reading, status: u16, body: &[u8]) -> Judg
     Judged::Wrong
 }
 
-/// What is not on a page that should be.
 fn miss_in_page(own: &Own, body: &[u8]) -> Option<&'static str> {
     let Ok(Page { data }) = serde_json::from_slice::<Page<'_>>(body) else { return Some("the page") };
     if data.iter().any(|row| row.user_id != own.write.user.get()) {

@@ -3,7 +3,6 @@
 use anyhow::Context;
 use picopay_local::LocalCluster;
 
-/// Rows of one or of all shards.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Rows {
     pub transactions: i64,

@@ -7,11 +7,9 @@ use crate::bench::pace::Pace;
 #[derive(Debug, Clone)]
 pub struct Scale {
     pub pace: Pace,
-    /// Transactions that are there before the load: charges of a day ago.
     pub transactions: u64,
     /// WAL files that the new shard's servers make before anything moves there, as others have them from before.
     pub new_wal_files: usize,
-    /// The load before anything is measured.
     pub warmup: Duration,
     /// The load before anything moves: its p99 is what later ones are held against. About as long as slots move, so that both
     /// meet as many of the moments in which the machine itself is slow.

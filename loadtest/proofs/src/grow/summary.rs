@@ -20,15 +20,12 @@ pub struct Summary {
     pub seed: u64,
     /// Whether every bar was kept. The exit code is 0 then, and 1 otherwise.
     pub holds: bool,
-    /// The bars that were not.
     pub missed: Vec<&'static str>,
     /// The promise that was broken on purpose; null in an honest run.
     pub broken: Option<&'static str>,
-    /// Acknowledged writes that are not in the ledger as they were acknowledged.
     pub lost: u64,
     /// Keys with more than one transaction, and transactions that nobody asked for.
     pub doubled: u64,
-    /// Answers under a key that were not its first one.
     pub unequal_replays: u64,
     /// Requests that never succeeded, and those that were answered as no rule says.
     pub failed_for_good: u64,
@@ -38,18 +35,14 @@ pub struct Summary {
     pub longest_pause_ms: f64,
     /// 99 of 100 requests took no longer, before anything moved.
     pub p99_before_ms: f64,
-    /// And while slots moved.
     pub p99_moving_ms: f64,
     pub rows_moved: u64,
     pub moving_s: f64,
     pub rows_moved_per_second: f64,
     /// The longest time in which the mover left a slot without an owner, as the commands say.
     pub longest_handover_ms: u64,
-    /// Batches that were given back and tried again.
     pub aborts: u64,
-    /// Whether every command of the operator did what it was told.
     pub did_grow: bool,
-    /// Slots of each shard after the third was added.
     pub slots: BTreeMap<String, usize>,
     /// How many slots the share that is furthest off is from a third.
     pub slots_off_share: f64,
@@ -60,7 +53,6 @@ pub struct Summary {
     pub is_verified: bool,
     pub verify_found: Vec<String>,
     pub users: u64,
-    /// Transactions before the load.
     pub transactions: u64,
     /// Requests a second that saturate it, of the same kinds, on the spot.
     pub saturation_per_second: f64,
@@ -70,7 +62,6 @@ pub struct Summary {
     pub refused: u64,
     /// Writes of which an attempt ended so that nobody could say what became of it; their keys have resolved them.
     pub unknown: u64,
-    /// Keys that were asked once more at the end, with an empty cache.
     pub asked_again: usize,
     pub stages: Vec<StageFigures>,
     pub took_s: u64,

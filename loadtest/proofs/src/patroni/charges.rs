@@ -48,7 +48,6 @@ struct Book {
 }
 
 impl Charges {
-    /// Makes the users, gives them money and begins to charge them.
     pub async fn start(url: &str, api_key: &str, acks: &AckFile) -> anyhow::Result<Self> {
         let (stop, book) = (Arc::new(AtomicBool::new(false)), Arc::new(Book::default()));
         // One attempt at a time: who asks again, and when, is what the drill measures.

@@ -11,12 +11,10 @@ use serde_json::Value;
 #[derive(Debug, Serialize)]
 pub struct Proof {
     acknowledged: u64,
-    /// Of these, those that are not in the ledger as they were acknowledged.
     lost: u64,
     /// Keys with more than one transaction, and transactions that nobody had a yes for: every client asked until it had one,
     /// so there must be none.
     doubled: u64,
-    /// Whether `picopay verify` found nothing else wrong either.
     pub is_proven: bool,
 }
 

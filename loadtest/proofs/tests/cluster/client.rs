@@ -78,7 +78,6 @@ impl TestCluster {
         user
     }
 
-    /// A new user of the first shard of two with so many USD.
     pub async fn user_of_first_shard(&self, balance: &str) -> i64 {
         loop {
             let user = self.user_with(balance).await;
@@ -111,7 +110,6 @@ impl Client {
         self.0.get(path, session).await.ok().map(Answer::from)
     }
 
-    /// A counter or gauge of the gateway, summed over its labels.
     pub async fn metric(&self, name: &str) -> f64 {
         let text = self.get("/metrics").await.expect("an answer").body;
         let of_name = |line: &&str| line.split(['{', ' ']).next() == Some(name);

@@ -32,13 +32,11 @@ struct Trouble {
 
 pub struct Charges {
     pub account: Account,
-    /// Why not, where the gateway said so.
     pub problems: Vec<String>,
     pub other: Vec<String>,
 }
 
 impl Charges {
-    /// Keys without an answer.
     pub fn unanswered(&self) -> Vec<Uuid> {
         let open = self.account.entries.iter().filter(|entry| entry.told.is_none());
         open.map(|entry| key_of(&entry.write)).collect()

@@ -25,7 +25,6 @@ fn slot_of(user: i64) -> Slot {
     UserId::try_from(user).unwrap().slot()
 }
 
-/// The slot has no owner when this returns.
 async fn begin(test: &TestCluster, slot: Slot, from: usize, to: usize, epoch: i64) -> SlotMove {
     let mut moving = test.cluster.slot_move(slot, from, to, epoch).await.unwrap();
     moving.import().await.unwrap();

@@ -37,7 +37,6 @@ async fn two_nodes_that_can_be_cut_off() -> TestCluster {
     TestCluster::start(spec.with_node_toml(PATIENT)).await
 }
 
-/// Charges at a pace that does not wait for answers, for so long.
 async fn charge_for(client: &Client, users: &Arc<Vec<i64>>, time: Duration) -> Vec<Charge> {
     let (until, mut turns, mut sent) = (Instant::now() + time, interval(PACE), Vec::new());
     while Instant::now() < until {

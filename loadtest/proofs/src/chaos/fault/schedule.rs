@@ -9,7 +9,6 @@ use picopay_loadtest::random::Random;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fault {
     pub kind: Kind,
-    /// The position of the shard that it strikes, where it strikes one.
     pub shard: usize,
     /// How long it lasts until it is healed.
     pub hold: Duration,

@@ -64,7 +64,6 @@ pub async fn set_names(server: &Client, names: &str) -> anyhow::Result<()> {
     server.batch_execute("SELECT pg_reload_conf()").await.context(doing)
 }
 
-/// The standby goes on, or it is all that is left.
 async fn end(fault: Fault, cluster: &LocalCluster, healing: impl FnOnce()) -> anyhow::Result<()> {
     let shard = cluster.shard(fault.shard);
     let (primary, standby) = (shard.primary(), shard.replica());

@@ -27,7 +27,6 @@ const CLOCK_OFF_S: i64 = 600;
 const FORGE_EVERY: Duration = Duration::from_millis(100);
 
 impl Fault {
-    /// Breaks it, waits, and heals it. `healing` is called when healing begins.
     pub async fn strike(self, scene: &mut Scene<'_>, healing: impl FnOnce()) -> anyhow::Result<()> {
         let cluster = scene.cluster;
         let shard = cluster.shard(self.shard);
