@@ -1,7 +1,7 @@
 //! Every write that the gateway acknowledged, one JSON object a line, for `picopay verify --acks`.
 //!
-//! Workers only fill buffers; a thread of its own does the writing, so that a slow disk costs no latency until the bound
-//! of buffers is reached, and then holds the load up rather than lose a line.
+//! A thread of its own writes, so that a slow disk costs no latency until the buffers are full. Then the load waits, and no
+//! line is lost.
 
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -13,7 +13,7 @@ use anyhow::Context;
 
 use crate::write::AnsweredTransaction;
 
-/// A buffer is handed over when it is this full (or a second old): some 250 lines.
+/// Or a second old: some 250 lines.
 const BUFFER_BYTES: usize = 64 * 1024;
 /// Buffers on their way: 16 MiB, two seconds of the fastest load.
 const BUFFERS_MAX: usize = 256;
@@ -39,7 +39,6 @@ impl AckFile {
         AckSinks(self.sender.clone())
     }
 
-    /// Waits until everything is written, and synced to the disk. All sinks must be gone.
     pub fn finish(self) -> anyhow::Result<u64> {
         drop(self.sender);
         let written = self.writer.join().expect("the writer does not panic");

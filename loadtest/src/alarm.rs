@@ -1,7 +1,7 @@
-//! Waking up in time for the next arrival.
+//! Wakes a worker in time for the next arrival.
 //!
-//! epoll counts its time-outs in milliseconds, and a request sent a millisecond late would show in every percentile (its
-//! latency counts from when it was meant to start). On Linux a timer descriptor is exact; kqueue is by itself.
+//! epoll's time-outs are whole milliseconds, and a request that is sent a millisecond late shows in every percentile. A
+//! timer descriptor is exact on Linux; kqueue is so by itself.
 
 use std::io;
 use std::time::Duration;

@@ -1,9 +1,8 @@
 //! When requests are meant to start.
 //!
-//! In an open loop the schedule does not care how the gateway fares: an arrival that finds no free connection
-//! waits, and its latency counts from the time it was meant to start. That is what makes a stall visible. In a
-//! closed loop each connection sends its next request when the last was answered, which finds saturation but
-//! hides stalls (the requests that were not sent during one are not counted by anybody).
+//! In an open loop the schedule does not depend on the gateway, and latency counts from the intended start, so a stall
+//! shows. In a closed loop each connection sends after its last answer. That finds saturation but hides stalls, since
+//! nobody counts the requests that were not sent.
 
 use serde::Serialize;
 
@@ -22,15 +21,15 @@ pub enum Spacing {
     Poisson,
 }
 
-/// The intended starts of one worker, in nanoseconds since the run's own start.
+/// In nanoseconds since the run's start.
 ///
-/// The workers of one run share the rate. Constant arrivals are dealt out in turn, so that all together they are evenly
-/// spaced; Poisson arrivals are drawn apart, which together is Poisson again.
+/// Workers share the rate. Constant arrivals are dealt out in turn; Poisson arrivals are drawn apart, which together is
+/// Poisson again.
 #[derive(Debug, Clone)]
 pub struct Schedule {
     spacing: Spacing,
     gap_ns: f64,
-    /// Constant: how many came before. A product does not drift as a sum of rounded gaps would.
+    /// Of constant arrivals. A product does not drift as a sum of rounded gaps would.
     count: u64,
     first_ns: f64,
     next_ns: f64,

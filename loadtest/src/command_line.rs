@@ -1,5 +1,4 @@
-//! What the command lines of the load test and of the proofs have in common: which gateway, how a run is stopped, and what it
-//! exits with.
+//! What the command lines of the load test and of the proofs have in common.
 
 use std::process::ExitCode;
 
@@ -48,8 +47,7 @@ pub fn parse_note(text: &str) -> Result<(String, String), String> {
     Ok((name.to_owned(), value.to_owned()))
 }
 
-/// Tells why, and gives the exit code: 0 all well, 1 a promise was broken or the load could not be done, 2 the command line
-/// makes no sense.
+/// Prints the reason. 0: all is well. 1: a promise was broken, or the load could not run. 2: the command line is wrong.
 pub fn exit_code(done: Result<(), Failure>) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -60,7 +58,7 @@ pub fn exit_code(done: Result<(), Failure>) -> ExitCode {
     }
 }
 
-/// The first Ctrl-C ends the load and leaves its report; the second ends the program.
+/// The second one ends the program.
 pub async fn stop_on_signal(stop: Stop) {
     let terminated = async {
         match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {

@@ -13,7 +13,7 @@ const ERRORS_SHOWN_MAX: usize = 3;
 /// The heading comes again after so many lines, a screen of most terminals.
 const LINES_BETWEEN_HEADINGS: u64 = 20;
 
-/// Where the lines go: standard error, so that standard output holds only what came out in the end.
+/// Standard error, so that standard output holds only the result.
 #[derive(Debug)]
 pub struct Live {
     bar: Option<ProgressBar>,

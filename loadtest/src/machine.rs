@@ -5,7 +5,6 @@ use std::fs;
 use picopay_local::proc;
 use serde::Serialize;
 
-/// The machine that the load test ran on; for a cluster on the same machine, all of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Machine {
     pub processor: String,

@@ -3,7 +3,7 @@
 const PAGE: &str = include_str!("page.html");
 const PLACE_OF_DATA: &str = "/*DATA*/null";
 
-/// The page with its data. A gateway's text could hold `</script>`; in JSON, `<` may be written otherwise.
+/// A gateway's text could hold `</script>`; in JSON, `<` may be written otherwise.
 pub fn fill(json: &str) -> String {
     PAGE.replacen(PLACE_OF_DATA, &json.replace('<', "\\u003c"), 1)
 }

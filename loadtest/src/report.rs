@@ -15,11 +15,11 @@ use crate::run::{Measured, Plan, Rhythm};
 use crate::tally::{Errors, SecondFigures};
 use crate::traffic::{Broken, Kind, Promise};
 
-/// Later than this by the clock, one arrival in a hundred, and the load was not what it was meant to be.
+/// At the 99th percentile. Beyond it, the load was not what it was meant to be.
 const LAG_P99_MAX_MS: f64 = 100.0;
-/// A thread that slept for less than this share of its schedule had no room for what was due …
+/// A thread that slept less of its schedule could not send what was due, …
 const SLEPT_MIN: f64 = 0.02;
-/// … if more than this share of the arrivals had to wait or was dropped.
+/// … if more than this share of the arrivals waited or was dropped.
 const LATE_MAX: f64 = 0.01;
 
 #[derive(Debug, Clone, Serialize)]
@@ -90,7 +90,7 @@ pub struct Surroundings {
 }
 
 impl Report {
-    /// Of one run. `settings`: every flag; `acks`: lines of the file of acknowledged writes, if there is one.
+    /// `settings`: every flag; `acks`: lines of the file of acknowledged writes.
     pub fn new(
         plan: &Plan,
         measured: &Measured,
@@ -206,7 +206,6 @@ impl Report {
         failures
     }
 
-    /// Writes `report.json` and `report.html` into `folder`, which is made if it is not there.
     pub fn write(&self, folder: &Path) -> anyhow::Result<()> {
         let json = serde_json::to_string_pretty(self).context("the report cannot be written as JSON")?;
         fs::create_dir_all(folder)

@@ -78,15 +78,8 @@ impl Default for Patience {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Progress {
-    OtherAtWork {
-        until: Duration,
-    },
-    Waiting {
-        migration: String,
-        holders: Vec<String>,
-        waited: Duration,
-        until: Duration,
-    },
+    OtherAtWork { until: Duration },
+    Waiting { migration: String, holders: Vec<String>, waited: Duration, until: Duration },
     Applied(String),
 }
 

@@ -26,10 +26,7 @@ pub enum LocalError {
         "another PicoPay cluster (process {pid}) runs in {}. Stop it, or use another folder with --data",
         folder.display()
     )]
-    AlreadyRunning {
-        folder: PathBuf,
-        pid: String,
-    },
+    AlreadyRunning { folder: PathBuf, pid: String },
     #[error("{0}")]
     Unfit(String),
     #[error("cannot {doing}: {}", describe(source))]

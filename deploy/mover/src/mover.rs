@@ -29,11 +29,7 @@ const RECOVERY_POLL: Duration = Duration::from_millis(250);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ended {
     Moved(Figures),
-    Aborted {
-        reason: String,
-        is_worth_another_try: bool,
-        settled: Settled,
-    },
+    Aborted { reason: String, is_worth_another_try: bool, settled: Settled },
 }
 
 /// Moves slots. Several batches may run at once, as long as no shard takes part in two of them.

@@ -219,10 +219,7 @@ pub async fn read_contents(database: &ShardDb) -> anyhow::Result<Contents> {
 #[derive(Debug, Clone, PartialEq)]
 enum Found {
     Empty,
-    Dealt {
-        cluster_id: Uuid,
-        has_users: bool,
-    },
+    Dealt { cluster_id: Uuid, has_users: bool },
     Other(String),
 }
 

@@ -1,8 +1,7 @@
-//! The account of what clients were told: each key, what it stands for and its first answer, on their side of the wire. The
-//! cluster has no part in it.
+//! What clients were told: each key, what it stands for and its first answer. The cluster has no part in this account.
 //!
-//! Every later answer under a key is compared with the first. A key without an answer is one whose outcome is unknown, and
-//! stays on the account until it is asked again. Every acknowledged write goes to a file at once, for `picopay verify --acks`.
+//! Every later answer under a key is compared with the first. A key without an answer has an unknown outcome until it is
+//! asked again. Every acknowledged write goes to a file at once, for `picopay verify --acks`.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::Duration;
@@ -18,14 +17,13 @@ use crate::findings::{Finding, Findings, Promise};
 pub struct Entry {
     pub write: Write,
     pub told: Option<Told>,
-    /// When it was told, since the run began; zero in a run that keeps no time.
+    /// Since the run began; zero in a run that keeps no time.
     pub told_at: Duration,
     pub sent: u32,
-    /// Whether at least one attempt ended so that nobody could say what became of it.
     pub was_unknown: bool,
 }
 
-/// A decision: the answer that a key has from then on, whatever it says.
+/// A decision: the answer that a key has from then on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Told {
     /// The status: 200, or the refusals 402 and 422.
@@ -42,7 +40,7 @@ enum Body {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Keeps {
     Bodies,
-    /// A digest, which tells whether another one is equal: a run of a million keys has no room for more.
+    /// A run of a million keys has no room for more than a digest.
     Digests,
 }
 
@@ -56,7 +54,7 @@ pub struct Reply<'a> {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Asking {
-    /// While faults strike or slots move: a gateway that sent a key twice itself leaves `Idempotent-Replayed` out, since it
+    /// While faults strike or slots move. A gateway that sent a key twice itself leaves `Idempotent-Replayed` out, since it
     /// cannot tell a replay from the first answer.
     InTrouble,
     /// With everything healed: an answer that was given before says so.
@@ -118,14 +116,13 @@ impl Account {
         Self { entries: Vec::new(), findings, currency, acks, keeps }
     }
 
-    /// Opens a key, and gives its place. What was not noted before it is sent cannot be told from what nobody asked for.
+    /// Notes a key before it is sent, and returns its place. Otherwise it could not be told from what nobody asked for.
     pub fn open(&mut self, write: Write) -> usize {
         let entry = Entry { write, told: None, told_at: Duration::ZERO, sent: 0, was_unknown: false };
         self.entries.push(entry);
         self.entries.len() - 1
     }
 
-    /// Notes that the key at this place is about to be sent, and gives what it stands for.
     pub fn note_sent(&mut self, at: usize) -> Write {
         let entry = &mut self.entries[at];
         entry.sent += 1;
@@ -138,7 +135,6 @@ impl Account {
         entry.was_unknown |= entry.told.is_none();
     }
 
-    /// Takes in a decision about the key at this place: the first, or one that must be equal to it.
     pub fn take(&mut self, at: usize, reply: Reply<'_>, asking: Asking, now: Duration) -> Taken {
         let told = Told::of(reply, self.keeps);
         let Entry { write, told: first, sent, .. } = &self.entries[at];

@@ -1,8 +1,7 @@
-//! The proof that nothing is lost: a cluster under load, broken again and again, and in the end every promise checked.
+//! The proof that nothing is lost: a cluster under load is broken again and again, and in the end every promise is checked.
 //!
-//! A seed fixes what clients ask for and which fault strikes when. It cannot fix how the machine interleaves them, so a
-//! run repeats its plan and not its every step. Faults strike one after another: the contract survives the loss of any
-//! one part, and the next fault waits until the last one is healed and users are served again.
+//! A seed fixes what clients ask for and which fault strikes when, but not how the machine interleaves them. Faults strike
+//! one after another: the contract survives the loss of any one part. The next fault waits until users are served again.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -69,26 +68,24 @@ mod what;
 /// Shards of the cluster: one to break, and one that must not notice.
 const SHARDS: usize = 2;
 
-/// Of the whole time, what is left for the end: every key once more, every history, every row.
+/// The share of the time for the final checks.
 const END_SHARE: f64 = 0.25;
 
-/// No fault lasts longer than this, which is longer than every timeout on the way but the gateway's own (5 s).
+/// Longer than every timeout but the gateway's own (5 s).
 const HOLD_MAX: Duration = Duration::from_secs(5);
 
-/// Nor longer than the run divided by this, so that a run of a minute and a half sees nearly every kind too.
+/// A run of a minute and a half then sees nearly every kind.
 const HOLDS_IN_A_RUN: u32 = 45;
 
-/// The longest time without any fault between two; in a short run a part of it, like the faults.
 const CALM_MAX: Duration = Duration::from_millis(2_500);
 
-/// How long users may wait after a fault was healed. The longest that is expected is a breaker's longest pause (10 s)
-/// behind a crash recovery; beyond this something hangs.
+/// The longest expected wait is a breaker's (10 s) after a crash recovery. Beyond this something hangs.
 const RECOVERY_MAX: Duration = Duration::from_mins(1);
 
 /// Keys asked at once at the end.
 const ASKED_AT_ONCE: usize = 32;
 
-/// How often a key is asked at the end, a quarter of a second apart, before its outcome counts as never resolved.
+/// A quarter of a second apart.
 const LAST_TRIES: u32 = 80;
 
 /// Promises that can be broken on purpose, to see that a run notices.
@@ -132,10 +129,7 @@ struct Arena {
 }
 
 impl Chaos {
-    /// Does it all.
-    ///
-    /// # Errors
-    /// When something is missing on this machine or a fault could not be brought about. Broken promises are in the summary.
+    /// Fails when something is missing on this machine. Broken promises are in the summary.
     pub async fn run(&self, stop: &Stop) -> anyhow::Result<Summary> {
         let acks_path = self.out.join("acks.jsonl");
         let conditions = Conditions::of(self.seed, self.nodes, self.servers);
@@ -252,7 +246,7 @@ impl Chaos {
         self.out.join("logs")
     }
 
-    /// Tells what was broken, with the log lines around it, and keeps the logs, which go with the cluster.
+    /// Shows broken promises with the log lines around them, and keeps the logs.
     fn show_findings(&self, findings: &Findings, arena: &Arena, clock: Clock) -> anyhow::Result<()> {
         let shown = findings.shown();
         if shown.is_empty() {
@@ -341,8 +335,7 @@ impl Arena {
         );
     }
 
-    /// Asks every key once more, those without an answer until they have one. The cache is emptied before, so that what
-    /// is answered is what the databases know. Gives how many were asked.
+    /// Asks every key once more, with an empty cache, so that the databases answer. Returns how many were asked.
     async fn resolve(&self) -> anyhow::Result<u64> {
         if let Err(error) = self.cluster.wait_until_ready().await {
             self.accept_loss(error).await?;
@@ -362,8 +355,7 @@ impl Arena {
         Ok(u64::try_from(entries.len())?)
     }
 
-    /// A node that refuses to serve because it knows of an acknowledged write which its database lacks has found it before the
-    /// checks could. They go on with what is there.
+    /// A node that lacks an acknowledged write refuses to serve. The checks go on with what is there.
     async fn accept_loss(&self, why: LocalError) -> anyhow::Result<()> {
         let text = why.to_string();
         if !text.contains("was acknowledged and is not in this database") {

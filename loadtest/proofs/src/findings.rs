@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use picopay_loadtest::write::{self, UuidText};
 
-/// How many of a promise are shown; all are counted. Whoever has more looks for one cause.
+/// All are counted. Whoever has more looks for one cause.
 pub const SHOWN_MAX: usize = 5;
 
 /// What must hold at any seed.
@@ -14,20 +14,19 @@ pub const SHOWN_MAX: usize = 5;
 pub enum Promise {
     /// An acknowledged write is in the ledger as it was acknowledged.
     NothingLost,
-    /// A key has one transaction, and no transaction is one that nobody asked for.
+    /// A key has one transaction, and nobody's transaction is one that was not asked for.
     NothingDoubled,
     /// Every answer under a key is the first one, byte for byte.
     EqualReplays,
     RightAnswers,
     Resolved,
     NoNegativeBalance,
-    /// A balance is the sum of its postings, and everything else that `picopay verify` looks at.
+    /// Everything that `picopay verify` checks.
     Verified,
     BooksAddUp,
     SameHistory,
     /// A transaction is dated when it was booked.
     WrongTimes,
-    /// A client saw no error that the contract does not allow for what was broken just then.
     AllowedErrors,
     /// What was healed serves again.
     Recovered,

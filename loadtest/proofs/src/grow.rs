@@ -1,8 +1,8 @@
-//! The proof that a cluster grows under its users: a shard joins, takes its share of the slots, and another one is emptied,
-//! while clients charge, refund, read, ask twice and try again. They may notice a few slower answers, and nothing else.
+//! The proof that a cluster grows under its users. A shard joins and takes its share of the slots, and another one is
+//! emptied, while clients go on. They may see slower answers, and nothing else.
 //!
-//! Everything that moves anything is the operator's own command, as a process of its own. In the end every key is compared
-//! with what clients were told, every row counted, and `picopay verify` run.
+//! Slots are moved by the operator's own command, as a process. In the end every key is compared with the clients' account,
+//! every row counted, and `picopay verify` run.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -62,19 +62,17 @@ use summary::Summary;
 const SHARDS: usize = 2;
 const EMPTIED: &str = "shard-1";
 
-/// Room for all that a shard has when another one was emptied into it.
 const BUFFERS: &str = "1GB";
 
-/// The share of saturation that is offered: growing begins before there is no room.
+/// Of saturation. An operator adds a shard before there is no room.
 const OFFERED: f64 = 1.0 / 3.0;
 
-/// Connections: far more than are on their way, so that an arrival never waits for one.
+/// Far more than are in use, so that no arrival waits for one.
 const CONNECTIONS: usize = 512;
 
-/// Arrivals may wait as long as they like for a connection: it counts, and none is left out.
+/// An arrival that waits counts; none is left out.
 const WAITING_MAX: usize = 1_000_000;
 
-/// Charges from before the run that are refunded and looked up, of each shard.
 const OLD_CHARGES: i64 = 10_000;
 
 /// After the load, until requests that failed just then have tried again.
@@ -112,10 +110,7 @@ struct Grown {
 }
 
 impl Grow {
-    /// Does it all.
-    ///
-    /// # Errors
-    /// When something is missing on this machine, or a command fails. Bars that were missed are in the summary.
+    /// Fails when something is missing on this machine, or a command fails. Missed bars are in the summary.
     pub async fn run(&self, stop: &Stop) -> anyhow::Result<Summary> {
         let began = Instant::now();
         let acks_path = self.out.join("acks.jsonl");
@@ -298,7 +293,7 @@ impl Grow {
             .with_replica_setting("shared_buffers", BUFFERS)
     }
 
-    /// As many of just these requests a second as it answers: briefly, since it only decides how much is offered.
+    /// Briefly, since it only decides how much is offered.
     async fn saturation(
         &self,
         stand: &Stand,

@@ -7,7 +7,6 @@ use anyhow::Context;
 use picopay_local::programs;
 use serde_json::Value;
 
-/// Has every acknowledgement in `acks` looked up in the cluster of this file, and everything else checked too.
 pub async fn run(cluster_file: &Path, acks: &Path) -> anyhow::Result<Value> {
     let mut verify = tokio::process::Command::new(programs::find_picopay("picopay")?);
     verify.arg("verify").arg("--cluster").arg(cluster_file).arg("--acks").arg(acks);

@@ -27,7 +27,7 @@ use super::flags::{parse_seconds, rhythm};
 
 /// An open loop must not become a closed one for want of connections.
 const CONNECTIONS_OPEN: usize = 512;
-/// Enough to saturate a cluster on one machine; more only queue in the gateway.
+/// More only queue in the gateway.
 const CONNECTIONS_CLOSED: usize = 64;
 /// The most descriptors that Linux gives a process without being asked twice.
 const CONNECTIONS_MAX: usize = 100_000;
@@ -240,7 +240,7 @@ impl RunArgs {
     }
 }
 
-/// What can be learned of the cluster for the report. Nothing of it is needed for the load, so nothing here ends the run.
+/// For the report only, so nothing here ends the run.
 async fn look_around(
     target: &Target,
     cluster: Option<&Cluster>,
@@ -262,7 +262,7 @@ async fn look_around(
     (shards, around)
 }
 
-/// The names that the gateway gives, over the slots as `picopay init` dealt them out.
+/// As `picopay init` dealt the slots out.
 fn shards_by_name(target: &Target) -> ShardMap {
     let names = || {
         let ready = Caller::new(target.clone()).get("/readyz").ok()?.json()?;

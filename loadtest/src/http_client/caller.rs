@@ -9,7 +9,7 @@ use anyhow::{Context, bail};
 use super::response::{self, Read};
 use super::target::Target;
 
-/// Longer than a gateway's own deadline, so that what it says about a slow shard still arrives.
+/// Longer than a gateway's own deadline, so that its problem still arrives.
 const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Asks one gateway, each time over a new connection.

@@ -8,7 +8,7 @@ use mio::{Interest, Registry, Token};
 
 use super::response::{self, Head, Malformed};
 
-/// Room for an answer to a charge several times over; a page of history makes it grow once.
+/// An answer to a charge fits several times; a page of history makes it grow once.
 const INPUT_START: usize = 4 * 1024;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub enum Lost {
     ConnectFailed,
     /// The connection ended first. Whether the request was carried out is unknown.
     ConnectionClosed,
-    /// It took longer than the run allows. Whether the request was carried out is unknown.
+    /// The outcome is unknown.
     NoAnswer,
     BadResponse,
 }
@@ -104,7 +104,7 @@ impl Connection {
         self.flush().inspect_err(|_| self.close())
     }
 
-    /// Does whatever the kernel says is possible now. `has_ended`: it also said that the other side sends no more.
+    /// Does what the kernel allows now. `has_ended`: the other side sends no more.
     pub fn advance(&mut self, has_ended: bool) -> Progress {
         match self.state {
             State::Closed => Progress::Pending,

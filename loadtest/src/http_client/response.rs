@@ -9,7 +9,6 @@ const BODY_MAX: usize = 16 * 1024 * 1024;
 const HEAD_MAX: usize = 64 * 1024;
 const HEADERS_MAX: usize = 48;
 
-/// The head of an answer that is there completely, and where its body stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Head {
     pub status: u16,
@@ -46,7 +45,7 @@ pub enum Malformed {
     TooLong,
 }
 
-/// Reads the answer at the start of `bytes`. Fails as soon as it is certain, however little has arrived.
+/// Fails as soon as the bytes can be no answer.
 pub fn read(bytes: &[u8]) -> Result<Read, Malformed> {
     // Not initialised: clearing the fields for every answer would cost as much as parsing them.
     let mut fields = [const { MaybeUninit::uninit() }; HEADERS_MAX];

@@ -13,14 +13,11 @@ pub struct Target {
     api_key: String,
 }
 
-/// The key of `picopay up`'s demo cluster. Tried only on this machine, so that no key is ever guessed at a stranger's.
+/// Tried only on this machine, so that no key is guessed elsewhere.
 const DEMO_KEY: &str = "dev-key";
 
 impl Target {
-    /// Reads `http://host[:port][/path]` and resolves the host.
-    ///
-    /// # Errors
-    /// When it is no such URL, the host has no address, or there is no key for a host that is not this machine.
+    /// Reads `http://host[:port][/path]` and resolves the host. Another host than this machine needs a key.
     pub fn new(url: &str, api_key: Option<&str>) -> anyhow::Result<Self> {
         let Some(rest) = url.strip_prefix("http://") else {
             bail!(
@@ -72,7 +69,6 @@ impl Target {
         is_this_machine(self.address.ip())
     }
 
-    /// Everything of a request that is the same for all of one route; see [`Form`].
     pub fn form(&self, method: &'static str, path: &str) -> Form {
         let Self { host, path: base, api_key, .. } = self;
         let head = format!("{method} {base}{path}");
@@ -85,7 +81,7 @@ fn is_this_machine(ip: IpAddr) -> bool {
     ip.is_loopback()
 }
 
-/// A request with gaps: written once for each route, filled in for each request by copying.
+/// A request with gaps: written once for each route, and filled in by copying.
 #[derive(Debug, Clone)]
 pub struct Form {
     head: Vec<u8>,
@@ -98,7 +94,6 @@ impl Form {
         self.write_get_after(out, rest, None);
     }
 
-    /// The same, with the session token of a write that the answer must not miss.
     pub fn write_get_after(
         &self,
         out: &mut Vec<u8>,

@@ -22,11 +22,7 @@ pub enum DbError {
     #[error("{place}: cannot connect: {reason}")]
     Unreachable { place: Place, reason: String },
     #[error("{place}: {reason}")]
-    Failed {
-        place: Place,
-        reason: String,
-        code: Option<SqlState>,
-    },
+    Failed { place: Place, reason: String, code: Option<SqlState> },
     /// It is not the database that it is taken for, or not one that this program can serve.
     #[error("{place}: {reason}")]
     Unfit { place: Place, reason: String },

@@ -1,7 +1,7 @@
-//! What the processes of a cluster cost: CPU time and peak memory, as the kernel counts them.
+//! CPU time and peak memory of a cluster's processes, as the kernel counts them.
 //!
-//! Of PostgreSQL the whole tree counts: the postmaster, every backend, and those that have ended meanwhile, whose time the
-//! kernel adds to their parent's when it takes note of their end. Linux only: other systems do not tell.
+//! Of PostgreSQL the whole tree counts, with backends that have ended: the kernel adds their time to their parent's. Linux
+//! only.
 
 use std::collections::HashMap;
 use std::ops::Sub;
@@ -12,8 +12,8 @@ use picopay_local::LocalCluster;
 use picopay_local::proc::{self, Stat};
 use serde::Serialize;
 
-/// Processes come and go while `/proc` is read. Within so many readings there is one without a change, or something else
-/// is wrong: backends of a pool live for minutes.
+/// Processes start and end while `/proc` is read. Backends of a pool live for minutes, so one of these readings sees no
+/// change.
 const READINGS_MAX: u32 = 50;
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
@@ -56,7 +56,7 @@ impl Sub for ByRole {
     }
 }
 
-/// CPU seconds used so far: of the servers, of this program, and of the whole machine.
+/// CPU seconds so far.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct CpuTimes {
     pub servers: ByRole,
@@ -174,7 +174,7 @@ impl Processes {
         })
     }
 
-    /// The most memory that a gateway and a node ever had resident, in MiB: the largest of each.
+    /// In MiB, of the largest gateway and the largest node.
     pub fn peak_memory(&self) -> anyhow::Result<Memory> {
         let largest = |pids: &[u32]| -> anyhow::Result<f64> {
             let mut most = 0.0_f64;

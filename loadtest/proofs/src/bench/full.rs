@@ -1,8 +1,7 @@
-//! What only the long bench looks at: how the cost of a charge changes with shards, data, Redis and connections, and how reads are
-//! shared by replicas.
+//! What only the long bench measures: how shards, data, Redis and connections change the cost of a charge, and how replicas
+//! share reads.
 //!
-//! Variants of one question are up at the same time and are loaded in turns, so that the machine's moods meet all of them.
-//! One that waits costs a heartbeat twice a second.
+//! Variants of one question run at the same time and are loaded in turns.
 
 use std::path::Path;
 
@@ -24,7 +23,7 @@ use picopay_loadtest::tally::Errors;
 /// Shards of the clusters whose costs are compared.
 const SHARDS: [usize; 3] = [1, 2, 4];
 
-/// Connections that are compared. In this order: the memory at 512 is read before there were ever more.
+/// In this order: the memory at 512 is read before there were ever more.
 const CONNECTION_COUNTS: [usize; 4] = [16, 128, 512, 2_048];
 
 /// Where the bar of the memory stands.
@@ -42,10 +41,8 @@ pub struct Full {
     pub redis: Vec<Variant>,
     /// Charges a second with it, divided by those without.
     pub redis_share: f64,
-    /// With one and with two replicas a shard, four of five requests reading history. On a machine that all servers share, its
-    /// processors are the limit of both.
+    /// With one and two replicas a shard; four of five requests read history.
     pub replicas: Vec<Variant>,
-    /// Of the second one's transactions, what each replica had: with two that share, half each.
     pub replica_shares: Vec<f64>,
     pub heavy: Heavy,
     pub connections: Vec<Variant>,
@@ -204,7 +201,6 @@ impl FullBench<'_> {
     }
 }
 
-/// What each replica of the first shard has counted, the one that commits wait for first.
 async fn transactions_of_replicas(stand: &Stand) -> anyhow::Result<Vec<i64>> {
     let shard = stand.cluster.shard(0);
     let databases =

@@ -1,5 +1,5 @@
-//! What two users with a long past cost the others: one with a million refusals, which cost nothing to make, and one with a
-//! million charges who asks for his top-ups. Each asks for his history ten times a second.
+//! What two users with a long history cost the others. One has a million refusals, the other a million charges and asks for
+//! top-ups. Both ask for their history ten times a second.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -15,7 +15,7 @@ use super::stand::{Load, LoadFigures, Stand};
 use picopay_loadtest::arrivals::Spacing;
 use picopay_loadtest::run::{Rhythm, Stop};
 
-/// Requests a second of the others: well below what the machine can do, so that it is the two that are seen.
+/// Well below what the machine can do, so that the effect of the two users shows.
 const RATE: f64 = 1_000.0;
 
 /// Between two requests of both together.

@@ -8,9 +8,9 @@ use picopay_loadtest::scenario::ScenarioArgs;
 #[serde(rename_all = "snake_case")]
 pub enum Mix {
     Uniform,
-    /// A fifth of the charges is about one user: a merchant's own account, a bot, a mistake.
+    /// A fifth of the charges is about one user, such as a merchant.
     HotUser,
-    /// Half of the requests are repeats of earlier ones with their keys, as when clients lose patience.
+    /// Half of the requests repeat earlier ones with their keys.
     RetryStorm,
     Reads,
 }

@@ -29,13 +29,13 @@ use picopay_loadtest::scenario::{Scenario, ScenarioTraffic};
 use picopay_loadtest::shard_map::ShardMap;
 use picopay_loadtest::tally::{Errors, Second, count_error};
 
-/// What each user has before the load: more than the hottest one is ever charged.
+/// More than the hottest user is ever charged.
 const FUND: &str = "1000000";
 
 /// One thread sends; it does three times what the whole cluster answers.
 const THREADS: u32 = 1;
 
-/// As the load test's own default: the gateway says sooner that it does not know.
+/// As the load test's default: the gateway reports an unknown outcome earlier.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 
 #[derive(Debug)]
@@ -79,7 +79,7 @@ pub struct LoadFigures {
     pub machine: MachineShares,
     /// Bytes of WAL that the primaries wrote for one good answer.
     pub wal_bytes: f64,
-    /// Good answers for each batch of the gateway, which is one commit: the size of a batch, when all are charges.
+    /// When all requests are charges, the size of a batch.
     pub answers_per_batch: f64,
     pub errors: Errors,
     /// When it began, since the cluster was there.
@@ -90,7 +90,7 @@ pub struct LoadFigures {
     pub warmup_s: u64,
 }
 
-/// Where the machine's CPU time went while a load was measured, as shares of all its cores.
+/// As shares of all cores.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct MachineShares {
     pub servers: f64,
@@ -112,7 +112,6 @@ pub struct Proof {
 }
 
 impl Stand {
-    /// Starts a cluster and gives money to its users. Every acknowledged write goes to `acks`.
     pub async fn start(spec: ClusterSpec, pace: &Pace, acks: &Path, stop: &Stop) -> anyhow::Result<Self> {
         let cluster =
             LocalCluster::start(wal_files::keep(spec)).await.context("no cluster on this machine")?;
@@ -148,7 +147,7 @@ impl Stand {
         Ok(stand)
     }
 
-    /// Lets PostgreSQL take note of what was filled in, so that it does not do so in the middle of a measurement.
+    /// PostgreSQL updates its statistics now, and not during a measurement.
     pub async fn settle(&self) -> anyhow::Result<()> {
         for primary in &self.primaries {
             primary.batch_execute("VACUUM ANALYZE").await?;
@@ -166,10 +165,7 @@ impl Stand {
         rounded(self.began.elapsed().as_secs_f64())
     }
 
-    /// Runs one load.
-    ///
-    /// # Errors
-    /// When it was stopped, or a promise of the contract was broken: then no figure means anything.
+    /// Fails when it was stopped or a promise of the contract was broken, since no figure means anything then.
     pub async fn load(&mut self, load: &Load, stop: &Stop) -> anyhow::Result<LoadFigures> {
         let scenario = Scenario::new(load.mix.scenario(self.users))?;
         let plan = self.plan(&scenario, load);
@@ -188,7 +184,7 @@ impl Stand {
         Ok(figures)
     }
 
-    /// Runs one load and gives all that was counted: for loads of which a part is meant to fail.
+    /// For loads of which a part is meant to fail.
     pub async fn count(
         &self,
         load: &Load,
@@ -221,7 +217,6 @@ impl Stand {
         move |worker| ScenarioTraffic::new(&scenario, &target, worker, Some(AckSinks::sink(&sinks)))
     }
 
-    /// What the primaries have written so far, and in how many batches the gateway asked for it.
     async fn written(&self) -> anyhow::Result<Written> {
         let mut sum = Written::default();
         for primary in &self.primaries {
@@ -241,7 +236,6 @@ impl Stand {
         self.acks.sinks()
     }
 
-    /// A plan for a load of another kind: for this cluster, and as patient.
     pub fn plan_of_charges(&self) -> Plan {
         Plan {
             target: self.target.clone(),
@@ -260,8 +254,8 @@ impl Stand {
         &self.errors
     }
 
-    /// Proves the books and every acknowledgement with `picopay verify`, and ends the cluster. The file of the
-    /// acknowledgements is removed unless something is wrong.
+    /// Proves the books and every acknowledgement, and ends the cluster. The acknowledgements' file stays if something is
+    /// wrong.
     pub async fn prove(self) -> anyhow::Result<Proof> {
         let acknowledged = self.acks.finish()?;
         let started = Instant::now();
@@ -295,7 +289,6 @@ impl std::ops::Sub for Written {
     }
 }
 
-/// A load that was stopped, or in which a promise of the contract was broken, has no figures.
 fn refuse_unusable(measured: &Measured) -> anyhow::Result<()> {
     ensure!(!measured.was_stopped, "stopped");
     if let Some(broken) = measured.tally.broken_shown.first() {
@@ -304,7 +297,6 @@ fn refuse_unusable(measured: &Measured) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// CPU times at the beginning and the end of the measured part of a load.
 struct Window<'a> {
     processes: &'a Processes,
     warmup_s: u64,

@@ -1,4 +1,4 @@
-//! Everything that a bench found, as `summary.json` has it. The names of its fields stay: bars and graphs are made of them.
+//! What a bench found. `summary.json` has these names, which stay.
 
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -18,7 +18,6 @@ pub struct Summary {
     pub baseline_per_second: f64,
     pub saturation_per_second: f64,
     pub cpu_us_per_charge: CpuPerCharge,
-    /// CPU time of the load test itself for one charge, of the same round.
     pub generator_us_per_charge: f64,
     /// At half of saturation: of the load whose p99 is the median.
     pub latency: Latency,
@@ -67,7 +66,7 @@ pub struct Latency {
     pub rate_per_second: f64,
 }
 
-/// One round: PostgreSQL one charge at a time, then PicoPay on the same servers.
+/// One round: the baseline, then PicoPay on the same servers.
 #[derive(Debug, Clone, Serialize)]
 pub struct Round {
     pub ratio: f64,

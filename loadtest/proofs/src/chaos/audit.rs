@@ -1,7 +1,7 @@
-//! The end of a run: what clients were told, against what the databases hold and the gateway still says.
+//! The end of a run: what clients were told against what the databases hold and the gateway reports.
 //!
-//! Two looks that know nothing of each other: this room compares the clients' ledger with every row of both databases, and
-//! `picopay verify` looks up the file of acknowledgements and adds up the books.
+//! Two independent proofs: this file compares the clients' account with every row, and `picopay verify` looks up the
+//! acknowledgements and adds up the books.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
@@ -19,10 +19,9 @@ use crate::findings::{Finding, Findings, Promise};
 use crate::verify;
 use picopay_loadtest::write::{AnsweredTransaction, WriteAnswer, describe, text};
 
-/// How long a replica may take to have everything after the load has ended.
 const CATCH_UP: Duration = Duration::from_mins(1);
 
-/// Rows in one page: few, so that even the histories of a short run have several.
+/// Few, so that even the histories of a short run have several pages.
 const PAGE: usize = 10;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,7 +84,7 @@ impl Audit {
         Ok(Self { rows, findings })
     }
 
-    /// Holds the time of every transaction against the primary's clock, which alone may say when one was booked.
+    /// The primary's clock alone says when a transaction was booked.
     pub async fn compare_times(&self, cluster: &LocalCluster) -> anyhow::Result<()> {
         for shard in cluster.shards() {
             let database = shard.connect_primary().await?;
@@ -105,7 +104,6 @@ impl Audit {
         Ok(())
     }
 
-    /// Holds every key that a client sent against the rows, and every row against the keys.
     pub fn compare(&self, entries: &[Entry]) {
         let mut by_key: HashMap<&str, Vec<&Row>> = HashMap::new();
         for row in &self.rows {
@@ -147,10 +145,6 @@ impl Audit {
         }
     }
 
-    /// Reads every user's history page by page, and compares it with the database.
-    ///
-    /// # Errors
-    /// When the gateway does not answer although nothing is broken any more.
     pub async fn compare_histories(&self, client: &Client) -> anyhow::Result<()> {
         let mut by_user: BTreeMap<i64, Vec<&Row>> = BTreeMap::new();
         for row in self.rows.iter().filter(|row| row.refusal.is_none()) {

@@ -16,13 +16,12 @@ use crate::findings::{Finding, Findings, Promise};
 use picopay_loadtest::shard_map::ShardMap;
 use picopay_loadtest::write::{Wish, Write, amount_text, describe, text};
 
-/// A transaction that was acknowledged this long ago is found by its id, whichever replica is asked: many times the lag
-/// beyond which a replica answers nothing.
+/// Many times the lag beyond which a replica answers nothing, so that any replica finds the transaction.
 const FOUND_AFTER: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Clone)]
 pub struct Client {
-    /// Over a connection of its own each time, so that what it sees is never the state of a pool.
+    /// A new connection each time, so that no pool hides a fault.
     pub exchange: Exchange,
     pub ledger: Arc<Ledger>,
     pub errors: Arc<Errors>,
@@ -44,7 +43,7 @@ impl Client {
         self.write_for(write, asking, None).await
     }
 
-    /// Sends a write once, and hangs up after `patience` if there is no answer by then.
+    /// Hangs up after `patience`.
     pub async fn write_for(&self, write: &Write, asking: Asking, patience: Option<Duration>) -> Attempt {
         self.ledger.note_attempt(write);
         let (path, body) = request(write, self.ledger.currency().code(), self.ledger.currency().scale());
@@ -87,7 +86,7 @@ impl Client {
         answer.is_ok_and(|answer| matches!(answer.status, 200 | 201))
     }
 
-    /// Reads a path of one user; nothing when there was an error that passes.
+    /// `None` after an error that may pass.
     pub async fn read(&self, user: UserId, path: &str) -> Option<Value> {
         self.read_after(user, path, None).await
     }
@@ -143,7 +142,7 @@ impl Client {
         }
     }
 
-    /// An error that may pass; nothing, and a finding, when it must not be.
+    /// `None`, and a finding, when the error is not allowed.
     fn read_problem(&self, answer: &Answer, asked: &str) -> Option<What> {
         let problem = answer.json();
         let code = problem["code"].as_str().unwrap_or_default().to_owned();

@@ -1,7 +1,7 @@
-//! Errors that clients saw, each held against what was broken at that time.
+//! Errors that clients saw, held against what was broken at that time.
 //!
-//! An error that passes is fine while something is broken that may cause it, for the users of that shard. In quiet times,
-//! on a shard that nothing struck, or with a code that the fault does not account for, it is a broken promise.
+//! An error is fine while something is broken that may cause it, for the users of that shard. Any other error is a broken
+//! promise.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};

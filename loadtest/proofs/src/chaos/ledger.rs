@@ -1,4 +1,4 @@
-//! What the crowd of the chaos run may ask next: its account of what clients were told, shared by all of them, and lists to pick from.
+//! What the crowd may ask next: the clients' account, shared by all of them, and lists to pick from.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -13,7 +13,7 @@ use super::clock::Clock;
 use crate::account::{self, Account, Asking, Entry, Keeps, Reply, Taken};
 use crate::findings::Findings;
 
-/// A charge that was refunded already is refunded once more this often, to be refused.
+/// A second refund of a charge, which is refused.
 const REFUND_TWICE: f64 = 0.2;
 
 #[derive(Debug, Clone)]
@@ -57,7 +57,7 @@ impl Ledger {
         self.currency
     }
 
-    /// Notes that `write` is about to be sent. What was not noted cannot be told from what nobody asked for.
+    /// Notes a write before it is sent. Otherwise it could not be told from what nobody asked for.
     pub fn note_attempt(&self, write: &Write) {
         let mut books = self.lock();
         let Books { account, places, .. } = &mut *books;
@@ -72,7 +72,6 @@ impl Ledger {
         books.account.note_unknown(at);
     }
 
-    /// Takes in a decision: the first under its key, or one that must be equal to the first.
     pub fn take(&self, write: &Write, reply: Reply<'_>, asking: Asking) {
         let (mut books, now) = (self.lock(), self.clock.now());
         let books = &mut *books;
@@ -110,7 +109,7 @@ impl Ledger {
         }
     }
 
-    /// Any acknowledged write; every other time the last one, which replicas may not have yet.
+    /// Every other time the last one, which replicas may not have yet.
     pub fn any_acknowledged(&self, random: &mut Random) -> Option<Acknowledged> {
         let books = self.lock();
         if random.chance(0.5) {

@@ -33,7 +33,7 @@ impl Probe {
         Ok(Self { client, users, keys: KeySource::new(seed, 0) })
     }
 
-    /// When a write and a read of this shard were answered, since the run began; nothing when that takes longer than `patience`.
+    /// Since the run began; `None` when it takes longer than `patience`.
     pub async fn wait_until_served(&mut self, shard: usize, patience: Duration) -> Option<Duration> {
         let (write, began) = (self.top_up(shard), self.client.clock.now());
         loop {
@@ -58,7 +58,7 @@ impl Probe {
         last
     }
 
-    /// Books something for this shard's user. Gives its key once it was acknowledged; nothing when it was not in `patience`.
+    /// Returns the key of an acknowledged write, or `None` after `patience`.
     pub async fn book(&mut self, shard: usize, patience: Duration) -> Option<String> {
         let (write, began) = (self.top_up(shard), self.client.clock.now());
         while self.client.write(&write, Asking::InTrouble).await != Attempt::Decided {
@@ -70,8 +70,7 @@ impl Probe {
         Some(text(&write.key))
     }
 
-    /// Whether the newest of this user's history, read without a session, has what was booked under `key`; nothing when
-    /// there was no answer.
+    /// Whether a read without a session shows what was booked under `key`; `None` without an answer.
     pub async fn lists(&self, shard: usize, key: &str) -> Option<bool> {
         // What others book for this user meanwhile fits on a page of the largest size.
         let path = format!("/transactions?user_id={}&limit=100", self.users[shard]);

@@ -1,4 +1,4 @@
-//! What a run found, as `summary.json` and the last line have it. The names of its fields stay.
+//! What a run found. `summary.json` and the last line have these names, which stay.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,25 +12,20 @@ use crate::findings::{Findings, Promise};
 pub struct Summary {
     /// The same seed gives the same clients and the same faults.
     pub seed: u64,
-    /// Whether no promise was broken. The exit code is 0 then, and 1 otherwise.
     pub holds: bool,
     /// The promise that was broken on purpose; null in an honest run.
     pub broken: Option<&'static str>,
-    /// The kind of cluster that was broken: a seed's own, or what was asked for.
     pub conditions: Conditions,
     pub acknowledged: u64,
     pub refused: u64,
-    /// Writes of which at least one attempt ended so that nobody could say what became of it.
+    /// Writes of which at least one attempt had an unknown outcome.
     pub unknown: u64,
     pub unknown_resolved: u64,
-    /// How often each promise was broken, by its name: `lost`, `doubled` and so on.
     #[serde(flatten)]
     pub promises: BTreeMap<&'static str, u64>,
     pub faults: BTreeMap<String, u64>,
-    /// From the moment that a fault was healed until users of all shards were served again.
     pub recovery_ms: Recovery,
-    /// The longest that users waited, by fault: from the moment that it was healed; of a fault that another part has to make
-    /// up for, while it went on.
+    /// By fault, from its healing; of a fault that another part has to make up for, while it went on.
     pub waits_ms: BTreeMap<String, u128>,
     pub errors: BTreeMap<String, u64>,
     pub stalls: usize,

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-/// After users are served again, what was on its way through the gateway may still come to a bad end: its own deadline
-/// for a shard's call (2 s) and some for a busy machine.
+/// The gateway's deadline for a shard's call (2 s), and some for a busy machine. Until then requests from before may still
+/// fail.
 pub const AFTERMATH: Duration = Duration::from_secs(3);
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! How long users waited, stage by stage: from the moment that a request was meant to start until its final success.
+//! How long users waited in each stage, from the intended start to the final success.
 
 use std::time::Duration;
 

@@ -15,8 +15,7 @@ const PAGE: usize = 20;
 
 #[derive(Debug, Clone)]
 pub enum Reading {
-    /// The newest page of a user, with the session token of one of its writes: that one is on it, and no fewer than there
-    /// were then.
+    /// The newest page of a user, with a session token: that write is on it, and no fewer rows than then.
     History(Rc<Own>),
     Lookup(Rc<Own>),
     OldCharge {
@@ -25,7 +24,7 @@ pub enum Reading {
     },
     Balance {
         user: UserId,
-        /// What it is, and at which state of the books, if nothing is on its way.
+        /// Set if nothing of the user is on its way.
         quiet: Option<(u64, u32)>,
     },
 }

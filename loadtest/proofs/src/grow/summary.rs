@@ -1,4 +1,4 @@
-//! What a run found, as `summary.json` and the last line have it, and what it is held to. The names of its fields stay.
+//! What a run found, and its bars. `summary.json` and the last line have these names, which stay.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use super::pauses::StageFigures;
 
 /// The longest that one user may wait for one request.
 pub const PAUSE_MAX_MS: f64 = 500.0;
-/// How long a request may take at the 99th percentile while slots move, on two cores that all servers share.
+/// At the 99th percentile, on two cores that all servers share.
 pub const P99_MOVING_MAX_MS: f64 = 250.0;
 /// Rows that are moved in a second, at least.
 pub const ROWS_PER_SECOND_MIN: f64 = 50_000.0;
@@ -18,7 +18,6 @@ pub const OFF_SHARE_MAX: f64 = 1.0;
 #[derive(Debug, Clone, Serialize)]
 pub struct Summary {
     pub seed: u64,
-    /// Whether every bar was kept. The exit code is 0 then, and 1 otherwise.
     pub holds: bool,
     pub missed: Vec<&'static str>,
     /// The promise that was broken on purpose; null in an honest run.
@@ -30,8 +29,7 @@ pub struct Summary {
     /// Requests that never succeeded, and those that were answered as no rule says.
     pub failed_for_good: u64,
     pub incomplete_reads: u64,
-    /// The longest time from the moment that a request was meant to start until its final success, from when the new shard
-    /// was started on. Every attempt in between counts.
+    /// From the intended start to the final success, since the new shard was started.
     pub longest_pause_ms: f64,
     /// 99 of 100 requests took no longer, before anything moved.
     pub p99_before_ms: f64,
@@ -39,7 +37,7 @@ pub struct Summary {
     pub rows_moved: u64,
     pub moving_s: f64,
     pub rows_moved_per_second: f64,
-    /// The longest time in which the mover left a slot without an owner, as the commands say.
+    /// As the commands report it.
     pub longest_handover_ms: u64,
     pub aborts: u64,
     pub did_grow: bool,
@@ -60,7 +58,6 @@ pub struct Summary {
     pub rate_per_second: f64,
     pub acknowledged: u64,
     pub refused: u64,
-    /// Writes of which an attempt ended so that nobody could say what became of it; their keys have resolved them.
     pub unknown: u64,
     pub asked_again: usize,
     pub stages: Vec<StageFigures>,

@@ -1,7 +1,6 @@
-//! Clients that charge all the time, and never take "maybe" for an answer: whatever is not a definite yes is asked again
-//! under the same key.
+//! Clients that charge all the time, and ask again under the same key until they get a definite answer.
 //!
-//! When each yes came is kept, for the gaps; what it said goes into a file outside of the cluster, for the proof.
+//! Times of acknowledgements are kept for the gaps, and the acknowledgements go into a file for the proof.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -14,18 +13,17 @@ use picopay_loadtest::write::AnsweredTransaction;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
-/// Clients, each with a user of its own. Enough for batches, few enough that on two cores three databases, an etcd and their
-/// agents are not starved: a starved agent would be a failover of its own.
+/// Enough for batches. With more, on two cores, an agent could starve and cause a failover of its own.
 const CLIENTS: i64 = 16;
-/// Between two charges of a client: with [`CLIENTS`] some 300 a second, so that a gap is known to a few milliseconds.
+/// With [`CLIENTS`] some 300 charges a second, so that a gap is known to a few milliseconds.
 const THINK: Duration = Duration::from_millis(50);
-/// Between two tries of one charge, as a client in a hurry would do it. `Retry-After` says a second.
+/// As a client in a hurry. `Retry-After` says a second.
 const TRY_AGAIN: Duration = Duration::from_millis(50);
 /// The gateway answers in 5 s, whatever happens.
 const ANSWER_WAIT: Duration = Duration::from_secs(10);
 /// A charge that finds no definite answer for so long will find none.
 const GIVE_UP: Duration = Duration::from_secs(90);
-/// More than anybody is charged, in USD; and in cents, of which each charge takes one.
+/// More than anybody is charged, in USD; each charge takes a cent.
 const FUND: &str = "1000000.00";
 const FUND_CENTS: u64 = 100_000_000;
 /// Between two reads of a balance.
@@ -92,12 +90,10 @@ impl Charges {
         gaps.map(|pair| pair[1] - pair[0]).max().unwrap_or_default()
     }
 
-    /// Tries that had to be repeated, and those of them whose outcome was unknown.
     pub fn repeated(&self) -> (u64, u64) {
         (self.book.tries_again.load(Ordering::Relaxed), self.book.unknown.load(Ordering::Relaxed))
     }
 
-    /// Balances that were read from a primary, and those of them that lacked a charge acknowledged before they were asked for.
     pub fn strong_reads(&self) -> (u64, u64) {
         (self.book.strong_reads.load(Ordering::Relaxed), self.book.stale_reads.load(Ordering::Relaxed))
     }
@@ -122,8 +118,7 @@ impl Book {
     }
 }
 
-/// Reads strong balances, of one client after the other. What was acknowledged before the question is in the answer, or it came
-/// from a primary that was replaced.
+/// Whatever was acknowledged before the question must be in the answer. Otherwise a replaced primary answered.
 async fn read_balances(client: Client, book: Arc<Book>, stop: Arc<AtomicBool>) -> anyhow::Result<()> {
     for user in (1..=CLIENTS).cycle() {
         if stop.load(Ordering::Relaxed) {

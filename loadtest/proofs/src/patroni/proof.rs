@@ -12,13 +12,11 @@ use serde_json::Value;
 pub struct Proof {
     acknowledged: u64,
     lost: u64,
-    /// Keys with more than one transaction, and transactions that nobody had a yes for: every client asked until it had one,
-    /// so there must be none.
+    /// With transactions that no client got an answer for. Every client asked until it had one, so there must be none.
     doubled: u64,
     pub is_proven: bool,
 }
 
-/// Asks `picopay verify`, and counts what it cannot know: that there is no more than what was acknowledged.
 pub async fn prove(shard: &PatroniShard, acks: &Path, acknowledged: u64) -> anyhow::Result<Proof> {
     let mut verify = tokio::process::Command::new(programs::find_picopay("picopay")?);
     verify.arg("verify").arg("--cluster").arg(shard.cluster_file()).arg("--acks").arg(acks);

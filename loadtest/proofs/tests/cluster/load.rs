@@ -114,7 +114,6 @@ fn take(account: &mut Account, at: usize, answer: &Answer, asking: Asking) -> Ta
     account.take(at, reply, asking, Duration::ZERO)
 }
 
-/// Retries what was not answered, and checks that the ledger has every charge once, as it was acknowledged.
 pub async fn settle(client: &Client, user: i64, started_with: i64, charges: Charges) {
     assert_eq!(charges.other, [""; 0], "only 200, 503 and 504 are answers to these faults");
     let mut account = charges.account;

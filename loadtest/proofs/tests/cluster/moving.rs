@@ -13,7 +13,7 @@ use uuid::Uuid;
 use crate::client::{Answer, TestCluster, eventually};
 use crate::load::{Load, settle};
 
-/// So long that no pause of a test on a busy machine comes to its end.
+/// No pause of a test on a busy machine reaches it.
 const PATIENT: &str = "[shard_client]\nmove_wait = \"20s\"\nrequest_timeout = \"30s\"\n";
 /// As long as the mover's may be, and then some.
 const PAUSE: Duration = Duration::from_millis(300);

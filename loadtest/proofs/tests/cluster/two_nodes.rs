@@ -12,10 +12,9 @@ use crate::client::{Client, TestCluster, eventually};
 
 /// Between two charges: 200 a second.
 const PACE: Duration = Duration::from_millis(5);
-/// A poll a second, another one for the answer that does not come, and a call that was sent just before: by then the
-/// gateway knows, on a machine that is busy with other tests too.
+/// A poll a second, one more for the missing answer, and a call sent just before, on a busy machine.
 const KNOWN_WITHIN: Duration = Duration::from_secs(4);
-/// Less than a call to a frozen node takes (2 s), and far more than one to a node that is ready.
+/// Less than a call to a frozen node takes (2 s).
 const AT_ONCE: Duration = Duration::from_millis(1_500);
 
 struct Charge {
@@ -25,7 +24,7 @@ struct Charge {
     status: u16,
 }
 
-/// A login costs a debug build a hundred milliseconds of work, and a machine that is busy with other tests many times that.
+/// A debug build needs 100 ms of work for a login, and many times that on a busy machine.
 const PATIENT: &str = "[postgres]\nconnect_timeout = \"8s\"\n";
 
 async fn one_shard_with_two_nodes() -> TestCluster {
@@ -51,7 +50,7 @@ async fn charge_for(client: &Client, users: &Arc<Vec<i64>>, time: Duration) -> V
     futures_util::future::join_all(sent).await.into_iter().map(Result::unwrap).collect()
 }
 
-/// Retries what was not answered, and checks that each was booked once. Each list began with the first user.
+/// Each list began with the first user.
 async fn settle(client: &Client, users: &[i64], lists: &[&[Charge]]) {
     for charges in lists {
         for (position, charge) in charges.iter().enumerate() {
@@ -88,7 +87,6 @@ async fn wait_until_nodes_are(client: &Client, nodes: [&str; 2]) {
     .await;
 }
 
-/// Of the charges that were sent after the gateway could know of the trouble.
 fn expect_served(charges: &[Charge], trouble: Instant) {
     let later: Vec<_> = charges.iter().filter(|charge| charge.sent > trouble + KNOWN_WITHIN).collect();
     assert!(later.len() > 100, "the load went on: {}", later.len());

@@ -11,6 +11,6 @@ pub struct Scene<'a> {
     pub cluster: &'a LocalCluster,
     pub probe: &'a mut Probe,
     pub seed: u64,
-    /// How long users waited at most although the fault went on: only where they have to be served.
+    /// Only of a fault during which users have to be served.
     pub waited_during: Option<Duration>,
 }

@@ -12,7 +12,7 @@ pub struct Fault {
     pub shard: usize,
     /// How long it lasts until it is healed.
     pub hold: Duration,
-    /// How often this kind has struck before: some have two ways, which take turns.
+    /// Some kinds have two forms, which take turns.
     pub times_before: u32,
 }
 
@@ -26,7 +26,6 @@ impl Fault {
         }
     }
 
-    /// Whether the primary is lost in the end, and the standby promoted as it is.
     pub fn ends_in_a_loss(self) -> bool {
         self.kind.may_end_in_a_loss() && self.times_before.is_multiple_of(2)
     }
@@ -38,15 +37,13 @@ pub struct Schedule {
     shards: usize,
     kinds: Vec<Kind>,
     struck: BTreeMap<Kind, u32>,
-    /// What is left of this round: every kind strikes once before any strikes twice.
     left: Vec<Kind>,
     hold_max: Duration,
     calm_max: Duration,
 }
 
 impl Schedule {
-    /// Of these kinds, for a cluster of `shards` shards. No fault lasts longer than `hold_max` unless its kind needs to, and
-    /// no calm between two longer than `calm_max`.
+    /// No fault lasts longer than `hold_max` unless its kind needs to, and no calm longer than `calm_max`.
     pub fn new(seed: u64, shards: usize, kinds: &[Kind], hold_max: Duration, calm_max: Duration) -> Self {
         assert!(!kinds.is_empty(), "a schedule has something to choose from");
         // Clients draw from the streams above.
