@@ -50,18 +50,17 @@ impl Migration {
         self.checksum
     }
 
-    /// The number that a program must know to serve what it leaves behind; `None` when nothing changes about that.
+    /// `None` when nothing changes about that.
     pub fn oldest_known(&self) -> Option<i32> {
         self.sql.lines().find_map(|line| line.strip_prefix(OLDEST_KNOWN)?.trim().parse().ok())
     }
 
-    /// Whether it runs in one database transaction, as all do but those that make indexes of tables in use.
+    /// All are but those that make indexes of tables in use.
     pub fn is_transactional(&self) -> bool {
         !self.sql.lines().any(|line| line.trim_end() == NO_TRANSACTION)
     }
 
-    /// Its statements, one by one. Only of one that is not transactional: elsewhere a semicolon may end a line and no
-    /// statement.
+    /// Only of one that is not transactional: elsewhere a semicolon may end a line and no statement.
     pub fn statements(&self) -> impl Iterator<Item = String> {
         let lines = self.sql.lines().filter(|line| !line.trim_start().starts_with("--"));
         let (mut statements, mut statement) = (Vec::new(), String::new());

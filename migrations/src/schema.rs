@@ -7,7 +7,6 @@ use tokio_postgres::{Client, Error};
 
 use crate::migration;
 
-/// The migrations that were applied to a database, and what they ask of those who serve it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Schema {
     applied: BTreeSet<i32>,
@@ -38,10 +37,7 @@ fn names(numbers: &[i32]) -> String {
 }
 
 impl Schema {
-    /// Reads it.
-    ///
-    /// # Errors
-    /// Those of the database. A table that is not there is no error: it says that the schema is an old one, or none.
+    /// A table that is not there is no error: the schema is an old one, or none.
     pub async fn read(client: &Client) -> Result<Self, Error> {
         let read = client.query_one(include_str!("read_schema.sql"), &[]).await;
         match read {

@@ -34,12 +34,10 @@ pub(crate) use readiness::{says_all_ready, wait_for_service};
 /// How often other ports are tried when a program outside of the cluster was quicker.
 const PORT_TRIES: usize = 3;
 
-/// How long the schema of a cluster that is kept may take: as long as `picopay migrate` gives one migration, since one that is
-/// cut off begins anew.
+/// As long as `picopay migrate` gives one migration, since one that is cut off begins anew.
 const MIGRATE_WAIT: Duration = Duration::from_hours(1);
 
-/// A running cluster. [`LocalCluster::stop`] ends it in order; to drop it ends it at once. Either way a temporary
-/// folder is removed.
+/// [`LocalCluster::stop`] ends it in order; to drop it ends it at once. Either way a temporary folder is removed.
 #[derive(Debug)]
 pub struct LocalCluster {
     spec: ClusterSpec,
@@ -55,18 +53,15 @@ pub struct LocalCluster {
 }
 
 impl LocalCluster {
-    /// Starts a cluster and waits until it serves.
-    ///
-    /// # Errors
-    /// [`LocalError`], with what is missing on the machine or the end of the log of the process that did not come
-    /// up. Whatever was started by then is ended.
+    /// Waits until it serves. An error contains what is missing on the machine, or the end of a log; whatever was started
+    /// is ended.
     pub async fn start(spec: ClusterSpec) -> Result<Self, LocalError> {
         let mut cluster = Self::start_databases(spec).await?;
         cluster.start_services().await?;
         Ok(cluster)
     }
 
-    /// Starts PostgreSQL and Redis only, without any schema: for tests of what stands directly on them.
+    /// PostgreSQL and Redis only, without any schema.
     pub async fn start_databases(spec: ClusterSpec) -> Result<Self, LocalError> {
         match spec.shards {
             0 => return Err(LocalError::Unfit("a cluster has at least one shard".to_owned())),
@@ -109,13 +104,11 @@ impl LocalCluster {
         Ok(cluster)
     }
 
-    /// How many shards the cluster has that is kept in this folder; `None` when there is none.
     pub fn shards_kept_in(folder: &Path) -> Option<usize> {
         read_layout(folder).map(|shards| shards.len())
     }
 
-    /// The `position`th shard, from 0, in the order in which they joined. It keeps its position, and others theirs, even
-    /// when it is removed.
+    /// From 0, in the order in which they joined. A shard keeps its position when others are removed.
     pub fn shard(&self, position: usize) -> &LocalShard {
         self.shards.at(position)
     }
@@ -178,8 +171,7 @@ impl LocalCluster {
         self.shard(shard).connect_as_superuser().await
     }
 
-    /// Starts one more node process for a shard, and waits until it is ready. Gateways do not know of it:
-    /// `cluster.toml` stays as it is. It is the shard's last [`LocalShard::node`].
+    /// Gateways do not know of the new node: `cluster.toml` stays as it is. It is the shard's last [`LocalShard::node`].
     pub async fn add_node(&self, shard: usize) -> Result<Process, LocalError> {
         let shard = self.shard(shard);
         for _ in 0..PORT_TRIES {
@@ -197,8 +189,8 @@ impl LocalCluster {
         Err(LocalError::Unfit(format!("every port tried for a node of {} was taken", shard.name())))
     }
 
-    /// Gives the `number`th node process of a shard, from 0, more lines for its `node.toml` than the others have; no lines
-    /// take them away again. It reads them when it is started the next time.
+    /// Adds lines to the `node.toml` of the `number`th node, from 0; no lines take them away. It reads them at its next
+    /// start.
     pub fn configure_node(&self, shard: &LocalShard, number: usize, toml: &str) -> Result<(), LocalError> {
         let toml = format!("{}{toml}", self.spec.node_toml);
         write_node_config(
@@ -210,13 +202,12 @@ impl LocalCluster {
         )
     }
 
-    /// Makes a shard's replica its primary, and a new replica of what was the primary: after that was killed, or while
-    /// it runs, which ends it first. From then on [`LocalShard::primary`] and [`LocalShard::replica`] are the other
-    /// way round, and nodes find the new primary by themselves. Neither `cluster.toml` nor a port changes.
+    /// Promotes a shard's replica and makes a new replica of the old primary, which is ended first if it runs.
+    /// [`LocalShard::primary`] and [`LocalShard::replica`] change places; neither `cluster.toml` nor a port changes.
     ///
     /// # Errors
-    /// When the replica does not run, or does not follow a primary that does: then nothing was changed. Or when the
-    /// new replica cannot be made: then the shard has its new primary, which acknowledges nothing without a standby.
+    /// When the replica does not run or does not follow a live primary, nothing was changed. When the new replica
+    /// cannot be made, the new primary stays, and acknowledges nothing without a standby.
     pub async fn failover(&self, shard: usize) -> Result<Failover, LocalError> {
         self.fail_over(self.shard(shard)).await
     }
@@ -230,21 +221,20 @@ impl LocalCluster {
         shard.servers.back_up(self.site(shard.name())).await
     }
 
-    /// Ends both servers of a shard, and starts them again with what they had at the moment of [`LocalCluster::back_up`]: the
-    /// primary on the timeline of then. As often as one likes. Nobody is told: that is for `picopay shard restored`.
+    /// Puts both servers of a shard back to the moment of [`LocalCluster::back_up`], the primary on its old timeline.
+    /// Nobody is told: that is for `picopay shard restored`.
     pub async fn restore_backup(&self, shard: usize) -> Result<(), LocalError> {
         let shard = self.shard(shard);
         shard.servers.restore_backup(self.site(shard.name())).await
     }
 
-    /// Promotes a shard's replica and leaves its primary as it is: a failover that fenced nobody. Both take writes from then
-    /// on; [`LocalShard::primary`] is the promoted one and [`LocalShard::replica`] the old one, until
-    /// [`LocalCluster::replace_old_primary`].
+    /// Promotes a shard's replica and leaves its primary as it is: a failover that fenced nobody. [`LocalShard::replica`]
+    /// is the old primary until [`LocalCluster::replace_old_primary`].
     pub async fn promote_beside(&self, shard: &LocalShard) -> Result<(), LocalError> {
         shard.servers.promote_beside(self.site(shard.name())).await
     }
 
-    /// Ends what [`LocalCluster::promote_beside`] began: kills the old primary, and makes a new replica in its place.
+    /// Kills the primary that [`LocalCluster::promote_beside`] left, and makes a new replica.
     pub async fn replace_old_primary(&self, shard: &LocalShard) -> Result<(), LocalError> {
         shard.servers.replace_old(self.site(shard.name())).await
     }
@@ -253,7 +243,6 @@ impl LocalCluster {
         self.call(Method::GET, path, &[], "").await
     }
 
-    /// `POST` on the gateway, with the API key and an idempotency key, if there is one.
     pub async fn post(
         &self,
         path: &str,
@@ -271,8 +260,7 @@ impl LocalCluster {
         all
     }
 
-    /// Ends everything in order: first who accepts requests, last who keeps their results. A temporary folder is
-    /// removed.
+    /// First those that accept requests, last those that keep results. A temporary folder is removed.
     pub async fn stop(self) {
         if let Some((gateway, _)) = &self.gateway {
             report(gateway.stop().await);
@@ -314,7 +302,7 @@ impl LocalCluster {
         start_on_free_port(&self.ground.ports, prepare).await.map(Some)
     }
 
-    /// Nodes and slots at the same time: a node that finds no slots yet says that it is not ready, and waits.
+    /// Nodes and slots start together: a node without slots waits.
     async fn start_services(&mut self) -> Result<(), LocalError> {
         let id = self.read_or_make_cluster_id().await?;
         self.cluster_id.get_or_init(|| id);
@@ -348,8 +336,7 @@ impl LocalCluster {
         Ok(taken)
     }
 
-    /// Starts a shard's nodes. `cluster.toml` names their ports before they have them: when one is lost to another
-    /// program, all of them take new ones.
+    /// When another program takes a port, all nodes get new ones, since `cluster.toml` already names them.
     async fn start_nodes(&self, shard: &LocalShard, mut ports: Vec<u16>) -> Result<(), LocalError> {
         for _ in 0..PORT_TRIES {
             let starts = ports
@@ -428,8 +415,7 @@ impl LocalCluster {
         http_call::call(method, &format!("{}{path}", self.gateway_url()), &all, body).await
     }
 
-    /// The names of the shards. Databases are made for some: to start fewer would hide users, to start more would be
-    /// members without slots that nobody asked for.
+    /// To start fewer shards than have databases would hide users. More would be members that nobody asked for.
     fn check_layout(&self) -> Result<Vec<String>, LocalError> {
         let wanted = self.spec.shards;
         let Some(made) = self.folder.shards_made() else {
@@ -474,7 +460,7 @@ impl LocalCluster {
     }
 }
 
-/// Enough to see what a service complained about, for eight processes on one screen or two.
+/// For eight processes on one screen or two.
 const SHOWN_LINES: usize = 12;
 
 /// Before anything is started: to find out at the end costs seconds.

@@ -64,7 +64,6 @@ pub(crate) fn shard_toml(shard: &ShardEntry, redis_port: Option<u16>, durability
     text
 }
 
-/// `cluster.toml` of one shard whose primary is one of several servers, and whose replicas are the others.
 pub(crate) fn patroni_cluster_toml(cluster_id: Uuid, shard: &str, ports: &[u16], node_port: u16) -> String {
     let id = cluster_id.to_string();
     let hosts = vec!["127.0.0.1"; ports.len()].join(",");

@@ -1,4 +1,4 @@
-//! Whom PostgreSQL runs as: it refuses to run as root, so as root it runs as somebody else.
+//! The user that PostgreSQL runs as: as root it refuses to run.
 
 use std::ffi::OsStr;
 use std::os::unix::fs::chown;
@@ -10,8 +10,8 @@ use nix::unistd::{User, geteuid};
 
 use crate::LocalError;
 
-/// Who PostgreSQL runs as when this process is root. The first is made by its packages; the second is on every
-/// system, and owns nothing that a database could damage.
+/// The first is made by PostgreSQL's packages. The second is on every system, and owns nothing that a database could
+/// damage.
 const CANDIDATES: [&str; 2] = ["postgres", "nobody"];
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub struct DatabaseUser {
     gid: u32,
 }
 
-/// The user that PostgreSQL has to run as; `None` when that is the user of this process.
+/// `None` when that is the user of this process.
 pub fn find() -> Result<Option<DatabaseUser>, LocalError> {
     if !geteuid().is_root() {
         return Ok(None);
@@ -61,12 +61,12 @@ impl DatabaseUser {
         self.succeeds("cd \"$1\"", folder.as_os_str())
     }
 
-    /// Whether this process may run anything at all as this user. Some containers do not allow it.
+    /// Some containers do not allow it.
     pub fn can_run(&self) -> bool {
         self.succeeds("true", OsStr::new(""))
     }
 
-    /// Asked of a shell that runs as this user: mode bits alone would miss access lists and mount options.
+    /// A shell is asked: mode bits alone would miss access lists and mount options.
     fn succeeds(&self, script: &str, argument: &OsStr) -> bool {
         let mut command = Command::new("/bin/sh");
         command.args(["-c", script, "sh"]).arg(argument).current_dir("/");

@@ -33,7 +33,7 @@ pub enum LocalError {
     Postgres { doing: String, source: tokio_postgres::Error },
 }
 
-/// As for people: a test that unwraps it shows the log of the process that did not start, line by line.
+/// A test that unwraps it shows the log of the process that did not start, line by line.
 impl fmt::Debug for LocalError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{self}")

@@ -29,11 +29,10 @@ use crate::database_user::DatabaseUser;
 use crate::os_process::is_alive;
 use crate::spec::Data;
 
-/// How long the guardian of an owner that was killed may still be busy: 2 s until PostgreSQL is killed, 2 s more
-/// until it is gone, and some.
+/// 2 s until PostgreSQL is killed, 2 s more until it is gone, and some.
 const GUARDIAN_WAIT: Duration = Duration::from_secs(6);
 
-/// Where databases go that cannot be where they should: the first survives a restart of the machine.
+/// For databases that cannot be where they should; the first survives a restart of the machine.
 const ELSEWHERE: [&str; 2] = ["/var/tmp", "/tmp"];
 
 #[derive(Debug)]
@@ -42,7 +41,7 @@ pub(crate) struct Folder {
     databases: PathBuf,
     pub note: Option<String>,
     lock: Option<Flock<File>>,
-    /// Removes a temporary folder when it is dropped; when the owner is killed, the guardian does.
+    /// Removed on drop, or by the guardian when the owner is killed.
     temporary: Option<TempDir>,
 }
 
@@ -88,7 +87,7 @@ impl Folder {
         replace(&self.file(LAYOUT), &format!("{LAYOUT_KEY}{}\n", shards.join(" ")))
     }
 
-    /// There while a shard has not fully joined a cluster that was running before it: the next start goes on with that.
+    /// There while a shard has not fully joined; the next start goes on with that.
     pub(crate) fn joining_mark(&self, shard: &str) -> PathBuf {
         self.shard(shard).join("joining")
     }
@@ -135,7 +134,7 @@ impl Folder {
         Ok(opened)
     }
 
-    /// In the folder itself, unless it lies where the database user cannot go: under a closed home, for example.
+    /// In the folder itself, unless the database user cannot go there.
     fn choose_place_for_databases(&mut self, user: Option<&DatabaseUser>) -> Result<(), LocalError> {
         let pointer = self.file("databases-at");
         if let Ok(text) = fs::read_to_string(&pointer) {
@@ -193,7 +192,7 @@ impl Folder {
         Ok(())
     }
 
-    /// So that a log tells of one run, and the run before can still be looked at.
+    /// So that a log is of one run, and the run before can still be looked at.
     fn set_logs_aside(&self) {
         let Ok(entries) = fs::read_dir(self.file("logs")) else { return };
         for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
@@ -210,7 +209,6 @@ const LOCK: &str = "lock";
 const LAYOUT: &str = "layout";
 const LAYOUT_KEY: &str = "shards = ";
 
-/// The shards of the cluster that is kept in this folder; `None` when there is none.
 pub(crate) fn read_layout(root: &Path) -> Option<Vec<String>> {
     let text = fs::read_to_string(root.join(LAYOUT)).ok()?;
     let shards = text.trim().strip_prefix(LAYOUT_KEY)?;
@@ -226,7 +224,7 @@ pub(crate) fn numbered(count: usize) -> Vec<String> {
     (1..=count).map(|number| format!("shard-{number}")).collect()
 }
 
-/// Writes a file in one step: whoever reads it meanwhile sees the old or the new one, whole.
+/// In one step: a reader sees the old or the new file.
 pub(crate) fn replace(path: &Path, text: &str) -> Result<(), LocalError> {
     let next = path.with_extension("next");
     write(&next, text)?;

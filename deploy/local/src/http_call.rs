@@ -1,6 +1,6 @@
-//! One HTTP request at a time: enough to see whether a service is there and to try it out.
+//! One HTTP request at a time.
 //!
-//! Every call opens a connection of its own, so that what a test sees is never the state of a pool.
+//! Every call opens a connection, so that a test never sees the state of a pool.
 
 use std::fmt;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-/// Longer than the longest deadline of a request inside the cluster, so that the cluster's own answer arrives.
+/// Longer than any deadline inside the cluster, so that the cluster's own answer arrives.
 const CALL_WAIT: Duration = Duration::from_secs(20);
 
 #[derive(Debug, Clone)]

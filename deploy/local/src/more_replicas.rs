@@ -1,5 +1,4 @@
-//! Replicas of a shard beside the one that its commits wait for: `c`, `d` and so on. They follow on their own, and are never
-//! promoted here.
+//! Asynchronous replicas of a shard: `c`, `d` and so on. They are never promoted here.
 
 use crate::LocalError;
 use crate::postgres::{self, Blueprint, Role, Server, Stage};

@@ -9,8 +9,7 @@ use nix::unistd::Pid;
 
 use crate::{LocalError, proc};
 
-/// How often to look whether something happened. Short beside the milliseconds that the quickest of these processes
-/// takes to start, and still next to no load.
+/// Short beside a start's milliseconds, and next to no load.
 pub(crate) const POLL: Duration = Duration::from_millis(5);
 
 /// A killed process is gone at once, unless the kernel is still writing for it.
@@ -21,7 +20,7 @@ pub(crate) fn send(pid: u32, signal: Signal) {
     let _ = kill(Pid::from_raw(pid.cast_signed()), signal);
 }
 
-/// Whether a process does anything: it is there, and not only its exit status waiting for its parent.
+/// A process that only waits for its parent to read its exit status is not alive.
 pub(crate) fn is_alive(pid: u32) -> bool {
     match proc::stat(pid) {
         Some(stat) => stat.state != 'Z',
@@ -31,7 +30,6 @@ pub(crate) fn is_alive(pid: u32) -> bool {
     }
 }
 
-/// SIGKILL of one process that is no child of this one, and waits until it is gone.
 pub(crate) async fn kill_alone(pid: u32) -> Result<(), LocalError> {
     send(pid, Signal::SIGKILL);
     if wait_for(KILL_WAIT, || !is_alive(pid)).await {

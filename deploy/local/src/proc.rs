@@ -1,4 +1,4 @@
-//! What Linux says in `/proc`, of processes and of the machine. On other systems every answer is `None`.
+//! What Linux reports in `/proc`, of processes and of the machine. On other systems every answer is `None`.
 
 use std::collections::HashMap;
 
@@ -10,7 +10,7 @@ pub fn stat(pid: u32) -> Option<Stat> {
     Stat::from_file(format!("/proc/{pid}/stat")).ok()
 }
 
-/// All processes of the machine, by their number. Those that end meanwhile are not in it.
+/// Without those that end meanwhile.
 pub fn stats() -> Option<HashMap<u32, Stat>> {
     let entries = std::fs::read_dir("/proc").ok()?;
     let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());

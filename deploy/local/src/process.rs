@@ -1,4 +1,4 @@
-//! One process of the cluster: to watch, to end in order or with violence, to freeze, and to start again.
+//! One process of the cluster: to watch, end, kill, freeze and start again.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -19,22 +19,20 @@ use crate::os_process::{KILL_WAIT, POLL, children_of, is_alive, send, wait_for};
 use crate::ports::Ports;
 use crate::{http_call, redis_ping};
 
-/// A process of a debug build on a machine that is busy with four other clusters is up in 5 s. Crash recovery of a
-/// primary after a load test takes the longest.
+/// A debug build on a busy machine is up in 5 s. Crash recovery after a load test takes the longest.
 const START_WAIT: Duration = Duration::from_mins(1);
 
-/// Longer than a service takes to finish what it accepted (its longest request deadline), and than PostgreSQL's
-/// last checkpoint.
+/// Longer than a service's longest request, and than PostgreSQL's last checkpoint.
 const STOP_WAIT: Duration = Duration::from_secs(15);
 
-/// Where a disk is full: more than a server's log and its small files have, and next to nothing of a WAL file.
+/// More than a log and small files have, and next to nothing of a WAL file.
 const FULL_DISK_BYTES: u64 = 256 * 1024;
 
 /// Enough of a log's end for the lines that are shown of it.
 const TAIL_BYTES: u64 = 32 * 1024;
 
-/// Waits until the parent has told the guardian, then becomes the program. A parent that dies before leaves an
-/// empty pipe, and nothing starts.
+/// Waits until the parent has told the guardian, then becomes the program. If the parent dies before, the pipe is empty and
+/// nothing starts.
 const LAUNCHER: &str = r#"read -r go || exit 1; exec "$@" < /dev/null"#;
 
 #[derive(Debug, Clone)]
@@ -50,10 +48,9 @@ pub(crate) struct Recipe {
     pub kind: Kind,
 }
 
-/// What a process is: how it is asked to end, and how one sees that it is ready.
 #[derive(Debug, Clone)]
 pub(crate) enum Kind {
-    /// A PostgreSQL server with its children, ready when its lock file in this folder says so.
+    /// Ready when its lock file in this folder says so.
     Postgres {
         data: PathBuf,
     },
@@ -67,9 +64,9 @@ pub(crate) enum Kind {
     Tool,
 }
 
-/// One process of the cluster. A clone is another handle on the same process.
+/// A clone is another handle.
 ///
-/// Whatever ended it, [`Process::start`] brings it back with the same configuration and on the same port.
+/// [`Process::start`] brings it back with the same configuration and on the same port.
 #[derive(Debug, Clone)]
 pub struct Process(Arc<Shared>);
 
@@ -129,8 +126,7 @@ impl Process {
         all[all.len().saturating_sub(lines)..].join("\n")
     }
 
-    /// Starts it, as it was started before, and waits until it is ready: PostgreSQL takes connections, Redis and the
-    /// services answer. Does nothing when it runs.
+    /// Waits until it is ready. Does nothing when it runs.
     pub async fn start(&self) -> Result<(), LocalError> {
         if self.is_running() {
             return Ok(());
@@ -139,8 +135,7 @@ impl Process {
         self.wait_until_ready().await
     }
 
-    /// Ends it in order and waits for that: a service finishes what it accepted, PostgreSQL rolls back what is open
-    /// and writes everything down (its "fast" shutdown). Kills it if it takes too long.
+    /// A service finishes what it accepted; PostgreSQL does its "fast" shutdown. Kills it if it takes too long.
     pub async fn stop(&self) -> Result<(), LocalError> {
         let signal = match self.0.recipe.kind {
             Kind::Postgres { .. } => Signal::SIGINT,
@@ -149,8 +144,7 @@ impl Process {
         self.end_with(signal).await
     }
 
-    /// Ends PostgreSQL at once, without a checkpoint, but with its children and its shared memory: for data that
-    /// nobody will read again.
+    /// Ends PostgreSQL without a checkpoint, but with its children: for data that nobody will read again.
     pub(crate) async fn stop_without_keeping(&self) -> Result<(), LocalError> {
         match self.0.recipe.kind {
             Kind::Postgres { .. } => self.end_with(Signal::SIGQUIT).await,
@@ -158,7 +152,7 @@ impl Process {
         }
     }
 
-    /// SIGKILL, as when the machine loses its power, and waits until it is gone; of PostgreSQL, all its children too.
+    /// SIGKILL, and waits until it is gone; of PostgreSQL, all its children too.
     pub async fn kill(&self) -> Result<(), LocalError> {
         let Some(pid) = self.pid() else { return Ok(()) };
         // Stopped first, so that it makes no child while its children are counted.
@@ -174,7 +168,7 @@ impl Process {
         if ended { Ok(()) } else { Err(self.not_ready(KILL_WAIT, "it does not end even when killed")) }
     }
 
-    /// SIGSTOP, of PostgreSQL to all its children too: connections stay open, and nothing answers any more.
+    /// SIGSTOP, of PostgreSQL to all its children too: connections stay open, and nothing answers.
     pub fn freeze(&self) {
         let Some(pid) = self.pid() else { return };
         send(pid, Signal::SIGSTOP);
@@ -193,9 +187,8 @@ impl Process {
         send(pid, Signal::SIGCONT);
     }
 
-    /// Lets it write no file beyond its first 256 kB any more, as if its disk was full: of PostgreSQL no WAL file, which have
-    /// 16 MB, while its log and its small files go on. PostgreSQL takes the error for what a full disk says, and ends what
-    /// it can do no longer; it ignores the signal that comes with it (SIGXFSZ, `src/backend/postmaster/postmaster.c`).
+    /// Limits its files to 256 kB, as if its disk was full: PostgreSQL can write no WAL file, while its log goes on. It
+    /// ignores the signal that comes with the error (SIGXFSZ, `src/backend/postmaster/postmaster.c`).
     pub fn fill_disk(&self) -> Result<(), LocalError> {
         self.limit_files(&FULL_DISK_BYTES.to_string())
     }
@@ -332,7 +325,7 @@ impl Process {
         }
     }
 
-    /// Sets the soft limit of itself and its children. Itself first: whom it starts from then on has it already.
+    /// Itself first: whom it starts from then on has the limit already.
     fn limit_files(&self, limit: &str) -> Result<(), LocalError> {
         let Some(pid) = self.pid() else { return Ok(()) };
         self.limit_files_of(pid, limit)?;
@@ -367,11 +360,10 @@ impl Process {
     }
 }
 
-/// As many lines of a log as fit on a screen beside the message that they explain.
+/// They fit on a screen beside the message.
 const SHOWN_LINES: usize = 15;
 
-/// PostgreSQL writes its state into line 8 of its lock file, padded: `ready` or, in recovery, `standby`.
-/// (`src/include/utils/pidfile.h`; `pg_ctl` waits in the same way.)
+/// PostgreSQL writes its state into line 8, padded: `ready` or, in recovery, `standby` (`src/include/utils/pidfile.h`).
 fn lock_file_says_ready(lock: &Path, pid: u32) -> bool {
     let Ok(text) = std::fs::read_to_string(lock) else { return false };
     let lines: Vec<&str> = text.lines().map(str::trim).collect();
@@ -392,14 +384,13 @@ fn read_end(path: &Path, start: u64) -> std::io::Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// Only what a program needs to run: whatever `PGHOST`, `LC_ALL` or the like says in the caller's shell is not meant
-/// for these servers.
+/// Whatever `PGHOST` or `LC_ALL` says in the caller's shell is not meant for these servers.
 pub(crate) fn plain_environment() -> BTreeMap<OsString, OsString> {
     let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/bin:/bin".into());
     BTreeMap::from([("PATH".into(), path), ("LC_ALL".into(), "C".into())])
 }
 
-/// Starts what `prepare` makes for a port, with another port if somebody took that one in between.
+/// With another port if somebody took that one in between.
 pub(crate) async fn start_on_free_port(
     ports: &Ports,
     prepare: impl Fn(u16) -> Result<Process, LocalError>,

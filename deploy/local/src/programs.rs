@@ -16,7 +16,7 @@ pub const POSTGRES_ENV: &str = "PICOPAY_PG_BIN";
 /// The environment variable that names the folder of PicoPay's own programs.
 pub const PICOPAY_ENV: &str = "PICOPAY_BIN_DIR";
 
-/// What a cluster needs of PostgreSQL. Client packages bring some of these, so all are looked for.
+/// Client packages bring some of these, so all are looked for.
 const POSTGRES_PROGRAMS: [&str; 3] = ["initdb", "postgres", "pg_basebackup"];
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -108,8 +108,8 @@ pub(crate) fn find_in_path(name: &str, how_to_get_it: &str) -> Result<PathBuf, L
         .ok_or_else(|| LocalError::Missing { what: name.to_owned(), how_to_get_it: how_to_get_it.to_owned() })
 }
 
-/// One of PicoPay's own programs: in the folder that [`PICOPAY_ENV`] names, else beside this program, else in the
-/// folder above it, where cargo leaves them when this program is a test or an example.
+/// In the folder that [`PICOPAY_ENV`] names, else beside this program, else in the folder above it, as for tests and
+/// examples of cargo.
 pub fn find_picopay(name: &str) -> Result<PathBuf, LocalError> {
     let mut folders: Vec<PathBuf> = Vec::new();
     if let Some(folder) = env::var_os(PICOPAY_ENV) {

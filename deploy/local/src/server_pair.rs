@@ -1,13 +1,11 @@
 //! The two PostgreSQL servers of a shard, and which of them is the primary now.
 //!
-//! They are called `a` and `b` and not after their roles, since the roles change and names should not. `a` is the
-//! primary of a new shard. Each names the other as its synchronous standby, at all times: a standby that is promoted
-//! acknowledges nothing before the other follows it, so there is no moment in which a write is on one of them only.
+//! They are called `a` and `b`, since their roles change. Each names the other as its synchronous standby: a promoted
+//! standby acknowledges nothing before the other follows it, so no write is on one of them only.
 //!
-//! Which one is the primary stands in their data alone: it is the one without a `standby.signal`, which PostgreSQL
-//! removes when it promotes. A primary that was replaced is never started again from its own data, since that may
-//! hold what nobody else has: it is set aside, and a new copy of the new primary takes its place. `pg_rewind` would
-//! spare the copy, but asks every primary for more log (`wal_log_hints`) all the time.
+//! The primary is the one without a `standby.signal`, which PostgreSQL removes when it promotes. A replaced primary never
+//! starts from its own data, which may hold what nobody else has. It is set aside, and a copy of the new primary takes its
+//! place. `pg_rewind` would spare the copy, but needs more log all the time (`wal_log_hints`).
 
 use std::fs;
 use std::path::PathBuf;
@@ -32,8 +30,8 @@ const LETTERS: [&str; 2] = ["a", "b"];
 pub struct Failover {
     /// The server that is the primary now: `shard-1-postgres-b`.
     pub primary: String,
-    /// From the order to a primary that takes statements: the old one's orderly end, if it still ran, included. No
-    /// write of a replicated shard is acknowledged before the next one.
+    /// Until the new primary takes statements, with the old one's orderly end. No write of a replicated shard is
+    /// acknowledged before the next one.
     pub promoted_in: Duration,
     pub rebuilt_in: Duration,
 }
@@ -76,13 +74,12 @@ impl ServerPair {
         [self.servers[0].port, self.servers[1].port]
     }
 
-    /// Makes the replica the primary, and a new replica of what was the primary. That one is stopped first if it still
-    /// runs, so that the two never both take writes, and so that the replica gets the last of its log; if it does
-    /// not end in order, because it is frozen for example, it is killed.
+    /// Promotes the replica and makes a new one of the old primary. That one is stopped first, or killed when it does not
+    /// end in order, so that the two never both take writes and the replica gets the last of its log.
     ///
     /// # Errors
-    /// When the replica does not run, or did not follow a primary that still runs: then nothing was changed. When the
-    /// new replica cannot be made, the new primary stays, and the old one's data stands aside for an operator.
+    /// When the replica does not run or does not follow a live primary, nothing was changed. When the new replica
+    /// cannot be made, the new primary stays, and the old one's data stands aside.
     pub(crate) async fn fail_over(&self, site: Site<'_>) -> Result<Failover, LocalError> {
         let _alone = self.changing.lock().await;
         let started = Instant::now();
@@ -114,8 +111,8 @@ impl ServerPair {
         postgres::base_backup(site.ground, name, primary.port, &site.backup(), log, true).await
     }
 
-    /// Puts the base backup where the primary's data is, and a copy of that where the replica's is. The primary goes on from the
-    /// moment of the backup, on the timeline that it had: it has nothing of the log since, so it begins no new one.
+    /// Puts the base backup in place of the primary's data, and a copy of it in place of the replica's. The primary goes on
+    /// from the backup without a new timeline, since it has nothing of the log since.
     pub(crate) async fn restore_backup(&self, site: Site<'_>) -> Result<(), LocalError> {
         let _alone = self.changing.lock().await;
         let position = self.primary.load(Ordering::Acquire);
@@ -132,8 +129,8 @@ impl ServerPair {
         postgres::wait_until_streaming(site.ground, primary, &replica.process, site.sync_state()).await
     }
 
-    /// Promotes the replica and leaves the old primary as it is, as no failover manager should and some do: from then on both
-    /// take writes. [`Self::replica`] is the old one until [`Self::replace_old`] has made it follow.
+    /// Promotes the replica and leaves the old primary as it is, so that both take writes. [`Self::replica`] is the old one
+    /// until [`Self::replace_old`].
     pub(crate) async fn promote_beside(&self, site: Site<'_>) -> Result<(), LocalError> {
         let _alone = self.changing.lock().await;
         let new_position = 1 - self.primary.load(Ordering::Acquire);
@@ -147,7 +144,7 @@ impl ServerPair {
     /// Kills the primary that [`Self::promote_beside`] left alive, and makes a new replica of it.
     ///
     /// # Errors
-    /// When that cannot be made. The old one's data stands aside for an operator then.
+    /// The old one's data stands aside then.
     pub(crate) async fn replace_old(&self, site: Site<'_>) -> Result<(), LocalError> {
         let _alone = self.changing.lock().await;
         let old_position = 1 - self.primary.load(Ordering::Acquire);
@@ -155,7 +152,6 @@ impl ServerPair {
         self.rebuild(site, old_position).await
     }
 
-    /// Puts a copy of the primary where the server at `old` was, which has ended, and has it follow.
     async fn rebuild(&self, site: Site<'_>, old: usize) -> Result<(), LocalError> {
         let (new_position, new, old_server) = (1 - old, &self.servers[1 - old], &self.servers[old]);
         site.set_aside(old)?;
@@ -237,7 +233,6 @@ impl<'a> Site<'a> {
         postgres::connect_to_administer(self.ground, standby).await
     }
 
-    /// Puts a copy of `primary` where the data of the server at `position` is, ready to follow it.
     async fn copy(self, primary: &Server, position: usize, is_quick: bool) -> Result<(), LocalError> {
         let (data, name) = (self.data(position), self.name(position));
         let next = data.with_extension("next");
@@ -260,8 +255,8 @@ impl<'a> Site<'a> {
         postgres::is_standby(&self.data(position))
     }
 
-    /// Normally one of them is no standby. Neither is when the owner of the cluster was killed in the middle of a
-    /// failover: then the one that was promoted is on the higher timeline, or the other is set aside already.
+    /// If the owner was killed in the middle of a failover, neither is a standby. Then the promoted one is on the higher
+    /// timeline, or the other is set aside already.
     fn find_primary(self) -> Result<usize, LocalError> {
         let candidates: Vec<usize> =
             (0..2).filter(|&position| self.data(position).is_dir() && !self.is_standby(position)).collect();
@@ -278,7 +273,7 @@ impl<'a> Site<'a> {
         }
     }
 
-    /// The files of the log start with their timeline, eight hexadecimal digits, and promotion begins one.
+    /// Log files start with their timeline, eight hexadecimal digits.
     fn highest_timeline(self, position: usize) -> Result<u32, LocalError> {
         let folder = self.data(position).join("pg_wal");
         let entries =
@@ -300,8 +295,8 @@ impl<'a> Site<'a> {
     }
 }
 
-/// Whether nothing is lost when the replica takes over from a primary that runs. One that does not answer is as good as
-/// dead; the replica may not follow it any more, but then nothing was acknowledged since.
+/// Whether nothing is lost when the replica takes over. If the primary does not answer, nothing was acknowledged since the
+/// replica stopped following.
 async fn may_leave(ground: &Ground, primary: &Server, replica: &Process) -> bool {
     let Ok(client) = postgres::connect_to_administer(ground, primary).await else { return true };
     postgres::sync_state(&client, replica).await.map_or(true, |state| state.is_some())

@@ -121,8 +121,8 @@ fn service(
     Ok(Process::new(recipe, Arc::clone(guardian)))
 }
 
-/// What the services see of this process's environment. A kept cluster can be tuned by it, as in production; what a
-/// test starts must not depend on who runs the test. Where they listen is decided here in any case.
+/// A kept cluster can be tuned by this process's environment, as in production. What a test starts must not depend on who
+/// runs the test.
 fn environment(is_temporary: bool) -> BTreeMap<OsString, OsString> {
     let prefixes = ["PICOPAY_CLUSTER__", "PICOPAY_GATEWAY__", "PICOPAY_NODE__"];
     let decided = ["PICOPAY_GATEWAY__LISTEN", "PICOPAY_NODE__LISTEN", "PICOPAY_NODE__SHARD"];

@@ -34,8 +34,7 @@ struct Proxies {
     /// In the order of the servers, whatever their roles.
     databases: [Proxy; 2],
     nodes: Vec<Proxy>,
-    /// In the order of the nodes: between each and the wires to the servers. Empty where there is one node only, whose wires
-    /// those are.
+    /// Between each node and the wires to the servers. Empty where there is one node only.
     node_databases: Vec<[Proxy; 2]>,
 }
 
@@ -147,12 +146,12 @@ impl LocalShard {
         format!("http://127.0.0.1:{}", self.nodes()[number].port)
     }
 
-    /// The port of the `number`th node process, from 0, itself: behind its proxy if it has one.
+    /// From 0; the node's own port, behind its proxy if it has one.
     pub fn node_port(&self, number: usize) -> u16 {
         self.nodes()[number].port
     }
 
-    /// What stands between gateways and the `number`th node process, from 0; a node that was added has none.
+    /// From 0. A node that was added has none.
     pub fn node_proxy(&self, number: usize) -> Proxy {
         self.proxies().as_ref().expect(NO_PROXIES).nodes[number].clone()
     }
@@ -161,7 +160,7 @@ impl LocalShard {
         self.proxies().as_ref().expect(NO_PROXIES).databases[self.servers.primary_position()].clone()
     }
 
-    /// What stands between the `number`th node process alone, from 0, and the server that is the primary now.
+    /// From 0. Only this node's.
     pub fn primary_proxy_of_node(&self, number: usize) -> Proxy {
         let proxies = self.proxies();
         let proxies = proxies.as_ref().expect(NO_PROXIES);
@@ -205,8 +204,7 @@ impl LocalShard {
         postgres::connect(self.servers.replica().port, "postgres", &self.secrets.superuser, DATABASE).await
     }
 
-    /// A connection to the services' database on the `number`th of the replicas that commits do not wait for, as PostgreSQL's
-    /// superuser.
+    /// To the `number`th asynchronous replica, as PostgreSQL's superuser.
     pub async fn connect_more_replica_as_superuser(&self, number: usize) -> Result<Client, LocalError> {
         let port = self.more_replicas[number].port;
         postgres::connect(port, "postgres", &self.secrets.superuser, DATABASE).await
@@ -241,8 +239,7 @@ impl LocalShard {
         format!("{}-node-{number}", self.name)
     }
 
-    /// The name of the cluster file that the `number`th node process reads, counted from 1. One with wires of its own has a
-    /// file of its own, which differs from the others' by their ports only.
+    /// Counted from 1. A node with wires of its own has a file of its own, which differs by ports only.
     fn cluster_file(&self, number: usize) -> String {
         if self.proxies().as_ref().is_some_and(|proxies| number <= proxies.node_databases.len()) {
             format!("{}.{CLUSTER_FILE}", self.node_name(number))
@@ -251,7 +248,6 @@ impl LocalShard {
         }
     }
 
-    /// The cluster files of nodes with wires of their own, each with what it says of this shard.
     pub(crate) fn own_cluster_files(&self) -> Vec<(String, ShardEntry)> {
         let Some(entry) = self.entry() else { return Vec::new() };
         let wires = self.proxies().as_ref().map(|proxies| {

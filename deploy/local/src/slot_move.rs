@@ -1,13 +1,13 @@
-//! A slot moved by hand: the steps of the mover, each when a test wants it and as slowly as it wants.
+//! The steps of the mover, each when a test wants it.
 //!
-//! Nobody moves slots of a real cluster with it. It compares nothing, and copies everything within the pause.
+//! It compares nothing, and copies everything within the pause, so it is of no use for a real cluster.
 
 use picopay_shared::slot::{FENCE_LOCK, Slot};
 use tokio_postgres::{Client, Error};
 
 use crate::{LocalCluster, LocalError};
 
-/// What belongs to a slot, in the order in which the foreign keys let it be written.
+/// In the order of the foreign keys.
 const TABLES: [&str; 4] = ["users", "balances", "transactions", "refund_totals"];
 
 #[derive(Debug)]
@@ -21,7 +21,7 @@ pub struct SlotMove {
 }
 
 impl LocalCluster {
-    /// Gets ready to move `slot`, which the shard at `from` owns at `epoch`. Nothing is changed yet.
+    /// Owned by the shard at `from`, at `epoch`. Nothing is changed yet.
     pub async fn slot_move(
         &self,
         slot: Slot,
@@ -54,7 +54,7 @@ impl SlotMove {
         set_owner(&mut self.source, row).await
     }
 
-    /// The rows, as the source has them now. Copied before the release, they lack what is written until then.
+    /// If copied before the release, rows lack what is written until then.
     pub async fn copy(&self) -> Result<(), Error> {
         for table in TABLES {
             let read = format!("SELECT coalesce(json_agg(r), '[]')::text FROM {table} r WHERE slot = $1");

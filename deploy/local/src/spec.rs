@@ -7,18 +7,17 @@ use picopay_shared::cluster::Durability;
 
 use crate::services_database::{DATABASE, ROLE};
 
-/// What cluster to start. The default is what tests want: two replicated shards, Redis, a gateway on a free port
-/// and a temporary folder.
+/// The default is what tests want: two replicated shards, Redis, a gateway on a free port and a temporary folder.
 #[derive(Debug, Clone)]
 pub struct ClusterSpec {
     pub shards: usize,
     pub nodes_per_shard: usize,
     pub node_program: String,
-    /// Replicas of each shard beside the one that its commits wait for. Of a temporary cluster only.
+    /// Asynchronous ones. Of a temporary cluster only.
     pub more_replicas: usize,
     pub node_environment: Vec<(String, String)>,
-    /// Whether gateways reach nodes, and nodes their databases, over a [`crate::Proxy`] each, which can be cut. Where a
-    /// shard has several nodes, each has wires of its own to the databases, before those that all of them share.
+    /// Whether gateways reach nodes, and nodes their databases, over a [`crate::Proxy`] each. Several nodes of a shard each
+    /// have wires of their own to the databases.
     pub has_proxies: bool,
     pub has_redis: bool,
     /// `Replicated` makes each replica its primary's synchronous standby; with `Local` it follows on its own.
@@ -36,7 +35,7 @@ pub struct ClusterSpec {
     /// More settings for the primaries, by name, over the ones that this crate sets.
     pub primary_settings: Vec<(String, String)>,
     pub replica_settings: Vec<(String, String)>,
-    /// Statements that the superuser runs in the services' database of each new shard, before anything is in it.
+    /// Run by the superuser in the services' database of each new shard, before anything is in it.
     pub founding_sql: Vec<String>,
 }
 
@@ -106,7 +105,7 @@ impl ClusterSpec {
         Self { nodes_per_shard, ..self }
     }
 
-    /// So many replicas of each shard beside the one that its commits wait for, at most four: for reads.
+    /// At most four, asynchronous.
     #[must_use]
     pub fn with_more_replicas(self, more_replicas: usize) -> Self {
         Self { more_replicas, ..self }
@@ -182,27 +181,26 @@ impl ClusterSpec {
         self
     }
 
-    /// One more setting for both servers of each shard, whatever their roles: it stays true after a failover.
+    /// For both servers of each shard, so that it stays true after a failover.
     #[must_use]
     pub fn with_server_setting(self, name: &str, value: &str) -> Self {
         self.with_primary_setting(name, value).with_replica_setting(name, value)
     }
 
-    /// One more statement that the superuser runs in the services' database of each new shard, before anything is in it.
+    /// One more statement of [`ClusterSpec::founding_sql`].
     #[must_use]
     pub fn with_founding_sql(mut self, statement: &str) -> Self {
         self.founding_sql.push(statement.to_owned());
         self
     }
 
-    /// A setting of the services' role, as an operator may have made it: every session of the role begins with it. The
-    /// value is SQL: `'German'`, `odd, public`.
+    /// Every session of the role begins with it. The value is SQL: `'German'`, `odd, public`.
     #[must_use]
     pub fn with_role_setting(self, name: &str, value: &str) -> Self {
         self.with_founding_sql(&format!("ALTER ROLE {ROLE} SET {name} = {value}"))
     }
 
-    /// A setting of the services' database, for every role that connects to it. The value is SQL.
+    /// For every role that connects. The value is SQL.
     #[must_use]
     pub fn with_database_setting(self, name: &str, value: &str) -> Self {
         self.with_founding_sql(&format!("ALTER DATABASE {DATABASE} SET {name} = {value}"))

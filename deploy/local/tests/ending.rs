@@ -73,7 +73,7 @@ struct Row {
     state: String,
 }
 
-/// Every process of the machine: from `/proc`, since small images have no `ps`, or from `ps`, where there is no `/proc`.
+/// From `/proc`, since small images have no `ps`, or from `ps`.
 fn process_table() -> Vec<Row> {
     let Ok(entries) = std::fs::read_dir("/proc") else {
         let output = Command::new("ps").args(["-A", "-o", "pid=,state=,ppid="]).output().unwrap();

@@ -12,10 +12,9 @@ pub struct Batch {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// How long the users of a batch may wait. What takes longer is given up, and their source serves them again.
+    /// A move that takes longer is given up, and the source serves again.
     pub pause_budget: Duration,
-    /// Rows that are copied in a second at most, while charges go on. `None` for as fast as the shards can. What is copied in
-    /// the pause is never held back.
+    /// While charges go on. `None` for as fast as the shards can. What is copied in the pause is never held back.
     pub rows_per_second: Option<NonZeroU32>,
 }
 

@@ -81,7 +81,6 @@ impl Digest {
         ))
     }
 
-    /// A slot that has other than these many older transactions now, and how many more that are.
     pub fn recount(&self, mut now: BTreeMap<i16, i64>) -> Option<(i16, i64)> {
         for (key, line) in self.0.iter().filter(|(key, _)| key.rows == OLDER) {
             *now.entry(key.slot).or_default() -= line.count;

@@ -21,7 +21,7 @@ pub enum MoveError {
         "slot {slot}: {found}. No move leaves this behind: a database has lost state. Nothing was changed"
     )]
     StateLost { slot: i16, found: String },
-    /// A move was broken off, and the shards could not be brought back to one owner.
+    /// The shards could not be brought back to one owner.
     #[error(
         "a move of slots from {from} to {to} was broken off ({cause}), and the shards do not answer, so some slots may \
          be owned by nobody. Bring both up, then run `picopay rebalance` or this again: it settles them first"

@@ -1,6 +1,6 @@
-//! Who owns slots, as the shards of a move say, and what the rows of two shards mean together. Pure but for the reading.
+//! What the owner rows of two shards mean together.
 //!
-//! These rows are all that a mover goes by: whoever comes after one that was killed reads here how far it had come.
+//! A mover goes by these rows alone: after one that was killed, they say how far it had come.
 
 use picopay_postgres::{DbError, ShardDb};
 use picopay_shared::slot_owner::{OwnerRow, SlotState};

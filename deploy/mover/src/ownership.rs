@@ -1,6 +1,4 @@
-//! Who owns which slot now, as the shards' databases say, all of them.
-//!
-//! Read from the primaries, and kept by nobody: a plan is made of what is read, and the mover reads again.
+//! Who owns which slot now, read from all primaries, and kept by nobody.
 
 use std::time::{Duration, Instant};
 
@@ -16,16 +14,15 @@ use uuid::Uuid;
 use crate::plan::Holdings;
 use crate::slot_runs::SlotRuns;
 
-/// Owner rows are a few thousand. Counting reads an index of every table, some million entries a second: ten minutes are
-/// thousands of millions of them, and what takes longer hangs.
+/// Owner rows are a few thousand. Counting reads some million index entries a second; what takes longer than ten minutes
+/// hangs.
 const PATIENCE: Patience = Patience { connect: Duration::from_secs(5), statement: Duration::from_mins(10) };
 
-/// Slots that are counted by one statement: with a thousand rows in each, some milliseconds in which charges lack a core.
-/// One that counted a whole shard took that core for half a second, and all users of the machine waited.
+/// With a thousand rows each, some milliseconds in which charges lack a core. Counting a whole shard at once made all users
+/// wait.
 const COUNTED_AT_ONCE: u16 = 16;
 
-/// A count takes one core from the charges and no more, is not worth compiling, and is planned once: for some slots, by
-/// an index.
+/// One core and no more, no compiling, and one plan, by an index.
 const COUNT_SETTINGS: &str = "SET max_parallel_workers_per_gather = 0; SET jit = off; SET enable_seqscan = off; \
                               SET plan_cache_mode = force_generic_plan";
 
@@ -37,7 +34,7 @@ pub struct ShardSlots {
     pub name: String,
     /// The cluster and the name that its database has; nothing before it joined.
     pub identity: Option<(Uuid, String)>,
-    /// Since when an operator lets it go on without its standby: then no slot may move from or to it.
+    /// Then no slot may move from or to it.
     pub degraded_since: Option<String>,
     pub entries: Vec<SlotEntry>,
 }
@@ -95,7 +92,7 @@ impl Ownership {
         (with(|owners| owners == 0), with(|owners| owners > 1))
     }
 
-    /// Who owns each slot. One in the middle of a move counts as its target's, to which the source has given it.
+    /// A slot in the middle of a move counts as its target's.
     pub fn owners(&self) -> anyhow::Result<Vec<usize>> {
         let (_, owned_twice) = self.flaws();
         if !owned_twice.is_empty() {

@@ -4,17 +4,14 @@ use std::collections::{HashSet, VecDeque};
 
 use crate::plan::{Holdings, Move};
 
-/// Rows of a batch, unless a single slot has more: a second or so of copying, so that Ctrl-C is soon obeyed and an
-/// interruption costs little. Only what is new, users and balances are left for the pause: with a tenth as many users as
-/// transactions, batches of 20,000 rows paused for 60 to 180 ms, well within the default budget. And each batch stops its
-/// source for a moment, at the fence, so fewer of them stop it less.
+/// A second or so of copying, so that Ctrl-C is soon obeyed. Only what is new, users and balances are left for the pause.
+/// Each batch stops its source for a moment at the fence, so larger ones stop it less.
 pub const ROWS_MAX: u64 = 60_000;
 
-/// Slots of a batch: while the cluster is nearly empty, the number of users whom one pause meets stays bounded.
+/// In a nearly empty cluster, this bounds the users whom one pause meets.
 pub const SLOTS_MAX: usize = 128;
 
-/// How often slots are tried whose batch was aborted. Four halvings make 128 slots 8: what does not fit the pause budget
-/// then does not because of its size.
+/// Four halvings make 128 slots 8: then the size is not why it exceeds the pause budget.
 pub const TRIES_MAX: u32 = 5;
 
 /// Slots that share a pause. Shards are positions in the plan's list.
@@ -47,7 +44,7 @@ pub struct Queue {
 }
 
 impl Queue {
-    /// The batches of these moves, of which `parallel_max` may run at once, no two of them on one shard.
+    /// Of which `parallel_max` may run at once, no two of them on one shard.
     pub fn new(holdings: &Holdings, moves: &[Move], parallel_max: usize) -> Self {
         let batches = moves.iter().flat_map(|one| batches_of(one, holdings));
         Self { waiting: batches.collect(), busy: HashSet::new(), parallel_max, rows: holdings.rows.clone() }
@@ -79,8 +76,7 @@ impl Queue {
         self.busy.remove(&batch.to);
     }
 
-    /// Puts an aborted batch back, in halves, at the end: whatever kept it up may be over by then. Gives `false`, and
-    /// nothing back, when its slots were tried often enough.
+    /// In halves, at the end of the queue. Returns `false` when its slots were tried often enough.
     pub fn try_again(&mut self, batch: &PlannedBatch) -> bool {
         if batch.tries >= TRIES_MAX {
             return false;

@@ -1,7 +1,7 @@
 //! What becomes of a move that was broken off: by an error, a pause that was too long, or the end of its mover.
 //!
-//! Everything is read from the rows of the two databases. The target gives up first, durably; only then does the source
-//! own again, at a higher epoch. If the target has taken the slots after all, it stays so.
+//! Everything is read from the rows of the two databases. The target gives up first, durably; only then does the source own
+//! again, at a higher epoch. If the target has taken the slots after all, it stays so.
 
 use crate::error::MoveError;
 use crate::owner::{OwnerRows, Progress, describe, progress};
@@ -11,7 +11,7 @@ use crate::step::{Step, Watcher};
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Settled {
     pub moved: Vec<i16>,
-    /// They are not at the target. The source owns them again, or still, unless another mover has moved them on.
+    /// The source owns them, unless another mover has moved them on.
     pub aborted: Vec<i16>,
 }
 

@@ -1,5 +1,4 @@
-//! Adds up the rows of a binary COPY as they come by, into a [`Digest`]: what came from the source, and then what the target
-//! gives back. So the source reads its rows once.
+//! Adds up the rows of a binary COPY as they pass, so that the source reads its rows once.
 //!
 //! The format: <https://www.postgresql.org/docs/current/sql-copy.html>, "Binary Format".
 
@@ -43,7 +42,7 @@ struct Sum {
 }
 
 impl Tally {
-    /// Takes in what one message of the copy holds: whole rows, the first with the header before it.
+    /// Whole rows, the first with the header before it.
     pub fn take(&mut self, message: &[u8]) {
         let mut rest = message;
         if !self.has_begun {
@@ -55,7 +54,7 @@ impl Tally {
         }
     }
 
-    /// The digest, unless there was something that is no row of a transaction, or the end is missing.
+    /// Fails when something was no row of a transaction, or the end is missing.
     pub fn into_digest(self) -> Option<Digest> {
         let mut digest = Digest::default();
         for (slot, sums) in self.sums {

@@ -20,7 +20,7 @@ pub struct ClusterArgs {
 }
 
 impl ClusterArgs {
-    /// The file: the one named, else the first of the two usual places where there is one.
+    /// The one named, else the first of the two usual places where there is one.
     pub fn path(&self) -> anyhow::Result<PathBuf> {
         if let Some(file) = &self.file {
             return Ok(file.clone());

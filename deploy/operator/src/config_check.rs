@@ -1,7 +1,7 @@
-//! Whether the configuration files are right, each by itself and all together, before a service finds out.
+//! Whether the configuration files are right, each and all together.
 //!
-//! It reads files only: whether the things they name answer, `picopay status` tells. With `--against-running` it asks
-//! gateways and nodes what they go by, and compares it with the file.
+//! It reads files only: `picopay status` tells whether what they name answers. With `--against-running` it asks gateways
+//! and nodes what they go by, and compares it with the file.
 
 mod against_running;
 
@@ -51,13 +51,12 @@ pub struct CheckArgs {
     output: OutputArgs,
 }
 
-/// What `config check` prints. With `--output json` these are the names of the fields; they stay.
+/// The fields' names of `--output json` stay.
 #[derive(Debug, Serialize)]
 struct CheckReport {
     /// Whether there is no problem. The exit code is 1 when there is one.
     is_good: bool,
-    /// Whether a process that runs goes by something else: then the exit code is 3, unless it is 1. Left out
-    /// when nothing was asked.
+    /// Then the exit code is 3, unless it is 1. Left out when nothing was asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     would_change: Option<bool>,
     cluster_file: PathBuf,
@@ -104,7 +103,7 @@ struct NodeLine {
     listen: String,
 }
 
-/// The exit code when a process has not taken the file, and nothing is wrong. Not 2: that is how a wrong command line ends.
+/// Not 2, which is a wrong command line's.
 const WOULD_CHANGE: u8 = 3;
 
 /// Where a gateway is looked for when no file says it: its own default.
@@ -207,8 +206,8 @@ fn keep<T>(loaded: Result<T, ConfigError>, problems: &mut Vec<String>) -> Option
     loaded.map_err(|error| problems.extend(error.to_string().lines().map(str::to_owned))).ok()
 }
 
-/// Whether the connection strings and Redis URLs can be read, and no two entries lead to one database. Primary and
-/// replica of a shard may name the same servers, if both name several: then each takes the one that has its role.
+/// No two entries may lead to one database. Primary and replica of a shard may name the same servers, if both name several:
+/// then each takes the one that has its role.
 fn check_addresses(file: &Path, cluster: &Cluster, problems: &mut Vec<String>) {
     let mut seen: HashMap<String, Entry> = HashMap::new();
     for (position, shard) in cluster.shards.iter().enumerate() {

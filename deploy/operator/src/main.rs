@@ -1,7 +1,7 @@
-//! `picopay`, the operator's command: everything an operator does to a cluster from a terminal.
+//! `picopay`, the operator's command.
 //!
-//! It is no part of serving: a cluster runs without it. Each command has a file of its own. SQL connections are made in
-//! `shared/postgres`, and slots moved in `deploy/mover`.
+//! A cluster runs without it. Each command has a file of its own. SQL connections are made in `shared/postgres`, and slots
+//! moved in `deploy/mover`.
 
 mod cluster_file;
 mod config_check;

@@ -42,7 +42,7 @@ impl OutputArgs {
     }
 }
 
-/// Prints `text` and a line end. A reader that went away (`| head`) is no error.
+/// A reader that went away (`| head`) is no error.
 pub fn print(text: &str) {
     let written = writeln!(anstream::stdout(), "{text}");
     if let Err(error) = written
@@ -90,7 +90,7 @@ pub fn bullet(text: &str) -> String {
     lines.join("\n")
 }
 
-/// An empty table in the look of all of this command's tables: columns without a frame, no wider than the terminal.
+/// Columns without a frame, no wider than the terminal.
 pub fn table<const COLUMNS: usize>(header: [&str; COLUMNS]) -> Table {
     let mut table = Table::new();
     table

@@ -1,4 +1,4 @@
-//! Asks each part of a shard how it is. A part that does not answer in time is down; it never holds up the rest.
+//! Asks each part of a shard how it is. A part that does not answer in time is down, and does not delay the rest.
 
 use std::time::{Duration, Instant};
 
@@ -25,30 +25,29 @@ use uuid::Uuid;
 
 use picopay_postgres::{DbError, Patience, ShardDb, read_identity};
 
-/// Of two hosts of which the first is frozen, the second still answers before an operator wonders what hangs. All
-/// statements read a few rows.
+/// If the first of two hosts is frozen, the second still answers in a few seconds.
 const PATIENCE: Patience = Patience { connect: Duration::from_secs(2), statement: Duration::from_secs(1) };
 /// How long a node may take. It answers from memory.
 const NODE_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long Redis may take to connect, and again to answer. Nodes give it less; an operator wants to know whether it lives.
+/// Nodes give it less; an operator wants to know whether it lives.
 const REDIS_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long a replica may take to replay what it lacks. A little more than what counts as a problem.
+/// A little more than what counts as a problem.
 const CATCH_UP_MAX: Duration = Duration::from_millis(2_100);
 /// How often to look whether it has. It is some milliseconds behind, as a rule.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(10);
-/// More than a node ever says: its slots, one by one, with every field at its longest.
+/// More than a node's slots, one by one, with every field at its longest.
 const NODE_STATUS_BYTES_MAX: usize = 1 << 20;
 
 pub struct ShardProbe {
     pub primary: Result<PrimaryState, DbError>,
     pub replicas: Vec<Result<ReplicaState, DbError>>,
-    /// Its nodes, in the order of the cluster's file; an error is a line for people.
+    /// In the order of the cluster's file; an error is a line for people.
     pub nodes: Vec<Result<NodeStatus, String>>,
     pub redis: Option<RedisState>,
 }
 
 impl ShardProbe {
-    /// What is known of the shard's slots, and from whom: the primary, else a replica, which may be behind.
+    /// From the primary, else from a replica, which may be behind.
     pub fn known_ledger(&self) -> Option<(&LedgerState, &'static str)> {
         if let Ok(primary) = &self.primary {
             return primary.ledger.as_ref().map(|ledger| (ledger, "primary"));
@@ -66,7 +65,7 @@ pub struct PrimaryState {
     pub ledger: Option<LedgerState>,
 }
 
-/// A standby, as its primary sees it. All but the name is hidden from a user who is not a member of `pg_monitor`.
+/// As its primary sees it. All but the name is hidden from a user who is not a member of `pg_monitor`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Standby {
     pub name: String,
@@ -86,8 +85,8 @@ pub struct ReplicaState {
     pub version: String,
     pub is_in_recovery: bool,
     pub lsn: Option<PgLsn>,
-    /// After how long it had replayed what the primary had flushed when it was asked; 0 when it had that already. Not more
-    /// than [`CATCH_UP_MAX`] is waited for. Unknown without a primary.
+    /// How long it took to replay what the primary had flushed when it was asked, at most [`CATCH_UP_MAX`]. Unknown without
+    /// a primary.
     pub lag: Option<Duration>,
     /// What it keeps; nothing before the first migration.
     pub ledger: Option<LedgerState>,
@@ -103,7 +102,7 @@ pub struct LedgerState {
     pub is_mover_at_work: bool,
 }
 
-/// A slot that is not the shard's own: on its way in, given away, or one that did not come.
+/// On its way in, given away, or not come.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OtherSlot {
     pub slot: u16,

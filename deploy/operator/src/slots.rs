@@ -58,7 +58,7 @@ struct Group {
     runs: SlotRuns,
     epoch_min: u64,
     epoch_max: u64,
-    /// Rows that are left of slots that the shard does not own, and which `picopay slots purge` removes; null for owned ones.
+    /// `picopay slots purge` removes them; null for owned slots.
     rows_left: Option<u64>,
 }
 

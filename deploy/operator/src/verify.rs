@@ -1,10 +1,10 @@
 //! The proof that the money is right: every balance, every refund, every key, every row's place.
 //!
-//! Reads only. Each shard's primary is read in one REPEATABLE READ transaction, so that charges may go on meanwhile
-//! and what is compared is of one moment. What the checks promise is in [`checks::PROMISES`].
+//! Reads only. Each primary is read in one REPEATABLE READ transaction, so that charges may go on and what is compared is
+//! of one moment. [`checks::PROMISES`] lists the checks.
 //!
-//! Two shards are read at two moments, and a slot that moves in between may be counted in both, or in neither. That raises
-//! no alarm: a user's rows all change hands together, so that what a shard owns at any moment adds up by itself.
+//! Shards are read at different moments, and a slot that moves in between may be counted twice or never. That raises no
+//! alarm: a user's rows change hands together, so what a shard owns at any moment adds up by itself.
 
 mod acks;
 mod books;
@@ -165,7 +165,6 @@ fn screen(report: &VerifyReport) -> String {
     parts.join("\n")
 }
 
-/// What a check found wrong, a line for each row that it names and one for the rest.
 fn bullets(check: &CheckResult) -> Vec<String> {
     let mut lines: Vec<String> = check.rows.iter().map(|row| output::bullet(&row.to_string())).collect();
     let more = check.wrong.saturating_sub(u64::try_from(lines.len()).unwrap_or(u64::MAX));

@@ -84,14 +84,14 @@ impl Up {
     }
 }
 
-/// The processes whose command line names this folder. Redis' does not; it ends with the others.
+/// Redis' does not name it; it ends with the others.
 fn processes_of(folder: &Path) -> Vec<(u32, String)> {
     let folder = folder.canonicalize().unwrap().to_string_lossy().into_owned();
     let names_it = |(_, line): &(u32, String)| line.contains(&folder);
     process_table().into_iter().filter(names_it).collect()
 }
 
-/// From `/proc`, since small images have no `ps`, or from `ps`, where there is no `/proc`.
+/// From `/proc`, since small images have no `ps`, or from `ps`.
 fn process_table() -> Vec<(u32, String)> {
     if let Ok(entries) = std::fs::read_dir("/proc") {
         let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());

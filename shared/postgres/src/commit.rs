@@ -16,7 +16,7 @@ use tokio_postgres::{Client, Error, Row, Statement};
 use crate::connection::Connection;
 use crate::error::describe;
 
-/// How often a standby is looked at that has to show a position. It flushes within some milliseconds.
+/// It flushes within some milliseconds.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! One connection, bounded from the first packet to the end of the login, with an ear for the server's warnings.
+//! One connection, with a time limit from the first packet to the end of the login, that notices the server's warnings.
 
 use std::future::poll_fn;
 use std::io;
@@ -80,7 +80,7 @@ impl Connection {
         (self.client, self.driver)
     }
 
-    /// Says goodbye, so that the server does not log a client that was lost. Waits for `patience` at most.
+    /// So that the server does not log a lost client. Waits for `patience` at most.
     pub async fn close(self, patience: Duration) {
         drop(self.client);
         let _ = timeout(patience, self.driver).await;

@@ -1,4 +1,4 @@
-//! A pace: so many rows a second and no more, so that users have the rest of the machine.
+//! A pace: so many rows a second at most, so that users have the rest of the machine.
 
 use std::num::NonZeroU32;
 use std::time::Duration;

@@ -10,15 +10,13 @@ use crate::process::Process;
 use crate::shard::LocalShard;
 use crate::{LocalError, http_call};
 
-/// Migrations, slots, connections, the gateway's first look at all shards: some hundred milliseconds; this is for a
-/// machine that is busy with other tests.
+/// Some hundred milliseconds, unless the machine is busy with other tests.
 const READY_WAIT: Duration = Duration::from_mins(1);
 
-/// How often to ask whether it serves: often enough not to be noticed in a test's time.
+/// Short beside a test.
 const READY_POLL: Duration = Duration::from_millis(20);
 
 impl LocalCluster {
-    /// Waits until every node takes writes and the gateway serves: after parts were killed and started again.
     pub async fn wait_until_ready(&self) -> Result<(), LocalError> {
         for shard in self.shards() {
             self.wait_for_nodes(shard).await?;

@@ -8,7 +8,7 @@ use crate::folder::{copy_folder, remove, write};
 use crate::postgres::{self, Role, Server, Stage};
 use crate::template::{Held, Template};
 
-/// How often a template is looked for and made: it may be removed in between, and not twice.
+/// A template may be removed in between, and not twice.
 const TEMPLATE_TRIES: usize = 3;
 
 impl Site<'_> {
@@ -60,8 +60,8 @@ impl Site<'_> {
         Ok(None)
     }
 
-    /// Two copies of what a server left behind that ended in order are a primary and its standby: the one goes on where that
-    /// ended, and the other begins to follow it there. Nothing waits for the disk when it is copied, as when it is made.
+    /// Two copies of a server that ended in order are a primary and its standby. Nothing waits for the disk, as when it is
+    /// made.
     async fn start_copies(self, template: &Held) -> Result<(Server, Server), LocalError> {
         postgres::make_place(self.ground, &self.place())?;
         let data = [self.data(0), self.data(1)];

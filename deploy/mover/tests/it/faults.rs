@@ -1,5 +1,5 @@
-//! A server dies at each step of a move. Whatever it was, every slot has one owner afterwards without anybody's help, and
-//! nobody was told anything that is not so.
+//! A server dies at each step of a move. Afterwards every slot has one owner without help, and no client was told what is
+//! not so.
 
 use std::sync::Arc;
 

@@ -1,5 +1,4 @@
-//! Where slots are moved in these tests: a cluster, some users in slots of its first shard, and what its databases say of
-//! them.
+//! A cluster, some users in slots of its first shard, and what its databases say of them.
 
 use std::sync::Arc;
 use std::sync::{Mutex, PoisonError};
@@ -29,7 +28,7 @@ pub struct Field {
 }
 
 impl Field {
-    /// Starts a cluster of so many shards, and its clients: of four users who will move, and one who stays.
+    /// With clients of four users who will move, and one who stays.
     pub async fn start(shards: usize) -> Self {
         Self::start_with(ClusterSpec::default().with_shards(shards)).await
     }
@@ -57,7 +56,7 @@ impl Field {
         Cluster::load(&self.cluster.cluster_file()).unwrap()
     }
 
-    /// The shard that owns the moving slots now, all of them; and that each slot of the cluster has one owner.
+    /// Also checks that each slot of the cluster has one owner.
     pub async fn owner(&self) -> usize {
         let owners = owners(&self.cluster).await;
         let owner = owners[&self.slots[0]];
@@ -70,7 +69,6 @@ impl Field {
         Batch { slots: self.slots.clone(), from: name(from), to: name(to) }
     }
 
-    /// What a shard says of the moving slots: state and epoch, of which all have the same.
     pub async fn row(&self, shard: usize) -> Option<(String, i64)> {
         let database = self.cluster.connect_primary(shard).await.unwrap();
         let sql = "SELECT DISTINCT state, epoch FROM slot_owner WHERE slot = ANY ($1)";
@@ -90,7 +88,7 @@ impl Field {
         self.slots.iter().map(|slot| slot.cast_signed()).collect()
     }
 
-    /// Moves the batch with a new mover, as often as it takes: servers come back, and with them their standbys.
+    /// As often as it takes: servers and their standbys come back.
     pub async fn move_at_last(&self, batch: &Batch) {
         let (mover, started) = (self.mover(), Instant::now());
         loop {
@@ -103,7 +101,6 @@ impl Field {
         }
     }
 
-    /// Everybody was told the truth, and the books are right once the left-over rows are gone.
     pub async fn end(self) {
         let Self { cluster, slots, traffic } = self;
         traffic.end().await;

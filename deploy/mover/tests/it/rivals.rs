@@ -80,7 +80,7 @@ async fn a_second_mover_is_refused_while_one_is_at_work() {
 const NO_LOCK: &str = "CREATE SCHEMA no_lock; GRANT USAGE ON SCHEMA no_lock TO PUBLIC;
     CREATE FUNCTION no_lock.pg_try_advisory_lock(bigint) RETURNS boolean LANGUAGE sql AS 'SELECT true'";
 
-/// A mover that asks for no lock: as one whose connection was lost with its lock, and who does not know yet.
+/// As one whose connection was lost with its lock.
 fn mover_without_lock(field: &Field, limits: Limits) -> Mover {
     let mut cluster = field.cluster_file();
     for shard in &mut cluster.shards {

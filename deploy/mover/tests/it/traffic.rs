@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::owners::{owner_of, slot_of};
 
-/// Between two requests of one client: a few hundred keys in all, and time for everybody else on two busy cores.
+/// A few hundred keys in all, on two busy cores.
 const THINKING: Duration = Duration::from_millis(30);
 /// Longer than a failover, the minute of a mover's recovery and a busy machine together.
 const SERVED_WITHIN: Duration = Duration::from_secs(90);
@@ -41,7 +41,7 @@ struct Told {
     answer: String,
 }
 
-/// One user's client: one request at a time, so that it knows the balance to the cent.
+/// One request at a time, so that it knows the balance to the cent.
 struct Client {
     cluster: Arc<LocalCluster>,
     user_id: i64,
@@ -92,8 +92,7 @@ impl Client {
         self
     }
 
-    /// Every key that was answered is there once, at the shard that owns the user, with nothing else; and the balance is
-    /// what it must be.
+    /// At the shard that owns the user, with nothing else; and the balance is right.
     async fn check(&self) {
         let (owner, slot) = (owner_of(&self.cluster, self.user_id).await, slot_of(self.user_id));
         let database = self.cluster.connect_primary(owner).await.unwrap();
@@ -127,8 +126,7 @@ impl Traffic {
         Self { is_over, clients }
     }
 
-    /// Lets every client have one more round, so that each was served after all that was done, and checks that each has
-    /// what it was told it has.
+    /// Lets every client have one more round before it checks.
     pub async fn end(self) {
         self.is_over.store(true, Ordering::Relaxed);
         for client in self.clients {

@@ -1,7 +1,7 @@
 //! Whether every process that runs has taken this `cluster.toml`, and if not, which entry differs.
 //!
-//! Each is asked what it goes by; the same is made of the file, and the two are compared (`shared/src/running_config.rs`).
-//! Nodes are those that the file names and those that a running gateway knows.
+//! Nodes are those that the file names and those that a running gateway knows. The comparison is in
+//! `shared/src/running_config.rs`.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ use serde::Serialize;
 use crate::output;
 use crate::probe::{self, NotTold};
 
-/// One process, and what the file would change there. In JSON these are the names of the fields; they stay.
+/// One process. The fields' names in JSON stay.
 #[derive(Debug, Serialize)]
 pub struct RunningLine {
     process: &'static str,

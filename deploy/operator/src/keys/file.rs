@@ -1,5 +1,4 @@
-//! A `gateway.toml` that is changed as a whole: a reader sees the old file or the new one, never a part, and so does a machine
-//! that loses its power.
+//! A `gateway.toml` that is changed as a whole: a reader, and a machine that loses power, sees the old or the new file.
 
 use std::fs::{File, Metadata};
 use std::io::Write as _;
@@ -15,8 +14,7 @@ use tempfile::NamedTempFile;
 /// One file, and nobody else changes it meanwhile.
 pub struct GatewayFile {
     path: PathBuf,
-    /// Two changes at once would each replace the file without the other's. The lock is on the folder, since the file itself
-    /// is replaced; it goes with the handle.
+    /// Two changes at once would each lose the other's. The lock is on the folder, since the file is replaced.
     folder: File,
     text: String,
 }

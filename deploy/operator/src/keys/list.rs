@@ -20,7 +20,7 @@ pub struct ListArgs {
     output: OutputArgs,
 }
 
-/// What `keys list` prints. With `--output json` these are the names of the fields; they stay.
+/// The fields' names of `--output json` stay.
 #[derive(Debug, Serialize)]
 struct ListedKey {
     name: String,

@@ -23,7 +23,7 @@ pub struct RevokeArgs {
     output: OutputArgs,
 }
 
-/// What `keys revoke` prints. With `--output json` these are the names of the fields; they stay.
+/// The fields' names of `--output json` stay.
 #[derive(Debug, Serialize)]
 struct RevokedKey {
     revoked: String,
@@ -60,8 +60,7 @@ pub fn run(args: &RevokeArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The text without the `[[keys]]` table of this name, from its header to its last field: comments after that are the next
-/// table's. What the result means is checked by the caller.
+/// From the header to the last field: comments after that are the next table's. The caller checks what the result means.
 fn without(text: &str, name: &str) -> String {
     let mut kept = String::with_capacity(text.len());
     let mut table = String::new();

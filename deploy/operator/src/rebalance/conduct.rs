@@ -1,7 +1,6 @@
-//! Has the mover carry out the batches of a plan, as many at once as may be, until all are done or something ends it.
+//! Has the mover carry out the batches of a plan, until all are done or something ends it.
 //!
-//! Nothing is kept here that matters: what was moved stands in the databases, and whoever runs the command again makes a
-//! new plan of that.
+//! What was moved stands in the databases, so another run makes a new plan.
 
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
@@ -15,11 +14,10 @@ use picopay_postgres::pace::time_for;
 use super::progress::Board;
 use super::stop::Stop;
 
-/// Before a batch is tried again: a checkpoint, or a standby that is behind, may be over by then.
+/// A checkpoint or a late standby may be over by then.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
-/// Aborted batches in a row, without one that was moved in between, after which no more is begun: each has cost its users
-/// a pause for nothing, and what keeps them all up is not their size.
+/// In a row, without one that was moved in between. Each has cost its users a pause, and their size is not the reason.
 const ABORTS_MAX: u32 = 8;
 
 #[derive(Debug, Default)]

@@ -22,14 +22,12 @@ use super::stop::{self, Stop};
 use crate::cluster_file::ClusterArgs;
 use crate::output::OutputArgs;
 
-/// Rows a second. Two cores that serve charges too reach 50,000 to 55,000 with it, the handovers between two copies included. A
-/// faster copy takes what charges need: without a limit, those of users who did not move had a p99 of 96 and 81 ms where a copy
-/// at 100,000 left them 39 and 70 (`make grow`, one run each).
+/// Rows a second. Two cores that serve charges too reach 50,000 to 55,000. A faster copy takes processor time from charges
+/// (docs/measurements.md).
 const THROTTLE: &str = "80000";
 
-/// No copy is slower than this, and none is read back at less than six times of it: what comes meanwhile is left for the
-/// pause, and the longer the copy of a large slot, the less that fits its budget. A lower rate is kept by the wait after each
-/// batch.
+/// What comes during a copy is left for the pause, so a slower copy would exceed its budget. A lower rate is kept by the
+/// wait after each batch.
 const COPY_AT_LEAST: NonZeroU32 = NonZeroU32::new(60_000).unwrap();
 
 /// What every command that moves slots takes.
@@ -59,7 +57,7 @@ fn pause_budget(text: &str) -> Result<Duration, String> {
     read.ok_or_else(|| "write for example 500ms or 2s".to_owned())
 }
 
-/// Runs a command that moves what `planned` says, given the shards' names and what they own; `next` is what to do after.
+/// `next` is what to do after.
 pub async fn run(
     args: &MoveArgs,
     next: &str,

@@ -1,6 +1,4 @@
-//! How far the moves are: a bar where there is a terminal, a line now and then where there is none.
-//!
-//! All of it goes to standard error; standard output is for the answer.
+//! How far the moves are: a bar on a terminal, a line now and then elsewhere, both on standard error.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -12,10 +10,10 @@ use picopay_mover::{Step, Watcher};
 
 use picopay_mover::queue::PlannedBatch;
 
-/// Between two lines where there is no bar: a log of an hour's move stays readable.
+/// A log of an hour's move stays readable.
 const LINE_PAUSE: Duration = Duration::from_secs(5);
 
-/// How often the bar is drawn while nothing is reported, so that its clock goes on.
+/// So that the bar's clock goes on while nothing is reported.
 const TICK: Duration = Duration::from_millis(250);
 
 #[derive(Debug)]
@@ -66,7 +64,7 @@ impl Board {
         self.bar.finish_and_clear();
     }
 
-    /// Where there is no bar: says how far it is, unless that was said just now.
+    /// Unless that was printed just now.
     fn say_how_far(&self) {
         let moved = self.slots_moved.load(Ordering::Relaxed);
         let mut last = self.last_line.lock().unwrap_or_else(PoisonError::into_inner);

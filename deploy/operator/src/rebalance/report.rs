@@ -12,11 +12,10 @@ use serde::Serialize;
 use super::conduct::Outcome;
 use crate::output;
 
-/// Rows a second that an estimate goes by: somewhat less than the 53,000 to 57,300 that `make grow` moved on two cores, with
-/// their load and the load test on them. The bar shows what is true here.
+/// Rows a second, somewhat less than `make grow` moves on two cores under load.
 const ASSUMED_ROWS_PER_SECOND: u32 = 50_000;
 
-/// What a batch costs beside its rows: a few commits that wait for two standbys, and the pause.
+/// A few commits that wait for two standbys, and the pause.
 const ASSUMED_BATCH_TIME: Duration = Duration::from_millis(100);
 
 /// A plan. With `--output json` these are the names of the fields; they stay.
@@ -149,10 +148,10 @@ pub fn plan_screen(plan: &PlanReport) -> String {
     parts.join("\n")
 }
 
-/// What came of a plan. With `--output json` these are the names of the fields; they stay.
+/// The fields' names of `--output json` stay.
 #[derive(Debug, Serialize)]
 pub struct MoveReport {
-    /// Whether all that was planned is done. The exit code is 0 then, 130 when a signal stopped it, and 1 otherwise.
+    /// The exit code is 0 then, 130 when a signal stopped it, and 1 otherwise.
     pub is_done: bool,
     pub was_stopped: bool,
     pub settled: Vec<String>,

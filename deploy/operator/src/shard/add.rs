@@ -1,7 +1,7 @@
-//! `picopay shard add`: a new, empty shard joins a cluster that is in use, without a slot.
+//! `picopay shard add`: a new, empty shard joins a cluster in use, without a slot.
 //!
-//! A database that is empty may also be one that was lost, or one that a connection string leads to by mistake. What tells
-//! them apart are the others: together they own every slot, so that nothing can be missing with this one.
+//! An empty database may also be one that was lost, or a wrong connection string. The others tell: together they own every
+//! slot, so nothing can be missing.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -22,8 +22,7 @@ use crate::init::{self, Contents};
 use crate::migrate::migrate;
 use crate::output::{self, OutputArgs};
 
-/// While a move is under way a slot may be owned by nobody for a moment, so that owners are read this often, with
-/// pauses that are longer together than a move's may be.
+/// During a move a slot may have no owner for a moment. The pauses between readings are together longer than that.
 const READINGS_MAX: usize = 5;
 const READING_PAUSE: Duration = Duration::from_millis(300);
 
@@ -38,7 +37,7 @@ pub struct AddArgs {
     output: OutputArgs,
 }
 
-/// What `shard add` prints. With `--output json` these are the names of the fields; they stay.
+/// The fields' names of `--output json` stay.
 #[derive(Debug, Serialize)]
 struct Report {
     shard: String,

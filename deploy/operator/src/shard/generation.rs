@@ -1,10 +1,10 @@
-//! `picopay shard restored` and `picopay shard accept-loss`: an operator's word that a shard's ledger lacks what it once had.
+//! `picopay shard restored` and `picopay shard accept-loss`: a shard's ledger lacks what it once had.
 //!
-//! Both raise the restore generation. Nodes see that within a second: what Redis keeps from before is replayed no more, and what
-//! their lanes acknowledged before holds no gate shut.
+//! Both raise the restore generation. Nodes see it within a second: they replay nothing older from Redis, and earlier
+//! acknowledgements hold no gate shut.
 //!
-//! It counts as soon as the primary has it, and is not taken back when no standby confirms it: a database that was just restored
-//! has none. Nothing that is acknowledged later can be replicated without it, because it stands before that in the log.
+//! It counts as soon as the primary has it, without a standby: a restored database has none. Nothing later can be
+//! replicated without it, because it comes first in the log.
 
 use std::process::ExitCode;
 use std::time::Instant;

@@ -23,7 +23,7 @@ pub struct NodeLine {
     pub reason: Option<String>,
 }
 
-/// Waits until every node that answers is degraded, or is not any more, and takes writes. `meanwhile` runs before each look.
+/// Only nodes that answer count. `meanwhile` runs before each look.
 pub async fn wait_for_nodes(
     cluster: &Cluster,
     shard: &Shard,

@@ -1,4 +1,4 @@
-//! `picopay shard stop`: a shard that owns nothing any more leaves the cluster that `picopay up` runs in another terminal.
+//! `picopay shard stop`: a shard that owns nothing leaves the cluster that `picopay up` runs.
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -1,8 +1,8 @@
 //! `picopay slots purge`: deletes the rows that moves have left behind, a few at a time.
 //!
-//! They are kept until an operator says so: as long as they are there, what a move has done can be looked at. Only rows of
-//! a slot that another shard owns now, at the epoch at which it was given to it or a later one, are deleted; so every row
-//! that goes is one that was compared with its copy, and the shard that has the copy has just answered.
+//! They stay until then, so that a move can be looked at. Only rows of a slot that another shard owns now, at the epoch of
+//! the move or a later one, are deleted. So every row that goes was compared with its copy, and the shard that has the copy
+//! has just answered.
 
 use std::num::NonZeroU32;
 use std::process::ExitCode;
@@ -23,11 +23,10 @@ use tokio::time::sleep;
 use crate::cluster_file::{ClusterArgs, find_shard};
 use crate::output::{self, OutputArgs};
 
-/// Longer than any read of the old owner is under way, and than a replica that is still read from is behind; the rest is
-/// for whoever wants to look first. (A replica loses the rows after it has learnt that they are another's, never before.)
+/// Longer than any read of the old owner takes, and than a replica that is read from is behind.
 const OLDER_THAN: &str = "5m";
 
-/// Rows a second. Nobody waits for a deletion, so it leaves more to users than a move does: less than half of its pace.
+/// Rows a second: less than half of a move's pace, since nobody waits for a deletion.
 const THROTTLE: &str = "15000";
 
 /// Delete the rows of slots that moved away.
@@ -52,7 +51,7 @@ fn older_than(text: &str) -> Result<Duration, String> {
     human_duration::parse(text).ok_or_else(|| "write for example 0s, 10m or 24h".to_owned())
 }
 
-/// What `slots purge` prints. With `--output json` these are the names of the fields; they stay.
+/// The fields' names of `--output json` stay.
 #[derive(Debug, Serialize)]
 struct Report {
     purged: Vec<Purged>,
@@ -140,7 +139,7 @@ async fn purge(mover: &Mover, shard: &Shard, slots: &[u16], throttle: NonZeroU32
     Ok(deleted)
 }
 
-/// A bar where there is a terminal. Where there is none, the answer says enough: to break this off is harmless.
+/// Without a terminal the answer says enough.
 struct PurgeProgress {
     bar: ProgressBar,
 }

@@ -1,4 +1,4 @@
-//! What `picopay status` tells: of the cluster, each shard and each of its parts. Only the form; `judgement` fills it in.
+//! What `picopay status` reports. `judgement` fills it in.
 
 use picopay_mover::slot_runs::SlotRuns;
 use picopay_shared::node_status::{CacheState, Degradation};
@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::probe::Standby;
 
-/// From here on a replica's lag is a problem: gateways stop reading from it (their default `max_replica_lag`).
+/// Gateways stop reading from it (their default `max_replica_lag`).
 pub const REPLICA_LAG_MS_MAX: u64 = 2_000;
 
 /// What `status` prints. With `--output json` these are the names of the fields; they stay.
@@ -34,13 +34,13 @@ pub struct SlotSummary {
 pub struct ShardStatus {
     pub shard: String,
     pub durability: &'static str,
-    /// Set while an operator lets it go on without its standby: since when, who said so, and why.
+    /// Since when, by whom, and why.
     pub degraded: Option<Degradation>,
     /// The cluster that its database was made for; null before `picopay init`.
     pub cluster_id: Option<Uuid>,
     /// The slots it owns; null when none of its databases answers.
     pub slots: Option<OwnedSlots>,
-    /// Slots that are not its own, though it has to do with them: on their way in, given away, or not come.
+    /// On their way in, given away, or not come.
     pub other_slots: Vec<OtherSlots>,
     pub primary: PrimaryStatus,
     pub replicas: Vec<ReplicaStatus>,
@@ -78,8 +78,8 @@ pub struct ReplicaStatus {
     pub is_up: bool,
     pub version: Option<String>,
     pub is_in_recovery: Option<bool>,
-    /// How long it took, from when the primary was asked, until it had replayed what the primary had flushed then; 0 when it
-    /// lacked nothing, and not more than a little over 2 s. Null when either does not answer.
+    /// Until it had replayed what the primary had flushed when it was asked; 0 when it lacked nothing, at most a little
+    /// over 2 s. Null when either does not answer.
     pub lag_ms: Option<u64>,
     /// How much of the primary's log it has not replayed; null when either is unknown.
     pub lag_bytes: Option<u64>,

@@ -1,4 +1,4 @@
-//! The report for people: one line per shard, and below it, in words, what is not as it should be.
+//! The report for people: one line per shard, and below it what is wrong.
 
 use comfy_table::Cell;
 

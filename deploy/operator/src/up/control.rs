@@ -1,7 +1,7 @@
-//! What `picopay up` does for other commands while it runs: it owns the processes, so only it can.
+//! What `picopay up` does for other commands: it owns the processes.
 //!
-//! It listens on a Unix socket in the cluster's folder, in a room that only its user may enter. A request is one line,
-//! `failover SHARD` for example, and so is the answer, in JSON.
+//! It listens on a Unix socket in the cluster's folder, which only its user may enter. A request is one line, such as
+//! `failover SHARD`, and the answer is one line of JSON.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -60,13 +60,13 @@ pub struct Started {
     pub entry: String,
 }
 
-/// Where the `up` of this folder listens. Of the folder as it was given, since the path of a socket ends at 107 bytes.
+/// The folder as it was given, since the path of a socket ends at 107 bytes.
 fn socket(folder: &Path) -> PathBuf {
     // Nobody else may enter this room, so nobody else can connect.
     folder.join("secrets").join("control")
 }
 
-/// Listens for requests to the cluster in `folder`. It must be this process's: what an earlier one left is removed.
+/// It must be this process's cluster: an old socket is removed.
 pub fn listen(folder: &Path) -> anyhow::Result<UnixListener> {
     let path = socket(folder);
     match std::fs::remove_file(&path) {
@@ -151,7 +151,6 @@ fn told(error: &LocalError) -> String {
     error.to_string()
 }
 
-/// Asks the `up` of this folder for something about `shard`, and waits until it is done.
 pub async fn ask<T: DeserializeOwned>(folder: &Path, request: Request, shard: &str) -> anyhow::Result<T> {
     let path = socket(folder);
     let stream = UnixStream::connect(&path).await.with_context(|| {

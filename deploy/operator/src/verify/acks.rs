@@ -1,8 +1,7 @@
-//! Whether each write that a client was told is done, is done: once, and as it was told.
+//! Whether each acknowledged write is in the ledger, once and as it was acknowledged.
 //!
-//! The file is written by a load test as answers arrive, one JSON object per line. It may be larger than memory, so it
-//! is read in chunks, each checked by one statement per shard. That a key was not booked twice follows from
-//! the check of keys, which every run does: two acknowledgements under one key name one transaction, or one of them is missing.
+//! The file has one JSON object per line and may be larger than memory, so it is read in chunks, each checked by one
+//! statement per shard. The check of keys shows that no key was booked twice.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Take};
@@ -20,8 +19,8 @@ use super::findings::{Finding, Findings, key};
 use super::leftovers;
 use super::snapshot::Snapshot;
 
-/// Acknowledgements per statement: some tens of megabytes at a time, and few enough statements that PostgreSQL may read
-/// all transactions once for each of them, when that is less work than to look up each by its key.
+/// Some tens of megabytes, and few enough statements that PostgreSQL may read all transactions for each, when that is less
+/// work than a lookup per key.
 const CHUNK: usize = 200_000;
 
 /// Room to sort such a chunk in memory.
@@ -144,8 +143,8 @@ fn parse(line: &[u8]) -> Result<Ack, String> {
     Ok(ack)
 }
 
-/// Who has every write of a slot that was acknowledged before the snapshots: its owner; or, when one snapshot is from after
-/// the release and the other from before the target took the slot, whoever released it last.
+/// Its owner; or, when one snapshot is from after the release and the other from before the target took the slot, whoever
+/// released it last.
 fn keepers(snapshots: &[Snapshot]) -> Vec<Option<usize>> {
     let released = |slot: usize| {
         let rows = snapshots.iter().enumerate().flat_map(|(position, one)| {
@@ -158,7 +157,7 @@ fn keepers(snapshots: &[Snapshot]) -> Vec<Option<usize>> {
     owners.into_iter().enumerate().map(|(slot, owner)| owner.or_else(|| released(slot))).collect()
 }
 
-/// Gives what is wrong with the acknowledgements of one chunk, all of them of users of one shard.
+/// The acknowledgements are all of users of one shard.
 async fn look_up(snapshot: &Snapshot, chunk: &[Line]) -> anyhow::Result<Vec<Finding>> {
     if chunk.is_empty() {
         return Ok(Vec::new());

@@ -1,7 +1,7 @@
-//! The books: per currency, what users have plus what the counter-accounts have is nothing.
+//! The books: per currency, users and counter-accounts add up to zero.
 //!
-//! A top-up takes from *cash*, a charge gives to *revenue* and a refund takes from it; the other side of each is the
-//! user's balance. Counted in ten-thousandths of the currency, whole numbers, since four decimals is what is kept.
+//! A top-up takes from *cash*, a charge gives to *revenue* and a refund takes from it; the other side is the user's
+//! balance. Counted in ten-thousandths, since four decimals are kept.
 
 use std::collections::BTreeMap;
 
@@ -103,7 +103,7 @@ pub fn close(shards: Vec<Vec<ShardTotals>>, findings: &mut Findings) -> Vec<Curr
     sums.into_iter().map(close).collect()
 }
 
-/// Ten-thousandths as a text at the scale of `currency`; with all four decimals when it has more than it should.
+/// With all four decimals when the value has more than `currency` should.
 fn at_scale(value: i128, currency: &str) -> String {
     let scale = Currency::of_ledger(currency).map_or(LEDGER_DECIMALS, Currency::scale);
     let surplus = 10_u128.pow(LEDGER_DECIMALS - scale.min(LEDGER_DECIMALS));

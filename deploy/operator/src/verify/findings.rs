@@ -6,8 +6,7 @@ use std::fmt;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-/// Rows named per check; beyond these they are only counted. A screen's worth: whoever has more wrong rows than this
-/// looks for one cause.
+/// More are only counted. Whoever has more wrong rows looks for one cause.
 pub const ROWS_SHOWN_MAX: usize = 20;
 
 /// The columns with which a key begins.

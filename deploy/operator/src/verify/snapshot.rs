@@ -9,13 +9,11 @@ use picopay_shared::slot_owner::OwnerRow;
 
 use picopay_postgres::{Identity, Patience, ShardDb, read_identity};
 
-/// An hour for one check of one shard: the slowest reads every transaction, about a million per second and core. What
-/// takes longer is a server that has stopped answering.
+/// For one check of one shard: the slowest reads every transaction, about a million per second and core.
 const PATIENCE: Patience = Patience { connect: Duration::from_secs(10), statement: Duration::from_hours(1) };
 
-/// READ ONLY, so that no mistake of this command can change money. `work_mem`: the sums of a hundred thousand users and
-/// currencies fit and more spill to disk, which costs little; charges need the memory more. `jit`: compiling costs more
-/// than it saves on these statements.
+/// READ ONLY, so that no mistake of this command can change money. `work_mem`: more spills to disk, which costs little;
+/// charges need the memory more. `jit`: compiling costs more than it saves here.
 const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
                      SET LOCAL work_mem = '64MB';
                      SET LOCAL jit = off;

@@ -1,7 +1,7 @@
 //! Whether each user is where their id hashes to.
 //!
-//! Computed here, with the code that the services route by, rather than in SQL. Rows of the other tables have the slot
-//! of their row in `users`, which their own check proves, so that only users need hashing.
+//! Computed with the code that the services route by. Rows of other tables have the slot of their row in `users`, as their
+//! own check proves.
 
 use picopay_shared::slot::UserId;
 use serde_json::json;

@@ -26,7 +26,7 @@ impl Said {
         self
     }
 
-    /// Asserts that it failed with code 1 and one line on standard error that contains `needle`.
+    /// With code 1 and one line on standard error.
     #[track_caller]
     pub fn failure(self, needle: &str) -> Self {
         assert_eq!(self.code, Some(1), "{self:?}");

@@ -67,7 +67,7 @@ impl Stand {
         (answer.status, answer.body, is_replayed)
     }
 
-    /// Asserts that the money is right, and gives what is left of slots that moved: shard, state and rows.
+    /// Returns what is left of slots that moved: shard, state and rows.
     async fn proven(&self) -> Vec<(String, String, u64)> {
         let report = self.say(["verify"]).await.success().json();
         let line = |left: &Value| {
@@ -77,7 +77,7 @@ impl Stand {
         report["leftovers"].as_array().unwrap().iter().map(line).collect()
     }
 
-    /// Asserts that status has no problem, and gives its notes. What gateways and nodes were just told takes a moment.
+    /// Returns its notes. What gateways and nodes were just told takes a moment.
     async fn well(&self) -> String {
         let started = Instant::now();
         loop {
