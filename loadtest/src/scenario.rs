@@ -65,6 +65,25 @@ pub struct ScenarioArgs {
     pub seed: u64,
 }
 
+impl ScenarioArgs {
+    /// Nothing but charges, spread evenly over this many users.
+    pub fn charges(users: u64) -> Self {
+        Self {
+            users,
+            first_user: 1,
+            hot_share: 0.0,
+            duplicates: 0.0,
+            history: 0.0,
+            balance_reads: 0.0,
+            refunds: 0.0,
+            topups: 0.0,
+            currency: "USD".to_owned(),
+            amount_max: "1".to_owned(),
+            seed: 1,
+        }
+    }
+}
+
 #[derive(Debug, Clone)]
 pub struct Scenario {
     args: ScenarioArgs,

@@ -13,7 +13,6 @@ use uuid::Uuid;
 
 use crate::folder::{Folder, numbered, read_layout, write};
 use crate::guardian::Guardian;
-use crate::places::{Places, SHARDS_MAX, too_many};
 use crate::ports::Ports;
 use crate::postgres::Ground;
 use crate::process::{Process, start_on_free_port};
@@ -31,6 +30,9 @@ mod membership;
 mod readiness;
 pub(crate) use readiness::{says_all_ready, wait_for_service};
 
+/// More shards than this do not fit on one machine: each is two PostgreSQL servers and a node.
+pub const SHARDS_MAX: usize = 64;
+
 /// How often other ports are tried when a program outside of the cluster was quicker.
 const PORT_TRIES: usize = 3;
 
@@ -42,7 +44,8 @@ const MIGRATE_WAIT: Duration = Duration::from_hours(1);
 pub struct LocalCluster {
     spec: ClusterSpec,
     cluster_id: OnceLock<Uuid>,
-    shards: Places,
+    /// Also those that have left: whoever holds one may go on, and a position means the same shard for ever.
+    shards: boxcar::Vec<LocalShard>,
     /// Held while a shard joins or leaves.
     changing: tokio::sync::Mutex<()>,
     redis: Option<(Process, u16)>,
@@ -66,7 +69,7 @@ impl LocalCluster {
         match spec.shards {
             0 => return Err(LocalError::Unfit("a cluster has at least one shard".to_owned())),
             1..=SHARDS_MAX => {}
-            _ => return Err(too_many()),
+            _ => return Err(too_many_shards()),
         }
         let user = database_user::find()?;
         let folder = Folder::open(&spec.data, user.as_ref()).await?;
@@ -89,7 +92,7 @@ impl LocalCluster {
         let mut cluster = Self {
             spec,
             cluster_id: OnceLock::new(),
-            shards: Places::of(Vec::new()),
+            shards: boxcar::Vec::new(),
             changing: tokio::sync::Mutex::default(),
             redis: None,
             gateway: None,
@@ -99,7 +102,7 @@ impl LocalCluster {
         let names = cluster.check_layout()?;
         let shards = names.iter().map(|name| LocalShard::start_databases(cluster.site(name)));
         let (shards, redis) = tokio::try_join!(try_join_all(shards), cluster.start_redis())?;
-        cluster.shards = Places::of(shards);
+        cluster.shards = shards.into_iter().collect();
         cluster.redis = redis;
         Ok(cluster)
     }
@@ -110,11 +113,11 @@ impl LocalCluster {
 
     /// From 0, in the order in which they joined. A shard keeps its position when others are removed.
     pub fn shard(&self, position: usize) -> &LocalShard {
-        self.shards.at(position)
+        &self.shards[position]
     }
 
     pub fn shards(&self) -> Vec<&LocalShard> {
-        self.shards.members()
+        self.shards.iter().map(|(_, shard)| shard).filter(|shard| !shard.has_left()).collect()
     }
 
     pub fn redis(&self) -> Process {
@@ -502,4 +505,8 @@ fn report(result: Result<(), LocalError>) {
     if let Err(error) = result {
         tracing::warn!(%error, "could not end a process in order");
     }
+}
+
+pub(crate) fn too_many_shards() -> LocalError {
+    LocalError::Unfit(format!("one machine has room for {SHARDS_MAX} shards"))
 }

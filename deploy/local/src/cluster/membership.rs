@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use super::LocalCluster;
+use super::{LocalCluster, SHARDS_MAX, too_many_shards};
 use crate::LocalError;
 use crate::config_files::{cluster_toml, shard_toml};
 use crate::folder::{remove, replace, write};
@@ -34,8 +34,11 @@ impl LocalCluster {
     pub async fn add_shard_named(&self, name: &str) -> Result<&LocalShard, LocalError> {
         let _alone = self.changing.lock().await;
         self.check_new_name(name)?;
+        if self.shards.count() == SHARDS_MAX {
+            return Err(too_many_shards());
+        }
         let started = LocalShard::start_databases(self.site(name)).await?;
-        let shard = self.shards.add(started)?;
+        let shard = &self.shards[self.shards.push(started)];
         if let Err(error) = self.join(shard).await {
             // What went wrong first is what matters.
             if let Err(error) = self.take_back(shard).await {

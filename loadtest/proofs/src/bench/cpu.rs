@@ -31,27 +31,17 @@ impl ByRole {
     }
 
     #[must_use]
-    pub fn map(&self, change: impl Fn(f64) -> f64) -> Self {
-        Self {
-            gateway: change(self.gateway),
-            node: change(self.node),
-            primary: change(self.primary),
-            replica: change(self.replica),
-            redis: change(self.redis),
-        }
+    pub fn map(self, change: impl Fn(f64) -> f64) -> Self {
+        self.zip(self, |value, _| change(value))
     }
-}
 
-impl Sub for ByRole {
-    type Output = Self;
-
-    fn sub(self, before: Self) -> Self {
+    fn zip(self, other: Self, combine: impl Fn(f64, f64) -> f64) -> Self {
         Self {
-            gateway: self.gateway - before.gateway,
-            node: self.node - before.node,
-            primary: self.primary - before.primary,
-            replica: self.replica - before.replica,
-            redis: self.redis - before.redis,
+            gateway: combine(self.gateway, other.gateway),
+            node: combine(self.node, other.node),
+            primary: combine(self.primary, other.primary),
+            replica: combine(self.replica, other.replica),
+            redis: combine(self.redis, other.redis),
         }
     }
 }
@@ -71,7 +61,7 @@ impl Sub for CpuTimes {
 
     fn sub(self, before: Self) -> Self {
         Self {
-            servers: self.servers - before.servers,
+            servers: self.servers.zip(before.servers, |after, before| after - before),
             generator: self.generator - before.generator,
             machine: self.machine - before.machine,
             idle: self.idle - before.idle,

@@ -28,17 +28,10 @@ impl Mix {
     pub fn scenario(self, users: u64) -> ScenarioArgs {
         let share = |of: Self, share: f64| if self == of { share } else { 0.0 };
         ScenarioArgs {
-            users,
-            first_user: 1,
             hot_share: share(Self::HotUser, 0.2),
             duplicates: share(Self::RetryStorm, 0.5),
             history: share(Self::Reads, 0.8),
-            balance_reads: 0.0,
-            refunds: 0.0,
-            topups: 0.0,
-            currency: "USD".to_owned(),
-            amount_max: "1".to_owned(),
-            seed: 1,
+            ..ScenarioArgs::charges(users)
         }
     }
 }
