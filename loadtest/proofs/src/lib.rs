@@ -1,6 +1,6 @@
 //! The proofs that PicoPay keeps its promises, on clusters of real processes.
 //!
-//! [`smoke`] asks a running cluster. [`bench`] measures one, [`chaos`] breaks it under load, [`grow`] moves slots under its
+//! [`smoke`] asks a running cluster. [`mod@bench`] measures one, [`chaos`] breaks it under load, [`grow`] moves slots under its
 //! users, [`protect`] freezes and overloads it, and [`patroni`] kills a primary that Patroni elected. They share the
 //! clients' account ([`account`]), [`findings`], promises that are broken on purpose ([`broken`]), and `picopay verify`
 //! ([`verify`]).
