@@ -1,7 +1,7 @@
 //! Every write that the gateway acknowledged, one JSON object a line, for `picopay verify --acks`.
 //!
-//! Workers only fill buffers; a thread of its own does the writing, so that a slow disk costs no latency until the bound
-//! of buffers is reached, and then holds the load up rather than lose a line.
+//! A thread of its own writes, so that a slow disk costs no latency until the buffers are full. Then the load waits, and no
+//! line is lost.
 
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -13,12 +13,11 @@ use anyhow::Context;
 
 use crate::write::AnsweredTransaction;
 
-/// A buffer is handed over when it is this full (or a second old): some 250 lines.
+/// Or a second old: some 250 lines.
 const BUFFER_BYTES: usize = 64 * 1024;
 /// Buffers on their way: 16 MiB, two seconds of the fastest load.
 const BUFFERS_MAX: usize = 256;
 
-/// The thread that writes the file.
 #[derive(Debug)]
 pub struct AckFile {
     path: PathBuf,
@@ -27,7 +26,6 @@ pub struct AckFile {
 }
 
 impl AckFile {
-    /// Appends to `path`, which need not exist.
     pub fn open(path: &Path) -> anyhow::Result<Self> {
         let file = File::options().create(true).append(true).open(path);
         let file = file.with_context(|| format!("--acks {}: cannot be written", path.display()))?;
@@ -37,15 +35,10 @@ impl AckFile {
         Ok(Self { path: path.to_owned(), sender, writer })
     }
 
-    /// For all workers of a run.
     pub fn sinks(&self) -> AckSinks {
         AckSinks(self.sender.clone())
     }
 
-    /// Waits until everything is written, and synced to the disk. All sinks must be gone.
-    ///
-    /// # Errors
-    /// The reason why the file does not hold every acknowledged write.
     pub fn finish(self) -> anyhow::Result<u64> {
         drop(self.sender);
         let written = self.writer.join().expect("the writer does not panic");
@@ -71,18 +64,15 @@ fn write_all(mut file: File, receiver: &Receiver<Vec<u8>>) -> io::Result<u64> {
     }
 }
 
-/// Where workers get their ends of it.
 #[derive(Debug, Clone)]
 pub struct AckSinks(SyncSender<Vec<u8>>);
 
 impl AckSinks {
-    /// For one worker.
     pub fn sink(&self) -> AckSink {
         AckSink { sender: self.0.clone(), buffer: Vec::with_capacity(BUFFER_BYTES + 512), is_closed: false }
     }
 }
 
-/// One worker's end of it.
 #[derive(Debug)]
 pub struct AckSink {
     sender: SyncSender<Vec<u8>>,
@@ -91,7 +81,6 @@ pub struct AckSink {
 }
 
 impl AckSink {
-    /// Records one acknowledged write.
     pub fn record(&mut self, transaction: &AnsweredTransaction<'_>) {
         let AnsweredTransaction {
             id, user_id, kind, amount, currency, balance_after, idempotency_key, ..
@@ -108,7 +97,6 @@ impl AckSink {
         }
     }
 
-    /// Hands over what is there.
     pub fn flush(&mut self) {
         if !self.buffer.is_empty() {
             let buffer = std::mem::replace(&mut self.buffer, Vec::with_capacity(BUFFER_BYTES + 512));

@@ -1,7 +1,7 @@
-//! Waking up in time for the next arrival.
+//! Wakes a worker in time for the next arrival.
 //!
-//! epoll counts its time-outs in milliseconds, and a request sent a millisecond late would show in every percentile (its
-//! latency counts from when it was meant to start). On Linux a timer descriptor is exact; kqueue is by itself.
+//! epoll's time-outs are whole milliseconds, and a request that is sent a millisecond late shows in every percentile. A
+//! timer descriptor is exact on Linux; kqueue is so by itself.
 
 use std::io;
 use std::time::Duration;
@@ -27,12 +27,10 @@ mod exact {
     /// Shorter than setting an alarm and being woken takes: not worth a sleep.
     const TOO_SHORT: Duration = Duration::from_micros(5);
 
-    /// A timer that wakes a poll.
     #[derive(Debug)]
     pub struct Alarm(TimerFd);
 
     impl Alarm {
-        /// Wakes the poll of `registry` with `token`.
         pub fn new(registry: &Registry, token: Token) -> io::Result<Self> {
             let timer =
                 TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC)?;
@@ -57,17 +55,14 @@ mod exact {
 mod plain {
     use super::{Duration, Registry, Token, io};
 
-    /// The poll's own time-out.
     #[derive(Debug)]
     pub struct Alarm;
 
     impl Alarm {
-        /// There is nothing to register.
         pub fn new(_registry: &Registry, _token: Token) -> io::Result<Self> {
             Ok(Self)
         }
 
-        /// Returns the time-out to poll with.
         pub fn arm(&mut self, after: Duration) -> io::Result<Duration> {
             Ok(after)
         }

@@ -1,9 +1,8 @@
 //! When requests are meant to start.
 //!
-//! In an open loop the schedule does not care how the gateway fares: an arrival that finds no free connection
-//! waits, and its latency counts from the time it was meant to start. That is what makes a stall visible. In a
-//! closed loop each connection sends its next request when the last was answered, which finds saturation but
-//! hides stalls (the requests that were not sent during one are not counted by anybody).
+//! In an open loop the schedule does not depend on the gateway, and latency counts from the intended start, so a stall
+//! shows. In a closed loop each connection sends after its last answer. That finds saturation but hides stalls, since
+//! nobody counts the requests that were not sent.
 
 use serde::Serialize;
 
@@ -15,23 +14,22 @@ const NANOS_PER_SECOND: f64 = 1e9;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Spacing {
-    /// One every 1/rate.
+    /// One every 1/rate seconds, exactly.
     #[default]
     Constant,
     /// Independent of each other, as from many clients: exponential gaps with mean 1/rate.
     Poisson,
 }
 
-/// The intended starts of one worker, in nanoseconds since the run's own start.
+/// In nanoseconds since the run's start.
 ///
-/// The workers of one run share the rate. Constant arrivals are dealt out in turn, so that all together they are evenly
-/// spaced; Poisson arrivals are drawn apart, which together is Poisson again.
+/// Workers share the rate. Constant arrivals are dealt out in turn; Poisson arrivals are drawn apart, which together is
+/// Poisson again.
 #[derive(Debug, Clone)]
 pub struct Schedule {
     spacing: Spacing,
-    /// Between two arrivals of this worker.
     gap_ns: f64,
-    /// Constant: how many came before. A product does not drift as a sum of rounded gaps would.
+    /// Of constant arrivals. A product does not drift as a sum of rounded gaps would.
     count: u64,
     first_ns: f64,
     next_ns: f64,
@@ -39,7 +37,6 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// The share of worker `worker` of `workers` in `rate_per_second` arrivals.
     pub fn new(spacing: Spacing, rate_per_second: f64, worker: u32, workers: u32, seed: u64) -> Self {
         assert!(rate_per_second > 0.0 && worker < workers, "a rate above 0, split among the workers");
         let gap_ns = NANOS_PER_SECOND * f64::from(workers) / rate_per_second;
@@ -59,12 +56,10 @@ impl Schedule {
         schedule
     }
 
-    /// When the next arrival is meant to start.
     pub fn next_ns(&self) -> u64 {
         whole(self.next_ns)
     }
 
-    /// Takes the next arrival off the schedule.
     pub fn advance(&mut self) {
         self.count += 1;
         self.next_ns = match self.spacing {

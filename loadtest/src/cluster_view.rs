@@ -1,7 +1,6 @@
-//! What the shards' own databases say: who owns which slot, and what an acknowledged write has survived.
+//! Who owns which slot, and how durable writes are, as the shards' databases report it.
 //!
-//! Only for the report, and only where somebody who operates the cluster gives its `cluster.toml`. The load itself sees a
-//! gateway and nothing behind it.
+//! Only for the report, where somebody gives `cluster.toml`.
 
 use std::time::Duration;
 
@@ -15,17 +14,11 @@ use tokio_postgres::{Client, NoTls};
 use crate::report::Surroundings;
 use crate::shard_map::ShardMap;
 
-/// For the whole look at one shard. A database that takes longer is not looked at.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What decides whether an acknowledged write survives a crash or the loss of a machine.
 const DURABILITY_SETTINGS: [&str; 5] =
     ["fsync", "full_page_writes", "synchronous_commit", "synchronous_standby_names", "wal_sync_method"];
 
-/// Looks at all shards.
-///
-/// # Errors
-/// When one cannot be looked at; the message names it.
 pub async fn read(cluster: &Cluster) -> anyhow::Result<(ShardMap, Surroundings)> {
     let mut around = Surroundings::default();
     let mut shards = Vec::new();

@@ -1,5 +1,4 @@
-//! What the command lines of the load test and of the proofs have in common: which gateway, how a run is stopped, and what it
-//! exits with.
+//! What the command lines of the load test and of the proofs have in common.
 
 use std::process::ExitCode;
 
@@ -11,20 +10,16 @@ use crate::run::Stop;
 /// Why the program ends with something else than 0.
 #[derive(Debug)]
 pub struct Failure {
-    /// For whoever typed the command.
     pub cause: anyhow::Error,
-    /// 1 or 2.
     pub code: u8,
 }
 
-/// A promise was broken, or the load could not be done.
 impl From<anyhow::Error> for Failure {
     fn from(cause: anyhow::Error) -> Self {
         Self { cause, code: 1 }
     }
 }
 
-/// The command line makes no sense.
 pub fn usage(cause: anyhow::Error) -> Failure {
     Failure { cause, code: 2 }
 }
@@ -42,20 +37,17 @@ pub struct GatewayArgs {
 }
 
 impl GatewayArgs {
-    /// Checked and resolved.
     pub fn target(&self) -> Result<Target, Failure> {
         Target::new(&self.url, self.api_key.as_deref()).map_err(usage)
     }
 }
 
-/// `NAME=VALUE`.
 pub fn parse_note(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("write NAME=VALUE")?;
     Ok((name.to_owned(), value.to_owned()))
 }
 
-/// Tells why, and gives the exit code: 0 all well, 1 a promise was broken or the load could not be done, 2 the command line
-/// makes no sense.
+/// Prints the reason. 0: all is well. 1: a promise was broken, or the load could not run. 2: the command line is wrong.
 pub fn exit_code(done: Result<(), Failure>) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -66,7 +58,7 @@ pub fn exit_code(done: Result<(), Failure>) -> ExitCode {
     }
 }
 
-/// The first Ctrl-C ends the load and leaves its report; the second ends the program.
+/// The second one ends the program.
 pub async fn stop_on_signal(stop: Stop) {
     let terminated = async {
         match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {

@@ -30,7 +30,6 @@ pub struct SelfTestArgs {
     scenario: ScenarioArgs,
 }
 
-/// `picopay-loadtest selftest`.
 pub async fn selftest(args: &SelfTestArgs, stop: &Stop) -> Result<(), Failure> {
     picopay_loadtest::scenario::Scenario::new(args.scenario.clone()).map_err(usage)?;
     let rhythm = rhythm(args.rate, Spacing::Constant, None).map_err(usage)?;

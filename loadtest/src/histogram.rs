@@ -1,4 +1,4 @@
-//! Latencies, kept so that merging loses nothing: 1 µs to 60 s at three significant digits.
+//! Latencies that merge without loss: 1 µs to 60 s at three significant digits.
 
 use hdrhistogram::Histogram;
 use serde::Serialize;
@@ -7,7 +7,7 @@ use serde::Serialize;
 const LONGEST_US: u64 = 60_000_000;
 const SIGNIFICANT_DIGITS: u8 = 3;
 
-/// How often each latency was seen. All have the same bounds, so that any two add up exactly.
+/// All have the same bounds, so that any two add up exactly.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Latencies(Histogram<u64>);
 
@@ -19,32 +19,27 @@ impl Default for Latencies {
 }
 
 impl Latencies {
-    /// Counts one.
     pub fn record_ns(&mut self, nanos: u64) {
         self.0.saturating_record((nanos / 1_000).clamp(1, LONGEST_US));
     }
 
-    /// Adds all of `other`.
     pub fn add(&mut self, other: &Self) {
         self.0.add(&other.0).expect("both have the same bounds");
     }
 
-    /// Forgets all.
     pub fn clear(&mut self) {
         self.0.reset();
     }
 
-    /// How many were counted.
     pub fn count(&self) -> u64 {
         self.0.len()
     }
 
-    /// The latency in milliseconds that this share (0 to 1) of all did not pass; 0 when there were none.
+    /// In milliseconds; 0 when nothing was counted.
     pub fn quantile_ms(&self, quantile: f64) -> f64 {
         if self.0.is_empty() { 0.0 } else { self.0.value_at_quantile(quantile) as f64 / 1_000.0 }
     }
 
-    /// The percentiles that a report names.
     pub fn percentiles(&self) -> Percentiles {
         Percentiles {
             count: self.count(),
@@ -57,7 +52,7 @@ impl Latencies {
         }
     }
 
-    /// Points of the distribution for a plot, from the median outwards: each step halves what is left above.
+    /// From the median outwards: each step halves what is left above.
     pub fn curve(&self) -> Vec<CurvePoint> {
         // Four points to each halving, down to the last single request.
         self.0
@@ -69,7 +64,7 @@ impl Latencies {
             .collect()
     }
 
-    /// How many lie in each of the bins of a plot whose width grows by a fixed factor; empty at both ends left out.
+    /// Bin widths grow by a fixed factor; empty bins at both ends are left out.
     pub fn bins(&self) -> Vec<Bin> {
         // Ten bins a decade: fine enough for two humps to show, few enough to be drawn.
         let edges: Vec<f64> = (0..=78).map(|step| 10_f64.powf(f64::from(step) / 10.0)).collect();
@@ -88,9 +83,8 @@ impl Latencies {
     }
 }
 
-/// The percentiles that a report names, in milliseconds; all 0 when nothing was counted.
+/// In milliseconds; all 0 when nothing was counted.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-#[expect(missing_docs, reason = "the names say it")]
 pub struct Percentiles {
     pub count: u64,
     pub mean_ms: f64,
@@ -101,7 +95,6 @@ pub struct Percentiles {
     pub max_ms: f64,
 }
 
-/// One point of a distribution's curve.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct CurvePoint {
     /// This share of all, 0 to 1, …
@@ -110,14 +103,10 @@ pub struct CurvePoint {
     pub latency_ms: f64,
 }
 
-/// One bar of a distribution's plot.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Bin {
-    /// From, included.
     pub from_ms: f64,
-    /// To, not included.
     pub to_ms: f64,
-    /// How many.
     pub count: u64,
 }
 

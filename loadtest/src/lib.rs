@@ -1,9 +1,8 @@
-//! The load test: an instrument that says what a PicoPay gateway does under load, and what it does itself.
+//! The load test: it measures what a PicoPay gateway does under load, and its own share of it.
 //!
-//! It knows a gateway's URL and an API key, and nothing else of the cluster, so it measures what a client would see. How
-//! requests are spaced ([`arrivals`]), what they ask for ([`scenario`]) and how they are sent ([`worker`], [`http_client`])
-//! are apart from each other; a [`run`] puts them together and a [`report`] tells what came out. What proves promises with it is
-//! the crate `picopay-proofs`.
+//! It knows a gateway's URL and an API key, so it measures what a client sees. [`arrivals`] says when requests start,
+//! [`scenario`] what they ask for, [`worker`] and [`http_client`] send them. A [`run`] puts these together, and a
+//! [`report`] shows the result.
 
 // Figures of a report: a count past 2^53 would be the longest load test ever.
 #![allow(clippy::cast_precision_loss)]
@@ -13,8 +12,6 @@ pub mod run;
 pub mod scenario;
 
 pub mod population;
-
-pub mod popularity;
 
 pub mod arrivals;
 
@@ -37,6 +34,8 @@ pub mod histogram;
 pub mod acks;
 
 pub mod live;
+
+pub mod page;
 
 pub mod report;
 

@@ -13,7 +13,7 @@ const ERRORS_SHOWN_MAX: usize = 3;
 /// The heading comes again after so many lines, a screen of most terminals.
 const LINES_BETWEEN_HEADINGS: u64 = 20;
 
-/// Where the lines go: standard error, so that standard output holds only what came out in the end.
+/// Standard error, so that standard output holds only the result.
 #[derive(Debug)]
 pub struct Live {
     bar: Option<ProgressBar>,
@@ -23,7 +23,6 @@ pub struct Live {
 }
 
 impl Live {
-    /// For a run that takes this long.
     pub fn new(warmup: Duration, duration: Duration) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
             let style = ProgressStyle::with_template("{wide_bar} {pos}/{len} s ");
@@ -46,7 +45,6 @@ impl Live {
         }
     }
 
-    /// Takes the bar away.
     pub fn finish(&self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();

@@ -27,7 +27,7 @@ enum Command {
     Selftest(commands::SelfTestArgs),
 }
 
-/// Exit codes: 0 all well, 1 a promise was broken or the load could not be done, 2 the command line makes no sense.
+/// 0: all is well. 1: a promise was broken, or the load could not run. 2: the command line is wrong.
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let cli = Cli::parse();

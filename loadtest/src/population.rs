@@ -1,7 +1,6 @@
-//! The users of a load: made, and given money, before the first request that counts.
+//! The users of a load, made and given money before it, over the API.
 //!
-//! Over the API like everything else, with a key for each: what a gateway could not answer is sent again with
-//! the key it had, until every user has exactly one top-up more than before.
+//! What a gateway could not answer is sent again under its key, until every user has exactly one more top-up.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -23,17 +22,14 @@ use crate::write::{KeySource, UuidText, Wish, Write, WriteAnswer, WriteForms, mi
 
 /// Enough for batches to form, few enough not to be refused as overload.
 const CONNECTIONS: usize = 128;
-/// How often what failed for a reason that passes is sent again: with the pauses, some ten seconds.
+/// With the pauses, some ten seconds.
 const ROUNDS_MAX: u32 = 20;
 /// Between two rounds, for whatever it is to pass.
 const BETWEEN_ROUNDS: Duration = Duration::from_millis(500);
-/// A gateway that answered nothing for so long is gone, whatever it may do later.
+/// A gateway that answered nothing for so long is gone.
 const STANDSTILL_MAX: u32 = 15;
 
-/// Makes all users of `scenario` and tops each of them up by `fund`. Users that exist keep what they have.
-///
-/// # Errors
-/// When a user could not be made or funded; the message says how many, and the first reason.
+/// Users that exist keep what they have. An error says how many users failed, and the first reason.
 pub async fn prepare(
     target: &Target,
     scenario: &Scenario,
@@ -163,12 +159,11 @@ fn progress_bar(users: u64, step: Step) -> ProgressBar {
     bar.with_message(format!("{:8} users", step.doing()))
 }
 
-/// Who is still to be served, dealt out to whoever asks.
 #[derive(Debug)]
 struct Left {
     next: AtomicU64,
     end: u64,
-    /// The second and later rounds: who it was that failed, with the key of the first try.
+    /// The users that failed, with the key of the first try.
     some: Option<Vec<(u64, UuidText)>>,
 }
 

@@ -1,14 +1,12 @@
-//! Chance that can be repeated: the same seed gives the same traffic, on any machine and with any version.
+//! Chance that can be repeated: a seed gives the same traffic on any machine and with any version.
 //!
-//! The generators of `rand` promise no such thing between versions, so this is SplitMix64 (Steele, Lea, Flood 2014):
-//! ten lines, a nanosecond a number, and good enough to pick users. It decides nothing that must be secret.
+//! The generators of `rand` promise no such thing, so this is SplitMix64 (Steele, Lea, Flood 2014). It decides nothing that
+//! must be secret.
 
-/// A stream of numbers that a seed fixes.
 #[derive(Debug, Clone)]
 pub struct Random(u64);
 
 impl Random {
-    /// The stream `stream` of `seed`. Streams of one seed have nothing in common that traffic could show.
     pub fn new(seed: u64, stream: u64) -> Self {
         Self(mix(seed ^ mix(stream.wrapping_add(1))))
     }
@@ -25,7 +23,7 @@ impl Random {
         (self.bits() >> 11) as f64 / (1_u64 << 53) as f64
     }
 
-    /// From 0 up to, not including, `end`. The bias of the multiplication is below 2^-32 for any `end` that traffic uses.
+    /// The bias of the multiplication is below 2^-32 for any `end` that traffic uses.
     pub fn below(&mut self, end: u64) -> u64 {
         let wide = u128::from(self.bits()) * u128::from(end);
         u64::try_from(wide >> 64).expect("the upper half of 128 bits")
@@ -37,7 +35,6 @@ impl Random {
         usize::try_from(self.below(end)).ok()
     }
 
-    /// True with this probability.
     pub fn chance(&mut self, probability: f64) -> bool {
         probability > 0.0 && self.unit() < probability
     }

@@ -10,46 +10,34 @@ use serde_json::Value;
 
 use crate::histogram::{Bin, CurvePoint, Percentiles};
 use crate::machine::Machine;
+use crate::page;
 use crate::run::{Measured, Plan, Rhythm};
 use crate::tally::{Errors, SecondFigures};
 use crate::traffic::{Broken, Kind, Promise};
 
-/// The page. It holds the JSON and draws it by itself: no other file, no other host.
-/// The page without its data. The bench draws with the same functions, and cuts them out of here.
-pub const PAGE: &str = include_str!("report.html");
-const PLACE_OF_DATA: &str = "/*DATA*/null";
-
-/// Later than this by the clock, one arrival in a hundred, and the load was not what it was meant to be.
+/// At the 99th percentile. Beyond it, the load was not what it was meant to be.
 const LAG_P99_MAX_MS: f64 = 100.0;
-/// A thread that slept for less than this share of its schedule had no room for what was due …
+/// A thread that slept less of its schedule could not send what was due, …
 const SLEPT_MIN: f64 = 0.02;
-/// … if more than this share of the arrivals had to wait or was dropped.
+/// … if more than this share of the arrivals waited or was dropped.
 const LATE_MAX: f64 = 0.01;
 
-/// Everything a report says.
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
-    /// What was tried, for the page's heading.
     pub title: String,
-    /// RFC 3339.
     pub started_at: String,
     /// How long was measured, in seconds.
     pub duration_s: f64,
-    /// Whether it was ended before its time.
     pub was_stopped: bool,
     /// Promises that were broken. None: all is well.
     pub failures: Vec<String>,
-    /// Arrivals a second.
     pub offered_per_second: f64,
     /// Good answers a second.
     pub achieved_per_second: f64,
-    /// Arrivals in all.
     pub offered: u64,
-    /// Good answers in all.
     pub achieved: u64,
     /// Arrivals given up because too many waited already.
     pub dropped: u64,
-    /// Arrivals that waited for a free connection.
     pub waited: u64,
     /// From the intended start to the answer; good answers only.
     pub latency: Percentiles,
@@ -57,79 +45,52 @@ pub struct Report {
     pub service_time: Percentiles,
     /// How long it took to be refused, or given up.
     pub error_latency: Percentiles,
-    /// By kind of request.
     pub kinds: Vec<Group>,
-    /// By shard.
     pub shards: Vec<Group>,
-    /// By problem type.
     pub errors: Errors,
-    /// Repeats that did not get the first answer.
     pub unequal_replays: u64,
-    /// New keys that were answered as if known.
     pub unexpected_replays: u64,
-    /// Answers about something else than was asked.
     pub wrong_answers: u64,
-    /// Some of these.
     pub broken: Vec<Broken>,
-    /// Why the first unreadable answer could not be read.
     pub unreadable_answer: Option<String>,
-    /// Acknowledged writes in the file of `--acks`.
     pub acks: Option<u64>,
-    /// Second by second.
     pub seconds: Vec<SecondFigures>,
-    /// The distribution of latency.
     pub curve: Vec<CurvePoint>,
-    /// The same, as bars.
     pub bins: Vec<Bin>,
-    /// What the load test itself took.
     pub generator: Generator,
-    /// Every flag.
     pub settings: Value,
-    /// Where it was measured.
     pub machine: Machine,
-    /// What ran: the load test, the gateway, and the databases where known.
     pub versions: Value,
-    /// What an acknowledged write had survived, as far as it is known.
     pub durability: Value,
 }
 
-/// Figures of one kind of request, or of one shard.
 #[derive(Debug, Clone, Serialize)]
 pub struct Group {
-    /// Which.
     pub name: String,
     /// Good answers a second.
     pub per_second: f64,
     /// Errors; counted by shard only.
     pub errors: Option<u64>,
-    /// Of the good answers.
     pub latency: Percentiles,
 }
 
-/// What the load test itself took, and whether it kept up.
 #[derive(Debug, Clone, Serialize)]
 pub struct Generator {
-    /// CPU time for one request.
     pub cpu_us_per_request: f64,
     /// CPU time of the sending threads, of all that they could have had.
     pub busy_share: f64,
-    /// How much of its schedule they had nothing to do.
     pub slept_share: f64,
-    /// How late it looked at its schedule.
     pub lag: Percentiles,
 }
 
-/// What is known of the cluster, beyond what a client sees.
 #[derive(Debug, Clone, Default)]
 pub struct Surroundings {
-    /// What ran.
     pub versions: serde_json::Map<String, Value>,
-    /// What an acknowledged write had survived.
     pub durability: serde_json::Map<String, Value>,
 }
 
 impl Report {
-    /// Of one run. `settings`: every flag; `acks`: lines of the file of acknowledged writes, if there is one.
+    /// `settings`: every flag; `acks`: lines of the file of acknowledged writes.
     pub fn new(
         plan: &Plan,
         measured: &Measured,
@@ -245,15 +206,11 @@ impl Report {
         failures
     }
 
-    /// Writes `report.json` and `report.html` into `folder`, which is made if it is not there.
-    ///
-    /// # Errors
-    /// When they cannot be written.
     pub fn write(&self, folder: &Path) -> anyhow::Result<()> {
         let json = serde_json::to_string_pretty(self).context("the report cannot be written as JSON")?;
         fs::create_dir_all(folder)
             .with_context(|| format!("--report {}: cannot be made", folder.display()))?;
-        for (name, text) in [("report.json", json.as_str()), ("report.html", &page(&json))] {
+        for (name, text) in [("report.json", json.as_str()), ("report.html", &page::fill(&json))] {
             let path = folder.join(name);
             fs::write(&path, text)
                 .with_context(|| format!("--report: {} cannot be written", path.display()))?;
@@ -261,7 +218,6 @@ impl Report {
         Ok(())
     }
 
-    /// The few lines that a terminal shows in the end.
     pub fn summary(&self) -> String {
         use std::fmt::Write as _;
         let mut out = String::new();
@@ -332,26 +288,4 @@ fn title(plan: &Plan) -> String {
 /// To the thousandth: more digits would only look like more.
 fn rounded(value: f64) -> f64 {
     (value * 1_000.0).round() / 1_000.0
-}
-
-/// The page with its data. A gateway's text could hold `</script>`; in JSON, `<` may be written otherwise.
-fn page(json: &str) -> String {
-    PAGE.replacen(PLACE_OF_DATA, &json.replace('<', "\\u003c"), 1)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_page_holds_its_data_and_asks_no_other_host() {
-        assert_eq!(PAGE.matches(PLACE_OF_DATA).count(), 1);
-        let page = page(r#"{"title": "</script><script>alert(1)"}"#);
-        assert!(page.contains(r#"{"title": "\u003c/script>"#));
-        for outside in ["src=", "href=", "@import", "url(", "https://", "http://"] {
-            let allowed = page.matches("http://www.w3.org/2000/svg").count();
-            let found = page.matches(outside).count() - if outside == "http://" { allowed } else { 0 };
-            assert_eq!(found, 0, "{outside}");
-        }
-    }
 }

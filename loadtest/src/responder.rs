@@ -12,14 +12,11 @@ use mio::{Events, Interest, Poll, Token};
 
 const LISTENER: Token = Token(usize::MAX - 1);
 
-/// One request, as a responder sees it.
 #[derive(Debug, Clone, Copy)]
 pub struct Seen<'a> {
     /// `POST /v1/charge`, for example.
     pub line: &'a str,
-    /// The key, empty when there was none.
     pub idempotency_key: &'a str,
-    /// What was posted.
     pub body: &'a [u8],
 }
 
@@ -33,9 +30,6 @@ pub struct Responder {
 
 impl Responder {
     /// On a free port of this machine. `answer` writes the whole answer to each request; when it writes nothing, there is none.
-    ///
-    /// # Errors
-    /// When there is no port or no thread.
     pub fn start(answer: impl FnMut(Seen<'_>, &mut Vec<u8>) + Send + 'static) -> io::Result<Self> {
         let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
         let address = listener.local_addr()?;
@@ -47,7 +41,6 @@ impl Responder {
         Ok(Self { address, stop, thread: Some(thread) })
     }
 
-    /// Its base URL.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
@@ -62,7 +55,6 @@ impl Drop for Responder {
     }
 }
 
-/// Answers as a gateway of unlimited speed would.
 pub fn answer_as_a_gateway(seen: Seen<'_>, out: &mut Vec<u8>) {
     let mut body = Vec::with_capacity(512);
     if seen.line.starts_with("POST /v1/users") {

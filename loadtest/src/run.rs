@@ -16,7 +16,6 @@ use crate::tally::{Second, Tally};
 use crate::traffic::Traffic;
 use crate::worker::{self, Gate, Orders, Pace};
 
-/// When requests start, for all workers together.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[serde(tag = "loop", rename_all = "lowercase")]
 pub enum Rhythm {
@@ -24,35 +23,24 @@ pub enum Rhythm {
     Closed,
     /// On a schedule that does not care how the gateway fares: finds latency.
     Open {
-        /// Arrivals a second.
         rate_per_second: f64,
-        /// How they are spaced.
         spacing: Spacing,
         /// Arrivals that may wait for a free connection; what comes on top is dropped.
         waiting_max: usize,
     },
 }
 
-/// How a run is done, whatever it sends.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// The gateway.
     pub target: Target,
-    /// When requests start.
     pub rhythm: Rhythm,
-    /// Kept-alive connections in all.
     pub connections: usize,
     /// Threads that send. One is enough for 60,000 requests a second.
     pub threads: u32,
-    /// What is not measured at the beginning.
     pub warmup: Duration,
-    /// What is measured after it.
     pub duration: Duration,
-    /// After this long without an answer a request is given up.
     pub request_timeout: Duration,
-    /// Fixes the schedule.
     pub seed: u64,
-    /// Names of shards, for the report.
     pub shards: Arc<ShardMap>,
 }
 
@@ -61,36 +49,28 @@ pub struct Plan {
 pub struct Stop(Arc<AtomicBool>);
 
 impl Stop {
-    /// Ends it.
     pub fn now(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    /// Whether it was ended.
     pub fn is_set(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// What a run measured.
 #[derive(Debug, Clone)]
 pub struct Measured {
-    /// When it started.
     pub started: SystemTime,
     /// How much of the time that was to be measured was: less than planned only when it was stopped.
     pub measured: Duration,
-    /// Whether it was stopped.
     pub was_stopped: bool,
-    /// Threads that sent.
     pub workers: u32,
-    /// All counts.
     pub tally: Tally,
     /// Second by second, from the start on.
     pub seconds: Vec<Second>,
 }
 
 impl Measured {
-    /// Arrivals a second.
     pub fn offered_per_second(&self) -> f64 {
         per_second(self.tally.offered, self.measured)
     }
@@ -100,7 +80,6 @@ impl Measured {
         per_second(self.tally.achieved, self.measured)
     }
 
-    /// All errors.
     pub fn errors(&self) -> u64 {
         self.tally.errors.values().sum()
     }
@@ -112,9 +91,6 @@ fn per_second(count: u64, time: Duration) -> f64 {
 
 /// Runs a plan. `traffic` makes each worker's share, in its own thread; `on_second` sees each second when all workers have
 /// ended it.
-///
-/// # Errors
-/// When the machine has not the threads or descriptors that the plan needs.
 pub async fn run<T, B>(
     plan: &Plan,
     stop: &Stop,
@@ -228,9 +204,6 @@ fn explain(error: std::io::Error, connections: usize) -> anyhow::Error {
 }
 
 /// Checks that a gateway is there, speaks as one and takes the key, so that a load does not end in a million equal errors.
-///
-/// # Errors
-/// One sentence that says what to mend.
 pub fn check_gateway(target: &Target) -> anyhow::Result<()> {
     let caller = crate::http_client::caller::Caller::new(target.clone());
     let ready = caller.get("/readyz")?;

@@ -11,7 +11,6 @@ use serde::Serialize;
 
 use crate::acks::AckSink;
 use crate::http_client::target::{Form, Target, write_number};
-use crate::popularity::{Distribution, Popularity};
 use crate::random::Random;
 use crate::timing::Timing;
 use crate::traffic::{Answer, Broken, Kind, Promise, Traffic, Verdict, problem_code};
@@ -37,10 +36,6 @@ pub struct ScenarioArgs {
     /// The lowest user id. Users that other runs made keep their money and are topped up.
     #[arg(long, default_value_t = 1, value_name = "ID")]
     pub first_user: u64,
-    /// How operations spread over the users: uniform, or zipf:EXPONENT.
-    #[arg(long, default_value = "uniform", value_name = "HOW")]
-    #[serde(serialize_with = "as_text")]
-    pub distribution: Distribution,
     /// Share of the charges that are about one and the same user, the first.
     #[arg(long, default_value_t = 0.0, value_name = "SHARE")]
     pub hot_share: f64,
@@ -70,11 +65,25 @@ pub struct ScenarioArgs {
     pub seed: u64,
 }
 
-fn as_text<S: serde::Serializer>(value: &impl ToString, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&value.to_string())
+impl ScenarioArgs {
+    /// Nothing but charges, spread evenly over this many users.
+    pub fn charges(users: u64) -> Self {
+        Self {
+            users,
+            first_user: 1,
+            hot_share: 0.0,
+            duplicates: 0.0,
+            history: 0.0,
+            balance_reads: 0.0,
+            refunds: 0.0,
+            topups: 0.0,
+            currency: "USD".to_owned(),
+            amount_max: "1".to_owned(),
+            seed: 1,
+        }
+    }
 }
 
-/// What the load consists of, checked.
 #[derive(Debug, Clone)]
 pub struct Scenario {
     args: ScenarioArgs,
@@ -85,9 +94,6 @@ pub struct Scenario {
 
 impl Scenario {
     /// Checks the flags. Each scenario is a run of its own: it uses keys that no other used.
-    ///
-    /// # Errors
-    /// When they make no sense; the message names the flag.
     pub fn new(args: ScenarioArgs) -> anyhow::Result<Self> {
         let kinds = [
             ("--history", args.history),
@@ -134,17 +140,14 @@ impl Scenario {
         Ok(Self { args, currency, amount_max: minor_units(amount_max), run: rand::random() })
     }
 
-    /// The flags it was made of.
     pub fn args(&self) -> &ScenarioArgs {
         &self.args
     }
 
-    /// The currency of everything.
     pub fn currency(&self) -> Currency {
         self.currency
     }
 
-    /// What tells this run's idempotency keys from all others.
     pub fn run(&self) -> u64 {
         self.run
     }
@@ -156,11 +159,9 @@ impl Scenario {
     }
 }
 
-/// One worker's share of a scenario.
 #[derive(Debug)]
 pub struct ScenarioTraffic {
     scenario: Scenario,
-    popularity: Popularity,
     random: Random,
     keys: KeySource,
     forms: WriteForms,
@@ -171,7 +172,6 @@ pub struct ScenarioTraffic {
     refundable: VecDeque<Refundable>,
 }
 
-/// A write with its first answer.
 #[derive(Debug)]
 pub struct Answered {
     write: Write,
@@ -186,16 +186,11 @@ struct Refundable {
     minor_units: u64,
 }
 
-/// What a worker remembers of a request in flight.
 #[derive(Debug)]
 pub enum Asked {
-    /// A write with a new key.
     First(Write),
-    /// The same once more.
     Repeat(Rc<Answered>),
-    /// A balance.
     Balance(UserId),
-    /// A page of history.
     History(UserId),
 }
 
@@ -204,7 +199,6 @@ impl ScenarioTraffic {
     pub fn new(scenario: &Scenario, target: &Target, worker: u32, acks: Option<AckSink>) -> Self {
         let args = scenario.args();
         Self {
-            popularity: Popularity::new(args.distribution, args.users),
             // Odd streams; the even ones belong to the schedules.
             random: Random::new(args.seed, u64::from(worker) * 2 + 1),
             keys: KeySource::new(scenario.run, worker),
@@ -258,7 +252,7 @@ impl ScenarioTraffic {
     }
 
     fn any_user(&mut self) -> UserId {
-        self.scenario.user(self.popularity.draw(&mut self.random))
+        self.scenario.user(self.random.below(self.scenario.args.users))
     }
 
     fn judge_first(&mut self, write: &Write, status: u16, is_replayed: bool, body: &[u8]) -> Judgement {

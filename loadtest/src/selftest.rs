@@ -18,7 +18,6 @@ use crate::shard_map::ShardMap;
 /// Postgres are expected to answer.
 pub const PER_CORE_MIN: f64 = 60_000.0;
 
-/// What came out.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct SelfTest {
     /// Requests a second that one core would send, receive and check.
@@ -31,9 +30,6 @@ pub struct SelfTest {
 
 /// Charges a trivial responder over this many connections for this long. A closed loop shows how fast it can be; an open one
 /// what it costs at a rate, and how punctual it is.
-///
-/// # Errors
-/// When there is no port, or the responder's answers were not understood.
 pub async fn run(
     scenario: ScenarioArgs,
     rhythm: Rhythm,

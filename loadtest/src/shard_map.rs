@@ -3,11 +3,9 @@
 use picopay_shared::node_status::OwnedRange;
 use picopay_shared::slot::{SLOT_COUNT, Slot};
 
-/// Names for slots.
 #[derive(Debug, Clone)]
 pub struct ShardMap {
     names: Vec<String>,
-    /// By slot, the place in `names`.
     shard_of: Vec<u16>,
 }
 
@@ -52,18 +50,15 @@ impl ShardMap {
         Self { names, shard_of }
     }
 
-    /// How many there are.
     #[expect(clippy::len_without_is_empty, reason = "there is always one")]
     pub fn len(&self) -> usize {
         self.names.len()
     }
 
-    /// Their names, in order.
     pub fn names(&self) -> &[String] {
         &self.names
     }
 
-    /// The place of a slot's shard among the names.
     pub fn index_of(&self, slot: Slot) -> usize {
         usize::from(self.shard_of[slot.index()])
     }

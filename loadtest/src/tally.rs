@@ -11,53 +11,38 @@ use crate::shard_map::ShardMap;
 use crate::timing::Timing;
 use crate::traffic::{Broken, Kind, Verdict};
 
-/// Errors by how a report names them.
 pub type Errors = BTreeMap<String, u64>;
 
 /// How many broken promises are kept to be shown; all are counted.
 const BROKEN_SHOWN_MAX: usize = 5;
 
-/// What one worker counted over the measured part of a run.
 #[derive(Debug, Clone, Default)]
 pub struct Tally {
     /// Latency from the intended start, of what went well, by kind and shard.
     cells: Vec<Option<Box<Latencies>>>,
-    /// The same, of errors, whatever the kind.
     pub error_latency: Latencies,
     /// From sending to the answer, of what went well: what a closed loop would have called latency.
     pub service: Latencies,
     /// From the intended start until this program had a look at its schedule.
     pub lag: Latencies,
-    /// Errors by name.
     pub errors: Errors,
-    /// Errors by shard.
     pub shard_errors: Vec<u64>,
-    /// Arrivals due within the measured part.
     pub offered: u64,
-    /// Good answers that came within the measured part.
     pub achieved: u64,
     /// Arrivals given up because too many were waiting already.
     pub dropped: u64,
-    /// Arrivals that found no free connection and waited.
     pub waited: u64,
-    /// Broken promises, by [`Promise`](crate::traffic::Promise).
     pub broken: [u64; 3],
-    /// Some of them.
     pub broken_shown: Vec<Broken>,
-    /// Why the first answer that could not be read could not be read.
     pub malformed: Option<String>,
     /// Requests sent, from the first to the last, measured or not.
     pub sent: u64,
-    /// How long it had nothing to do while its schedule ran.
     pub slept_ns: u64,
-    /// What the thread used.
     pub cpu_ns: u64,
-    /// How long it ran.
     pub wall_ns: u64,
 }
 
 impl Tally {
-    /// Counts a request that was meant to start within the measured part.
     pub fn count(&mut self, verdict: &Verdict, timing: Timing, shards: &ShardMap) {
         let latency_ns = timing.ended_ns.saturating_sub(timing.intended_ns);
         match &verdict.result {
@@ -74,7 +59,6 @@ impl Tally {
         }
     }
 
-    /// Counts a broken promise, whenever it was broken.
     pub fn count_broken(&mut self, broken: Broken) {
         self.broken[broken.promise as usize] += 1;
         if self.broken_shown.len() < BROKEN_SHOWN_MAX {
@@ -82,7 +66,6 @@ impl Tally {
         }
     }
 
-    /// Adds all of `other`, which was made with the same [`ShardMap`].
     pub fn add(&mut self, other: &Self) {
         self.cells.resize(self.cells.len().max(other.cells.len()), None);
         for (cell, more) in self.cells.iter_mut().zip(&other.cells) {
@@ -110,17 +93,14 @@ impl Tally {
         self.wall_ns = self.wall_ns.max(other.wall_ns);
     }
 
-    /// Latencies of everything that went well.
     pub fn latency(&self) -> Latencies {
         self.merged(|_, _| true)
     }
 
-    /// Latencies of one kind.
     pub fn latency_of_kind(&self, kind: Kind) -> Latencies {
         self.merged(|of, _| of == kind.index())
     }
 
-    /// Latencies of one shard, by its place in the [`ShardMap`].
     pub fn latency_of_shard(&self, shard: usize) -> Latencies {
         self.merged(|_, of| of == shard)
     }
@@ -150,26 +130,17 @@ impl Tally {
 /// One second of one worker, or of all.
 #[derive(Debug, Clone, Default)]
 pub struct Second {
-    /// From the start of the run.
     pub index: u64,
-    /// Arrivals that became due.
     pub offered: u64,
-    /// Good answers.
     pub achieved: u64,
-    /// Arrivals given up.
     pub dropped: u64,
-    /// Arrivals waiting for a connection at its end.
     pub waiting: u64,
-    /// Requests on their way at its end.
     pub in_flight: u64,
-    /// Errors by name.
     pub errors: Errors,
-    /// Latencies of the good answers.
     pub latency: Latencies,
 }
 
 impl Second {
-    /// Whether nothing happened in it.
     pub fn is_empty(&self) -> bool {
         self.offered + self.achieved + self.dropped == 0 && self.errors.is_empty()
     }
@@ -185,7 +156,6 @@ impl Second {
         self.latency.add(&other.latency);
     }
 
-    /// As a report keeps it.
     pub fn figures(&self, warmup: Duration, duration: Duration) -> SecondFigures {
         let begins = Duration::from_secs(self.index);
         let phase = if begins < warmup {
@@ -217,9 +187,7 @@ impl Second {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
-    /// Before what is measured.
     WarmUp,
-    /// Counts.
     Measured,
     /// Nothing becomes due any more; the last answers come.
     Drain,
@@ -227,7 +195,6 @@ pub enum Phase {
 
 /// One second, as a report keeps it. The latencies are of what was answered in it, 0 when nothing was.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-#[expect(missing_docs, reason = "the names say it")]
 pub struct SecondFigures {
     pub second: u64,
     pub phase: Phase,
@@ -244,7 +211,6 @@ pub struct SecondFigures {
     pub max_ms: f64,
 }
 
-/// Adds `count` errors of this name.
 pub fn count_error(errors: &mut Errors, code: &str, count: u64) {
     // Looked up first: nearly always it is there, and `entry` would need a String of its own each time.
     match errors.get_mut(code) {

@@ -3,10 +3,7 @@
 /// One request that has ended, in nanoseconds since the run's own start.
 #[derive(Debug, Clone, Copy)]
 pub struct Timing {
-    /// When it was meant to start.
     pub intended_ns: u64,
-    /// When it was sent.
     pub sent_ns: u64,
-    /// When its answer was there, or was given up.
     pub ended_ns: u64,
 }

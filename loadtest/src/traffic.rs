@@ -9,23 +9,15 @@ use serde::Serialize;
 use crate::http_client::connection::Lost;
 use crate::timing::Timing;
 
-/// What kind of request, as reports tell them apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
-    /// `POST /charge` with a new key.
     Charge,
-    /// A write sent once more with the key it had.
     Replay,
-    /// `POST /refund` with a new key.
     Refund,
-    /// `POST /topup` with a new key.
     TopUp,
-    /// `GET /users/{id}/balance`.
     Balance,
-    /// `GET /transactions`.
     History,
-    /// `POST /users`.
     CreateUser,
 }
 
@@ -41,12 +33,10 @@ impl Kind {
         Self::CreateUser,
     ];
 
-    /// As an index into [`ALL`](Self::ALL).
     pub fn index(self) -> usize {
         self as usize
     }
 
-    /// As a report names it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Charge => "charge",
@@ -60,49 +50,34 @@ impl Kind {
     }
 }
 
-/// What became of a request.
 #[derive(Debug, Clone, Copy)]
 pub enum Answer<'a> {
-    /// The gateway said something.
     Reply {
-        /// For example 200.
         status: u16,
-        /// Whether it said `Idempotent-Replayed: true`.
         is_replayed: bool,
         /// Its `PicoPay-Session`: what a read shows to see this write.
         session: Option<&'a [u8]>,
-        /// All of it.
         body: &'a [u8],
     },
-    /// It did not.
     Lost(Lost),
 }
 
-/// What a request and its answer were worth.
 #[derive(Debug)]
 pub struct Verdict {
-    /// What was asked.
     pub kind: Kind,
-    /// The slot of the user it was about.
     pub slot: Slot,
     /// Fine, or how a report counts the error: the suffix of the problem type, or one of [`Lost::code`].
     pub result: Result<(), Cow<'static, str>>,
-    /// A promise of the contract that this answer broke.
     pub broken: Option<Broken>,
-    /// How long this connection had better wait with its next request.
     pub pause: Option<Duration>,
 }
 
-/// A broken promise, with what a person needs to follow it up.
 #[derive(Debug, Clone, Serialize)]
 pub struct Broken {
-    /// Which promise.
     pub promise: Promise,
-    /// Key, request and answers.
     pub detail: String,
 }
 
-/// What no load may ever make a gateway do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Promise {
@@ -115,7 +90,6 @@ pub enum Promise {
 }
 
 impl Promise {
-    /// As a report counts it among the errors.
     pub fn code(self) -> &'static str {
         match self {
             Self::EqualReplays => "broken:unequal-replay",
@@ -125,7 +99,6 @@ impl Promise {
     }
 }
 
-/// One worker's share of the requests.
 pub trait Traffic {
     /// What is remembered of a request until its answer is there.
     type Request;
@@ -133,14 +106,12 @@ pub trait Traffic {
     /// Writes the next request to `output`. `None`: there is none, now or ever.
     fn next(&mut self, output: &mut Vec<u8>) -> Option<Self::Request>;
 
-    /// Judges an answer.
     fn judge(&mut self, request: Self::Request, answer: Answer<'_>, timing: Timing) -> Verdict;
 
     /// Called about once a second, for what is better not put off.
     fn every_second(&mut self) {}
 }
 
-/// The suffix of a problem's type, out of its body.
 pub fn problem_code(status: u16, body: &[u8]) -> Cow<'static, str> {
     #[derive(serde::Deserialize)]
     struct Problem<'a> {

@@ -34,40 +34,28 @@ const RECONNECT_MAX: Duration = Duration::from_secs(1);
 /// How long answers are waited for after Ctrl-C, and how long connections are after the end.
 const PATIENCE_AT_END: Duration = Duration::from_secs(2);
 
-/// When requests start.
 #[derive(Debug, Clone)]
 pub enum Pace {
-    /// Each connection sends as soon as it was answered.
     Closed,
-    /// Whenever the schedule says so, answered or not.
     Open {
-        /// This worker's.
         schedule: Schedule,
         /// Arrivals that may wait for a connection; what comes on top is dropped.
         waiting_max: usize,
     },
 }
 
-/// What a worker needs to know.
 #[derive(Debug, Clone)]
 pub struct Orders {
-    /// The gateway.
     pub address: SocketAddr,
-    /// This worker's connections, at least one.
     pub connections: usize,
-    /// When requests start.
     pub pace: Pace,
     /// Where all workers of a run wait for each other before they start.
     pub gate: Arc<Gate>,
-    /// What is not measured at the beginning.
     pub warmup: Duration,
     /// What is measured after it. The traffic may end earlier.
     pub duration: Duration,
-    /// After this long without an answer a request is given up.
     pub request_timeout: Duration,
-    /// Names of shards, for the report.
     pub shards: Arc<ShardMap>,
-    /// Set by Ctrl-C.
     pub stop: Arc<AtomicBool>,
 }
 
@@ -79,7 +67,6 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// For this many workers.
     pub fn new(workers: usize) -> Self {
         Self { barrier: Barrier::new(workers), started: OnceLock::new() }
     }
@@ -92,9 +79,6 @@ impl Gate {
 
 /// Runs one worker until its time is over or its traffic has ended, and returns what it counted. Each second is handed to
 /// `report` when it is over.
-///
-/// # Errors
-/// When the operating system gives no more descriptors, or no readiness queue.
 pub fn run<T: Traffic>(orders: Orders, traffic: T, report: impl FnMut(Second)) -> io::Result<Tally> {
     let gate = Arc::clone(&orders.gate);
     let opened = Worker::open(orders, traffic, report);
@@ -105,7 +89,6 @@ pub fn run<T: Traffic>(orders: Orders, traffic: T, report: impl FnMut(Second)) -
     worker.work()
 }
 
-/// A connection and what it is busy with.
 #[derive(Debug)]
 struct Line<R> {
     connection: Connection,
@@ -137,7 +120,6 @@ impl<R> Line<R> {
 
 struct Worker<T: Traffic, F> {
     orders: Orders,
-    /// The zero of all times of this run.
     started: Instant,
     traffic: T,
     report: F,
@@ -148,9 +130,7 @@ struct Worker<T: Traffic, F> {
     /// Intended starts of arrivals that found no free connection.
     waiting: VecDeque<u64>,
     busy: usize,
-    /// The traffic has no more.
     has_ended: bool,
-    /// The time is over, or the run was stopped.
     is_over: bool,
     armed_ns: u64,
     next_check_ns: u64,
@@ -447,7 +427,6 @@ impl<T: Traffic, F: FnMut(Second)> Worker<T, F> {
         }
     }
 
-    /// Gives up what takes too long, and takes up what had to pause.
     fn check_lines(&mut self, now: u64) -> io::Result<()> {
         for place in 0..self.lines.len() {
             let line = &mut self.lines[place];

@@ -7,25 +7,16 @@ use serde::Deserialize;
 use crate::http_client::target::{Form, Target, write_number};
 use crate::random::mix;
 
-/// Bytes of a UUID in text.
 pub type UuidText = [u8; 36];
 
-/// What a write asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wish {
-    /// `POST /charge`.
     Charge,
-    /// `POST /topup`.
     TopUp,
-    /// `POST /refund` of all of a charge.
-    Refund {
-        /// Which charge.
-        charge: UuidText,
-    },
+    Refund { charge: UuidText },
 }
 
 impl Wish {
-    /// As the API names it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Charge => "charge",
@@ -35,16 +26,12 @@ impl Wish {
     }
 }
 
-/// One write, small enough to be kept for a repeat.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Write {
-    /// What it asks for.
     pub wish: Wish,
-    /// Whose money.
     pub user: UserId,
     /// How much, in the currency's smallest unit. Of a refund: what the charge was.
     pub minor_units: u64,
-    /// The key it is sent under, each time.
     pub key: UuidText,
 }
 
@@ -59,7 +46,6 @@ pub struct KeySource {
 }
 
 impl KeySource {
-    /// For one worker of the run `run`.
     pub fn new(run: u64, worker: u32) -> Self {
         // 2^40 keys a worker are a year at 30,000 a second.
         Self { run, next: u64::from(worker) << 40 }
@@ -92,7 +78,6 @@ fn uuid_text(high: u64, low: u64) -> UuidText {
     text
 }
 
-/// Writes requests for one gateway in one currency.
 #[derive(Debug, Clone)]
 pub struct WriteForms {
     charge: Form,
@@ -103,7 +88,6 @@ pub struct WriteForms {
 }
 
 impl WriteForms {
-    /// For this gateway and currency.
     pub fn new(target: &Target, currency: Currency) -> Self {
         Self {
             charge: target.form("POST", "/v1/charge"),
@@ -114,7 +98,6 @@ impl WriteForms {
         }
     }
 
-    /// Writes the whole request.
     pub fn write(&mut self, write: &Write, output: &mut Vec<u8>) {
         let body = &mut self.body;
         body.clear();
@@ -139,13 +122,11 @@ impl WriteForms {
         form.write_post(output, &write.key, body);
     }
 
-    /// The currency of all writes.
     pub fn currency(&self) -> Currency {
         self.currency
     }
 }
 
-/// Writes an amount as the API does: at its currency's scale.
 fn write_amount(out: &mut Vec<u8>, minor_units: u64, scale: u32) {
     let unit = 10_u64.pow(scale);
     write_number(out, minor_units / unit);
@@ -159,7 +140,6 @@ fn write_amount(out: &mut Vec<u8>, minor_units: u64, scale: u32) {
     }
 }
 
-/// The same as text.
 pub fn amount_text(minor_units: u64, scale: u32) -> String {
     let mut out = Vec::with_capacity(24);
     write_amount(&mut out, minor_units, scale);
@@ -171,7 +151,6 @@ pub fn minor_units(money: Money) -> u64 {
     u64::try_from(money.amount().mantissa()).expect("at most 14 digits and 4 decimals")
 }
 
-/// A write in words.
 pub fn describe(write: &Write) -> String {
     let what = match write.wish {
         Wish::Charge | Wish::TopUp => format!("{} of {} minor units", write.wish.as_str(), write.minor_units),
@@ -180,22 +159,18 @@ pub fn describe(write: &Write) -> String {
     format!("{what}, user {}, key {}", write.user, text(&write.key))
 }
 
-/// A UUID as text.
 pub fn text(uuid: &UuidText) -> String {
     String::from_utf8_lossy(uuid).into_owned()
 }
 
-/// The answer to a write: the fields of the contract, read in place.
 #[derive(Debug, Deserialize)]
 pub struct WriteAnswer<'a> {
-    /// The record.
     #[serde(borrow)]
     pub transaction: AnsweredTransaction<'a>,
 }
 
 /// A transaction in an answer. None of these fields ever needs a JSON escape.
 #[derive(Debug, Deserialize)]
-#[expect(missing_docs, reason = "the contract's own names")]
 pub struct AnsweredTransaction<'a> {
     pub id: &'a str,
     pub user_id: i64,
@@ -208,7 +183,6 @@ pub struct AnsweredTransaction<'a> {
 }
 
 impl AnsweredTransaction<'_> {
-    /// The first field that is not what `write` asked for.
     pub fn wrong_field(&self, write: &Write, currency: Currency) -> Option<&'static str> {
         let mut amount = Vec::with_capacity(24);
         write_amount(&mut amount, write.minor_units, currency.scale());

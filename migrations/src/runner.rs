@@ -31,14 +31,14 @@ const WATCH_EVERY: Duration = Duration::from_secs(5);
 /// How long a look at those who hold locks may take. It reads memory.
 const WATCH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How much longer than `deadlock_timeout` a try waits for autovacuum: to be cancelled takes it some milliseconds.
+/// To be cancelled takes autovacuum some milliseconds.
 const AFTER_DEADLOCK_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// No migration has a time limit of the server's, whatever the role or the database has: what is cut off begins anew.
+/// What is cut off begins anew, so the server's time limits do not hold.
 const SESSION: &str = "SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0; SET lock_timeout = 0; \
                        SET default_transaction_isolation = 'read committed'; SET default_transaction_read_only = off";
 
-/// A server that runs a statement for long does not see that its client is gone, unless it looks. Not every system can.
+/// Otherwise a server that runs a long statement does not see that its client is gone. Not every system can.
 const NOTICE_A_LOST_CLIENT: &str = "SET client_connection_check_interval = '2s'";
 
 /// As refinery makes it.
@@ -48,18 +48,15 @@ const HISTORY: &str = "CREATE TABLE IF NOT EXISTS refinery_schema_history (versi
 const ADD_TO_HISTORY: &str = "INSERT INTO refinery_schema_history (version, name, applied_on, checksum)
     VALUES ($1, $2, to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"'), $3)";
 
-/// How long to wait for what.
 #[derive(Debug, Clone, Copy)]
 pub struct Patience {
-    /// How long a try waits for a lock. Below the `lock_timeout` of nodes, whose charges wait behind it.
+    /// Below the `lock_timeout` of nodes, whose charges wait behind it.
     pub lock_try: Duration,
-    /// How long charges flow between two tries.
     pub pause: Duration,
-    /// How long to try, and to wait for another one who migrates.
     pub locks: Duration,
-    /// How long one migration may run. One that rewrites or reads a large table is worth waiting for.
+    /// One that rewrites or reads a large table is worth waiting for.
     pub run: Duration,
-    /// How long a COMMIT may wait for the standby, and a plain statement for its answer.
+    /// For the standby, and for the answer of a plain statement.
     pub commit: Duration,
 }
 
@@ -79,61 +76,30 @@ impl Default for Patience {
     }
 }
 
-/// What is under way, for whoever watches.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Progress {
-    /// Another one migrates this database.
-    OtherAtWork {
-        /// How long to wait for it at most.
-        until: Duration,
-    },
-    /// Somebody holds a lock that this needs.
-    Waiting {
-        /// The migration.
-        migration: String,
-        /// Who, as far as it can be seen.
-        holders: Vec<String>,
-        /// Since when.
-        waited: Duration,
-        /// How long to try.
-        until: Duration,
-    },
-    /// It is done.
+    OtherAtWork { until: Duration },
+    Waiting { migration: String, holders: Vec<String>, waited: Duration, until: Duration },
     Applied(String),
 }
 
-/// Why the schema is not up to date.
 #[derive(Debug, thiserror::Error)]
 pub enum MigrationError {
-    /// The database said no, or the connection was lost.
     #[error("{doing}")]
     Failed {
         /// What was under way. It was rolled back.
         doing: String,
-        /// What was said.
         source: Error,
     },
-    /// Nothing came back.
     #[error("{doing}: no answer in {} s{}", after.as_secs(), hint)]
-    TimedOut {
-        /// What was under way.
-        doing: String,
-        /// After how long.
-        after: Duration,
-        /// What it may be.
-        hint: &'static str,
-    },
-    /// The lock was not to be had.
+    TimedOut { doing: String, after: Duration, hint: &'static str },
     #[error("{migration}: its lock was not to be had in {} s. In the way: {}", waited.as_secs(), holders)]
     Blocked {
         /// The migration. It was rolled back.
         migration: String,
-        /// How long it was tried.
         waited: Duration,
-        /// Who holds it, as far as it can be seen.
         holders: String,
     },
-    /// Somebody else has the turn.
     #[error("another one has been migrating this database for more than {} s", .0.as_secs())]
     OtherAtWork(Duration),
     /// What was applied under this number is not what this program has under it.
@@ -141,11 +107,11 @@ pub enum MigrationError {
     Diverged(String),
 }
 
-/// Applies those of `migrations` that are missing, in order, and gives their names. `watcher` looks meanwhile who is in the
-/// way, since `client` waits. Migrations that are applied and not among these are a newer program's, and left alone.
+/// In order. Returns their names. `watcher` looks meanwhile who is in the way, since `client` waits. Migrations that are
+/// not among these are a newer program's, and left alone.
 ///
-/// Two at once are safe, and so is one that was killed: whatever it had not committed is rolled back, and what runs outside
-/// of a database transaction is begun anew.
+/// Two at once are safe, and so is one that was killed: what it had not committed is rolled back, and what runs outside of
+/// a database transaction is begun anew.
 ///
 /// # Errors
 /// [`MigrationError`]; the schema is then as it was after the last migration that succeeded.
@@ -172,7 +138,6 @@ struct Runner<'a> {
     tell: &'a mut (dyn FnMut(Progress) + Send + Sync),
 }
 
-/// Who stands in the way.
 #[derive(Default)]
 struct Holders {
     names: Vec<String>,
@@ -280,7 +245,7 @@ impl Runner<'_> {
         self.add_to_history(migration).await
     }
 
-    /// One statement after the other, each of which commits by itself and can be run again.
+    /// Each commits by itself and can be run again.
     async fn apply_statements(&mut self, migration: &Migration) -> Result<(), MigrationError> {
         let pid = self.own_pid().await?;
         for statement in migration.statements() {
@@ -389,7 +354,6 @@ impl Runner<'_> {
         }
     }
 
-    /// A statement that reads or writes a row or two.
     async fn plain<T>(
         &self,
         doing: &str,
@@ -403,7 +367,7 @@ impl Runner<'_> {
     }
 }
 
-/// Whether another try may succeed: a lock was not to be had, or two who wait for each other were told apart.
+/// A lock was not to be had, or a deadlock was broken.
 fn is_blocked(error: &MigrationError) -> bool {
     let MigrationError::Failed { source, .. } = error else { return false };
     matches!(

@@ -7,7 +7,6 @@ use tokio_postgres::{Client, Error};
 
 use crate::migration;
 
-/// The migrations that were applied to a database, and what they ask of those who serve it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Schema {
     applied: BTreeSet<i32>,
@@ -17,15 +16,10 @@ pub struct Schema {
 /// Why a program must not serve a database.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unfit {
-    /// No migration was ever applied.
     #[error("there is no schema yet")]
     Empty,
-    /// This program relies on what is not there yet.
     #[error("the schema lacks {} of this program: run `picopay migrate`", names(.missing))]
-    TooOld {
-        /// The numbers of the migrations that it lacks.
-        missing: Vec<i32>,
-    },
+    TooOld { missing: Vec<i32> },
     /// What stands there can be misread by this program.
     #[error(
         "the schema is for programs that know V{oldest_known}, and this one knows no more than V{known}: start a newer \
@@ -34,7 +28,6 @@ pub enum Unfit {
     TooNew {
         /// The number that a program must know.
         oldest_known: i32,
-        /// The highest that this one knows.
         known: i32,
     },
 }
@@ -44,10 +37,7 @@ fn names(numbers: &[i32]) -> String {
 }
 
 impl Schema {
-    /// Reads it.
-    ///
-    /// # Errors
-    /// Those of the database. A table that is not there is no error: it says that the schema is an old one, or none.
+    /// A table that is not there is no error: the schema is an old one, or none.
     pub async fn read(client: &Client) -> Result<Self, Error> {
         let read = client.query_one(include_str!("read_schema.sql"), &[]).await;
         match read {
@@ -69,10 +59,6 @@ impl Schema {
         Self { applied: applied.into_iter().collect(), oldest_known: oldest_known.unwrap_or_default() }
     }
 
-    /// Whether this program can serve it.
-    ///
-    /// # Errors
-    /// Why not, with what to do about it.
     pub fn check(&self) -> Result<(), Unfit> {
         let known: Vec<i32> = migration::all().iter().map(migration::Migration::number).collect();
         self.check_against(&known)

@@ -3,6 +3,8 @@
 //! A thing is here when two of them would break if they disagreed about it: money, slots, ids, the wire
 //! between gateway and node, and `cluster.toml`. Rules about money are in the shard node.
 
+#![warn(missing_docs)]
+
 pub mod money;
 
 pub mod slot;

@@ -1,8 +1,10 @@
-//! What a running process goes by, as it tells operators, and what another `cluster.toml` would change there.
+//! What a running process goes by, as it tells operators, and where another `cluster.toml` differs.
 //!
 //! Each process reports only what it uses: a gateway the shards and their nodes, a node its own shard's databases. No
 //! secret and no connection string crosses the wire. People see a name for each; digests show whether two are equal,
 //! under a salt that is new for every answer.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -68,19 +70,6 @@ pub struct Salt(String);
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SecretDigest(String);
 
-/// A value that a reload would change.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Change {
-    /// Of which shard; `None` for the cluster.
-    pub shard: Option<String>,
-    /// The key in `cluster.toml`, or `shard` for a whole entry.
-    pub key: String,
-    /// What the process goes by now. `None` for what comes new.
-    pub now: Option<String>,
-    /// What it would go by. `None` for what goes away.
-    pub then: Option<String>,
-}
-
 impl Salt {
     /// A new random salt.
     pub fn random() -> Self {
@@ -139,78 +128,34 @@ impl RunningConfig {
         self
     }
 
-    /// What is different in `then`, which has the same salt, in its order, what goes away last.
-    pub fn changes_to(&self, then: &Self) -> Vec<Change> {
-        assert_eq!(self.salt, then.salt, "digests under two salts say nothing");
-        let mut changes = Vec::new();
-        if self.internal_secret != then.internal_secret {
-            changes.push(Change {
-                shard: None,
-                key: "internal_secret".to_owned(),
-                now: Some("a secret".to_owned()),
-                then: Some("another".to_owned()),
-            });
-        }
-        if self.cluster_id != then.cluster_id {
-            let shown = |id: Option<Uuid>| id.map(|id| id.to_string());
-            changes.push(Change {
-                shard: None,
-                key: "cluster_id".to_owned(),
-                now: shown(self.cluster_id),
-                then: shown(then.cluster_id),
-            });
-        }
-        for shard in &then.shards {
-            match self.shards.iter().find(|known| known.name == shard.name) {
-                Some(known) => changes.extend(known.changes_to(shard)),
-                None => changes.push(shard.as_change(|shown| (None, Some(shown)))),
-            }
-        }
-        let is_gone = |known: &&RunningShard| then.shards.iter().all(|shard| shard.name != known.name);
-        changes.extend(
-            self.shards.iter().filter(is_gone).map(|shard| shard.as_change(|shown| (Some(shown), None))),
+    /// The entries of `cluster.toml` that `other`, of the same salt, has otherwise: `internal_secret`, `cluster_id`, `shard-1` for a
+    /// shard that only one of them has, or `shard-1.redis`.
+    pub fn differences(&self, other: &Self) -> Vec<String> {
+        assert_eq!(self.salt, other.salt, "digests under two salts say nothing");
+        let (ours, theirs) = (self.entries(), other.entries());
+        let is_whole = |shard: &str| !ours.contains_key(shard) || !theirs.contains_key(shard);
+        let names: BTreeSet<&String> = ours.keys().chain(theirs.keys()).collect();
+        let names = names.into_iter().filter(|name| ours.get(*name) != theirs.get(*name));
+        // Of a shard that only one of them has, the name says everything.
+        names.filter(|name| name.split_once('.').is_none_or(|(shard, _)| !is_whole(shard))).cloned().collect()
+    }
+
+    fn entries(&self) -> BTreeMap<String, Option<SecretDigest>> {
+        let mut entries =
+            BTreeMap::from([("internal_secret".to_owned(), Some(self.internal_secret.clone()))]);
+        entries.extend(
+            self.cluster_id.map(|id| ("cluster_id".to_owned(), Some(self.salt.digest(&id.to_string())))),
         );
-        changes
-    }
-}
-
-impl RunningShard {
-    fn changes_to(&self, then: &Self) -> Vec<Change> {
-        let mut keys: Vec<&str> = then.settings.iter().map(|setting| setting.key.as_str()).collect();
-        let gone = self.settings.iter().map(|setting| setting.key.as_str());
-        let gone: Vec<&str> = gone.filter(|key| !keys.contains(key)).collect();
-        keys.extend(gone);
-        keys.into_iter()
-            .filter_map(|key| {
-                let (now, then) = (self.setting(key), then.setting(key));
-                let is_equal = now.map(|setting| &setting.digest) == then.map(|setting| &setting.digest);
-                let is_seen = now.map(|setting| &setting.shown) != then.map(|setting| &setting.shown);
-                // Two that look the same differ in what is not shown.
-                let shown_then = |setting: &Setting| {
-                    if is_seen {
-                        setting.shown.clone()
-                    } else {
-                        format!("{} (differs unseen)", setting.shown)
-                    }
-                };
-                (!is_equal).then(|| Change {
-                    shard: Some(self.name.clone()),
-                    key: key.to_owned(),
-                    now: now.map(|setting| setting.shown.clone()),
-                    then: then.map(shown_then),
-                })
-            })
-            .collect()
-    }
-
-    fn setting(&self, key: &str) -> Option<&Setting> {
-        self.settings.iter().find(|setting| setting.key == key)
-    }
-
-    fn as_change(&self, place: impl Fn(String) -> (Option<String>, Option<String>)) -> Change {
-        let shown: Vec<&str> = self.settings.iter().map(|setting| setting.shown.as_str()).collect();
-        let (now, then) = place(shown.join(", "));
-        Change { shard: Some(self.name.clone()), key: "shard".to_owned(), now, then }
+        for shard in &self.shards {
+            entries.insert(shard.name.clone(), None);
+            let settings = shard.settings.iter();
+            entries.extend(
+                settings.map(|Setting { key, digest, .. }| {
+                    (format!("{}.{key}", shard.name), Some(digest.clone()))
+                }),
+            );
+        }
+        entries
     }
 }
 
@@ -231,12 +176,12 @@ mod tests {
     }
 
     #[test]
-    fn what_a_reload_would_change_is_named_value_by_value() {
+    fn what_differs_is_named_by_its_entry() {
         let salt = Salt::random();
         let config = |secret: &str, shards: &[Told<'_>]| config(&salt, secret, shards);
         let a = ("a", [("primary", "host=x password=p", "x"), ("durability", "local", "local")]);
         let before = config("s", &[(a.0, &a.1), ("gone", &[("primary", "host=g", "g")])]);
-        assert_eq!(before.changes_to(&before), []);
+        assert!(before.differences(&before).is_empty());
         let after = config(
             "t",
             &[
@@ -245,26 +190,9 @@ mod tests {
             ],
         );
         let after = after.with_cluster_id(Some(Uuid::from_u128(7)));
-        let told: Vec<String> = before
-            .changes_to(&after)
-            .into_iter()
-            .map(|Change { shard, key, now, then }| {
-                let or_none = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
-                format!("{} {key}: {} > {}", or_none(shard), or_none(now), or_none(then))
-            })
-            .collect();
-        assert_eq!(
-            told,
-            [
-                "- internal_secret: a secret > another",
-                "- cluster_id: - > 00000000-0000-0000-0000-000000000007",
-                "new shard: - > n, r",
-                "a primary: x > x (differs unseen)",
-                "a redis: - > r",
-                "a durability: local > -",
-                "gone shard: g > -",
-            ]
-        );
+        let expected =
+            ["a.durability", "a.primary", "a.redis", "cluster_id", "gone", "internal_secret", "new"];
+        assert_eq!(before.differences(&after), expected);
     }
 
     #[test]

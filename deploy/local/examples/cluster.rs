@@ -1,6 +1,5 @@
-//! Starts a cluster in a temporary folder, says where it is and what runs, and waits until it is ended by a signal.
-//!
-//! With the argument `databases` it starts PostgreSQL and Redis only.
+//! Starts a cluster in a temporary folder, prints where it is, and waits for a signal. With the argument `databases` it
+//! starts PostgreSQL and Redis only.
 
 use std::time::Duration;
 

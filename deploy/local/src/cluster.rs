@@ -13,12 +13,11 @@ use uuid::Uuid;
 
 use crate::folder::{Folder, numbered, read_layout, write};
 use crate::guardian::Guardian;
-use crate::places::{Places, SHARDS_MAX, too_many};
 use crate::ports::Ports;
 use crate::postgres::Ground;
 use crate::process::{Process, start_on_free_port};
 use crate::secrets::Secrets;
-use crate::server_pair::Failover;
+use crate::server_pair::{Failover, Site};
 use crate::services::{
     CLUSTER_FILE, prepare_gateway, prepare_init, prepare_migrate, reachable, write_node_config,
 };
@@ -31,21 +30,22 @@ mod membership;
 mod readiness;
 pub(crate) use readiness::{says_all_ready, wait_for_service};
 
+/// More shards than this do not fit on one machine: each is two PostgreSQL servers and a node.
+pub const SHARDS_MAX: usize = 64;
+
 /// How often other ports are tried when a program outside of the cluster was quicker.
 const PORT_TRIES: usize = 3;
 
-/// How long the schema of a cluster that is kept may take: as long as `picopay migrate` gives one migration, since one that is
-/// cut off begins anew.
+/// As long as `picopay migrate` gives one migration, since one that is cut off begins anew.
 const MIGRATE_WAIT: Duration = Duration::from_hours(1);
 
-/// A running cluster. [`LocalCluster::stop`] ends it in order; to drop it ends it at once. Either way a temporary
-/// folder is removed.
+/// [`LocalCluster::stop`] ends it in order; to drop it ends it at once. Either way a temporary folder is removed.
 #[derive(Debug)]
 pub struct LocalCluster {
     spec: ClusterSpec,
-    /// Known before the services start.
     cluster_id: OnceLock<Uuid>,
-    shards: Places,
+    /// Also those that have left: whoever holds one may go on, and a position means the same shard for ever.
+    shards: boxcar::Vec<LocalShard>,
     /// Held while a shard joins or leaves.
     changing: tokio::sync::Mutex<()>,
     redis: Option<(Process, u16)>,
@@ -56,23 +56,20 @@ pub struct LocalCluster {
 }
 
 impl LocalCluster {
-    /// Starts a cluster and waits until it serves.
-    ///
-    /// # Errors
-    /// [`LocalError`], with what is missing on the machine or the end of the log of the process that did not come
-    /// up. Whatever was started by then is ended.
+    /// Waits until it serves. An error contains what is missing on the machine, or the end of a log; whatever was started
+    /// is ended.
     pub async fn start(spec: ClusterSpec) -> Result<Self, LocalError> {
         let mut cluster = Self::start_databases(spec).await?;
         cluster.start_services().await?;
         Ok(cluster)
     }
 
-    /// Starts PostgreSQL and Redis only, without any schema: for tests of what stands directly on them.
+    /// PostgreSQL and Redis only, without any schema.
     pub async fn start_databases(spec: ClusterSpec) -> Result<Self, LocalError> {
         match spec.shards {
             0 => return Err(LocalError::Unfit("a cluster has at least one shard".to_owned())),
             1..=SHARDS_MAX => {}
-            _ => return Err(too_many()),
+            _ => return Err(too_many_shards()),
         }
         let user = database_user::find()?;
         let folder = Folder::open(&spec.data, user.as_ref()).await?;
@@ -95,7 +92,7 @@ impl LocalCluster {
         let mut cluster = Self {
             spec,
             cluster_id: OnceLock::new(),
-            shards: Places::of(Vec::new()),
+            shards: boxcar::Vec::new(),
             changing: tokio::sync::Mutex::default(),
             redis: None,
             gateway: None,
@@ -103,58 +100,48 @@ impl LocalCluster {
             folder,
         };
         let names = cluster.check_layout()?;
-        let Self { spec, ground, folder, .. } = &cluster;
-        let shards = names.iter().map(|name| LocalShard::start_databases(folder, ground, spec, name));
+        let shards = names.iter().map(|name| LocalShard::start_databases(cluster.site(name)));
         let (shards, redis) = tokio::try_join!(try_join_all(shards), cluster.start_redis())?;
-        cluster.shards = Places::of(shards);
+        cluster.shards = shards.into_iter().collect();
         cluster.redis = redis;
         Ok(cluster)
     }
 
-    /// How many shards the cluster has that is kept in this folder; `None` when there is none.
     pub fn shards_kept_in(folder: &Path) -> Option<usize> {
         read_layout(folder).map(|shards| shards.len())
     }
 
-    /// The `position`th shard, from 0, in the order in which they joined. It keeps its position, and others theirs, even
-    /// when it is removed.
+    /// From 0, in the order in which they joined. A shard keeps its position when others are removed.
     pub fn shard(&self, position: usize) -> &LocalShard {
-        self.shards.at(position)
+        &self.shards[position]
     }
 
-    /// All shards that are members now, in the order in which they joined.
     pub fn shards(&self) -> Vec<&LocalShard> {
-        self.shards.members()
+        self.shards.iter().map(|(_, shard)| shard).filter(|shard| !shard.has_left()).collect()
     }
 
-    /// The Redis.
     pub fn redis(&self) -> Process {
         self.redis.as_ref().expect("this cluster was started without a Redis").0.clone()
     }
 
-    /// `redis://127.0.0.1:port`.
     pub fn redis_url(&self) -> String {
         let (_, port) = self.redis.as_ref().expect("this cluster was started without a Redis");
         format!("redis://127.0.0.1:{port}")
     }
 
-    /// The gateway.
     pub fn gateway(&self) -> Process {
         self.gateway.as_ref().expect("this cluster was started without a gateway").0.clone()
     }
 
-    /// `http://127.0.0.1:port`.
     pub fn gateway_url(&self) -> String {
         let (_, listen) = self.gateway.as_ref().expect("this cluster was started without a gateway");
         format!("http://{}", reachable(*listen))
     }
 
-    /// The first key that the gateway accepts.
     pub fn api_key(&self) -> &str {
         self.spec.api_keys.first().map_or("", |key| &key.key)
     }
 
-    /// `cluster.toml`.
     pub fn cluster_file(&self) -> PathBuf {
         self.folder.file(CLUSTER_FILE)
     }
@@ -173,44 +160,37 @@ impl LocalCluster {
         &self.ground.secrets.internal
     }
 
-    /// The cluster's folder: configuration, logs, secrets.
     pub fn folder(&self) -> &Path {
         self.folder.root()
     }
 
-    /// What the person who started it should know of where its data is.
     pub fn note(&self) -> Option<&str> {
         self.folder.note.as_deref()
     }
 
-    /// The base URL of a shard's `number`th node.
     pub fn node_url(&self, shard: usize, number: usize) -> String {
         self.shard(shard).node_url(number)
     }
 
-    /// A connection to a shard's primary, as the services' role.
     pub async fn connect_primary(&self, shard: usize) -> Result<Client, LocalError> {
         self.shard(shard).connect_primary().await
     }
 
-    /// A connection to a shard's replica, as the services' role.
     pub async fn connect_replica(&self, shard: usize) -> Result<Client, LocalError> {
         self.shard(shard).connect_replica().await
     }
 
-    /// A connection to a shard's primary, as PostgreSQL's superuser.
     pub async fn connect_as_superuser(&self, shard: usize) -> Result<Client, LocalError> {
         self.shard(shard).connect_as_superuser().await
     }
 
-    /// Starts one more node process for a shard, and waits until it is ready. Gateways do not know of it:
-    /// `cluster.toml` stays as it is. It is the shard's last [`LocalShard::node`].
+    /// Gateways do not know of the new node: `cluster.toml` stays as it is. It is the shard's last [`LocalShard::node`].
     pub async fn add_node(&self, shard: usize) -> Result<Process, LocalError> {
         let shard = self.shard(shard);
         for _ in 0..PORT_TRIES {
             let port = self.ground.ports.take()?;
             let number = shard.node_count();
-            match shard.start_node(&self.folder, &self.ground, &self.spec, number + 1, port).await {
+            match shard.start_node(self.site(shard.name()), number + 1, port).await {
                 Ok(process) => {
                     self.wait_for_node(shard, number).await?;
                     return Ok(process);
@@ -222,11 +202,8 @@ impl LocalCluster {
         Err(LocalError::Unfit(format!("every port tried for a node of {} was taken", shard.name())))
     }
 
-    /// Gives the `number`th node process of a shard, from 0, more lines for its `node.toml` than the others have; no lines
-    /// take them away again. It reads them when it is started the next time.
-    ///
-    /// # Errors
-    /// When the file cannot be written.
+    /// Adds lines to the `node.toml` of the `number`th node, from 0; no lines take them away. It reads them at its next
+    /// start.
     pub fn configure_node(&self, shard: &LocalShard, number: usize, toml: &str) -> Result<(), LocalError> {
         let toml = format!("{}{toml}", self.spec.node_toml);
         write_node_config(
@@ -238,66 +215,47 @@ impl LocalCluster {
         )
     }
 
-    /// Makes a shard's replica its primary, and a new replica of what was the primary: after that was killed, or while
-    /// it runs, which ends it first. From then on [`LocalShard::primary`] and [`LocalShard::replica`] are the other
-    /// way round, and nodes find the new primary by themselves. Neither `cluster.toml` nor a port changes.
+    /// Promotes a shard's replica and makes a new replica of the old primary, which is ended first if it runs.
+    /// [`LocalShard::primary`] and [`LocalShard::replica`] change places; neither `cluster.toml` nor a port changes.
     ///
     /// # Errors
-    /// When the replica does not run, or does not follow a primary that does: then nothing was changed. Or when the
-    /// new replica cannot be made: then the shard has its new primary, which acknowledges nothing without a standby.
+    /// When the replica does not run or does not follow a live primary, nothing was changed. When the new replica
+    /// cannot be made, the new primary stays, and acknowledges nothing without a standby.
     pub async fn failover(&self, shard: usize) -> Result<Failover, LocalError> {
         self.fail_over(self.shard(shard)).await
     }
 
-    /// As [`LocalCluster::failover`], for a shard that is at hand.
-    ///
-    /// # Errors
-    /// As there.
     pub async fn fail_over(&self, shard: &LocalShard) -> Result<Failover, LocalError> {
-        shard.fail_over(&self.folder, &self.ground, &self.spec).await
+        shard.fail_over(self.site(shard.name())).await
     }
 
-    /// Takes a base backup of a shard's primary, over the one before.
-    ///
-    /// # Errors
-    /// When the primary does not answer.
     pub async fn back_up(&self, shard: usize) -> Result<(), LocalError> {
-        self.shard(shard).back_up(&self.folder, &self.ground, &self.spec).await
+        let shard = self.shard(shard);
+        shard.servers.back_up(self.site(shard.name())).await
     }
 
-    /// Ends both servers of a shard, and starts them again with what they had at the moment of [`LocalCluster::back_up`]: the
-    /// primary on the timeline of then. As often as one likes. Nobody is told: that is for `picopay shard restored`.
-    ///
-    /// # Errors
-    /// When there is no backup, or a server does not start from it.
+    /// Puts both servers of a shard back to the moment of [`LocalCluster::back_up`], the primary on its old timeline.
+    /// Nobody is told: that is for `picopay shard restored`.
     pub async fn restore_backup(&self, shard: usize) -> Result<(), LocalError> {
-        self.shard(shard).restore_backup(&self.folder, &self.ground, &self.spec).await
+        let shard = self.shard(shard);
+        shard.servers.restore_backup(self.site(shard.name())).await
     }
 
-    /// Promotes a shard's replica and leaves its primary as it is: a failover that fenced nobody. Both take writes from then
-    /// on; [`LocalShard::primary`] is the promoted one and [`LocalShard::replica`] the old one, until
-    /// [`LocalCluster::replace_old_primary`].
-    ///
-    /// # Errors
-    /// When the replica does not run or does not end its recovery.
+    /// Promotes a shard's replica and leaves its primary as it is: a failover that fenced nobody. [`LocalShard::replica`]
+    /// is the old primary until [`LocalCluster::replace_old_primary`].
     pub async fn promote_beside(&self, shard: &LocalShard) -> Result<(), LocalError> {
-        shard.promote_beside(&self.folder, &self.ground, &self.spec).await
+        shard.servers.promote_beside(self.site(shard.name())).await
     }
 
-    /// Ends what [`LocalCluster::promote_beside`] began: kills the old primary, and makes a new replica in its place.
-    ///
-    /// # Errors
-    /// When that cannot be made.
+    /// Kills the primary that [`LocalCluster::promote_beside`] left, and makes a new replica.
     pub async fn replace_old_primary(&self, shard: &LocalShard) -> Result<(), LocalError> {
-        shard.replace_old(&self.folder, &self.ground, &self.spec).await
+        shard.servers.replace_old(self.site(shard.name())).await
     }
 
-    /// `GET` on the gateway, with the API key.
     pub async fn get(&self, path: &str) -> Result<http_call::Answer, http_call::CallError> {
         self.call(Method::GET, path, &[], "").await
     }
 
-    /// `POST` on the gateway, with the API key and an idempotency key, if there is one.
     pub async fn post(
         &self,
         path: &str,
@@ -308,7 +266,6 @@ impl LocalCluster {
         self.call(Method::POST, path, &headers, &body.to_string()).await
     }
 
-    /// Every process of the cluster, in the order in which they end.
     pub fn processes(&self) -> Vec<Process> {
         let mut all: Vec<Process> = self.gateway.iter().map(|(process, _)| process.clone()).collect();
         all.extend(self.shards().into_iter().flat_map(LocalShard::processes));
@@ -316,8 +273,7 @@ impl LocalCluster {
         all
     }
 
-    /// Ends everything in order: first who accepts requests, last who keeps their results. A temporary folder is
-    /// removed.
+    /// First those that accept requests, last those that keep results. A temporary folder is removed.
     pub async fn stop(self) {
         if let Some((gateway, _)) = &self.gateway {
             report(gateway.stop().await);
@@ -331,6 +287,10 @@ impl LocalCluster {
         let guardian = Arc::clone(&self.ground.guardian);
         // It waits for `rm`; and it cannot panic.
         let _ = tokio::task::spawn_blocking(move || guardian.finish()).await;
+    }
+
+    fn site<'a>(&'a self, shard: &'a str) -> Site<'a> {
+        Site { shard, folder: &self.folder, ground: &self.ground, spec: &self.spec }
     }
 
     async fn stop_databases(&self, shard: &LocalShard) {
@@ -355,7 +315,7 @@ impl LocalCluster {
         start_on_free_port(&self.ground.ports, prepare).await.map(Some)
     }
 
-    /// Nodes and slots at the same time: a node that finds no slots yet says that it is not ready, and waits.
+    /// Nodes and slots start together: a node without slots waits.
     async fn start_services(&mut self) -> Result<(), LocalError> {
         let id = self.read_or_make_cluster_id().await?;
         self.cluster_id.get_or_init(|| id);
@@ -379,7 +339,6 @@ impl LocalCluster {
         self.wait_until_ready().await
     }
 
-    /// Decides on new ports for a shard's nodes, and gives those back.
     async fn describe(&self, shard: &LocalShard) -> Result<Vec<u16>, LocalError> {
         let taken = (0..self.spec.nodes_per_shard).map(|_| self.ground.ports.take());
         let taken = taken.collect::<Result<Vec<_>, _>>()?;
@@ -390,13 +349,13 @@ impl LocalCluster {
         Ok(taken)
     }
 
-    /// Starts a shard's nodes. `cluster.toml` names their ports before they have them: when one is lost to another
-    /// program, all of them take new ones.
+    /// When another program takes a port, all nodes get new ones, since `cluster.toml` already names them.
     async fn start_nodes(&self, shard: &LocalShard, mut ports: Vec<u16>) -> Result<(), LocalError> {
         for _ in 0..PORT_TRIES {
-            let starts = ports.iter().enumerate().map(|(position, &port)| {
-                shard.start_node(&self.folder, &self.ground, &self.spec, position + 1, port)
-            });
+            let starts = ports
+                .iter()
+                .enumerate()
+                .map(|(position, &port)| shard.start_node(self.site(shard.name()), position + 1, port));
             match try_join_all(starts).await {
                 Ok(_) => return Ok(()),
                 Err(LocalError::PortTaken { .. }) => {}
@@ -469,8 +428,7 @@ impl LocalCluster {
         http_call::call(method, &format!("{}{path}", self.gateway_url()), &all, body).await
     }
 
-    /// The names of the shards. Databases are made for some: to start fewer would hide users, to start more would be
-    /// members without slots that nobody asked for.
+    /// To start fewer shards than have databases would hide users. More would be members that nobody asked for.
     fn check_layout(&self) -> Result<Vec<String>, LocalError> {
         let wanted = self.spec.shards;
         let Some(made) = self.folder.shards_made() else {
@@ -515,7 +473,7 @@ impl LocalCluster {
     }
 }
 
-/// Enough to see what a service complained about, for eight processes on one screen or two.
+/// For eight processes on one screen or two.
 const SHOWN_LINES: usize = 12;
 
 /// Before anything is started: to find out at the end costs seconds.
@@ -557,4 +515,8 @@ fn report(result: Result<(), LocalError>) {
     if let Err(error) = result {
         tracing::warn!(%error, "could not end a process in order");
     }
+}
+
+pub(crate) fn too_many_shards() -> LocalError {
+    LocalError::Unfit(format!("one machine has room for {SHARDS_MAX} shards"))
 }

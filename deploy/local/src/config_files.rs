@@ -10,7 +10,6 @@ use crate::secrets::{INTERNAL_FILE, PICOPAY_FILE};
 use crate::services_database::{DATABASE, ROLE};
 use crate::spec::ApiKey;
 
-/// What `cluster.toml` says of one shard.
 #[derive(Debug, Clone)]
 pub(crate) struct ShardEntry {
     pub name: String,
@@ -21,7 +20,6 @@ pub(crate) struct ShardEntry {
     pub more_replicas: Vec<u16>,
 }
 
-/// `cluster.toml`.
 pub(crate) fn cluster_toml(
     cluster_id: Uuid,
     shards: &[ShardEntry],
@@ -37,7 +35,6 @@ pub(crate) fn cluster_toml(
     text
 }
 
-/// One `[[shards]]` entry of it.
 pub(crate) fn shard_toml(shard: &ShardEntry, redis_port: Option<u16>, durability: Durability) -> String {
     let durability = match durability {
         Durability::Replicated => "replicated",
@@ -67,7 +64,6 @@ pub(crate) fn shard_toml(shard: &ShardEntry, redis_port: Option<u16>, durability
     text
 }
 
-/// `cluster.toml` of one shard whose primary is one of several servers, and whose replicas are the others.
 pub(crate) fn patroni_cluster_toml(cluster_id: Uuid, shard: &str, ports: &[u16], node_port: u16) -> String {
     let id = cluster_id.to_string();
     let hosts = vec!["127.0.0.1"; ports.len()].join(",");
@@ -80,7 +76,6 @@ pub(crate) fn patroni_cluster_toml(cluster_id: Uuid, shard: &str, ports: &[u16],
     )
 }
 
-/// `node.toml`.
 pub(crate) fn node_toml(shard: &str, port: u16, more: &str) -> String {
     format!("{HEADER}shard = {shard:?}\nlisten = \"127.0.0.1:{port}\"\n{more}")
 }

@@ -1,4 +1,4 @@
-//! Whom PostgreSQL runs as: it refuses to run as root, so as root it runs as somebody else.
+//! The user that PostgreSQL runs as: as root it refuses to run.
 
 use std::ffi::OsStr;
 use std::os::unix::fs::chown;
@@ -10,20 +10,18 @@ use nix::unistd::{User, geteuid};
 
 use crate::LocalError;
 
-/// Who PostgreSQL runs as when this process is root. The first is made by its packages; the second is on every
-/// system, and owns nothing that a database could damage.
+/// The first is made by PostgreSQL's packages. The second is on every system, and owns nothing that a database could
+/// damage.
 const CANDIDATES: [&str; 2] = ["postgres", "nobody"];
 
-/// A user who is not root.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DatabaseUser {
-    /// The name in the user database.
     pub name: String,
     uid: u32,
     gid: u32,
 }
 
-/// The user that PostgreSQL has to run as; `None` when that is the user of this process.
+/// `None` when that is the user of this process.
 pub fn find() -> Result<Option<DatabaseUser>, LocalError> {
     if !geteuid().is_root() {
         return Ok(None);
@@ -37,13 +35,11 @@ pub fn find() -> Result<Option<DatabaseUser>, LocalError> {
 }
 
 impl DatabaseUser {
-    /// Makes `command` run as this user.
     pub(crate) fn apply_to(&self, command: &mut Command) {
         // The standard library drops root's other groups along with the user id.
         command.uid(self.uid).gid(self.gid);
     }
 
-    /// Gives a file or folder to this user.
     pub(crate) fn give(&self, path: &Path) -> Result<(), LocalError> {
         chown(path, Some(self.uid), Some(self.gid)).map_err(LocalError::system(format!(
             "give {} to user {}",
@@ -52,12 +48,10 @@ impl DatabaseUser {
         )))
     }
 
-    /// Its own group.
     pub(crate) fn gid(&self) -> u32 {
         self.gid
     }
 
-    /// Whether a file or folder with this owner is this user's.
     pub(crate) fn is(&self, uid: u32) -> bool {
         self.uid == uid
     }
@@ -67,12 +61,12 @@ impl DatabaseUser {
         self.succeeds("cd \"$1\"", folder.as_os_str())
     }
 
-    /// Whether this process may run anything at all as this user. Some containers do not allow it.
+    /// Some containers do not allow it.
     pub fn can_run(&self) -> bool {
         self.succeeds("true", OsStr::new(""))
     }
 
-    /// Asked of a shell that runs as this user: mode bits alone would miss access lists and mount options.
+    /// A shell is asked: mode bits alone would miss access lists and mount options.
     fn succeeds(&self, script: &str, argument: &OsStr) -> bool {
         let mut command = Command::new("/bin/sh");
         command.args(["-c", script, "sh"]).arg(argument).current_dir("/");

@@ -4,87 +4,36 @@ use std::fmt;
 use std::path::PathBuf;
 use std::process::ExitStatus;
 
-/// Why a local cluster could not do what it was asked.
 #[derive(thiserror::Error)]
 pub enum LocalError {
-    /// A program that the cluster is made of is not on this machine.
     #[error("{what} was not found. {how_to_get_it}")]
-    Missing {
-        /// Which program.
-        what: String,
-        /// What to do about it.
-        how_to_get_it: String,
-    },
-    /// The operating system said no.
+    Missing { what: String, how_to_get_it: String },
     #[error("cannot {doing}: {source}")]
-    System {
-        /// What was tried.
-        doing: String,
-        /// What it said.
-        source: std::io::Error,
-    },
-    /// A process ended although it should run.
+    System { doing: String, source: std::io::Error },
     #[error("{name} ended ({status}). The end of its log:\n{log}")]
-    Ended {
-        /// Which process.
-        name: String,
-        /// How it ended.
-        status: ExitStatus,
-        /// The last lines of its log.
-        log: String,
-    },
-    /// A process runs, but is not ready in time.
+    Ended { name: String, status: ExitStatus, log: String },
     #[error("{name} was not ready within {waited_s} s: {reason}. The end of its log:\n{log}")]
-    NotReady {
-        /// Which process.
-        name: String,
-        /// How long it was waited for.
-        waited_s: u64,
-        /// What is missing.
-        reason: String,
-        /// The last lines of its log.
-        log: String,
-    },
-    /// Another program listens where the gateway should.
+    NotReady { name: String, waited_s: u64, reason: String, log: String },
     #[error(
         "{address} is in use by another program. Stop that, or let PicoPay listen elsewhere: \
          PICOPAY_GATEWAY__LISTEN=127.0.0.1:8081"
     )]
-    PortBusy {
-        /// Where.
-        address: String,
-    },
-    /// Another program took a port between its choice and its use.
+    PortBusy { address: String },
     #[error("{name} ended: its port was taken by another program")]
-    PortTaken {
-        /// Whose port.
-        name: String,
-    },
+    PortTaken { name: String },
     /// A second instance on the same folder.
     #[error(
         "another PicoPay cluster (process {pid}) runs in {}. Stop it, or use another folder with --data",
         folder.display()
     )]
-    AlreadyRunning {
-        /// The folder that both want.
-        folder: PathBuf,
-        /// The process that has it, as far as its lock file says.
-        pid: String,
-    },
-    /// The folder, the request or the machine does not fit.
+    AlreadyRunning { folder: PathBuf, pid: String },
     #[error("{0}")]
     Unfit(String),
-    /// Postgres refused a statement.
     #[error("cannot {doing}: {}", describe(source))]
-    Postgres {
-        /// What was tried.
-        doing: String,
-        /// What it said.
-        source: tokio_postgres::Error,
-    },
+    Postgres { doing: String, source: tokio_postgres::Error },
 }
 
-/// As for people: a test that unwraps it shows the log of the process that did not start, line by line.
+/// A test that unwraps it shows the log of the process that did not start, line by line.
 impl fmt::Debug for LocalError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{self}")
@@ -92,13 +41,11 @@ impl fmt::Debug for LocalError {
 }
 
 impl LocalError {
-    /// For `map_err`: the operating system said no while `doing`.
     pub(crate) fn system(doing: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
         let doing = doing.into();
         move |source| Self::System { doing, source }
     }
 
-    /// For `map_err`: Postgres said no while `doing`.
     pub(crate) fn postgres(doing: impl Into<String>) -> impl FnOnce(tokio_postgres::Error) -> Self {
         let doing = doing.into();
         move |source| Self::Postgres { doing, source }

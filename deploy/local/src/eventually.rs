@@ -1,9 +1,8 @@
-//! How a test waits for what it cannot watch: it asks again and again, and fails when that takes too long.
+//! How a test waits for something: it asks repeatedly, and fails when that takes too long.
 
 use std::time::{Duration, Instant};
 
-/// Longer than any pause that a test provokes, of which a breaker's longest (10 s) and the start of a server after it are the
-/// longest, on a machine that is busy with other tests.
+/// Longer than a breaker's longest pause (10 s) and the start of a server after it, on a busy machine.
 const WAIT_MAX: Duration = Duration::from_secs(40);
 
 /// Next to no load, and no test notices it.
@@ -11,7 +10,6 @@ const ASK_EVERY: Duration = Duration::from_millis(20);
 
 /// What a question may be answered with: yes or no, what was looked for, or why that is not there yet.
 pub trait Answered {
-    /// What was looked for.
     type Found;
 
     /// That, once it is there; else what a test that fails shows of the last answer.

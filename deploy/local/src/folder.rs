@@ -29,27 +29,23 @@ use crate::database_user::DatabaseUser;
 use crate::os_process::is_alive;
 use crate::spec::Data;
 
-/// How long the guardian of an owner that was killed may still be busy: 2 s until PostgreSQL is killed, 2 s more
-/// until it is gone, and some.
+/// 2 s until PostgreSQL is killed, 2 s more until it is gone, and some.
 const GUARDIAN_WAIT: Duration = Duration::from_secs(6);
 
-/// Where databases go that cannot be where they should: the first survives a restart of the machine.
+/// For databases that cannot be where they should; the first survives a restart of the machine.
 const ELSEWHERE: [&str; 2] = ["/var/tmp", "/tmp"];
 
-/// Where one cluster keeps its files.
 #[derive(Debug)]
 pub(crate) struct Folder {
     root: PathBuf,
     databases: PathBuf,
-    /// What the person who started it should know of its place.
     pub note: Option<String>,
     lock: Option<Flock<File>>,
-    /// Removes a temporary folder when it is dropped; when the owner is killed, the guardian does.
+    /// Removed on drop, or by the guardian when the owner is killed.
     temporary: Option<TempDir>,
 }
 
 impl Folder {
-    /// Finds or makes the folder, and takes it for this process.
     pub(crate) async fn open(data: &Data, user: Option<&DatabaseUser>) -> Result<Self, LocalError> {
         match data {
             Data::Temporary => Self::open_temporary(user),
@@ -57,32 +53,26 @@ impl Folder {
         }
     }
 
-    /// The folder itself.
     pub(crate) fn root(&self) -> &Path {
         &self.root
     }
 
-    /// Whether it is gone when the cluster has ended.
     pub(crate) fn is_temporary(&self) -> bool {
         self.temporary.is_some()
     }
 
-    /// A file in it.
     pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.root.join(name)
     }
 
-    /// Where a process logs to.
     pub(crate) fn log(&self, name: &str) -> PathBuf {
         self.root.join("logs").join(format!("{name}.log"))
     }
 
-    /// Where the databases of one shard are.
     pub(crate) fn shard(&self, name: &str) -> PathBuf {
         self.databases.join(name)
     }
 
-    /// The lock, for the guardian to hold on to.
     pub(crate) fn lock_for_guardian(&self) -> Result<Option<File>, LocalError> {
         let duplicate = self.lock.as_ref().map(|lock| lock.try_clone()).transpose();
         duplicate.map_err(LocalError::system("duplicate the lock file"))
@@ -93,12 +83,11 @@ impl Folder {
         read_layout(&self.root)
     }
 
-    /// Writes down for which shards there are databases, or will be.
     pub(crate) fn write_layout(&self, shards: &[String]) -> Result<(), LocalError> {
         replace(&self.file(LAYOUT), &format!("{LAYOUT_KEY}{}\n", shards.join(" ")))
     }
 
-    /// There while a shard has not fully joined a cluster that was running before it: the next start goes on with that.
+    /// There while a shard has not fully joined; the next start goes on with that.
     pub(crate) fn joining_mark(&self, shard: &str) -> PathBuf {
         self.shard(shard).join("joining")
     }
@@ -145,7 +134,7 @@ impl Folder {
         Ok(opened)
     }
 
-    /// In the folder itself, unless it lies where the database user cannot go: under a closed home, for example.
+    /// In the folder itself, unless the database user cannot go there.
     fn choose_place_for_databases(&mut self, user: Option<&DatabaseUser>) -> Result<(), LocalError> {
         let pointer = self.file("databases-at");
         if let Ok(text) = fs::read_to_string(&pointer) {
@@ -183,7 +172,6 @@ impl Folder {
         Ok(())
     }
 
-    /// Removes everything but the lock.
     fn wipe(&self, user: Option<&DatabaseUser>) -> Result<(), LocalError> {
         if let Ok(text) = fs::read_to_string(self.file("databases-at")) {
             let databases = PathBuf::from(text.trim());
@@ -204,7 +192,7 @@ impl Folder {
         Ok(())
     }
 
-    /// So that a log tells of one run, and the run before can still be looked at.
+    /// So that a log is of one run, and the run before can still be looked at.
     fn set_logs_aside(&self) {
         let Ok(entries) = fs::read_dir(self.file("logs")) else { return };
         for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
@@ -221,7 +209,6 @@ const LOCK: &str = "lock";
 const LAYOUT: &str = "layout";
 const LAYOUT_KEY: &str = "shards = ";
 
-/// The shards of the cluster that is kept in this folder; `None` when there is none.
 pub(crate) fn read_layout(root: &Path) -> Option<Vec<String>> {
     let text = fs::read_to_string(root.join(LAYOUT)).ok()?;
     let shards = text.trim().strip_prefix(LAYOUT_KEY)?;
@@ -233,19 +220,17 @@ pub(crate) fn read_layout(root: &Path) -> Option<Vec<String>> {
     Some(names)
 }
 
-/// The names of a new cluster's shards.
 pub(crate) fn numbered(count: usize) -> Vec<String> {
     (1..=count).map(|number| format!("shard-{number}")).collect()
 }
 
-/// Writes a file in one step: whoever reads it meanwhile sees the old or the new one, whole.
+/// In one step: a reader sees the old or the new file.
 pub(crate) fn replace(path: &Path, text: &str) -> Result<(), LocalError> {
     let next = path.with_extension("next");
     write(&next, text)?;
     fs::rename(&next, path).map_err(LocalError::system(format!("write {}", path.display())))
 }
 
-/// Writes a file, whole.
 pub(crate) fn write(path: &Path, text: &str) -> Result<(), LocalError> {
     fs::write(path, text).map_err(LocalError::system(format!("write {}", path.display())))
 }
@@ -258,7 +243,6 @@ pub(crate) fn write_private(path: &Path, text: &str) -> Result<(), LocalError> {
     written.map_err(LocalError::system(format!("write {}", path.display())))
 }
 
-/// Removes a file or a folder with all that is in it.
 pub(crate) fn remove(path: &Path) -> Result<(), LocalError> {
     let removed = match fs::symlink_metadata(path) {
         Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path),
@@ -269,7 +253,6 @@ pub(crate) fn remove(path: &Path) -> Result<(), LocalError> {
     removed.map_err(LocalError::system(format!("remove {}", path.display())))
 }
 
-/// Copies a folder, with the owners and rights of all files.
 pub(crate) async fn copy_folder(from: &Path, to: &Path) -> Result<(), LocalError> {
     let copied = tokio::process::Command::new("cp").arg("-a").arg(from).arg(to).output().await;
     let output = copied.map_err(LocalError::system("run cp"))?;
@@ -280,7 +263,6 @@ pub(crate) async fn copy_folder(from: &Path, to: &Path) -> Result<(), LocalError
     Err(LocalError::Unfit(format!("{} cannot be copied: {}", from.display(), said.trim())))
 }
 
-/// Renames a file or a folder.
 pub(crate) fn rename(from: &Path, to: &Path) -> Result<(), LocalError> {
     fs::rename(from, to).map_err(LocalError::system(format!("rename {}", from.display())))
 }

@@ -1,12 +1,11 @@
-//! Sees to it that a cluster ends with its owner, even when the owner is ended by `kill -9`.
+//! Ends a cluster with its owner, even when the owner is ended by `kill -9`.
 //!
-//! The guardian is a small shell script (`guardian.sh`) that reads, from a pipe, what to watch. When its owner is
-//! gone the kernel closes the pipe, and the guardian ends what it watches and removes what is temporary. It runs in
-//! a process group of its own, as everything that a cluster starts does: Ctrl-C, and a test runner that kills the
-//! group of a test, reach the owner only.
+//! The guardian is a shell script (`guardian.sh`) that reads from a pipe what to watch. When its owner is gone the kernel
+//! closes the pipe, and the guardian ends what it watches. It has a process group of its own, as everything that a cluster
+//! starts: Ctrl-C reaches the owner only.
 //!
-//! The alternatives: `PR_SET_PDEATHSIG` is only on Linux, needs `unsafe` and gives PostgreSQL no order to end in;
-//! a `Drop` alone does nothing for a process that was killed.
+//! `PR_SET_PDEATHSIG` is only on Linux, needs `unsafe` and ends PostgreSQL in no order; a `Drop` does nothing for a killed
+//! process.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -21,25 +20,21 @@ use crate::folder::write;
 
 const SCRIPT: &str = include_str!("guardian.sh");
 
-/// The guardian gives PostgreSQL 2 s and then 2 s more; the rest is for removing folders on a slow disk.
+/// The guardian gives PostgreSQL 4 s; the rest is for removing folders on a slow disk.
 const FINISH_WAIT: Duration = Duration::from_secs(10);
 
-/// How the guardian ends a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ending {
     /// SIGQUIT, PostgreSQL's immediate shutdown, then SIGKILL.
     Postgres,
-    /// SIGKILL.
     Plain,
 }
 
-/// The owner's end of the pipe.
 #[derive(Debug)]
 pub(crate) struct Guardian(Mutex<Option<Child>>);
 
 impl Guardian {
-    /// Starts a guardian for the cluster in `folder`. It holds `lock` open as long as it lives, so that nobody takes
-    /// the folder over before all is ended.
+    /// It holds `lock` open, so that nobody takes the folder over before all is ended.
     pub(crate) fn start(folder: &Path, lock: Option<File>) -> Result<Self, LocalError> {
         // As a file, and not on the command line: so a list of processes shows whose guardian it is, in one line.
         let script = folder.join("guardian.sh");
@@ -55,7 +50,6 @@ impl Guardian {
         Ok(Self(Mutex::new(Some(child))))
     }
 
-    /// From now on this process ends with the owner.
     pub(crate) fn watch(&self, pid: u32, ending: Ending) -> Result<(), LocalError> {
         let kind = match ending {
             Ending::Postgres => "postgres",
@@ -69,12 +63,10 @@ impl Guardian {
         self.tell(&format!("forget {pid}\n"))
     }
 
-    /// This folder is removed when the owner ends.
     pub(crate) fn remove_at_end(&self, folder: &Path) -> Result<(), LocalError> {
         self.tell(&format!("remove {}\n", folder.display()))
     }
 
-    /// Lets the guardian do its work now, and waits for it.
     pub(crate) fn finish(&self) {
         let child = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(mut child) = child else { return };

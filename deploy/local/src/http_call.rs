@@ -1,6 +1,6 @@
-//! One HTTP request at a time: enough to see whether a service is there and to try it out.
+//! One HTTP request at a time.
 //!
-//! Every call opens a connection of its own, so that what a test sees is never the state of a pool.
+//! Every call opens a connection, so that a test never sees the state of a pool.
 
 use std::fmt;
 use std::time::Duration;
@@ -11,22 +11,17 @@ use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-/// Longer than the longest deadline of a request inside the cluster, so that the cluster's own answer arrives.
+/// Longer than any deadline inside the cluster, so that the cluster's own answer arrives.
 const CALL_WAIT: Duration = Duration::from_secs(20);
 
-/// What came back.
 #[derive(Debug, Clone)]
 pub struct Answer {
-    /// The status code.
     pub status: u16,
-    /// The headers.
     pub headers: HeaderMap,
-    /// The body, as text.
     pub body: String,
 }
 
 impl Answer {
-    /// A header's value, if it is there and text.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }
@@ -37,7 +32,6 @@ impl Answer {
     }
 }
 
-/// Why no answer came.
 #[derive(Debug)]
 pub struct CallError(String);
 
@@ -55,12 +49,10 @@ impl CallError {
     }
 }
 
-/// `GET url`.
 pub async fn get(url: &str) -> Result<Answer, CallError> {
     call(Method::GET, url, &[], "").await
 }
 
-/// Any request: a body is sent as JSON.
 pub async fn call(
     method: Method,
     url: &str,

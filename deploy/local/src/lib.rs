@@ -23,11 +23,9 @@ mod spec;
 pub use spec::{ApiKey, ClusterSpec, Data};
 
 mod cluster;
-pub use cluster::LocalCluster;
+pub use cluster::{LocalCluster, SHARDS_MAX};
 
 mod more_replicas;
-mod places;
-pub use places::SHARDS_MAX;
 
 mod shard;
 pub use shard::LocalShard;
@@ -45,6 +43,7 @@ mod error;
 pub use error::LocalError;
 
 mod os_process;
+pub mod proc;
 
 mod process;
 pub use process::Process;

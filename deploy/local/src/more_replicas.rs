@@ -1,66 +1,40 @@
-//! Replicas of a shard beside the one that its commits wait for: `c`, `d` and so on. They follow on their own, and are never
-//! promoted here.
+//! Asynchronous replicas of a shard: `c`, `d` and so on. They are never promoted here.
 
 use crate::LocalError;
-use crate::folder::Folder;
-use crate::postgres::{self, Blueprint, Ground, Role, Server, Stage};
+use crate::postgres::{self, Blueprint, Role, Server, Stage};
 use crate::process::start_on_free_port;
-use crate::spec::ClusterSpec;
+use crate::server_pair::Site;
 
 /// Letters after those of the pair.
 const LETTERS: [&str; 4] = ["c", "d", "e", "f"];
 
 /// Copies a shard's primary as often as the specification says, and starts the copies.
-///
-/// # Errors
-/// When the primary does not answer, or a copy does not start.
-pub(crate) async fn start(
-    folder: &Folder,
-    ground: &Ground,
-    spec: &ClusterSpec,
-    shard: &str,
-    primary_port: u16,
-) -> Result<Vec<Server>, LocalError> {
+pub(crate) async fn start(site: Site<'_>, primary_port: u16) -> Result<Vec<Server>, LocalError> {
     let mut servers = Vec::new();
-    for letter in LETTERS.iter().take(spec.more_replicas) {
-        let blueprint = blueprint(folder, spec, shard, letter, primary_port);
-        let log = folder.log(&blueprint.name);
-        postgres::base_backup(ground, &blueprint.name, primary_port, &blueprint.data, log.clone(), true)
+    for letter in LETTERS.iter().take(site.spec.more_replicas) {
+        let blueprint = blueprint(site, letter, primary_port);
+        let log = site.folder.log(&blueprint.name);
+        postgres::base_backup(site.ground, &blueprint.name, primary_port, &blueprint.data, log.clone(), true)
             .await?;
-        postgres::make_standby(ground, &blueprint.data)?;
-        let prepare = |port| postgres::prepare(ground, &blueprint, port, log.clone());
-        let (process, port) = start_on_free_port(&ground.ports, prepare).await?;
+        postgres::make_standby(site.ground, &blueprint.data)?;
+        let prepare = |port| postgres::prepare(site.ground, &blueprint, port, log.clone());
+        let (process, port) = start_on_free_port(&site.ground.ports, prepare).await?;
         servers.push(Server { process, port });
     }
     Ok(servers)
 }
 
-/// Has all of them follow the primary on this port.
-///
-/// # Errors
-/// When a file cannot be written.
-pub(crate) fn follow(
-    folder: &Folder,
-    ground: &Ground,
-    spec: &ClusterSpec,
-    shard: &str,
-    (servers, primary_port): (&[Server], u16),
-) -> Result<(), LocalError> {
+pub(crate) fn follow(site: Site<'_>, servers: &[Server], primary_port: u16) -> Result<(), LocalError> {
     for (server, letter) in servers.iter().zip(LETTERS) {
-        let blueprint = blueprint(folder, spec, shard, letter, primary_port);
-        postgres::configure(ground, &blueprint, server.port)?;
+        let blueprint = blueprint(site, letter, primary_port);
+        postgres::configure(site.ground, &blueprint, server.port)?;
         server.process.reload();
     }
     Ok(())
 }
 
-fn blueprint<'a>(
-    folder: &Folder,
-    spec: &'a ClusterSpec,
-    shard: &str,
-    letter: &str,
-    primary_port: u16,
-) -> Blueprint<'a> {
+fn blueprint<'a>(site: Site<'a>, letter: &str, primary_port: u16) -> Blueprint<'a> {
+    let Site { shard, folder, spec, .. } = site;
     Blueprint {
         name: format!("{shard}-postgres-{letter}"),
         data: folder.shard(shard).join(format!("postgres-{letter}")),

@@ -7,24 +7,22 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::LocalError;
+use crate::{LocalError, proc};
 
-/// How often to look whether something happened. Short beside the milliseconds that the quickest of these processes
-/// takes to start, and still next to no load.
+/// Short beside a start's milliseconds, and next to no load.
 pub(crate) const POLL: Duration = Duration::from_millis(5);
 
 /// A killed process is gone at once, unless the kernel is still writing for it.
 pub(crate) const KILL_WAIT: Duration = Duration::from_secs(10);
 
-/// Sends a signal.
 pub(crate) fn send(pid: u32, signal: Signal) {
     // It fails when the process has ended, and then there is nobody to tell.
     let _ = kill(Pid::from_raw(pid.cast_signed()), signal);
 }
 
-/// Whether a process does anything: it is there, and not only its exit status waiting for its parent.
+/// A process that only waits for its parent to read its exit status is not alive.
 pub(crate) fn is_alive(pid: u32) -> bool {
-    match proc_stat(pid) {
+    match proc::stat(pid) {
         Some(stat) => stat.state != 'Z',
         None => {
             !Path::new("/proc/self/stat").exists() && kill(Pid::from_raw(pid.cast_signed()), None).is_ok()
@@ -32,7 +30,6 @@ pub(crate) fn is_alive(pid: u32) -> bool {
     }
 }
 
-/// SIGKILL of one process that is no child of this one, and waits until it is gone.
 pub(crate) async fn kill_alone(pid: u32) -> Result<(), LocalError> {
     send(pid, Signal::SIGKILL);
     if wait_for(KILL_WAIT, || !is_alive(pid)).await {
@@ -42,14 +39,11 @@ pub(crate) async fn kill_alone(pid: u32) -> Result<(), LocalError> {
     }
 }
 
-/// The processes that this one has started, or inherited.
 pub(crate) fn children_of(parent: u32) -> Vec<u32> {
-    let Ok(entries) = std::fs::read_dir("/proc") else { return children_by_ps(parent) };
-    let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    pids.filter(|&pid| proc_stat(pid).is_some_and(|stat| stat.parent == parent)).collect()
+    let Some(stats) = proc::stats() else { return children_by_ps(parent) };
+    stats.into_iter().filter(|(_, stat)| stat.ppid.cast_unsigned() == parent).map(|(pid, _)| pid).collect()
 }
 
-/// Where there is no `/proc`.
 fn children_by_ps(parent: u32) -> Vec<u32> {
     let Ok(output) = Command::new("ps").args(["-A", "-o", "pid=", "-o", "ppid="]).output() else {
         return Vec::new();
@@ -62,7 +56,6 @@ fn children_by_ps(parent: u32) -> Vec<u32> {
     pairs.filter(|&(_, its_parent)| its_parent == parent).map(|(pid, _)| pid).collect()
 }
 
-/// Its program and arguments, in one line.
 pub(crate) fn command_line(pid: u32) -> Option<String> {
     if let Ok(bytes) = std::fs::read(format!("/proc/{pid}/cmdline")) {
         return Some(String::from_utf8_lossy(&bytes).into_owned());
@@ -83,16 +76,4 @@ pub(crate) async fn wait_for(limit: Duration, mut holds: impl FnMut() -> bool) -
         }
         tokio::time::sleep(POLL).await;
     }
-}
-
-struct ProcStat {
-    state: char,
-    parent: u32,
-}
-
-fn proc_stat(pid: u32) -> Option<ProcStat> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name, in brackets, may hold anything; the fields behind the last bracket do not.
-    let mut fields = text.rsplit_once(") ")?.1.split(' ');
-    Some(ProcStat { state: fields.next()?.chars().next()?, parent: fields.next()?.parse().ok()? })
 }

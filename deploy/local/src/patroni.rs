@@ -1,9 +1,7 @@
-//! One shard whose primary is elected by Patroni: members that can be killed like machines, etcd, and PicoPay's own
-//! node and gateway on top of them.
+//! One shard whose primary Patroni elects: members that can be killed like machines, etcd, and PicoPay's node and gateway.
 //!
-//! The other clusters of this crate have a primary and a replica with fixed places. Here nobody but Patroni says who is
-//! what, and the node finds the primary as it would in production: several hosts in one connection string.
-//! Linux only, with the packages that `deploy/patroni/install.sh` brings.
+//! Only Patroni says who the primary is, and the node finds it in a connection string of several hosts, as in production.
+//! Linux only, with the packages of `deploy/patroni/install.sh`.
 
 mod etcd;
 mod member;
@@ -34,10 +32,10 @@ pub use self::member::{Member, PatroniSettings};
 /// The shard's name, and Patroni's scope.
 const SHARD: &str = "shard-1";
 
-/// A new member copies a small database or rewinds a bigger one; on a busy machine that takes some seconds.
+/// A new member copies a database or rewinds one; on a busy machine that takes some seconds.
 const MEMBER_WAIT: Duration = Duration::from_mins(1);
 
-/// How often the members are asked while something is waited for. Patroni itself looks every `loop_wait`.
+/// Patroni itself looks every `loop_wait`.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// A running shard under Patroni. [`PatroniShard::stop`] or dropping it ends and removes everything.
@@ -53,12 +51,8 @@ pub struct PatroniShard {
 }
 
 impl PatroniShard {
-    /// Starts etcd, the members, a node and a gateway, and waits until charges can be made. Of `spec` the data folder, the
-    /// API keys and the extra lines for the services count. Always a new shard: etcd and Patroni remember addresses, and
-    /// ports are new at every start.
-    ///
-    /// # Errors
-    /// [`LocalError`], with what is missing on the machine or the end of the log of the process that did not come up.
+    /// Waits until charges can be made. Of `spec` the data folder, the API keys and the extra lines for the services count.
+    /// Always a new shard: etcd and Patroni remember addresses, and ports are new at every start.
     pub async fn start(
         spec: ClusterSpec,
         members: usize,
@@ -94,12 +88,11 @@ impl PatroniShard {
         Ok(shard)
     }
 
-    /// All members, whatever they are at the moment.
     pub fn members(&self) -> &[Member] {
         &self.members
     }
 
-    /// Which member is the primary by Patroni's word, as the first one says that answers; `None` while there is none.
+    /// By the first member that answers; `None` while there is no primary.
     pub async fn leader(&self) -> Option<usize> {
         for member in &self.members {
             if let Some(name) = member.leader_of_cluster().await {
@@ -144,7 +137,6 @@ impl PatroniShard {
         Err(LocalError::Unfit(format!("after {} s {seen}", MEMBER_WAIT.as_secs())))
     }
 
-    /// A connection to the services' database on the primary, as PostgreSQL's superuser.
     pub async fn connect_as_superuser(&self) -> Result<Client, LocalError> {
         let leader = self.leader().await;
         let leader = leader.ok_or_else(|| LocalError::Unfit("there is no primary".to_owned()))?;
@@ -152,7 +144,6 @@ impl PatroniShard {
         postgres::connect(port, "postgres", &self.ground.secrets.superuser, DATABASE).await
     }
 
-    /// The timeline that the primary writes.
     pub async fn timeline(&self) -> Result<i32, LocalError> {
         let client = self.connect_as_superuser().await?;
         // Not of the last checkpoint: after a promotion that is the old one for a while.
@@ -161,33 +152,27 @@ impl PatroniShard {
         Ok(row.get(0))
     }
 
-    /// `http://127.0.0.1:port`.
     pub fn gateway_url(&self) -> String {
         format!("http://{}", self.gateway)
     }
 
-    /// The first key that the gateway accepts.
     pub fn api_key(&self) -> &str {
         self.spec.api_keys.first().map_or("", |key| &key.key)
     }
 
-    /// `cluster.toml`.
     pub fn cluster_file(&self) -> PathBuf {
         self.folder.file(CLUSTER_FILE)
     }
 
-    /// The folder: configuration, logs, secrets.
     pub fn folder(&self) -> &Path {
         self.folder.root()
     }
 
-    /// The PostgreSQL that the members run.
     pub fn postgres_version(&self) -> &str {
         &self.ground.programs.version
     }
 
-    /// Ends everything; a temporary folder is removed. The services in order, the databases like machines: nobody will read
-    /// what they keep again, except out of curiosity.
+    /// The services in order, the databases like machines. A temporary folder is removed.
     pub async fn stop(self) {
         for service in &self.services {
             if let Err(error) = service.stop().await {

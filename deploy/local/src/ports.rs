@@ -1,9 +1,8 @@
-//! Free ports, for clusters that start side by side all the time.
+//! Free ports for clusters that start side by side.
 //!
-//! To ask the system for any free port would not do: it hands out the ephemeral range, where the next outgoing
-//! connection can take the port again before the process that wants it has started, or while it is restarted.
-//! So ports come from below that range, in blocks, and a cluster reserves a block by listening on its first port:
-//! the kernel lets nobody else do that, and gives the block back when the owner dies.
+//! The system hands out ephemeral ports, which an outgoing connection can take before the process starts or restarts. So
+//! ports come from below that range, in blocks. A cluster reserves a block by listening on its first port, and the kernel
+//! gives it back when the owner dies.
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::sync::{Mutex, PoisonError};
@@ -21,10 +20,9 @@ const LAST: u16 = 32_000;
 /// A cluster of four shards takes one block; a bigger one takes a second.
 const BLOCK_SIZE: u16 = 20;
 
-/// Blocks tried before giving up. Half of all would have to be taken for ten tries in a thousand to fail.
+/// Half of all blocks would have to be taken for one in a hundred starts to fail in ten tries.
 const TRIES: usize = 200;
 
-/// The free ports that this cluster has reserved.
 #[derive(Debug, Default)]
 pub(crate) struct Ports(Mutex<Reserved>);
 
@@ -32,7 +30,6 @@ pub(crate) struct Ports(Mutex<Reserved>);
 struct Reserved {
     /// Held open, never accepted from: whoever has it has the block.
     gates: Vec<TcpListener>,
-    /// Not handed out yet.
     left: Vec<u16>,
 }
 
@@ -62,7 +59,6 @@ impl Reserved {
     }
 }
 
-/// Whether a process could listen on this port of the loopback now.
 fn is_free(port: u16) -> bool {
     TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
 }

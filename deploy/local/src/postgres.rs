@@ -1,5 +1,4 @@
-//! The PostgreSQL servers of a shard: made with `initdb` and `pg_basebackup`, run in the foreground as children
-//! of this process.
+//! The PostgreSQL servers of a shard: made with `initdb` and `pg_basebackup`, run as children of this process.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -21,21 +20,19 @@ use crate::{LocalError, ports};
 /// A server on the loopback answers a connection in milliseconds; a frozen one never does.
 const CONNECT_WAIT: Duration = Duration::from_secs(5);
 
-/// A replica connects within `wal_retrieve_retry_interval`, and may then have to catch up with some minutes of
-/// load from before a crash.
+/// A replica connects within `wal_retrieve_retry_interval`, and may have to catch up with some minutes of load.
 const STREAMING_WAIT: Duration = Duration::from_mins(1);
 
-/// Promotion ends a recovery that is a few milliseconds behind, unless the machine is busy with other things.
+/// A recovery that is milliseconds behind ends, unless the machine is busy.
 const PROMOTE_WAIT: Duration = Duration::from_mins(1);
 
 /// The file in a data folder that makes it a standby's.
 const STANDBY_SIGNAL: &str = "standby.signal";
 
-/// For a session on a new primary: the standby that commits wait for does not exist yet.
+/// For a new primary, whose standby does not exist yet.
 const ALONE: &str = "SET synchronous_commit = local";
 
-/// What every server here runs with. `postgresql.conf` holds nothing else, so that a cluster is the same with every
-/// packaging of PostgreSQL.
+/// `postgresql.conf` holds nothing else, so that a cluster is the same with every packaging of PostgreSQL.
 pub(crate) const SETTINGS: &str = "\
 # Written at every start by picopay-local; changes here are lost. ALTER SYSTEM goes over it.
 
@@ -85,7 +82,6 @@ datestyle = 'iso, mdy'
 lc_messages = 'C'
 ";
 
-/// What all servers of a cluster have in common.
 #[derive(Debug)]
 pub(crate) struct Ground {
     pub programs: Postgres,
@@ -95,21 +91,18 @@ pub(crate) struct Ground {
     pub ports: ports::Ports,
 }
 
-/// One PostgreSQL server.
 #[derive(Debug)]
 pub(crate) struct Server {
     pub process: Process,
     pub port: u16,
 }
 
-/// Makes the folder of a shard anew, with nothing in it.
 pub(crate) fn make_place(ground: &Ground, folder: &Path) -> Result<(), LocalError> {
     remove(folder)?;
     make_private(folder)?;
     ground.user.as_ref().map_or(Ok(()), |user| user.give(folder))
 }
 
-/// Makes an empty database cluster in `data`.
 pub(crate) async fn initdb(ground: &Ground, name: &str, data: &Path, log: PathBuf) -> Result<(), LocalError> {
     let folder = data.parent().expect("a data folder stands in its shard's folder");
     make_place(ground, folder)?;
@@ -139,8 +132,8 @@ pub(crate) async fn initdb(ground: &Ground, name: &str, data: &Path, log: PathBu
     remove(&password)
 }
 
-/// Copies a running primary into `data`, as a replica is made everywhere. A quick copy does not wait for the disk: for
-/// data that is made only now (see [`Stage::Making`]), or that nobody will read again.
+/// Copies a running primary into `data`. A quick copy does not wait for the disk: for new data (see [`Stage::Making`]), or
+/// data that nobody will read again.
 pub(crate) async fn base_backup(
     ground: &Ground,
     name: &str,
@@ -171,41 +164,34 @@ pub(crate) async fn base_backup(
     tool.wait_until_done().await
 }
 
-/// What a server's `postgresql.conf` says besides [`SETTINGS`].
 #[derive(Debug, Clone)]
 pub(crate) struct Blueprint<'a> {
-    /// Its name in messages, logs and process lists.
     pub name: String,
     pub data: PathBuf,
     pub role: Role,
-    /// Whom it waits for, as a primary, before it acknowledges a commit. A standby names it too: it may be promoted.
+    /// Before it acknowledges a commit. A standby names one too, since it may be promoted.
     pub synchronous_standby: Option<String>,
     pub stage: Stage,
-    /// The caller's settings, over all others.
     pub settings: &'a [(String, String)],
 }
 
-/// Which of the two a server is.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Role {
-    /// Takes writes.
     Primary,
-    /// Follows the primary on this port. Whether a server really starts as a replica is for [`is_standby`] to say.
-    Replica { primary_port: u16 },
+    /// On this port. [`is_standby`] says whether a server really starts as a replica.
+    Replica {
+        primary_port: u16,
+    },
 }
 
-/// Whether anything worth keeping is in a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stage {
-    /// Nothing yet: it does not wait for the disk. To do so for the thousand files of a new server and of its copy
-    /// takes two seconds, most of the start of a cluster. The system writes them within half a minute; only if the
-    /// whole machine stops in that time must a kept cluster be made again.
+    /// It does not wait for the disk, which would take most of a cluster's start. The system writes the files within half a
+    /// minute; if the machine stops before, a kept cluster must be made again.
     Making,
-    /// It runs as it should.
     Serving,
 }
 
-/// A server on this port with its configuration written, not started yet.
 pub(crate) fn prepare(
     ground: &Ground,
     blueprint: &Blueprint<'_>,
@@ -236,7 +222,6 @@ pub(crate) async fn create_roles(ground: &Ground, primary: &Server) -> Result<()
     client.batch_execute(&format!("CREATE DATABASE {DATABASE} OWNER {ROLE}")).await.map_err(doing())
 }
 
-/// Gives the roles of a copied server the passwords of this cluster.
 pub(crate) async fn change_passwords(
     ground: &Ground,
     primary: &Server,
@@ -253,7 +238,6 @@ pub(crate) async fn change_passwords(
     client.batch_execute(&passwords).await.map_err(LocalError::postgres("change the passwords"))
 }
 
-/// What the caller wants in the services' database of a new shard.
 pub(crate) async fn run_founding_sql(
     ground: &Ground,
     primary: &Server,
@@ -270,7 +254,7 @@ pub(crate) async fn run_founding_sql(
     Ok(())
 }
 
-/// Waits until the replica follows its primary; for a synchronous one, until commits wait for it.
+/// Of a synchronous one, until commits wait for it.
 pub(crate) async fn wait_until_streaming(
     ground: &Ground,
     primary: &Server,
@@ -291,7 +275,7 @@ pub(crate) async fn wait_until_streaming(
     Err(replica.not_ready(STREAMING_WAIT, "it does not follow its primary"))
 }
 
-/// How the primary sees a replica that streams from it: `sync`, `async` and so on. `None` when none does.
+/// `sync`, `async` and so on. `None` when no replica streams.
 pub(crate) async fn sync_state(primary: &Client, replica: &Process) -> Result<Option<String>, LocalError> {
     let found = primary
         .query_opt(
@@ -314,12 +298,11 @@ pub(crate) async fn promote(client: &Client, standby: &Process) -> Result<(), Lo
     }
 }
 
-/// A connection as the superuser, to no database of the services.
 pub(crate) async fn connect_to_administer(ground: &Ground, server: &Server) -> Result<Client, LocalError> {
     connect(server.port, "postgres", &ground.secrets.superuser, "postgres").await
 }
 
-/// Whether the server in `data` starts as a standby. PostgreSQL itself removes the mark when it promotes one.
+/// PostgreSQL itself removes the mark when it promotes a standby.
 pub(crate) fn is_standby(data: &Path) -> bool {
     data.join(STANDBY_SIGNAL).is_file()
 }
@@ -397,7 +380,6 @@ pub(crate) async fn begin_to_serve(
     Ok(())
 }
 
-/// Writes the server's `postgresql.conf`.
 pub(crate) fn configure(ground: &Ground, blueprint: &Blueprint<'_>, port: u16) -> Result<(), LocalError> {
     let name = &blueprint.name;
     let mut text = format!("{SETTINGS}\nport = {port}\ncluster_name = '{name}'\nsynchronous_commit = on\n");
@@ -425,9 +407,8 @@ fn setting(name: &str, value: &str) -> String {
     format!("{name} = '{}'\n", value.replace('\'', "''"))
 }
 
-/// After a crash the lock file names a process that is gone, and whose number may be somebody else's by now: in a
-/// fresh container, quite likely another server's of this cluster. PostgreSQL would then refuse to start. That
-/// nobody else uses the folder is what the lock of the whole folder says.
+/// After a crash the lock file names a process that is gone, whose number may be another server's by now. PostgreSQL would
+/// refuse to start. The lock of the whole folder says that nobody else uses it.
 fn drop_stale_lock(data: &Path) -> Result<(), LocalError> {
     let lock = data.join("postmaster.pid");
     let Ok(text) = fs::read_to_string(&lock) else { return Ok(()) };

@@ -1,4 +1,4 @@
-//! One process of the cluster: to watch, to end in order or with violence, to freeze, and to start again.
+//! One process of the cluster: to watch, end, kill, freeze and start again.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -19,25 +19,22 @@ use crate::os_process::{KILL_WAIT, POLL, children_of, is_alive, send, wait_for};
 use crate::ports::Ports;
 use crate::{http_call, redis_ping};
 
-/// A process of a debug build on a machine that is busy with four other clusters is up in 5 s. Crash recovery of a
-/// primary after a load test takes the longest.
+/// A debug build on a busy machine is up in 5 s. Crash recovery after a load test takes the longest.
 const START_WAIT: Duration = Duration::from_mins(1);
 
-/// Longer than a service takes to finish what it accepted (its longest request deadline), and than PostgreSQL's
-/// last checkpoint.
+/// Longer than a service's longest request, and than PostgreSQL's last checkpoint.
 const STOP_WAIT: Duration = Duration::from_secs(15);
 
-/// Where a disk is full: more than a server's log and its small files have, and next to nothing of a WAL file.
+/// More than a log and small files have, and next to nothing of a WAL file.
 const FULL_DISK_BYTES: u64 = 256 * 1024;
 
 /// Enough of a log's end for the lines that are shown of it.
 const TAIL_BYTES: u64 = 32 * 1024;
 
-/// Waits until the parent has told the guardian, then becomes the program. A parent that dies before leaves an
-/// empty pipe, and nothing starts.
+/// Waits until the parent has told the guardian, then becomes the program. If the parent dies before, the pipe is empty and
+/// nothing starts.
 const LAUNCHER: &str = r#"read -r go || exit 1; exec "$@" < /dev/null"#;
 
-/// How to run a program.
 #[derive(Debug, Clone)]
 pub(crate) struct Recipe {
     /// What it is called in messages, and its log file: `shard-1-postgres-a`.
@@ -51,22 +48,25 @@ pub(crate) struct Recipe {
     pub kind: Kind,
 }
 
-/// What a process is: how it is asked to end, and how one sees that it is ready.
 #[derive(Debug, Clone)]
 pub(crate) enum Kind {
-    /// A PostgreSQL server with its children, ready when its lock file in this folder says so.
-    Postgres { data: PathBuf },
-    /// Ready when it answers a PING on this port.
-    Redis { port: u16 },
+    /// Ready when its lock file in this folder says so.
+    Postgres {
+        data: PathBuf,
+    },
+    Redis {
+        port: u16,
+    },
     /// A node or a gateway, ready when `GET /health` on this address answers 200.
-    Service { address: String },
-    /// Runs once and ends.
+    Service {
+        address: String,
+    },
     Tool,
 }
 
-/// One process of the cluster. A clone is another handle on the same process.
+/// A clone is another handle.
 ///
-/// Whatever ended it, [`Process::start`] brings it back with the same configuration and on the same port.
+/// [`Process::start`] brings it back with the same configuration and on the same port.
 #[derive(Debug, Clone)]
 pub struct Process(Arc<Shared>);
 
@@ -82,7 +82,6 @@ struct State {
     child: Option<Child>,
     /// How the last child ended, unless it was asked to.
     died: Option<ExitStatus>,
-    /// Where the log of this run begins.
     log_start: u64,
     /// What [`Process::freeze`] stopped besides the process itself.
     frozen_children: Vec<u32>,
@@ -98,7 +97,6 @@ impl Process {
         &self.0.recipe.name
     }
 
-    /// Its process id, while it runs.
     pub fn pid(&self) -> Option<u32> {
         let mut state = self.state();
         self.reap(&mut state);
@@ -110,14 +108,12 @@ impl Process {
         self.pid().is_some()
     }
 
-    /// How it ended, if it ended without being asked to.
     pub fn died(&self) -> Option<ExitStatus> {
         let mut state = self.state();
         self.reap(&mut state);
         state.died
     }
 
-    /// The file that its log goes to.
     pub fn log_file(&self) -> &Path {
         &self.0.recipe.log
     }
@@ -130,11 +126,7 @@ impl Process {
         all[all.len().saturating_sub(lines)..].join("\n")
     }
 
-    /// Starts it, as it was started before, and waits until it is ready: PostgreSQL takes connections, Redis and the
-    /// services answer. Does nothing when it runs.
-    ///
-    /// # Errors
-    /// [`LocalError::Ended`] and [`LocalError::NotReady`], both with the end of its log.
+    /// Waits until it is ready. Does nothing when it runs.
     pub async fn start(&self) -> Result<(), LocalError> {
         if self.is_running() {
             return Ok(());
@@ -143,8 +135,7 @@ impl Process {
         self.wait_until_ready().await
     }
 
-    /// Ends it in order and waits for that: a service finishes what it accepted, PostgreSQL rolls back what is open
-    /// and writes everything down (its "fast" shutdown). Kills it if it takes too long.
+    /// A service finishes what it accepted; PostgreSQL does its "fast" shutdown. Kills it if it takes too long.
     pub async fn stop(&self) -> Result<(), LocalError> {
         let signal = match self.0.recipe.kind {
             Kind::Postgres { .. } => Signal::SIGINT,
@@ -153,8 +144,7 @@ impl Process {
         self.end_with(signal).await
     }
 
-    /// Ends PostgreSQL at once, without a checkpoint, but with its children and its shared memory: for data that
-    /// nobody will read again.
+    /// Ends PostgreSQL without a checkpoint, but with its children: for data that nobody will read again.
     pub(crate) async fn stop_without_keeping(&self) -> Result<(), LocalError> {
         match self.0.recipe.kind {
             Kind::Postgres { .. } => self.end_with(Signal::SIGQUIT).await,
@@ -162,7 +152,7 @@ impl Process {
         }
     }
 
-    /// SIGKILL, as when the machine loses its power, and waits until it is gone; of PostgreSQL, all its children too.
+    /// SIGKILL, and waits until it is gone; of PostgreSQL, all its children too.
     pub async fn kill(&self) -> Result<(), LocalError> {
         let Some(pid) = self.pid() else { return Ok(()) };
         // Stopped first, so that it makes no child while its children are counted.
@@ -178,7 +168,7 @@ impl Process {
         if ended { Ok(()) } else { Err(self.not_ready(KILL_WAIT, "it does not end even when killed")) }
     }
 
-    /// SIGSTOP, of PostgreSQL to all its children too: connections stay open, and nothing answers any more.
+    /// SIGSTOP, of PostgreSQL to all its children too: connections stay open, and nothing answers.
     pub fn freeze(&self) {
         let Some(pid) = self.pid() else { return };
         send(pid, Signal::SIGSTOP);
@@ -189,7 +179,6 @@ impl Process {
         self.state().frozen_children = children;
     }
 
-    /// Lets a frozen process go on.
     pub fn thaw(&self) {
         let Some(pid) = self.pid() else { return };
         for child in std::mem::take(&mut self.state().frozen_children) {
@@ -198,32 +187,23 @@ impl Process {
         send(pid, Signal::SIGCONT);
     }
 
-    /// Lets it write no file beyond its first 256 kB any more, as if its disk was full: of PostgreSQL no WAL file, which have
-    /// 16 MB, while its log and its small files go on. PostgreSQL takes the error for what a full disk says, and ends what
-    /// it can do no longer; it ignores the signal that comes with it (SIGXFSZ, `src/backend/postmaster/postmaster.c`).
-    ///
-    /// # Errors
-    /// When there is no `prlimit`, which is of Debian's `util-linux`, or it may not.
+    /// Limits its files to 256 kB, as if its disk was full: PostgreSQL can write no WAL file, while its log goes on. It
+    /// ignores the signal that comes with the error (SIGXFSZ, `src/backend/postmaster/postmaster.c`).
     pub fn fill_disk(&self) -> Result<(), LocalError> {
         self.limit_files(&FULL_DISK_BYTES.to_string())
     }
 
     /// Gives it the whole disk again. What has ended over it is to be started.
-    ///
-    /// # Errors
-    /// As [`Self::fill_disk`].
     pub fn free_disk(&self) -> Result<(), LocalError> {
         self.limit_files("unlimited")
     }
 
-    /// SIGHUP: asks it to read its configuration again.
     pub fn reload(&self) {
         if let Some(pid) = self.pid() {
             send(pid, Signal::SIGHUP);
         }
     }
 
-    /// Starts it and does not wait for anything.
     pub(crate) fn spawn(&self) -> Result<(), LocalError> {
         let Shared { recipe, guardian, .. } = &*self.0;
         let log = open_log(&recipe.log)?;
@@ -271,7 +251,6 @@ impl Process {
         self.wait_until_done_within(START_WAIT).await
     }
 
-    /// The same for a tool that may have a lot to do.
     pub(crate) async fn wait_until_done_within(&self, limit: Duration) -> Result<(), LocalError> {
         let is_done = wait_for(limit, || !self.is_running()).await;
         match self.died() {
@@ -331,7 +310,6 @@ impl Process {
         Ok(())
     }
 
-    /// It was asked to end, and has.
     fn forget(&self, pid: u32) {
         self.state().died = None;
         // It fails when the guardian has ended, which then has nothing to forget.
@@ -347,7 +325,7 @@ impl Process {
         }
     }
 
-    /// Sets the soft limit of itself and its children. Itself first: whom it starts from then on has it already.
+    /// Itself first: whom it starts from then on has the limit already.
     fn limit_files(&self, limit: &str) -> Result<(), LocalError> {
         let Some(pid) = self.pid() else { return Ok(()) };
         self.limit_files_of(pid, limit)?;
@@ -382,11 +360,10 @@ impl Process {
     }
 }
 
-/// As many lines of a log as fit on a screen beside the message that they explain.
+/// They fit on a screen beside the message.
 const SHOWN_LINES: usize = 15;
 
-/// PostgreSQL writes its state into line 8 of its lock file, padded: `ready` or, in recovery, `standby`.
-/// (`src/include/utils/pidfile.h`; `pg_ctl` waits in the same way.)
+/// PostgreSQL writes its state into line 8, padded: `ready` or, in recovery, `standby` (`src/include/utils/pidfile.h`).
 fn lock_file_says_ready(lock: &Path, pid: u32) -> bool {
     let Ok(text) = std::fs::read_to_string(lock) else { return false };
     let lines: Vec<&str> = text.lines().map(str::trim).collect();
@@ -407,14 +384,13 @@ fn read_end(path: &Path, start: u64) -> std::io::Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// Only what a program needs to run: whatever `PGHOST`, `LC_ALL` or the like says in the caller's shell is not meant
-/// for these servers.
+/// Whatever `PGHOST` or `LC_ALL` says in the caller's shell is not meant for these servers.
 pub(crate) fn plain_environment() -> BTreeMap<OsString, OsString> {
     let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/bin:/bin".into());
     BTreeMap::from([("PATH".into(), path), ("LC_ALL".into(), "C".into())])
 }
 
-/// Starts what `prepare` makes for a port, with another port if somebody took that one in between.
+/// With another port if somebody took that one in between.
 pub(crate) async fn start_on_free_port(
     ports: &Ports,
     prepare: impl Fn(u16) -> Result<Process, LocalError>,

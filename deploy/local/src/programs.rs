@@ -16,22 +16,18 @@ pub const POSTGRES_ENV: &str = "PICOPAY_PG_BIN";
 /// The environment variable that names the folder of PicoPay's own programs.
 pub const PICOPAY_ENV: &str = "PICOPAY_BIN_DIR";
 
-/// What a cluster needs of PostgreSQL. Client packages bring some of these, so all are looked for.
+/// Client packages bring some of these, so all are looked for.
 const POSTGRES_PROGRAMS: [&str; 3] = ["initdb", "postgres", "pg_basebackup"];
 
-/// One installation of PostgreSQL with everything that a server needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Postgres {
-    /// The folder of its programs.
     pub folder: PathBuf,
     /// What it says of itself: `15.18`.
     pub version: String,
-    /// The first number of that.
     pub major: u32,
 }
 
 impl Postgres {
-    /// The path of one of its programs.
     pub fn program(&self, name: &str) -> PathBuf {
         self.folder.join(name)
     }
@@ -62,7 +58,6 @@ pub fn find_postgres() -> Result<Postgres, LocalError> {
     })
 }
 
-/// The PostgreSQL that can read databases of this major version.
 pub fn find_postgres_of(major: u32) -> Result<Postgres, LocalError> {
     let preferred = find_postgres()?;
     let mut candidates = std::iter::once(preferred).chain(all_postgres());
@@ -72,7 +67,6 @@ pub fn find_postgres_of(major: u32) -> Result<Postgres, LocalError> {
     })
 }
 
-/// Every PostgreSQL server on this machine, newest first, too old ones included.
 pub fn all_postgres() -> Vec<Postgres> {
     let mut folders: Vec<PathBuf> = Vec::new();
     folders.extend(pg_config_folder());
@@ -91,7 +85,6 @@ pub fn all_postgres() -> Vec<Postgres> {
     found
 }
 
-/// The redis-server (or valkey-server, which speaks the same) to use.
 pub fn find_redis() -> Result<PathBuf, LocalError> {
     let mut folders = search_path();
     folders.extend(["/usr/bin", "/usr/local/bin", "/opt/homebrew/bin"].map(PathBuf::from));
@@ -105,7 +98,6 @@ pub fn find_redis() -> Result<PathBuf, LocalError> {
     })
 }
 
-/// A program of another package.
 pub(crate) fn find_in_path(name: &str, how_to_get_it: &str) -> Result<PathBuf, LocalError> {
     let mut folders = search_path();
     folders.extend(["/usr/bin", "/usr/local/bin"].map(PathBuf::from));
@@ -116,8 +108,8 @@ pub(crate) fn find_in_path(name: &str, how_to_get_it: &str) -> Result<PathBuf, L
         .ok_or_else(|| LocalError::Missing { what: name.to_owned(), how_to_get_it: how_to_get_it.to_owned() })
 }
 
-/// One of PicoPay's own programs: in the folder that [`PICOPAY_ENV`] names, else beside this program, else in the
-/// folder above it, where cargo leaves them when this program is a test or an example.
+/// In the folder that [`PICOPAY_ENV`] names, else beside this program, else in the folder above it, as for tests and
+/// examples of cargo.
 pub fn find_picopay(name: &str) -> Result<PathBuf, LocalError> {
     let mut folders: Vec<PathBuf> = Vec::new();
     if let Some(folder) = env::var_os(PICOPAY_ENV) {
@@ -136,7 +128,6 @@ pub fn find_picopay(name: &str) -> Result<PathBuf, LocalError> {
     })
 }
 
-/// How much room is left for a folder, in MB.
 pub fn free_disk_mb(folder: &Path) -> Option<u64> {
     let statistics = nix::sys::statvfs::statvfs(folder).ok()?;
     // Their types differ between systems.

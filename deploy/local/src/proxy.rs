@@ -1,9 +1,8 @@
 //! A wire between two parts of the cluster that can be cut: reset, silent, or slow.
 //!
-//! It carries bytes and understands none of them. What it cannot do is to leave the request for a new connection
-//! unanswered, or refuse it: the kernel takes those for the proxy. So behind a dead server a connection is taken and
-//! then reset, and on a silent wire it is taken and hears nothing. Both look to the caller like a request that may have
-//! arrived, which is the harder case to be right in.
+//! It carries bytes and understands none. It cannot refuse a connection or leave it unanswered, since the kernel accepts
+//! for it. Behind a dead server a connection is accepted and reset; on a silent wire it is accepted and hears nothing. To
+//! the caller both are requests that may have arrived, which is the harder case.
 
 use std::io;
 use std::net::Ipv4Addr;
@@ -20,16 +19,13 @@ use tokio::task::JoinHandle;
 use crate::LocalError;
 use crate::ports::Ports;
 
-/// Read in one go. What is on its way when the wire falls silent is at most this, the kernel's own buffers aside.
+/// At most this is on its way when the wire falls silent, the kernel's buffers aside.
 const CHUNK_BYTES: usize = 16 * 1024;
 
-/// How a wire carries what is put on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Weather {
-    /// At once.
     Clear,
-    /// Not at all, in neither direction. What was sent meanwhile arrives when it clears up, as after a partition, when
-    /// TCP sends again.
+    /// What was sent arrives when the wire is clear again, as after a partition.
     Silent,
     /// Requests arrive, and their answers do not until it clears up.
     AnswersSilent,
@@ -44,8 +40,7 @@ enum Way {
     Answer,
 }
 
-/// A wire from a port of the loopback to a server on another. A clone is another handle on it; with the last one it is
-/// gone, and all its connections.
+/// A clone is another handle; with the last one the wire and its connections are gone.
 #[derive(Debug, Clone)]
 pub struct Proxy(Arc<Listening>);
 
@@ -59,9 +54,7 @@ struct Listening {
 #[derive(Debug, Clone)]
 struct Switches {
     weather: Weather,
-    /// Grows with each reset.
     resets: u64,
-    /// Where new connections lead, in turn.
     servers: Arc<Vec<u16>>,
 }
 
@@ -73,7 +66,7 @@ impl Drop for Listening {
 }
 
 impl Proxy {
-    /// Starts to listen on a free port, on behalf of the server on `server`, which need not be there yet.
+    /// The server need not be there yet.
     pub(crate) async fn start(ports: &Ports, server: u16) -> Result<Self, LocalError> {
         let listener = listen(ports).await?;
         let port = listener.local_addr().map_err(LocalError::system("ask a proxy for its port"))?.port();
@@ -83,7 +76,6 @@ impl Proxy {
         Ok(Self(Arc::new(Listening { port, switches, accepting })))
     }
 
-    /// Where it listens.
     pub fn port(&self) -> u16 {
         self.0.port
     }
@@ -98,7 +90,7 @@ impl Proxy {
         self.0.switches.send_modify(|switches| switches.resets += 1);
     }
 
-    /// New connections lead to the servers on these ports, in turn. Open ones stay where they are.
+    /// In turn. Open connections stay where they are.
     pub fn lead_to(&self, servers: &[u16]) {
         assert!(!servers.is_empty(), "a wire leads somewhere");
         self.0.switches.send_modify(|switches| switches.servers = Arc::new(servers.to_vec()));
@@ -132,7 +124,7 @@ async fn accept(listener: TcpListener, switches: watch::Receiver<Switches>) {
     }
 }
 
-/// One connection, until both sides have ended it, one side is gone, or the wire is reset.
+/// Until one side ends or the wire is reset.
 async fn carry(mut client: TcpStream, server: u16, mut switches: watch::Receiver<Switches>) {
     let resets = switches.borrow().resets;
     let mut far = None;

@@ -7,10 +7,9 @@ use crate::guardian::Guardian;
 use crate::process::{Kind, Process, Recipe};
 use crate::{LocalError, programs};
 
-/// Room for what the nodes of four shards keep; with more shards, what was not asked for longest goes first.
+/// For the nodes of four shards; with more, the least recently used goes first.
 const MEMORY: &str = "256mb";
 
-/// A Redis on this port, not started yet.
 pub(crate) fn prepare(folder: &Folder, guardian: &Arc<Guardian>, port: u16) -> Result<Process, LocalError> {
     let port_text = port.to_string();
     let arguments = [

@@ -8,7 +8,6 @@ use tokio::net::TcpStream;
 /// A Redis that lives answers a PING in less than a millisecond.
 const PING_WAIT: Duration = Duration::from_millis(500);
 
-/// Whether a Redis answers on this port.
 pub(crate) async fn answers(port: u16) -> bool {
     tokio::time::timeout(PING_WAIT, ping(port))
         .await

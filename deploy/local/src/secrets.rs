@@ -7,16 +7,11 @@ use rand::RngCore as _;
 use crate::LocalError;
 use crate::folder::{Folder, write_private};
 
-/// The passwords of one cluster. No two roles share one.
 #[derive(Debug, Clone)]
 pub(crate) struct Secrets {
-    /// Of PostgreSQL's superuser `postgres`.
     pub superuser: String,
-    /// Of the role `picopay`, which the services use.
     pub picopay: String,
-    /// Of the role `replicator`, which the replicas use.
     pub replicator: String,
-    /// What gateways show to nodes.
     pub internal: String,
 }
 
@@ -27,7 +22,6 @@ pub(crate) const PICOPAY_FILE: &str = "secrets/picopay";
 pub(crate) const INTERNAL_FILE: &str = "secrets/internal";
 
 impl Secrets {
-    /// Reads them, or makes the ones that are missing.
     pub(crate) fn read_or_make(folder: &Folder) -> Result<Self, LocalError> {
         Ok(Self {
             superuser: read_or_make(folder, "secrets/superuser")?,

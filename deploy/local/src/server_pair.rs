@@ -1,13 +1,11 @@
 //! The two PostgreSQL servers of a shard, and which of them is the primary now.
 //!
-//! They are called `a` and `b` and not after their roles, since the roles change and names should not. `a` is the
-//! primary of a new shard. Each names the other as its synchronous standby, at all times: a standby that is promoted
-//! acknowledges nothing before the other follows it, so there is no moment in which a write is on one of them only.
+//! They are called `a` and `b`, since their roles change. Each names the other as its synchronous standby: a promoted
+//! standby acknowledges nothing before the other follows it, so no write is on one of them only.
 //!
-//! Which one is the primary stands in their data alone: it is the one without a `standby.signal`, which PostgreSQL
-//! removes when it promotes. A primary that was replaced is never started again from its own data, since that may
-//! hold what nobody else has: it is set aside, and a new copy of the new primary takes its place. `pg_rewind` would
-//! spare the copy, but asks every primary for more log (`wal_log_hints`) all the time.
+//! The primary is the one without a `standby.signal`, which PostgreSQL removes when it promotes. A replaced primary never
+//! starts from its own data, which may hold what nobody else has. It is set aside, and a copy of the new primary takes its
+//! place. `pg_rewind` would spare the copy, but needs more log all the time (`wal_log_hints`).
 
 use std::fs;
 use std::path::PathBuf;
@@ -28,83 +26,61 @@ mod beginning;
 /// Their letters, in the order of their positions here.
 const LETTERS: [&str; 2] = ["a", "b"];
 
-/// What a failover did, and how long it took.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failover {
     /// The server that is the primary now: `shard-1-postgres-b`.
     pub primary: String,
-    /// From the order to a primary that takes statements: the old one's orderly end, if it still ran, included. No
-    /// write of a replicated shard is acknowledged before the next one.
+    /// Until the new primary takes statements, with the old one's orderly end. No write of a replicated shard is
+    /// acknowledged before the next one.
     pub promoted_in: Duration,
-    /// From there to a standby that follows the new primary.
     pub rebuilt_in: Duration,
 }
 
-/// The two servers of a shard.
 #[derive(Debug)]
 pub(crate) struct ServerPair {
     servers: [Server; 2],
-    /// The position of the primary.
     primary: AtomicUsize,
     /// Held while the roles change.
     changing: tokio::sync::Mutex<()>,
 }
 
-/// Where the servers of one shard are, and what is asked of them.
 #[derive(Clone, Copy)]
-struct Site<'a> {
-    shard: &'a str,
-    folder: &'a Folder,
-    ground: &'a Ground,
-    spec: &'a ClusterSpec,
+pub(crate) struct Site<'a> {
+    pub shard: &'a str,
+    pub folder: &'a Folder,
+    pub ground: &'a Ground,
+    pub spec: &'a ClusterSpec,
 }
 
 impl ServerPair {
     /// Makes the servers of a shard if they are not there, and starts them.
-    pub(crate) async fn start(
-        folder: &Folder,
-        ground: &Ground,
-        spec: &ClusterSpec,
-        shard: &str,
-    ) -> Result<Self, LocalError> {
-        Site { shard, folder, ground, spec }.begin().await
+    pub(crate) async fn start(site: Site<'_>) -> Result<Self, LocalError> {
+        site.begin().await
     }
 
-    /// The server that takes writes.
     pub(crate) fn primary(&self) -> &Server {
         &self.servers[self.primary.load(Ordering::Acquire)]
     }
 
-    /// The server that follows it.
     pub(crate) fn replica(&self) -> &Server {
         &self.servers[1 - self.primary.load(Ordering::Acquire)]
     }
 
-    /// The position of the server that takes writes.
     pub(crate) fn primary_position(&self) -> usize {
         self.primary.load(Ordering::Acquire)
     }
 
-    /// The ports of both, whatever their roles.
     pub(crate) fn ports(&self) -> [u16; 2] {
         [self.servers[0].port, self.servers[1].port]
     }
 
-    /// Makes the replica the primary, and a new replica of what was the primary. That one is stopped first if it still
-    /// runs, so that the two never both take writes, and so that the replica gets the last of its log; if it does
-    /// not end in order, because it is frozen for example, it is killed.
+    /// Promotes the replica and makes a new one of the old primary. That one is stopped first, or killed when it does not
+    /// end in order, so that the two never both take writes and the replica gets the last of its log.
     ///
     /// # Errors
-    /// When the replica does not run, or did not follow a primary that still runs: then nothing was changed. When the
-    /// new replica cannot be made, the new primary stays, and the old one's data stands aside for an operator.
-    pub(crate) async fn fail_over(
-        &self,
-        folder: &Folder,
-        ground: &Ground,
-        spec: &ClusterSpec,
-        shard: &str,
-    ) -> Result<Failover, LocalError> {
-        let site = Site { shard, folder, ground, spec };
+    /// When the replica does not run or does not follow a live primary, nothing was changed. When the new replica
+    /// cannot be made, the new primary stays, and the old one's data stands aside.
+    pub(crate) async fn fail_over(&self, site: Site<'_>) -> Result<Failover, LocalError> {
         let _alone = self.changing.lock().await;
         let started = Instant::now();
         let old_position = self.primary.load(Ordering::Acquire);
@@ -112,9 +88,10 @@ impl ServerPair {
         let (old, new) = (&self.servers[old_position], &self.servers[new_position]);
         // Now, while to fail costs nothing: a frozen replica runs, and never answers.
         let standby = site.connect_to_standby(new).await?;
-        if old.process.is_running() && !may_leave(ground, old, &new.process).await {
+        if old.process.is_running() && !may_leave(site.ground, old, &new.process).await {
             return Err(LocalError::Unfit(format!(
-                "{shard} stays on {}: its replica {} does not follow it, and would be a step back",
+                "{} stays on {}: its replica {} does not follow it, and would be a step back",
+                site.shard,
                 old.process.name(),
                 new.process.name()
             )));
@@ -128,64 +105,33 @@ impl ServerPair {
         Ok(Failover { primary, promoted_in, rebuilt_in: started.elapsed().saturating_sub(promoted_in) })
     }
 
-    /// Takes a base backup of the primary, over the one before.
-    ///
-    /// # Errors
-    /// When the primary does not answer.
-    pub(crate) async fn back_up(
-        &self,
-        folder: &Folder,
-        ground: &Ground,
-        spec: &ClusterSpec,
-        shard: &str,
-    ) -> Result<(), LocalError> {
-        let site = Site { shard, folder, ground, spec };
+    pub(crate) async fn back_up(&self, site: Site<'_>) -> Result<(), LocalError> {
         let primary = self.primary();
-        let (name, log) = (primary.process.name(), folder.log(primary.process.name()));
-        postgres::base_backup(ground, name, primary.port, &site.backup(), log, true).await
+        let (name, log) = (primary.process.name(), site.folder.log(primary.process.name()));
+        postgres::base_backup(site.ground, name, primary.port, &site.backup(), log, true).await
     }
 
-    /// Puts the base backup where the primary's data is, and a copy of that where the replica's is. The primary goes on from the
-    /// moment of the backup, on the timeline that it had: it has nothing of the log since, so it begins no new one.
-    ///
-    /// # Errors
-    /// When there is no backup, or a server does not start from it.
-    pub(crate) async fn restore_backup(
-        &self,
-        folder: &Folder,
-        ground: &Ground,
-        spec: &ClusterSpec,
-        shard: &str,
-    ) -> Result<(), LocalError> {
-        let site = Site { shard, folder, ground, spec };
+    /// Puts the base backup in place of the primary's data, and a copy of it in place of the replica's. The primary goes on
+    /// from the backup without a new timeline, since it has nothing of the log since.
+    pub(crate) async fn restore_backup(&self, site: Site<'_>) -> Result<(), LocalError> {
         let _alone = self.changing.lock().await;
         let position = self.primary.load(Ordering::Acquire);
         let (primary, replica) = (self.primary(), self.replica());
         tokio::try_join!(primary.process.stop_without_keeping(), replica.process.stop_without_keeping())?;
         remove(&site.data(position))?;
         copy_folder(&site.backup(), &site.data(position)).await?;
-        postgres::configure(ground, &site.blueprint(position, Role::Primary), primary.port)?;
+        postgres::configure(site.ground, &site.blueprint(position, Role::Primary), primary.port)?;
         primary.process.start().await?;
-        site.copy(primary, 1 - position, folder.is_temporary()).await?;
+        site.copy(primary, 1 - position, site.folder.is_temporary()).await?;
         let role = Role::Replica { primary_port: primary.port };
-        postgres::configure(ground, &site.blueprint(1 - position, role), replica.port)?;
+        postgres::configure(site.ground, &site.blueprint(1 - position, role), replica.port)?;
         replica.process.start().await?;
-        postgres::wait_until_streaming(ground, primary, &replica.process, site.sync_state()).await
+        postgres::wait_until_streaming(site.ground, primary, &replica.process, site.sync_state()).await
     }
 
-    /// Promotes the replica and leaves the old primary as it is, as no failover manager should and some do: from then on both
-    /// take writes. [`Self::replica`] is the old one until [`Self::replace_old`] has made it follow.
-    ///
-    /// # Errors
-    /// When the replica does not run or does not end its recovery.
-    pub(crate) async fn promote_beside(
-        &self,
-        folder: &Folder,
-        ground: &Ground,
-        spec: &ClusterSpec,
-        shard: &str,
-    ) -> Result<(), LocalError> {
-        let site = Site { shard, folder, ground, spec };
+    /// Promotes the replica and leaves the old primary as it is, so that both take writes. [`Self::replica`] is the old one
+    /// until [`Self::replace_old`].
+    pub(crate) async fn promote_beside(&self, site: Site<'_>) -> Result<(), LocalError> {
         let _alone = self.changing.lock().await;
         let new_position = 1 - self.primary.load(Ordering::Acquire);
         let new = &self.servers[new_position];
@@ -198,22 +144,14 @@ impl ServerPair {
     /// Kills the primary that [`Self::promote_beside`] left alive, and makes a new replica of it.
     ///
     /// # Errors
-    /// When that cannot be made. The old one's data stands aside for an operator then.
-    pub(crate) async fn replace_old(
-        &self,
-        folder: &Folder,
-        ground: &Ground,
-        spec: &ClusterSpec,
-        shard: &str,
-    ) -> Result<(), LocalError> {
-        let site = Site { shard, folder, ground, spec };
+    /// The old one's data stands aside then.
+    pub(crate) async fn replace_old(&self, site: Site<'_>) -> Result<(), LocalError> {
         let _alone = self.changing.lock().await;
         let old_position = 1 - self.primary.load(Ordering::Acquire);
         self.servers[old_position].process.kill().await?;
         self.rebuild(site, old_position).await
     }
 
-    /// Puts a copy of the primary where the server at `old` was, which has ended, and has it follow.
     async fn rebuild(&self, site: Site<'_>, old: usize) -> Result<(), LocalError> {
         let (new_position, new, old_server) = (1 - old, &self.servers[1 - old], &self.servers[old]);
         site.set_aside(old)?;
@@ -228,7 +166,6 @@ impl ServerPair {
         remove(&site.aside(old))
     }
 
-    /// Both, the primary first.
     pub(crate) fn processes(&self) -> [Process; 2] {
         [self.primary().process.clone(), self.replica().process.clone()]
     }
@@ -247,7 +184,6 @@ impl<'a> Site<'a> {
         self.place().join(format!("postgres-{}", LETTERS[position]))
     }
 
-    /// Where the data of a primary goes that was replaced.
     fn aside(self, position: usize) -> PathBuf {
         self.data(position).with_extension("replaced")
     }
@@ -256,12 +192,10 @@ impl<'a> Site<'a> {
         self.spec.durability == Durability::Replicated
     }
 
-    /// Where the base backup of the shard is.
     fn backup(self) -> PathBuf {
         self.place().join("backup")
     }
 
-    /// What `pg_stat_replication` says of a replica that follows.
     fn sync_state(self) -> &'static str {
         if self.is_synchronous() { "sync" } else { "async" }
     }
@@ -288,7 +222,6 @@ impl<'a> Site<'a> {
         Ok(Server { process, port })
     }
 
-    /// A connection to a replica that is about to be promoted.
     async fn connect_to_standby(self, standby: &Server) -> Result<Client, LocalError> {
         if !standby.process.is_running() {
             return Err(LocalError::Unfit(format!(
@@ -300,7 +233,6 @@ impl<'a> Site<'a> {
         postgres::connect_to_administer(self.ground, standby).await
     }
 
-    /// Puts a copy of `primary` where the data of the server at `position` is, ready to follow it.
     async fn copy(self, primary: &Server, position: usize, is_quick: bool) -> Result<(), LocalError> {
         let (data, name) = (self.data(position), self.name(position));
         let next = data.with_extension("next");
@@ -323,8 +255,8 @@ impl<'a> Site<'a> {
         postgres::is_standby(&self.data(position))
     }
 
-    /// Normally one of them is no standby. Neither is when the owner of the cluster was killed in the middle of a
-    /// failover: then the one that was promoted is on the higher timeline, or the other is set aside already.
+    /// If the owner was killed in the middle of a failover, neither is a standby. Then the promoted one is on the higher
+    /// timeline, or the other is set aside already.
     fn find_primary(self) -> Result<usize, LocalError> {
         let candidates: Vec<usize> =
             (0..2).filter(|&position| self.data(position).is_dir() && !self.is_standby(position)).collect();
@@ -341,7 +273,7 @@ impl<'a> Site<'a> {
         }
     }
 
-    /// The files of the log start with their timeline, eight hexadecimal digits, and promotion begins one.
+    /// Log files start with their timeline, eight hexadecimal digits.
     fn highest_timeline(self, position: usize) -> Result<u32, LocalError> {
         let folder = self.data(position).join("pg_wal");
         let entries =
@@ -363,8 +295,8 @@ impl<'a> Site<'a> {
     }
 }
 
-/// Whether nothing is lost when the replica takes over from a primary that runs. One that does not answer is as good as
-/// dead; the replica may not follow it any more, but then nothing was acknowledged since.
+/// Whether nothing is lost when the replica takes over. If the primary does not answer, nothing was acknowledged since the
+/// replica stopped following.
 async fn may_leave(ground: &Ground, primary: &Server, replica: &Process) -> bool {
     let Ok(client) = postgres::connect_to_administer(ground, primary).await else { return true };
     postgres::sync_state(&client, replica).await.map_or(true, |state| state.is_some())

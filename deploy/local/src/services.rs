@@ -15,7 +15,6 @@ use crate::{LocalError, programs};
 /// The name of the file that all of them read.
 pub(crate) const CLUSTER_FILE: &str = "cluster.toml";
 
-/// A node on this port, with its configuration written, not started yet.
 pub(crate) fn prepare_node(
     folder: &Folder,
     guardian: &Arc<Guardian>,
@@ -34,7 +33,6 @@ pub(crate) fn prepare_node(
     service(folder, guardian, (name, "picopay-node"), &arguments, environment, kind)
 }
 
-/// Writes what a node reads when it starts.
 pub(crate) fn write_node_config(
     folder: &Folder,
     shard: &str,
@@ -49,7 +47,6 @@ fn node_config(name: &str) -> String {
     format!("{name}.toml")
 }
 
-/// A gateway on this address, with its configuration written, not started yet.
 pub(crate) fn prepare_gateway(
     folder: &Folder,
     guardian: &Arc<Guardian>,
@@ -87,7 +84,6 @@ pub(crate) fn prepare_join(
     service(folder, guardian, (&name, "picopay"), &arguments, &[], Kind::Tool)
 }
 
-/// Where a client on this machine reaches a service that listens here.
 pub(crate) fn reachable(listen: SocketAddr) -> SocketAddr {
     let ip = match listen.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
@@ -125,8 +121,8 @@ fn service(
     Ok(Process::new(recipe, Arc::clone(guardian)))
 }
 
-/// What the services see of this process's environment. A kept cluster can be tuned by it, as in production; what a
-/// test starts must not depend on who runs the test. Where they listen is decided here in any case.
+/// A kept cluster can be tuned by this process's environment, as in production. What a test starts must not depend on who
+/// runs the test.
 fn environment(is_temporary: bool) -> BTreeMap<OsString, OsString> {
     let prefixes = ["PICOPAY_CLUSTER__", "PICOPAY_GATEWAY__", "PICOPAY_NODE__"];
     let decided = ["PICOPAY_GATEWAY__LISTEN", "PICOPAY_NODE__LISTEN", "PICOPAY_NODE__SHARD"];

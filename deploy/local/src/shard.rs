@@ -7,41 +7,34 @@ use futures_util::future::try_join_all;
 use tokio_postgres::Client;
 
 use crate::config_files::ShardEntry;
-use crate::folder::Folder;
 use crate::ports::Ports;
-use crate::postgres::{self, Ground, Server};
+use crate::postgres::{self, Server};
 use crate::process::Process;
 use crate::proxy::Proxy;
 use crate::secrets::Secrets;
-use crate::server_pair::{Failover, ServerPair};
+use crate::server_pair::{Failover, ServerPair, Site};
 use crate::services::CLUSTER_FILE;
 use crate::services_database::{DATABASE, ROLE};
-use crate::spec::ClusterSpec;
 use crate::{LocalError, more_replicas, services};
 
-/// One shard of a [`crate::LocalCluster`].
 #[derive(Debug)]
 pub struct LocalShard {
     name: String,
-    servers: ServerPair,
+    pub(crate) servers: ServerPair,
     more_replicas: Vec<Server>,
     nodes: Mutex<Vec<Node>>,
     proxies: Mutex<Option<Proxies>>,
-    /// What `cluster.toml` says of it.
     entry: Mutex<Option<ShardEntry>>,
     has_left: AtomicBool,
     secrets: Secrets,
 }
 
-/// The proxies of a shard.
 #[derive(Debug)]
 struct Proxies {
     /// In the order of the servers, whatever their roles.
     databases: [Proxy; 2],
-    /// In the order of the nodes: between gateways and each.
     nodes: Vec<Proxy>,
-    /// In the order of the nodes: between each and the wires to the servers. Empty where there is one node only, whose wires
-    /// those are.
+    /// Between each node and the wires to the servers. Empty where there is one node only.
     node_databases: Vec<[Proxy; 2]>,
 }
 
@@ -53,85 +46,32 @@ struct Node {
 
 impl LocalShard {
     /// Makes the databases of a shard if they are not there, and starts them.
-    pub(crate) async fn start_databases(
-        folder: &Folder,
-        ground: &Ground,
-        spec: &ClusterSpec,
-        name: &str,
-    ) -> Result<Self, LocalError> {
-        let servers = ServerPair::start(folder, ground, spec, name).await?;
-        let more_replicas = more_replicas::start(folder, ground, spec, name, servers.primary().port).await?;
+    pub(crate) async fn start_databases(site: Site<'_>) -> Result<Self, LocalError> {
+        let servers = ServerPair::start(site).await?;
+        let more_replicas = more_replicas::start(site, servers.primary().port).await?;
         Ok(Self {
-            name: name.to_owned(),
+            name: site.shard.to_owned(),
             servers,
             more_replicas,
             nodes: Mutex::default(),
             proxies: Mutex::default(),
             entry: Mutex::default(),
             has_left: AtomicBool::new(false),
-            secrets: ground.secrets.clone(),
+            secrets: site.ground.secrets.clone(),
         })
     }
 
     /// Makes the replica the primary; see [`crate::LocalCluster::failover`].
-    pub(crate) async fn fail_over(
-        &self,
-        folder: &Folder,
-        ground: &Ground,
-        spec: &ClusterSpec,
-    ) -> Result<Failover, LocalError> {
-        let failover = self.servers.fail_over(folder, ground, spec, &self.name).await?;
-        let followed = (self.more_replicas.as_slice(), self.servers.primary().port);
-        more_replicas::follow(folder, ground, spec, &self.name, followed)?;
+    pub(crate) async fn fail_over(&self, site: Site<'_>) -> Result<Failover, LocalError> {
+        let failover = self.servers.fail_over(site).await?;
+        more_replicas::follow(site, &self.more_replicas, self.servers.primary().port)?;
         Ok(failover)
-    }
-
-    /// Takes a base backup; see [`crate::LocalCluster::back_up`].
-    pub(crate) async fn back_up(
-        &self,
-        folder: &Folder,
-        ground: &Ground,
-        spec: &ClusterSpec,
-    ) -> Result<(), LocalError> {
-        self.servers.back_up(folder, ground, spec, &self.name).await
-    }
-
-    /// Goes back to it; see [`crate::LocalCluster::restore_backup`].
-    pub(crate) async fn restore_backup(
-        &self,
-        folder: &Folder,
-        ground: &Ground,
-        spec: &ClusterSpec,
-    ) -> Result<(), LocalError> {
-        self.servers.restore_backup(folder, ground, spec, &self.name).await
-    }
-
-    /// Promotes the replica beside a primary that lives on; see [`crate::LocalCluster::promote_beside`].
-    pub(crate) async fn promote_beside(
-        &self,
-        folder: &Folder,
-        ground: &Ground,
-        spec: &ClusterSpec,
-    ) -> Result<(), LocalError> {
-        self.servers.promote_beside(folder, ground, spec, &self.name).await
-    }
-
-    /// Makes the replica of what was left alive; see [`crate::LocalCluster::replace_old_primary`].
-    pub(crate) async fn replace_old(
-        &self,
-        folder: &Folder,
-        ground: &Ground,
-        spec: &ClusterSpec,
-    ) -> Result<(), LocalError> {
-        self.servers.replace_old(folder, ground, spec, &self.name).await
     }
 
     /// Starts the `number`th node process, counted from 1, on this port.
     pub(crate) async fn start_node(
         &self,
-        folder: &Folder,
-        ground: &Ground,
-        spec: &ClusterSpec,
+        Site { folder, ground, spec, .. }: Site<'_>,
         number: usize,
         port: u16,
     ) -> Result<Process, LocalError> {
@@ -163,10 +103,6 @@ impl LocalShard {
         Ok(())
     }
 
-    /// Ends a node process and forgets it: one that [`crate::LocalCluster::add_node`] has added.
-    ///
-    /// # Errors
-    /// When it does not end.
     pub async fn dismiss_node(&self, number: usize) -> Result<(), LocalError> {
         self.node(number).stop().await?;
         self.nodes.lock().unwrap_or_else(PoisonError::into_inner).remove(number);
@@ -182,7 +118,6 @@ impl LocalShard {
         Ok(())
     }
 
-    /// Its name: `shard-1`.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -192,7 +127,6 @@ impl LocalShard {
         self.servers.primary().process.clone()
     }
 
-    /// The PostgreSQL server that follows the primary now.
     pub fn replica(&self) -> Process {
         self.servers.replica().process.clone()
     }
@@ -212,22 +146,21 @@ impl LocalShard {
         format!("http://127.0.0.1:{}", self.nodes()[number].port)
     }
 
-    /// The port of the `number`th node process, from 0, itself: behind its proxy if it has one.
+    /// From 0; the node's own port, behind its proxy if it has one.
     pub fn node_port(&self, number: usize) -> u16 {
         self.nodes()[number].port
     }
 
-    /// What stands between gateways and the `number`th node process, from 0; a node that was added has none.
+    /// From 0. A node that was added has none.
     pub fn node_proxy(&self, number: usize) -> Proxy {
         self.proxies().as_ref().expect(NO_PROXIES).nodes[number].clone()
     }
 
-    /// What stands between all nodes and the server that is the primary now.
     pub fn primary_proxy(&self) -> Proxy {
         self.proxies().as_ref().expect(NO_PROXIES).databases[self.servers.primary_position()].clone()
     }
 
-    /// What stands between the `number`th node process alone, from 0, and the server that is the primary now.
+    /// From 0. Only this node's.
     pub fn primary_proxy_of_node(&self, number: usize) -> Proxy {
         let proxies = self.proxies();
         let proxies = proxies.as_ref().expect(NO_PROXIES);
@@ -243,49 +176,40 @@ impl LocalShard {
         self.entry().map_or(0, |entry| entry.nodes.len())
     }
 
-    /// How many node processes it has.
     pub fn node_count(&self) -> usize {
         self.nodes().len()
     }
 
-    /// The port of the primary.
     pub fn primary_port(&self) -> u16 {
         self.servers.primary().port
     }
 
-    /// The port of the replica.
     pub fn replica_port(&self) -> u16 {
         self.servers.replica().port
     }
 
-    /// A connection to the primary, as the services' role.
     pub async fn connect_primary(&self) -> Result<Client, LocalError> {
         postgres::connect(self.servers.primary().port, ROLE, &self.secrets.picopay, DATABASE).await
     }
 
-    /// A connection to the replica, as the services' role.
     pub async fn connect_replica(&self) -> Result<Client, LocalError> {
         postgres::connect(self.servers.replica().port, ROLE, &self.secrets.picopay, DATABASE).await
     }
 
-    /// A connection to the services' database on the primary, as PostgreSQL's superuser.
     pub async fn connect_as_superuser(&self) -> Result<Client, LocalError> {
         postgres::connect(self.servers.primary().port, "postgres", &self.secrets.superuser, DATABASE).await
     }
 
-    /// A connection to the services' database on the replica, as PostgreSQL's superuser.
     pub async fn connect_replica_as_superuser(&self) -> Result<Client, LocalError> {
         postgres::connect(self.servers.replica().port, "postgres", &self.secrets.superuser, DATABASE).await
     }
 
-    /// A connection to the services' database on the `number`th of the replicas that commits do not wait for, as PostgreSQL's
-    /// superuser.
+    /// To the `number`th asynchronous replica, as PostgreSQL's superuser.
     pub async fn connect_more_replica_as_superuser(&self, number: usize) -> Result<Client, LocalError> {
         let port = self.more_replicas[number].port;
         postgres::connect(port, "postgres", &self.secrets.superuser, DATABASE).await
     }
 
-    /// All its processes, in the order in which they end.
     pub(crate) fn processes(&self) -> Vec<Process> {
         let mut all: Vec<Process> = self.nodes().into_iter().map(|node| node.process).collect();
         all.extend(self.more_replicas.iter().map(|server| server.process.clone()));
@@ -302,12 +226,10 @@ impl LocalShard {
         self.has_left.store(true, Ordering::Release);
     }
 
-    /// Whether it was removed from the cluster.
     pub(crate) fn has_left(&self) -> bool {
         self.has_left.load(Ordering::Acquire)
     }
 
-    /// What `cluster.toml` says of it, once that is known.
     pub(crate) fn entry(&self) -> Option<ShardEntry> {
         self.entry.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -317,8 +239,7 @@ impl LocalShard {
         format!("{}-node-{number}", self.name)
     }
 
-    /// The name of the cluster file that the `number`th node process reads, counted from 1. One with wires of its own has a
-    /// file of its own, which differs from the others' by their ports only.
+    /// Counted from 1. A node with wires of its own has a file of its own, which differs by ports only.
     fn cluster_file(&self, number: usize) -> String {
         if self.proxies().as_ref().is_some_and(|proxies| number <= proxies.node_databases.len()) {
             format!("{}.{CLUSTER_FILE}", self.node_name(number))
@@ -327,7 +248,6 @@ impl LocalShard {
         }
     }
 
-    /// The cluster files of nodes with wires of their own, each with what it says of this shard.
     pub(crate) fn own_cluster_files(&self) -> Vec<(String, ShardEntry)> {
         let Some(entry) = self.entry() else { return Vec::new() };
         let wires = self.proxies().as_ref().map(|proxies| {

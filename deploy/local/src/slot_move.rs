@@ -1,16 +1,15 @@
-//! A slot moved by hand: the steps of the mover, each when a test wants it and as slowly as it wants.
+//! The steps of the mover, each when a test wants it.
 //!
-//! Nobody moves slots of a real cluster with it. It compares nothing, and copies everything within the pause.
+//! It compares nothing, and copies everything within the pause, so it is of no use for a real cluster.
 
 use picopay_shared::slot::{FENCE_LOCK, Slot};
 use tokio_postgres::{Client, Error};
 
 use crate::{LocalCluster, LocalError};
 
-/// What belongs to a slot, in the order in which the foreign keys let it be written.
+/// In the order of the foreign keys.
 const TABLES: [&str; 4] = ["users", "balances", "transactions", "refund_totals"];
 
-/// One slot on its way from the shard that owns it to another.
 #[derive(Debug)]
 pub struct SlotMove {
     slot: i16,
@@ -22,10 +21,7 @@ pub struct SlotMove {
 }
 
 impl LocalCluster {
-    /// Gets ready to move `slot`, which the shard at `from` owns at `epoch`. Nothing is changed yet.
-    ///
-    /// # Errors
-    /// When a primary cannot be reached.
+    /// Owned by the shard at `from`, at `epoch`. Nothing is changed yet.
     pub async fn slot_move(
         &self,
         slot: Slot,
@@ -45,10 +41,6 @@ impl LocalCluster {
 }
 
 impl SlotMove {
-    /// The target expects the slot, and has no rows of it.
-    ///
-    /// # Errors
-    /// Those of the database.
     pub async fn import(&mut self) -> Result<(), Error> {
         delete_rows(&self.target, self.slot).await?;
         self.epoch += 1;
@@ -57,18 +49,12 @@ impl SlotMove {
     }
 
     /// The source gives the slot up: from here on nobody owns it.
-    ///
-    /// # Errors
-    /// Those of the database.
     pub async fn release(&mut self) -> Result<(), Error> {
         let row = (self.slot, "released", self.target_name.as_str(), self.epoch);
         set_owner(&mut self.source, row).await
     }
 
-    /// The rows, as the source has them now. Copied before the release, they lack what is written until then.
-    ///
-    /// # Errors
-    /// Those of the database.
+    /// If copied before the release, rows lack what is written until then.
     pub async fn copy(&self) -> Result<(), Error> {
         for table in TABLES {
             let read = format!("SELECT coalesce(json_agg(r), '[]')::text FROM {table} r WHERE slot = $1");
@@ -81,19 +67,12 @@ impl SlotMove {
         Ok(())
     }
 
-    /// The target owns the slot.
-    ///
-    /// # Errors
-    /// Those of the database.
     pub async fn own(&mut self) -> Result<(), Error> {
         let row = (self.slot, "owned", self.target_name.as_str(), self.epoch);
         set_owner(&mut self.target, row).await
     }
 
     /// Instead of [`SlotMove::own`]: the target gives up, and the source owns the slot again.
-    ///
-    /// # Errors
-    /// Those of the database.
     pub async fn abort(&mut self) -> Result<(), Error> {
         let row = (self.slot, "aborted", self.source_name.as_str(), self.epoch);
         set_owner(&mut self.target, row).await?;
@@ -103,9 +82,6 @@ impl SlotMove {
     }
 
     /// After the target owns the slot: the source's rows go, a table at a time.
-    ///
-    /// # Errors
-    /// Those of the database.
     pub async fn purge(&self) -> Result<(), Error> {
         delete_rows(&self.source, self.slot).await
     }

@@ -7,74 +7,56 @@ use picopay_shared::cluster::Durability;
 
 use crate::services_database::{DATABASE, ROLE};
 
-/// What cluster to start. The default is what tests want: two replicated shards, Redis, a gateway on a free port
-/// and a temporary folder.
+/// The default is what tests want: two replicated shards, Redis, a gateway on a free port and a temporary folder.
 #[derive(Debug, Clone)]
 pub struct ClusterSpec {
-    /// How many shards, each with a primary and a streaming replica.
     pub shards: usize,
-    /// How many node processes serve each shard.
     pub nodes_per_shard: usize,
     /// Replicas of each shard beside the one that its commits wait for. Of a temporary cluster only.
     pub more_replicas: usize,
-    /// Variables that the nodes find in their environment.
     pub node_environment: Vec<(String, String)>,
-    /// Whether gateways reach nodes, and nodes their databases, over a [`crate::Proxy`] each, which can be cut. Where a
-    /// shard has several nodes, each has wires of its own to the databases, before those that all of them share.
+    /// Whether gateways reach nodes, and nodes their databases, over a [`crate::Proxy`] each. Several nodes of a shard each
+    /// have wires of their own to the databases.
     pub has_proxies: bool,
-    /// Whether there is a Redis.
     pub has_redis: bool,
     /// `Replicated` makes each replica its primary's synchronous standby; with `Local` it follows on its own.
     pub durability: Durability,
-    /// Where the data lives, and how long.
     pub data: Data,
     /// Whether there is a gateway. Without one, [`crate::LocalCluster::start`] waits for the nodes instead.
     pub has_gateway: bool,
     /// Where the gateway listens; `None` takes a free port of the loopback.
     pub gateway_listen: Option<SocketAddr>,
-    /// More lines for `gateway.toml`, as TOML.
     pub gateway_toml: String,
-    /// More lines for every node's `node.toml`, as TOML.
     pub node_toml: String,
     /// More lines for one node of every shard, by its number from 1.
     pub toml_of_nodes: Vec<(usize, String)>,
-    /// The keys that the gateway accepts. The first is what [`crate::LocalCluster::api_key`] gives.
     pub api_keys: Vec<ApiKey>,
     /// More settings for the primaries, by name, over the ones that this crate sets.
     pub primary_settings: Vec<(String, String)>,
-    /// More settings for the replicas.
     pub replica_settings: Vec<(String, String)>,
-    /// Statements that the superuser runs in the services' database of each new shard, before anything is in it.
+    /// Run by the superuser in the services' database of each new shard, before anything is in it.
     pub founding_sql: Vec<String>,
 }
 
-/// Where a cluster's data lives, and how long.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Data {
     /// In a new folder that is removed when the cluster ends, however it ends.
     Temporary,
-    /// In this folder, kept between runs.
     Kept {
         /// The folder; made when it is not there.
         folder: PathBuf,
-        /// Whether to begin with empty databases, whatever is there.
         is_fresh: bool,
     },
 }
 
-/// A key that the gateway accepts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApiKey {
-    /// The name it has in logs and metrics.
     pub name: String,
-    /// The key itself. Only its digest reaches `gateway.toml`.
     pub key: String,
-    /// What it may do: `write`, `read`, `admin`.
     pub scopes: Vec<String>,
 }
 
 impl ApiKey {
-    /// A key that may do these things.
     pub fn new(name: &str, key: &str, scopes: &[&str]) -> Self {
         let scopes = scopes.iter().map(|&scope| scope.to_owned()).collect();
         Self { name: name.to_owned(), key: key.to_owned(), scopes }
@@ -106,25 +88,22 @@ impl Default for ClusterSpec {
 }
 
 impl ClusterSpec {
-    /// One shard only.
     #[must_use]
     pub fn one_shard() -> Self {
         Self { shards: 1, ..Self::default() }
     }
 
-    /// This many shards.
     #[must_use]
     pub fn with_shards(self, shards: usize) -> Self {
         Self { shards, ..self }
     }
 
-    /// This many node processes for each shard.
     #[must_use]
     pub fn with_nodes_per_shard(self, nodes_per_shard: usize) -> Self {
         Self { nodes_per_shard, ..self }
     }
 
-    /// So many replicas of each shard beside the one that its commits wait for, at most four: for reads.
+    /// At most four, asynchronous.
     #[must_use]
     pub fn with_more_replicas(self, more_replicas: usize) -> Self {
         Self { more_replicas, ..self }
@@ -137,31 +116,26 @@ impl ClusterSpec {
         self
     }
 
-    /// With proxies between gateway and nodes, and between nodes and databases.
     #[must_use]
     pub fn with_proxies(self) -> Self {
         Self { has_proxies: true, ..self }
     }
 
-    /// No Redis at all.
     #[must_use]
     pub fn without_redis(self) -> Self {
         Self { has_redis: false, ..self }
     }
 
-    /// No gateway.
     #[must_use]
     pub fn without_gateway(self) -> Self {
         Self { has_gateway: false, ..self }
     }
 
-    /// What an acknowledged write has survived.
     #[must_use]
     pub fn with_durability(self, durability: Durability) -> Self {
         Self { durability, ..self }
     }
 
-    /// More lines for `gateway.toml`.
     #[must_use]
     pub fn with_gateway_toml(mut self, toml: &str) -> Self {
         self.gateway_toml.push_str(toml);
@@ -169,7 +143,6 @@ impl ClusterSpec {
         self
     }
 
-    /// More lines for every `node.toml`.
     #[must_use]
     pub fn with_node_toml(mut self, toml: &str) -> Self {
         self.node_toml.push_str(toml);
@@ -184,54 +157,49 @@ impl ClusterSpec {
         self
     }
 
-    /// One more key that the gateway accepts.
     #[must_use]
     pub fn with_api_key(mut self, key: ApiKey) -> Self {
         self.api_keys.push(key);
         self
     }
 
-    /// One more setting for the primaries.
     #[must_use]
     pub fn with_primary_setting(mut self, name: &str, value: &str) -> Self {
         self.primary_settings.push((name.to_owned(), value.to_owned()));
         self
     }
 
-    /// One more setting for the replicas.
     #[must_use]
     pub fn with_replica_setting(mut self, name: &str, value: &str) -> Self {
         self.replica_settings.push((name.to_owned(), value.to_owned()));
         self
     }
 
-    /// One more setting for both servers of each shard, whatever their roles: it stays true after a failover.
+    /// For both servers of each shard, so that it stays true after a failover.
     #[must_use]
     pub fn with_server_setting(self, name: &str, value: &str) -> Self {
         self.with_primary_setting(name, value).with_replica_setting(name, value)
     }
 
-    /// One more statement that the superuser runs in the services' database of each new shard, before anything is in it.
+    /// One more statement of [`ClusterSpec::founding_sql`].
     #[must_use]
     pub fn with_founding_sql(mut self, statement: &str) -> Self {
         self.founding_sql.push(statement.to_owned());
         self
     }
 
-    /// A setting of the services' role, as an operator may have made it: every session of the role begins with it. The
-    /// value is SQL: `'German'`, `odd, public`.
+    /// Every session of the role begins with it. The value is SQL: `'German'`, `odd, public`.
     #[must_use]
     pub fn with_role_setting(self, name: &str, value: &str) -> Self {
         self.with_founding_sql(&format!("ALTER ROLE {ROLE} SET {name} = {value}"))
     }
 
-    /// A setting of the services' database, for every role that connects to it. The value is SQL.
+    /// For every role that connects. The value is SQL.
     #[must_use]
     pub fn with_database_setting(self, name: &str, value: &str) -> Self {
         self.with_founding_sql(&format!("ALTER DATABASE {DATABASE} SET {name} = {value}"))
     }
 
-    /// In this folder, kept between runs.
     #[must_use]
     pub fn kept_in(self, folder: impl Into<PathBuf>) -> Self {
         Self { data: Data::Kept { folder: folder.into(), is_fresh: false }, ..self }

@@ -1,23 +1,18 @@
 //! The first database of a shard, made once on a machine and copied for every temporary cluster.
 //!
-//! `initdb` and a base backup are most of the start of a cluster, and the tests start more than a hundred. A template is the
-//! data folder of a server that was made like any other, with its roles and its database, and then ended in order. A copy of
-//! that is a primary; another copy, marked as a standby's, follows it. What must differ between two clusters is written anew:
-//! the configuration, with ports and names, and every password.
+//! `initdb` and a base backup are most of a cluster's start, and the tests start more than a hundred. A template is the
+//! data folder of a server that was ended in order. One copy is a primary, another its standby. Configuration and passwords
+//! are written anew.
 //!
-//! A kept cluster is never made of one: who runs `make up` gets what `initdb` made for him.
+//! A kept cluster is made by `initdb`. Each shard of a cluster has a template of its own, since `picopay init` takes two
+//! servers of one system identifier for one database.
 //!
-//! Each shard of a cluster has a template of its own: two servers that are copies of one have the same system identifier, by
-//! which `picopay init` sees that two shards share a database.
-//!
-//! Templates stand beside the program that runs, in cargo's target folder as a rule. The name of one is a hash of all
-//! that went into it, so that another PostgreSQL or another version of this crate makes another. One that nobody used for an
-//! hour is removed when the next is made.
+//! A template's name is a hash of all that went into it. One that nobody used for an hour is removed when the next is made.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::ErrorKind;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use nix::fcntl::{Flock, FlockArg};
@@ -28,13 +23,13 @@ use crate::folder::{Folder, copy_folder, make_private, numbered, remove, rename,
 use crate::postgres::Ground;
 use crate::spec::ClusterSpec;
 
-/// A cluster of tests has no more shards from its start; what a bigger one has beyond is made by `initdb`.
+/// More shards are made by `initdb`.
 const SHARDS_MAX: usize = 4;
 
-/// Longer than the tests of one run take. A run after it makes its templates again, in some seconds.
+/// Longer than the tests of one run take.
 const KEPT_FOR: Duration = Duration::from_hours(1);
 
-/// A standby does not start with less of these than its primary had when the template was made.
+/// A standby needs as much of these as its primary.
 /// (<https://www.postgresql.org/docs/current/hot-standby.html#HOT-STANDBY-ADMIN>)
 const NEEDED_BY_STANDBYS: [&str; 6] = [
     "max_connections",
@@ -45,7 +40,6 @@ const NEEDED_BY_STANDBYS: [&str; 6] = [
     "wal_level",
 ];
 
-/// Where the template of one shard is, or will be.
 #[derive(Debug)]
 pub(crate) struct Template {
     place: PathBuf,
@@ -54,16 +48,13 @@ pub(crate) struct Template {
 /// A template that is whole, and stays so as long as this is held.
 #[derive(Debug)]
 pub(crate) struct Held {
-    /// Its data folder.
     pub data: PathBuf,
-    /// The password of its superuser.
     pub superuser: String,
-    /// Others may hold it too; to make or remove it takes a lock that nobody else holds.
+    /// Shared; to make or remove a template takes the lock alone.
     _lock: Flock<File>,
 }
 
 impl Template {
-    /// The template for this shard of a new cluster; `None` when that is to be made without one.
     pub(crate) fn of(
         folder: &Folder,
         ground: &Ground,
@@ -91,7 +82,7 @@ impl Template {
         Ok(data.is_dir().then_some(Held { data, superuser, _lock: lock }))
     }
 
-    /// Makes it, if nobody else did meanwhile: `make` gives the data folder of a server that has ended in order.
+    /// If nobody else did meanwhile. `make` returns the data folder of a server that has ended in order.
     pub(crate) async fn make(
         &self,
         superuser: &str,
@@ -155,8 +146,8 @@ const LOCK: &str = "lock";
 const DATA: &str = "data";
 const SUPERUSER: &str = "superuser";
 
-/// A hash of what goes into a template: the code that makes it, PostgreSQL, who runs it, and this boot of the machine. A
-/// template does not wait for the disk when it is made, so one from before is not to be trusted.
+/// The code, PostgreSQL, the user, and this boot of the machine: a template does not wait for the disk, so one from before
+/// a restart is not to be trusted.
 fn name(ground: &Ground, shard: &str) -> String {
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let user = ground.user.as_ref().map_or("", |user| &user.name);

@@ -74,7 +74,7 @@ struct Row {
     state: String,
 }
 
-/// Every process of the machine: from `/proc`, since small images have no `ps`, or from `ps`, where there is no `/proc`.
+/// From `/proc`, since small images have no `ps`, or from `ps`.
 fn process_table() -> Vec<Row> {
     let Ok(entries) = std::fs::read_dir("/proc") else {
         let output = Command::new("ps").args(["-A", "-o", "pid=,state=,ppid="]).output().unwrap();
@@ -103,7 +103,6 @@ fn children_of(parent: u32, name: &str) -> Vec<(u32, String)> {
 }
 
 impl Drop for Owner {
-    /// A test that fails leaves nothing behind either.
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();

@@ -3,33 +3,24 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-/// Slots that go from one shard to another and share one pause.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Batch {
-    /// Which, each once.
     pub slots: Vec<u16>,
-    /// The shard that owns them.
     pub from: String,
-    /// The shard that is to own them.
     pub to: String,
 }
 
-/// How slots may be moved.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// How long the users of a batch may wait. What takes longer is given up, and their source serves them again.
+    /// A move that takes longer is given up, and the source serves again.
     pub pause_budget: Duration,
-    /// Rows that are copied in a second at most, while charges go on. `None` for as fast as the shards can. What is copied in
-    /// the pause is never held back.
+    /// While charges go on. `None` for as fast as the shards can. What is copied in the pause is never held back.
     pub rows_per_second: Option<NonZeroU32>,
 }
 
-/// How a batch went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Figures {
-    /// Rows that are at the target now.
     pub rows: u64,
-    /// How long the copy took, while charges went on.
     pub copy: Duration,
     /// How long users waited: from the fence on until the target had taken the slots.
     pub pause: Duration,

@@ -3,12 +3,10 @@
 use picopay_shared::id::TransactionId;
 use uuid::Uuid;
 
-/// The first ids of the newer transactions. Refusals have ids of their own, above all others, so there are two.
+/// Refusals have ids of their own, above all others, so there are two.
 #[derive(Debug, Clone, Copy)]
 pub struct Bound {
-    /// Of what moved money.
     pub booked: Uuid,
-    /// Of refusals.
     pub refused: Uuid,
 }
 

@@ -10,7 +10,6 @@ use crate::bound::Bound;
 
 const OLDER: &str = "older transactions";
 
-/// Rows that are summed up together.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Key {
     rows: String,
@@ -27,7 +26,6 @@ struct Line {
     money: Option<Decimal>,
 }
 
-/// What the rows come to, by kind, slot and currency.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Digest(BTreeMap<Key, Line>);
 
@@ -54,18 +52,15 @@ impl Digest {
         Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
     }
 
-    /// Takes in the older transactions of a slot in one currency.
     pub fn add_older(&mut self, slot: i16, currency: String, count: i64, hash: u64, money: Decimal) {
         let key = Key { rows: OLDER.to_owned(), slot, currency };
         self.0.insert(key, Line { count, hash: hash.to_string(), money: Some(money) });
     }
 
-    /// How many rows it is of.
     pub fn rows(&self) -> u64 {
         self.0.values().map(|line| line.count.unsigned_abs()).sum()
     }
 
-    /// In what the source and the target differ, if they do.
     pub fn difference(source: &Self, target: &Self) -> Option<String> {
         let keys = source.0.keys().chain(target.0.keys());
         let differing = keys.into_iter().find(|key| source.0.get(key) != target.0.get(key))?;
@@ -86,7 +81,6 @@ impl Digest {
         ))
     }
 
-    /// A slot that has other than these many older transactions now, and how many more that are.
     pub fn recount(&self, mut now: BTreeMap<i16, i64>) -> Option<(i16, i64)> {
         for (key, line) in self.0.iter().filter(|(key, _)| key.rows == OLDER) {
             *now.entry(key.slot).or_default() -= line.count;

@@ -1,9 +1,9 @@
 //! The steps by which a batch of slots changes hands, when nothing goes wrong.
 //!
-//! What is safe about them: the target's rows say `importing`, durably, before anything is copied; the source's rows say
-//! `released`, on two machines, before anything of the tail is read; and the target takes the slots in the very database
-//! transaction that brings their last rows, once both sides were compared. So there is no moment with two owners, and
-//! none in which an owner lacks a row. Whatever goes wrong in between is an error here, and is undone by `recovery`.
+//! The target's rows say `importing`, durably, before anything is copied. The source's rows say `released`, on two
+//! machines, before the tail is read. The target takes the slots in the database transaction that brings their last rows,
+//! after both sides were compared. So there is no moment with two owners, and none in which an owner lacks a row. Whatever
+//! fails is an error here, which `recovery` undoes.
 
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
@@ -21,34 +21,29 @@ use crate::side::Side;
 use crate::step::{Step, Unwatched, Watcher};
 use crate::tally::Tally;
 
-/// Transactions younger than this, by the source primary's clock, are left for the pause. An id is made under the fence, at
-/// most a flight of statements (1.5 s) before its COMMIT, by that same clock or ahead of it: then it stays in the tail until
-/// the clock has come there. The rest is room for a clock that is set back while the copy runs. If it is set back by more,
-/// that is found out before anything changes hands.
+/// By the source primary's clock. An id is made under the fence, at most a flight of statements (1.5 s) before its COMMIT,
+/// by that clock or ahead of it. The rest is room for a clock that is set back while the copy runs; more than that is found
+/// before anything changes hands.
 const TAIL: Duration = Duration::from_secs(5);
 
-/// Users younger than this are looked for once more in the pause. One who is made has the time of the beginning, and its
-/// COMMIT may wait for a standby for long; whoever waited for longer than this makes the two sides differ.
+/// A new user has the time at which its transaction began, and its COMMIT may wait for a standby. If it waits longer than
+/// this, the two sides differ.
 const TAIL_OF_USERS: Duration = Duration::from_mins(1);
 
 const COPY_OLDER_OUT: &str = include_str!("sql/copy_older_out.sql");
 
-/// How much faster than it was copied a copy is read back: a row takes a sixth of the work then, at one database alone.
+/// A row that is read back takes a sixth of the work, at one database.
 const READ_BACK: NonZeroU32 = NonZeroU32::new(6).unwrap();
 
-/// Why a handover was broken off.
 #[derive(Debug, thiserror::Error)]
 pub enum Stop {
-    /// A database failed, or the slots are not as they were.
     #[error(transparent)]
     Failed(#[from] MoveError),
-    /// The two sides differ, or the source does not add up.
     #[error("{0}")]
     Unequal(String),
     /// A transaction came with an id from before the copy. The next copy has it.
     #[error("{0}")]
     Late(String),
-    /// The users would have waited for longer than they may.
     #[error("the pause would have been longer than {} ms", .0.as_millis())]
     OverBudget(Duration),
 }
@@ -59,17 +54,11 @@ impl From<picopay_postgres::DbError> for Stop {
     }
 }
 
-/// A batch on its way.
 pub struct Handover<'a> {
-    /// Who owns the slots.
     pub source: &'a Side,
-    /// Who is to own them.
     pub target: &'a Side,
-    /// Which, in order.
     pub slots: &'a [i16],
-    /// How.
     pub limits: &'a Limits,
-    /// Who watches.
     pub watcher: &'a dyn Watcher,
 }
 
@@ -93,7 +82,6 @@ impl Handover<'_> {
         Ok(())
     }
 
-    /// Does it.
     pub async fn run(&self) -> Result<Figures, Stop> {
         let started = Instant::now();
         self.watcher.reached(Step::Import).await;
@@ -123,7 +111,7 @@ impl Handover<'_> {
         Ok(Figures { rows: older.rows() + rest.rows(), copy, pause })
     }
 
-    /// The target says that the slots are coming, at epochs higher than any that either side has seen.
+    /// At epochs higher than any that either side has seen.
     async fn import(&self) -> Result<Vec<i64>, Stop> {
         let (sources, targets) = (self.source.owners().await?, self.target.owners().await?);
         let mut epochs = Vec::with_capacity(self.slots.len());
@@ -142,7 +130,7 @@ impl Handover<'_> {
         Ok(epochs)
     }
 
-    /// What the COPY statements of both sides are about. Gives the ids from which on transactions are left for the pause.
+    /// Returns the ids from which on transactions are left for the pause.
     async fn set_scope(&self) -> Result<Bound, Stop> {
         let now = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint";
         let now_ms: i64 = self.source.database.query_one(now, &[]).await?.get(0);
@@ -155,8 +143,7 @@ impl Handover<'_> {
         Ok(bound)
     }
 
-    /// Users and older transactions, as of one moment, in one database transaction of the target's. Gives what the
-    /// transactions come to, as they came from the source.
+    /// As of one moment, in one database transaction of the target. Returns what the transactions come to.
     async fn copy_older(&self) -> Result<Tally, Stop> {
         let (source, target) = (&self.source.database, &self.target.database);
         let (pace, mut sent) = (self.limits.rows_per_second, Tally::default());
@@ -172,7 +159,6 @@ impl Handover<'_> {
         Ok(sent)
     }
 
-    /// Reads back what was copied.
     async fn compare_older(&self, sent: Tally) -> Result<Digest, Stop> {
         let pace = self.limits.rows_per_second.map(|pace| pace.saturating_mul(READ_BACK));
         let mut kept = Tally::default();
@@ -189,8 +175,7 @@ impl Handover<'_> {
         }
     }
 
-    /// Begins the database transaction in which the target takes the slots, and makes sure that it still has what was
-    /// compared: from here on no mover and no purge changes that.
+    /// From here on no mover and no purge changes what was compared.
     async fn lock_import(&self, epochs: &[i64], bound: Bound, older: &Digest) -> Result<(), Stop> {
         self.target.begin_copy().await?;
         self.target.database.execute_all(include_str!("sql/make_moved_users.sql")).await?;
@@ -209,7 +194,7 @@ impl Handover<'_> {
         Ok(())
     }
 
-    /// The source gives the slots up, on two machines. Gives the moment from which on its users waited.
+    /// On two machines. Returns the moment from which on its users waited.
     async fn release(&self, epochs: &[i64]) -> Result<Instant, Stop> {
         self.source.begin_fenced().await?;
         let paused = Instant::now();
@@ -289,7 +274,7 @@ impl Handover<'_> {
         MoveError::NotOwned { slot, shard: self.source.name.clone(), found: describe(row) }
     }
 
-    /// A statement that did not change every row met another mover, or a database that is not what it was.
+    /// Otherwise it met another mover, or a database that is not what it was.
     fn all_of_them(&self, changed: u64, side: &Side, otherwise: &str) -> Result<(), Stop> {
         if changed == self.slots.len() as u64 {
             return Ok(());

@@ -1,10 +1,9 @@
 //! Moving slots between shards: who owns which, which should change hands, and the handover itself.
 //!
-//! Only this room changes who owns a slot that has an owner (`picopay init` deals them out, once). It prints nothing and
-//! reads no command line: the `picopay` command does, and so may whoever else moves slots.
+//! Only this crate changes who owns a slot that has an owner; `picopay init` deals them out. It prints nothing.
 //!
-//! Read in this order: `ownership` is what the shards say, `plan` what should change, `queue` in which batches; `mover` runs
-//! a batch by the steps of `handover`, and `recovery` brings back to one owner what was broken off.
+//! Read in this order: `ownership`, `plan`, `queue` (which batches), `mover`, `handover` (the steps of a batch), `recovery`
+//! (back to one owner).
 
 pub mod ownership;
 

@@ -1,7 +1,7 @@
 //! Moves slots from shard to shard while their users charge.
 //!
-//! Its state is in the rows of `slot_owner` in the two databases, and nowhere else: a mover can be killed at any moment,
-//! and the next one sees how far it had come. The steps are in `handover`, their undoing in `recovery`.
+//! Its state is the rows of `slot_owner` in the two databases: a mover can be killed at any moment, and the next one sees
+//! how far it had come.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -20,43 +20,30 @@ use crate::recovery::{self, Settled};
 use crate::side::Side;
 use crate::step::{Unwatched, Watcher};
 
-/// How long shards that do not answer in the middle of a move are waited for, so that their users do not stay without an
-/// owner: a failover under Patroni takes 12 s.
+/// Shards that do not answer in the middle of a move leave users without an owner; a failover under Patroni takes 12 s.
 const RECOVERY_MAX: Duration = Duration::from_mins(1);
 /// How often they are tried meanwhile.
 const RECOVERY_POLL: Duration = Duration::from_millis(250);
 
-/// How a batch ended. Either way each slot has one owner.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ended {
-    /// The target owns the slots.
     Moved(Figures),
-    /// It was broken off.
-    Aborted {
-        /// Why.
-        reason: String,
-        /// Whether another try may help.
-        is_worth_another_try: bool,
-        /// How each slot ended: some may be moved after all.
-        settled: Settled,
-    },
+    Aborted { reason: String, is_worth_another_try: bool, settled: Settled },
 }
 
-/// Moves slots. Several batches may run at once, as long as no shard takes part in two of them.
+/// Several batches may run at once, if no shard takes part in two of them.
 pub struct Mover {
     cluster: Cluster,
     limits: Limits,
-    /// Connections for the next batch, by shard.
     sides: Mutex<HashMap<String, Side>>,
 }
 
 impl Mover {
-    /// A mover of this cluster. Nothing is connected yet.
     pub fn new(cluster: &Cluster, limits: Limits) -> Self {
         Self { cluster: cluster.clone(), limits, sides: Mutex::default() }
     }
 
-    /// Moves one batch. It may be dropped at any moment; the next mover settles what is left then.
+    /// It may be dropped at any moment; the next mover settles what is left.
     ///
     /// # Errors
     /// When it was not begun, and nothing was changed; or [`MoveError::Unsettled`].
@@ -88,11 +75,7 @@ impl Mover {
         }
     }
 
-    /// Brings every slot of the cluster back to one owner that an earlier mover left in between, and says which: by
-    /// source and target.
-    ///
-    /// # Errors
-    /// When a shard does not answer, or another mover is at work.
+    /// Settles what earlier movers left, and returns which slots, by source and target.
     pub async fn settle(&self) -> Result<Vec<(Batch, Settled)>, MoveError> {
         let mut owners = Vec::new();
         for shard in &self.cluster.shards {
@@ -136,8 +119,8 @@ impl Mover {
     /// Deletes what `shard` still has of slots that another shard owns, in small batches.
     ///
     /// # Errors
-    /// When the shard owns one of them or never had it, or no other shard owns it on two machines; or when one does not
-    /// answer, or has no standby.
+    /// When the shard owns one of them or never had it, or no other shard owns it on two machines; or when one
+    /// does not answer, or has no standby.
     pub async fn purge(&self, shard: &str, slots: &[u16], watcher: &dyn Watcher) -> Result<u64, MoveError> {
         let slots: Vec<i16> = slots.iter().map(|slot| slot.cast_signed()).collect();
         let side = self.side(shard).await?;
@@ -222,7 +205,6 @@ impl Mover {
         Ok(settled)
     }
 
-    /// A connection that was kept, or a new one.
     async fn side(&self, name: &str) -> Result<Side, MoveError> {
         let kept = self.sides.lock().await.remove(name);
         match kept {

@@ -1,11 +1,10 @@
-//! Who owns slots, as the shards of a move say, and what the rows of two shards mean together. Pure but for the reading.
+//! What the owner rows of two shards mean together.
 //!
-//! These rows are all that a mover goes by: whoever comes after one that was killed reads here how far it had come.
+//! A mover goes by these rows alone: after one that was killed, they say how far it had come.
 
 use picopay_postgres::{DbError, ShardDb};
 use picopay_shared::slot_owner::{OwnerRow, SlotState};
 
-/// A row in words.
 pub fn describe(row: Option<&OwnerRow>) -> String {
     let Some(OwnerRow { state, owner, epoch, .. }) = row else { return "it was never there".to_owned() };
     match state {
@@ -16,22 +15,18 @@ pub fn describe(row: Option<&OwnerRow>) -> String {
     }
 }
 
-/// All rows of one shard, by slot.
 #[derive(Debug, Default)]
 pub struct OwnerRows(Vec<OwnerRow>);
 
 impl OwnerRows {
-    /// Reads them.
     pub async fn read(database: &ShardDb) -> Result<Self, DbError> {
         Ok(Self(database.read_owners().await?))
     }
 
-    /// The row of one slot.
     pub fn of(&self, slot: i16) -> Option<&OwnerRow> {
         self.0.binary_search_by_key(&slot, |row| row.slot.as_i16()).ok().map(|position| &self.0[position])
     }
 
-    /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = &OwnerRow> {
         self.0.iter()
     }
@@ -44,14 +39,11 @@ impl FromIterator<OwnerRow> for OwnerRows {
     }
 }
 
-/// How far a move of one slot had come.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Progress {
-    /// Nothing of it is under way.
     None,
     /// The target has begun, and may have to give up: at this epoch.
     Begun(u64),
-    /// The target owns it.
     Done,
     /// The target does not know of what the source gave it.
     Lost,

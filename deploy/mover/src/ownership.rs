@@ -1,6 +1,4 @@
-//! Who owns which slot now, as the shards' databases say, all of them.
-//!
-//! Read from the primaries, and kept by nobody: a plan is made of what is read, and the mover reads again.
+//! Who owns which slot now, read from all primaries, and kept by nobody.
 
 use std::time::{Duration, Instant};
 
@@ -16,41 +14,34 @@ use uuid::Uuid;
 use crate::plan::Holdings;
 use crate::slot_runs::SlotRuns;
 
-/// Owner rows are a few thousand. Counting reads an index of every table, some million entries a second: ten minutes are
-/// thousands of millions of them, and what takes longer hangs.
+/// Owner rows are a few thousand. Counting reads some million index entries a second; what takes longer than ten minutes
+/// hangs.
 const PATIENCE: Patience = Patience { connect: Duration::from_secs(5), statement: Duration::from_mins(10) };
 
-/// Slots that are counted by one statement: with a thousand rows in each, some milliseconds in which charges lack a core.
-/// One that counted a whole shard took that core for half a second, and all users of the machine waited.
+/// With a thousand rows each, some milliseconds in which charges lack a core. Counting a whole shard at once made all users
+/// wait.
 const COUNTED_AT_ONCE: u16 = 16;
 
-/// A count takes one core from the charges and no more, is not worth compiling, and is planned once: for some slots, by
-/// an index.
+/// One core and no more, no compiling, and one plan, by an index.
 const COUNT_SETTINGS: &str = "SET max_parallel_workers_per_gather = 0; SET jit = off; SET enable_seqscan = off; \
                               SET plan_cache_mode = force_generic_plan";
 
-/// What all shards say.
 pub struct Ownership {
-    /// In the order of the cluster's file.
     pub shards: Vec<ShardSlots>,
 }
 
-/// What one shard says.
 pub struct ShardSlots {
-    /// Its name in the cluster's file.
     pub name: String,
     /// The cluster and the name that its database has; nothing before it joined.
     pub identity: Option<(Uuid, String)>,
-    /// Since when an operator lets it go on without its standby: then no slot may move from or to it.
+    /// Then no slot may move from or to it.
     pub degraded_since: Option<String>,
-    /// Every slot it has to do with, in order.
     pub entries: Vec<SlotEntry>,
 }
 
 /// What a shard says of a slot, and since when.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SlotEntry {
-    /// Who owns it.
     pub row: OwnerRow,
     /// How long it has been so, by the shard's own clock.
     pub age_s: i64,
@@ -59,10 +50,6 @@ pub struct SlotEntry {
 }
 
 impl Ownership {
-    /// Asks every shard's primary.
-    ///
-    /// # Errors
-    /// When one does not answer, or has no schema.
     pub async fn read(cluster: &Cluster) -> anyhow::Result<Self> {
         let shards = try_join_all(cluster.shards.iter().map(read_shard)).await;
         Ok(Self { shards: shards.context("who owns which slot is only known when every shard answers")? })
@@ -90,7 +77,6 @@ impl Ownership {
         Ok(())
     }
 
-    /// The shards that own `slot`, as positions, with their epochs.
     pub fn owners_of(&self, slot: u16) -> Vec<(usize, u64)> {
         let rows = self.shards.iter().enumerate().filter_map(|(position, shard)| {
             Some((position, shard.row(slot).filter(|row| row.is_owned())?.epoch))
@@ -106,10 +92,7 @@ impl Ownership {
         (with(|owners| owners == 0), with(|owners| owners > 1))
     }
 
-    /// Who owns each slot. One in the middle of a move counts as its target's, to which the source has given it.
-    ///
-    /// # Errors
-    /// When a slot has two owners, or none and no shard that it was given to.
+    /// A slot in the middle of a move counts as its target's.
     pub fn owners(&self) -> anyhow::Result<Vec<usize>> {
         let (_, owned_twice) = self.flaws();
         if !owned_twice.is_empty() {
@@ -137,7 +120,6 @@ impl Ownership {
         Ok(owners.into_iter().flatten().collect())
     }
 
-    /// Who owns each slot, with the rows that it has.
     pub async fn holdings(&self, cluster: &Cluster) -> anyhow::Result<Holdings> {
         let owners = self.owners()?;
         // One after the other, or they take all cores of a machine that they share.
@@ -151,7 +133,6 @@ impl Ownership {
 }
 
 impl ShardSlots {
-    /// What it says of one slot.
     pub fn row(&self, slot: u16) -> Option<&OwnerRow> {
         let place = self.entries.binary_search_by_key(&slot, |entry| entry.row.slot.get()).ok()?;
         Some(&self.entries[place].row)
@@ -182,7 +163,6 @@ async fn read_entries(database: &ShardDb) -> anyhow::Result<Vec<SlotEntry>> {
     read.iter().map(entry).collect()
 }
 
-/// The rows of every slot in one shard, owned or not.
 pub async fn count_rows(shard: &Shard) -> anyhow::Result<Vec<u64>> {
     let database = ShardDb::primary(shard, PATIENCE).await?;
     database.execute_all(COUNT_SETTINGS).await?;

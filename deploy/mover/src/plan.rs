@@ -1,36 +1,30 @@
 //! Which slots should change hands: pure, from who owns what to the moves that make it even.
 //!
-//! By slots, no slot moves that does not have to: each shard ends with 4096/N slots, rounded up or down, and those that
-//! have the most keep the rounding up. By rows, shards end within the largest slot of each other. Slots are taken as runs
-//! where there is a choice, next to what the target has already, so that a map of ranges stays short.
+//! By slots, no slot moves needlessly: each shard ends with 4096/N slots, rounded up or down. By rows, shards end within
+//! the largest slot of each other. Slots are taken as runs next to what the target has, so that a map of ranges stays
+//! short.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
-/// Who owns each slot, as positions in a list of shards, and how many rows it has. The place in the list is the slot.
+/// The place in the list is the slot.
 #[derive(Debug, Clone)]
 pub struct Holdings {
     /// How many shards there are; more than own slots now, when one is new.
     pub shards: usize,
-    /// The owner of each slot.
     pub owners: Vec<usize>,
-    /// The rows of each slot, in all tables.
     pub rows: Vec<u64>,
 }
 
-/// Slots that go from one shard to another.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Move {
     /// In rising order; at least one.
     pub slots: Vec<u16>,
-    /// Who owns them now.
     pub from: usize,
-    /// Who shall own them.
     pub to: usize,
 }
 
 impl Holdings {
-    /// How many slots each shard owns.
     pub fn slots_per_shard(&self) -> Vec<usize> {
         let mut counts = vec![0; self.shards];
         for owner in &self.owners {
@@ -39,7 +33,6 @@ impl Holdings {
         counts
     }
 
-    /// How many rows each shard's slots have.
     pub fn rows_per_shard(&self) -> Vec<u64> {
         let mut sums = vec![0; self.shards];
         for (owner, rows) in self.owners.iter().zip(&self.rows) {
@@ -48,12 +41,10 @@ impl Holdings {
         sums
     }
 
-    /// The rows of these slots.
     pub fn rows_of(&self, slots: &[u16]) -> u64 {
         slots.iter().map(|slot| self.rows[usize::from(*slot)]).sum()
     }
 
-    /// The same after `moves`.
     #[must_use]
     pub fn after(&self, moves: &[Move]) -> Self {
         let mut after = self.clone();
@@ -79,10 +70,10 @@ pub fn even_by_slots(now: &Holdings) -> Vec<Move> {
     reach(now, &targets)
 }
 
-/// Moves after which the rows of any two shards differ by no more than the largest slot has. Slots without rows stay.
+/// Afterwards the rows of any two shards differ by no more than the largest slot has. Slots without rows stay.
 ///
-/// Slots are taken in runs and not largest first: hashing makes them nearly equal, so that a search for the fewest would
-/// spare few moves, and scatter the ranges.
+/// Slots are taken in runs: hashing makes them nearly equal, so taking the largest first would spare few moves and scatter
+/// the ranges.
 pub fn even_by_rows(now: &Holdings) -> Vec<Move> {
     let largest = now.rows.iter().copied().max().unwrap_or(0);
     let mean = now.rows.iter().sum::<u64>() / u64::try_from(now.shards).expect("a count of shards");
@@ -104,7 +95,7 @@ pub fn even_by_rows(now: &Holdings) -> Vec<Move> {
     }
 }
 
-/// Moves that leave `shard` without a slot, each going to whoever has the fewest by then. The others keep what they have.
+/// Each slot goes to whoever has the fewest by then. The others keep what they have.
 pub fn drain(now: &Holdings, shard: usize) -> Vec<Move> {
     let mut targets = now.slots_per_shard();
     for _ in 0..std::mem::take(&mut targets[shard]) {
@@ -115,7 +106,7 @@ pub fn drain(now: &Holdings, shard: usize) -> Vec<Move> {
     reach(now, &targets)
 }
 
-/// Moves of just these slots to one shard, from wherever they are; those that it owns already stay.
+/// Slots that the shard owns already stay.
 pub fn gather(now: &Holdings, slots: &[u16], to: usize) -> Vec<Move> {
     let mut then = now.clone();
     for slot in slots {
@@ -124,7 +115,7 @@ pub fn gather(now: &Holdings, slots: &[u16], to: usize) -> Vec<Move> {
     difference(now, &then)
 }
 
-/// Moves that give every shard its target, a number of slots. They add up to all slots.
+/// The targets add up to all slots.
 fn reach(now: &Holdings, targets: &[usize]) -> Vec<Move> {
     let mut then = now.clone();
     let mut counts = now.slots_per_shard();
@@ -140,7 +131,7 @@ fn reach(now: &Holdings, targets: &[usize]) -> Vec<Move> {
     difference(now, &then)
 }
 
-/// Gives `count` slots of `from` to `to`: whole runs where they fit, and the rest cut from the end of a run.
+/// Whole runs where they fit, and the rest cut from the end of a run.
 fn take_runs(owners: &mut [usize], from: usize, to: usize, count: usize) {
     let mut left = count;
     while left > 0 {
@@ -163,8 +154,7 @@ fn take_runs(owners: &mut [usize], from: usize, to: usize, count: usize) {
     }
 }
 
-/// Slots of `from` that have at most `room` rows together, next to what `to` has if there is such a place; the smallest
-/// single one when none fits.
+/// Next to what `to` has, if there is such a place; the smallest single one when none fits.
 fn slots_up_to(then: &Holdings, from: usize, to: usize, room: u64) -> Vec<u16> {
     let runs = runs_of(&then.owners, from);
     let beside = runs.iter().find_map(|run| Some((run, neighbour(&then.owners, run, to)?)));
@@ -192,7 +182,6 @@ fn slots_up_to(then: &Holdings, from: usize, to: usize, room: u64) -> Vec<u16> {
     taken.into_iter().map(to_slot).collect()
 }
 
-/// An end of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum RunEnd {
     Head,
@@ -221,7 +210,6 @@ fn runs_of(owners: &[usize], shard: usize) -> Vec<RangeInclusive<usize>> {
     runs
 }
 
-/// The moves that lead from `now` to `then`, one for each two shards, in their order.
 fn difference(now: &Holdings, then: &Holdings) -> Vec<Move> {
     let mut moves: BTreeMap<(usize, usize), Vec<u16>> = BTreeMap::new();
     for (slot, (from, to)) in now.owners.iter().zip(&then.owners).enumerate() {

@@ -1,4 +1,4 @@
-//! Deletes the rows of slots that a shard does not own, in small batches, so that no delete holds up anybody.
+//! Deletes the rows of slots that a shard does not own, in small batches, so that no delete blocks anybody.
 
 use crate::error::MoveError;
 use crate::side::Side;
@@ -16,7 +16,7 @@ const STATEMENTS: [&str; 5] = [
     include_str!("sql/delete_users.sql"),
 ];
 
-/// Deletes what is there of `slots`, and says how many rows that was.
+/// Returns how many rows that was.
 ///
 /// # Errors
 /// When the shard owns one of them, or has never had it. What was deleted by then stays so.

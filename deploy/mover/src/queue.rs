@@ -4,17 +4,14 @@ use std::collections::{HashSet, VecDeque};
 
 use crate::plan::{Holdings, Move};
 
-/// Rows of a batch, unless a single slot has more: a second or so of copying, so that Ctrl-C is soon obeyed and an
-/// interruption costs little. Only what is new, users and balances are left for the pause: with a tenth as many users as
-/// transactions, batches of 20,000 rows paused for 60 to 180 ms, well within the default budget. And each batch stops its
-/// source for a moment, at the fence, so fewer of them stop it less.
+/// A second or so of copying, so that Ctrl-C is soon obeyed. Only what is new, users and balances are left for the pause.
+/// Each batch stops its source for a moment at the fence, so larger ones stop it less.
 pub const ROWS_MAX: u64 = 60_000;
 
-/// Slots of a batch: while the cluster is nearly empty, the number of users whom one pause meets stays bounded.
+/// In a nearly empty cluster, this bounds the users whom one pause meets.
 pub const SLOTS_MAX: usize = 128;
 
-/// How often slots are tried whose batch was aborted. Four halvings make 128 slots 8: what does not fit the pause budget
-/// then does not because of its size.
+/// Four halvings make 128 slots 8: then the size is not why it exceeds the pause budget.
 pub const TRIES_MAX: u32 = 5;
 
 /// Slots that share a pause. Shards are positions in the plan's list.
@@ -22,18 +19,14 @@ pub const TRIES_MAX: u32 = 5;
 pub struct PlannedBatch {
     /// In rising order; at least one.
     pub slots: Vec<u16>,
-    /// Who owns them.
     pub from: usize,
-    /// Who shall.
     pub to: usize,
-    /// Rows, as counted for the plan.
     pub rows: u64,
     /// Which try this is, from 1.
     pub tries: u32,
 }
 
 impl PlannedBatch {
-    /// The same without some of its slots.
     #[must_use]
     pub fn without(&self, slots: &[i16]) -> Self {
         let is_left = |slot: &u16| !slots.contains(&slot.cast_signed());
@@ -51,18 +44,16 @@ pub struct Queue {
 }
 
 impl Queue {
-    /// The batches of these moves, of which `parallel_max` may run at once, no two of them on one shard.
+    /// Of which `parallel_max` may run at once, no two of them on one shard.
     pub fn new(holdings: &Holdings, moves: &[Move], parallel_max: usize) -> Self {
         let batches = moves.iter().flat_map(|one| batches_of(one, holdings));
         Self { waiting: batches.collect(), busy: HashSet::new(), parallel_max, rows: holdings.rows.clone() }
     }
 
-    /// How many wait.
     pub fn len(&self) -> usize {
         self.waiting.len()
     }
 
-    /// Whether none waits.
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }
@@ -80,14 +71,12 @@ impl Queue {
         Some(batch)
     }
 
-    /// Frees the shards of a batch that was taken.
     pub fn ended(&mut self, batch: &PlannedBatch) {
         self.busy.remove(&batch.from);
         self.busy.remove(&batch.to);
     }
 
-    /// Puts an aborted batch back, in halves, at the end: whatever kept it up may be over by then. Gives `false`, and
-    /// nothing back, when its slots were tried often enough.
+    /// In halves, at the end of the queue. Returns `false` when its slots were tried often enough.
     pub fn try_again(&mut self, batch: &PlannedBatch) -> bool {
         if batch.tries >= TRIES_MAX {
             return false;

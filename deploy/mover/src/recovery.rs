@@ -1,23 +1,20 @@
 //! What becomes of a move that was broken off: by an error, a pause that was too long, or the end of its mover.
 //!
-//! Everything is read from the rows of the two databases. The target gives up first, durably; only then does the source
-//! own again, at a higher epoch. If the target has taken the slots after all, it stays so.
+//! Everything is read from the rows of the two databases. The target gives up first, durably; only then does the source own
+//! again, at a higher epoch. If the target has taken the slots after all, it stays so.
 
 use crate::error::MoveError;
 use crate::owner::{OwnerRows, Progress, describe, progress};
 use crate::side::Side;
 use crate::step::{Step, Watcher};
 
-/// What was found, by slot.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Settled {
-    /// The target owns them.
     pub moved: Vec<i16>,
-    /// They are not at the target. The source owns them again, or still, unless another mover has moved them on.
+    /// The source owns them, unless another mover has moved them on.
     pub aborted: Vec<i16>,
 }
 
-/// Brings each of `slots` to one owner.
 pub async fn settle(
     source: &Side,
     target: &Side,

@@ -1,5 +1,4 @@
-//! One shard's primary, as a mover needs it: a connection that is this mover's alone, set up so that a commit means two
-//! machines.
+//! One shard's primary, on a connection of this mover's alone, whose commits mean two machines.
 
 use std::time::{Duration, Instant};
 
@@ -12,40 +11,35 @@ use uuid::Uuid;
 use crate::error::MoveError;
 use crate::owner::OwnerRows;
 
-/// A statement copies or counts some ten thousand rows, or waits for a standby that is busy. What takes longer hangs.
+/// A statement copies or counts some ten thousand rows, or waits for a standby.
 const PATIENCE: Patience = Patience { connect: Duration::from_secs(2), statement: Duration::from_secs(30) };
 
-/// Held on the connection, in every shard that takes part, so that of two movers one is refused: "pico" and "move" in
-/// ASCII. It is a courtesy: that two movers do not harm each other rests on the rows' locks and epochs.
+/// In every shard that takes part, so that of two movers one is refused: "pico" and "move" in ASCII. Safety rests on the
+/// rows' locks and epochs instead.
 pub const MOVER_LOCK: i64 = 0x7069_636f_6d6f_7665;
 
-/// How long the lock of a mover that was just killed may be in the way: until its server has noticed.
+/// The server takes some time to notice that a mover was killed.
 const LOCK_WAIT: Duration = Duration::from_secs(3);
 /// How often it is asked for meanwhile.
 const LOCK_POLL: Duration = Duration::from_millis(100);
 
-/// How often the fence is asked for. Each time batches wait behind this for a quarter of a second at most.
+/// Each time batches wait behind this for a quarter of a second at most.
 const FENCE_TRIES: usize = 20;
 /// How long batches have the fence for themselves in between.
 const FENCE_PAUSE: Duration = Duration::from_millis(100);
 
-/// What a shard's word is worth.
 struct Fitness {
     degraded_since: Option<String>,
     cluster_id: Uuid,
 }
 
-/// One shard of a move.
 pub struct Side {
-    /// Its name in the cluster's file.
     pub name: String,
-    /// The connection to its primary.
     pub database: ShardDb,
     durability: Durability,
 }
 
 impl Side {
-    /// Connects, and takes the mover's lock.
     pub async fn connect(shard: &Shard) -> Result<Self, MoveError> {
         let database = ShardDb::primary(shard, PATIENCE).await?;
         database.require_schema().await?;
@@ -66,7 +60,7 @@ impl Side {
         }
     }
 
-    /// Whether the shard may give or take slots, and whose database this is: the cluster's id.
+    /// Whether the shard may give or take slots. Returns the cluster's id.
     pub async fn check_fit(&self) -> Result<Uuid, MoveError> {
         let Fitness { degraded_since, cluster_id } = self.read_fitness().await?;
         match degraded_since {
@@ -79,9 +73,8 @@ impl Side {
         }
     }
 
-    /// Begins a database transaction that brings a slot back to one owner. Also at a shard that is degraded, whose word is
-    /// its primary's alone then, as that of its charges is: no slot comes to a second owner if it is lost, and to wait for
-    /// the standby would leave users without one.
+    /// Also at a degraded shard, whose word is its primary's alone: no slot comes to a second owner if it is lost, and to
+    /// wait for the standby would leave users without one.
     pub async fn begin_settling(&self) -> Result<(), MoveError> {
         self.database.execute_all("BEGIN").await?;
         if self.read_fitness().await?.degraded_since.is_some() {
@@ -90,8 +83,7 @@ impl Side {
         Ok(())
     }
 
-    /// Makes sure that what this shard shows is on two machines. After a crash it may be on one; and of a degraded one there
-    /// is no more to be had than its word.
+    /// Makes sure that what this shard shows is on two machines, unless it is degraded.
     pub async fn confirm(&self) -> Result<(), MoveError> {
         if self.read_fitness().await?.degraded_since.is_none() {
             self.database.confirm().await?;
@@ -99,7 +91,6 @@ impl Side {
         Ok(())
     }
 
-    /// Whether a commit here is what the shard promises.
     async fn read_fitness(&self) -> Result<Fitness, MoveError> {
         let row = self.database.query_one(include_str!("sql/read_fitness.sql"), &[]).await?;
         let (degraded_since, names_standby): (Option<String>, bool) = (row.get(0), row.get(1));
@@ -118,18 +109,15 @@ impl Side {
         }
     }
 
-    /// Why this shard can take no part.
     pub fn unfit(&self, reason: String) -> MoveError {
         MoveError::Unfit { shard: self.name.clone(), reason }
     }
 
-    /// What this shard says of its slots.
     pub async fn owners(&self) -> Result<OwnerRows, DbError> {
         OwnerRows::read(&self.database).await
     }
 
-    /// Begins a database transaction that takes in rows of another shard, and compares them with that shard's before they
-    /// count.
+    /// Rows of another shard are compared with that shard's before they count.
     pub async fn begin_copy(&self) -> Result<(), DbError> {
         self.database.execute_all(include_str!("sql/begin_copy.sql")).await
     }

@@ -9,40 +9,32 @@ use serde::Serialize;
 /// Runs that a text names before it only counts the rest: what fits a table's column.
 const RUNS_SHOWN_MAX: usize = 3;
 
-/// A run of slots, without a gap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Run {
-    /// The first.
     pub first: u16,
-    /// The last, included.
     pub last: u16,
 }
 
-/// Slots, in order, as runs.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct SlotRuns(Vec<Run>);
 
 impl SlotRuns {
-    /// How many slots there are.
     pub fn count(&self) -> usize {
         self.0.iter().map(|run| usize::from(run.last - run.first) + 1).sum()
     }
 
-    /// All of them, however many.
     pub fn in_full(&self) -> String {
         let runs: Vec<String> = self.0.iter().map(ToString::to_string).collect();
         runs.join(", ")
     }
 
-    /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 }
 
 impl FromIterator<u16> for SlotRuns {
-    /// From slots in rising order.
     fn from_iter<I: IntoIterator<Item = u16>>(slots: I) -> Self {
         let mut runs: Vec<Run> = Vec::new();
         for slot in slots {

@@ -2,30 +2,22 @@
 
 use futures_util::future::{BoxFuture, ready};
 
-/// What a mover is about to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Step {
-    /// The target says that the slots are coming.
     Import,
-    /// What an earlier move left of them at the target is deleted.
     Clean,
     /// Users and older transactions are copied, while charges go on.
     Copy,
-    /// The copy is read back and compared.
     Compare,
     /// The target's rows are locked, so that nobody else ends or aborts this import.
     Lock,
     /// The source gives the slots up: from here on their users wait.
     Release,
-    /// What came meanwhile, and everything that changes, is copied.
     Tail,
-    /// Both sides are compared.
     Verify,
     /// The target takes the slots: their users go on.
     Take,
-    /// It is done.
     Done,
-    /// The target gives up.
     Abort,
     /// The source takes the slots back: their users go on.
     TakeBack,
@@ -47,7 +39,6 @@ impl Step {
     ];
 }
 
-/// Hears what a mover does.
 pub trait Watcher: Send + Sync {
     /// The mover is about to do this, and waits until it may.
     fn reached(&self, step: Step) -> BoxFuture<'_, ()> {
@@ -55,13 +46,11 @@ pub trait Watcher: Send + Sync {
         Box::pin(ready(()))
     }
 
-    /// So many more rows were copied, or deleted.
     fn rows(&self, rows: u64) {
         let _ = rows;
     }
 }
 
-/// Watches nothing.
 #[derive(Debug, Clone, Copy)]
 pub struct Unwatched;
 

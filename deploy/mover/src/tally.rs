@@ -1,5 +1,4 @@
-//! Adds up the rows of a binary COPY as they come by, into a [`Digest`]: what came from the source, and then what the target
-//! gives back. So the source reads its rows once.
+//! Adds up the rows of a binary COPY as they pass, so that the source reads its rows once.
 //!
 //! The format: <https://www.postgresql.org/docs/current/sql-copy.html>, "Binary Format".
 
@@ -27,13 +26,11 @@ const REFUSAL: usize = 10;
 /// How many columns it has.
 const COLUMNS: usize = 17;
 
-/// What the older transactions that passed so far come to.
 #[derive(Debug, Default)]
 pub struct Tally {
     has_begun: bool,
     has_ended: bool,
     is_unreadable: bool,
-    /// By slot, for each currency.
     sums: BTreeMap<i16, Vec<(String, Sum)>>,
 }
 
@@ -45,7 +42,7 @@ struct Sum {
 }
 
 impl Tally {
-    /// Takes in what one message of the copy holds: whole rows, the first with the header before it.
+    /// Whole rows, the first with the header before it.
     pub fn take(&mut self, message: &[u8]) {
         let mut rest = message;
         if !self.has_begun {
@@ -57,7 +54,7 @@ impl Tally {
         }
     }
 
-    /// The digest, unless there was something that is no row of a transaction, or the end is missing.
+    /// Fails when something was no row of a transaction, or the end is missing.
     pub fn into_digest(self) -> Option<Digest> {
         let mut digest = Digest::default();
         for (slot, sums) in self.sums {
@@ -140,7 +137,6 @@ mod tests {
         row
     }
 
-    /// Of a copy that comes in these messages, header and all.
     fn digest_of(messages: &[&[u8]]) -> Option<Digest> {
         let mut tally = Tally::default();
         for message in messages {
@@ -149,7 +145,6 @@ mod tests {
         tally.into_digest()
     }
 
-    /// Of a copy of this, with header and end.
     fn digest_within(rows: &[u8]) -> Option<Digest> {
         digest_of(&[HEADER, rows, &END.to_be_bytes()])
     }

@@ -20,7 +20,7 @@ pub struct ClusterArgs {
 }
 
 impl ClusterArgs {
-    /// The file: the one named, else the first of the two usual places where there is one.
+    /// The one named, else the first of the two usual places where there is one.
     pub fn path(&self) -> anyhow::Result<PathBuf> {
         if let Some(file) = &self.file {
             return Ok(file.clone());
@@ -35,7 +35,6 @@ impl ClusterArgs {
         }
     }
 
-    /// The file, read and checked.
     pub fn load(&self) -> anyhow::Result<Cluster> {
         let path = self.path()?;
         Cluster::load(&path)
@@ -43,10 +42,6 @@ impl ClusterArgs {
     }
 }
 
-/// The shard with this name.
-///
-/// # Errors
-/// When there is none, with the names that there are.
 pub fn find_shard<'a>(cluster: &'a Cluster, name: &str) -> anyhow::Result<&'a Shard> {
     cluster.shard(name).with_context(|| {
         let names: Vec<_> = cluster.shards.iter().map(|shard| shard.name.as_str()).collect();

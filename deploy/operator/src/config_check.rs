@@ -1,7 +1,7 @@
-//! Whether the configuration files are right, each by itself and all together, before a service finds out.
+//! Whether the configuration files are right, each and all together.
 //!
-//! It reads files only: whether the things they name answer, `picopay status` tells. With `--against-running` it asks
-//! gateways and nodes what they go by, to say what a reload would change.
+//! It reads files only: `picopay status` tells whether what they name answers. With `--against-running` it asks gateways
+//! and nodes what they go by, and compares it with the file.
 
 mod against_running;
 
@@ -29,7 +29,6 @@ pub enum ConfigCommand {
     Check(CheckArgs),
 }
 
-/// Check configuration files.
 #[derive(Debug, Args)]
 pub struct CheckArgs {
     #[command(flatten)]
@@ -40,7 +39,7 @@ pub struct CheckArgs {
     /// A node's file; may be given several times [default: *node*.toml beside the cluster's file]
     #[arg(long, value_name = "FILE")]
     node: Vec<PathBuf>,
-    /// Also say what a reload would change in the gateways and nodes that run. Exit code 3 when it would
+    /// Also say whether all gateways and nodes that run have taken the file, and which entry differs. Exit code 3 when one does
     #[arg(long)]
     against_running: bool,
     /// A running gateway; may be given several times [default: where the gateways' files say that they listen, else
@@ -51,26 +50,23 @@ pub struct CheckArgs {
     output: OutputArgs,
 }
 
-/// What `config check` prints. With `--output json` these are the names of the fields; they stay.
+/// The fields' names of `--output json` stay.
 #[derive(Debug, Serialize)]
 struct CheckReport {
     /// Whether there is no problem. The exit code is 1 when there is one.
     is_good: bool,
-    /// Whether a reload would change something in a process that runs: then the exit code is 3, unless it is 1. Left out
-    /// when nothing was asked.
+    /// Then the exit code is 3, unless it is 1. Left out when nothing was asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     would_change: Option<bool>,
     cluster_file: PathBuf,
     /// Which cluster the databases must be of, if the file says it.
     cluster_id: Option<Uuid>,
-    /// Empty when the cluster's file cannot be used.
     shards: Vec<ShardLine>,
     gateways: Vec<GatewayLine>,
     nodes: Vec<NodeFileLine>,
     /// Left out when nothing was asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     running: Option<Vec<RunningLine>>,
-    /// A line each, with file and key.
     problems: Vec<String>,
 }
 
@@ -107,7 +103,7 @@ struct NodeFileLine {
     listen: String,
 }
 
-/// The exit code when a reload would change something, and nothing is wrong. Not 2: that is how a wrong command line ends.
+/// Not 2, which is a wrong command line's.
 const WOULD_CHANGE: u8 = 3;
 
 /// Where a gateway is looked for when no file says it: its own default.
@@ -210,8 +206,8 @@ fn keep<T>(loaded: Result<T, ConfigError>, problems: &mut Vec<String>) -> Option
     loaded.map_err(|error| problems.extend(error.to_string().lines().map(str::to_owned))).ok()
 }
 
-/// Whether the connection strings and Redis URLs can be read, and no two entries lead to one database. Primary and
-/// replica of a shard may name the same servers, if both name several: then each takes the one that has its role.
+/// No two entries may lead to one database. Primary and replica of a shard may name the same servers, if both name several:
+/// then each takes the one that has its role.
 fn check_addresses(file: &Path, cluster: &Cluster, problems: &mut Vec<String>) {
     let mut seen: HashMap<String, Entry> = HashMap::new();
     for (position, shard) in cluster.shards.iter().enumerate() {
@@ -244,7 +240,6 @@ fn check_addresses(file: &Path, cluster: &Cluster, problems: &mut Vec<String>) {
     }
 }
 
-/// A connection string of `cluster.toml`.
 #[derive(Clone, PartialEq, Eq)]
 struct Entry {
     place: String,
@@ -323,9 +318,11 @@ fn screen(report: &CheckReport) -> String {
     parts.extend(report.nodes.iter().map(node));
     parts.extend(report.running.iter().map(|running| against_running::screen(running)));
     if report.is_good && report.would_change == Some(true) {
-        parts.push(output::verdict_good("All good. A reload would change what stands above."));
+        parts.push(output::verdict_good(
+            "All good, but not everybody has taken the file: see what differs above.",
+        ));
     } else if report.is_good && report.would_change == Some(false) {
-        parts.push(output::verdict_good("All good. A reload would change nothing."));
+        parts.push(output::verdict_good("All good. Everybody has taken the file."));
     } else if report.is_good {
         parts.push(output::verdict_good(match (report.gateways.len(), report.nodes.len()) {
             (0, 0) => "All good. No file of a gateway or a node was given, or found beside it.",
@@ -340,7 +337,6 @@ fn screen(report: &CheckReport) -> String {
     parts.join("\n")
 }
 
-/// The parts of a shard with their addresses, a line each.
 fn parts_of(shard: &ShardLine) -> Vec<(&'static str, &str)> {
     fn named<'a>(
         name: &'static str,

@@ -9,7 +9,7 @@ use picopay_local::{LocalError, database_user};
 
 use crate::output::{bad, good, plain, print, table, verdict_bad, verdict_good};
 
-/// Two shards take 200 MB when new, and each may keep some GB of write-ahead log under load.
+/// Two shards take 200 MB when new, and some GB of log under load.
 const DISK_WANTED_MB: u64 = 4096;
 
 /// What one process cannot do without to start a cluster at all.
@@ -37,7 +37,6 @@ enum State {
     Good,
     /// Worth knowing; a cluster starts all the same.
     Note,
-    /// A cluster does not start.
     Missing,
 }
 

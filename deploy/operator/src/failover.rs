@@ -1,7 +1,6 @@
-//! `picopay failover`: a shard of the cluster that `picopay up` runs in another terminal gets its other server as primary.
+//! `picopay failover`: a shard of the cluster that `picopay up` runs gets its other server as primary.
 //!
-//! For practice, and to see what clients notice. PicoPay elects no primaries: on machines of their own, Patroni or
-//! CloudNativePG does.
+//! For practice. In production Patroni or CloudNativePG elects primaries.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -24,7 +23,6 @@ pub struct FailoverArgs {
     output: OutputArgs,
 }
 
-/// Runs `picopay failover`.
 pub async fn run(args: FailoverArgs) -> anyhow::Result<ExitCode> {
     let done: Failover = ask(&args.data, Request::Failover, &args.name).await?;
     args.output.print(&done, |done| {

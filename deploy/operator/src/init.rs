@@ -1,8 +1,8 @@
 //! The first and only deal of the slots.
 //!
-//! A service never chooses a slot's owner: an operator runs this once, and slots change hands afterwards only
-//! by a move; a shard that comes later joins without any (`shard add`). So it refuses whenever what it finds could be anything but a new cluster, or one whose init was
-//! interrupted. Shards are dealt in the order of the file, so an interrupted init leaves the first few dealt.
+//! A service never chooses a slot's owner: an operator runs this once, and later only moves change owners. It refuses
+//! whenever it finds anything but a new cluster or an interrupted init. Shards are dealt in the order of the file, so an
+//! interrupted init leaves the first few dealt.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -24,21 +24,18 @@ use crate::cluster_file::ClusterArgs;
 use crate::migrate::{MigratedShard, migrate};
 use crate::output::{self, OutputArgs};
 
-/// A statement and a COMMIT each take well under a second on an empty database; what takes longer waits for a lock or for a
-/// synchronous standby that is not there.
+/// On an empty database a statement takes well under a second; a longer one waits for a lock or a missing standby.
 pub const PATIENCE: Patience =
     Patience { connect: Duration::from_secs(10), statement: Duration::from_secs(30) };
 
-/// How long migrations try for locks. An empty database has nobody who holds one; of a cluster in use, who starts it should
-/// hear soon what is in the way.
+/// Nobody holds a lock on an empty database. Whoever starts a used cluster should hear soon what blocks it.
 pub const LOCKS: Duration = Duration::from_mins(2);
 
-/// How long `--if-needed` waits for another init to end: several containers may begin with one at the same moment.
+/// Several containers may begin with an init at the same moment.
 const OTHERS_WAIT: Duration = Duration::from_mins(1);
 const OTHERS_POLL: Duration = Duration::from_millis(250);
 
-/// Held in every shard for the length of an init, so that two of them never mix their deals: "pico" and "init"
-/// in ASCII.
+/// Held in every shard during an init, so that two never mix their deals: "pico" and "init" in ASCII.
 const INIT_LOCK: i64 = 0x7069_636f_696e_6974;
 
 /// Deal out the slots of a new cluster.
@@ -60,17 +57,13 @@ pub struct InitArgs {
     if_needed: bool,
 }
 
-/// What `init` prints.
 #[derive(Debug, Serialize)]
 struct Deal {
     cluster_id: Uuid,
     /// The cluster was initialised before, completely: no slot was dealt. Only with `--if-needed`.
     was_initialised: bool,
-    /// The migrations that this run applied, by shard.
     migrated: Vec<MigratedShard>,
-    /// Empty when the cluster was initialised before.
     shards: Vec<DealtShard>,
-    /// Whether the cluster's file names the cluster.
     is_id_in_file: bool,
 }
 
@@ -84,7 +77,6 @@ struct DealtShard {
     was_dealt_before: bool,
 }
 
-/// Runs `picopay init`.
 pub async fn run(args: InitArgs) -> anyhow::Result<ExitCode> {
     let cluster = args.cluster.load()?;
     let deal = deal_out(&cluster, args.even_with_users, args.if_needed).await?;
@@ -146,7 +138,7 @@ async fn deal_out(cluster: &Cluster, even_with_users: bool, if_needed: bool) -> 
     Ok(Deal { cluster_id, was_initialised: false, migrated, shards, is_id_in_file })
 }
 
-/// The slots of the shard at `position` of `count`: contiguous, and even to within one slot.
+/// Contiguous, and even to within one slot.
 fn range_of(position: usize, count: usize) -> Range<u16> {
     let bound = |position: usize| {
         u16::try_from(position * usize::from(SLOT_COUNT) / count).expect("at most the number of slots")
@@ -170,8 +162,7 @@ pub async fn refuse_shared_databases(names: &[&str], databases: &[ShardDb]) -> a
     Ok(())
 }
 
-/// The cluster, if every shard is a member of it and together they know all slots: whatever became of them since, by moves
-/// and new shards, was done on purpose.
+/// If every shard is a member of it and together they know all slots.
 fn id_if_initialised(names: &[&str], contents: &[Contents]) -> Option<Uuid> {
     let cluster_id = contents.first()?.identity.as_ref()?.cluster_id;
     let is_member = |(name, contents): (&&str, &Contents)| {
@@ -183,8 +174,8 @@ fn id_if_initialised(names: &[&str], contents: &[Contents]) -> Option<Uuid> {
     (is_whole && names.iter().zip(contents).all(is_member)).then_some(cluster_id)
 }
 
-/// Takes the init lock of every shard, in order of their names so that of two inits one always gets the first. Waits for each
-/// no longer than `wait`. The locks go with the connections.
+/// In order of the shards' names, so that of two inits one always gets the first. Waits for each no longer than `wait`. The
+/// locks go with the connections.
 pub async fn lock_out_other_inits(
     names: &[&str],
     databases: &[ShardDb],
@@ -206,14 +197,10 @@ pub async fn lock_out_other_inits(
     Ok(())
 }
 
-/// What a shard's database says of itself.
 #[derive(Debug, Default)]
 pub struct Contents {
-    /// Nothing before its first deal.
     pub identity: Option<Identity>,
-    /// The slots that it has to do with.
     pub owners: Vec<OwnerRow>,
-    /// Whether there is any user.
     pub has_users: bool,
 }
 
@@ -225,14 +212,10 @@ pub async fn read_contents(database: &ShardDb) -> anyhow::Result<Contents> {
     Ok(Contents { identity, owners, has_users })
 }
 
-/// What a shard is, for the question whether it may be dealt slots.
 #[derive(Debug, Clone, PartialEq)]
 enum Found {
-    /// Nothing at all: it may be dealt its slots.
     Empty,
-    /// Exactly what this deal would give it.
     Dealt { cluster_id: Uuid, has_users: bool },
-    /// Anything else, in words.
     Other(String),
 }
 
@@ -265,12 +248,9 @@ fn classify(name: &str, range: &Range<u16>, contents: &Contents) -> Found {
     }
 }
 
-/// What to do about the shards found.
 #[derive(Debug, PartialEq)]
 enum Plan {
-    /// Deal to all of them.
     Begin,
-    /// Deal to those that are still empty.
     Finish(Uuid),
 }
 
@@ -385,7 +365,6 @@ mod tests {
 
     const ID: Uuid = Uuid::from_u128(7);
 
-    /// A slot that the shard of this name owns.
     fn row_of(name: &str, slot: u16, epoch: u64) -> OwnerRow {
         let slot = Slot::new(slot).unwrap();
         OwnerRow { slot, state: SlotState::Owned, owner: name.to_owned(), epoch }

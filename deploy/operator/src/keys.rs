@@ -1,7 +1,7 @@
-//! API keys: made here, known to nobody afterwards but their owner; listed, and taken away.
+//! API keys: made here, and known only to their owner afterwards.
 //!
-//! A key is 256 random bits, so its digest in `gateway.toml` needs neither salt nor a slow hash. It is printed once. Gateways take
-//! a changed file over while they run.
+//! A key is 256 random bits, so its digest in `gateway.toml` needs neither salt nor a slow hash. It is printed once.
+//! Running gateways take a changed file.
 
 mod file;
 mod list;
@@ -65,13 +65,11 @@ pub struct CreateArgs {
     output: OutputArgs,
 }
 
-/// What `keys create` prints. With `--output json` these are the names of the fields; they stay.
+/// The fields' names of `--output json` stay.
 #[derive(Debug, Serialize)]
 struct CreatedKey {
     name: String,
-    /// The key. Nobody can find it out again.
     key: String,
-    /// What gateway.toml knows it by.
     digest: String,
     scopes: Vec<String>,
     expires_at: Option<String>,
@@ -154,7 +152,6 @@ fn entry(created: &CreatedKey) -> String {
     )
 }
 
-/// Adds the entry to `path`.
 fn append(path: &Path, created: &CreatedKey) -> anyhow::Result<()> {
     let file = GatewayFile::open(path)?;
     let shown = path.display();

@@ -1,7 +1,7 @@
-//! `picopay`, the operator's command: everything an operator does to a cluster from a terminal.
+//! `picopay`, the operator's command.
 //!
-//! It is no part of serving: a cluster runs without it. Each command has a file of its own. SQL connections are made in
-//! `shared/postgres`, and slots moved in `deploy/mover`.
+//! A cluster runs without it. Each command has a file of its own. SQL connections are made in `shared/postgres`, and slots
+//! moved in `deploy/mover`.
 
 mod cluster_file;
 mod config_check;
@@ -47,7 +47,7 @@ enum Command {
     Shard(shard::ShardCommand),
     /// Give every shard an even share of the slots, while charges go on
     Rebalance(rebalance::RebalanceArgs),
-    /// Single slots
+    /// Single slots: move them to another shard
     #[command(subcommand)]
     Slot(slot::SlotCommand),
     /// Show who owns which slots
@@ -58,10 +58,10 @@ enum Command {
     Status(status::StatusArgs),
     /// Prove that the money is right: balances, refunds, keys, and every row in its place
     Verify(verify::VerifyArgs),
-    /// API keys
+    /// API keys of a gateway: make, list and revoke them
     #[command(subcommand)]
     Keys(keys::KeysCommand),
-    /// Configuration files
+    /// Configuration files of a cluster and its services
     #[command(subcommand)]
     Config(config_check::ConfigCommand),
 }

@@ -1,7 +1,7 @@
-//! Brings the schema of the shards up to date, before new programs that need it are rolled out.
+//! Brings the schema of the shards up to date, before new programs that need it.
 //!
-//! Services only look: they say what to run while the schema is older than they need, and serve on with one that is newer, as
-//! long as it lets them. A migration takes its locks in short tries, so that charges go on.
+//! Services only report what to run while the schema is too old, and go on with a newer one that lets them. A migration
+//! takes its locks in short tries, so that charges go on.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -38,24 +38,21 @@ pub struct MigrateArgs {
     wait: u64,
 }
 
-/// What `migrate` prints.
 #[derive(Debug, Serialize)]
 struct MigrateReport {
     shards: Vec<MigratedShard>,
 }
 
-/// What was done to one shard. With `--output json` these are the names of the fields; they stay.
+/// The fields' names of `--output json` stay.
 #[derive(Debug, Serialize)]
 pub struct MigratedShard {
-    /// Its name.
     pub shard: String,
     /// The migrations that this run applied; empty when the schema was up to date.
     pub applied: Vec<String>,
-    /// Why the schema is not up to date.
     pub error: Option<String>,
 }
 
-/// Runs `picopay migrate`. A shard that cannot be migrated does not keep the others from it.
+/// A shard that cannot be migrated does not keep the others from it.
 pub async fn run(args: MigrateArgs) -> anyhow::Result<ExitCode> {
     let cluster = args.cluster.load()?;
     let shards: Vec<&Shard> = match &args.shard {
@@ -84,7 +81,7 @@ pub async fn run(args: MigrateArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Brings the schema of one shard up to date, and says on the terminal what it waits for. `locks` is how long to try for locks.
+/// Prints what it waits for. `locks` is how long to try for locks.
 pub async fn migrate(shard: &Shard, locks: Duration) -> Result<Vec<String>, DbError> {
     let patience = picopay_migrations::Patience { locks, ..picopay_migrations::Patience::default() };
     let mut tell = |progress| say(&shard.name, &progress);

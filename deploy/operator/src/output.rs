@@ -30,7 +30,6 @@ pub enum Format {
 }
 
 impl OutputArgs {
-    /// Prints `answer` as JSON, or the text that `table` makes of it.
     pub fn print<T: Serialize>(self, answer: &T, table: impl FnOnce(&T) -> String) {
         match self.output {
             Format::Table => print(&table(answer)),
@@ -43,7 +42,7 @@ impl OutputArgs {
     }
 }
 
-/// Prints `text` and a line end. A reader that went away (`| head`) is no error.
+/// A reader that went away (`| head`) is no error.
 pub fn print(text: &str) {
     let written = writeln!(anstream::stdout(), "{text}");
     if let Err(error) = written
@@ -53,22 +52,18 @@ pub fn print(text: &str) {
     }
 }
 
-/// A cell that says that something is as it should be.
 pub fn good(text: &str) -> Cell {
     Cell::new(text).fg(Color::DarkGreen)
 }
 
-/// A cell that says that something is not as it should be.
 pub fn bad(text: &str) -> Cell {
     Cell::new(text).fg(Color::DarkRed)
 }
 
-/// A cell that says neither.
 pub fn plain(text: &str) -> Cell {
     Cell::new(text)
 }
 
-/// A last line that says that all is as it should be.
 pub fn verdict_good(text: &str) -> String {
     format!("{}{text}{}", GREEN.render(), GREEN.render_reset())
 }
@@ -95,7 +90,7 @@ pub fn bullet(text: &str) -> String {
     lines.join("\n")
 }
 
-/// An empty table in the look of all of this command's tables: columns without a frame, no wider than the terminal.
+/// Columns without a frame, no wider than the terminal.
 pub fn table<const COLUMNS: usize>(header: [&str; COLUMNS]) -> Table {
     let mut table = Table::new();
     table
@@ -109,12 +104,10 @@ pub fn table<const COLUMNS: usize>(header: [&str; COLUMNS]) -> Table {
     table
 }
 
-/// Milliseconds, written for people.
 pub fn seconds(ms: u64) -> String {
     if ms < 10_000 { format!("{ms} ms") } else { format!("{} s", ms / 1000) }
 }
 
-/// Bytes, written for people.
 pub fn bytes(size: u64) -> String {
     const UNITS: [(&str, u32); 3] = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
     let unit = UNITS.iter().find(|(_, shift)| size >> shift > 9);

@@ -1,4 +1,4 @@
-//! Asks each part of a shard how it is. A part that does not answer in time is down; it never holds up the rest.
+//! Asks each part of a shard how it is. A part that does not answer in time is down, and does not delay the rest.
 
 use std::time::{Duration, Instant};
 
@@ -25,34 +25,29 @@ use uuid::Uuid;
 
 use picopay_postgres::{DbError, Patience, ShardDb, read_identity};
 
-/// Of two hosts of which the first is frozen, the second still answers before an operator wonders what hangs. All
-/// statements read a few rows.
+/// If the first of two hosts is frozen, the second still answers in a few seconds.
 const PATIENCE: Patience = Patience { connect: Duration::from_secs(2), statement: Duration::from_secs(1) };
 /// How long a node may take. It answers from memory.
 const NODE_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long Redis may take to connect, and again to answer. Nodes give it less; an operator wants to know whether it lives.
+/// Nodes give it less; an operator wants to know whether it lives.
 const REDIS_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long a replica may take to replay what it lacks. A little more than what counts as a problem.
+/// A little more than what counts as a problem.
 const CATCH_UP_MAX: Duration = Duration::from_millis(2_100);
 /// How often to look whether it has. It is some milliseconds behind, as a rule.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(10);
-/// More than a node ever says: its slots, one by one, with every field at its longest.
+/// More than a node's slots, one by one, with every field at its longest.
 const NODE_STATUS_BYTES_MAX: usize = 1 << 20;
 
-/// One shard, as its parts say.
 pub struct ShardProbe {
-    /// Its primary.
     pub primary: Result<PrimaryState, DbError>,
-    /// Its replicas, in the order of the cluster's file.
     pub replicas: Vec<Result<ReplicaState, DbError>>,
-    /// Its nodes, in the order of the cluster's file; an error is a line for people.
+    /// In the order of the cluster's file; an error is a line for people.
     pub nodes: Vec<Result<NodeStatus, String>>,
-    /// Its Redis, if there is one.
     pub redis: Option<RedisState>,
 }
 
 impl ShardProbe {
-    /// What is known of the shard's slots, and from whom: the primary, else a replica, which may be behind.
+    /// From the primary, else from a replica, which may be behind.
     pub fn known_ledger(&self) -> Option<(&LedgerState, &'static str)> {
         if let Ok(primary) = &self.primary {
             return primary.ledger.as_ref().map(|ledger| (ledger, "primary"));
@@ -62,84 +57,60 @@ impl ShardProbe {
     }
 }
 
-/// What a primary says.
 pub struct PrimaryState {
-    /// Of PostgreSQL.
     pub version: String,
-    /// Where its log ends.
     pub lsn: PgLsn,
-    /// Those that stream from it.
     pub standbys: Vec<Standby>,
     /// What it keeps; nothing before the first migration.
     pub ledger: Option<LedgerState>,
 }
 
-/// A standby, as its primary sees it. All but the name is hidden from a user who is not a member of `pg_monitor`.
+/// As its primary sees it. All but the name is hidden from a user who is not a member of `pg_monitor`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Standby {
-    /// Its `application_name`.
     pub name: String,
-    /// `streaming`, or `catchup` and others while it is behind.
     pub state: Option<String>,
-    /// `sync`, `quorum`, `potential` or `async`.
     pub sync_state: Option<String>,
-    /// What it has not replayed yet.
     pub lag_bytes: Option<i64>,
 }
 
 impl Standby {
-    /// Whether acknowledged writes wait for it.
     pub fn is_synchronous(&self) -> bool {
         self.state.as_deref() == Some("streaming")
             && matches!(self.sync_state.as_deref(), Some("sync" | "quorum"))
     }
 }
 
-/// What a replica says.
 pub struct ReplicaState {
-    /// Of PostgreSQL.
     pub version: String,
-    /// Whether it still follows a primary.
     pub is_in_recovery: bool,
-    /// How far it has replayed.
     pub lsn: Option<PgLsn>,
-    /// After how long it had replayed what the primary had flushed when it was asked; 0 when it had that already. Not more
-    /// than [`CATCH_UP_MAX`] is waited for. Unknown without a primary.
+    /// How long it took to replay what the primary had flushed when it was asked, at most [`CATCH_UP_MAX`]. Unknown without
+    /// a primary.
     pub lag: Option<Duration>,
     /// What it keeps; nothing before the first migration.
     pub ledger: Option<LedgerState>,
 }
 
-/// What a shard's database says of itself.
 pub struct LedgerState {
-    /// The cluster and the name it was given by `picopay init`.
     pub identity: Option<(Uuid, String)>,
-    /// Whether this program can serve its schema.
     pub schema: Result<(), Unfit>,
-    /// Set while an operator lets the shard go on without its standby.
     pub degraded: Option<Degradation>,
-    /// The slots it owns, in order.
     pub owned: Vec<u16>,
     /// The slots that it has to do with and does not own, in order.
     pub others: Vec<OtherSlot>,
-    /// Whether a mover has its lock there.
     pub is_mover_at_work: bool,
 }
 
-/// A slot that is not the shard's own: on its way in, given away, or one that did not come.
+/// On its way in, given away, or not come.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OtherSlot {
-    /// Which.
     pub slot: u16,
-    /// Anything but owned.
     pub state: SlotState,
-    /// Who owns it, as far as this shard knows.
     pub owner: String,
-    /// Whether rows of it are left.
     pub has_rows: bool,
 }
 
-/// What Redis says.
 pub struct RedisState {
     /// Its address, without the password that its URL may hold.
     pub address: String,
@@ -147,7 +118,6 @@ pub struct RedisState {
     pub answered: Result<Duration, String>,
 }
 
-/// Asks all parts of `shard` at once.
 pub async fn probe(shard: &Shard, internal_secret: &Secret) -> ShardProbe {
     let client = Client::builder(TokioExecutor::new()).build_http();
     let (told, end) = watch::channel(None);
@@ -241,16 +211,12 @@ async fn read_ledger_state(database: &ShardDb) -> Result<Option<LedgerState>, Db
     }))
 }
 
-/// Why a process does not tell what it goes by.
 #[derive(Debug)]
 pub enum NotTold {
-    /// It goes by another internal secret.
     SecretRefused,
-    /// A line for people.
     NoAnswer(String),
 }
 
-/// Asks a gateway or a node what it goes by.
 pub async fn running_config(url: &str, internal_secret: &Secret) -> Result<RunningConfig, NotTold> {
     let client = Client::builder(TokioExecutor::new()).build_http();
     let asked = timeout(NODE_TIMEOUT, ask(&client, url, CONFIG_PATH, internal_secret)).await;

@@ -1,7 +1,7 @@
 //! `picopay rebalance`: an even share for every shard, with the fewest moves, while charges go on.
 //!
-//! It keeps no state of its own. Each run first settles what an earlier one left half done, then plans anew from what the
-//! databases say; so to run it again is to go on. What it shares with `slot move` and `shard drain` is in [`moving`].
+//! It keeps no state. Each run settles what an earlier one left, then plans anew from the databases. What it shares with
+//! `slot move` and `shard drain` is in [`moving`].
 
 pub mod conduct;
 pub mod moving;
@@ -33,7 +33,6 @@ enum Share {
     Rows,
 }
 
-/// Runs `picopay rebalance`.
 pub async fn run(args: RebalanceArgs) -> anyhow::Result<ExitCode> {
     let next =
         "The shards that gave slots away keep the old rows, fenced: `picopay slots purge` removes them.";

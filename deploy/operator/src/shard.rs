@@ -1,8 +1,7 @@
-//! One shard: to let it join a cluster and to empty it, to go on without its synchronous standby and to come back, and to go on
-//! from an earlier moment.
+//! One shard: joining, draining, going on without its synchronous standby, and going on from an earlier moment.
 //!
-//! Whether it is degraded, the shard's own database says in the row of `degradation`; its nodes read it there, so no file
-//! has to be changed and no node to be reached. No command here needs more rights than the nodes have.
+//! The row of `degradation` in the shard's database says whether it is degraded. Its nodes read it there, so no file
+//! changes and no node need be reached. No command here needs more rights than the nodes have.
 
 mod add;
 mod degrade;

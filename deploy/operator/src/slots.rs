@@ -37,7 +37,6 @@ enum SlotsCommand {
 /// What `slots` prints. With `--output json` these are the names of the fields; they stay.
 #[derive(Debug, Serialize)]
 struct SlotsReport {
-    /// 4096.
     total: u16,
     owned_by_nobody: SlotRuns,
     owned_twice: SlotRuns,
@@ -48,27 +47,22 @@ struct SlotsReport {
 #[derive(Debug, Serialize)]
 struct OwnedLine {
     shard: String,
-    /// Owned slots in all.
     owned: usize,
     groups: Vec<Group>,
 }
 
-/// Slots of which a shard says the same.
 #[derive(Debug, Serialize)]
 struct Group {
-    /// `owned`, `importing`, `released` or `aborted`.
     state: SlotState,
-    /// Who owns them, as far as this shard knows.
     owner: String,
     count: usize,
     runs: SlotRuns,
     epoch_min: u64,
     epoch_max: u64,
-    /// Rows that are left of slots that the shard does not own, and which `picopay slots purge` removes; null for owned ones.
+    /// `picopay slots purge` removes them; null for owned slots.
     rows_left: Option<u64>,
 }
 
-/// Runs `picopay slots` and what is below it.
 pub async fn run(args: SlotsArgs) -> anyhow::Result<ExitCode> {
     if let Some(SlotsCommand::Purge(args)) = args.command {
         return purge::run(args).await;

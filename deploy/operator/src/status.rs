@@ -1,7 +1,7 @@
 //! How the cluster is, on one screen: each shard's slots, databases, nodes and Redis.
 //!
-//! Made for the worst hour: whatever is down is shown as down, the rest is shown all the same, and the answer
-//! comes within seconds. Under the table stands, in words, everything that is not as it should be.
+//! What is down is shown as down, the rest is shown all the same, and the answer comes within seconds. Problems are listed
+//! below, in words.
 
 mod judgement;
 mod moves;
@@ -27,7 +27,6 @@ pub struct StatusArgs {
     output: OutputArgs,
 }
 
-/// Runs `picopay status`.
 pub async fn run(args: StatusArgs) -> anyhow::Result<ExitCode> {
     let cluster = args.cluster.load()?;
     let probes = cluster.shards.iter().map(|shard| probe::probe(shard, &cluster.internal_secret));

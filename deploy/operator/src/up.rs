@@ -1,6 +1,6 @@
 //! `picopay up`: a whole cluster on this machine, in the foreground, with a user to charge.
 //!
-//! The cluster itself is `picopay-local`'s; here is what a person sees of it.
+//! `picopay-local` makes the cluster; this is what a person sees of it.
 
 pub mod control;
 
@@ -21,16 +21,16 @@ use uuid::Uuid;
 
 use crate::output::print;
 
-/// Of a new cluster: one is no sharding, and each more is two PostgreSQL servers more.
+/// One is no sharding, and each more is two more PostgreSQL servers.
 const SHARDS: usize = 2;
 
 /// Where the other commands look for a cluster too.
 pub const DATA: &str = ".picopay";
 
-/// How often to look whether a process has died: soon enough for a person who watches.
+/// Soon enough for a person who watches.
 const WATCH_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Always the same, so that a second start on kept data replays the first top-up and adds nothing.
+/// Always the same, so that a second start replays the first top-up.
 const DEMO_TOPUP_KEY: &str = "00000000-0000-4000-8000-000000000001";
 
 /// As much of a log as explains most ends.
@@ -122,7 +122,7 @@ fn expect_success(answer: &Answer) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Until a signal comes. A process that dies is reported, and the rest goes on: that is what a cluster is for.
+/// Until a signal comes. A process that dies is reported, and the rest goes on.
 async fn watch(cluster: &LocalCluster, stop: &mut StopSignals) {
     let mut reported = HashSet::new();
     loop {
@@ -175,7 +175,6 @@ fn welcome(cluster: &LocalCluster, args: &UpArgs, took: Duration) -> String {
     text
 }
 
-/// How to look at the cluster from another terminal in the same folder.
 fn status_command(cluster: &LocalCluster, args: &UpArgs) -> String {
     let here = std::env::current_dir().unwrap_or_default();
     let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("picopay"));
@@ -188,13 +187,11 @@ fn status_command(cluster: &LocalCluster, args: &UpArgs) -> String {
     command
 }
 
-/// A path as a shell takes it.
 fn shell_quoted(text: &str) -> String {
     let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "/._-+@".contains(letter);
     if text.chars().all(is_plain) { text.to_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
 
-/// More than the largest number do not fit on one machine.
 fn parse_shards(text: &str) -> Result<usize, String> {
     let shards = text.parse().ok().filter(|shards| (1..=SHARDS_MAX).contains(shards));
     shards.ok_or_else(|| format!("a number from 1 to {SHARDS_MAX}"))
@@ -204,11 +201,9 @@ fn plural(count: usize, noun: &str) -> String {
     if count == 1 { noun.to_owned() } else { format!("{noun}s") }
 }
 
-/// The signals that end a program in the foreground.
 struct StopSignals {
     interrupt: Signal,
     terminate: Signal,
-    /// The terminal was closed.
     hang_up: Signal,
 }
 

@@ -1,10 +1,10 @@
 //! The proof that the money is right: every balance, every refund, every key, every row's place.
 //!
-//! Reads only. Each shard's primary is read in one REPEATABLE READ transaction, so that charges may go on meanwhile
-//! and what is compared is of one moment. What the checks promise is in [`checks::PROMISES`].
+//! Reads only. Each primary is read in one REPEATABLE READ transaction, so that charges may go on and what is compared is
+//! of one moment. [`checks::PROMISES`] lists the checks.
 //!
-//! Two shards are read at two moments, and a slot that moves in between may be counted in both, or in neither. That raises
-//! no alarm: a user's rows all change hands together, so that what a shard owns at any moment adds up by itself.
+//! Shards are read at different moments, and a slot that moves in between may be counted twice or never. That raises no
+//! alarm: a user's rows change hands together, so what a shard owns at any moment adds up by itself.
 
 mod acks;
 mod books;
@@ -51,36 +51,24 @@ pub struct VerifyArgs {
 pub struct VerifyReport {
     /// Whether nothing is wrong. The exit code is 0 then, and 1 otherwise.
     pub is_proven: bool,
-    /// How long it took.
     pub took_ms: u64,
-    /// What was read, in the order of the cluster's file.
     pub shards: Vec<ShardCounts>,
-    /// The books of the whole cluster.
     pub currencies: Vec<CurrencyBooks>,
-    /// All checks, with what each found wrong.
     pub checks: Vec<CheckResult>,
-    /// What is there of slots that moved, and counts nowhere else.
     pub leftovers: Vec<Leftovers>,
     /// Of `--acks`; null without.
     pub acks: Option<AckSummary>,
 }
 
-/// How much was read of one shard.
 #[derive(Debug, Serialize)]
 pub struct ShardCounts {
-    /// Its name.
     pub shard: String,
-    /// Rows of users.
     pub users: u64,
-    /// Rows of balances.
     pub balances: u64,
-    /// Transactions that moved money.
     pub completed: u64,
-    /// Recorded refusals.
     pub refused: u64,
 }
 
-/// Runs `picopay verify`.
 pub async fn run(args: VerifyArgs) -> anyhow::Result<ExitCode> {
     let cluster = args.cluster.load()?;
     let report = verify(&cluster, args.acks).await?;
@@ -177,7 +165,6 @@ fn screen(report: &VerifyReport) -> String {
     parts.join("\n")
 }
 
-/// What a check found wrong, a line for each row that it names and one for the rest.
 fn bullets(check: &CheckResult) -> Vec<String> {
     let mut lines: Vec<String> = check.rows.iter().map(|row| output::bullet(&row.to_string())).collect();
     let more = check.wrong.saturating_sub(u64::try_from(lines.len()).unwrap_or(u64::MAX));

@@ -12,7 +12,6 @@ use nix::unistd::Pid;
 use picopay_local::http_call::{Answer, call};
 use picopay_local::{eventually, eventually_within};
 
-/// A `picopay up` in a process of its own.
 struct Up {
     child: Child,
     stdout: BufReader<ChildStdout>,
@@ -20,7 +19,6 @@ struct Up {
     url: String,
 }
 
-/// A folder for it, and an address that is free.
 struct Place {
     folder: tempfile::TempDir,
     listen: String,
@@ -79,7 +77,6 @@ impl Up {
         answer.json()["balance"].as_str().unwrap_or_else(|| panic!("{}", answer.body)).to_owned()
     }
 
-    /// What it still says, and how it ends.
     fn end_with(mut self, signal: Signal) -> (String, ExitStatus) {
         send(self.child.id(), signal);
         let mut rest = String::new();
@@ -88,14 +85,14 @@ impl Up {
     }
 }
 
-/// The processes whose command line names this folder. Redis' does not; it ends with the others.
+/// Redis' does not name it; it ends with the others.
 fn processes_of(folder: &Path) -> Vec<(u32, String)> {
     let folder = folder.canonicalize().unwrap().to_string_lossy().into_owned();
     let names_it = |(_, line): &(u32, String)| line.contains(&folder);
     process_table().into_iter().filter(names_it).collect()
 }
 
-/// From `/proc`, since small images have no `ps`, or from `ps`, where there is no `/proc`.
+/// From `/proc`, since small images have no `ps`, or from `ps`.
 fn process_table() -> Vec<(u32, String)> {
     if let Ok(entries) = std::fs::read_dir("/proc") {
         let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());

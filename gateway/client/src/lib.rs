@@ -30,6 +30,8 @@
 //!
 //! Money is [`Amount`], a text, and never a float. [`Exchange`] returns the bytes of an answer, one request at a time.
 
+#![warn(missing_docs)]
+
 mod amount;
 pub use amount::{Amount, NoAmount};
 

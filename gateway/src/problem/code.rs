@@ -4,7 +4,6 @@ use axum::http::StatusCode;
 
 /// The kinds of problem, by their suffix in the contract.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "each is the contract's own suffix, and `meaning` says what it is")]
 pub enum Code {
     InvalidRequest,
     InvalidIdempotencyKey,

@@ -1,8 +1,7 @@
-//! The account of what clients were told: each key, what it stands for and its first answer, on their side of the wire. The
-//! cluster has no part in it.
+//! What clients were told: each key, what it stands for and its first answer. The cluster has no part in this account.
 //!
-//! Every later answer under a key is compared with the first. A key without an answer is one whose outcome is unknown, and
-//! stays on the account until it is asked again. Every acknowledged write goes to a file at once, for `picopay verify --acks`.
+//! Every later answer under a key is compared with the first. A key without an answer has an unknown outcome until it is
+//! asked again. Every acknowledged write goes to a file at once, for `picopay verify --acks`.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::Duration;
@@ -14,99 +13,75 @@ use picopay_shared::money::Currency;
 
 use crate::findings::{Finding, Findings, Promise};
 
-/// One key.
 #[derive(Debug, Clone)]
 pub struct Entry {
-    /// What it stands for.
     pub write: Write,
-    /// Its first answer.
     pub told: Option<Told>,
-    /// When it was told, since the run began; zero in a run that keeps no time.
+    /// Since the run began; zero in a run that keeps no time.
     pub told_at: Duration,
-    /// How often it was sent.
     pub sent: u32,
-    /// Whether at least one attempt ended so that nobody could say what became of it.
     pub was_unknown: bool,
 }
 
-/// A decision: the answer that a key has from then on, whatever it says.
+/// A decision: the answer that a key has from then on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Told {
     /// The status: 200, or the refusals 402 and 422.
     pub status: u16,
-    /// The body, to the byte.
     body: Body,
 }
 
-/// As much of a body as an account keeps.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Body {
     Text(Box<str>),
     Digest(u64),
 }
 
-/// How much of each first answer is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Keeps {
-    /// All of it, to be held against the ledger's rows.
     Bodies,
-    /// A digest, which tells whether another one is equal: a run of a million keys has no room for more.
+    /// A run of a million keys has no room for more than a digest.
     Digests,
 }
 
-/// An answer to a write.
 #[derive(Debug, Clone, Copy)]
 pub struct Reply<'a> {
-    /// For example 200.
     pub status: u16,
-    /// Whether it said `Idempotent-Replayed: true`.
     pub is_replayed: bool,
-    /// Its session token.
     pub session: Option<&'a [u8]>,
-    /// All of it.
     pub body: &'a [u8],
 }
 
-/// How sure an answer is expected to be of itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Asking {
-    /// While faults strike or slots move: a gateway that sent a key twice itself leaves `Idempotent-Replayed` out, since it
+    /// While faults strike or slots move. A gateway that sent a key twice itself leaves `Idempotent-Replayed` out, since it
     /// cannot tell a replay from the first answer.
     InTrouble,
     /// With everything healed: an answer that was given before says so.
     InPeace,
 }
 
-/// What came of an answer.
 #[derive(Debug)]
 pub enum Taken {
     /// The key's first. One that acknowledges comes with what it says.
     First(Option<Acknowledged>),
-    /// The same again.
     Again,
     /// Nothing that may ever be said; it is a finding already.
     Wrong,
 }
 
-/// What an acknowledgement says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Acknowledged {
-    /// The transaction.
     pub id: UuidText,
     /// The balance after it, in minor units.
     pub balance: u64,
 }
 
-/// All keys of a run.
 #[derive(Debug)]
 pub struct Account {
-    /// In the order in which they were first sent.
     pub entries: Vec<Entry>,
-    /// What was broken.
     pub findings: Findings,
-    /// The currency of everything.
     pub currency: Currency,
-    /// Where acknowledgements go.
     pub acks: AckSink,
     keeps: Keeps,
 }
@@ -124,12 +99,10 @@ impl Told {
         Self { status: reply.status, body }
     }
 
-    /// One that was kept whole.
     pub fn with_body(status: u16, body: &str) -> Self {
         Self { status, body: Body::Text(body.into()) }
     }
 
-    /// The body, of an account that keeps it.
     pub fn body(&self) -> Option<&str> {
         match &self.body {
             Body::Text(text) => Some(text),
@@ -139,19 +112,17 @@ impl Told {
 }
 
 impl Account {
-    /// Empty.
     pub fn new(keeps: Keeps, currency: Currency, acks: AckSink, findings: Findings) -> Self {
         Self { entries: Vec::new(), findings, currency, acks, keeps }
     }
 
-    /// Opens a key, and gives its place. What was not noted before it is sent cannot be told from what nobody asked for.
+    /// Notes a key before it is sent, and returns its place. Otherwise it could not be told from what nobody asked for.
     pub fn open(&mut self, write: Write) -> usize {
         let entry = Entry { write, told: None, told_at: Duration::ZERO, sent: 0, was_unknown: false };
         self.entries.push(entry);
         self.entries.len() - 1
     }
 
-    /// Notes that the key at this place is about to be sent, and gives what it stands for.
     pub fn note_sent(&mut self, at: usize) -> Write {
         let entry = &mut self.entries[at];
         entry.sent += 1;
@@ -164,7 +135,6 @@ impl Account {
         entry.was_unknown |= entry.told.is_none();
     }
 
-    /// Takes in a decision about the key at this place: the first, or one that must be equal to it.
     pub fn take(&mut self, at: usize, reply: Reply<'_>, asking: Asking, now: Duration) -> Taken {
         let told = Told::of(reply, self.keeps);
         let Entry { write, told: first, sent, .. } = &self.entries[at];
@@ -198,7 +168,6 @@ impl Account {
         Taken::First(acknowledged)
     }
 
-    /// How many keys were acknowledged.
     pub fn acknowledged(&self) -> usize {
         self.entries.iter().filter(|entry| entry.told.as_ref().is_some_and(|told| told.status == 200)).count()
     }
@@ -212,7 +181,6 @@ impl Account {
         Taken::Wrong
     }
 
-    /// Writes it down, if it is about what was asked for.
     fn read_acknowledgement(&mut self, write: &Write, body: &[u8]) -> Result<Acknowledged, String> {
         let answer: Result<WriteAnswer<'_>, _> = serde_json::from_slice(body);
         let transaction = answer.map_err(|error| format!("it cannot be read ({error})"))?.transaction;
@@ -227,7 +195,6 @@ impl Account {
     }
 }
 
-/// Whether an answer is the ledger's: booked, or refused by a rule.
 pub fn is_decision(write: &Write, status: u16, body: &[u8]) -> bool {
     match status {
         200 => true,

@@ -1,8 +1,6 @@
-//! The bench: on a fresh cluster of its own, PicoPay against what PostgreSQL gives one charge at a time.
+//! The bench: on a fresh cluster, PicoPay against what PostgreSQL does one charge at a time.
 //!
-//! Every figure is about one machine that does everything: clients, gateway, nodes, primaries, replicas, Redis. What is
-//! compared is measured in turns, so that a machine that is faster now and slower then is so for both sides. In the end
-//! `picopay verify` looks up every write that was acknowledged on the way.
+//! Clients and all servers share one machine. What is compared is measured in turns, since the speed of a machine changes.
 
 use std::fs;
 use std::os::unix::fs::chown;
@@ -16,6 +14,7 @@ use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 
 use picopay_loadtest::machine::Machine;
+use picopay_loadtest::page;
 use picopay_loadtest::run::Stop;
 use picopay_loadtest::tally::{Errors, count_error};
 
@@ -57,30 +56,20 @@ pub mod bar;
 
 mod bars;
 
-pub mod report;
-
 /// Shards of the bench's cluster.
 const SHARDS: usize = 2;
 
-/// A bench to be done.
 #[derive(Debug, Clone)]
 pub struct Bench {
-    /// How long everything takes.
     pub pace: Pace,
-    /// Whether also what takes half an hour.
     pub is_full: bool,
-    /// Where results go.
     pub out: PathBuf,
-    /// For the report: commits and the like.
     pub notes: Vec<(String, String)>,
 }
 
 impl Bench {
-    /// Does it all.
-    ///
-    /// # Errors
-    /// When something is missing on this machine, or the cluster did what no figure can excuse. Errors that were
-    /// counted, lost or doubled writes are in the summary.
+    /// Fails when something is missing on this machine. Lost or doubled writes and counted errors are in the summary
+    /// instead.
     pub async fn run(&self, stop: &Stop) -> anyhow::Result<Summary> {
         let (started, began) = (SystemTime::now(), Instant::now());
         fs::create_dir_all(&self.out).with_context(|| format!("{} cannot be made", self.out.display()))?;
@@ -158,13 +147,11 @@ impl Bench {
         Ok(summary)
     }
 
-    /// Writes `summary.json` and `report.html`.
-    ///
-    /// # Errors
-    /// When they cannot be written.
     pub fn write(&self, summary: &Summary) -> anyhow::Result<()> {
         let json = serde_json::to_string_pretty(&summary.without_seconds())? + "\n";
-        for (name, text) in [("summary.json", json), ("report.html", report::page(summary)?)] {
+        for (name, text) in
+            [("summary.json", json), ("report.html", page::fill(&serde_json::to_string(summary)?))]
+        {
             let path = self.out.join(name);
             fs::write(&path, text).with_context(|| format!("{} cannot be written", path.display()))?;
         }
@@ -233,7 +220,6 @@ impl Bench {
     }
 }
 
-/// What no figure can excuse.
 fn failures(summary: &Summary) -> Vec<String> {
     let mut failures = Vec::new();
     for (count, what) in [
@@ -251,10 +237,9 @@ fn failures(summary: &Summary) -> Vec<String> {
     failures
 }
 
-/// More of the machine than this for others, and the figures are theirs too.
+/// If others use more of the machine, the figures are theirs too.
 const OTHERS_MAX: f64 = 0.1;
 
-/// What makes the figures worse than PicoPay is.
 fn warnings(summary: &Summary) -> Vec<String> {
     let mut warnings = Vec::new();
     if cfg!(debug_assertions) {
@@ -274,14 +259,14 @@ fn warnings(summary: &Summary) -> Vec<String> {
     warnings
 }
 
-/// The load of the round whose cost is the median, so that its parts and its sum belong together.
+/// The round of the median cost, so that its parts add up to its sum.
 fn middle(rounds: &[Round]) -> &stand::LoadFigures {
     let mut loads: Vec<_> = rounds.iter().map(|round| &round.saturation).collect();
     loads.sort_by(|a, b| a.cpu_us.total().total_cmp(&b.cpu_us.total()));
     loads[loads.len() / 2]
 }
 
-/// A folder for the primaries' Unix sockets. They have none of their own, and their path must be short.
+/// A folder for the primaries' Unix sockets, whose path must be short.
 fn sockets() -> anyhow::Result<TempDir> {
     let folder = tempfile::Builder::new().prefix("picopay-bench-").tempdir()?;
     if let Some(database_user) = database_user::find()? {

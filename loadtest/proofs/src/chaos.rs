@@ -1,8 +1,7 @@
-//! The proof that nothing is lost: a cluster under load, broken again and again, and in the end every promise checked.
+//! The proof that nothing is lost: a cluster under load is broken again and again, and in the end every promise is checked.
 //!
-//! A seed fixes what clients ask for and which fault strikes when. It cannot fix how the machine interleaves them, so a
-//! run repeats its plan and not its every step. Faults strike one after another: the contract survives the loss of any
-//! one part, and the next fault waits until the last one is healed and users are served again.
+//! A seed fixes what clients ask for and which fault strikes when, but not how the machine interleaves them. Faults strike
+//! one after another: the contract survives the loss of any one part. The next fault waits until users are served again.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -69,26 +68,24 @@ mod what;
 /// Shards of the cluster: one to break, and one that must not notice.
 const SHARDS: usize = 2;
 
-/// Of the whole time, what is left for the end: every key once more, every history, every row.
+/// The share of the time for the final checks.
 const END_SHARE: f64 = 0.25;
 
-/// No fault lasts longer than this, which is longer than every timeout on the way but the gateway's own (5 s).
+/// Longer than every timeout but the gateway's own (5 s).
 const HOLD_MAX: Duration = Duration::from_secs(5);
 
-/// Nor longer than the run divided by this, so that a run of a minute and a half sees nearly every kind too.
+/// A run of a minute and a half then sees nearly every kind.
 const HOLDS_IN_A_RUN: u32 = 45;
 
-/// The longest time without any fault between two; in a short run a part of it, like the faults.
 const CALM_MAX: Duration = Duration::from_millis(2_500);
 
-/// How long users may wait after a fault was healed. The longest that is expected is a breaker's longest pause (10 s)
-/// behind a crash recovery; beyond this something hangs.
+/// The longest expected wait is a breaker's (10 s) after a crash recovery. Beyond this something hangs.
 const RECOVERY_MAX: Duration = Duration::from_mins(1);
 
 /// Keys asked at once at the end.
 const ASKED_AT_ONCE: usize = 32;
 
-/// How often a key is asked at the end, a quarter of a second apart, before its outcome counts as never resolved.
+/// A quarter of a second apart.
 const LAST_TRIES: u32 = 80;
 
 /// Promises that can be broken on purpose, to see that a run notices.
@@ -101,7 +98,6 @@ pub enum Broken {
 }
 
 impl Broken {
-    /// As the flag has it.
     pub fn name(self) -> &'static str {
         match self {
             Self::AnswerBeforeCommit => "answer-before-commit",
@@ -110,26 +106,18 @@ impl Broken {
     }
 }
 
-/// A run to be done.
 #[derive(Debug, Clone)]
 pub struct Chaos {
-    /// Fixes clients and faults.
     pub seed: u64,
-    /// How long all of it may take, about.
     pub time: Duration,
-    /// Where summary, acknowledgements and, when a promise was broken, logs go.
     pub out: PathBuf,
-    /// What to break on purpose.
     pub broken: Option<Broken>,
     /// The kinds of faults that may strike; none means all that are possible.
     pub faults: Vec<Kind>,
-    /// Node processes of each shard, if the seed is not to choose.
     pub nodes: Option<usize>,
-    /// What servers, if the seed is not to choose.
     pub servers: Option<Servers>,
 }
 
-/// A cluster under load, and everything that is known of it from outside.
 struct Arena {
     cluster: LocalCluster,
     client: Client,
@@ -137,7 +125,6 @@ struct Arena {
     seed: u64,
     struck: BTreeMap<String, u64>,
     recoveries: Vec<Duration>,
-    /// The longest wait of users after each kind of fault.
     waits: BTreeMap<String, Duration>,
 }
 
@@ -214,7 +201,6 @@ impl Chaos {
         Ok(summary)
     }
 
-    /// The kinds of faults that strike.
     fn kinds(&self, conditions: &Conditions) -> anyhow::Result<Vec<Kind>> {
         let chosen = if self.faults.is_empty() { &Kind::ALL[..] } else { &self.faults };
         let mut chosen = chosen.to_vec();
@@ -263,7 +249,7 @@ impl Chaos {
         self.out.join("logs")
     }
 
-    /// Tells what was broken, with the log lines around it, and keeps the logs, which go with the cluster.
+    /// Shows broken promises with the log lines around them, and keeps the logs.
     fn show_findings(&self, findings: &Findings, arena: &Arena, clock: Clock) -> anyhow::Result<()> {
         let shown = findings.shown();
         if shown.is_empty() {
@@ -293,7 +279,6 @@ impl Arena {
         Ok(Self { cluster, client, probe, seed, struck, recoveries: Vec::new(), waits })
     }
 
-    /// One fault after another.
     async fn storm(&mut self, mut schedule: Schedule, until: Duration, stop: &Stop) -> anyhow::Result<()> {
         loop {
             let (calm, fault) = schedule.next_fault();
@@ -353,8 +338,7 @@ impl Arena {
         );
     }
 
-    /// Asks every key once more, those without an answer until they have one. The cache is emptied before, so that what
-    /// is answered is what the databases know. Gives how many were asked.
+    /// Asks every key once more, with an empty cache, so that the databases answer. Returns how many were asked.
     async fn resolve(&self) -> anyhow::Result<u64> {
         if let Err(error) = self.cluster.wait_until_ready().await {
             self.accept_loss(error).await?;
@@ -374,8 +358,7 @@ impl Arena {
         Ok(u64::try_from(entries.len())?)
     }
 
-    /// A node that refuses to serve because it knows of an acknowledged write which its database lacks has found it before the
-    /// checks could. They go on with what is there.
+    /// A node that lacks an acknowledged write refuses to serve. The checks go on with what is there.
     async fn accept_loss(&self, why: LocalError) -> anyhow::Result<()> {
         let text = why.to_string();
         if !text.contains("was acknowledged and is not in this database") {

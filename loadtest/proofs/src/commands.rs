@@ -10,7 +10,6 @@ pub mod patroni;
 pub mod protect;
 mod threads;
 
-/// `picopay-proofs smoke`.
 pub async fn smoke(args: &GatewayArgs) -> Result<(), Failure> {
     let target = args.target()?;
     Ok(smoke::run(target.url(), target.api_key()).await?)

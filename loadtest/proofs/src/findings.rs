@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use picopay_loadtest::write::{self, UuidText};
 
-/// How many of a promise are shown; all are counted. Whoever has more looks for one cause.
+/// All are counted. Whoever has more looks for one cause.
 pub const SHOWN_MAX: usize = 5;
 
 /// What must hold at any seed.
@@ -14,25 +14,19 @@ pub const SHOWN_MAX: usize = 5;
 pub enum Promise {
     /// An acknowledged write is in the ledger as it was acknowledged.
     NothingLost,
-    /// A key has one transaction, and no transaction is one that nobody asked for.
+    /// A key has one transaction, and nobody's transaction is one that was not asked for.
     NothingDoubled,
     /// Every answer under a key is the first one, byte for byte.
     EqualReplays,
-    /// An answer is about what was asked for.
     RightAnswers,
-    /// An unknown outcome is resolved by its key.
     Resolved,
-    /// No balance is negative.
     NoNegativeBalance,
-    /// A balance is the sum of its postings, and everything else that `picopay verify` looks at.
+    /// Everything that `picopay verify` checks.
     Verified,
-    /// The books add up to zero.
     BooksAddUp,
-    /// History by pages is the history in the database.
     SameHistory,
     /// A transaction is dated when it was booked.
     WrongTimes,
-    /// A client saw no error that the contract does not allow for what was broken just then.
     AllowedErrors,
     /// What was healed serves again.
     Recovered,
@@ -55,33 +49,26 @@ impl Promise {
         (Self::Recovered, "not_recovered"),
     ];
 
-    /// Its name in a summary.
     pub fn name(self) -> &'static str {
         Self::ALL.iter().find(|(promise, _)| *promise == self).expect("all are there").1
     }
 }
 
-/// One promise broken once.
 #[derive(Debug, Clone)]
 pub struct Finding {
-    /// Which promise.
     pub promise: Promise,
-    /// What happened, with the transaction.
     pub text: String,
     /// When, since the run began.
     pub at: Option<Duration>,
-    /// What to look for in the logs: keys, ids.
     pub words: Vec<String>,
 }
 
 impl Finding {
-    /// About a key.
     pub fn about_key(promise: Promise, text: String, key: UuidText, at: Duration) -> Self {
         Self { promise, text, at: Some(at), words: vec![write::text(&key)] }
     }
 }
 
-/// All of a run. A clone is another handle on the same.
 #[derive(Debug, Clone, Default)]
 pub struct Findings(Arc<Mutex<Found>>);
 
@@ -92,13 +79,11 @@ struct Found {
 }
 
 impl Findings {
-    /// Counts one, and keeps it while there is room.
     pub fn add(&self, finding: Finding) {
         let promise = finding.promise;
         self.add_counted(promise, 1, Some(finding));
     }
 
-    /// Counts `count` of which `first` is one.
     pub fn add_counted(&self, promise: Promise, count: u64, first: Option<Finding>) {
         let mut found = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         *found.counts.entry(promise).or_default() += count;
@@ -108,13 +93,11 @@ impl Findings {
         }
     }
 
-    /// How often a promise was broken.
     pub fn count(&self, promise: Promise) -> u64 {
         let found = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         found.counts.get(&promise).copied().unwrap_or(0)
     }
 
-    /// Those that are shown.
     pub fn shown(&self) -> Vec<Finding> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).shown.clone()
     }

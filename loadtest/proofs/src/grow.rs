@@ -1,8 +1,8 @@
-//! The proof that a cluster grows under its users: a shard joins, takes its share of the slots, and another one is emptied,
-//! while clients charge, refund, read, ask twice and try again. They may notice a few slower answers, and nothing else.
+//! The proof that a cluster grows under its users. A shard joins and takes its share of the slots, and another one is
+//! emptied, while clients go on. They may see slower answers, and nothing else.
 //!
-//! Everything that moves anything is the operator's own command, as a process of its own. In the end every key is compared
-//! with what clients were told, every row counted, and `picopay verify` run.
+//! Slots are moved by the operator's own command, as a process. In the end every key is compared with the clients' account,
+//! every row counted, and `picopay verify` run.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -62,19 +62,17 @@ use summary::GrowSummary;
 const SHARDS: usize = 2;
 const EMPTIED: &str = "shard-1";
 
-/// Room for all that a shard has when another one was emptied into it.
 const BUFFERS: &str = "1GB";
 
-/// The share of saturation that is offered: growing begins before there is no room.
+/// Of saturation. An operator adds a shard before there is no room.
 const OFFERED: f64 = 1.0 / 3.0;
 
-/// Connections: far more than are on their way, so that an arrival never waits for one.
+/// Far more than are in use, so that no arrival waits for one.
 const CONNECTIONS: usize = 512;
 
-/// Arrivals may wait as long as they like for a connection: it counts, and none is left out.
+/// An arrival that waits counts; none is left out.
 const WAITING_MAX: usize = 1_000_000;
 
-/// Charges from before the run that are refunded and looked up, of each shard.
 const OLD_CHARGES: i64 = 10_000;
 
 /// After the load, until requests that failed just then have tried again.
@@ -96,20 +94,15 @@ impl BrokenMove {
     }
 }
 
-/// A run to be done.
 #[derive(Debug, Clone)]
 pub struct Grow {
-    /// Fixes what clients ask for.
     pub seed: u64,
-    /// How much of everything.
     pub scale: Scale,
-    /// Where summary and acknowledgements go.
     pub out: PathBuf,
     /// What to break on purpose.
     pub broken: Option<BrokenMove>,
 }
 
-/// What the operator's commands came to.
 #[derive(Default)]
 struct Grown {
     moved: [Moved; 2],
@@ -228,7 +221,6 @@ impl Grow {
         Ok(summary)
     }
 
-    /// A cluster, with what is to be broken on purpose.
     async fn start(&self, acks_path: &Path, stop: &Stop) -> anyhow::Result<Stand> {
         let stand = Stand::start(Self::spec(), &self.scale.pace, acks_path, stop).await?;
         match self.broken {
@@ -238,7 +230,6 @@ impl Grow {
         Ok(stand)
     }
 
-    /// What an operator does, while clients go on.
     async fn grow(
         &self,
         stand: &Stand,
@@ -307,7 +298,7 @@ impl Grow {
             .with_replica_setting("shared_buffers", BUFFERS)
     }
 
-    /// As many of just these requests a second as it answers: briefly, since it only decides how much is offered.
+    /// Briefly, since it only decides how much is offered.
     async fn saturation(
         &self,
         stand: &Stand,

@@ -1,9 +1,9 @@
-//! The proofs: what shows that PicoPay keeps its promises, on clusters of real processes.
+//! The proofs that PicoPay keeps its promises, on clusters of real processes.
 //!
-//! [`smoke`] asks a cluster that runs already. The others start their own: [`mod@bench`] measures one, [`chaos`] breaks it under
-//! load, [`grow`] moves slots under its users, [`protect`] freezes and overloads it, and [`patroni`] kills a primary that
-//! Patroni elected. The load is `picopay-loadtest`'s, or clients that keep account of every answer. What they share is below
-//! them: the account of what clients were told ([`account`]), findings of broken promises ([`findings`]), promises that are broken on purpose ([`broken`]), and the operator's own proof ([`verify`]).
+//! [`smoke`] asks a running cluster. [`mod@bench`] measures one, [`chaos`] breaks it under load, [`grow`] moves slots under its
+//! users, [`protect`] freezes and overloads it, and [`patroni`] kills a primary that Patroni elected. They share the
+//! clients' account ([`account`]), [`findings`], promises that are broken on purpose ([`broken`]), and `picopay verify`
+//! ([`verify`]).
 
 // Figures of a report: a count past 2^53 would be the longest run ever.
 #![allow(clippy::cast_precision_loss)]

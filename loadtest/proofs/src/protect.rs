@@ -1,10 +1,8 @@
-//! What the gateway protects: users of one shard from the trouble of another, and everybody from too much of everything.
+//! What the gateway protects: users of one shard from the trouble of another, and everybody from overload.
 //!
-//! On a cluster of its own, in turns of the same load: without a fault, with a shard's primary frozen, with its node
-//! frozen; then three times what the cluster can do, and what it can do right afterwards. The last is done twice. Where all
-//! runs on one machine its processors are what saturates first, and the load test and the refusals take of them what the
-//! databases would need; so a second cluster has databases that are slow, and processors to spare, as if gateways and
-//! clients stood on machines of their own. In the end `picopay verify` looks up every write that was acknowledged on the way.
+//! The same load runs without a fault, with a frozen primary, and with a frozen node; then three times what the cluster can
+//! do, and saturation again. The overload is done twice. On one machine the processors saturate first, so a second cluster
+//! has slow databases and processors to spare. In the end `picopay verify` looks up every acknowledged write.
 
 use std::fmt;
 use std::time::Duration;
@@ -28,32 +26,29 @@ const SHARDS: usize = 2;
 /// The frozen one, and the other.
 const FROZEN: usize = 0;
 const OTHER: usize = 1;
-/// The share of saturation at which a shard is frozen: a cluster with no room has nothing to protect its users with.
+/// Of saturation. A cluster without room cannot protect anybody.
 const CALM: f64 = 0.5;
-/// Connections of the loads with a fault. More than a dead shard may hold (`queue_max` and a batch), so that what its users
-/// wait for does not keep the others from sending: that would be the load test's own fault.
+/// More than a dead shard may hold (`queue_max` and a batch), so that its waiting users do not keep the others from
+/// sending.
 const CONNECTIONS: usize = 6_000;
 /// Connections of saturation, as in the bench.
 const SATURATION_CONNECTIONS: usize = 512;
 /// How much more than saturation is too much.
 const OVERLOAD: f64 = 3.0;
-/// Connections of the overload: more than both shards' queues take, below the gateway's `connections_max`.
+/// More than both shards' queues take, below the gateway's `connections_max`.
 const OVERLOAD_CONNECTIONS: usize = 9_500;
-/// Arrivals that may wait for a free connection: some hundredths of a second of them. To let more wait in the load test
-/// would measure the load test.
+/// Some hundredths of a second of arrivals. More would measure the load test.
 const WAITING_MAX: usize = 1_000;
-/// What a gateway may need at most: some 20 kB for each connection, and what the requests on them hold.
+/// Some 20 kB a connection, and what its requests hold.
 const GATEWAY_MEMORY_MIB: f64 = 400.0;
-/// What makes databases slow: each COMMIT waits for so many microseconds, the disk of another machine.
+/// Each COMMIT waits for so long, like the disk of another machine.
 const COMMIT_DELAY_US: &str = "20000";
-/// And so many charges share one, so that some 5,000 a second saturate the cluster.
+/// Some 5,000 charges a second then saturate the cluster.
 const SLOW_BATCH_MAX: usize = 64;
-/// A frozen shard is certainly known to be so after this long, in whole seconds.
 const KNOWN_AFTER: u64 = 5;
-/// A part that was frozen answers again soon after it was thawed; a breaker looks every two seconds at the latest.
+/// A breaker looks every two seconds at the latest.
 const BACK_WAIT: Duration = Duration::from_secs(30);
 
-/// How much is measured.
 #[derive(Debug, Clone)]
 pub struct Protect {
     rounds: usize,
@@ -61,56 +56,46 @@ pub struct Protect {
     pace: Pace,
 }
 
-/// What came out.
 #[derive(Debug, Serialize)]
 pub struct ProtectSummary {
     /// What was to be kept.
     pub bars: Vec<ProtectBar>,
-    /// Every round.
     pub rounds: Vec<ProtectRound>,
 }
 
-/// One promise: a median and its limit.
 #[derive(Debug, Serialize)]
 pub struct ProtectBar {
     name: &'static str,
     measured: f64,
     limit: f64,
-    /// Whether it was.
     pub is_kept: bool,
 }
 
-/// One round on one cluster.
 #[derive(Debug, Serialize)]
 pub struct ProtectRound {
     saturation_per_second: f64,
     primary_frozen: Frozen,
     node_frozen: Frozen,
-    /// Of databases.
     overload: Overload,
-    /// Of a machine that does everything, the load test too.
     overload_of_processors: Overload,
     acknowledged: u64,
     lost: u64,
     doubled: u64,
 }
 
-/// The other shard while one is frozen, and the frozen one's users.
 #[derive(Debug, Serialize)]
 struct Frozen {
-    /// The other shard's good answers a second, with the fault from its first moment on, divided by those without.
+    /// Divided by the rate without the fault.
     rate_share: f64,
     /// The other shard's p99, likewise.
     p99_share: f64,
     p99_ms_without: f64,
     p99_ms_with: f64,
-    /// The slowest answer to a user of the frozen shard while it is known to be frozen.
+    /// While the shard is known to be frozen.
     refused_within_ms: f64,
-    /// What the frozen shard's users heard, from the first moment on.
     errors: Errors,
 }
 
-/// Three times too much.
 #[derive(Debug, Serialize)]
 struct Overload {
     saturation_per_second: f64,
@@ -121,25 +106,20 @@ struct Overload {
     refused_p50_ms: f64,
     refused_p99_ms: f64,
     errors: Errors,
-    /// Peak memory before it and after it.
     memory_mib: [Memory; 2],
-    /// Saturation right afterwards, divided by saturation before.
     recovered_share: f64,
 }
 
 impl Protect {
-    /// Each load for so many seconds, on so many clusters one after the other.
     pub fn new(rounds: usize, seconds: u64) -> Self {
         let pace = Pace { saturation_s: seconds.min(Pace::default().saturation_s), ..Pace::default() };
         Self { rounds, duration: Duration::from_secs(seconds), pace }
     }
 
-    /// Once, for a moment.
     pub fn quick() -> Self {
         Self { rounds: 1, duration: Duration::from_secs(2), pace: Pace::quick() }
     }
 
-    /// All rounds.
     pub async fn run(&self, stop: &Stop) -> anyhow::Result<ProtectSummary> {
         let mut rounds = Vec::new();
         for number in 1..=self.rounds {
@@ -186,8 +166,8 @@ impl Protect {
         Ok(stand.count(&load, stop, |_| {}).await?.achieved_per_second())
     }
 
-    /// The same load without the fault, with it from the first measured second on, and when it is long known. Both sides that
-    /// are compared start with nothing for the kernel to write back.
+    /// Without the fault, from the first second of it on, and when it is long known. Each starts with nothing for the
+    /// kernel to write back.
     async fn freeze(
         &self,
         stand: &Stand,

@@ -7,14 +7,10 @@ use picopay_client::{Answer, Exchange};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-/// History comes from a replica, which may be behind by this much and still within its bounds.
+/// History comes from a replica, which may be behind by this much.
 const HISTORY_PATIENCE: Duration = Duration::from_secs(5);
 const HISTORY_POLL: Duration = Duration::from_millis(50);
 
-/// Goes through all steps with a user of its own, printing each.
-///
-/// # Errors
-/// At the first answer that is not what the contract promises.
 pub async fn run(url: &str, api_key: &str) -> anyhow::Result<()> {
     let mut smoke = Smoke::new(url, api_key)?;
     smoke.step("the gateway is ready", Smoke::readiness).await?;
@@ -213,7 +209,7 @@ impl Smoke {
     }
 }
 
-/// Checks the status, and fields by their JSON pointer; `null` is also a field that is not there.
+/// `null` is also a field that is not there.
 fn expect(reply: &Answer, status: u16, fields: &[(&str, Value)]) -> anyhow::Result<()> {
     let body = reply.json();
     if reply.status != status {
@@ -237,7 +233,7 @@ fn same(first: Option<&Answer>, again: &Answer) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Asks until the answer is right, since a replica may be behind, or patience ends.
+/// A replica may be behind.
 async fn eventually(mut check: impl AsyncFnMut() -> anyhow::Result<()>) -> anyhow::Result<()> {
     let started = std::time::Instant::now();
     loop {

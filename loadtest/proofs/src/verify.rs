@@ -7,10 +7,6 @@ use anyhow::Context;
 use picopay_local::programs;
 use serde_json::Value;
 
-/// Has every acknowledgement in `acks` looked up in the cluster of this file, and everything else checked too.
-///
-/// # Errors
-/// When it could not be done. What is wrong with the money is in the report.
 pub async fn run(cluster_file: &Path, acks: &Path) -> anyhow::Result<Value> {
     let mut verify = tokio::process::Command::new(programs::find_picopay("picopay")?);
     verify.arg("verify").arg("--cluster").arg(cluster_file).arg("--acks").arg(acks);

@@ -9,7 +9,6 @@ use picopay_loadtest::run::Rhythm;
 /// Beyond what any machine sends; a zero too many.
 const RATE_MAX: f64 = 10_000_000.0;
 
-/// A closed loop, or an open one where there is a rate.
 pub fn rhythm(rate: Option<f64>, spacing: Spacing, waiting_max: Option<usize>) -> anyhow::Result<Rhythm> {
     let Some(rate_per_second) = rate else { return Ok(Rhythm::Closed) };
     // Not a number is neither.

@@ -27,7 +27,7 @@ use super::flags::{parse_seconds, rhythm};
 
 /// An open loop must not become a closed one for want of connections.
 const CONNECTIONS_OPEN: usize = 512;
-/// Enough to saturate a cluster on one machine; more only queue in the gateway.
+/// More only queue in the gateway.
 const CONNECTIONS_CLOSED: usize = 64;
 /// The most descriptors that Linux gives a process without being asked twice.
 const CONNECTIONS_MAX: usize = 100_000;
@@ -70,7 +70,7 @@ pub struct RunArgs {
     /// Give a request up after this long.
     #[arg(long, default_value = "15", value_parser = parse_seconds, value_name = "SECONDS", help_heading = "Load")]
     timeout: Duration,
-    /// Threads that send.
+    /// How many threads send requests.
     #[arg(long, default_value_t = 1, value_name = "N", help_heading = "Load")]
     threads: u32,
 
@@ -97,7 +97,6 @@ pub struct RunArgs {
     notes: Vec<(String, String)>,
 }
 
-/// Runs it.
 pub async fn run(args: RunArgs, stop: &Stop) -> Result<(), Failure> {
     let load = Load::new(args)?;
     if !load.args.local {
@@ -116,7 +115,6 @@ pub async fn run(args: RunArgs, stop: &Stop) -> Result<(), Failure> {
     done
 }
 
-/// A load whose flags make sense.
 struct Load {
     args: RunArgs,
     scenario: Scenario,
@@ -242,7 +240,7 @@ impl RunArgs {
     }
 }
 
-/// What can be learned of the cluster for the report. Nothing of it is needed for the load, so nothing here ends the run.
+/// For the report only, so nothing here ends the run.
 async fn look_around(
     target: &Target,
     cluster: Option<&Cluster>,
@@ -264,7 +262,7 @@ async fn look_around(
     (shards, around)
 }
 
-/// The names that the gateway gives, over the slots as `picopay init` dealt them out.
+/// As `picopay init` dealt the slots out.
 fn shards_by_name(target: &Target) -> ShardMap {
     let names = || {
         let ready = Caller::new(target.clone()).get("/readyz").ok()?.json()?;

@@ -9,7 +9,7 @@ use anyhow::{Context, bail};
 use super::response::{self, Read};
 use super::target::Target;
 
-/// Longer than a gateway's own deadline, so that what it says about a slow shard still arrives.
+/// Longer than a gateway's own deadline, so that its problem still arrives.
 const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Asks one gateway, each time over a new connection.
@@ -18,31 +18,24 @@ pub struct Caller {
     target: Target,
 }
 
-/// What came back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reply {
-    /// For example 200.
     pub status: u16,
-    /// Whether it said `Idempotent-Replayed: true`.
     pub is_replayed: bool,
-    /// All of it.
     pub body: String,
 }
 
 impl Reply {
-    /// The body, if it is JSON.
     pub fn json(&self) -> Option<serde_json::Value> {
         serde_json::from_str(&self.body).ok()
     }
 }
 
 impl Caller {
-    /// For this gateway.
     pub fn new(target: Target) -> Self {
         Self { target }
     }
 
-    /// Reads.
     pub fn get(&self, path: &str) -> anyhow::Result<Reply> {
         let mut request = Vec::new();
         self.target.form("GET", path).write_get(&mut request, |_| {});

@@ -8,24 +8,21 @@ use mio::{Interest, Registry, Token};
 
 use super::response::{self, Head, Malformed};
 
-/// Room for an answer to a charge several times over; a page of history makes it grow once.
+/// An answer to a charge fits several times; a page of history makes it grow once.
 const INPUT_START: usize = 4 * 1024;
 
-/// Why a request got no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lost {
     /// Nobody took the connection. The request was not sent.
     ConnectFailed,
     /// The connection ended first. Whether the request was carried out is unknown.
     ConnectionClosed,
-    /// It took longer than the run allows. Whether the request was carried out is unknown.
+    /// The outcome is unknown.
     NoAnswer,
-    /// What came back is no answer that this client understands.
     BadResponse,
 }
 
 impl Lost {
-    /// As a report counts it, beside the suffixes of the gateway's problem types.
     pub fn code(self) -> &'static str {
         match self {
             Self::ConnectFailed => "client:connect-failed",
@@ -36,12 +33,9 @@ impl Lost {
     }
 }
 
-/// How far a connection got.
 #[derive(Debug)]
 pub enum Progress {
-    /// Nothing to tell yet.
     Pending,
-    /// It can take its first request.
     Connected,
     /// The request was answered; the body is [`Connection::body`].
     Answered(Head),
@@ -57,7 +51,6 @@ enum State {
     Busy,
 }
 
-/// One connection, its request and its answer.
 #[derive(Debug)]
 pub struct Connection {
     address: SocketAddr,
@@ -70,7 +63,6 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// To this address, once it is told to [`connect`](Self::connect).
     pub fn new(address: SocketAddr) -> Self {
         let input = vec![0; INPUT_START];
         Self { address, stream: None, state: State::Closed, output: Vec::new(), written: 0, input, filled: 0 }
@@ -94,7 +86,6 @@ impl Connection {
         self.filled = 0;
     }
 
-    /// Whether it waits for an answer.
     pub fn is_busy(&self) -> bool {
         self.state == State::Busy
     }
@@ -105,7 +96,6 @@ impl Connection {
         &mut self.output
     }
 
-    /// Sends what was written to [`output`](Self::output).
     pub fn send(&mut self) -> Result<(), Lost> {
         debug_assert_eq!(self.state, State::Idle, "one request at a time");
         self.state = State::Busy;
@@ -114,7 +104,7 @@ impl Connection {
         self.flush().inspect_err(|_| self.close())
     }
 
-    /// Does whatever the kernel says is possible now. `has_ended`: it also said that the other side sends no more.
+    /// Does what the kernel allows now. `has_ended`: the other side sends no more.
     pub fn advance(&mut self, has_ended: bool) -> Progress {
         match self.state {
             State::Closed => Progress::Pending,
@@ -140,17 +130,14 @@ impl Connection {
         }
     }
 
-    /// Whether it can take a request.
     pub fn is_idle(&self) -> bool {
         self.state == State::Idle
     }
 
-    /// The body of the last answer.
     pub fn body(&self, head: &Head) -> &[u8] {
         &self.input[head.body.clone()]
     }
 
-    /// The session token of the last answer.
     pub fn session(&self, head: &Head) -> Option<&[u8]> {
         head.session.clone().map(|place| &self.input[place])
     }

@@ -4,7 +4,6 @@ use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 
 use anyhow::{Context, bail};
 
-/// A gateway's base URL, resolved, and the key to show there.
 #[derive(Debug, Clone)]
 pub struct Target {
     url: String,
@@ -14,14 +13,11 @@ pub struct Target {
     api_key: String,
 }
 
-/// The key of `picopay up`'s demo cluster. Tried only on this machine, so that no key is ever guessed at a stranger's.
+/// Tried only on this machine, so that no key is guessed elsewhere.
 const DEMO_KEY: &str = "dev-key";
 
 impl Target {
-    /// Reads `http://host[:port][/path]` and resolves the host.
-    ///
-    /// # Errors
-    /// When it is no such URL, the host has no address, or there is no key for a host that is not this machine.
+    /// Reads `http://host[:port][/path]` and resolves the host. Another host than this machine needs a key.
     pub fn new(url: &str, api_key: Option<&str>) -> anyhow::Result<Self> {
         let Some(rest) = url.strip_prefix("http://") else {
             bail!(
@@ -56,7 +52,6 @@ impl Target {
         Ok(Self { url: url.to_owned(), address, host: authority.to_owned(), path, api_key })
     }
 
-    /// As it was given.
     pub fn url(&self) -> &str {
         &self.url
     }
@@ -66,17 +61,14 @@ impl Target {
         &self.api_key
     }
 
-    /// Where to connect.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Whether the requests stay on this machine.
     pub fn is_local(&self) -> bool {
         is_this_machine(self.address.ip())
     }
 
-    /// Everything of a request that is the same for all of one route; see [`Form`].
     pub fn form(&self, method: &'static str, path: &str) -> Form {
         let Self { host, path: base, api_key, .. } = self;
         let head = format!("{method} {base}{path}");
@@ -89,7 +81,7 @@ fn is_this_machine(ip: IpAddr) -> bool {
     ip.is_loopback()
 }
 
-/// A request with gaps: written once for each route, filled in for each request by copying.
+/// A request with gaps: written once for each route, and filled in by copying.
 #[derive(Debug, Clone)]
 pub struct Form {
     head: Vec<u8>,
@@ -102,7 +94,6 @@ impl Form {
         self.write_get_after(out, rest, None);
     }
 
-    /// The same, with the session token of a write that the answer must not miss.
     pub fn write_get_after(
         &self,
         out: &mut Vec<u8>,
@@ -120,7 +111,6 @@ impl Form {
         out.extend_from_slice(b"\r\n");
     }
 
-    /// Writes a request with a JSON body, under an idempotency key.
     pub fn write_post(&self, out: &mut Vec<u8>, idempotency_key: &[u8], body: &[u8]) {
         out.extend_from_slice(&self.head);
         out.extend_from_slice(&self.middle);
@@ -136,7 +126,6 @@ impl Form {
     }
 }
 
-/// Writes a number in digits.
 pub fn write_number(out: &mut Vec<u8>, number: u64) {
     // 2^64 has 20 digits.
     let mut digits = [0_u8; 20];

@@ -172,7 +172,6 @@ async fn the_shares_are_what_was_asked_for() {
     assert!((0.42..0.58).contains(&(of_hot / charges)), "{of_hot} of {charges}");
 }
 
-/// Whether a key is new.
 fn remember(key: &str) -> bool {
     static KNOWN: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
     KNOWN.lock().unwrap().insert(key.to_owned())

@@ -43,7 +43,6 @@ fn nonsense_is_refused_with_the_flag_that_it_is_about() {
         (&["--currency", "usd"], "--currency usd"),
         (&["--amount-max", "0.001"], "--amount-max 0.001"),
         (&["--fund=-5"], "--fund -5"),
-        (&["--distribution", "zipf"], "zipf:EXPONENT"),
         (&["--rate", "0"], "--rate 0"),
         (&["--rate", "NaN"], "--rate NaN"),
         (&["--connections", "0"], "--connections 0"),

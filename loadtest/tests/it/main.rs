@@ -14,28 +14,13 @@ use std::time::Duration;
 
 use picopay_loadtest::arrivals::Spacing;
 use picopay_loadtest::http_client::target::Target;
-use picopay_loadtest::popularity::Distribution;
 use picopay_loadtest::responder::{Responder, Seen};
 use picopay_loadtest::run::{self, Measured, Plan, Rhythm, Stop};
 use picopay_loadtest::scenario::{Scenario, ScenarioArgs, ScenarioTraffic};
 use picopay_loadtest::shard_map::ShardMap;
 
-/// Charges only, evenly.
 fn charges() -> ScenarioArgs {
-    ScenarioArgs {
-        users: 1_000,
-        first_user: 1,
-        distribution: Distribution::Uniform,
-        hot_share: 0.0,
-        duplicates: 0.0,
-        history: 0.0,
-        balance_reads: 0.0,
-        refunds: 0.0,
-        topups: 0.0,
-        currency: "USD".to_owned(),
-        amount_max: "1".to_owned(),
-        seed: 1,
-    }
+    ScenarioArgs::charges(1_000)
 }
 
 fn open_loop(rate_per_second: f64, waiting_max: usize) -> Rhythm {

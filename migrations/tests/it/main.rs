@@ -11,7 +11,6 @@ use picopay_migrations::{
 use tokio::time::sleep;
 use tokio_postgres::Client;
 
-/// One database with the whole schema, and who may use it.
 struct Database {
     cluster: LocalCluster,
     client: Client,
@@ -35,7 +34,6 @@ impl Database {
         apply(&self.client, &self.watcher, migrations, Patience::default(), &mut |_| {}).await
     }
 
-    /// All of ours, and these.
     async fn apply_with(&self, more: &[Migration]) -> Result<Vec<String>, MigrationError> {
         let mut migrations = all();
         migrations.extend_from_slice(more);

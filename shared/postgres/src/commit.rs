@@ -16,20 +16,17 @@ use tokio_postgres::{Client, Error, Row, Statement};
 use crate::connection::Connection;
 use crate::error::describe;
 
-/// How often a standby is looked at that has to show a position. It flushes within some milliseconds.
+/// It flushes within some milliseconds.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
-/// What the server had said of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Promise {
     standby_names: String,
     loaded: SystemTime,
 }
 
-/// Why a COMMIT is not known to be one.
 #[derive(Debug, thiserror::Error)]
 pub enum CommitError {
-    /// No answer of the server, or an error.
     #[error("{}", describe(.0))]
     Failed(#[from] Error),
     /// Somebody cancelled its wait for the standby. It is in the primary's log, and visible.
@@ -48,7 +45,6 @@ pub struct Committed {
     promise: Promise,
 }
 
-/// The commits of one connection.
 pub struct Commits {
     read_promise: Statement,
     is_confirmed: Statement,
@@ -56,10 +52,6 @@ pub struct Commits {
 }
 
 impl Commits {
-    /// Takes note of what the server promises now.
-    ///
-    /// # Errors
-    /// The driver's. The caller bounds the wait.
     pub async fn watch(client: &Client) -> Result<Self, Error> {
         let (read_promise, is_confirmed) = future::try_join(
             client.prepare(include_str!("sql/read_promise.sql")),
@@ -70,7 +62,6 @@ impl Commits {
         Ok(Self { read_promise, is_confirmed, seen: Mutex::new(seen) })
     }
 
-    /// Whether commits wait for a standby at all.
     pub fn wait_for_standby(&self) -> bool {
         !self.seen.lock().unwrap_or_else(PoisonError::into_inner).standby_names.is_empty()
     }

@@ -1,4 +1,4 @@
-//! One connection, bounded from the first packet to the end of the login, with an ear for the server's warnings.
+//! One connection, with a time limit from the first packet to the end of the login, that notices the server's warnings.
 
 use std::future::poll_fn;
 use std::io;
@@ -12,13 +12,10 @@ use tokio_postgres::{AsyncMessage, Client, Config, NoTls};
 
 use crate::error::describe;
 
-/// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// Nothing answered in time.
     #[error("no answer within {0:?}")]
     TimedOut(Duration),
-    /// Postgres refused, or is not there.
     #[error("no connection: {}", describe(.0))]
     Failed(#[from] tokio_postgres::Error),
 }
@@ -39,9 +36,7 @@ impl OpenError {
     }
 }
 
-/// A connection to one server.
 pub struct Connection {
-    /// To send statements.
     pub client: Client,
     warning: Arc<Mutex<Option<String>>>,
     driver: JoinHandle<()>,
@@ -50,9 +45,6 @@ pub struct Connection {
 impl Connection {
     /// Connects to the one server that `config` names. The driver's own `connect_timeout` covers the TCP connect only; a
     /// frozen server accepts that and never answers the login.
-    ///
-    /// # Errors
-    /// [`OpenError`], after `patience` at the latest.
     pub async fn open(config: &Config, patience: Duration) -> Result<Self, OpenError> {
         debug_assert!(config.get_hosts().len() < 2, "several servers are asked by `Servers`");
         let opening = timeout(patience, config.connect(NoTls)).await;
@@ -80,17 +72,15 @@ impl Connection {
         self.warning.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// Whether the server, or the way to it, is known to be gone.
     pub fn is_closed(&self) -> bool {
         self.client.is_closed()
     }
 
-    /// The client and what drives it, for a pool that looks after them.
     pub fn into_parts(self) -> (Client, JoinHandle<()>) {
         (self.client, self.driver)
     }
 
-    /// Says goodbye, so that the server does not log a client that was lost. Waits for `patience` at most.
+    /// So that the server does not log a lost client. Waits for `patience` at most.
     pub async fn close(self, patience: Duration) {
         drop(self.client);
         let _ = timeout(patience, self.driver).await;

@@ -15,53 +15,19 @@ impl fmt::Display for Place {
     }
 }
 
-/// What went wrong between this command and a database.
 #[derive(Debug, thiserror::Error)]
 pub enum DbError {
-    /// The connection string cannot be read.
     #[error("{place}: the connection string is wrong: {reason}")]
-    ConnectionString {
-        /// Which database.
-        place: Place,
-        /// What the parser says.
-        reason: String,
-    },
-    /// No connection was made.
+    ConnectionString { place: Place, reason: String },
     #[error("{place}: cannot connect: {reason}")]
-    Unreachable {
-        /// Which database.
-        place: Place,
-        /// Why.
-        reason: String,
-    },
-    /// A statement failed.
+    Unreachable { place: Place, reason: String },
     #[error("{place}: {reason}")]
-    Failed {
-        /// Which database.
-        place: Place,
-        /// What the server says.
-        reason: String,
-        /// Its code, if it was the server that said it.
-        code: Option<SqlState>,
-    },
+    Failed { place: Place, reason: String, code: Option<SqlState> },
     /// It is not the database that it is taken for, or not one that this program can serve.
     #[error("{place}: {reason}")]
-    Unfit {
-        /// Which database.
-        place: Place,
-        /// Why, and what to do about it.
-        reason: String,
-    },
-    /// A statement was not answered in time.
+    Unfit { place: Place, reason: String },
     #[error("{place}: no answer in {} s{hint}", .after.as_secs())]
-    Timeout {
-        /// Which database.
-        place: Place,
-        /// After how long.
-        after: Duration,
-        /// What it may be.
-        hint: &'static str,
-    },
+    Timeout { place: Place, after: Duration, hint: &'static str },
 }
 
 impl DbError {

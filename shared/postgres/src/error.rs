@@ -3,7 +3,7 @@
 use tokio_postgres::Error;
 use tokio_postgres::error::SqlState;
 
-/// The cause of a driver error in one line, for a log. Its own `Display` is only "db error".
+/// For a log. Its own `Display` is only "db error".
 pub fn describe(error: &Error) -> String {
     match error.as_db_error() {
         Some(cause) => format!("{} (SQLSTATE {})", cause.message(), cause.code().code()),
@@ -14,7 +14,7 @@ pub fn describe(error: &Error) -> String {
     }
 }
 
-/// The same for an operator's screen: with the server's own detail, and without the class of the error.
+/// For an operator's screen: with the server's detail, without the class of the error.
 pub fn describe_with_detail(error: &Error) -> String {
     if let Some(said) = error.as_db_error() {
         return match said.detail() {

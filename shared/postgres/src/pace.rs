@@ -1,4 +1,4 @@
-//! A pace: so many rows a second and no more, so that users have the rest of the machine.
+//! A pace: so many rows a second at most, so that users have the rest of the machine.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -11,22 +11,17 @@ use tokio::time::{Instant, sleep_until};
 /// users miss it most.
 const LAG_MAX: Duration = Duration::from_millis(2);
 
-/// How long so many rows take at this pace.
 pub fn time_for(rows: u64, rows_per_second: NonZeroU32) -> Duration {
     Duration::from_secs(rows) / rows_per_second.get()
 }
 
-/// Keeps something to a pace while it goes on.
 #[derive(Debug)]
 pub struct Pace {
-    /// `None` for none.
     rows_per_second: Option<NonZeroU32>,
-    /// When the next rows may come.
     due: Instant,
 }
 
 impl Pace {
-    /// From now on.
     pub fn new(rows_per_second: Option<NonZeroU32>) -> Self {
         Self { rows_per_second, due: Instant::now() }
     }

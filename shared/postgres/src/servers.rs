@@ -8,7 +8,6 @@ use tokio_postgres::config::Host;
 
 use crate::error::describe_with_detail;
 
-/// The servers of one connection string, in its order.
 #[derive(Clone)]
 pub struct Servers {
     /// At least one; each names one server.
@@ -16,7 +15,6 @@ pub struct Servers {
 }
 
 impl Servers {
-    /// Those that `config` names.
     pub fn of(config: &Config) -> Self {
         let count = config.get_hosts().len().max(config.get_hostaddrs().len());
         // With no host at all, the driver says best what is missing.
@@ -28,27 +26,20 @@ impl Servers {
         Self { configs }
     }
 
-    /// The same servers, each with a changed configuration.
     #[must_use]
     pub fn with(mut self, change: impl Fn(&mut Config)) -> Self {
         self.configs.iter_mut().for_each(change);
         self
     }
 
-    /// How many there are.
     pub fn count(&self) -> usize {
         self.configs.len()
     }
 
-    /// The server at a position.
-    ///
-    /// # Panics
-    /// When there are not so many.
     pub fn at(&self, position: usize) -> &Config {
         &self.configs[position]
     }
 
-    /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = &Config> {
         self.configs.iter()
     }
@@ -56,9 +47,6 @@ impl Servers {
 
 /// Reads a connection string. What is wrong with one is not said where it holds a password: the parser names the word that it
 /// stumbles over, which is a part of the password when that has a space and no quotes.
-///
-/// # Errors
-/// Why it cannot be read, for people.
 pub fn parse(connection_string: &str) -> Result<Config, String> {
     connection_string.parse().map_err(|error| {
         if connection_string.contains("password") {
@@ -78,10 +66,6 @@ pub fn describe(connection_string: &str) -> String {
     format!("{}/{}", servers.join(","), config.get_dbname().unwrap_or_default())
 }
 
-/// The hosts and ports that a connection string names, for people.
-///
-/// # Errors
-/// What is wrong with it.
 pub fn addresses_of(connection_string: &str) -> Result<Vec<String>, String> {
     let config = parse(connection_string)?;
     if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
@@ -90,10 +74,6 @@ pub fn addresses_of(connection_string: &str) -> Result<Vec<String>, String> {
     Ok(Servers::of(&config).iter().map(address).collect())
 }
 
-/// The databases that a connection string leads to, one for each host.
-///
-/// # Errors
-/// What is wrong with it.
 pub fn databases_of(connection_string: &str) -> Result<Vec<String>, String> {
     let config = parse(connection_string)?;
     // As in libpq: without a name, the database is called like the user.
@@ -101,7 +81,6 @@ pub fn databases_of(connection_string: &str) -> Result<Vec<String>, String> {
     Ok(addresses_of(connection_string)?.iter().map(|address| format!("{address}/{name}")).collect())
 }
 
-/// The address of the one server that `config` names, for people.
 pub fn address(config: &Config) -> String {
     let port = config.get_ports().first().copied().unwrap_or(5432);
     match (config.get_hosts().first(), config.get_hostaddrs().first()) {

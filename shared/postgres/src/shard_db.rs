@@ -36,7 +36,6 @@ mod copy;
 pub struct Patience {
     /// For a connect to one host: login and the check for a writable server included.
     pub connect: Duration,
-    /// For one statement's answer.
     pub statement: Duration,
 }
 
@@ -66,9 +65,6 @@ impl ShardDb {
     /// Connects to the primary: of all servers that take writes, the one on the highest timeline. Another one was replaced
     /// and does not know it. Nor is one used that is of another cluster than the cluster's file names, or made for a newer
     /// release.
-    ///
-    /// # Errors
-    /// [`DbError`], when the patience is at an end at the latest.
     pub async fn primary(shard: &Shard, patience: Patience) -> Result<Self, DbError> {
         let database = Self::primary_of_anybody(shard, patience).await?;
         let schema = database.bounded(Schema::read(&database.connection.client), "").await?;
@@ -90,9 +86,6 @@ impl ShardDb {
     }
 
     /// The same for a command that only looks, and says what is wrong with what it finds.
-    ///
-    /// # Errors
-    /// [`DbError`], when the patience is at an end at the latest.
     pub async fn primary_of_anybody(shard: &Shard, patience: Patience) -> Result<Self, DbError> {
         let role = format!("primary of {}", shard.name);
         let rank = |standing: &Standing| standing.writes_on();
@@ -101,9 +94,6 @@ impl ShardDb {
 
     /// Connects to the replica with this connection string: of several servers, one in recovery. One that is named alone is
     /// looked at whatever it does, so that it can be said what is wrong with it.
-    ///
-    /// # Errors
-    /// [`DbError`], when the patience is at an end at the latest.
     pub async fn replica(
         shard: &Shard,
         connection_string: &str,
@@ -180,41 +170,26 @@ impl ShardDb {
         Ok(Self { connection, commits, place, statement_timeout: patience.statement })
     }
 
-    /// Refuses a database whose schema lacks what this program relies on.
-    ///
-    /// # Errors
-    /// [`DbError`], which says what to run.
     pub async fn require_schema(&self) -> Result<(), DbError> {
         self.check_schema().await?.map_err(|unfit| self.unfit(unfit.to_string()))
     }
 
-    /// Whether this program can serve its schema, and why not.
-    ///
-    /// # Errors
-    /// [`DbError`], when it does not say.
     pub async fn check_schema(&self) -> Result<Result<(), Unfit>, DbError> {
         Ok(self.bounded(Schema::read(&self.connection.client), "").await?.check())
     }
 
     /// Whether the shard is degraded, as its database says. The migration that brings the table must have been applied.
-    ///
-    /// # Errors
-    /// [`DbError`], when it does not say.
     pub async fn read_degradation(&self) -> Result<Option<Degradation>, DbError> {
         self.bounded(degradation::read(&self.connection.client), "").await
     }
 
     /// What the shard says of every slot that it has to do with, in the order of slots: as of now, or as of the database
     /// transaction that was begun here.
-    ///
-    /// # Errors
-    /// [`DbError`], when it does not say.
     pub async fn read_owners(&self) -> Result<Vec<OwnerRow>, DbError> {
         let rows = self.query(READ_OWNERS, &[]).await?;
         rows.iter().map(|row| owner_from_row(row).map_err(|bad| self.unfit(bad.to_string()))).collect()
     }
 
-    /// The cluster that the database says it is of, if any.
     async fn read_cluster_id(&self) -> Result<Option<Uuid>, DbError> {
         match self.query("SELECT cluster_id FROM shard_identity", &[]).await {
             Ok(rows) => Ok(rows.first().map(|row| row.get(0))),
@@ -227,18 +202,11 @@ impl ShardDb {
         DbError::Unfit { place: self.place.clone(), reason }
     }
 
-    /// Has the server read `sql`, for a statement that runs often.
-    ///
-    /// # Errors
-    /// [`DbError`]; the connection is then of no more use.
     pub async fn prepare(&self, sql: &str) -> Result<Statement, DbError> {
         self.bounded(self.connection.client.prepare(sql), "").await
     }
 
     /// Runs `sql`, a text or what [`Self::prepare`] made of one, and gives its rows.
-    ///
-    /// # Errors
-    /// [`DbError`]; the connection is then of no more use.
     pub async fn query<T: ?Sized + ToStatement>(
         &self,
         sql: &T,
@@ -247,19 +215,12 @@ impl ShardDb {
         self.bounded(self.connection.client.query(sql, params), "").await
     }
 
-    /// Runs `sql`, which gives one row.
-    ///
-    /// # Errors
-    /// [`DbError`]; the connection is then of no more use.
     pub async fn query_one(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Row, DbError> {
         self.bounded(self.connection.client.query_one(sql, params), "").await
     }
 
     /// Runs `sql` and hands its rows over one by one, so that any number of them fits in memory: the server is
     /// read no faster than `each` takes them.
-    ///
-    /// # Errors
-    /// [`DbError`]; the connection is then of no more use.
     pub async fn for_each_row(
         &self,
         sql: &str,
@@ -277,18 +238,10 @@ impl ShardDb {
         self.bounded(read, "").await
     }
 
-    /// Runs `sql`, which gives no rows, and says how many it changed.
-    ///
-    /// # Errors
-    /// [`DbError`]; the connection is then of no more use.
     pub async fn execute(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<u64, DbError> {
         self.bounded(self.connection.client.execute(sql, params), "").await
     }
 
-    /// Runs statements without parameters or rows.
-    ///
-    /// # Errors
-    /// [`DbError`]; the connection is then of no more use.
     pub async fn execute_all(&self, sql: &str) -> Result<(), DbError> {
         self.bounded(self.connection.client.batch_execute(sql), "").await
     }
@@ -327,7 +280,6 @@ impl ShardDb {
         self.commit().await
     }
 
-    /// Whether the server, or the way to it, is known to be gone.
     pub fn is_closed(&self) -> bool {
         self.connection.client.is_closed()
     }

@@ -6,21 +6,15 @@ use uuid::Uuid;
 use crate::db_error::DbError;
 use crate::shard_db::ShardDb;
 
-/// A row of `shard_identity`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Identity {
-    /// The cluster.
     pub cluster_id: Uuid,
-    /// The shard.
     pub shard_name: String,
-    /// Slots of the cluster.
     pub slot_count: i32,
-    /// How users become slots.
     pub slot_hash: String,
 }
 
 impl Identity {
-    /// Of this shard of this cluster, as this program counts slots.
     pub fn of(cluster_id: Uuid, shard_name: &str) -> Self {
         Self {
             cluster_id,
@@ -32,9 +26,6 @@ impl Identity {
 }
 
 /// Reads it; nothing before the database belongs to a cluster. The schema must be there.
-///
-/// # Errors
-/// [`DbError`], when it does not say.
 pub async fn read_identity(database: &ShardDb) -> Result<Option<Identity>, DbError> {
     let rows = database
         .query("SELECT cluster_id, shard_name, slot_count, slot_hash FROM shard_identity", &[])
@@ -49,9 +40,6 @@ pub async fn read_identity(database: &ShardDb) -> Result<Option<Identity>, DbErr
 
 /// Begins a database transaction and writes it there, under the fence like everything that nodes go by: one that asks
 /// meanwhile sees nothing of the transaction, or all.
-///
-/// # Errors
-/// [`DbError`]; the connection is then of no more use.
 pub async fn begin_with_identity(database: &ShardDb, cluster_id: Uuid, name: &str) -> Result<(), DbError> {
     database.execute_all("BEGIN; SET LOCAL lock_timeout = '10s'").await?;
     database.query("SELECT pg_advisory_xact_lock($1)", &[&FENCE_LOCK]).await?;

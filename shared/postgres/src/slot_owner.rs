@@ -7,7 +7,6 @@ use tokio_postgres::Row;
 /// All that a shard says of slots: columns as [`owner_from_row`] takes them, in the order of slots.
 pub(crate) const READ_OWNERS: &str = "SELECT slot, state, owner, epoch FROM slot_owner ORDER BY slot";
 
-/// A column that holds what no PicoPay writes.
 #[derive(Debug, thiserror::Error)]
 #[error("slot_owner.{column} holds what no PicoPay writes")]
 pub struct BadColumn {
@@ -15,9 +14,6 @@ pub struct BadColumn {
 }
 
 /// From the columns `slot`, `state`, `owner`, `epoch`, the first ones of the row.
-///
-/// # Errors
-/// [`BadColumn`].
 pub fn owner_from_row(row: &Row) -> Result<OwnerRow, BadColumn> {
     let slot: i16 = row.try_get(0).map_err(|_| BadColumn { column: "slot" })?;
     let slot = u16::try_from(slot).ok().and_then(Slot::new).ok_or(BadColumn { column: "slot" })?;
@@ -26,9 +22,6 @@ pub fn owner_from_row(row: &Row) -> Result<OwnerRow, BadColumn> {
 
 /// From the columns `state`, `owner`, `epoch`, of which `first` is the place of the first: for a statement that is asked about
 /// one slot.
-///
-/// # Errors
-/// [`BadColumn`].
 pub fn owner_of(slot: Slot, row: &Row, first: usize) -> Result<OwnerRow, BadColumn> {
     let state: &str = row.try_get(first).map_err(|_| BadColumn { column: "state" })?;
     let owner = row.try_get(first + 1).map_err(|_| BadColumn { column: "owner" })?;

@@ -12,7 +12,6 @@ use tokio_postgres::{Client, Config, Error};
 use crate::connection::{Connection, OpenError};
 use crate::servers::Servers;
 
-/// What a server is right now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Standing {
     /// The timeline that it writes; `None` in recovery.
@@ -24,10 +23,6 @@ pub struct Standing {
 }
 
 impl Standing {
-    /// Asks the server behind a connection.
-    ///
-    /// # Errors
-    /// The driver's. The caller bounds the wait.
     pub async fn read(client: &Client) -> Result<Self, Error> {
         let row = client.query_one(include_str!("sql/read_standing.sql"), &[]).await?;
         // Postgres counts timelines without a sign and has no such integer to show them.
@@ -35,15 +30,12 @@ impl Standing {
         Ok(Self { timeline, is_read_only: row.get(1), started_us: row.get(2) })
     }
 
-    /// The timeline on which it takes writes.
     pub fn writes_on(&self) -> Option<u32> {
         self.timeline.filter(|_| !self.is_read_only)
     }
 }
 
-/// What came of asking one server.
 pub enum Answer {
-    /// It said what it is, on this connection.
     Stands(Connection, Standing),
     /// No server runs there, or none that lets anybody in yet.
     Refused(OpenError),
@@ -51,7 +43,6 @@ pub enum Answer {
     Unknown(String),
 }
 
-/// Asks the one server that `config` names.
 pub async fn ask(config: &Config, patience: Duration) -> Answer {
     let asked = async {
         let connection = Connection::open(config, patience).await?;

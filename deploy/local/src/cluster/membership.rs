@@ -1,23 +1,23 @@
-//! Shards that join a cluster that runs, and leave it.
+//! Shards that join and leave a running cluster, in an operator's order: servers, an entry in `cluster.toml`, a node,
+//! `picopay shard add`.
 //!
-//! What an operator does by hand elsewhere, in the same order: servers, an entry in `cluster.toml`, a node, and `picopay
-//! shard add`. Nobody is restarted: gateways and nodes see the file change. To move slots is not this room's: a new shard
-//! owns none, and one that owns any does not leave.
+//! Nobody is restarted, since gateways and nodes see the file change. A new shard owns no slot, and one that owns any does
+//! not leave.
 
 use std::path::Path;
 
-use super::LocalCluster;
+use super::{LocalCluster, SHARDS_MAX, too_many_shards};
 use crate::LocalError;
 use crate::config_files::{cluster_toml, shard_toml};
 use crate::folder::{remove, replace, write};
 use crate::services::prepare_join;
 use crate::shard::LocalShard;
 
-/// The longest name of a shard: it is part of the names of files, and of the names that its servers have for each other.
+/// It is part of the names of files and servers.
 const NAME_MAX: usize = 32;
 
 impl LocalCluster {
-    /// Adds a shard to the cluster while it runs, under the next free name; see [`LocalCluster::add_shard_named`].
+    /// Under the next free name; see [`LocalCluster::add_shard_named`].
     pub async fn add_shard(&self) -> Result<&LocalShard, LocalError> {
         let taken: Vec<String> = self.shards().iter().map(|shard| shard.name().to_owned()).collect();
         let names = (1..).map(|number| format!("shard-{number}"));
@@ -26,17 +26,19 @@ impl LocalCluster {
         self.add_shard_named(&free).await
     }
 
-    /// Adds a shard to the cluster while it runs: starts its servers and nodes, writes its entry into `cluster.toml`, makes
-    /// it a member with `picopay shard add`, and waits until its nodes are ready and the gateway knows it. It owns no slot.
+    /// Starts its servers and nodes, writes its entry into `cluster.toml`, runs `picopay shard add`, and waits until all
+    /// are ready. It owns no slot.
     ///
     /// # Errors
-    /// When the name is taken or no name, or something did not come up: then the cluster is what it was, and the same name
-    /// may be tried again.
+    /// When something did not come up, the cluster is as it was, and the name may be tried again.
     pub async fn add_shard_named(&self, name: &str) -> Result<&LocalShard, LocalError> {
         let _alone = self.changing.lock().await;
         self.check_new_name(name)?;
-        let started = LocalShard::start_databases(&self.folder, &self.ground, &self.spec, name).await?;
-        let shard = self.shards.add(started)?;
+        if self.shards.count() == SHARDS_MAX {
+            return Err(too_many_shards());
+        }
+        let started = LocalShard::start_databases(self.site(name)).await?;
+        let shard = &self.shards[self.shards.push(started)];
         if let Err(error) = self.join(shard).await {
             // What went wrong first is what matters.
             if let Err(error) = self.take_back(shard).await {
@@ -47,10 +49,10 @@ impl LocalCluster {
         Ok(shard)
     }
 
-    /// Takes a shard that owns nothing any more out of the cluster: its entry, its processes, its databases.
+    /// Takes a shard's entry, processes and databases away.
     ///
     /// # Errors
-    /// When it owns a slot, one is on its way to it, or rows of moved slots still wait to be purged: then nothing was changed.
+    /// When it owns a slot, one is on its way to it, or moved rows are not purged: then nothing was changed.
     pub async fn remove_shard(&self, name: &str) -> Result<(), LocalError> {
         let _alone = self.changing.lock().await;
         let members = self.shards();
@@ -66,7 +68,6 @@ impl LocalCluster {
         remove(&self.folder.shard(name))
     }
 
-    /// The `[[shards]]` entry of a shard, as `cluster.toml` has it.
     pub fn shard_toml(&self, shard: &LocalShard) -> Option<String> {
         Some(shard_toml(&shard.entry()?, self.redis_port(), self.spec.durability))
     }
@@ -114,7 +115,7 @@ impl LocalCluster {
         self.wait_for_gateway().await
     }
 
-    /// Takes it out of the file first: nobody may ask for what is about to end.
+    /// First from the file: nobody may ask for what is about to end.
     async fn take_back(&self, shard: &LocalShard) -> Result<(), LocalError> {
         shard.leave();
         self.write_members()?;
@@ -125,7 +126,6 @@ impl LocalCluster {
         told
     }
 
-    /// Which shards the next start has to start.
     fn write_members(&self) -> Result<(), LocalError> {
         let names: Vec<String> = self.shards().iter().map(|shard| shard.name().to_owned()).collect();
         self.folder.write_layout(&names)
@@ -153,7 +153,6 @@ impl LocalCluster {
     }
 }
 
-/// Whoever leaves takes its databases along.
 async fn refuse_if_needed(shard: &LocalShard) -> Result<(), LocalError> {
     let name = shard.name();
     let client = shard.connect_primary().await?;

@@ -10,15 +10,13 @@ use crate::process::Process;
 use crate::shard::LocalShard;
 use crate::{LocalError, http_call};
 
-/// Migrations, slots, connections, the gateway's first look at all shards: some hundred milliseconds; this is for a
-/// machine that is busy with other tests.
+/// Some hundred milliseconds, unless the machine is busy with other tests.
 const READY_WAIT: Duration = Duration::from_mins(1);
 
-/// How often to ask whether it serves: often enough not to be noticed in a test's time.
+/// Short beside a test.
 const READY_POLL: Duration = Duration::from_millis(20);
 
 impl LocalCluster {
-    /// Waits until every node takes writes and the gateway serves: after parts were killed and started again.
     pub async fn wait_until_ready(&self) -> Result<(), LocalError> {
         for shard in self.shards() {
             self.wait_for_nodes(shard).await?;
@@ -92,7 +90,6 @@ pub(crate) fn says_all_ready(answer: &http_call::Answer) -> bool {
     answer.status == 200 && shards.is_some_and(|shards| shards.iter().all(|shard| shard["is_ready"] == true))
 }
 
-/// The shards that the gateway knows, in the order of `cluster.toml`.
 fn names(answer: &http_call::Answer) -> Vec<String> {
     let body = answer.json();
     let shards = body["shards"].as_array().into_iter().flatten();

@@ -8,7 +8,6 @@ use crate::postgres::Ground;
 use crate::process::{Kind, Process, Recipe, plain_environment, start_on_free_port};
 use crate::programs;
 
-/// Starts it on a free port of the loopback, and gives that.
 pub(super) async fn start(folder: &Folder, ground: &Ground) -> Result<(Process, u16), LocalError> {
     let program =
         programs::find_in_path("etcd", "apt-get install etcd-server, or deploy/patroni/install.sh")?;

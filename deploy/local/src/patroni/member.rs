@@ -1,9 +1,7 @@
 //! One member: a Patroni agent with its PostgreSQL, in namespaces of its own, so that it can die like a machine.
 //!
-//! The agent starts PostgreSQL as a process that outlives it, which is right in production and makes it hard to kill
-//! both at the same moment. So each member is the only inhabitant of a PID namespace: when the process that holds it
-//! gets SIGKILL the kernel kills everything inside at once, as a power cut does, and nothing is left behind either when
-//! the owner of all this is killed.
+//! The agent starts PostgreSQL as a process that outlives it, so both are hard to kill at one moment. In a PID namespace
+//! the kernel kills everything at once when the first process gets SIGKILL, as a power cut does.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -18,25 +16,24 @@ use crate::postgres::{Ground, SETTINGS};
 use crate::process::{Kind, Process, Recipe, plain_environment};
 use crate::{LocalError, http_call, programs};
 
-/// The first process of the namespace stays root's: a change of user would clear the order to die with the parent. It ends
-/// when nothing else is left in its namespace, and not with the agent: PostgreSQL outlives that, as on a machine.
+/// The first process stays root's: a change of user would clear the order to die with the parent. It ends with the last
+/// process of its namespace, not with the agent, which PostgreSQL outlives.
 const INIT: &str =
     r#""$@" & wait $!; code=$?; while set -- /proc/[0-9]*; [ $# -gt 1 ]; do sleep 0.2; done; exit $code"#;
 
-/// A living agent answers in milliseconds; a frozen one is not worth more of the drill's time.
+/// A living agent answers in milliseconds.
 const ASK_WAIT: Duration = Duration::from_secs(1);
 
-/// What all members agree on through etcd.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PatroniSettings {
-    /// How long a primary that says nothing keeps its office, in seconds. The longest part of every failover.
+    /// In seconds. The longest part of every failover.
     pub ttl_s: u64,
-    /// How often an agent looks after things, in seconds. A primary renews its office this often.
+    /// In seconds. A primary renews its office this often.
     pub loop_wait_s: u64,
-    /// How long etcd or PostgreSQL may fail before a primary gives up by itself, in seconds. Patroni's rule:
-    /// `loop_wait + 2 · retry_timeout <= ttl`, or a primary could go on after another one was elected. At least 3.
+    /// In seconds, at least 3. Patroni's rule: `loop_wait + 2 · retry_timeout <= ttl`, or a primary could go on after
+    /// another one was elected.
     pub retry_timeout_s: u64,
-    /// Whether a commit waits for a standby, and waits on when there is none. What `durability = "replicated"` needs.
+    /// Whether a commit waits for a standby, also when there is none: `durability = "replicated"` needs it.
     pub is_synchronous: bool,
 }
 
@@ -46,20 +43,17 @@ impl Default for PatroniSettings {
     }
 }
 
-/// One member of a [`super::PatroniShard`].
 #[derive(Debug)]
 pub struct Member {
     process: Process,
     name: String,
     data: PathBuf,
-    /// The agent's configuration, by which its process is known.
     config: PathBuf,
     port: u16,
     api_port: u16,
 }
 
 impl Member {
-    /// With its configuration written, not started yet.
     pub(super) fn prepare(
         folder: &Folder,
         ground: &Ground,
@@ -95,17 +89,14 @@ impl Member {
         Ok(Self { process, name, data, config, port, api_port })
     }
 
-    /// What Patroni and `pg_stat_replication` call it.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Where its PostgreSQL listens.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// To read its log.
     pub fn process(&self) -> &Process {
         &self.process
     }
@@ -124,9 +115,6 @@ impl Member {
     }
 
     /// SIGKILL of the agent alone: its PostgreSQL lives on, and nobody looks after it. [`Self::kill`] ends that too.
-    ///
-    /// # Errors
-    /// When there is no agent, or it does not end.
     pub async fn kill_agent(&self) -> Result<(), LocalError> {
         // `unshare`, the first process of the namespace, and what that has started or inherited.
         let first = self.process.pid().into_iter().flat_map(children_of);
@@ -138,7 +126,6 @@ impl Member {
         kill_alone(agent).await
     }
 
-    /// Who the primary is, as far as this member knows.
     pub(super) async fn leader_of_cluster(&self) -> Option<String> {
         let url = format!("http://127.0.0.1:{}/cluster", self.api_port);
         let asked = tokio::time::timeout(ASK_WAIT, http_call::get(&url)).await;
@@ -170,7 +157,6 @@ fn isolated(ground: &Ground, patroni: OsString, config: OsString) -> Vec<OsStrin
     arguments
 }
 
-/// A member's name and ports.
 struct Place<'a> {
     name: &'a str,
     shard: &'a str,

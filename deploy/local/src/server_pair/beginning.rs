@@ -8,11 +8,10 @@ use crate::folder::{copy_folder, remove, write};
 use crate::postgres::{self, Role, Server, Stage};
 use crate::template::{Held, Template};
 
-/// How often a template is looked for and made: it may be removed in between, and not twice.
+/// A template may be removed in between, and not twice.
 const TEMPLATE_TRIES: usize = 3;
 
 impl Site<'_> {
-    /// Makes the servers if they are not there, and starts them.
     pub(super) async fn begin(self) -> Result<ServerPair, LocalError> {
         let made = self.place().join("made");
         // Half of a shard is worth nothing: the slots are dealt out when all are complete.
@@ -27,7 +26,6 @@ impl Site<'_> {
         Ok(pair([primary, replica], 0))
     }
 
-    /// With `initdb`, and a base backup.
     async fn start_new(self) -> Result<(Server, Server), LocalError> {
         let primary = self.make_primary().await?;
         postgres::run_founding_sql(self.ground, &primary, &self.spec.founding_sql).await?;
@@ -62,8 +60,8 @@ impl Site<'_> {
         Ok(None)
     }
 
-    /// Two copies of what a server left behind that ended in order are a primary and its standby: the one goes on where that
-    /// ended, and the other begins to follow it there. Nothing waits for the disk when it is copied, as when it is made.
+    /// Two copies of a server that ended in order are a primary and its standby. Nothing waits for the disk, as when it is
+    /// made.
     async fn start_copies(self, template: &Held) -> Result<(Server, Server), LocalError> {
         postgres::make_place(self.ground, &self.place())?;
         let data = [self.data(0), self.data(1)];
@@ -103,7 +101,6 @@ impl Site<'_> {
     }
 }
 
-/// These servers, of which the one at `first` is the primary.
 fn pair(servers: [Server; 2], first: usize) -> ServerPair {
     ServerPair { servers, primary: AtomicUsize::new(first), changing: tokio::sync::Mutex::default() }
 }

@@ -6,7 +6,6 @@ use picopay_local::{ClusterSpec, LocalCluster};
 
 use crate::{start, text};
 
-/// A commit that has come back is on both servers.
 async fn write_letter(cluster: &LocalCluster, letter: &str) {
     let client = cluster.connect_primary(0).await.unwrap();
     client.batch_execute("CREATE TABLE IF NOT EXISTS letters (letter text)").await.unwrap();

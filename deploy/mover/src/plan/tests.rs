@@ -11,7 +11,6 @@ fn dealt(dealt: usize, shards: usize) -> Holdings {
     Holdings { shards, owners, rows: vec![1; count] }
 }
 
-/// Any owners of all slots among up to nine shards, of which some may own none.
 fn any_holdings() -> impl Strategy<Value = Holdings> {
     let count = usize::from(SLOT_COUNT);
     (1_usize..=9, 1_usize..=9).prop_flat_map(move |(dealt, more)| {
@@ -30,8 +29,7 @@ fn any_holdings() -> impl Strategy<Value = Holdings> {
     })
 }
 
-/// How many slots must move at least, whatever the targets are: those above the rounded-up share, or, when all shards
-/// have at most that, what is missing to the rounded-down one.
+/// Those above the rounded-up share, or what is missing to the rounded-down one.
 fn fewest(now: &Holdings) -> usize {
     let counts = now.slots_per_shard();
     let (low, up) = (now.owners.len() / now.shards, now.owners.len().div_ceil(now.shards));

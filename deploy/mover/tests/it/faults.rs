@@ -1,5 +1,5 @@
-//! A server dies at each step of a move. Whatever it was, every slot has one owner afterwards without anybody's help, and
-//! nobody was told anything that is not so.
+//! A server dies at each step of a move. Afterwards every slot has one owner without help, and no client was told what is
+//! not so.
 
 use std::sync::Arc;
 
@@ -9,23 +9,18 @@ use tokio::sync::Notify;
 
 use super::field::{At, Field};
 
-/// Whose primary dies, of the two sides of a move.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Victim {
     Source,
     Target,
 }
 
-/// How its primary comes back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Return {
-    /// It is started again.
     Restarted,
-    /// Its standby takes over.
     Replaced,
 }
 
-/// Kills the primary, and has it come back while the mover goes on.
 async fn kill(cluster: Arc<LocalCluster>, shard: usize, comes_back: Return, is_back: Arc<Notify>) {
     cluster.shard(shard).primary().kill().await.unwrap();
     tokio::spawn(async move {

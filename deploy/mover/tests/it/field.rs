@@ -1,5 +1,4 @@
-//! Where slots are moved in these tests: a cluster, some users in slots of its first shard, and what its databases say of
-//! them.
+//! A cluster, some users in slots of its first shard, and what its databases say of them.
 
 use std::sync::Arc;
 use std::sync::{Mutex, PoisonError};
@@ -28,12 +27,11 @@ pub struct Field {
 }
 
 impl Field {
-    /// Starts a cluster of so many shards, and its clients: of four users who will move, and one who stays.
+    /// With clients of four users who will move, and one who stays.
     pub async fn start(shards: usize) -> Self {
         Self::start_with(ClusterSpec::default().with_shards(shards)).await
     }
 
-    /// The same in this cluster.
     pub async fn start_with(cluster: ClusterSpec) -> Self {
         let cluster = Arc::new(LocalCluster::start(cluster).await.unwrap());
         let owners = owners(&cluster).await;
@@ -45,22 +43,19 @@ impl Field {
         Self { cluster, slots, traffic }
     }
 
-    /// A mover that gives users all the time they need.
     pub fn mover(&self) -> Mover {
         self.mover_with(PATIENT)
     }
 
-    /// A mover.
     pub fn mover_with(&self, limits: Limits) -> Mover {
         Mover::new(&self.cluster_file(), limits)
     }
 
-    /// What the cluster's file says.
     pub fn cluster_file(&self) -> Cluster {
         Cluster::load(&self.cluster.cluster_file()).unwrap()
     }
 
-    /// The shard that owns the moving slots now, all of them; and that each slot of the cluster has one owner.
+    /// Also checks that each slot of the cluster has one owner.
     pub async fn owner(&self) -> usize {
         let owners = owners(&self.cluster).await;
         let owner = owners[&self.slots[0]];
@@ -68,13 +63,11 @@ impl Field {
         owner
     }
 
-    /// The moving slots, from one shard to another.
     pub fn batch(&self, from: usize, to: usize) -> Batch {
         let name = |position: usize| self.cluster.shard(position).name().to_owned();
         Batch { slots: self.slots.clone(), from: name(from), to: name(to) }
     }
 
-    /// What a shard says of the moving slots: state and epoch, of which all have the same.
     pub async fn row(&self, shard: usize) -> Option<(String, i64)> {
         let database = self.cluster.connect_primary(shard).await.unwrap();
         let sql = "SELECT DISTINCT state, epoch FROM slot_owner WHERE slot = ANY ($1)";
@@ -90,12 +83,11 @@ impl Field {
         database.query_one(sql, &[&self.signed_slots()]).await.unwrap().get(0)
     }
 
-    /// The moving slots, as the databases have them.
     pub fn signed_slots(&self) -> Vec<i16> {
         self.slots.iter().map(|slot| slot.cast_signed()).collect()
     }
 
-    /// Moves the batch with a new mover, as often as it takes: servers come back, and with them their standbys.
+    /// As often as it takes: servers and their standbys come back.
     pub async fn move_at_last(&self, batch: &Batch) {
         let mover = self.mover();
         eventually("a move that is not broken off", async || match mover.run(batch, &Unwatched).await {
@@ -105,7 +97,6 @@ impl Field {
         .await;
     }
 
-    /// Everybody was told the truth, and the books are right once the left-over rows are gone.
     pub async fn end(self) {
         let Self { cluster, slots, traffic } = self;
         traffic.end().await;
@@ -126,7 +117,6 @@ impl Field {
     }
 }
 
-/// The operator's command says that the books are right.
 async fn verify(cluster: &LocalCluster) {
     let mut verify = Command::new(programs::find_picopay("picopay").unwrap());
     verify.arg("verify").arg("--cluster").arg(cluster.cluster_file());
@@ -134,14 +124,12 @@ async fn verify(cluster: &LocalCluster) {
     assert!(said.status.success(), "{said:?}");
 }
 
-/// Does something once, when a mover is about to take a step.
 pub struct At {
     step: Step,
     deed: Mutex<Option<BoxFuture<'static, ()>>>,
 }
 
 impl At {
-    /// The mover waits for `deed`.
     pub fn new(step: Step, deed: impl Future<Output = ()> + Send + 'static) -> Self {
         Self { step, deed: Mutex::new(Some(Box::pin(deed))) }
     }

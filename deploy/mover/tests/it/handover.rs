@@ -26,7 +26,6 @@ fn slots_of(users: &[i64]) -> Vec<u16> {
     users.iter().map(|user| slot_of(*user)).collect()
 }
 
-/// Users of the first shard, by the even deal of two.
 fn users_of_first() -> Vec<i64> {
     USERS.into_iter().filter(|user| slots_of(&[*user])[0] < 2048).collect()
 }
@@ -122,8 +121,7 @@ async fn a_slot_moves_with_everything_that_belongs_to_its_users() {
     cluster.stop().await;
 }
 
-/// A copy sends some 60 of these rows at once, is read back in a third of a second, and waits after the last of neither: hence
-/// 2.2 s of 2.3.
+/// Some 60 rows are sent at once and read back in a third of a second; after the last neither waits: hence 2.2 s of 2.3.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_copy_takes_as_long_as_its_pace_says() {
     let cluster = LocalCluster::start(ClusterSpec::default().with_shards(2)).await.unwrap();
@@ -210,7 +208,6 @@ async fn charges_that_have_passed_the_fence_keep_the_release_waiting_and_come_al
     field.end().await;
 }
 
-/// Waits until somebody waits for a lock at the first shard, which owns the moving slots all the while.
 async fn wait_for(field: &Field, application: &str, lock: &str) {
     let database = field.cluster.connect_as_superuser(0).await.unwrap();
     let sql = "SELECT EXISTS (SELECT FROM pg_stat_activity

@@ -5,12 +5,10 @@ use std::collections::BTreeMap;
 use picopay_local::LocalCluster;
 use picopay_shared::slot::{SLOT_COUNT, UserId};
 
-/// The slot of a user.
 pub fn slot_of(user_id: i64) -> u16 {
     UserId::try_from(user_id).unwrap().slot().get()
 }
 
-/// The position of the shard that owns a user's slot.
 pub async fn owner_of(cluster: &LocalCluster, user_id: i64) -> usize {
     owners(cluster).await[&slot_of(user_id)]
 }

@@ -24,8 +24,7 @@ async fn say(cluster: Arc<LocalCluster>, shard: usize, sql: String) {
 const DEGRADE: &str = "INSERT INTO degradation (degraded_by, reason) VALUES ('a test', 'to see')";
 const RESTORE: &str = "DELETE FROM degradation";
 
-/// A move from the first shard to the second that is broken off at `step` by `sql` at `shard`, for a reason that contains
-/// `words`; and whether users had to wait by then.
+/// Broken off at `step` by `sql` at `shard`, for a reason that contains `words`. Returns whether users had to wait by then.
 async fn is_broken_off(
     field: &Field,
     mover: &Mover,
@@ -114,7 +113,7 @@ async fn a_degraded_shard_gives_and_takes_no_slot() {
     field.end().await;
 }
 
-/// Much less than a statement may take, which is what a commit without a standby takes.
+/// Much less than a commit without a standby takes.
 const AT_ONCE: Duration = Duration::from_secs(10);
 
 /// After the slots went from the first shard to the second.

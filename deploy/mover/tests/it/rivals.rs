@@ -10,7 +10,6 @@ use tokio::sync::Notify;
 
 use super::field::{At, Field, PATIENT};
 
-/// A mover that is stopped before `step`, and gone.
 async fn killed_at(mover: Mover, batch: Batch, step: Step) {
     let reached = Arc::new(Notify::new());
     let watcher = At::new(step, {
@@ -81,7 +80,7 @@ async fn a_second_mover_is_refused_while_one_is_at_work() {
 const NO_LOCK: &str = "CREATE SCHEMA no_lock; GRANT USAGE ON SCHEMA no_lock TO PUBLIC;
     CREATE FUNCTION no_lock.pg_try_advisory_lock(bigint) RETURNS boolean LANGUAGE sql AS 'SELECT true'";
 
-/// A mover that asks for no lock: as one whose connection was lost with its lock, and who does not know yet.
+/// As one whose connection was lost with its lock.
 fn mover_without_lock(field: &Field, limits: Limits) -> Mover {
     let mut cluster = field.cluster_file();
     for shard in &mut cluster.shards {
@@ -142,7 +141,6 @@ async fn two_movers_without_a_lock_between_them_leave_every_slot_one_owner() {
     field.end().await;
 }
 
-/// Before its mover has locked the target's rows.
 async fn an_import_that_was_given_up_or_begun_anew_is_not_ended(field: &Field) {
     let from = field.owner().await;
     let batch = field.batch(from, (from + 1) % 3);
@@ -201,7 +199,6 @@ async fn a_move_that_is_about_to_end_is_not_taken_back(field: &Field) {
     }
 }
 
-/// Ends the connections that hold the mover's lock at a shard.
 async fn end_lock_holders(cluster: &LocalCluster) {
     for shard in 0..cluster.shards().len() {
         let database = cluster.connect_as_superuser(shard).await.unwrap();

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::owners::{owner_of, slot_of};
 
-/// Between two requests of one client: a few hundred keys in all, and time for everybody else on two busy cores.
+/// A few hundred keys in all, on two busy cores.
 const THINKING: Duration = Duration::from_millis(30);
 /// Longer than a failover, the minute of a mover's recovery and a busy machine together.
 const SERVED_WITHIN: Duration = Duration::from_secs(90);
@@ -25,13 +25,11 @@ pub async fn write(cluster: &LocalCluster, path: &str, key: Uuid, body: &Value) 
     .await
 }
 
-/// Makes a user, however long that takes on a busy machine.
 pub async fn make_user(cluster: &LocalCluster, user_id: i64) {
     let (status, answer) = write(cluster, "/users", Uuid::new_v4(), &json!({"user_id": user_id})).await;
     assert!(matches!(status, 200 | 201), "{answer}");
 }
 
-/// What was asked, and the first answer to it.
 struct Told {
     path: &'static str,
     key: Uuid,
@@ -39,7 +37,7 @@ struct Told {
     answer: String,
 }
 
-/// One user's client: one request at a time, so that it knows the balance to the cent.
+/// One request at a time, so that it knows the balance to the cent.
 struct Client {
     cluster: Arc<LocalCluster>,
     user_id: i64,
@@ -91,8 +89,7 @@ impl Client {
         self
     }
 
-    /// Every key that was answered is there once, at the shard that owns the user, with nothing else; and the balance is
-    /// what it must be.
+    /// At the shard that owns the user, with nothing else; and the balance is right.
     async fn check(&self) {
         let (owner, slot) = (owner_of(&self.cluster, self.user_id).await, slot_of(self.user_id));
         let database = self.cluster.connect_primary(owner).await.unwrap();
@@ -110,14 +107,12 @@ impl Client {
     }
 }
 
-/// Clients at work.
 pub struct Traffic {
     is_over: Arc<AtomicBool>,
     clients: Vec<JoinHandle<Client>>,
 }
 
 impl Traffic {
-    /// One client for each of these users, whom it makes.
     pub async fn start(cluster: &Arc<LocalCluster>, users: &[i64]) -> Self {
         let is_over = Arc::new(AtomicBool::new(false));
         let mut clients = Vec::new();
@@ -128,8 +123,7 @@ impl Traffic {
         Self { is_over, clients }
     }
 
-    /// Lets every client have one more round, so that each was served after all that was done, and checks that each has
-    /// what it was told it has.
+    /// Lets every client have one more round before it checks.
     pub async fn end(self) {
         self.is_over.store(true, Ordering::Relaxed);
         for client in self.clients {

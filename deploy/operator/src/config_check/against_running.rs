@@ -1,7 +1,7 @@
-//! What a reload of this `cluster.toml` would change in the processes that run.
+//! Whether every process that runs has taken this `cluster.toml`, and if not, which entry differs.
 //!
-//! Each is asked what it goes by; the same is made of the file, and the two are compared (`shared/src/running_config.rs`).
-//! Nodes are those that the file names and those that a running gateway knows.
+//! Nodes are those that the file names and those that a running gateway knows. The comparison is in
+//! `shared/src/running_config.rs`.
 
 use std::collections::BTreeMap;
 
@@ -9,33 +9,26 @@ use futures_util::future::join_all;
 use picopay_gateway_config::of_gateway;
 use picopay_shard_node_config::of_node;
 use picopay_shared::cluster::Cluster;
-use picopay_shared::running_config::{Change, RefusedReload, RunningConfig};
+use picopay_shared::running_config::{RefusedReload, RunningConfig};
 use serde::Serialize;
 
 use crate::output;
 use crate::probe::{self, NotTold};
 
-/// One process, and what the file would change there. In JSON these are the names of the fields; they stay.
+/// One process. The fields' names in JSON stay.
 #[derive(Debug, Serialize)]
 pub struct RunningLine {
-    /// `gateway` or `node`.
     process: &'static str,
-    /// What it was asked at.
     url: String,
-    /// The shard that a node serves.
     shard: Option<String>,
-    /// Whether it told what it goes by.
     is_told: bool,
-    /// Empty when the file says what it goes by already.
-    changes: Vec<Change>,
-    /// Set while it refuses the file that it finds.
+    /// The entries of the file that it does not go by: `internal_secret`, `shard-3`, `shard-1.redis`.
+    differs: Vec<String>,
     refused: Option<RefusedReload>,
-    /// Why it could not be asked, or what is wrong.
     problem: Option<String>,
 }
 
 impl RunningLine {
-    /// What an operator has to look after.
     pub fn problem(&self) -> Option<String> {
         let place = format!("{} {}", self.process, self.url);
         match (&self.problem, &self.refused) {
@@ -48,38 +41,26 @@ impl RunningLine {
         }
     }
 
-    /// Whether a reload would change something here.
     pub fn would_change(&self) -> bool {
-        !self.changes.is_empty()
+        !self.differs.is_empty()
     }
 
-    /// It was asked, and this is what it goes by.
-    fn told(process: &'static str, url: &str, now: RunningConfig, then: &RunningConfig) -> Self {
-        let changes = now.changes_to(then);
+    fn told(process: &'static str, url: &str, now: RunningConfig, file: &RunningConfig) -> Self {
+        let differs = now.differences(file);
         let refused = now.refused;
-        Self { process, url: url.to_owned(), shard: None, is_told: true, changes, refused, problem: None }
+        Self { process, url: url.to_owned(), shard: None, is_told: true, differs, refused, problem: None }
     }
 
     fn not_told(process: &'static str, url: &str, why: NotTold) -> Self {
-        let (changes, problem) = match why {
-            // It has another one, so that is what would change first; what else would, it does not tell.
-            NotTold::SecretRefused => (vec![other_secret()], None),
+        let (differs, problem) = match why {
+            // What else differs it does not report.
+            NotTold::SecretRefused => (vec!["internal_secret".to_owned()], None),
             NotTold::NoAnswer(reason) => (Vec::new(), Some(reason)),
         };
-        Self { process, url: url.to_owned(), shard: None, is_told: false, changes, refused: None, problem }
+        Self { process, url: url.to_owned(), shard: None, is_told: false, differs, refused: None, problem }
     }
 }
 
-fn other_secret() -> Change {
-    Change {
-        shard: None,
-        key: "internal_secret".to_owned(),
-        now: Some("another than this file's, so that nothing else is told".to_owned()),
-        then: Some("this file's".to_owned()),
-    }
-}
-
-/// Asks all gateways, then all nodes.
 pub async fn compare(cluster: &Cluster, gateways: &[String]) -> Vec<RunningLine> {
     let mut nodes: BTreeMap<String, Node> = BTreeMap::new();
     for shard in &cluster.shards {
@@ -93,8 +74,8 @@ pub async fn compare(cluster: &Cluster, gateways: &[String]) -> Vec<RunningLine>
         lines.push(match told {
             Ok(now) => {
                 note_nodes(&now, &mut nodes);
-                let then = of_gateway(cluster, now.salt.clone());
-                RunningLine::told("gateway", url, now, &then)
+                let file = of_gateway(cluster, now.salt.clone());
+                RunningLine::told("gateway", url, now, &file)
             }
             Err(why) => RunningLine::not_told("gateway", url, why),
         });
@@ -106,7 +87,6 @@ pub async fn compare(cluster: &Cluster, gateways: &[String]) -> Vec<RunningLine>
 
 struct Node {
     shard: String,
-    /// Whether a gateway goes by it now.
     is_in_use: bool,
 }
 
@@ -127,9 +107,9 @@ async fn ask_node(cluster: &Cluster, url: &str, node: &Node) -> RunningLine {
         Ok(now) => {
             let shard =
                 now.shards.first().map_or(node.shard.as_str(), |shard| shard.name.as_str()).to_owned();
-            let then = of_node(cluster, &shard, now.salt.clone());
-            let mut line = RunningLine::told("node", url, now, &then);
-            if then.shards.is_empty() {
+            let file = of_node(cluster, &shard, now.salt.clone());
+            let mut line = RunningLine::told("node", url, now, &file);
+            if file.shards.is_empty() {
                 line.problem = Some(format!(
                     "it serves {shard}, which is not in the file: it would refuse the file, and serve on until it is stopped"
                 ));
@@ -148,17 +128,15 @@ async fn ask_node(cluster: &Cluster, url: &str, node: &Node) -> RunningLine {
     line
 }
 
-/// All processes as a table.
 pub fn screen(lines: &[RunningLine]) -> String {
-    let mut table = output::table(["running", "at", "a reload would change"]);
+    let mut table = output::table(["running", "at", "differs from the file in"]);
     for line in lines {
         let name = match &line.shard {
             Some(shard) => format!("{} of {shard}", line.process),
             None => line.process.to_owned(),
         };
-        let changes: Vec<String> = line.changes.iter().map(describe).collect();
-        let told = match (line.is_told, changes.is_empty(), &line.problem) {
-            (_, false, _) => changes.join("\n"),
+        let told = match (line.is_told, line.differs.is_empty(), &line.problem) {
+            (_, false, _) => line.differs.join(", "),
             (true, true, _) => "nothing".to_owned(),
             (false, true, Some(problem)) => problem.clone(),
             (false, true, None) => "not there, and no gateway uses it yet".to_owned(),
@@ -166,17 +144,4 @@ pub fn screen(lines: &[RunningLine]) -> String {
         table.add_row([name, line.url.clone(), told]);
     }
     table.to_string()
-}
-
-fn describe(change: &Change) -> String {
-    let Change { shard, key, now, then } = change;
-    let place = shard.as_ref().map(|shard| format!("{shard}: ")).unwrap_or_default();
-    match (now, then) {
-        (None, Some(then)) if key == "shard" => format!("{place}comes new, {then}"),
-        (Some(_), None) if key == "shard" => format!("{place}goes away"),
-        (now, then) => {
-            let or_none = |value: &Option<String>| value.clone().unwrap_or_else(|| "none".to_owned());
-            format!("{place}{key} from {} to {}", or_none(now), or_none(then))
-        }
-    }
 }

@@ -1,5 +1,4 @@
-//! A `gateway.toml` that is changed as a whole: a reader sees the old file or the new one, never a part, and so does a machine
-//! that loses its power.
+//! A `gateway.toml` that is changed as a whole: a reader, and a machine that loses power, sees the old or the new file.
 
 use std::fs::{File, Metadata};
 use std::io::Write as _;
@@ -15,8 +14,7 @@ use tempfile::NamedTempFile;
 /// One file, and nobody else changes it meanwhile.
 pub struct GatewayFile {
     path: PathBuf,
-    /// Two changes at once would each replace the file without the other's. The lock is on the folder, since the file itself
-    /// is replaced; it goes with the handle.
+    /// Two changes at once would each lose the other's. The lock is on the folder, since the file is replaced.
     folder: File,
     text: String,
 }
@@ -41,7 +39,6 @@ pub fn names_in(text: &str) -> Result<Vec<String>, String> {
 }
 
 impl GatewayFile {
-    /// Reads it, and keeps others from changing it.
     pub fn open(path: &Path) -> anyhow::Result<Self> {
         // A link stays a link: the file that it leads to is replaced.
         let path = path.canonicalize().with_context(|| format!("{} cannot be read", path.display()))?;
@@ -54,18 +51,15 @@ impl GatewayFile {
         Ok(Self { path, folder, text })
     }
 
-    /// What is in it.
     pub fn text(&self) -> &str {
         &self.text
     }
 
-    /// The names of its keys.
     pub fn names(&self) -> anyhow::Result<Vec<String>> {
         names_in(&self.text)
             .map_err(|error| anyhow::anyhow!("{} is no gateway.toml: {error}", self.path.display()))
     }
 
-    /// Has it say this.
     pub fn replace(self, text: &str) -> anyhow::Result<()> {
         self.write(text).with_context(|| format!("{} cannot be replaced", self.path.display()))
     }

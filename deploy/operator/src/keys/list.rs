@@ -10,21 +10,19 @@ use serde::Serialize;
 
 use crate::output::{self, OutputArgs};
 
-/// List the keys.
 #[derive(Debug, Args)]
 pub struct ListArgs {
-    /// The gateway.toml
+    /// The gateway's configuration file
     #[arg(long, value_name = "FILE", default_value = "gateway.toml")]
     config: PathBuf,
     #[command(flatten)]
     output: OutputArgs,
 }
 
-/// What `keys list` prints. With `--output json` these are the names of the fields; they stay.
+/// The fields' names of `--output json` stay.
 #[derive(Debug, Serialize)]
 struct ListedKey {
     name: String,
-    /// What gateway.toml knows it by.
     digest: String,
     scopes: Vec<&'static str>,
     /// Null when it never expires.
@@ -33,7 +31,6 @@ struct ListedKey {
     rate_per_second: Option<u32>,
 }
 
-/// Runs it.
 pub fn run(args: &ListArgs) -> anyhow::Result<ExitCode> {
     let config = GatewayConfig::load(&args.config)?;
     let now = SystemTime::now();

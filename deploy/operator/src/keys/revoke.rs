@@ -16,22 +16,20 @@ pub struct RevokeArgs {
     /// Which, by its name
     #[arg(value_name = "NAME")]
     name: String,
-    /// The gateway.toml
+    /// The gateway's configuration file
     #[arg(long, value_name = "FILE", default_value = "gateway.toml")]
     config: PathBuf,
     #[command(flatten)]
     output: OutputArgs,
 }
 
-/// What `keys revoke` prints. With `--output json` these are the names of the fields; they stay.
+/// The fields' names of `--output json` stay.
 #[derive(Debug, Serialize)]
 struct RevokedKey {
     revoked: String,
-    /// The names of the keys that are left.
     left: Vec<String>,
 }
 
-/// Runs it.
 pub fn run(args: &RevokeArgs) -> anyhow::Result<ExitCode> {
     let (name, shown) = (&args.name, args.config.display());
     let file = GatewayFile::open(&args.config)?;
@@ -62,8 +60,7 @@ pub fn run(args: &RevokeArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The text without the `[[keys]]` table of this name, from its header to its last field: comments after that are the next
-/// table's. What the result means is checked by the caller.
+/// From the header to the last field: comments after that are the next table's. The caller checks what the result means.
 fn without(text: &str, name: &str) -> String {
     let mut kept = String::with_capacity(text.len());
     let mut table = String::new();
@@ -78,7 +75,6 @@ fn without(text: &str, name: &str) -> String {
     kept
 }
 
-/// The comments at the end of a table.
 fn after_last_field(table: &str) -> &str {
     let is_field = |line: &str| !line.trim().is_empty() && !line.trim_start().starts_with('#');
     let (mut end, mut at) = (0, 0);

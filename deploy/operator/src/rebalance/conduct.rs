@@ -1,7 +1,6 @@
-//! Has the mover carry out the batches of a plan, as many at once as may be, until all are done or something ends it.
+//! Has the mover carry out the batches of a plan, until all are done or something ends it.
 //!
-//! Nothing is kept here that matters: what was moved stands in the databases, and whoever runs the command again makes a
-//! new plan of that.
+//! What was moved stands in the databases, so another run makes a new plan.
 
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
@@ -15,35 +14,24 @@ use picopay_postgres::pace::time_for;
 use super::progress::Board;
 use super::stop::Stop;
 
-/// Before a batch is tried again: a checkpoint, or a standby that is behind, may be over by then.
+/// A checkpoint or a late standby may be over by then.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
-/// Aborted batches in a row, without one that was moved in between, after which no more is begun: each has cost its users
-/// a pause for nothing, and what keeps them all up is not their size.
+/// In a row, without one that was moved in between. Each has cost its users a pause, and their size is not the reason.
 const ABORTS_MAX: u32 = 8;
 
-/// What came of it.
 #[derive(Debug, Default)]
 pub struct Outcome {
-    /// Slots that were moved.
     pub slots: usize,
-    /// Rows that were copied with them.
     pub rows: u64,
-    /// From the first batch to the end of the last.
     pub took: Duration,
-    /// The longest that users of a batch were held up.
     pub pause_max: Duration,
-    /// Pauses that ended in nothing and were tried again.
     pub aborts: u32,
-    /// What was tried often enough, and why it was not moved.
     pub given_up: Vec<(PlannedBatch, String)>,
-    /// Whether somebody asked for the end.
     pub was_stopped: bool,
-    /// What ended it early.
     pub failure: Option<String>,
 }
 
-/// Carries out `queue`. `names` are those of its shards.
 pub async fn carry_out(
     mover: &Mover,
     names: &[String],

@@ -22,14 +22,12 @@ use super::stop::{self, Stop};
 use crate::cluster_file::ClusterArgs;
 use crate::output::OutputArgs;
 
-/// Rows a second. Two cores that serve charges too reach 50,000 to 55,000 with it, the handovers between two copies included. A
-/// faster copy takes what charges need: without a limit, those of users who did not move had a p99 of 96 and 81 ms where a copy
-/// at 100,000 left them 39 and 70 (`make grow`, one run each).
+/// Rows a second. Two cores that serve charges too reach 50,000 to 55,000. A faster copy takes processor time from charges
+/// (docs/measurements.md).
 const THROTTLE: &str = "80000";
 
-/// No copy is slower than this, and none is read back at less than six times of it: what comes meanwhile is left for the
-/// pause, and the longer the copy of a large slot, the less that fits its budget. A lower rate is kept by the wait after each
-/// batch.
+/// What comes during a copy is left for the pause, so a slower copy would exceed its budget. A lower rate is kept by the
+/// wait after each batch.
 const COPY_AT_LEAST: NonZeroU32 = NonZeroU32::new(60_000).unwrap();
 
 /// What every command that moves slots takes.
@@ -59,7 +57,7 @@ fn pause_budget(text: &str) -> Result<Duration, String> {
     read.ok_or_else(|| "write for example 500ms or 2s".to_owned())
 }
 
-/// Runs a command that moves what `planned` says, given the shards' names and what they own; `next` is what to do after.
+/// `next` is what to do after.
 pub async fn run(
     args: &MoveArgs,
     next: &str,
@@ -101,10 +99,6 @@ pub async fn run(
     })
 }
 
-/// Where a shard stands in the cluster's file.
-///
-/// # Errors
-/// When it does not, with the names that do.
 pub fn position_of(names: &[String], name: &str) -> anyhow::Result<usize> {
     names
         .iter()
@@ -127,7 +121,6 @@ async fn make_plan(
     Ok((now, moves, plan))
 }
 
-/// What became of an earlier mover's batch, a sentence each.
 fn settled_lines((batch, settled): &(Batch, Settled)) -> Vec<String> {
     let Batch { from, to, .. } = batch;
     let of = |slots: &[i16]| -> SlotRuns { slots.iter().map(|slot| slot.cast_unsigned()).collect() };
@@ -147,7 +140,6 @@ fn settled_lines((batch, settled): &(Batch, Settled)) -> Vec<String> {
     lines
 }
 
-/// What keeps the mover from beginning, a sentence each.
 fn obstacles(ownership: &Ownership, moves: &[Move]) -> Vec<String> {
     let takes_part = |position: usize| moves.iter().any(|one| one.from == position || one.to == position);
     let (unowned, _) = ownership.flaws();

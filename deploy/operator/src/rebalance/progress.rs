@@ -1,6 +1,4 @@
-//! How far the moves are: a bar where there is a terminal, a line now and then where there is none.
-//!
-//! All of it goes to standard error; standard output is for the answer.
+//! How far the moves are: a bar on a terminal, a line now and then elsewhere, both on standard error.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -12,13 +10,12 @@ use picopay_mover::{Step, Watcher};
 
 use picopay_mover::queue::PlannedBatch;
 
-/// Between two lines where there is no bar: a log of an hour's move stays readable.
+/// A log of an hour's move stays readable.
 const LINE_PAUSE: Duration = Duration::from_secs(5);
 
-/// How often the bar is drawn while nothing is reported, so that its clock goes on.
+/// So that the bar's clock goes on while nothing is reported.
 const TICK: Duration = Duration::from_millis(250);
 
-/// What is done of the whole.
 #[derive(Debug)]
 pub struct Board {
     bar: ProgressBar,
@@ -29,7 +26,6 @@ pub struct Board {
 }
 
 impl Board {
-    /// Nothing is done yet, of so many slots with so many rows.
     pub fn new(slots: usize, rows: u64) -> Self {
         let style = "{bar:32} {human_pos} of {human_len} rows, {per_sec}, {eta} left  {wide_msg}";
         let bar = ProgressBar::new(rows);
@@ -39,7 +35,6 @@ impl Board {
         Self { bar, slots, slots_moved: AtomicUsize::new(0), started: now, last_line: Mutex::new(now) }
     }
 
-    /// Follows one batch.
     pub fn follow<'a>(&'a self, batch: &PlannedBatch, names: &[String]) -> BatchBoard<'a> {
         let label = format!(
             "slot {} and {} more, {} → {}",
@@ -57,7 +52,6 @@ impl Board {
         }
     }
 
-    /// Says something that stays.
     pub fn say(&self, line: &str) {
         if self.bar.is_hidden() {
             anstream::eprintln!("{line}");
@@ -66,12 +60,11 @@ impl Board {
         }
     }
 
-    /// Takes the bar away.
     pub fn finish(&self) {
         self.bar.finish_and_clear();
     }
 
-    /// Where there is no bar: says how far it is, unless that was said just now.
+    /// Unless that was printed just now.
     fn say_how_far(&self) {
         let moved = self.slots_moved.load(Ordering::Relaxed);
         let mut last = self.last_line.lock().unwrap_or_else(PoisonError::into_inner);
@@ -90,7 +83,6 @@ impl Board {
     }
 }
 
-/// One batch's part of it.
 #[derive(Debug)]
 pub struct BatchBoard<'a> {
     board: &'a Board,
@@ -102,7 +94,6 @@ pub struct BatchBoard<'a> {
 }
 
 impl BatchBoard<'_> {
-    /// All of it is moved.
     pub fn moved(&self) {
         self.set(self.rows);
         self.board.slots_moved.fetch_add(self.slots, Ordering::Relaxed);
@@ -136,7 +127,6 @@ impl Watcher for BatchBoard<'_> {
     }
 }
 
-/// What the mover is at, in a word or two.
 fn doing(step: Step) -> &'static str {
     match step {
         Step::Import => "announce",

@@ -12,31 +12,24 @@ use serde::Serialize;
 use super::conduct::Outcome;
 use crate::output;
 
-/// Rows a second that an estimate goes by: somewhat less than the 53,000 to 57,300 that `make grow` moved on two cores, with
-/// their load and the load test on them. The bar shows what is true here.
+/// Rows a second, somewhat less than `make grow` moves on two cores under load.
 const ASSUMED_ROWS_PER_SECOND: u32 = 50_000;
 
-/// What a batch costs beside its rows: a few commits that wait for two standbys, and the pause.
+/// A few commits that wait for two standbys, and the pause.
 const ASSUMED_BATCH_TIME: Duration = Duration::from_millis(100);
 
 /// A plan. With `--output json` these are the names of the fields; they stay.
 #[derive(Debug, Serialize)]
 pub struct PlanReport {
-    /// In the order of the cluster's file.
     pub shards: Vec<PlannedShard>,
     /// What goes where; empty when nothing has to.
     pub moves: Vec<PlannedMove>,
-    /// How many slots move.
     pub slots: usize,
-    /// How many rows move.
     pub rows: u64,
-    /// How long it may take.
     pub estimate: Estimate,
-    /// What stands in its way, a sentence each.
     pub notes: Vec<String>,
 }
 
-/// A shard before and after.
 #[derive(Debug, Serialize)]
 pub struct PlannedShard {
     shard: String,
@@ -46,7 +39,6 @@ pub struct PlannedShard {
     rows_after: u64,
 }
 
-/// Slots that go from one shard to another.
 #[derive(Debug, Serialize)]
 pub struct PlannedMove {
     from: String,
@@ -56,18 +48,15 @@ pub struct PlannedMove {
     rows: u64,
 }
 
-/// How long it may take.
 #[derive(Debug, Serialize)]
 pub struct Estimate {
     seconds: u64,
     rows_per_second: u32,
-    /// `assumed`, or `throttle` when that is lower.
     source: &'static str,
     batches: usize,
 }
 
 impl PlanReport {
-    /// Of these moves.
     pub fn new(
         names: &[String],
         now: &Holdings,
@@ -116,7 +105,6 @@ fn estimate(rows: u64, batches: usize, throttle: NonZeroU32) -> Estimate {
     Estimate { seconds, rows_per_second, source, batches }
 }
 
-/// The plan for people.
 pub fn plan_screen(plan: &PlanReport) -> String {
     let mut shards = output::table(["shard", "slots now", "after", "rows now", "after"]);
     let number = |value: String| output::plain(&value).set_alignment(Right);
@@ -160,38 +148,26 @@ pub fn plan_screen(plan: &PlanReport) -> String {
     parts.join("\n")
 }
 
-/// What came of a plan. With `--output json` these are the names of the fields; they stay.
+/// The fields' names of `--output json` stay.
 #[derive(Debug, Serialize)]
 pub struct MoveReport {
-    /// Whether all that was planned is done. The exit code is 0 then, 130 when a signal stopped it, and 1 otherwise.
+    /// The exit code is 0 then, 130 when a signal stopped it, and 1 otherwise.
     pub is_done: bool,
-    /// Whether a signal stopped it after a batch.
     pub was_stopped: bool,
-    /// What an earlier command had left half done, and what became of it.
     pub settled: Vec<String>,
-    /// What was to be done.
     pub plan: PlanReport,
-    /// Slots that were moved.
     pub slots: usize,
-    /// Rows that were copied for it.
     pub rows: u64,
-    /// From the first batch to the last.
     pub took_ms: u64,
     /// Rows a second in that time.
     pub rows_per_second: u64,
-    /// The longest that the writes of one batch's users were held up.
     pub longest_pause_ms: u64,
-    /// Batches that were given up for a while, and tried again in halves.
     pub aborts: u32,
-    /// What was not moved although it was tried several times.
     pub not_moved: Vec<NotMoved>,
-    /// What ended it early.
     pub error: Option<String>,
-    /// What to do next.
     pub next: String,
 }
 
-/// Slots that stayed.
 #[derive(Debug, Serialize)]
 pub struct NotMoved {
     from: String,
@@ -240,7 +216,6 @@ impl MoveReport {
     }
 }
 
-/// What came of it, for people.
 pub fn move_screen(report: &MoveReport) -> String {
     let mut parts: Vec<String> = report.settled.iter().map(|line| output::bullet(line)).collect();
     if report.plan.moves.is_empty() {

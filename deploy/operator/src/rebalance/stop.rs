@@ -1,7 +1,7 @@
-//! Ctrl-C while slots move: the first ends the work after the batch that is under way, a second one at once.
+//! Ctrl-C while slots move: the first ends the work after the current batch, the second at once.
 //!
-//! Both are safe. A mover that is killed leaves rows in the two databases that say how far it came, and the next one
-//! settles them first; but until then slots of the batch may be owned by nobody, so the first one waits.
+//! Both are safe, since the next mover settles what a killed one left. But until then slots may have no owner, so the first
+//! one waits.
 
 use std::process::{ExitCode, exit};
 use std::sync::Arc;
@@ -21,15 +21,10 @@ pub fn exit_code() -> ExitCode {
     ExitCode::from(EXIT_CODE)
 }
 
-/// Whether somebody asked for the end.
 #[derive(Debug, Clone)]
 pub struct Stop(watch::Receiver<bool>);
 
 impl Stop {
-    /// Listens for SIGINT and SIGTERM from now on.
-    ///
-    /// # Errors
-    /// When the system does not let it.
     pub fn listen(board: Arc<Board>) -> std::io::Result<Self> {
         let signals = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
         let (asked, stop) = watch::channel(false);
@@ -37,7 +32,6 @@ impl Stop {
         Ok(Self(stop))
     }
 
-    /// Whether to begin nothing more.
     pub fn is_asked(&self) -> bool {
         *self.0.borrow()
     }

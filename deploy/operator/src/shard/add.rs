@@ -1,7 +1,7 @@
-//! `picopay shard add`: a new, empty shard joins a cluster that is in use, without a slot.
+//! `picopay shard add`: a new, empty shard joins a cluster in use, without a slot.
 //!
-//! A database that is empty may also be one that was lost, or one that a connection string leads to by mistake. What tells
-//! them apart are the others: together they own every slot, so that nothing can be missing with this one.
+//! An empty database may also be one that was lost, or a wrong connection string. The others tell: together they own every
+//! slot, so nothing can be missing.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -22,8 +22,7 @@ use crate::init::{self, Contents};
 use crate::migrate::migrate;
 use crate::output::{self, OutputArgs};
 
-/// While a move is under way a slot may be owned by nobody for a moment, so that owners are read this often, with
-/// pauses that are longer together than a move's may be.
+/// During a move a slot may have no owner for a moment. The pauses between readings are together longer than that.
 const READINGS_MAX: usize = 5;
 const READING_PAUSE: Duration = Duration::from_millis(300);
 
@@ -38,16 +37,14 @@ pub struct AddArgs {
     output: OutputArgs,
 }
 
-/// What `shard add` prints. With `--output json` these are the names of the fields; they stay.
+/// The fields' names of `--output json` stay.
 #[derive(Debug, Serialize)]
 struct AddReport {
     shard: String,
     cluster_id: Uuid,
-    /// It was part of the cluster before: nothing was done.
     was_there_before: bool,
 }
 
-/// Runs `picopay shard add`.
 pub async fn run(args: AddArgs) -> anyhow::Result<ExitCode> {
     let cluster = args.cluster.load()?;
     find_shard(&cluster, &args.name)?;
@@ -80,7 +77,6 @@ async fn add(cluster: &Cluster, name: &str) -> anyhow::Result<AddReport> {
     Ok(AddReport { shard: name.to_owned(), cluster_id, was_there_before })
 }
 
-/// The cluster that all shards but `name` are of.
 fn id_of_others(ownership: &Ownership, name: &str) -> anyhow::Result<Uuid> {
     let mut cluster_id = None;
     for shard in ownership.shards.iter().filter(|shard| shard.name != name) {
@@ -106,7 +102,6 @@ fn id_of_others(ownership: &Ownership, name: &str) -> anyhow::Result<Uuid> {
         .with_context(|| format!("there is no cluster that {name} could join: begin one with `picopay init`"))
 }
 
-/// What stands in the database, which may have no schema yet.
 async fn read_contents_if_any(database: &ShardDb) -> anyhow::Result<Contents> {
     if database.query_one("SELECT to_regclass('shard_identity') IS NOT NULL", &[]).await?.get(0) {
         return init::read_contents(database).await;
@@ -158,7 +153,6 @@ async fn others_own_all_slots(cluster: &Cluster, name: &str) -> anyhow::Result<(
     unreachable!("the last reading returns")
 }
 
-/// Writes who it is.
 async fn join(database: &ShardDb, cluster_id: Uuid, name: &str) -> anyhow::Result<()> {
     begin_with_identity(database, cluster_id, name).await?;
     database.commit().await?;

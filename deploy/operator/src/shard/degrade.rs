@@ -32,12 +32,10 @@ struct DegradeReport {
     shard: String,
     #[serde(flatten)]
     degraded: Degradation,
-    /// Commits that waited for the standby, and were let go.
     released: i64,
     nodes: Vec<FollowingNode>,
 }
 
-/// Runs `picopay shard degrade`.
 pub async fn run(args: DegradeArgs) -> anyhow::Result<ExitCode> {
     let cluster = args.shard.cluster.load()?;
     let shard = crate::cluster_file::find_shard(&cluster, &args.shard.name)?;

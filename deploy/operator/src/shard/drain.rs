@@ -17,7 +17,6 @@ pub struct DrainArgs {
     moving: MoveArgs,
 }
 
-/// Runs `picopay shard drain`.
 pub async fn run(args: DrainArgs) -> anyhow::Result<ExitCode> {
     let name = &args.name;
     let next = format!(

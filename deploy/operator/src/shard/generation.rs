@@ -1,10 +1,10 @@
-//! `picopay shard restored` and `picopay shard accept-loss`: an operator's word that a shard's ledger lacks what it once had.
+//! `picopay shard restored` and `picopay shard accept-loss`: a shard's ledger lacks what it once had.
 //!
-//! Both raise the restore generation. Nodes see that within a second: what Redis keeps from before is replayed no more, and what
-//! their lanes acknowledged before holds no gate shut.
+//! Both raise the restore generation. Nodes see it within a second: they replay nothing older from Redis, and earlier
+//! acknowledgements hold no gate shut.
 //!
-//! It counts as soon as the primary has it, and is not taken back when no standby confirms it: a database that was just restored
-//! has none. Nothing that is acknowledged later can be replicated without it, because it stands before that in the log.
+//! It counts as soon as the primary has it, without a standby: a restored database has none. Nothing later can be
+//! replicated without it, because it comes first in the log.
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -35,18 +35,15 @@ pub struct RaiseArgs {
     by: Option<String>,
 }
 
-/// What happened to the ledger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
-    /// Its database is one of an earlier moment.
     Restored,
     /// A failover lost what was acknowledged, and the shard goes on without it.
     LossAccepted,
 }
 
 impl Kind {
-    /// As `restore_generations` has it.
     fn as_str(self) -> &'static str {
         match self {
             Self::Restored => "restored",
@@ -68,7 +65,6 @@ struct GenerationReport {
     nodes: Vec<NodeGeneration>,
 }
 
-/// Whether a standby has it too.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 enum Confirmation {
@@ -80,7 +76,6 @@ enum Confirmation {
     NotConfirmed(String),
 }
 
-/// A node, and what it makes of it.
 #[derive(Debug, Serialize)]
 struct NodeGeneration {
     url: String,
@@ -93,13 +88,11 @@ struct NodeGeneration {
 enum NodeState {
     /// It serves the new generation, or nothing.
     Follows,
-    /// It still serves another.
     Behind(String),
     /// It does not answer. When it serves again, it has looked.
     NotReached(String),
 }
 
-/// Runs `picopay shard restored` and `picopay shard accept-loss`.
 pub async fn run(args: RaiseArgs, kind: Kind) -> anyhow::Result<ExitCode> {
     let cluster = args.shard.cluster.load()?;
     let shard = crate::cluster_file::find_shard(&cluster, &args.shard.name)?;

@@ -16,18 +16,14 @@ pub const NODES_WAIT: Duration = Duration::from_secs(10);
 /// How often they are asked meanwhile.
 pub const NODES_POLL: Duration = Duration::from_millis(100);
 
-/// A node, and what it makes of it.
 #[derive(Debug, Serialize)]
 pub struct FollowingNode {
-    /// Its base URL.
     pub url: String,
-    /// Whether it does as the shard's database says.
     pub follows: bool,
-    /// Why not.
     pub reason: Option<String>,
 }
 
-/// Waits until every node that answers is degraded, or is not any more, and takes writes. `meanwhile` runs before each look.
+/// Only nodes that answer count. `meanwhile` runs before each look.
 pub async fn wait_for_nodes(
     cluster: &Cluster,
     shard: &Shard,

@@ -14,13 +14,13 @@ use serde::Serialize;
 use super::nodes::{FollowingNode, nodes_screen, wait_for_nodes};
 use super::word::{PATIENCE, ShardArgs, connect};
 
-/// How long a standby that is there may take to catch up, before the operator is told how it stands.
+/// For a standby that is there. Then the operator is told.
 const CATCH_UP_WAIT: Duration = Duration::from_mins(1);
 
 /// How often it is looked at meanwhile.
 const CATCH_UP_POLL: Duration = Duration::from_millis(200);
 
-/// How often the fence is asked for. Each time batches wait behind this for half a second at most.
+/// Each time batches wait behind this for half a second at most.
 const FENCE_TRIES: usize = 10;
 
 /// End a shard's degradation.
@@ -34,12 +34,10 @@ pub struct RestoreArgs {
 #[derive(Debug, Serialize)]
 struct RestoreReport {
     shard: String,
-    /// What has ended.
     was_degraded: Degradation,
     nodes: Vec<FollowingNode>,
 }
 
-/// Runs `picopay shard restore`.
 pub async fn run(args: RestoreArgs) -> anyhow::Result<ExitCode> {
     let cluster = args.shard.cluster.load()?;
     let shard = crate::cluster_file::find_shard(&cluster, &args.shard.name)?;
@@ -61,7 +59,6 @@ pub async fn run(args: RestoreArgs) -> anyhow::Result<ExitCode> {
     Ok(if report.nodes.iter().all(|node| node.follows) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Waits until commits can wait for a standby. None at all is nothing to wait for.
 async fn wait_for_standby(name: &str, database: &ShardDb) -> anyhow::Result<()> {
     let started = Instant::now();
     loop {
@@ -88,7 +85,7 @@ async fn wait_for_standby(name: &str, database: &ShardDb) -> anyhow::Result<()> 
     }
 }
 
-/// A commit that the standby has confirmed: the log is one line, so it has all that was written before, too.
+/// The log is one line, so a standby that confirms this has all that was written before.
 async fn confirm(shard: &Shard) -> anyhow::Result<()> {
     let patient = Patience { statement: CATCH_UP_WAIT, ..PATIENCE };
     let database = ShardDb::primary(shard, patient).await?;
@@ -98,8 +95,8 @@ async fn confirm(shard: &Shard) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Removes the row while no batch is on its way: under the fence, every batch that waits for the primary alone sees that
-/// the row is there. So none is acknowledged like that after this has come back.
+/// Removes the row under the fence, where every batch that waits for the primary alone sees the row. So none is
+/// acknowledged like that afterwards.
 async fn end(shard: &Shard) -> Result<(), DbError> {
     for _ in 1..FENCE_TRIES {
         if try_to_end(shard).await.is_ok() {

@@ -1,6 +1,6 @@
-//! `picopay shard start`: the cluster that `picopay up` runs in another terminal gets one more shard, which owns no slot.
+//! `picopay shard start`: the cluster that `picopay up` runs gets one more shard, without a slot.
 //!
-//! For practice: what it does by itself is done by hand where shards are machines, and it says what that is.
+//! It prints what an operator does by hand on machines.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -23,7 +23,6 @@ pub struct StartArgs {
     output: OutputArgs,
 }
 
-/// Runs `picopay shard start`.
 pub async fn run(args: StartArgs) -> anyhow::Result<ExitCode> {
     let started: Started = ask(&args.data, Request::StartShard, &args.name).await?;
     args.output.print(&started, screen);

@@ -1,4 +1,4 @@
-//! `picopay shard stop`: a shard that owns nothing any more leaves the cluster that `picopay up` runs in another terminal.
+//! `picopay shard stop`: a shard that owns nothing leaves the cluster that `picopay up` runs.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -22,7 +22,6 @@ pub struct StopArgs {
     output: OutputArgs,
 }
 
-/// Runs `picopay shard stop`.
 pub async fn run(args: StopArgs) -> anyhow::Result<ExitCode> {
     let () = ask(&args.data, Request::StopShard, &args.name).await?;
     let shard = &args.name;

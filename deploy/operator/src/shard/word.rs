@@ -1,4 +1,4 @@
-//! What an operator's word about one shard takes: which shard, who says it, and the database that keeps it.
+//! What an operator's word about one shard takes: the shard, who says it, and the database that keeps it.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use picopay_shared::cluster::Shard;
 use crate::cluster_file::ClusterArgs;
 use crate::output::OutputArgs;
 
-/// All statements here read or write a row; what waits for a standby is told how long to wait by itself.
+/// Statements read or write a row; those that wait for a standby have a time of their own.
 pub const PATIENCE: Patience =
     Patience { connect: Duration::from_secs(2), statement: Duration::from_secs(10) };
 
@@ -25,7 +25,7 @@ pub struct ShardArgs {
     pub output: OutputArgs,
 }
 
-/// Connects to the primary of a shard that is one, of the cluster of its file, with the schema that this program needs.
+/// With the identity of its file's cluster, and the schema that this program needs.
 pub async fn connect(shard: &Shard) -> anyhow::Result<ShardDb> {
     let name = &shard.name;
     let database = ShardDb::primary(shard, PATIENCE).await?;

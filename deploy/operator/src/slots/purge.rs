@@ -1,8 +1,8 @@
 //! `picopay slots purge`: deletes the rows that moves have left behind, a few at a time.
 //!
-//! They are kept until an operator says so: as long as they are there, what a move has done can be looked at. Only rows of
-//! a slot that another shard owns now, at the epoch at which it was given to it or a later one, are deleted; so every row
-//! that goes is one that was compared with its copy, and the shard that has the copy has just answered.
+//! They stay until then, so that a move can be looked at. Only rows of a slot that another shard owns now, at the epoch of
+//! the move or a later one, are deleted. So every row that goes was compared with its copy, and the shard that has the copy
+//! has just answered.
 
 use std::num::NonZeroU32;
 use std::process::ExitCode;
@@ -23,11 +23,10 @@ use tokio::time::sleep;
 use crate::cluster_file::{ClusterArgs, find_shard};
 use crate::output::{self, OutputArgs};
 
-/// Longer than any read of the old owner is under way, and than a replica that is still read from is behind; the rest is
-/// for whoever wants to look first. (A replica loses the rows after it has learnt that they are another's, never before.)
+/// Longer than any read of the old owner takes, and than a replica that is read from is behind.
 const OLDER_THAN: &str = "5m";
 
-/// Rows a second. Nobody waits for a deletion, so it leaves more to users than a move does: less than half of its pace.
+/// Rows a second: less than half of a move's pace, since nobody waits for a deletion.
 const THROTTLE: &str = "15000";
 
 /// Delete the rows of slots that moved away.
@@ -52,12 +51,11 @@ fn older_than(text: &str) -> Result<Duration, String> {
     human_duration::parse(text).ok_or_else(|| "write for example 0s, 10m or 24h".to_owned())
 }
 
-/// What `slots purge` prints. With `--output json` these are the names of the fields; they stay.
+/// The fields' names of `--output json` stay.
 #[derive(Debug, Serialize)]
 struct PurgeReport {
     /// Shards that had something to delete.
     purged: Vec<Purged>,
-    /// What was left as it is, and why.
     kept: Vec<Kept>,
 }
 
@@ -83,14 +81,12 @@ const COMING: &str =
 const ORPHANED: &str =
     "no other shard owns them at that epoch or a later one, so these may be the only rows there are";
 
-/// What is to be done at one shard.
 #[derive(Debug, Default)]
 struct Chosen {
     purge: Vec<u16>,
     kept: Vec<(&'static str, Vec<u16>)>,
 }
 
-/// Runs `picopay slots purge`.
 pub async fn run(args: PurgeArgs) -> anyhow::Result<ExitCode> {
     let cluster = args.cluster.load()?;
     if let Some(name) = &args.shard {
@@ -123,7 +119,6 @@ pub async fn run(args: PurgeArgs) -> anyhow::Result<ExitCode> {
     Ok(if is_worrying { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// Deletes what `shard` has of `slots`, and says how many rows that was.
 async fn purge(mover: &Mover, shard: &Shard, slots: &[u16], throttle: NonZeroU32) -> anyhow::Result<u64> {
     let counted = ownership::count_rows(shard).await?;
     let rows_of = |slots: &[u16]| slots.iter().map(|slot| counted[usize::from(*slot)]).sum::<u64>();
@@ -145,7 +140,7 @@ async fn purge(mover: &Mover, shard: &Shard, slots: &[u16], throttle: NonZeroU32
     Ok(deleted)
 }
 
-/// A bar where there is a terminal. Where there is none, the answer says enough: to break this off is harmless.
+/// Without a terminal the answer says enough.
 struct PurgeProgress {
     bar: ProgressBar,
 }
@@ -165,7 +160,6 @@ impl Watcher for PurgeProgress {
     }
 }
 
-/// What may be deleted at the shard at `position`, and what may not.
 fn choose(ownership: &Ownership, position: usize, older_than: Duration) -> Chosen {
     let mut chosen = Chosen::default();
     for entry in ownership.shards[position].entries.iter().filter(|entry| entry.has_leftovers) {

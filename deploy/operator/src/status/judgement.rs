@@ -14,7 +14,6 @@ use super::report::{
 use crate::output::seconds;
 use crate::probe::{PrimaryState, ReplicaState, ShardProbe, Standby};
 
-/// Makes the report of what the shards' parts said.
 pub fn judge(shards: &[Shard], probes: &[ShardProbe]) -> StatusReport {
     let mut remarks = Remarks::default();
     let lines: Vec<ShardStatus> =
@@ -121,7 +120,6 @@ fn judge_identity(shard: &Shard, primary: &PrimaryState, remarks: &mut Remarks) 
     }
 }
 
-/// Whether a database is of the cluster that the file names.
 fn judge_cluster(shard: &Shard, role: &str, found: Uuid, remarks: &mut Remarks) {
     if let Some(expected) = shard.cluster_id.filter(|expected| *expected != found) {
         remarks.problems.push(format!(

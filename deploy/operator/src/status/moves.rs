@@ -11,7 +11,6 @@ use super::remarks::Remarks;
 use super::report::{OtherSlots, SlotSummary};
 use crate::probe::{OtherSlot, ShardProbe};
 
-/// Slots that are not a shard's own, by state and owner.
 pub fn group(others: &[OtherSlot]) -> Vec<OtherSlots> {
     let mut grouped: BTreeMap<(&str, &str), Vec<&OtherSlot>> = BTreeMap::new();
     for other in others {
@@ -26,7 +25,6 @@ pub fn group(others: &[OtherSlot]) -> Vec<OtherSlots> {
     grouped.into_iter().map(group).collect()
 }
 
-/// Counts the owners of each slot, and says what moves, what hangs between two shards, and what is left to purge.
 pub fn summarise_slots(shards: &[Shard], probes: &[ShardProbe], remarks: &mut Remarks) -> SlotSummary {
     let mut owners: Vec<usize> = vec![0; usize::from(SLOT_COUNT)];
     let (mut silent, mut is_moving, mut is_mover_at_work) = (Vec::new(), false, false);

@@ -1,11 +1,10 @@
-//! The report for people: one line per shard, and below it, in words, what is not as it should be.
+//! The report for people: one line per shard, and below it what is wrong.
 
 use comfy_table::Cell;
 
 use super::report::{NodeLine, OwnedSlots, REPLICA_LAG_MS_MAX, ShardStatus, StatusReport};
 use crate::output::{self, bytes, seconds};
 
-/// The report as a table, and what is wrong below it.
 pub fn screen(report: &StatusReport) -> String {
     let mut table = output::table(["shard", "slots", "primary", "replica lag", "nodes", "redis"]);
     for shard in &report.shards {

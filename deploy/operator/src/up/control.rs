@@ -1,7 +1,7 @@
-//! What `picopay up` does for other commands while it runs: it owns the processes, so only it can.
+//! What `picopay up` does for other commands: it owns the processes.
 //!
-//! It listens on a Unix socket in the cluster's folder, in a room that only its user may enter. A request is one line,
-//! `failover SHARD` for example, and so is the answer, in JSON.
+//! It listens on a Unix socket in the cluster's folder, which only its user may enter. A request is one line, such as
+//! `failover SHARD`, and the answer is one line of JSON.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,6 @@ use tokio::net::{UnixListener, UnixStream};
 
 use crate::output::print;
 
-/// What can be asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Request {
     /// Make a shard's replica its primary. The answer is a [`Failover`].
@@ -30,7 +29,6 @@ pub enum Request {
 impl Request {
     const ALL: [Self; 3] = [Self::Failover, Self::StartShard, Self::StopShard];
 
-    /// As the line has it.
     fn word(self) -> &'static str {
         match self {
             Self::Failover => "failover",
@@ -40,47 +38,35 @@ impl Request {
     }
 }
 
-/// The answer to a request.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Answer {
-    /// It was done.
     Done(Value),
-    /// It was not, for this reason.
     Failed(String),
 }
 
-/// A failover that was done.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Failover {
-    /// The shard.
     pub shard: String,
-    /// The server that is its primary now.
     pub primary: String,
-    /// From the order to a primary that takes statements.
     pub promoted_in_ms: u64,
-    /// From there to a standby that follows it.
     pub rebuilt_in_ms: u64,
 }
 
-/// A shard that was started.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Started {
-    /// The shard.
     pub shard: String,
-    /// The file that names it now.
     pub cluster_file: PathBuf,
-    /// What that says of it.
     pub entry: String,
 }
 
-/// Where the `up` of this folder listens. Of the folder as it was given, since the path of a socket ends at 107 bytes.
+/// The folder as it was given, since the path of a socket ends at 107 bytes.
 fn socket(folder: &Path) -> PathBuf {
     // Nobody else may enter this room, so nobody else can connect.
     folder.join("secrets").join("control")
 }
 
-/// Listens for requests to the cluster in `folder`. It must be this process's: what an earlier one left is removed.
+/// It must be this process's cluster: an old socket is removed.
 pub fn listen(folder: &Path) -> anyhow::Result<UnixListener> {
     let path = socket(folder);
     match std::fs::remove_file(&path) {
@@ -92,7 +78,6 @@ pub fn listen(folder: &Path) -> anyhow::Result<UnixListener> {
     })
 }
 
-/// Serves requests, one after the other, for as long as it is let.
 pub async fn serve(listener: Option<UnixListener>, cluster: &LocalCluster) {
     let Some(listener) = listener else { return std::future::pending().await };
     loop {
@@ -161,13 +146,11 @@ async fn stop_shard(cluster: &LocalCluster, name: &str) -> Result<Value, String>
     Ok(Value::Null)
 }
 
-/// A failure, for both terminals.
 fn told(error: &LocalError) -> String {
     print(&format!("It failed: {error}"));
     error.to_string()
 }
 
-/// Asks the `up` of this folder for something about `shard`, and waits until it is done.
 pub async fn ask<T: DeserializeOwned>(folder: &Path, request: Request, shard: &str) -> anyhow::Result<T> {
     let path = socket(folder);
     let stream = UnixStream::connect(&path).await.with_context(|| {

@@ -1,8 +1,7 @@
-//! Whether each write that a client was told is done, is done: once, and as it was told.
+//! Whether each acknowledged write is in the ledger, once and as it was acknowledged.
 //!
-//! The file is written by a load test as answers arrive, one JSON object per line. It may be larger than memory, so it
-//! is read in chunks, each checked by one statement per shard. That a key was not booked twice follows from
-//! the check of keys, which every run does: two acknowledgements under one key name one transaction, or one of them is missing.
+//! The file has one JSON object per line and may be larger than memory, so it is read in chunks, each checked by one
+//! statement per shard. The check of keys shows that no key was booked twice.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Take};
@@ -20,40 +19,34 @@ use super::findings::{Finding, Findings, key};
 use super::leftovers;
 use super::snapshot::Snapshot;
 
-/// Acknowledgements per statement: some tens of megabytes at a time, and few enough statements that PostgreSQL may read
-/// all transactions once for each of them, when that is less work than to look up each by its key.
+/// Some tens of megabytes, and few enough statements that PostgreSQL may read all transactions for each, when that is less
+/// work than a lookup per key.
 const CHUNK: usize = 200_000;
 
 /// Room to sort such a chunk in memory.
 const ROOM: &str = "SET LOCAL work_mem = '128MB'";
 
-/// What was read of the file.
 #[derive(Debug, Serialize)]
 pub struct AckSummary {
-    /// The file.
     pub file: PathBuf,
-    /// How many acknowledgements were looked up.
     pub acknowledged: u64,
     /// Whether the last line broke off, and was left out: its writer was killed.
     pub is_torn: bool,
 }
 
 impl AckSummary {
-    /// It in words.
     pub fn sentence(&self) -> String {
         let torn = if self.is_torn { "; its last line broke off and was left out" } else { "" };
         format!("Looked up {} acknowledged writes of {}{torn}.", self.acknowledged, self.file.display())
     }
 }
 
-/// The file as long as it was when it was opened.
 pub struct AckFile {
     path: PathBuf,
     lines: BufReader<Take<File>>,
 }
 
 impl AckFile {
-    /// Opens it and notes its length.
     pub fn open(path: &Path) -> anyhow::Result<Self> {
         let named = || format!("the acknowledgements in {} cannot be read", path.display());
         let file = File::open(path).with_context(named)?;
@@ -74,14 +67,12 @@ struct Ack {
     idempotency_key: Uuid,
 }
 
-/// A line that was read, with its number.
 #[derive(Debug)]
 struct Line {
     number: u64,
     ack: Ack,
 }
 
-/// Looks up every acknowledgement of the file.
 pub async fn check(
     mut file: AckFile,
     snapshots: &[Snapshot],
@@ -152,8 +143,8 @@ fn parse(line: &[u8]) -> Result<Ack, String> {
     Ok(ack)
 }
 
-/// Who has every write of a slot that was acknowledged before the snapshots: its owner; or, when one snapshot is from after
-/// the release and the other from before the target took the slot, whoever released it last.
+/// Its owner; or, when one snapshot is from after the release and the other from before the target took the slot, whoever
+/// released it last.
 fn keepers(snapshots: &[Snapshot]) -> Vec<Option<usize>> {
     let released = |slot: usize| {
         let rows = snapshots.iter().enumerate().flat_map(|(position, one)| {
@@ -166,7 +157,7 @@ fn keepers(snapshots: &[Snapshot]) -> Vec<Option<usize>> {
     owners.into_iter().enumerate().map(|(slot, owner)| owner.or_else(|| released(slot))).collect()
 }
 
-/// Gives what is wrong with the acknowledgements of one chunk, all of them of users of one shard.
+/// The acknowledgements are all of users of one shard.
 async fn look_up(snapshot: &Snapshot, chunk: &[Line]) -> anyhow::Result<Vec<Finding>> {
     if chunk.is_empty() {
         return Ok(Vec::new());

@@ -1,7 +1,7 @@
-//! The books: per currency, what users have plus what the counter-accounts have is nothing.
+//! The books: per currency, users and counter-accounts add up to zero.
 //!
-//! A top-up takes from *cash*, a charge gives to *revenue* and a refund takes from it; the other side of each is the
-//! user's balance. Counted in ten-thousandths of the currency, whole numbers, since four decimals is what is kept.
+//! A top-up takes from *cash*, a charge gives to *revenue* and a refund takes from it; the other side is the user's
+//! balance. Counted in ten-thousandths, since four decimals are kept.
 
 use std::collections::BTreeMap;
 
@@ -18,16 +18,11 @@ use crate::output;
 /// Decimals of the ledger's columns.
 const LEDGER_DECIMALS: u32 = 4;
 
-/// What one shard holds of one currency.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ShardTotals {
-    /// The currency, as it stands in the ledger.
     pub currency: String,
-    /// Transactions that moved money.
     pub completed: u64,
-    /// Recorded refusals.
     pub refused: u64,
-    /// Rows of balances.
     pub balances: u64,
     topups: i128,
     charges: i128,
@@ -38,7 +33,6 @@ pub struct ShardTotals {
 /// The books of one currency, over all shards. Amounts are texts at the currency's scale.
 #[derive(Debug, Serialize)]
 pub struct CurrencyBooks {
-    /// The currency.
     pub currency: String,
     /// All top-ups: what cash gave.
     pub topups: String,
@@ -52,7 +46,6 @@ pub struct CurrencyBooks {
     pub difference: String,
 }
 
-/// Reads what a shard holds, per currency.
 pub async fn read(snapshot: &Snapshot) -> anyhow::Result<Vec<ShardTotals>> {
     let rows = snapshot.database.query(include_str!("../sql/verify/read_totals.sql"), &[]).await?;
     let totals = rows.iter().map(|row| {
@@ -76,7 +69,6 @@ pub async fn read(snapshot: &Snapshot) -> anyhow::Result<Vec<ShardTotals>> {
     totals.collect()
 }
 
-/// Adds up the shards and finds what does not come to zero.
 pub fn close(shards: Vec<Vec<ShardTotals>>, findings: &mut Findings) -> Vec<CurrencyBooks> {
     let mut sums: BTreeMap<String, ShardTotals> = BTreeMap::new();
     for totals in shards.into_iter().flatten() {
@@ -111,7 +103,7 @@ pub fn close(shards: Vec<Vec<ShardTotals>>, findings: &mut Findings) -> Vec<Curr
     sums.into_iter().map(close).collect()
 }
 
-/// Ten-thousandths as a text at the scale of `currency`; with all four decimals when it has more than it should.
+/// With all four decimals when the value has more than `currency` should.
 fn at_scale(value: i128, currency: &str) -> String {
     let scale = Currency::of_ledger(currency).map_or(LEDGER_DECIMALS, Currency::scale);
     let surplus = 10_u128.pow(LEDGER_DECIMALS - scale.min(LEDGER_DECIMALS));
@@ -126,7 +118,6 @@ fn at_scale(value: i128, currency: &str) -> String {
     format!("{sign}{}.{:0width$}", value / one, value % one)
 }
 
-/// The books as a table.
 pub fn table(books: &[CurrencyBooks]) -> Table {
     let mut table = output::table(["currency", "top-ups", "charges", "refunds", "balances", "difference"]);
     for line in books {

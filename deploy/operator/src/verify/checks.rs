@@ -28,7 +28,6 @@ pub const PROMISES: [(&str, &str); 12] = [
     ("slot_owner", "every slot is owned by one shard"),
 ];
 
-/// Of `--acks` only.
 const ACKS: (&str, &str) = ("acks", "every acknowledged write is in the ledger as it was acknowledged");
 
 /// Statements that give rows of (check_name, table_name, key, expected, found, wrong).
@@ -43,7 +42,6 @@ const SHARD_CHECKS: [&str; 4] = [
 const SHARD_ROW_CHECKS: [&str; 2] =
     [include_str!("../sql/verify/transaction_rows.sql"), include_str!("../sql/verify/other_rows.sql")];
 
-/// Runs every check of one shard that is one SQL statement.
 pub async fn run_sql(
     snapshot: &Snapshot,
     totals: &[ShardTotals],
@@ -110,7 +108,6 @@ pub fn check_identities(cluster: &Cluster, snapshots: &[Snapshot], findings: &mu
     }
 }
 
-/// All checks in their order, with what each found.
 pub fn results(mut findings: Findings, with_acks: bool) -> Vec<CheckResult> {
     let promises = PROMISES.into_iter().chain(with_acks.then_some(ACKS));
     promises.map(|(check, promise)| findings.take(check, promise)).collect()

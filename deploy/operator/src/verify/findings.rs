@@ -6,25 +6,19 @@ use std::fmt;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-/// Rows named per check; beyond these they are only counted. A screen's worth: whoever has more wrong rows than this
-/// looks for one cause.
+/// More are only counted. Whoever has more wrong rows looks for one cause.
 pub const ROWS_SHOWN_MAX: usize = 20;
 
 /// The columns with which a key begins.
 const LEADING_COLUMNS: [&str; 2] = ["slot", "user_id"];
 
-/// One wrong row.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Finding {
     /// The shard whose database holds it; `cluster` when it is about several.
     pub shard: String,
-    /// The table.
     pub table: String,
-    /// The columns that lead to it.
     pub key: Map<String, Value>,
-    /// What should stand there.
     pub expected: String,
-    /// What does.
     pub found: String,
 }
 
@@ -45,20 +39,15 @@ impl fmt::Display for Finding {
     }
 }
 
-/// One check, with what it found wrong.
 #[derive(Debug, Serialize)]
 pub struct CheckResult {
-    /// Its name, which stays.
     pub check: &'static str,
-    /// What holds when nothing is wrong.
     pub promise: &'static str,
-    /// How many rows are wrong.
     pub wrong: u64,
     /// The first of them, at most 20.
     pub rows: Vec<Finding>,
 }
 
-/// Findings by the name of the check.
 #[derive(Debug, Default)]
 pub struct Findings(BTreeMap<String, FoundRows>);
 
@@ -69,12 +58,10 @@ struct FoundRows {
 }
 
 impl Findings {
-    /// Whether nothing is wrong.
     pub fn is_empty(&self) -> bool {
         self.0.values().all(|found| found.wrong == 0)
     }
 
-    /// Counts one wrong row and keeps it if there is room.
     pub fn add(&mut self, check: &str, finding: impl FnOnce() -> Finding) {
         let found = self.0.entry(check.to_owned()).or_default();
         found.wrong += 1;
@@ -83,7 +70,6 @@ impl Findings {
         }
     }
 
-    /// Counts `wrong` rows of which `rows` are the first.
     pub fn add_counted(&mut self, check: &str, wrong: u64, rows: Vec<Finding>) {
         let found = self.0.entry(check.to_owned()).or_default();
         found.wrong += wrong;
@@ -91,21 +77,18 @@ impl Findings {
         found.rows.extend(rows.into_iter().take(room));
     }
 
-    /// Adds those of another shard.
     pub fn merge(&mut self, other: Self) {
         for (check, found) in other.0 {
             self.add_counted(&check, found.wrong, found.rows);
         }
     }
 
-    /// Takes those of one check.
     pub fn take(&mut self, check: &'static str, promise: &'static str) -> CheckResult {
         let found = self.0.remove(check).unwrap_or_default();
         CheckResult { check, promise, wrong: found.wrong, rows: found.rows }
     }
 }
 
-/// Key columns, in the order given.
 pub fn key<const COLUMNS: usize>(columns: [(&str, Value); COLUMNS]) -> Map<String, Value> {
     columns.into_iter().map(|(column, value)| (column.to_owned(), value)).collect()
 }

@@ -1,9 +1,8 @@
 //! What a shard has of slots that are not its own, and what was written there after they were given away.
 //!
-//! A move leaves the old owner's rows behind until they are purged, and one that was broken off leaves some at the target.
-//! Nobody reads or writes them, so no other check looks at them, and no sum counts them. But the old owner's rows must be
-//! of before the move: a write that came later has passed the fence, and whoever sent it was told of money that is not in
-//! the books. So what is younger than the release, or nearly so, must have been copied to the new owner.
+//! A move leaves rows behind until they are purged. Nobody reads or writes them, and no sum counts them. But the old
+//! owner's rows must be of before the move: a later write has passed the fence, and its client was told of money that is
+//! not in the books. So what is younger than the release, or nearly so, must be at the new owner.
 
 use std::collections::BTreeMap;
 
@@ -16,26 +15,20 @@ use uuid::Uuid;
 use super::findings::{Finding, Findings, key};
 use super::snapshot::Snapshot;
 
-/// By how much a primary's clock may have been set back between a write and the release, in seconds: both times are its own.
-/// Rows younger than the release less this are looked for at the new owner; where the new owner cannot be asked, those
-/// younger than the release plus this are wrong. (A user whose ids lie ahead of the clock would be taken for one of them then.)
+/// How far, in seconds, a primary's clock may have been set back between a write and the release. Rows younger than the
+/// release less this are looked up at the new owner; if it cannot be asked, those younger than the release plus this are
+/// wrong. (A user whose ids lie ahead of the clock would be taken for one of them then.)
 const CLOCK_DIFFERENCE_MAX_S: f64 = 10.0;
 
-/// What is left in one shard of slots that are not its own, of one state.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub struct Leftovers {
-    /// The shard.
     pub shard: String,
-    /// `released`, `importing` or `aborted`.
     pub state: String,
-    /// The slots that have rows there.
     pub runs: SlotRuns,
-    /// How many rows.
     pub rows: u64,
 }
 
 impl Leftovers {
-    /// In words.
     pub fn sentence(&self) -> String {
         let Self { shard, state, runs, rows } = self;
         match state.as_str() {
@@ -55,7 +48,7 @@ impl Leftovers {
     }
 }
 
-/// A row of a released slot that is about as young as the release, or younger.
+/// About as young as the release, or younger.
 struct LateRow {
     slot: u16,
     user_id: i64,
@@ -95,7 +88,7 @@ pub async fn check(snapshots: &[Snapshot], findings: &mut Findings) -> anyhow::R
     Ok(all)
 }
 
-/// Who owns each slot, as positions: of two snapshots from before and after a move, the later one's word counts.
+/// Of two snapshots from before and after a move, the later one's word counts.
 pub fn owners(snapshots: &[Snapshot]) -> Vec<Option<usize>> {
     let mut owners: Vec<Option<(u64, usize)>> = vec![None; usize::from(SLOT_COUNT)];
     for (position, snapshot) in snapshots.iter().enumerate() {
@@ -140,7 +133,6 @@ async fn read_late(snapshot: &Snapshot) -> anyhow::Result<Vec<LateRow>> {
     read.iter().map(row).collect()
 }
 
-/// Those of `rows` that the owner of their slots does not have.
 async fn missing_at(owner: &Snapshot, rows: Vec<LateRow>) -> anyhow::Result<Vec<LateRow>> {
     let slots: Vec<i16> = rows.iter().map(|row| row.slot.cast_signed()).collect();
     let users: Vec<i64> = rows.iter().map(|row| row.user_id).collect();

@@ -1,9 +1,8 @@
 //! Whether each slot is owned by exactly one shard.
 //!
-//! The shards' snapshots are not of the same instant. A slot that changes hands between two of them looks owned twice,
-//! or by nobody, so what looks wrong is read again. Epochs grow with each change of hands: the same two owners at
-//! the same epochs in a second reading did own it at once. To be owned by nobody is a moment of every move; only
-//! what stays so for longer than a move may take is wrong.
+//! Snapshots are not of the same instant, so what looks wrong is read again. Epochs grow with each change of hands: two
+//! owners at the same epochs in a second reading did own the slot at once. A slot has no owner for a moment of every move;
+//! only what lasts longer is wrong.
 
 use std::time::Duration;
 
@@ -20,9 +19,8 @@ use super::snapshot::Snapshot;
 
 /// For one reading of the owners.
 const PATIENCE: Patience = Patience { connect: Duration::from_secs(10), statement: Duration::from_secs(10) };
-/// Between two readings.
 const PAUSE: Duration = Duration::from_millis(500);
-/// Readings after the first. With their pauses they take several times as long as a slot may be owned by nobody.
+/// With their pauses they take several times as long as a slot may have no owner.
 const READINGS_MAX: usize = 6;
 
 /// A slot that looks wrong: who says that they own it, and at which epoch.
@@ -32,7 +30,7 @@ struct Suspect {
     owners: Vec<(String, u64)>,
 }
 
-/// Adds a finding for each slot that is not owned by exactly one shard, and for each owned one that names another owner.
+/// Also for each owned one that names another owner.
 pub async fn check(cluster: &Cluster, snapshots: &[Snapshot], findings: &mut Findings) -> anyhow::Result<()> {
     let names: Vec<&str> = snapshots.iter().map(|snapshot| snapshot.shard.as_str()).collect();
     let mut suspects =

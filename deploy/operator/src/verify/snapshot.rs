@@ -9,32 +9,26 @@ use picopay_shared::slot_owner::OwnerRow;
 
 use picopay_postgres::{Identity, Patience, ShardDb, read_identity};
 
-/// An hour for one check of one shard: the slowest reads every transaction, about a million per second and core. What
-/// takes longer is a server that has stopped answering.
+/// For one check of one shard: the slowest reads every transaction, about a million per second and core.
 const PATIENCE: Patience = Patience { connect: Duration::from_secs(10), statement: Duration::from_hours(1) };
 
-/// READ ONLY, so that no mistake of this command can change money. `work_mem`: the sums of a hundred thousand users and
-/// currencies fit and more spill to disk, which costs little; charges need the memory more. `jit`: compiling costs more
-/// than it saves on these statements.
+/// READ ONLY, so that no mistake of this command can change money. `work_mem`: more spills to disk, which costs little;
+/// charges need the memory more. `jit`: compiling costs more than it saves here.
 const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
                      SET LOCAL work_mem = '64MB';
                      SET LOCAL jit = off;
                      SET LOCAL statement_timeout = '1h'";
 
-/// A shard's primary, and a database transaction on it that sees one moment.
 pub struct Snapshot {
-    /// The shard's name in the cluster's file.
     pub shard: String,
     /// In the transaction, until it is dropped.
     pub database: ShardDb,
     /// Who it says it is; nothing before `picopay init`.
     pub identity: Option<Identity>,
-    /// The slots it has to do with, in order.
     pub owners: Vec<OwnerRow>,
 }
 
 impl Snapshot {
-    /// Connects to the primary of `shard` and fixes the moment.
     pub async fn take(shard: &Shard) -> anyhow::Result<Self> {
         let database = ShardDb::primary_of_anybody(shard, PATIENCE).await?;
         if database.check_schema().await? == Err(Unfit::Empty) {
@@ -48,7 +42,6 @@ impl Snapshot {
         Ok(Self { shard: shard.name.clone(), database, identity, owners })
     }
 
-    /// Ends the transaction and the connection.
     pub async fn close(self) -> anyhow::Result<()> {
         self.database.execute_all("ROLLBACK").await?;
         self.database.close().await;

@@ -1,7 +1,7 @@
 //! Whether each user is where their id hashes to.
 //!
-//! Computed here, with the code that the services route by, rather than in SQL. Rows of the other tables have the slot
-//! of their row in `users`, which their own check proves, so that only users need hashing.
+//! Computed with the code that the services route by. Rows of other tables have the slot of their row in `users`, as their
+//! own check proves.
 
 use picopay_shared::slot::UserId;
 use serde_json::json;
@@ -9,7 +9,6 @@ use serde_json::json;
 use super::findings::{Finding, Findings, key};
 use super::snapshot::Snapshot;
 
-/// Reads every user once and gives their count.
 pub async fn check_hashes(snapshot: &Snapshot, findings: &mut Findings) -> anyhow::Result<u64> {
     let mut users = 0;
     let sql = include_str!("../sql/verify/read_users.sql");

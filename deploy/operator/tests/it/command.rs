@@ -7,31 +7,26 @@ use std::process::Stdio;
 use serde_json::Value;
 use tokio::process::Command;
 
-/// What the program said.
 #[derive(Debug)]
 pub struct Said {
     /// Its exit code; nothing when a signal ended it.
     pub code: Option<i32>,
-    /// Standard output.
     pub out: String,
-    /// Standard error.
     pub err: String,
 }
 
 impl Said {
-    /// Standard output as JSON.
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error} in {self:?}"))
     }
 
-    /// Asserts that it succeeded.
     #[track_caller]
     pub fn success(self) -> Self {
         assert_eq!(self.code, Some(0), "{self:?}");
         self
     }
 
-    /// Asserts that it failed with code 1 and one line on standard error that contains `needle`.
+    /// With code 1 and one line on standard error.
     #[track_caller]
     pub fn failure(self, needle: &str) -> Self {
         assert_eq!(self.code, Some(1), "{self:?}");
@@ -40,14 +35,12 @@ impl Said {
     }
 }
 
-/// `picopay ARGS --cluster FILE`, ready to run.
 pub fn picopay<S: AsRef<OsStr>>(cluster: &Path, args: impl IntoIterator<Item = S>) -> Command {
     let mut command = bare_picopay(args);
     command.arg("--cluster").arg(cluster);
     command
 }
 
-/// `picopay ARGS`, ready to run, with nothing of this environment's own settings.
 pub fn bare_picopay<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_picopay"));
     for (name, _) in std::env::vars_os() {
@@ -59,7 +52,6 @@ pub fn bare_picopay<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Comma
     command
 }
 
-/// Runs it to its end.
 pub async fn run(mut command: Command) -> Said {
     let output = command.output().await.expect("the program starts");
     Said {

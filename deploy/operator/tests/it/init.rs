@@ -32,7 +32,6 @@ impl Bare {
         self.0.describe(&[("shard-1", first), ("shard-2", second)]);
     }
 
-    /// Writes the cluster's file with a `cluster_id`.
     fn name(&self, id: &str) {
         self.describe([0, 1]);
         let text = std::fs::read_to_string(&self.file).unwrap();
@@ -43,7 +42,6 @@ impl Bare {
         run(picopay(&self.file, ["init", "--if-needed", "--output", "json"])).await
     }
 
-    /// Empties both databases.
     async fn wipe(&self) {
         for database in [0, 1] {
             self.0.wipe(database).await;
@@ -54,7 +52,6 @@ impl Bare {
         run(picopay(&self.file, ["init", "--output", "json"])).await
     }
 
-    /// Identity and slots of each database.
     async fn deals(&self) -> Vec<String> {
         let mut deals = Vec::new();
         for client in &self.clients {
@@ -66,7 +63,6 @@ impl Bare {
         deals
     }
 
-    /// Asserts that both databases hold their halves of the cluster that `said` names.
     async fn assert_dealt(&self, said: &Said) {
         let json = said.json();
         let id = json["cluster_id"].as_str().unwrap();

@@ -98,7 +98,7 @@ async fn a_key_that_was_added_lets_its_owner_in_and_no_further_than_its_scopes()
     cluster.stop().await;
 }
 
-/// Waits until a gateway that runs answers so; the contract gives it 2 s, and a busy machine needs some more.
+/// The contract gives it 2 s, and a busy machine needs some more.
 async fn answers(status: u16, ask: impl AsyncFn() -> u16) {
     eventually_within(Duration::from_secs(10), &format!("an answer of {status}"), async || {
         ask().await == status

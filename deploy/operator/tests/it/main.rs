@@ -1,4 +1,4 @@
-//! What the operator's command promises, tried as an operator would: the program itself, on real clusters.
+//! What the operator's command promises: the program itself, on real clusters.
 
 mod bare_databases;
 mod command;

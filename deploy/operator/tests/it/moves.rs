@@ -42,14 +42,12 @@ impl TwoShards {
         run(command).await
     }
 
-    /// A command that goes on while the test does something else.
     fn begin<const WORDS: usize>(&self, words: [&str; WORDS]) -> Child {
         let mut command = picopay(&self.file, words);
         command.args(["--output", "json"]).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.spawn().unwrap()
     }
 
-    /// How many slots each shard owns.
     async fn owned(&self) -> [i64; 2] {
         let mut owned = [0; 2];
         for (position, count) in owned.iter_mut().enumerate() {
@@ -66,7 +64,7 @@ impl TwoShards {
         (answer.status, answer.body, is_replayed)
     }
 
-    /// Asserts that the money is right, and gives what is left of slots that moved: shard, state and rows.
+    /// Returns what is left of slots that moved: shard, state and rows.
     async fn proven(&self) -> Vec<(String, String, u64)> {
         let report = self.say(["verify"]).await.success().json();
         let line = |left: &Value| {
@@ -76,7 +74,7 @@ impl TwoShards {
         report["leftovers"].as_array().unwrap().iter().map(line).collect()
     }
 
-    /// Asserts that status has no problem, and gives its notes. What gateways and nodes were just told takes a moment.
+    /// Returns its notes. What gateways and nodes were just told takes a moment.
     async fn well(&self) -> String {
         eventually_within(WAIT_MAX, "a cluster that is well", async || {
             let said = self.say(["status"]).await;

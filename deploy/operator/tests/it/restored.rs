@@ -1,7 +1,6 @@
 //! A shard's database goes back to an earlier moment, and nobody replays what it answered since.
 //!
-//! Redis is kept all along, and the restored primary is on the timeline of before: nothing but the generation tells one past from
-//! the other.
+//! Redis is kept, and the restored primary is on its old timeline: only the generation tells one past from the other.
 
 use std::path::PathBuf;
 
@@ -12,7 +11,7 @@ use serde_json::{Value, json};
 use crate::command::{picopay, run};
 use crate::users::{charge, make_user};
 
-/// As patient as a machine needs that does something else meanwhile: what is shown here is no matter of time.
+/// What is shown here is no matter of time.
 const PATIENT: &str = "[postgres]\nconnect_timeout = \"10s\"\n[cache]\nlookup_timeout = \"1s\"\n";
 
 /// One shard with everything around it, and user 1 with 100.00 USD.
@@ -30,7 +29,7 @@ impl RestoredShard {
         stand
     }
 
-    /// Charges 1.00 under a key of this number, and gives the balance after it and whether it is a replay.
+    /// Returns the balance after it and whether it is a replay.
     async fn charge(&self, number: u32) -> (String, bool) {
         let answer = eventually("an answer", async || {
             let answer = self.try_charge(number).await;
@@ -49,7 +48,6 @@ impl RestoredShard {
         charge(&self.cluster, 1, &key).await
     }
 
-    /// Waits until Redis has the answer to this charge, as a replay that comes from there shows.
     async fn see_in_redis(&self, number: u32) {
         let before = self.hits().await;
         eventually("a hit in Redis", async || {
@@ -68,14 +66,13 @@ impl RestoredShard {
         metric_sum(&get(&format!("{}/metrics", self.cluster.node_url(0, 0))).await.unwrap().body, name)
     }
 
-    /// The word of an operator.
     async fn raise(&self, command: &str) -> Value {
         let args =
             ["shard", command, "shard-1", "--reason", "a lost disk", "--by", "ann", "--output", "json"];
         run(picopay(&self.file, args)).await.success().json()
     }
 
-    /// Goes back to the backup as an operator does: the nodes serve it only when its generation is raised.
+    /// The nodes serve it only when its generation is raised.
     async fn restore(&self) -> Value {
         let node = self.cluster.shard(0).node(0);
         node.stop().await.unwrap();

@@ -38,7 +38,6 @@ impl DegradedShard {
         self.cluster.get("/readyz").await.unwrap().json()["shards"][0].clone()
     }
 
-    /// A metric of all nodes of the shard together.
     async fn metric(&self, name: &str) -> f64 {
         let mut sum = 0.0;
         for number in 0..2 {

@@ -29,12 +29,10 @@ impl ThirdShard {
         run(picopay(&self.file, ["shard", "add", name, "--output", "json"])).await
     }
 
-    /// Empties the third database.
     async fn wipe(&self) {
         self.0.wipe(2).await;
     }
 
-    /// Whether the third database has an identity.
     async fn has_joined(&self) -> bool {
         let sql = "SELECT to_regclass('shard_identity') IS NOT NULL";
         if !self.clients[2].query_one(sql, &[]).await.unwrap().get::<_, bool>(0) {

@@ -11,8 +11,7 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 use crate::bare_databases::BareDatabases;
 use crate::command::{Said, picopay, run};
 
-/// With every part of a cluster frozen: two seconds for a connect, one for each of a few statements, and room for
-/// a machine that is busy with other tests.
+/// Two seconds for a connect, one for each of a few statements, and room for a busy machine.
 const ANSWER_MAX: Duration = Duration::from_secs(15);
 
 /// How long parts may take to come back, and a replica to catch up.

@@ -181,7 +181,6 @@ async fn acknowledged_writes_are_looked_up(cluster: &LocalCluster, booked: &[Val
     }
 }
 
-/// What a check found, by its name.
 fn wrong(report: &Value) -> std::collections::BTreeMap<String, Vec<Value>> {
     let checks = report["checks"].as_array().unwrap().iter();
     let wrong = checks.filter(|check| check["wrong"] != 0);

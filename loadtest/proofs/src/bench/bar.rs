@@ -4,30 +4,22 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-/// One figure against its bar.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Bar {
-    /// What.
     pub figure: &'static str,
-    /// What is meant to be reached, in words.
     pub bar: String,
     /// What was; none when only the long bench measures it.
     pub value: Option<f64>,
-    /// Whether that is enough.
     pub is_reached: Option<bool>,
 }
 
-/// On which side of it a figure is enough.
 #[derive(Debug, Clone, Copy)]
 pub enum Bound {
-    /// From it up.
     AtLeast(f64),
-    /// Up to it.
     AtMost(f64),
 }
 
 impl Bar {
-    /// Holds a value, if there is one, against its bound.
     pub fn new(figure: &'static str, bound: Bound, unit: &str, value: Option<f64>) -> Self {
         let (bar, is_reached) = match bound {
             Bound::AtLeast(bound) => (format!("≥ {bound}{unit}"), value.map(|value| value >= bound)),
@@ -37,7 +29,6 @@ impl Bar {
     }
 }
 
-/// As a table for a terminal.
 pub fn table(bars: &[Bar]) -> String {
     let mut out = format!("{:<46}{:>10}   {:<10}\n", "figure", "measured", "bar");
     for bar in bars {

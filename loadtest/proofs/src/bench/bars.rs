@@ -3,7 +3,6 @@
 use super::bar::{Bar, Bound};
 use super::summary::Summary;
 
-/// All of them.
 pub fn bars(summary: &Summary) -> Vec<Bar> {
     use Bound::{AtLeast, AtMost};
     let full = summary.full.as_ref();

@@ -1,8 +1,7 @@
-//! What PostgreSQL gives one charge at a time: pgbench, one call of a stored function for each charge.
+//! What PostgreSQL does one charge at a time: pgbench calls a stored function for each charge.
 //!
-//! It is to be as fast as it can be: prepared statements, generic plans, no JIT, a Unix socket instead of TCP, nobody
-//! between it and the primary. The servers, the synchronous replica and the tables are those of the ledger; only the
-//! database is another, so that the ledger's books stay closed.
+//! The baseline is as fast as we can make it: prepared statements, generic plans, no JIT, a Unix socket. Servers,
+//! synchronous replica and tables are the ledger's; the database is another one, so that the ledger's books stay closed.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -21,22 +20,20 @@ use super::stand::Stand;
 
 const DATABASE: &str = "baseline";
 
-/// How many connections pgbench has to a shard: both are tried each time, the better one counts.
+/// Connections of pgbench to a shard. Both numbers are tried, and the better one counts.
 pub const CLIENTS: [u32; 2] = [32, 64];
 
 /// pgbench's own threads; the machine that this is meant for has two cores.
 const THREADS: &str = "2";
 
-/// A prepared function call has one plan; without this, each new backend would weigh that anew for its first calls.
+/// Without it, each new backend plans its first calls anew.
 const OPTIONS: &str = "-c jit=off -c plan_cache_mode=force_generic_plan";
 
-/// The baseline's databases, one beside each shard's.
 #[derive(Debug)]
 pub struct Baseline {
     pgbench: PathBuf,
     script: PathBuf,
     shards: Vec<Place>,
-    /// Charges that pgbench said it made, by shard.
     claimed: Vec<u64>,
 }
 
@@ -52,12 +49,9 @@ struct Place {
     slots: i64,
 }
 
-/// One run of pgbench, or of one for each shard at the same time.
 #[derive(Debug, Clone, Serialize)]
 pub struct BaselineRun {
-    /// Connections to each shard.
     pub clients: u32,
-    /// Shards charged at the same time.
     pub shards: usize,
     /// Charges a second, all together.
     pub per_second: f64,
@@ -71,8 +65,7 @@ pub struct BaselineRun {
 }
 
 impl Baseline {
-    /// Makes the databases, with as many users as each shard has. `sockets`: the folder of the primaries' Unix sockets; what
-    /// pgbench is to do is put there too.
+    /// Makes the databases, with as many users as each shard has, and writes what pgbench runs into `sockets`.
     pub async fn prepare(stand: &Stand, sockets: &Path) -> anyhow::Result<Self> {
         let pgbench = programs::find_postgres()?.program("pgbench");
         ensure!(
@@ -92,7 +85,6 @@ impl Baseline {
         Ok(Self { pgbench, script, claimed: vec![0; shards.len()], shards })
     }
 
-    /// Runs every configuration once: each number of clients, on the first shard alone and on all at once.
     pub async fn run_round(&mut self, stand: &Stand, pace: &Pace) -> anyhow::Result<Vec<BaselineRun>> {
         let mut runs = Vec::new();
         for clients in CLIENTS {
@@ -161,10 +153,7 @@ impl Baseline {
         command
     }
 
-    /// Whether every charge that pgbench counted is a row: a baseline that refused charges would be a fast one.
-    ///
-    /// # Errors
-    /// When it did, or a database does not answer.
+    /// A baseline that refused charges would be a fast one, so every charge that pgbench counted must be a row.
     pub async fn check(&self) -> anyhow::Result<()> {
         for (place, claimed) in self.shards.iter().zip(&self.claimed) {
             let sql = "SELECT count(*) FROM transactions WHERE kind = 'charge'";
@@ -238,14 +227,12 @@ impl Place {
     }
 }
 
-/// What pgbench said.
 #[derive(Debug, PartialEq)]
 struct Output {
     per_second: Vec<f64>,
     processed: u64,
 }
 
-/// Runs them all at the same time.
 async fn run_all(commands: impl Iterator<Item = Command>) -> anyhow::Result<Vec<Output>> {
     let started = commands.map(|mut command| command.spawn()).collect::<Result<Vec<_>, _>>();
     let mut outputs = Vec::new();
@@ -262,8 +249,8 @@ async fn run_all(commands: impl Iterator<Item = Command>) -> anyhow::Result<Vec<
 }
 
 impl Output {
-    /// From what it says in the end on standard output, and each second on standard error:
-    /// `progress: 3.0 s, 6234.1 tps, lat 5.1 ms stddev 1.2, 0 failed`.
+    /// pgbench prints a total on standard output, and each second a line on standard error: `progress: 3.0 s, 6234.1 tps,
+    /// lat 5.1 ms stddev 1.2, 0 failed`.
     fn parse(said: &str, told: &str) -> Option<Self> {
         let value =
             |line: &str, name: &str| line.strip_prefix(name)?.split_whitespace().next()?.parse::<u64>().ok();

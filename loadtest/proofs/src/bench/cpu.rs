@@ -1,22 +1,21 @@
-//! What the processes of a cluster cost: CPU time and peak memory, as the kernel counts them.
+//! CPU time and peak memory of a cluster's processes, as the kernel counts them.
 //!
-//! Of PostgreSQL the whole tree counts: the postmaster, every backend, and those that have ended meanwhile, whose time the
-//! kernel adds to their parent's when it takes note of their end. Linux only: other systems do not tell.
+//! Of PostgreSQL the whole tree counts, with backends that have ended: the kernel adds their time to their parent's. Linux
+//! only.
 
 use std::collections::HashMap;
-use std::fs;
 use std::ops::Sub;
 
 use anyhow::{Context, bail};
 use nix::unistd::{SysconfVar, sysconf};
 use picopay_local::LocalCluster;
+use picopay_local::proc::{self, Stat};
 use serde::Serialize;
 
-/// Processes come and go while `/proc` is read. Within so many readings there is one without a change, or something else
-/// is wrong: backends of a pool live for minutes.
+/// Processes start and end while `/proc` is read. Backends of a pool live for minutes, so one of these readings sees no
+/// change.
 const READINGS_MAX: u32 = 50;
 
-/// Something about each kind of server of a cluster.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct ByRole {
     pub gateway: f64,
@@ -27,36 +26,33 @@ pub struct ByRole {
 }
 
 impl ByRole {
-    /// All together.
     pub fn total(&self) -> f64 {
         self.gateway + self.node + self.primary + self.replica + self.redis
     }
 
-    /// Each of them changed in the same way.
     #[must_use]
-    pub fn map(&self, change: impl Fn(f64) -> f64) -> Self {
+    pub fn map(self, change: impl Fn(f64) -> f64) -> Self {
+        self.zip(self, |value, _| change(value))
+    }
+
+    fn zip(self, other: Self, combine: impl Fn(f64, f64) -> f64) -> Self {
         Self {
-            gateway: change(self.gateway),
-            node: change(self.node),
-            primary: change(self.primary),
-            replica: change(self.replica),
-            redis: change(self.redis),
+            gateway: combine(self.gateway, other.gateway),
+            node: combine(self.node, other.node),
+            primary: combine(self.primary, other.primary),
+            replica: combine(self.replica, other.replica),
+            redis: combine(self.redis, other.redis),
         }
     }
 }
 
-/// CPU seconds used so far: of the servers, of this program, and of the whole machine.
+/// CPU seconds so far.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct CpuTimes {
-    /// Of the servers of one cluster.
     pub servers: ByRole,
-    /// Of this program, which makes the load.
     pub generator: f64,
-    /// Of everything on the machine.
     pub machine: f64,
-    /// That the machine had nothing to do for, over all cores.
     pub idle: f64,
-    /// That the machine was not given by its host.
     pub stolen: f64,
 }
 
@@ -64,15 +60,8 @@ impl Sub for CpuTimes {
     type Output = Self;
 
     fn sub(self, before: Self) -> Self {
-        let (after, before_servers) = (self.servers, before.servers);
         Self {
-            servers: ByRole {
-                gateway: after.gateway - before_servers.gateway,
-                node: after.node - before_servers.node,
-                primary: after.primary - before_servers.primary,
-                replica: after.replica - before_servers.replica,
-                redis: after.redis - before_servers.redis,
-            },
+            servers: self.servers.zip(before.servers, |after, before| after - before),
             generator: self.generator - before.generator,
             machine: self.machine - before.machine,
             idle: self.idle - before.idle,
@@ -81,7 +70,6 @@ impl Sub for CpuTimes {
     }
 }
 
-/// The processes of one cluster, to be looked at while it runs.
 #[derive(Debug, Clone)]
 pub struct Processes {
     gateways: Vec<u32>,
@@ -94,7 +82,6 @@ pub struct Processes {
 }
 
 impl Processes {
-    /// Of a cluster that runs with a gateway.
     pub fn of(cluster: &LocalCluster) -> anyhow::Result<Self> {
         let (mut gateways, mut nodes, mut primaries) = (Vec::new(), Vec::new(), Vec::new());
         let (mut replicas, mut redis) = (Vec::new(), Vec::new());
@@ -117,16 +104,13 @@ impl Processes {
         Ok(Self { gateways, nodes, primaries, replicas, redis, ticks: ticks as f64 })
     }
 
-    /// CPU times so far.
-    ///
-    /// # Errors
-    /// Where there is no `/proc`, or one of the processes is gone.
     pub fn cpu_times(&self) -> anyhow::Result<CpuTimes> {
-        let mut stats = read_stats()?;
+        let read = || proc::stats().context("the bench counts CPU time in /proc, which Linux has");
+        let mut stats = read()?;
         for _ in 0..READINGS_MAX {
             // A process that ends between two lines would count twice, or not at all.
-            let again = read_stats()?;
-            if self.tree_of_all(&stats) == self.tree_of_all(&again) {
+            let again = read()?;
+            if self.tree_of_all(&parents(&stats)) == self.tree_of_all(&parents(&again)) {
                 return self.sum(&again);
             }
             stats = again;
@@ -141,24 +125,29 @@ impl Processes {
             .copied()
     }
 
-    fn tree_of_all(&self, stats: &HashMap<u32, Stat>) -> Vec<u32> {
-        let mut all: Vec<u32> = self.roots().flat_map(|root| tree(root, stats)).collect();
+    fn tree_of_all(&self, parents: &HashMap<u32, u32>) -> Vec<u32> {
+        let mut all: Vec<u32> = self.roots().flat_map(|root| tree(root, parents)).collect();
         all.sort_unstable();
         all
     }
 
     fn sum(&self, stats: &HashMap<u32, Stat>) -> anyhow::Result<CpuTimes> {
+        let parents = parents(stats);
         let seconds = |roots: &[u32]| -> anyhow::Result<f64> {
             let mut ticks = 0;
             for root in roots {
                 stats.get(root).context("a process of the cluster has ended")?;
-                ticks += tree(*root, stats).iter().map(|pid| stats[pid].all_ticks()).sum::<u64>();
+                ticks += tree(*root, &parents).iter().map(|pid| all_ticks(&stats[pid])).sum::<u64>();
             }
             Ok(ticks as f64 / self.ticks)
         };
         let own = stats.get(&std::process::id()).context("/proc does not show this process")?;
-        let machine =
-            read_machine(&fs::read_to_string("/proc/stat")?).context("/proc/stat is unlike Linux")?;
+        let machine = proc::machine_ticks().context("/proc/stat is unlike Linux")?;
+        let busy = machine.user
+            + machine.nice
+            + machine.system
+            + ticks_or_zero(machine.irq)
+            + ticks_or_zero(machine.softirq);
         Ok(CpuTimes {
             servers: ByRole {
                 gateway: seconds(&self.gateways)?,
@@ -168,20 +157,19 @@ impl Processes {
                 redis: seconds(&self.redis)?,
             },
             // Without its children's: the cluster is among them.
-            generator: own.own_ticks as f64 / self.ticks,
-            machine: machine.busy as f64 / self.ticks,
-            idle: machine.idle as f64 / self.ticks,
-            stolen: machine.stolen as f64 / self.ticks,
+            generator: own_ticks(own) as f64 / self.ticks,
+            machine: busy as f64 / self.ticks,
+            idle: (machine.idle + ticks_or_zero(machine.iowait)) as f64 / self.ticks,
+            stolen: ticks_or_zero(machine.steal) as f64 / self.ticks,
         })
     }
 
-    /// The most memory that a gateway and a node ever had resident, in MiB: the largest of each.
+    /// In MiB, of the largest gateway and the largest node.
     pub fn peak_memory(&self) -> anyhow::Result<Memory> {
         let largest = |pids: &[u32]| -> anyhow::Result<f64> {
             let mut most = 0.0_f64;
             for pid in pids {
-                let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-                let kib = peak_kib(&status).context("/proc does not tell VmHWM")?;
+                let kib = proc::peak_memory_kib(*pid).context("/proc does not report VmHWM")?;
                 most = most.max(kib as f64 / 1_024.0);
             }
             Ok((most * 10.0).round() / 10.0)
@@ -193,74 +181,35 @@ impl Processes {
 /// Peak resident memory in MiB.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct Memory {
-    /// Of the largest gateway.
     pub gateway: f64,
-    /// Of the largest node.
     pub node: f64,
 }
 
-/// One line of `/proc/PID/stat` (proc(5)).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Stat {
-    parent: u32,
-    own_ticks: u64,
-    /// Of children that have ended and were waited for.
-    ended_ticks: u64,
+fn all_ticks(stat: &Stat) -> u64 {
+    // Of children that have ended and were waited for, too.
+    own_ticks(stat) + stat.cutime.cast_unsigned() + stat.cstime.cast_unsigned()
 }
 
-impl Stat {
-    fn parse(text: &str) -> Option<Self> {
-        // The name, in brackets, may hold anything; the fields behind the last bracket do not. The first of them is the third.
-        let fields: Vec<&str> = text.rsplit_once(") ")?.1.split(' ').collect();
-        let number = |field: usize| fields.get(field - 3)?.parse::<u64>().ok();
-        Some(Self {
-            parent: u32::try_from(number(4)?).ok()?,
-            own_ticks: number(14)? + number(15)?,
-            ended_ticks: number(16)? + number(17)?,
-        })
-    }
-
-    fn all_ticks(&self) -> u64 {
-        self.own_ticks + self.ended_ticks
-    }
+fn own_ticks(stat: &Stat) -> u64 {
+    stat.utime + stat.stime
 }
 
-fn read_stats() -> anyhow::Result<HashMap<u32, Stat>> {
-    let entries = fs::read_dir("/proc").context("the bench counts CPU time in /proc, which Linux has")?;
-    let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
-    Ok(pids
-        .filter_map(|pid| Some((pid, Stat::parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)?)))
-        .collect())
+fn parents(stats: &HashMap<u32, Stat>) -> HashMap<u32, u32> {
+    stats.iter().map(|(pid, stat)| (*pid, stat.ppid.cast_unsigned())).collect()
 }
 
-/// `root` and everything below it.
-fn tree(root: u32, stats: &HashMap<u32, Stat>) -> Vec<u32> {
+fn ticks_or_zero(ticks: Option<u64>) -> u64 {
+    ticks.unwrap_or(0)
+}
+
+fn tree(root: u32, parents: &HashMap<u32, u32>) -> Vec<u32> {
     let mut found = vec![root];
     let mut next = 0;
     while let Some(parent) = found.get(next).copied() {
-        found.extend(stats.iter().filter(|(_, stat)| stat.parent == parent).map(|(pid, _)| *pid));
+        found.extend(parents.iter().filter(|(_, its)| **its == parent).map(|(pid, _)| *pid));
         next += 1;
     }
     found
-}
-
-struct Machine {
-    busy: u64,
-    idle: u64,
-    stolen: u64,
-}
-
-/// The first line of `/proc/stat`: user, nice, system, idle, iowait, irq, softirq, steal.
-fn read_machine(text: &str) -> Option<Machine> {
-    let numbers = text.lines().next()?.strip_prefix("cpu ")?.split_whitespace();
-    let ticks: Vec<u64> = numbers.map(|number| number.parse().ok()).collect::<Option<_>>()?;
-    let [user, nice, system, idle, iowait, irq, softirq, stolen, ..] = ticks[..] else { return None };
-    Some(Machine { busy: user + nice + system + irq + softirq, idle: idle + iowait, stolen })
-}
-
-fn peak_kib(status: &str) -> Option<u64> {
-    let value = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    value.trim().strip_suffix(" kB")?.parse().ok()
 }
 
 #[cfg(test)]
@@ -268,32 +217,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_process_is_read_whatever_its_name() {
-        let line =
-            "42 (a) R 1) (x) S 7 42 42 0 -1 4194304 102 0 0 0 11 22 33 44 20 0 1 0 517911 3133440 418 0";
-        assert_eq!(Stat::parse(line), Some(Stat { parent: 7, own_ticks: 33, ended_ticks: 77 }));
-    }
-
-    #[test]
     fn a_tree_has_children_and_grandchildren_and_nobody_else() {
-        let stat = |parent| Stat { parent, own_ticks: 1, ended_ticks: 0 };
-        let stats = HashMap::from([
-            (1, stat(0)),
-            (2, stat(1)),
-            (3, stat(2)),
-            (4, stat(1)),
-            (5, stat(3)),
-            (6, stat(9)),
-        ]);
-        let mut found = tree(2, &stats);
+        let parents = HashMap::from([(1, 0), (2, 1), (3, 2), (4, 1), (5, 3), (6, 9)]);
+        let mut found = tree(2, &parents);
         found.sort_unstable();
         assert_eq!(found, [2, 3, 5]);
-    }
-
-    #[test]
-    fn the_machine_is_busy_idle_or_robbed() {
-        let machine = read_machine("cpu  1 2 4 8 16 32 64 128 0 0\ncpu0 1 2 3\n").unwrap();
-        assert_eq!((machine.busy, machine.idle, machine.stolen), (103, 24, 128));
-        assert_eq!(peak_kib("VmPeak:\t 9 kB\nVmHWM:\t   2048 kB\n"), Some(2_048));
     }
 }

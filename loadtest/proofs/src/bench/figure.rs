@@ -1,6 +1,6 @@
 //! What is made of a figure that was measured several times, and how exactly it is told.
 
-/// The one in the middle; of an even number the upper of the two.
+/// Of an even number the upper of the two.
 pub fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);

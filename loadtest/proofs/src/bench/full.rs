@@ -1,8 +1,7 @@
-//! What only the long bench looks at: how the cost of a charge changes with shards, data, Redis and connections, and how reads are
-//! shared by replicas.
+//! What only the long bench measures: how shards, data, Redis and connections change the cost of a charge, and how replicas
+//! share reads.
 //!
-//! Variants of one question are up at the same time and are loaded in turns, so that the machine's moods meet all of them.
-//! One that waits costs a heartbeat twice a second.
+//! Variants of one question run at the same time and are loaded in turns.
 
 use std::path::Path;
 
@@ -24,59 +23,44 @@ use picopay_loadtest::tally::Errors;
 /// Shards of the clusters whose costs are compared.
 const SHARDS: [usize; 3] = [1, 2, 4];
 
-/// Connections that are compared. In this order: the memory at 512 is read before there were ever more.
+/// In this order: the memory at 512 is read before there were ever more.
 const CONNECTION_COUNTS: [usize; 4] = [16, 128, 512, 2_048];
 
 /// Where the bar of the memory stands.
 const CONNECTIONS_OF_MEMORY: usize = 512;
 
-/// What the long bench found.
 #[derive(Debug, Clone, Serialize)]
 pub struct Full {
     /// 1, 2 and 4 shards.
     pub shards: Vec<Variant>,
     /// CPU time for a charge on 4 shards, divided by that on 1.
     pub four_shards_cost: f64,
-    /// With transactions that exist already, and without.
     pub existing: Vec<Variant>,
     /// Charges a second with them, divided by those without.
     pub existing_share: f64,
-    /// With Redis, and without.
     pub redis: Vec<Variant>,
     /// Charges a second with it, divided by those without.
     pub redis_share: f64,
-    /// With one and with two replicas a shard, four of five requests reading history. On a machine that all servers share, its
-    /// processors are the limit of both.
+    /// With one and two replicas a shard; four of five requests read history.
     pub replicas: Vec<Variant>,
-    /// Of the second one's transactions, what each replica had: with two that share, half each.
     pub replica_shares: Vec<f64>,
-    /// Beside users with a million rows.
     pub heavy: Heavy,
-    /// Numbers of connections.
     pub connections: Vec<Variant>,
     /// After 512 connections, and never more.
     pub memory_mib_512: Memory,
-    /// Of all its loads.
     pub errors: Errors,
-    /// Of all its clusters.
     pub proofs: Vec<Proof>,
 }
 
-/// One variant, measured several times.
 #[derive(Debug, Clone, Serialize)]
 pub struct Variant {
-    /// What is special about it.
     pub name: String,
-    /// The median.
     pub per_second: f64,
-    /// The median, all servers together.
     pub cpu_us_per_charge: f64,
-    /// Every measurement.
     pub rounds: Vec<LoadFigures>,
 }
 
 impl Full {
-    /// Every variant of every question.
     pub fn variants_mut(&mut self) -> impl Iterator<Item = &mut Variant> {
         let all = [
             &mut self.shards,
@@ -89,22 +73,15 @@ impl Full {
     }
 }
 
-/// The clusters of the long bench, one after the other.
 pub struct FullBench<'a> {
-    /// How long.
     pub pace: &'a Pace,
-    /// Where files of acknowledgements may stand.
     pub folder: &'a Path,
-    /// Ends it.
     pub stop: &'a Stop,
-    /// Filled as clusters end.
     pub errors: Errors,
-    /// Filled as clusters end.
     pub proofs: Vec<Proof>,
 }
 
 impl FullBench<'_> {
-    /// All of it.
     pub async fn run(mut self) -> anyhow::Result<Full> {
         let shards = SHARDS.map(|shards| {
             (
@@ -224,7 +201,6 @@ impl FullBench<'_> {
     }
 }
 
-/// What each replica of the first shard has counted, the one that commits wait for first.
 async fn transactions_of_replicas(stand: &Stand) -> anyhow::Result<Vec<i64>> {
     let shard = stand.cluster.shard(0);
     let databases =

@@ -1,5 +1,5 @@
-//! What two users with a long past cost the others: one with a million refusals, which cost nothing to make, and one with a
-//! million charges who asks for his top-ups. Each asks for his history ten times a second.
+//! What two users with a long history cost the others. One has a million refusals, the other a million charges and asks for
+//! top-ups. Both ask for their history ten times a second.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -15,7 +15,7 @@ use super::stand::{Load, LoadFigures, Stand};
 use picopay_loadtest::arrivals::Spacing;
 use picopay_loadtest::run::{Rhythm, Stop};
 
-/// Requests a second of the others: well below what the machine can do, so that it is the two that are seen.
+/// Well below what the machine can do, so that the effect of the two users shows.
 const RATE: f64 = 1_000.0;
 
 /// Between two requests of both together.
@@ -24,25 +24,16 @@ const EVERY: Duration = Duration::from_millis(50);
 /// Users of their own, beyond those that are loaded.
 const FIRST_USER: u64 = 1 << 40;
 
-/// What was found.
 #[derive(Debug, Clone, Serialize)]
 pub struct Heavy {
-    /// Rows that each of the two has.
     pub rows: u64,
     /// The others, while nobody else asks.
     pub without: LoadFigures,
-    /// The others, meanwhile.
     pub with: LoadFigures,
-    /// Histories that the two were given.
     pub answered: u64,
-    /// And those that they were not.
     pub failed: u64,
 }
 
-/// Makes the two, and measures the others without and with them.
-///
-/// # Errors
-/// When the cluster does not do as it is told.
 pub async fn measure(stand: &mut Stand, pace: &Pace, stop: &Stop) -> anyhow::Result<Heavy> {
     let rows = pace.existing / 5;
     let refused = make(stand, FIRST_USER, include_str!("sql/fill_refusals_of_one.sql"), rows).await?;
@@ -73,7 +64,6 @@ async fn load(stand: &mut Stand, pace: &Pace, stop: &Stop) -> anyhow::Result<Loa
     stand.load(&load, stop).await
 }
 
-/// A user with this past.
 async fn make(stand: &Stand, user: u64, fill: &str, rows: u64) -> anyhow::Result<u64> {
     let cluster = &stand.cluster;
     let made = cluster.post("/users", None, &json!({"user_id": user})).await?;

@@ -1,4 +1,4 @@
-//! A past for the users of a stand: a ledger that is not empty, without the hours that it takes to charge so often.
+//! Transactions that exist before a load, written without the hours that charging them would take.
 
 use std::time::Instant;
 
@@ -6,11 +6,7 @@ use anyhow::Context;
 
 use super::stand::Stand;
 
-/// Gives the users a past: so many charges in all, in books that stay closed, the same number for each. Gives back how many
-/// each has.
-///
-/// # Errors
-/// When a database says no.
+/// Writes `charges` transactions in books that stay closed, the same number for each user. Returns how many each has.
 pub async fn fill(stand: &Stand, transactions: u64) -> anyhow::Result<u64> {
     let started = Instant::now();
     let mut users: i64 = 0;

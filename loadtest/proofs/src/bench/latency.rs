@@ -1,4 +1,5 @@
-//! How long a charge takes when the cluster is half busy: an open loop, so that a stall counts for all who came during it.
+//! How long a charge takes when the cluster is half busy. The loop is open, so that a stall counts for all who came during
+//! it.
 
 use std::time::Duration;
 
@@ -8,10 +9,10 @@ use super::stand::{Load, LoadFigures, Stand};
 use picopay_loadtest::arrivals::Spacing;
 use picopay_loadtest::run::{Rhythm, Stop};
 
-/// An open loop must not become a closed one for want of connections. Also as many as the memory's bar speaks of.
+/// Enough that an open loop does not become a closed one, and as many as the memory's bar speaks of.
 pub const CONNECTIONS: usize = 512;
 
-/// Poisson arrivals at this rate, several times: one look may meet the moment in which the disk is busy with something else.
+/// Several times: one measurement may meet a busy disk.
 pub async fn measure(
     stand: &mut Stand,
     pace: &Pace,

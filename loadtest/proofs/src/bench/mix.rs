@@ -2,25 +2,20 @@
 
 use serde::Serialize;
 
-use picopay_loadtest::popularity::Distribution;
 use picopay_loadtest::scenario::ScenarioArgs;
 
-/// What a load asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Mix {
-    /// Charges, each with a new key, of users chosen evenly.
     Uniform,
-    /// A fifth of the charges is about one user: a merchant's own account, a bot, a mistake.
+    /// A fifth of the charges is about one user, such as a merchant.
     HotUser,
-    /// Half of the requests are repeats of earlier ones with their keys, as when clients lose patience.
+    /// Half of the requests repeat earlier ones with their keys.
     RetryStorm,
-    /// Four of five requests read a page of history.
     Reads,
 }
 
 impl Mix {
-    /// Its name in the summary.
     pub fn name(self) -> &'static str {
         match self {
             Self::Uniform => "uniform",
@@ -30,22 +25,13 @@ impl Mix {
         }
     }
 
-    /// As flags of the load test.
     pub fn scenario(self, users: u64) -> ScenarioArgs {
         let share = |of: Self, share: f64| if self == of { share } else { 0.0 };
         ScenarioArgs {
-            users,
-            first_user: 1,
-            distribution: Distribution::Uniform,
             hot_share: share(Self::HotUser, 0.2),
             duplicates: share(Self::RetryStorm, 0.5),
             history: share(Self::Reads, 0.8),
-            balance_reads: 0.0,
-            refunds: 0.0,
-            topups: 0.0,
-            currency: "USD".to_owned(),
-            amount_max: "1".to_owned(),
-            seed: 1,
+            ..ScenarioArgs::charges(users)
         }
     }
 }

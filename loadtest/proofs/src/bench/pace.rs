@@ -4,33 +4,27 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-/// How long everything takes. The default fits a whole bench into five minutes; shorter phases would show single
-/// checkpoints and the clock's jitter.
+/// The default fits a whole bench into five minutes. Shorter phases would show single checkpoints.
 #[derive(Debug, Clone, Serialize)]
 pub struct Pace {
-    /// Funded users. Their rows fit into the caches of two small servers, as a busy ledger's working set should.
+    /// Their rows fit into the caches of two small servers, as a busy ledger's working set should.
     pub users: u64,
-    /// WAL files of 16 MB that each server has beforehand: more than a shard writes in a whole bench.
+    /// Files of 16 MB that each server has beforehand: more than a shard writes in a whole bench.
     pub wal_files: usize,
-    /// How often baseline and saturation alternate, and latency is measured: the median of three forgives one bad neighbour.
+    /// The median of three rounds forgives one bad neighbour.
     pub rounds: usize,
     /// Before pgbench is measured, in seconds: connections, plans, pages.
     pub baseline_warmup_s: u64,
-    /// How long each configuration of pgbench is measured, in seconds; there are four to a round.
+    /// Seconds for each of the four configurations of a round.
     pub baseline_s: u64,
     /// Before each load through the gateway is measured, in whole seconds.
     pub warmup_s: u64,
-    /// How long each number of connections is measured in a round.
     pub saturation_s: u64,
-    /// How long latency is measured each time: p99.9 needs some hundred requests above it.
+    /// Long enough for some hundred requests above p99.9.
     pub latency_s: u64,
-    /// How long each of the mixed loads is measured, and each of the uniform ones around it.
     pub mixed_s: u64,
-    /// How often the variants of `--full` alternate.
     pub full_rounds: usize,
-    /// How long each is measured.
     pub full_s: u64,
-    /// Transactions that exist already, in the variant that has some.
     pub existing: u64,
 }
 
@@ -54,7 +48,7 @@ impl Default for Pace {
 }
 
 impl Pace {
-    /// Everything once and for a moment: to see that it works, not to measure.
+    /// Everything once and briefly: to see that it works, not to measure.
     #[must_use]
     pub fn quick() -> Self {
         Self {
@@ -74,7 +68,6 @@ impl Pace {
         }
     }
 
-    /// What is not measured at the beginning of a load.
     pub fn warmup(&self) -> Duration {
         Duration::from_secs(self.warmup_s)
     }

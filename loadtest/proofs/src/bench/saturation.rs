@@ -1,4 +1,4 @@
-//! Charges a second through the gateway, one charge per HTTP request, as many as it gives: closed loops, and what they cost.
+//! Charges a second through the gateway, one for each HTTP request, in closed loops, and their cost.
 
 use std::time::Duration;
 
@@ -11,26 +11,20 @@ use super::pace::Pace;
 use super::stand::{Load, LoadFigures, Stand};
 use picopay_loadtest::run::{Rhythm, Stop};
 
-/// Connections among which saturation is looked for: fewer leave batches small, more only wait longer. Like the clients of
-/// pgbench, all are tried each time, and the best one counts.
+/// Fewer connections leave batches small, more only wait longer. As with pgbench, all are tried and the best one counts.
 pub const CANDIDATES: [usize; 2] = [256, 512];
 
 /// Connections of the loads that are compared with one another.
 pub const CONNECTIONS: usize = 512;
 
-/// A mixed load, with the uniform ones that were measured right before and after it.
 #[derive(Debug, Clone, Serialize)]
 pub struct Mixed {
-    /// What was asked for.
     pub mix: Mix,
-    /// Good answers a second, divided by those of the uniform loads around it. The machine's moods last longer than a load,
-    /// so that they cancel out.
+    /// Of the uniform loads around it: the machine's speed changes more slowly than that.
     pub share: f64,
-    /// The load itself.
     pub figures: LoadFigures,
 }
 
-/// As many charges a second as the cluster gives, at the best number of connections.
 pub async fn find(stand: &mut Stand, pace: &Pace, stop: &Stop) -> anyhow::Result<LoadFigures> {
     let mut best: Option<LoadFigures> = None;
     for connections in CANDIDATES {
@@ -47,7 +41,6 @@ pub async fn find(stand: &mut Stand, pace: &Pace, stop: &Stop) -> anyhow::Result
     best.context("no number of connections was tried")
 }
 
-/// Charges each with a new key, of users chosen evenly.
 pub async fn measure(
     stand: &mut Stand,
     pace: &Pace,

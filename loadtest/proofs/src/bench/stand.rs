@@ -29,43 +29,34 @@ use picopay_loadtest::scenario::{Scenario, ScenarioTraffic};
 use picopay_loadtest::shard_map::ShardMap;
 use picopay_loadtest::tally::{Errors, Second, count_error};
 
-/// What each user has before the load: more than the hottest one is ever charged.
+/// More than the hottest user is ever charged.
 const FUND: &str = "1000000";
 
 /// One thread sends; it does three times what the whole cluster answers.
 const THREADS: u32 = 1;
 
-/// As the load test's own default: the gateway says sooner that it does not know.
+/// As the load test's default: the gateway reports an unknown outcome earlier.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// A cluster with users that have money.
 #[derive(Debug)]
 pub struct Stand {
-    /// What is loaded.
     pub cluster: LocalCluster,
-    /// Its processes.
     pub processes: Processes,
-    /// What is known of its databases.
     pub around: Surroundings,
     target: Target,
     users: u64,
     shards: Arc<ShardMap>,
     acks: AckFile,
     acks_path: PathBuf,
-    /// A superuser's connection to each primary.
     primaries: Vec<Client>,
     errors: Errors,
     began: Instant,
 }
 
-/// One load.
 #[derive(Debug, Clone, Copy)]
 pub struct Load {
-    /// What is asked for.
     pub mix: Mix,
-    /// When.
     pub rhythm: Rhythm,
-    /// Connections.
     pub connections: usize,
     /// What is not measured at the beginning; whole seconds.
     pub warmup: Duration,
@@ -73,76 +64,54 @@ pub struct Load {
     pub duration: Duration,
 }
 
-/// What a load came to.
 #[derive(Debug, Clone, Serialize)]
 pub struct LoadFigures {
-    /// Connections.
     pub connections: usize,
     /// Good answers a second.
     pub per_second: f64,
     /// Of the good answers, from their intended start.
     pub p50_ms: f64,
-    /// As above.
     pub p99_ms: f64,
-    /// As above.
     pub p999_ms: f64,
-    /// As above.
     pub max_ms: f64,
-    /// CPU time of the servers for one good answer.
     pub cpu_us: ByRole,
-    /// CPU time of the load test itself for one.
     pub generator_us: f64,
-    /// Where the machine's CPU time went.
     pub machine: MachineShares,
     /// Bytes of WAL that the primaries wrote for one good answer.
     pub wal_bytes: f64,
-    /// Good answers for each batch of the gateway, which is one commit: the size of a batch, when all are charges.
+    /// When all requests are charges, the size of a batch.
     pub answers_per_batch: f64,
-    /// Errors and dropped arrivals, by name.
     pub errors: Errors,
     /// When it began, since the cluster was there.
     pub began_s: f64,
     /// Good answers in each second, the warm-up's too.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub seconds: Vec<u64>,
-    /// How many of these were warm-up.
     pub warmup_s: u64,
 }
 
-/// Where the machine's CPU time went while a load was measured, as shares of all its cores.
+/// As shares of all cores.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct MachineShares {
-    /// The cluster's servers.
     pub servers: f64,
-    /// The load test.
     pub generator: f64,
     /// Everything else: the kernel's own threads, and whoever disturbs.
     pub others: f64,
-    /// Nothing to do.
     pub idle: f64,
-    /// Not given by the machine's host.
     pub stolen: f64,
 }
 
-/// What `picopay verify` says of a cluster after all.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Proof {
-    /// Writes that were acknowledged to the load test.
     pub acknowledged: u64,
-    /// Of these, those that are not in the ledger as they were acknowledged.
     pub lost: u64,
-    /// Keys with more than one transaction.
     pub doubled: u64,
-    /// Whether verify found nothing else wrong either.
     pub is_proven: bool,
-    /// What it found.
     pub wrong: Vec<String>,
-    /// How long it took.
     pub took_s: f64,
 }
 
 impl Stand {
-    /// Starts a cluster and gives money to its users. Every acknowledged write goes to `acks`.
     pub async fn start(spec: ClusterSpec, pace: &Pace, acks: &Path, stop: &Stop) -> anyhow::Result<Self> {
         let cluster =
             LocalCluster::start(wal_files::keep(spec)).await.context("no cluster on this machine")?;
@@ -178,7 +147,7 @@ impl Stand {
         Ok(stand)
     }
 
-    /// Lets PostgreSQL take note of what was filled in, so that it does not do so in the middle of a measurement.
+    /// PostgreSQL updates its statistics now, and not during a measurement.
     pub async fn settle(&self) -> anyhow::Result<()> {
         for primary in &self.primaries {
             primary.batch_execute("VACUUM ANALYZE").await?;
@@ -187,7 +156,6 @@ impl Stand {
         write_back::all().await
     }
 
-    /// A superuser's connection to each primary.
     pub fn primaries(&self) -> &[Client] {
         &self.primaries
     }
@@ -197,10 +165,7 @@ impl Stand {
         rounded(self.began.elapsed().as_secs_f64())
     }
 
-    /// Runs one load.
-    ///
-    /// # Errors
-    /// When it was stopped, or a promise of the contract was broken: then no figure means anything.
+    /// Fails when it was stopped or a promise of the contract was broken, since no figure means anything then.
     pub async fn load(&mut self, load: &Load, stop: &Stop) -> anyhow::Result<LoadFigures> {
         let scenario = Scenario::new(load.mix.scenario(self.users))?;
         let plan = self.plan(&scenario, load);
@@ -219,10 +184,7 @@ impl Stand {
         Ok(figures)
     }
 
-    /// Runs one load and gives all that was counted: for loads of which a part is meant to fail.
-    ///
-    /// # Errors
-    /// As [`Stand::load`].
+    /// For loads of which a part is meant to fail.
     pub async fn count(
         &self,
         load: &Load,
@@ -255,7 +217,6 @@ impl Stand {
         move |worker| ScenarioTraffic::new(&scenario, &target, worker, Some(AckSinks::sink(&sinks)))
     }
 
-    /// What the primaries have written so far, and in how many batches the gateway asked for it.
     async fn written(&self) -> anyhow::Result<Written> {
         let mut sum = Written::default();
         for primary in &self.primaries {
@@ -271,12 +232,10 @@ impl Stand {
         Ok(sum)
     }
 
-    /// Where acknowledgements go.
     pub fn acks(&self) -> AckSinks {
         self.acks.sinks()
     }
 
-    /// A plan for a load of another kind: for this cluster, and as patient.
     pub fn plan_of_charges(&self) -> Plan {
         Plan {
             target: self.target.clone(),
@@ -291,13 +250,12 @@ impl Stand {
         }
     }
 
-    /// All errors so far, by name.
     pub fn errors(&self) -> &Errors {
         &self.errors
     }
 
-    /// Proves the books and every acknowledgement with `picopay verify`, and ends the cluster. The file of the
-    /// acknowledgements is removed unless something is wrong.
+    /// Proves the books and every acknowledgement, and ends the cluster. The acknowledgements' file stays if something is
+    /// wrong.
     pub async fn prove(self) -> anyhow::Result<Proof> {
         let acknowledged = self.acks.finish()?;
         let started = Instant::now();
@@ -331,7 +289,6 @@ impl std::ops::Sub for Written {
     }
 }
 
-/// A load that was stopped, or in which a promise of the contract was broken, has no figures.
 fn refuse_unusable(measured: &Measured) -> anyhow::Result<()> {
     ensure!(!measured.was_stopped, "stopped");
     if let Some(broken) = measured.tally.broken_shown.first() {
@@ -414,7 +371,6 @@ fn figures(measured: &Measured, plan: &Plan, spent: CpuTimes, written: Written, 
 }
 
 impl Proof {
-    /// From what [`verify::run`] gives.
     fn read(report: &Value) -> Option<Self> {
         let mut proof = Self {
             acknowledged: report.pointer("/acks/acknowledged")?.as_u64()?,

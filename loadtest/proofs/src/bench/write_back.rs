@@ -1,6 +1,5 @@
-//! What servers have changed goes to disk bit by bit, not all at once when the kernel finds that it is half a minute old, while
-//! every commit waits. An operator has `vm.dirty_background_bytes` against that, which is the whole machine's and not a load
-//! test's to change.
+//! Writes changed data to disk bit by bit. Otherwise the kernel writes it all at once after half a minute, while every
+//! commit waits. An operator sets `vm.dirty_background_bytes`, which belongs to the whole machine and not to a load test.
 
 use std::convert::Infallible;
 use std::fs::{self, File};
@@ -14,24 +13,22 @@ use picopay_local::{LocalCluster, LocalShard};
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
-/// A growth changes 12 MB in this time: the disk is busy with that for some milliseconds.
+/// In this time 12 MB change, which is some milliseconds of the disk.
 const PAUSE: Duration = Duration::from_millis(250);
 
-/// Smaller files are not worth a look: there are some hundred, and all of them change less than one of the large ones.
 const LARGE: u64 = 1 << 20;
 
 /// Where the tables and indexes of a database are.
 const FOLDER: &str = "\
     SELECT current_setting('data_directory') || '/base/' || oid FROM pg_database WHERE datname = current_database()";
 
-/// Has everything written that was changed so far, and waits for it. The kernel would do so in the middle of another measurement
-/// than the one that is to blame.
+/// Otherwise the kernel writes during another measurement than the one that is to blame.
 pub async fn all() -> anyhow::Result<()> {
     Ok(spawn_blocking(nix::unistd::sync).await?)
 }
 
-/// Has the tables and indexes of a cluster written for as long as this is awaited, and waits for none of it. (`sync` does,
-/// and every other write with it.)
+/// Starts writing the tables and indexes of a cluster for as long as this is awaited. `sync` would wait, and hold up every
+/// other write.
 pub async fn keep_up(cluster: &LocalCluster) -> anyhow::Result<Infallible> {
     let mut folders =
         folders_of(&cluster.shards()).await.context("servers do not say where their files are")?;
@@ -61,8 +58,7 @@ async fn folders_of(shards: &[&LocalShard]) -> anyhow::Result<Vec<PathBuf>> {
     Ok(folders)
 }
 
-/// Begins to write what was changed of the files in `folder`. "Will not need it" is what starts that; what is on disk already
-/// leaves the kernel's memory then, and PostgreSQL has it in its own.
+/// `POSIX_FADV_DONTNEED` starts the write. What is on disk leaves the kernel's memory, and PostgreSQL has it in its own.
 fn begin(folder: &Path) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();

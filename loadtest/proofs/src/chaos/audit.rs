@@ -1,7 +1,7 @@
-//! The end of a run: what clients were told, against what the databases hold and the gateway still says.
+//! The end of a run: what clients were told against what the databases hold and the gateway reports.
 //!
-//! Two looks that know nothing of each other: this room compares the clients' ledger with every row of both databases, and
-//! `picopay verify` looks up the file of acknowledgements and adds up the books.
+//! Two independent proofs: this file compares the clients' account with every row, and `picopay verify` looks up the
+//! acknowledgements and adds up the books.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
@@ -19,13 +19,11 @@ use crate::findings::{Finding, Findings, Promise};
 use crate::verify;
 use picopay_loadtest::write::{AnsweredTransaction, WriteAnswer, describe, text};
 
-/// How long a replica may take to have everything after the load has ended.
 const CATCH_UP: Duration = Duration::from_mins(1);
 
-/// Rows in one page: few, so that even the histories of a short run have several.
+/// Few, so that even the histories of a short run have several pages.
 const PAGE: usize = 10;
 
-/// A row of `transactions`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Row {
     shard: String,
@@ -39,7 +37,6 @@ struct Row {
     refusal: Option<String>,
 }
 
-/// Everything that the databases hold.
 #[derive(Debug)]
 pub struct Audit {
     rows: Vec<Row>,
@@ -47,10 +44,6 @@ pub struct Audit {
 }
 
 impl Audit {
-    /// Reads all transactions of all shards.
-    ///
-    /// # Errors
-    /// When a database does not answer.
     pub async fn read(
         cluster: &LocalCluster,
         currency: Currency,
@@ -91,10 +84,7 @@ impl Audit {
         Ok(Self { rows, findings })
     }
 
-    /// Holds the time of every transaction against the primary's clock, which alone may say when one was booked.
-    ///
-    /// # Errors
-    /// When a database does not answer.
+    /// The primary's clock alone says when a transaction was booked.
     pub async fn compare_times(&self, cluster: &LocalCluster) -> anyhow::Result<()> {
         for shard in cluster.shards() {
             let database = shard.connect_primary().await?;
@@ -114,7 +104,6 @@ impl Audit {
         Ok(())
     }
 
-    /// Holds every key that a client sent against the rows, and every row against the keys.
     pub fn compare(&self, entries: &[Entry]) {
         let mut by_key: HashMap<&str, Vec<&Row>> = HashMap::new();
         for row in &self.rows {
@@ -156,10 +145,6 @@ impl Audit {
         }
     }
 
-    /// Reads every user's history page by page, and compares it with the database.
-    ///
-    /// # Errors
-    /// When the gateway does not answer although nothing is broken any more.
     pub async fn compare_histories(&self, client: &Client) -> anyhow::Result<()> {
         let mut by_user: BTreeMap<i64, Vec<&Row>> = BTreeMap::new();
         for row in self.rows.iter().filter(|row| row.refusal.is_none()) {
@@ -203,7 +188,6 @@ impl Row {
             && self.balance_after == told.balance_after
     }
 
-    /// The fields of a history's row that the database has too.
     fn as_listed(&self) -> Value {
         let Self { user, id, key, kind, amount, currency, balance_after, .. } = self;
         serde_json::json!([user, id, key, kind, amount, currency, balance_after])
@@ -228,9 +212,6 @@ async fn read_pages(client: &Client, user: UserId) -> anyhow::Result<Vec<Value>>
 }
 
 /// Waits until every replica has what its primary has.
-///
-/// # Errors
-/// When one does not get there.
 pub async fn wait_for_replicas(cluster: &LocalCluster) -> anyhow::Result<()> {
     for shard in cluster.shards() {
         wait_for_replica(shard).await?;
@@ -239,9 +220,6 @@ pub async fn wait_for_replicas(cluster: &LocalCluster) -> anyhow::Result<()> {
 }
 
 /// Waits until one shard's replica has all that its primary has.
-///
-/// # Errors
-/// When it does not catch up.
 pub async fn wait_for_replica(shard: &LocalShard) -> anyhow::Result<()> {
     let (primary, replica) = (shard.connect_primary().await?, shard.connect_replica().await?);
     let end: String = primary.query_one("SELECT pg_current_wal_flush_lsn()::text", &[]).await?.try_get(0)?;
@@ -255,10 +233,6 @@ pub async fn wait_for_replica(shard: &LocalShard) -> anyhow::Result<()> {
     tokio::time::timeout(CATCH_UP, reached).await.context("a replica does not catch up")?
 }
 
-/// Has `picopay verify` prove the money and every line of the file.
-///
-/// # Errors
-/// When it cannot.
 pub async fn verify(
     cluster: &LocalCluster,
     acks: &Path,

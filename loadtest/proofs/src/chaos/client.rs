@@ -16,43 +16,34 @@ use crate::findings::{Finding, Findings, Promise};
 use picopay_loadtest::shard_map::ShardMap;
 use picopay_loadtest::write::{Wish, Write, amount_text, describe, text};
 
-/// A transaction that was acknowledged this long ago is found by its id, whichever replica is asked: many times the lag
-/// beyond which a replica answers nothing.
+/// Many times the lag beyond which a replica answers nothing, so that any replica finds the transaction.
 const FOUND_AFTER: Duration = Duration::from_secs(30);
 
-/// Asks one gateway, and writes down what it says.
 #[derive(Debug, Clone)]
 pub struct Client {
-    /// Over a connection of its own each time, so that what it sees is never the state of a pool.
+    /// A new connection each time, so that no pool hides a fault.
     pub exchange: Exchange,
-    /// What was asked for, and the answers.
     pub ledger: Arc<Ledger>,
-    /// Answers that were none.
     pub errors: Arc<Errors>,
     /// Answers that must not be.
     pub findings: Findings,
-    /// Who is where.
     pub shards: Arc<ShardMap>,
-    /// When.
     pub clock: Clock,
 }
 
-/// Whether an attempt came to something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Attempt {
-    /// The key has its answer.
     Decided,
     /// Not now; the same key may be tried again.
     TryAgain,
 }
 
 impl Client {
-    /// Sends a write once.
     pub async fn write(&self, write: &Write, asking: Asking) -> Attempt {
         self.write_for(write, asking, None).await
     }
 
-    /// Sends a write once, and hangs up after `patience` if there is no answer by then.
+    /// Hangs up after `patience`.
     pub async fn write_for(&self, write: &Write, asking: Asking, patience: Option<Duration>) -> Attempt {
         self.ledger.note_attempt(write);
         let (path, body) = request(write, self.ledger.currency().code(), self.ledger.currency().scale());
@@ -89,14 +80,13 @@ impl Client {
         Attempt::TryAgain
     }
 
-    /// Makes a user. True when there is one.
     pub async fn make_user(&self, user: UserId) -> bool {
         let body = format!("{{\"user_id\":{user}}}");
         let answer = self.exchange.post("/v1/users", None, body).await;
         answer.is_ok_and(|answer| matches!(answer.status, 200 | 201))
     }
 
-    /// Reads a path of one user; nothing when there was an error that passes.
+    /// `None` after an error that may pass.
     pub async fn read(&self, user: UserId, path: &str) -> Option<Value> {
         self.read_after(user, path, None).await
     }
@@ -112,7 +102,6 @@ impl Client {
         None
     }
 
-    /// Reads a balance. True when it was answered.
     pub async fn read_balance(&self, user: UserId) -> bool {
         let path = format!("/users/{user}/balance");
         let Some(answer) = self.read(user, &path).await else { return false };
@@ -120,7 +109,6 @@ impl Client {
         true
     }
 
-    /// Reads the newest page of a history.
     pub async fn read_history(&self, user: UserId) {
         let path = format!("/transactions?user_id={user}&limit=20");
         let Some(answer) = self.read(user, &path).await else { return };
@@ -155,7 +143,7 @@ impl Client {
         }
     }
 
-    /// An error that may pass; nothing, and a finding, when it must not be.
+    /// `None`, and a finding, when the error is not allowed.
     fn read_problem(&self, answer: &Answer, asked: &str) -> Option<What> {
         let problem = answer.json();
         let code = problem["code"].as_str().unwrap_or_default().to_owned();
@@ -179,7 +167,6 @@ impl Client {
     }
 }
 
-/// Path and body of a write.
 fn request(write: &Write, currency: &str, scale: u32) -> (&'static str, String) {
     let payment = || {
         let amount = amount_text(write.minor_units, scale);

@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-/// The zero of all times of a run.
 #[derive(Debug, Clone, Copy)]
 pub struct Clock {
     began: Instant,
@@ -10,17 +9,14 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// Starts now.
     pub fn start() -> Self {
         Self { began: Instant::now(), began_at: SystemTime::now() }
     }
 
-    /// Since the run began.
     pub fn now(self) -> Duration {
         self.began.elapsed()
     }
 
-    /// By the wall's clock, in Unix milliseconds.
     pub fn unix_ms(self, moment: Duration) -> i64 {
         let since = (self.began_at + moment).duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         i64::try_from(since.as_millis()).unwrap_or(i64::MAX)

@@ -1,10 +1,8 @@
-//! What kind of cluster a seed breaks: how many nodes serve a shard, and how odd its servers are.
+//! What kind of cluster a seed breaks: how many nodes serve a shard, and how unusual its servers are.
 //!
-//! A charge must not depend on the language of a server, nor on what an operator has set for the services' role. So in half
-//! of the seeds the servers speak German, and each setting below is the role's with an even chance.
-//!
-//! `default_transaction_read_only` is not among them: with it a server says of itself that it takes no writes, and whoever
-//! sets it means that.
+//! A charge must not depend on a server's language or on settings of the services' role. Half of the seeds have servers
+//! that speak German, and each setting below has an even chance. `default_transaction_read_only` is not among them: whoever
+//! sets it means it.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +17,7 @@ const STREAM: u64 = u64::MAX;
 /// Speaks another language wherever PostgreSQL's messages are translated.
 const GERMAN: &str = "de_DE.UTF-8";
 
-/// What operators set for a role, with values as SQL has them. Whoever relies on one of these must set it in its session.
+/// Settings that operators give a role. A session that relies on one must set it.
 const ODD_SETTINGS: [(&str, &str); 16] = [
     // Hides the one warning that says that a commit is on one machine only.
     ("client_min_messages", "error"),
@@ -50,16 +48,12 @@ pub enum Servers {
     Odd,
 }
 
-/// What kind of cluster is broken.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Conditions {
     /// Node processes of each shard: 1 or 2.
     pub nodes_per_shard: usize,
-    /// The language of the servers.
     pub lc_messages: &'static str,
-    /// Whether they should have spoken German, and this machine has no such locale.
     pub german_skipped: bool,
-    /// What every session of the services' role begins with.
     pub role_settings: BTreeMap<&'static str, &'static str>,
 }
 
@@ -79,7 +73,6 @@ impl Conditions {
         }
     }
 
-    /// The cluster that has them.
     pub fn apply(&self, spec: ClusterSpec) -> ClusterSpec {
         let spec = spec
             .with_nodes_per_shard(self.nodes_per_shard)
@@ -92,7 +85,6 @@ impl Conditions {
         self.role_settings.iter().fold(spec, |spec, (name, value)| spec.with_role_setting(name, value))
     }
 
-    /// For the head line of a run.
     pub fn words(&self) -> String {
         let nodes = if self.nodes_per_shard == 1 { "one node a shard" } else { "two nodes a shard" };
         let language = if self.german_skipped {

@@ -1,5 +1,4 @@
-//! Clients that charge, refund, top up, read, ask twice, lose patience and come back: under the same seed always the
-//! same ones.
+//! Clients that charge, refund, top up, read, repeat and lose patience. A seed repeats them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,20 +12,18 @@ use crate::account::Asking;
 use picopay_loadtest::random::Random;
 use picopay_loadtest::write::{KeySource, Wish, Write};
 
-/// Clients at once. Each waits for its answers, so this is also the most that is on its way.
+/// Each waits for its answer, so no more requests are on their way.
 const CLIENTS: u32 = 24;
 
-/// Few enough that several clients meet at one user, and many enough for both shards.
+/// Few enough that clients meet at one user, and enough for both shards.
 pub const USERS: i64 = 120;
 
-/// The longest pause of a client between two requests. With [`CLIENTS`] it makes some 150 requests a second: the point
-/// is faults, not speed.
+/// With [`CLIENTS`] some 150 requests a second: the point is faults, not speed.
 const THINK_MAX: Duration = Duration::from_millis(280);
 
-/// The largest charge, in minor units. More is charged than is topped up, so that many charges meet a balance too low.
+/// In minor units. More is charged than topped up, so that many charges are refused.
 const CHARGE_MAX: u64 = 2_000;
 
-/// The largest top-up.
 const TOP_UP_MAX: u64 = 3_000;
 
 /// Shares of all requests. Charges are what remains.
@@ -38,7 +35,7 @@ const REFUNDS: f64 = 0.10;
 /// Of the writes: sent twice at the same moment.
 const TWINS: f64 = 0.05;
 
-/// Of the writes: the client hangs up before an answer can be there, or just when it is.
+/// Of the writes: the client hangs up about when the answer arrives.
 const HANG_UPS: f64 = 0.03;
 
 /// How long such a client waits at most.
@@ -50,11 +47,10 @@ const COMES_BACK_LATE: f64 = 0.3;
 /// How often a client tries again before it does so too.
 const TRIES_MAX: u32 = 12;
 
-/// How long it waits before it tries again, at least and on top. `Retry-After` says 1 s; some are less patient.
+/// `Retry-After` says 1 s; some clients are less patient.
 const PAUSE_MIN: Duration = Duration::from_millis(200);
 const PAUSE_MORE: Duration = Duration::from_secs(1);
 
-/// All clients of a run.
 #[derive(Debug)]
 pub struct Crowd {
     has_ended: Arc<AtomicBool>,
@@ -62,7 +58,6 @@ pub struct Crowd {
 }
 
 impl Crowd {
-    /// Lets them loose.
     pub fn start(client: &Client, seed: u64) -> Self {
         let has_ended = Arc::new(AtomicBool::new(false));
         let clients = (1..=CLIENTS).map(|number| {

@@ -1,7 +1,7 @@
-//! Errors that clients saw, each held against what was broken at that time.
+//! Errors that clients saw, held against what was broken at that time.
 //!
-//! An error that passes is fine while something is broken that may cause it, for the users of that shard. In quiet times,
-//! on a shard that nothing struck, or with a code that the fault does not account for, it is a broken promise.
+//! An error is fine while something is broken that may cause it, for the users of that shard. Any other error is a broken
+//! promise.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -13,27 +13,19 @@ use super::kind::Kind;
 use super::what::{AFTERMATH, What};
 use crate::findings::{Finding, Findings, Promise};
 
-/// One attempt that failed.
 #[derive(Debug, Clone)]
 pub struct Failure {
-    /// Whose.
     pub user: UserId,
-    /// The position of the user's shard.
     pub shard: usize,
-    /// Whether it was a write.
     pub is_write: bool,
     /// When it was sent, since the run began.
     pub began: Duration,
-    /// When it had failed.
     pub ended: Duration,
-    /// How.
     pub what: What,
 }
 
-/// A time in which something was broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Window {
-    /// What.
     pub cause: Cause,
     /// From when, since the run began.
     pub from: Duration,
@@ -41,17 +33,13 @@ pub struct Window {
     pub until: Option<Duration>,
 }
 
-/// Why something was broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cause {
-    /// A fault of the run's own, at this shard if it has one.
     Fault(Kind, usize),
-    /// The machine itself stood still: see `stalls.rs`.
     Stall,
 }
 
 impl Window {
-    /// Whether it may be the reason of this failure.
     fn excuses(&self, failure: &Failure) -> bool {
         let end = self.until.map(|until| until + AFTERMATH);
         let overlaps = failure.ended >= self.from && end.is_none_or(|end| failure.began <= end);
@@ -65,7 +53,6 @@ impl Window {
     }
 }
 
-/// All of a run.
 #[derive(Debug, Default)]
 pub struct Errors(Mutex<Seen>);
 
@@ -76,24 +63,20 @@ struct Seen {
 }
 
 impl Errors {
-    /// Notes one.
     pub fn add(&self, failure: Failure) {
         self.lock().failures.push(failure);
     }
 
-    /// Something is broken from now on. Gives the number to close it with.
     pub fn open_window(&self, cause: Cause, from: Duration) -> usize {
         let mut seen = self.lock();
         seen.windows.push(Window { cause, from, until: None });
         seen.windows.len() - 1
     }
 
-    /// It is healed.
     pub fn close_window(&self, number: usize, until: Duration) {
         self.lock().windows[number].until = Some(until);
     }
 
-    /// How many attempts failed, by name.
     pub fn by_name(&self) -> BTreeMap<String, u64> {
         let mut names = BTreeMap::new();
         for failure in &self.lock().failures {
@@ -102,7 +85,6 @@ impl Errors {
         names
     }
 
-    /// How often the machine itself stood still.
     pub fn stalls(&self) -> usize {
         self.lock().windows.iter().filter(|window| window.cause == Cause::Stall).count()
     }
@@ -115,7 +97,6 @@ impl Errors {
         self.lock().windows.iter().any(is_stall)
     }
 
-    /// Finds those for which nothing accounts.
     pub fn judge(&self, findings: &Findings) {
         let seen = self.lock();
         for failure in &seen.failures {

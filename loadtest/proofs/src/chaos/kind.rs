@@ -7,58 +7,43 @@ use serde::Serialize;
 use super::conditions::Conditions;
 use super::what::What;
 
-/// A kind of fault. Its name in a summary is the same in snake case.
+/// A summary has these names in snake case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
-    /// SIGKILL of the gateway.
     GatewayKilled,
-    /// SIGKILL of a node.
     NodeKilled,
-    /// SIGSTOP of a node.
     NodeFrozen,
-    /// SIGKILL of Redis, which forgets everything.
     RedisKilled,
-    /// SIGSTOP of Redis.
     RedisFrozen,
     /// SIGSTOP of a replica: no commit is acknowledged meanwhile.
     ReplicaFrozen,
-    /// A replica can write no more of its log, as on a full disk: it crashes over it, again and again.
+    /// On a full disk a replica crashes again and again.
     ReplicaDiskFull,
-    /// SIGSTOP of a primary.
     PrimaryFrozen,
-    /// SIGKILL of a primary, which recovers from its own log.
     PrimaryCrashed,
-    /// SIGKILL of a primary for good: its standby is promoted, and a new one is made.
     PrimaryLost,
     /// Connections between gateway and node are reset, again and again.
     NodeWireReset,
     /// Nothing passes between gateway and node; what was sent arrives later.
     NodeWireSilent,
-    /// Requests reach the node, and its answers come much later.
     NodeAnswersSilent,
-    /// Everything between gateway and node is late.
     NodeWireSlow,
     /// Connections between node and primary are reset, again and again.
     PrimaryWireReset,
-    /// Nothing passes between node and primary; what was sent arrives later, a COMMIT too.
+    /// What was sent arrives later, a COMMIT too.
     PrimaryWireSilent,
-    /// Statements reach the primary, and its answers come much later.
     PrimaryAnswersSilent,
-    /// Everything between node and primary is late.
     PrimaryWireSlow,
-    /// One node more serves the same shard, and gateways reach it where they look for the first.
     NodeTwice,
     /// SIGSTOP of the first of two nodes: the second serves meanwhile.
     FirstNodeFrozen,
-    /// Nothing passes between the first of two nodes and the primary: the second serves meanwhile.
     FirstNodeCutOff,
-    /// The standby is frozen, and whoever waits for it is told to wait no longer: `pg_cancel_backend`, as an operator does it
-    /// who finds hanging backends.
+    /// The standby is frozen, and `pg_cancel_backend` ends the waits for it.
     CommitWaitCancelled,
-    /// The standby is frozen, and for a second no commit waits for it: as a failover manager does it that is not strict.
+    /// The standby is frozen, and for a second no commit waits for it, as with a lax failover manager.
     StandbyNamesEmptied,
-    /// The standby is promoted, and its primary lives on and waits for nobody any more: a failover that fenced nobody.
+    /// A failover that fenced nobody: the old primary lives on and waits for no standby.
     PromotedBesidePrimary,
     /// Somebody writes into Redis: other balances, other places, anything.
     RedisForged,
@@ -69,7 +54,6 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// All of them.
     pub const ALL: [Self; 27] = [
         Self::GatewayKilled,
         Self::NodeKilled,
@@ -100,12 +84,10 @@ impl Kind {
         Self::NodeClockOff,
     ];
 
-    /// Its name in a summary.
     pub fn name(self) -> String {
         serde_json::to_value(self).ok().and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default()
     }
 
-    /// Whether a standby may be promoted in it.
     pub fn may_promote(self) -> bool {
         matches!(
             self,
@@ -116,7 +98,6 @@ impl Kind {
         )
     }
 
-    /// For people.
     pub fn words(self) -> &'static str {
         match self {
             Self::GatewayKilled => "gateway killed",
@@ -149,10 +130,6 @@ impl Kind {
         }
     }
 
-    /// The kind of this name.
-    ///
-    /// # Errors
-    /// When there is none: all names, for people.
     pub fn named(name: &str) -> Result<Self, String> {
         let found = Self::ALL.into_iter().find(|kind| kind.name() == name);
         found.ok_or_else(|| {
@@ -166,7 +143,6 @@ impl Kind {
         !matches!(self, Self::GatewayKilled | Self::RedisKilled | Self::RedisFrozen | Self::RedisForged)
     }
 
-    /// Whether there can be such a fault in this cluster.
     pub fn is_possible(self, conditions: &Conditions) -> bool {
         match self {
             Self::FirstNodeFrozen | Self::FirstNodeCutOff => conditions.nodes_per_shard > 1,
@@ -174,7 +150,6 @@ impl Kind {
         }
     }
 
-    /// The shortest time that it lasts.
     pub fn hold_min(self) -> Duration {
         match self {
             // As long as users may feel it, what was on its way then, and some seconds in which nobody may.
@@ -190,21 +165,20 @@ impl Kind {
         }
     }
 
-    /// For how long after it has struck users may feel it, although it goes on; nothing where they may until it is healed.
+    /// How long users may feel it while it goes on. `None`: until it is healed.
     pub fn felt_at_most(self) -> Option<Duration> {
         // The batch under way ends after 2 s; within 2 to 4 s the breaker opens (ARCHITECTURE, "When something fails").
         matches!(self, Self::FirstNodeFrozen | Self::FirstNodeCutOff).then_some(Duration::from_secs(4))
     }
 
-    /// Whether its standby is in danger of being behind: then every other time its primary is lost before it has caught up.
     pub fn may_end_in_a_loss(self) -> bool {
         matches!(self, Self::CommitWaitCancelled | Self::StandbyNamesEmptied)
     }
 
-    /// Whether the contract allows this error because of it; `is_struck`: for a user of the shard that it strikes.
+    /// Whether the contract allows this error; `is_struck`: for a user of the shard that it strikes.
     ///
-    /// Nowhere `slot-moving`, since no slot moves in such a run, and nowhere `internal`, which is always a bug. The
-    /// outcome of a read is never unknown.
+    /// Never `slot-moving`, since no slot moves, and never `internal`, which is a bug. The outcome of a read is never
+    /// unknown.
     pub fn may_cause(self, what: &What, is_write: bool, is_struck: bool) -> bool {
         let code = match what {
             // The one process that clients talk to.

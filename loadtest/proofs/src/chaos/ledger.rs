@@ -1,4 +1,4 @@
-//! What the crowd of the chaos run may ask next: its account of what clients were told, shared by all of them, and lists to pick from.
+//! What the crowd may ask next: the clients' account, shared by all of them, and lists to pick from.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -13,23 +13,18 @@ use super::clock::Clock;
 use crate::account::{self, Account, Asking, Entry, Keeps, Reply, Taken};
 use crate::findings::Findings;
 
-/// A charge that was refunded already is refunded once more this often, to be refused.
+/// A second refund of a charge, which is refused.
 const REFUND_TWICE: f64 = 0.2;
 
-/// A write that was acknowledged.
 #[derive(Debug, Clone)]
 pub struct AcknowledgedWrite {
-    /// Its transaction.
     pub id: UuidText,
-    /// What was asked for.
     pub write: Write,
     /// When, since the run began.
     pub at: Duration,
-    /// What a read shows to see this write.
     pub session: Option<String>,
 }
 
-/// All keys of all clients.
 #[derive(Debug)]
 pub struct Ledger {
     books: Mutex<LedgerState>,
@@ -40,7 +35,6 @@ pub struct Ledger {
 #[derive(Debug)]
 struct LedgerState {
     account: Account,
-    /// Where each key is on the account.
     places: HashMap<UuidText, usize>,
     answered: Vec<UuidText>,
     acknowledged: Vec<AcknowledgedWrite>,
@@ -48,7 +42,6 @@ struct LedgerState {
 }
 
 impl Ledger {
-    /// Empty. Every acknowledged write goes to `acks` at once.
     pub fn new(acks: AckSink, currency: Currency, findings: Findings, clock: Clock) -> Self {
         let books = LedgerState {
             account: Account::new(Keeps::Bodies, currency, acks, findings),
@@ -60,12 +53,11 @@ impl Ledger {
         Self { books: Mutex::new(books), clock, currency }
     }
 
-    /// The currency of everything.
     pub fn currency(&self) -> Currency {
         self.currency
     }
 
-    /// Notes that `write` is about to be sent. What was not noted cannot be told from what nobody asked for.
+    /// Notes a write before it is sent. Otherwise it could not be told from what nobody asked for.
     pub fn note_attempt(&self, write: &Write) {
         let mut books = self.lock();
         let LedgerState { account, places, .. } = &mut *books;
@@ -80,7 +72,6 @@ impl Ledger {
         books.account.note_unknown(at);
     }
 
-    /// Takes in a decision: the first under its key, or one that must be equal to the first.
     pub fn take(&self, write: &Write, reply: Reply<'_>, asking: Asking) {
         let (mut books, now) = (self.lock(), self.clock.now());
         let books = &mut *books;
@@ -100,7 +91,6 @@ impl Ledger {
         }
     }
 
-    /// Any key that has its answer.
     pub fn any_answered(&self, random: &mut Random) -> Option<Write> {
         let books = self.lock();
         let key = pick(&books.answered, random)?;
@@ -130,12 +120,10 @@ impl Ledger {
         }
     }
 
-    /// How many writes were acknowledged.
     pub fn acknowledged(&self) -> usize {
         self.lock().acknowledged.len()
     }
 
-    /// All keys as they are now.
     pub fn entries(&self) -> Vec<Entry> {
         self.lock().account.entries.clone()
     }

@@ -10,10 +10,8 @@ use crate::findings::Finding;
 /// How far from the moment a line may be.
 const AROUND_MS: i64 = 400;
 
-/// As many lines of a process as fit on a screen with those of others.
 const LINES_MAX: usize = 6;
 
-/// The lines of all logs in `logs` that name one of the finding's words, or are of its moment, by process.
 pub fn around(finding: &Finding, at_unix_ms: Option<i64>, logs: &Path) -> Vec<String> {
     let mut found = Vec::new();
     let Ok(entries) = fs::read_dir(logs) else { return found };
@@ -35,8 +33,7 @@ pub fn around(finding: &Finding, at_unix_ms: Option<i64>, logs: &Path) -> Vec<St
     found
 }
 
-/// When a line was logged, in Unix milliseconds: by a service (JSON that begins with its time) or by PostgreSQL, which is
-/// set to UTC.
+/// In Unix milliseconds. Services log JSON that begins with the time; PostgreSQL logs in UTC.
 fn time_of(line: &str) -> Option<i64> {
     let text = match line.strip_prefix("{\"timestamp\":\"") {
         Some(rest) => rest.split('"').next()?.to_owned(),

@@ -13,7 +13,6 @@ use picopay_loadtest::write::{KeySource, Wish, Write, text};
 /// Between two looks whether users are served.
 const POLL: Duration = Duration::from_millis(25);
 
-/// One user of each shard.
 #[derive(Debug)]
 pub struct Probe {
     client: Client,
@@ -22,10 +21,6 @@ pub struct Probe {
 }
 
 impl Probe {
-    /// Makes all users of the run, and picks the first of each shard.
-    ///
-    /// # Errors
-    /// When one cannot be made, or a shard has none.
     pub async fn make(client: Client, shards: usize, seed: u64) -> anyhow::Result<Self> {
         let mut users = vec![None; shards];
         for id in 1..=USERS {
@@ -38,7 +33,7 @@ impl Probe {
         Ok(Self { client, users, keys: KeySource::new(seed, 0) })
     }
 
-    /// When a write and a read of this shard were answered, since the run began; nothing when that takes longer than `patience`.
+    /// Since the run began; `None` when it takes longer than `patience`.
     pub async fn wait_until_served(&mut self, shard: usize, patience: Duration) -> Option<Duration> {
         let (write, began) = (self.top_up(shard), self.client.clock.now());
         loop {
@@ -55,7 +50,6 @@ impl Probe {
         }
     }
 
-    /// As [`Self::wait_until_served`], for all shards.
     pub async fn wait_until_all_are_served(&mut self, patience: Duration) -> Option<Duration> {
         let mut last = None;
         for shard in 0..self.users.len() {
@@ -64,7 +58,7 @@ impl Probe {
         last
     }
 
-    /// Books something for this shard's user. Gives its key once it was acknowledged; nothing when it was not in `patience`.
+    /// Returns the key of an acknowledged write, or `None` after `patience`.
     pub async fn book(&mut self, shard: usize, patience: Duration) -> Option<String> {
         let (write, began) = (self.top_up(shard), self.client.clock.now());
         while self.client.write(&write, Asking::InTrouble).await != Attempt::Decided {
@@ -76,8 +70,7 @@ impl Probe {
         Some(text(&write.key))
     }
 
-    /// Whether the newest of this user's history, read without a session, has what was booked under `key`; nothing when
-    /// there was no answer.
+    /// Whether a read without a session shows what was booked under `key`; `None` without an answer.
     pub async fn lists(&self, shard: usize, key: &str) -> Option<bool> {
         // What others book for this user meanwhile fits on a page of the largest size.
         let path = format!("/transactions?user_id={}&limit=100", self.users[shard]);
@@ -85,7 +78,6 @@ impl Probe {
         Some(page["data"].as_array().is_some_and(|rows| rows.iter().any(|row| row["idempotency_key"] == key)))
     }
 
-    /// The client that asks.
     pub fn client(&self) -> &Client {
         &self.client
     }

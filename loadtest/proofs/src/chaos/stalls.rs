@@ -1,8 +1,7 @@
-//! Moments in which the machine itself stood still, and no part of the cluster is to blame for it.
+//! Moments in which the machine itself stood still.
 //!
-//! Everything runs on one machine, often a shared one. When this process is not scheduled, or its disk takes no write, for
-//! longer than a request may take inside the cluster, errors are what the contract asks for. So a small write, synced
-//! to the disk, is done all the time; each one that is late is noted.
+//! Everything runs on one machine, often a shared one. When this process is not scheduled or the disk takes no write, the
+//! contract allows errors. So a small write is synced all the time, and each late one is noted.
 
 use std::fs::File;
 use std::io::{Seek as _, Write as _};
@@ -17,7 +16,7 @@ use super::errors::{Cause, Errors};
 /// How often to write.
 const EVERY: Duration = Duration::from_millis(100);
 
-/// How late is too late. A batch may take 1.5 s, and has several such waits in it.
+/// A batch may take 1.5 s, and has several such waits.
 const LATE: Duration = Duration::from_millis(500);
 
 /// Watches a machine until it is dropped.
@@ -27,10 +26,6 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Starts to write to a temporary file.
-    ///
-    /// # Errors
-    /// When there is no place for it.
     pub fn start(errors: Arc<Errors>, clock: Clock) -> anyhow::Result<Self> {
         let mut file = Some(tempfile::tempfile()?);
         let watching = tokio::spawn(async move {

@@ -1,4 +1,4 @@
-//! What a run found, as `summary.json` and the last line have it. The names of its fields stay.
+//! What a run found. `summary.json` and the last line have these names, which stay.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,56 +8,38 @@ use serde::Serialize;
 use super::conditions::Conditions;
 use crate::findings::{Findings, Promise};
 
-/// What a run found.
 #[derive(Debug, Clone, Serialize)]
 pub struct ChaosSummary {
     /// The same seed gives the same clients and the same faults.
     pub seed: u64,
-    /// Whether no promise was broken. The exit code is 0 then, and 1 otherwise.
     pub holds: bool,
     /// The promise that was broken on purpose; null in an honest run.
     pub broken: Option<&'static str>,
-    /// The kind of cluster that was broken: a seed's own, or what was asked for.
     pub conditions: Conditions,
-    /// Writes that were acknowledged.
     pub acknowledged: u64,
-    /// Writes that a rule refused.
     pub refused: u64,
-    /// Writes of which at least one attempt ended so that nobody could say what became of it.
+    /// Writes of which at least one attempt had an unknown outcome.
     pub unknown: u64,
-    /// Of these, those that their key has resolved.
     pub unknown_resolved: u64,
-    /// How often each promise was broken, by its name: `lost`, `doubled` and so on.
     #[serde(flatten)]
     pub promises: BTreeMap<&'static str, u64>,
-    /// How often each fault struck.
     pub faults: BTreeMap<String, u64>,
-    /// From the moment that a fault was healed until users of all shards were served again.
     pub recovery_ms: Recovery,
-    /// The longest that users waited, by fault: from the moment that it was healed; of a fault that another part has to make
-    /// up for, while it went on.
+    /// By fault, from its healing; of a fault that another part has to make up for, while it went on.
     pub waits_ms: BTreeMap<String, u128>,
-    /// Errors that clients saw and tried again after, by name.
     pub errors: BTreeMap<String, u64>,
-    /// Moments in which the machine itself stood still.
     pub stalls: usize,
-    /// Keys that were asked once more at the end, with an empty cache.
     pub asked_again: u64,
-    /// How long all of it took.
     pub took_s: u64,
 }
 
-/// How long users waited after a fault was healed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Recovery {
-    /// Half of the times it was less.
     pub p50: u64,
-    /// The longest.
     pub max: u64,
 }
 
 impl Recovery {
-    /// Of these.
     pub fn of(mut times: Vec<Duration>) -> Self {
         times.sort_unstable();
         let ms = |time: Option<&Duration>| {
@@ -67,7 +49,6 @@ impl Recovery {
     }
 }
 
-/// How often each promise was broken, those that hold too.
 pub fn counts(findings: &Findings) -> BTreeMap<&'static str, u64> {
     Promise::ALL.into_iter().map(|(promise, name)| (name, findings.count(promise))).collect()
 }

@@ -27,7 +27,6 @@ pub struct BenchArgs {
     notes: Vec<(String, String)>,
 }
 
-/// Runs it.
 pub async fn run(args: BenchArgs, stop: &Stop) -> Result<(), Failure> {
     let pace = if args.quick { Pace::quick() } else { Pace::default() };
     let bench = Bench { pace, is_full: args.full, out: args.out, notes: args.notes };

@@ -42,7 +42,6 @@ pub struct ChaosArgs {
 /// Long enough for some faults, and for a day.
 const MINUTES: std::ops::RangeInclusive<f64> = 0.25..=1_440.0;
 
-/// Runs it.
 pub async fn run(args: ChaosArgs, stop: &Stop) -> Result<(), Failure> {
     if !MINUTES.contains(&args.minutes) {
         return Err(usage(anyhow!("--minutes {}: from a quarter to 1440", args.minutes)));

@@ -28,7 +28,6 @@ pub struct GrowArgs {
     quick: bool,
 }
 
-/// Runs it.
 pub async fn run(args: GrowArgs, stop: &Stop) -> Result<(), Failure> {
     // Any, but short enough to be typed again.
     let seed = args.seed.unwrap_or_else(|| u64::from(rand::random::<u16>()));

@@ -59,7 +59,6 @@ impl Setup {
     }
 }
 
-/// Runs it.
 pub async fn run(args: PatroniArgs) -> Result<(), Failure> {
     let PatroniArgs { instead, setup, kills, only } = args;
     if let Some(Instead::Up(setup)) = instead {

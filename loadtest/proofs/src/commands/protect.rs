@@ -20,7 +20,6 @@ pub struct ProtectArgs {
     quick: bool,
 }
 
-/// Runs it.
 pub async fn run(args: &ProtectArgs, stop: &Stop) -> Result<(), Failure> {
     let protect = if args.quick { Protect::quick() } else { Protect::new(args.rounds, args.seconds) };
     let summary = protect.run(stop).await?;

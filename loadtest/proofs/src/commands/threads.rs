@@ -2,11 +2,10 @@
 
 use tokio::runtime::Builder;
 
-/// For clients and wires of a run on a cluster of its own, which are idle nearly always.
+/// Clients and wires are nearly always idle.
 const THREADS: usize = 2;
 
-/// Runs what starts, breaks and changes a cluster on a thread of its own, beside others for clients and wires: what blocks
-/// the one, such as the files of a server that is made anew, must not hold up the others.
+/// Runs what breaks and changes a cluster on a thread of its own, since it may block, and clients must not wait for it.
 pub async fn on_threads<T: Send + 'static>(
     run: impl AsyncFnOnce() -> anyhow::Result<T> + Send + 'static,
 ) -> anyhow::Result<T> {

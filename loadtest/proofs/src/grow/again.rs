@@ -1,5 +1,5 @@
-//! The end of a run: keys are asked once more, in peace. Those without an answer must get one, and the others must get the
-//! one that they had.
+//! The end of a run: keys are asked once more with everything healed. Those without an answer must get one, the others the
+//! same one.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,18 +12,15 @@ use picopay_loadtest::timing::Timing;
 use picopay_loadtest::traffic::{Answer, Kind, Traffic, Verdict};
 use picopay_loadtest::write::WriteForms;
 
-/// Keys with an answer that are asked again: enough of every slot, in some ten seconds.
+/// Enough of every slot, in some ten seconds.
 const ASKED_MAX: usize = 100_000;
 
-/// How often a key is asked before its outcome counts as never resolved, and the pause in between: ten seconds in all.
+/// Ten seconds in all. After that an outcome counts as never resolved.
 const ROUNDS: u32 = 20;
 const BETWEEN_ROUNDS: Duration = Duration::from_millis(500);
 
-/// Asks all keys without an answer, and of the others as many as there is time for, spread over the whole run. Gives back how
-/// many were asked, and how many never got an answer.
-///
-/// # Errors
-/// When the load cannot be made.
+/// Asks all keys without an answer, and others spread over the whole run. Returns how many were asked, and how many never
+/// got an answer.
 pub async fn ask(plan: &Plan, shared: &Shared, stop: &Stop) -> anyhow::Result<(usize, u64)> {
     let mut left = choose(&lock(&shared.books));
     let asked = left.len();

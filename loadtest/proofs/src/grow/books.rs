@@ -1,4 +1,4 @@
-//! What is known of users while slots move: the account of what clients were told, and of every user what a read must not miss.
+//! What is known of users while slots move: the clients' account, and what a read of each user must not miss.
 
 use std::time::Duration;
 
@@ -12,60 +12,49 @@ use crate::findings::{Finding, Promise};
 /// Nobody asks when a key had its answer.
 const NO_TIME: Duration = Duration::ZERO;
 
-/// What is known of one user.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct UserState {
-    /// Keys that were sent and have no answer.
     open: u32,
-    /// Grows whenever a key is opened or answered.
     version: u32,
     /// Transactions that a history lists, at least.
     pub listed: u32,
-    /// The newest transaction that was acknowledged, and the balance after it in minor units.
+    /// With the balance after it, in minor units.
     newest: Option<(UuidText, u64)>,
 }
 
-/// A write that was acknowledged, and what a read shows to see it.
 #[derive(Debug, Clone)]
 pub struct Own {
-    /// What was asked for.
     pub write: Write,
-    /// Its transaction.
     pub id: UuidText,
-    /// `PicoPay-Session`.
     pub session: Vec<u8>,
     /// Transactions of the user that the history listed then, at least.
     pub listed: u32,
 }
 
-/// What an answer to a write is.
 #[derive(Debug)]
 pub enum Judged {
-    /// The key's answer. The first that acknowledges comes with what can be read then.
+    /// The first answer that acknowledges comes with what can be read then.
     Decided(Option<Own>),
-    /// Not now, for the reason of this name: the same key may be tried again.
+    /// The same key may be tried again.
     Again(String),
     /// Nothing that may ever be said; it is a finding already.
     Wrong,
 }
 
-/// Every key of a run, and every user.
 #[derive(Debug)]
 pub struct Books {
-    /// What clients were told.
     pub account: Account,
     /// By rank: user 1 first.
     users: Vec<UserState>,
 }
 
 impl Books {
-    /// For so many users, each of whom has at least so many transactions in its history.
     pub fn new(users: usize, listed: u32, account: Account) -> Self {
         let user = UserState { listed, ..UserState::default() };
         Self { account, users: vec![user; users] }
     }
 
-    /// Opens a key. What was not noted before it is sent cannot be told from what nobody asked for.
+    /// Notes a key before it is sent. Otherwise it could not be told from what nobody asked for.
     pub fn open(&mut self, write: Write) -> usize {
         let user = self.user_mut(write.user);
         user.open += 1;
@@ -73,7 +62,6 @@ impl Books {
         self.account.open(write)
     }
 
-    /// Takes in an answer to the key at this place: the first, or one that must be equal to it.
     pub fn take(&mut self, at: usize, reply: Reply<'_>, asking: Asking) -> Judged {
         let write = self.account.entries[at].write;
         if !is_decision(&write, reply.status, reply.body) {
@@ -94,7 +82,7 @@ impl Books {
         Judged::Decided(own)
     }
 
-    /// The balance of a user, as long as nothing happens: with what tells that something did.
+    /// The balance, with a version that tells whether something happened meanwhile.
     pub fn quiet_balance(&self, user: UserId) -> Option<(u64, u32)> {
         let state = self.user(user);
         let (_, balance) = state.newest.filter(|_| state.open == 0)?;
@@ -106,7 +94,6 @@ impl Books {
         self.user(user).version == version
     }
 
-    /// Notes a broken promise.
     pub fn add_finding(&self, promise: Promise, text: String) {
         self.account.findings.add(Finding { promise, text, at: None, words: Vec::new() });
     }

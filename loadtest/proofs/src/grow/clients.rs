@@ -1,8 +1,7 @@
-//! Clients that charge, top up, refund, read, ask twice and try again, in an open loop: when a request starts does not
-//! depend on how the last one fared.
+//! Clients in an open loop: when a request starts does not depend on how the last one fared.
 //!
-//! How long a request takes counts from the moment that it was meant to start until its final success, every attempt in
-//! between included. An attempt that fails is repeated under its key after [`RETRY_PAUSE`].
+//! A request takes from its intended start until its final success, with every attempt in between. A failed attempt is
+//! repeated under its key after [`RETRY_PAUSE`].
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -23,8 +22,7 @@ use picopay_loadtest::timing::Timing;
 use picopay_loadtest::traffic::{Answer, Kind, Traffic, Verdict};
 use picopay_loadtest::write::{KeySource, UuidText, Wish, Write, WriteForms};
 
-/// How long a client waits before it tries again. Less than `Retry-After` asks for (1 s): what is measured is how long the
-/// cluster keeps a user waiting, not the user's patience.
+/// Less than `Retry-After` asks for (1 s): the cluster's pauses are measured, not the user's patience.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
 /// Shares of all requests; charges are what remains.
@@ -34,12 +32,12 @@ const LOOKUPS: f64 = 0.04;
 const REPEATS: f64 = 0.08;
 const REFUNDS: f64 = 0.08;
 const TOP_UPS: f64 = 0.05;
-/// Charges that are refused for want of money: refusals have keys and move too.
+/// Refusals have keys and move too.
 const TOO_LARGE: f64 = 0.01;
 
 /// Of the new writes: sent twice, one right after the other.
 const TWINS: f64 = 0.03;
-/// Of the repeats: of keys that were made before anything moved, as soon as something has.
+/// Once slots have moved, these repeats are of keys from before.
 const OLD_REPEATS: f64 = 0.5;
 /// Of the refunds: of charges that were there before the run.
 const OLD_REFUNDS: f64 = 0.3;
@@ -48,9 +46,9 @@ const REFUND_TWICE: f64 = 0.2;
 
 /// Of the lookups: of such charges.
 const OLD_LOOKUPS: f64 = 0.3;
-/// Of the reads with a token: with one from before anything moved, as soon as something has.
+/// Once slots have moved, these tokens are from before.
 const OLD_TOKENS: f64 = 0.5;
-/// Of the others: about the very last write, which replicas may not have yet.
+/// About the very last write, which replicas may not have yet.
 const LAST: f64 = 0.5;
 
 /// The largest charge and top-up that are meant to succeed, in minor units.
@@ -58,21 +56,15 @@ const AMOUNT_MAX: u64 = 100;
 /// More than anybody has: ten thousand millions.
 const TOO_MUCH: u64 = 1_000_000_000_000;
 
-/// Acknowledged writes that reads are about: the last ones, and as many from before the move.
 const OWN_MAX: usize = 4_096;
 
-/// A charge that can be refunded.
 #[derive(Debug, Clone, Copy)]
 pub struct Charge {
-    /// Whose.
     pub user: UserId,
-    /// Its transaction.
     pub id: UuidText,
-    /// All of it.
     pub minor_units: u64,
 }
 
-/// What a request is about.
 #[derive(Debug, Clone)]
 enum Subject {
     /// The key at this place in the books.
@@ -80,7 +72,6 @@ enum Subject {
     Read(Reading),
 }
 
-/// A request.
 #[derive(Debug)]
 pub struct Asked {
     what: Subject,
@@ -88,14 +79,10 @@ pub struct Asked {
     first_ns: Option<u64>,
 }
 
-/// What clients share with whoever watches them.
 #[derive(Debug, Clone)]
 pub struct Shared {
-    /// Every key.
     pub books: Arc<Mutex<Books>>,
-    /// How long requests took.
     pub pauses: Arc<Mutex<Pauses>>,
-    /// The number of the stage that runs.
     pub stage: Arc<AtomicUsize>,
     /// How many keys there were before anything moved; 0 until then.
     pub old_keys: Arc<AtomicUsize>,
@@ -106,7 +93,6 @@ pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// All clients of a run, in one thread.
 pub struct Clients {
     shared: Shared,
     users: u64,
@@ -119,11 +105,9 @@ pub struct Clients {
     retries: VecDeque<(Instant, Asked)>,
     /// To be sent next: the second of two.
     twin: Option<usize>,
-    /// Charges of the run, and from before it.
     refundable: Vec<Charge>,
     old_charges: Vec<Charge>,
     own: VecDeque<Rc<Own>>,
-    /// Those that were acknowledged before anything moved.
     old_own: Vec<Rc<Own>>,
 }
 
@@ -209,7 +193,6 @@ impl Clients {
         Some(if history { Reading::History(own) } else { Reading::Lookup(own) })
     }
 
-    /// A key that has its answer.
     fn any_answered(&mut self) -> Option<usize> {
         let old = self.shared.old_keys.load(Ordering::Relaxed);
         let is_old = old > 0 && self.random.chance(OLD_REPEATS);

@@ -1,5 +1,4 @@
-//! The load: in a thread of its own from before anything moves until everything has moved, while others do what an operator
-//! does.
+//! The load, in a thread of its own, while operators move slots.
 
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -36,7 +35,6 @@ impl GrowLoad {
         Self { shared, stop, running, stage: Stage::WarmUp, began: Instant::now() }
     }
 
-    /// From now on this goes on.
     pub fn enter(&mut self, stage: Stage) {
         lock(&self.shared.pauses).ended(self.stage, self.began.elapsed());
         if stage == Stage::Rebalancing {
@@ -47,11 +45,8 @@ impl GrowLoad {
         (self.stage, self.began) = (stage, Instant::now());
     }
 
-    /// Ends the load; requests on their way get their answers. Gives back arrivals that were never sent, and requests that
-    /// still wait for another attempt.
-    ///
-    /// # Errors
-    /// When the load could not be made, or not to its end.
+    /// Requests on their way get their answers. Returns arrivals that were never sent, and requests that still wait for
+    /// another attempt.
     pub async fn finish(self) -> anyhow::Result<(u64, usize)> {
         lock(&self.shared.pauses).ended(self.stage, self.began.elapsed());
         self.stop.now();

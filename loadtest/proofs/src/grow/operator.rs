@@ -12,27 +12,17 @@ use serde_json::Value;
 /// No command takes so long: beyond it something hangs.
 const PATIENCE: Duration = Duration::from_mins(20);
 
-/// What `rebalance` and `shard drain` say, of which more is said.
 #[derive(Debug, Clone, Default, Deserialize)]
 pub struct Moved {
-    /// Whether everything is where it should be.
     pub is_done: bool,
-    /// Slots that were moved.
     pub slots: u64,
-    /// Rows that were moved.
     pub rows: u64,
-    /// How long it took.
     pub took_ms: u64,
     /// The longest time in which a slot was owned by nobody.
     pub longest_pause_ms: u64,
-    /// Batches that were given back over the pause budget, and tried again.
     pub aborts: u64,
 }
 
-/// Runs a command that moves slots.
-///
-/// # Errors
-/// When it fails, or does not do all of it.
 pub async fn moves(cluster_file: &Path, arguments: &[&str]) -> anyhow::Result<Moved> {
     let report = run(cluster_file, arguments).await?;
     let named = || format!("picopay {} says {report}", arguments.join(" "));
@@ -41,10 +31,6 @@ pub async fn moves(cluster_file: &Path, arguments: &[&str]) -> anyhow::Result<Mo
     Ok(moved)
 }
 
-/// Runs a command and gives back what it prints as JSON.
-///
-/// # Errors
-/// When it fails.
 pub async fn run(cluster_file: &Path, arguments: &[&str]) -> anyhow::Result<Value> {
     let named = arguments.join(" ");
     let mut command = tokio::process::Command::new(programs::find_picopay("picopay")?);

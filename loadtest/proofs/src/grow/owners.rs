@@ -6,15 +6,10 @@ use anyhow::{Context, ensure};
 use picopay_local::LocalCluster;
 use picopay_shared::slot::SLOT_COUNT;
 
-/// The owner of each slot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Owners(Vec<String>);
 
 impl Owners {
-    /// Asks all shards.
-    ///
-    /// # Errors
-    /// When one does not answer, or a slot has not exactly one owner.
     pub async fn read(cluster: &LocalCluster) -> anyhow::Result<Self> {
         let mut owners: BTreeMap<i16, Vec<String>> = BTreeMap::new();
         for shard in cluster.shards() {
@@ -35,7 +30,6 @@ impl Owners {
         Ok(Self(owners.into_values().flatten().collect()))
     }
 
-    /// Slots of each shard that owns any.
     pub fn counts(&self) -> BTreeMap<String, usize> {
         let mut counts = BTreeMap::new();
         for owner in &self.0 {
@@ -44,7 +38,7 @@ impl Owners {
         counts
     }
 
-    /// By how many slots the share of that one of `shards` shards is off which is furthest off.
+    /// How far the worst share is from a fair one.
     #[expect(clippy::cast_precision_loss, reason = "at most 4096 slots")]
     pub fn off_fair_share(&self, shards: usize) -> f64 {
         let fair = f64::from(SLOT_COUNT) / shards as f64;
@@ -53,8 +47,7 @@ impl Owners {
         counts.values().map(|count| (*count as f64 - fair).abs()).fold(empty, f64::max)
     }
 
-    /// Slots that changed hands since `before`, beyond the fewest that had to, for each shard to end between these two
-    /// numbers of slots.
+    /// Slots that changed hands beyond the fewest that had to.
     pub fn moved_needlessly(&self, before: &Self, bounds: &BTreeMap<String, (usize, usize)>) -> usize {
         let moved = self.0.iter().zip(&before.0).filter(|(now, before)| now != before).count();
         let counts = before.counts();

@@ -1,4 +1,4 @@
-//! How long users waited, stage by stage: from the moment that a request was meant to start until its final success.
+//! How long users waited in each stage, from the intended start to the final success.
 
 use std::time::Duration;
 
@@ -7,28 +7,20 @@ use serde::Serialize;
 use picopay_loadtest::histogram::Latencies;
 use picopay_loadtest::tally::{Errors, count_error};
 
-/// What goes on while requests come in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Stage {
-    /// Connections, plans, pages: not measured.
     WarmUp,
-    /// Nothing: what the others are held against.
     Before,
-    /// A new shard is started and joins.
     Adding,
-    /// Its share of slots moves there.
     Rebalancing,
-    /// All slots of another shard move away.
     Draining,
-    /// The rows that stayed behind are deleted.
     Purging,
     /// Nothing again, until the last request has its answer.
     After,
 }
 
 impl Stage {
-    /// In their order.
     pub const ALL: [Self; 7] = [
         Self::WarmUp,
         Self::Before,
@@ -39,7 +31,6 @@ impl Stage {
         Self::After,
     ];
 
-    /// As an index into [`ALL`](Self::ALL).
     pub fn index(self) -> usize {
         self as usize
     }
@@ -48,7 +39,6 @@ impl Stage {
     pub const MOVING: [Self; 2] = [Self::Rebalancing, Self::Draining];
 }
 
-/// What is known of one stage.
 #[derive(Debug, Clone, Default)]
 struct OfStage {
     latency: Latencies,
@@ -56,17 +46,14 @@ struct OfStage {
     took: Duration,
 }
 
-/// All of a run.
 #[derive(Debug, Clone, Default)]
 pub struct Pauses {
     stages: [OfStage; Stage::ALL.len()],
     /// Requests that nobody may answer like that: they are findings too.
     given_up: u64,
-    /// Requests that wait for their next attempt.
     pub waiting: usize,
 }
 
-/// A stage in the summary.
 #[derive(Debug, Clone, Serialize)]
 pub struct StageFigures {
     stage: Stage,
@@ -75,22 +62,18 @@ pub struct StageFigures {
     p50_ms: f64,
     p99_ms: f64,
     longest_ms: f64,
-    /// Attempts that failed and were repeated, by name.
     errors: Errors,
 }
 
 impl Pauses {
-    /// A request has its answer.
     pub fn succeeded(&mut self, stage: usize, took_ns: u64) {
         self.stages[stage].latency.record_ns(took_ns);
     }
 
-    /// An attempt failed.
     pub fn failed(&mut self, stage: usize, code: &str) {
         count_error(&mut self.stages[stage].errors, code, 1);
     }
 
-    /// A request was answered in a way that ends it without success.
     pub fn given_up(&mut self) {
         self.given_up += 1;
     }
@@ -100,12 +83,10 @@ impl Pauses {
         self.given_up
     }
 
-    /// A stage is over.
     pub fn ended(&mut self, stage: Stage, took: Duration) {
         self.stages[stage.index()].took = took;
     }
 
-    /// The share `quantile` of all requests of these stages took no longer.
     pub fn quantile_ms(&self, stages: &[Stage], quantile: f64) -> f64 {
         let mut all = Latencies::default();
         for stage in stages {
@@ -114,7 +95,6 @@ impl Pauses {
         all.quantile_ms(quantile)
     }
 
-    /// For the summary.
     pub fn figures(&self) -> Vec<StageFigures> {
         let figures = |stage: Stage| {
             let OfStage { latency, errors, took } = &self.stages[stage.index()];

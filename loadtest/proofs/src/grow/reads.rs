@@ -13,32 +13,23 @@ use picopay_loadtest::write::{UuidText, text};
 /// Transactions on a page of history: the API's own default.
 const PAGE: usize = 20;
 
-/// A read.
 #[derive(Debug, Clone)]
 pub enum Reading {
-    /// The newest page of a user, with the session token of one of its writes: that one is on it, and no fewer than there
-    /// were then.
+    /// The newest page of a user, with a session token: that write is on it, and no fewer rows than then.
     History(Rc<Own>),
-    /// A write, by its transaction's id, with its session token.
     Lookup(Rc<Own>),
-    /// A charge from before the run, by its id.
     OldCharge {
-        /// Whose.
         user: UserId,
-        /// Which.
         id: UuidText,
     },
-    /// A balance.
     Balance {
-        /// Whose.
         user: UserId,
-        /// What it is, and at which state of the books, if nothing is on its way.
+        /// Set if nothing of the user is on its way.
         quiet: Option<(u64, u32)>,
     },
 }
 
 impl Reading {
-    /// Whose.
     pub fn user(&self) -> UserId {
         match self {
             Self::History(own) | Self::Lookup(own) => own.write.user,
@@ -46,7 +37,6 @@ impl Reading {
         }
     }
 
-    /// What is shown with it.
     pub fn session(&self) -> Option<&[u8]> {
         match self {
             Self::History(own) | Self::Lookup(own) => Some(&own.session),
@@ -54,7 +44,6 @@ impl Reading {
         }
     }
 
-    /// The transaction that it is about.
     pub fn id(&self) -> Option<&UuidText> {
         match self {
             Self::History(own) | Self::Lookup(own) => Some(&own.id),
@@ -63,7 +52,6 @@ impl Reading {
         }
     }
 
-    /// As a report counts it.
     pub fn kind(&self) -> Kind {
         match self {
             Self::Balance { .. } => Kind::Balance,
@@ -96,7 +84,6 @@ struct BalanceOf<'a> {
     balance: &'a str,
 }
 
-/// Holds an answer against the books.
 pub fn check(books: &Books, reading: &Reading, status: u16, body: &[u8]) -> Judged {
     if status >= 500 || status == 429 {
         return Judged::Again(problem_code(status, body).into_owned());
@@ -145,7 +132,6 @@ pub fn check(books: &Books, reading: &Reading, status: u16, body: &[u8]) -> Judg
     Judged::Wrong
 }
 
-/// What is not on a page that should be.
 fn miss_in_page(own: &Own, body: &[u8]) -> Option<&'static str> {
     let Ok(Page { data }) = serde_json::from_slice::<Page<'_>>(body) else { return Some("the page") };
     if data.iter().any(|row| row.user_id != own.write.user.get()) {

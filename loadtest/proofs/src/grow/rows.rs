@@ -3,22 +3,15 @@
 use anyhow::Context;
 use picopay_local::LocalCluster;
 
-/// Rows of one or of all shards.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Rows {
-    /// Transactions in slots that the shard owns, refusals too.
     pub transactions: i64,
-    /// Users in slots that the shard owns.
     pub users: i64,
     /// Rows of any table in slots that the shard does not own.
     pub out_of_place: i64,
 }
 
 impl Rows {
-    /// Counts them all.
-    ///
-    /// # Errors
-    /// When a database does not answer.
     pub async fn count(cluster: &LocalCluster) -> anyhow::Result<Self> {
         let mut sum = Self::default();
         for shard in cluster.shards() {

@@ -4,24 +4,18 @@ use std::time::Duration;
 
 use crate::bench::pace::Pace;
 
-/// How much of everything a run has.
 #[derive(Debug, Clone)]
 pub struct Scale {
-    /// Users, and how long saturation is looked for.
     pub pace: Pace,
-    /// Transactions that are there before the load: charges of a day ago.
     pub transactions: u64,
-    /// WAL files that the new shard's servers make before anything moves there, as others have them from before.
+    /// As servers that run for long have them.
     pub new_wal_files: usize,
-    /// The load before anything is measured.
     pub warmup: Duration,
-    /// The load before anything moves: its p99 is what later ones are held against. About as long as slots move, so that both
-    /// meet as many of the moments in which the machine itself is slow.
+    /// As long as slots move, so that both meet as many slow moments of the machine. Later p99s are compared with its p99.
     pub before: Duration,
-    /// Requests a second that are offered at most, however fast the machine is for a moment.
+    /// However fast the machine is for a moment.
     pub rate_max: f64,
-    /// Rows that are purged in a second, as the command takes it. Nobody waits for a purge; what it costs users is in the
-    /// summary.
+    /// As the command takes it. Nobody waits for a purge; its cost to users is in the summary.
     pub purge_per_second: &'static str,
 }
 

@@ -1,4 +1,4 @@
-//! What a run found, as `summary.json` and the last line have it, and what it is held to. The names of its fields stay.
+//! What a run found, and its bars. `summary.json` and the last line have these names, which stay.
 
 use std::collections::BTreeMap;
 
@@ -8,54 +8,40 @@ use super::pauses::StageFigures;
 
 /// The longest that one user may wait for one request.
 pub const PAUSE_MAX_MS: f64 = 500.0;
-/// How long a request may take at the 99th percentile while slots move, on two cores that all servers share.
+/// At the 99th percentile, on two cores that all servers share.
 pub const P99_MOVING_MAX_MS: f64 = 250.0;
 /// Rows that are moved in a second, at least.
 pub const ROWS_PER_SECOND_MIN: f64 = 50_000.0;
 /// How many slots a share may be off.
 pub const OFF_SHARE_MAX: f64 = 1.0;
 
-/// What a run found.
 #[derive(Debug, Clone, Serialize)]
 pub struct GrowSummary {
     /// The same seed gives the same clients.
     pub seed: u64,
-    /// Whether every bar was kept. The exit code is 0 then, and 1 otherwise.
     pub holds: bool,
-    /// The bars that were not.
     pub missed: Vec<&'static str>,
     /// The promise that was broken on purpose; null in an honest run.
     pub broken: Option<&'static str>,
-    /// Acknowledged writes that are not in the ledger as they were acknowledged.
     pub lost: u64,
     /// Keys with more than one transaction, and transactions that nobody asked for.
     pub doubled: u64,
-    /// Answers under a key that were not its first one.
     pub unequal_replays: u64,
     /// Requests that never succeeded, and those that were answered as no rule says.
     pub failed_for_good: u64,
-    /// Reads that missed something that the client knew of.
     pub incomplete_reads: u64,
-    /// The longest time from the moment that a request was meant to start until its final success, from when the new shard
-    /// was started on. Every attempt in between counts.
+    /// From the intended start to the final success, since the new shard was started.
     pub longest_pause_ms: f64,
     /// 99 of 100 requests took no longer, before anything moved.
     pub p99_before_ms: f64,
-    /// And while slots moved.
     pub p99_moving_ms: f64,
-    /// Rows that were moved, as the commands say.
     pub rows_moved: u64,
-    /// How long that took, as the commands say.
     pub moving_s: f64,
-    /// The one divided by the other.
     pub rows_moved_per_second: f64,
-    /// The longest time in which the mover left a slot without an owner, as the commands say.
+    /// As the commands report it.
     pub longest_handover_ms: u64,
-    /// Batches that were given back and tried again.
     pub aborts: u64,
-    /// Whether every command of the operator did what it was told.
     pub did_grow: bool,
-    /// Slots of each shard after the third was added.
     pub slots: BTreeMap<String, usize>,
     /// How many slots the share that is furthest off is from a third.
     pub slots_off_share: f64,
@@ -63,29 +49,19 @@ pub struct GrowSummary {
     pub needless_moves: usize,
     /// Rows in slots that their shard does not own, after the purge.
     pub rows_out_of_place: u64,
-    /// Whether `picopay verify` passes.
     pub is_verified: bool,
-    /// What it found.
     pub verify_found: Vec<String>,
-    /// Users of the cluster.
     pub users: u64,
-    /// Transactions before the load.
     pub transactions: u64,
     /// Requests a second that saturate it, of the same kinds, on the spot.
     pub saturation_per_second: f64,
     /// Requests a second that were meant to start.
     pub rate_per_second: f64,
-    /// Writes that were acknowledged under the load.
     pub acknowledged: u64,
-    /// Writes that a rule refused.
     pub refused: u64,
-    /// Writes of which an attempt ended so that nobody could say what became of it; their keys have resolved them.
     pub unknown: u64,
-    /// Keys that were asked once more at the end, with an empty cache.
     pub asked_again: usize,
-    /// How long users waited, stage by stage.
     pub stages: Vec<StageFigures>,
-    /// How long all of it took.
     pub took_s: u64,
 }
 

@@ -1,7 +1,6 @@
-//! Clients that charge all the time, and never take "maybe" for an answer: whatever is not a definite yes is asked again
-//! under the same key.
+//! Clients that charge all the time, and ask again under the same key until they get a definite answer.
 //!
-//! When each yes came is kept, for the gaps; what it said goes into a file outside of the cluster, for the proof.
+//! Times of acknowledgements are kept for the gaps, and the acknowledgements go into a file for the proof.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -14,35 +13,31 @@ use picopay_loadtest::write::AnsweredTransaction;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
-/// Clients, each with a user of its own. Enough for batches, few enough that on two cores three databases, an etcd and their
-/// agents are not starved: a starved agent would be a failover of its own.
+/// Enough for batches. With more, on two cores, an agent could starve and cause a failover of its own.
 const CLIENTS: i64 = 16;
-/// Between two charges of a client: with [`CLIENTS`] some 300 a second, so that a gap is known to a few milliseconds.
+/// With [`CLIENTS`] some 300 charges a second, so that a gap is known to a few milliseconds.
 const THINK: Duration = Duration::from_millis(50);
-/// Between two tries of one charge, as a client in a hurry would do it. `Retry-After` says a second.
+/// As a client in a hurry. `Retry-After` says a second.
 const TRY_AGAIN: Duration = Duration::from_millis(50);
 /// The gateway answers in 5 s, whatever happens.
 const ANSWER_WAIT: Duration = Duration::from_secs(10);
 /// A charge that finds no definite answer for so long will find none.
 const GIVE_UP: Duration = Duration::from_secs(90);
-/// More than anybody is charged, in USD; and in cents, of which each charge takes one.
+/// More than anybody is charged, in USD; each charge takes a cent.
 const FUND: &str = "1000000.00";
 const FUND_CENTS: u64 = 100_000_000;
 /// Between two reads of a balance.
 const READ_EVERY: Duration = Duration::from_millis(50);
 
-/// Clients at work.
 pub struct Charges {
     stop: Arc<AtomicBool>,
     book: Arc<Book>,
     clients: Vec<JoinHandle<anyhow::Result<()>>>,
 }
 
-/// What all clients have seen.
 #[derive(Debug, Default)]
 struct Book {
     acknowledged: Mutex<Vec<Instant>>,
-    /// Of each client, how many charges.
     charged: [AtomicU64; 16],
     tries_again: AtomicU64,
     unknown: AtomicU64,
@@ -51,7 +46,6 @@ struct Book {
 }
 
 impl Charges {
-    /// Makes the users, gives them money and begins to charge them.
     pub async fn start(url: &str, api_key: &str, acks: &AckFile) -> anyhow::Result<Self> {
         let (stop, book) = (Arc::new(AtomicBool::new(false)), Arc::new(Book::default()));
         // One attempt at a time: who asks again, and when, is what the drill measures.
@@ -96,17 +90,14 @@ impl Charges {
         gaps.map(|pair| pair[1] - pair[0]).max().unwrap_or_default()
     }
 
-    /// Tries that had to be repeated, and those of them whose outcome was unknown.
     pub fn repeated(&self) -> (u64, u64) {
         (self.book.tries_again.load(Ordering::Relaxed), self.book.unknown.load(Ordering::Relaxed))
     }
 
-    /// Balances that were read from a primary, and those of them that lacked a charge acknowledged before they were asked for.
     pub fn strong_reads(&self) -> (u64, u64) {
         (self.book.strong_reads.load(Ordering::Relaxed), self.book.stale_reads.load(Ordering::Relaxed))
     }
 
-    /// Lets every client finish its charge.
     pub async fn end(self) -> anyhow::Result<()> {
         self.stop.store(true, Ordering::Relaxed);
         for client in self.clients {
@@ -127,8 +118,7 @@ impl Book {
     }
 }
 
-/// Reads strong balances, of one client after the other. What was acknowledged before the question is in the answer, or it came
-/// from a primary that was replaced.
+/// Whatever was acknowledged before the question must be in the answer. Otherwise a replaced primary answered.
 async fn read_balances(client: Client, book: Arc<Book>, stop: Arc<AtomicBool>) -> anyhow::Result<()> {
     for user in (1..=CLIENTS).cycle() {
         if stop.load(Ordering::Relaxed) {
@@ -156,7 +146,6 @@ struct OneClient {
 }
 
 impl OneClient {
-    /// Makes the user, however often it takes.
     async fn make_user(&self) -> anyhow::Result<()> {
         let started = Instant::now();
         while let Err(error) = self.client.create_user(self.user).await {
@@ -190,7 +179,6 @@ impl OneClient {
         }
     }
 
-    /// No answer is like "maybe", and both pass.
     fn expect_passing(&self, error: &Error, started: Instant) -> anyhow::Result<()> {
         let is_passing = matches!(error, Error::NotDone { .. } | Error::Unknown { .. });
         ensure!(is_passing, "user {}: {error}", self.user);

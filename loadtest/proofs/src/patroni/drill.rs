@@ -1,8 +1,8 @@
-//! The drill: charges all the time, and a primary that dies, several times over: the agent alone, whose PostgreSQL lives on as a
-//! primary that nobody looks after, and agent and server together, as with their machine. They take turns.
+//! The drill: charges all the time, and a primary that dies several times. Either the agent alone dies, and its PostgreSQL
+//! lives on as a primary, or both die.
 //!
-//! A gap is what a client sees: from the last charge acknowledged on the old timeline to the first on the new one. Between
-//! two kills the dead member comes back, by `pg_rewind` or a new copy, and streams from the primary that took its place.
+//! A gap lasts from the last charge acknowledged on the old timeline to the first on the new one. Between two kills the
+//! dead member comes back, by `pg_rewind` or a new copy, and streams.
 
 use std::time::{Duration, Instant};
 
@@ -14,17 +14,15 @@ use serde::Serialize;
 use super::charges::Charges;
 use super::proof::{self, DrillProof};
 
-/// The longest gap that is accepted with `ttl` 10: the time to live itself, an election, a promotion, and the other standby
-/// that has to follow the new primary before it may acknowledge anything.
+/// With `ttl` 10: the time to live, an election, a promotion, and a standby that follows the new primary.
 const GAP_BAR: Duration = Duration::from_secs(15);
 /// Load before each kill, so that it meets charges on their way.
 const BEFORE_KILL: Duration = Duration::from_secs(3);
-/// So many acknowledgements after a kill, of some 300 a second, are no stragglers of the old primary.
+/// Of some 300 a second; fewer may be stragglers of the old primary.
 const RESUMED: usize = 100;
 /// A gap that does not end is not measured for longer.
 const GAP_MAX: Duration = Duration::from_mins(1);
 
-/// What dies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum Victim {
@@ -35,8 +33,7 @@ pub enum Victim {
 }
 
 impl Victim {
-    /// The agent first: the primary that it leaves alive is then the first host of the node's connection string, which is the
-    /// one that a careless node comes back to.
+    /// The agent first: its primary lives on as the first host of the node's connection string.
     fn of(number: usize) -> Self {
         if number.is_multiple_of(2) { Self::Machine } else { Self::AgentAlone }
     }
@@ -49,7 +46,6 @@ impl Victim {
     }
 }
 
-/// One kill, and what clients saw of it.
 #[derive(Debug, Serialize)]
 struct Kill {
     victim: Victim,
@@ -57,13 +53,11 @@ struct Kill {
     rejoined_ms: u128,
 }
 
-/// The last line of the output.
 #[derive(Debug, Serialize)]
 struct DrillSummary {
     postgres: String,
     members: usize,
     kills: usize,
-    /// In their order.
     victims: Vec<Kill>,
     gaps_ms: Vec<u128>,
     gap_median_ms: u128,
@@ -73,15 +67,13 @@ struct DrillSummary {
     timelines: [i32; 2],
     tried_again: u64,
     of_them_unknown: u64,
-    /// Balances that a primary answered.
     strong_reads: u64,
-    /// Those of them that lacked a charge acknowledged before: a primary answered that was replaced.
     stale_reads: u64,
     #[serde(flatten)]
     proof: DrillProof,
 }
 
-/// Kills the primary `kills` times, always in one way or in both in turn; whether every promise was kept.
+/// Returns whether every promise was kept.
 pub async fn run(shard: PatroniShard, kills: usize, only: Option<Victim>) -> anyhow::Result<bool> {
     ensure!(kills > 0, "a drill kills at least once");
     let outside = tempfile::tempdir()?;
@@ -136,7 +128,6 @@ pub async fn run(shard: PatroniShard, kills: usize, only: Option<Victim>) -> any
     Ok(summary.proof.is_proven && is_read_right && gap_max <= GAP_BAR)
 }
 
-/// The gap, and how long the dead member took from its boot until it streamed again.
 async fn kill_once(
     shard: &PatroniShard,
     charges: &Charges,

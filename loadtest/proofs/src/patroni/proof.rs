@@ -8,17 +8,13 @@ use picopay_local::{PatroniShard, programs};
 use serde::Serialize;
 use serde_json::Value;
 
-/// What was found.
 #[derive(Debug, Serialize)]
 pub struct DrillProof {
     /// Charges and top-ups that clients had a yes for.
     acknowledged: u64,
-    /// Of these, those that are not in the ledger as they were acknowledged.
     lost: u64,
-    /// Keys with more than one transaction, and transactions that nobody had a yes for: every client asked until it had one,
-    /// so there must be none.
+    /// With transactions that no client got an answer for. Every client asked until it had one, so there must be none.
     doubled: u64,
-    /// Whether `picopay verify` found nothing else wrong either.
     pub is_proven: bool,
 }
 

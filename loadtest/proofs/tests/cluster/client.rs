@@ -10,7 +10,6 @@ use picopay_shared::slot::{SLOT_COUNT, UserId};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-/// A cluster and a client of its gateway.
 pub struct TestCluster {
     pub cluster: LocalCluster,
     pub client: GatewayClient,
@@ -29,7 +28,6 @@ impl TestCluster {
         Self { cluster, client }
     }
 
-    /// A new user with so many USD.
     pub async fn user_with(&self, balance: &str) -> i64 {
         let user = NEXT_USER.fetch_add(1, Ordering::Relaxed);
         // A first request may meet a cluster that is still connecting, on a machine that is busy.
@@ -48,7 +46,6 @@ impl TestCluster {
         user
     }
 
-    /// A new user of the first shard of two with so many USD.
     pub async fn user_of_first_shard(&self, balance: &str) -> i64 {
         loop {
             let user = self.user_with(balance).await;
@@ -77,12 +74,10 @@ impl GatewayClient {
         self.get_with(path, None).await
     }
 
-    /// With the session token of a write.
     pub async fn get_with(&self, path: &str, session: Option<&str>) -> Option<Answer> {
         self.0.get(path, session).await.ok()
     }
 
-    /// A counter or gauge of the gateway, summed over its labels.
     pub async fn metric(&self, name: &str) -> f64 {
         metric_sum(&self.get("/metrics").await.expect("an answer").text(), name)
     }
@@ -111,7 +106,6 @@ impl GatewayClient {
         answer.json()["balance"].as_str().unwrap_or_else(|| panic!("{answer:?}")).to_owned()
     }
 
-    /// All of a user's transactions, by pages.
     pub async fn history(&self, user: i64) -> Vec<Value> {
         let (mut seen, mut cursor) = (Vec::new(), String::new());
         loop {

@@ -26,7 +26,6 @@ pub struct UserLoad {
     clients: Vec<JoinHandle<Trouble>>,
 }
 
-/// Answers that were none.
 #[derive(Default)]
 struct Trouble {
     problems: Vec<String>,
@@ -36,7 +35,6 @@ struct Trouble {
 /// What the load was told.
 pub struct LoadOutcome {
     pub account: Account,
-    /// Why not, where the gateway said so.
     pub problems: Vec<String>,
     pub other: Vec<String>,
 }

@@ -1,5 +1,4 @@
-//! What clients are promised of a whole cluster, over HTTP: gateway, nodes, primaries, replicas and Redis are
-//! real processes, and the faults are real signals.
+//! What clients are promised of a whole cluster, over HTTP. Processes and faults are real.
 
 mod client;
 mod load;

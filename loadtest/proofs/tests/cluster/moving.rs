@@ -13,7 +13,7 @@ use uuid::Uuid;
 use crate::client::{Answer, TestCluster, code_of, eventually};
 use crate::load::{UserLoad, settle};
 
-/// So long that no pause of a test on a busy machine comes to its end.
+/// No pause of a test on a busy machine reaches it.
 const PATIENT: &str = "[shard_client]\nmove_wait = \"20s\"\nrequest_timeout = \"30s\"\n";
 /// As long as the mover's may be, and then some.
 const PAUSE: Duration = Duration::from_millis(300);
@@ -31,7 +31,6 @@ fn slot_of(user: i64) -> Slot {
     UserId::try_from(user).unwrap().slot()
 }
 
-/// The slot has no owner when this returns.
 async fn begin(test: &TestCluster, slot: Slot, from: usize, to: usize, epoch: i64) -> SlotMove {
     let mut moving = test.cluster.slot_move(slot, from, to, epoch).await.unwrap();
     moving.import().await.unwrap();

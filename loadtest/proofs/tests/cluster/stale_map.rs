@@ -49,7 +49,7 @@ async fn a_gateway_with_a_stale_map_reaches_the_right_shard() {
     test.stop().await;
 }
 
-/// The gateway polls no shard while this goes on, so its map is wrong after every move until somebody is redirected.
+/// The gateway polls no shard meanwhile, so its map is wrong after every move until it is redirected.
 #[tokio::test]
 async fn a_gateway_whose_map_is_always_old_never_writes_to_the_wrong_shard() {
     let config = "[shard_client]\npoll_interval = \"5s\"\nmove_wait = \"20s\"\nrequest_timeout = \"30s\"\n";

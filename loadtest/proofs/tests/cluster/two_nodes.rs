@@ -12,10 +12,9 @@ use crate::client::{GatewayClient, TestCluster, code_of, eventually};
 
 /// Between two charges: 200 a second.
 const PACE: Duration = Duration::from_millis(5);
-/// A poll a second, another one for the answer that does not come, and a call that was sent just before: by then the
-/// gateway knows, on a machine that is busy with other tests too.
+/// A poll a second, one more for the missing answer, and a call sent just before, on a busy machine.
 const KNOWN_WITHIN: Duration = Duration::from_secs(4);
-/// Less than a call to a frozen node takes (2 s), and far more than one to a node that is ready.
+/// Less than a call to a frozen node takes (2 s).
 const AT_ONCE: Duration = Duration::from_millis(1_500);
 
 /// One charge of a cent.
@@ -26,14 +25,13 @@ struct TimedCharge {
     status: u16,
 }
 
-/// A login costs a debug build a hundred milliseconds of work, and a machine that is busy with other tests many times that.
+/// A debug build needs 100 ms of work for a login, and many times that on a busy machine.
 const PATIENT: &str = "[postgres]\nconnect_timeout = \"8s\"\n";
 
 async fn one_shard_with_two_nodes() -> TestCluster {
     TestCluster::start(ClusterSpec::one_shard().with_nodes_per_shard(2).with_node_toml(PATIENT)).await
 }
 
-/// Each with wires of its own to the databases.
 async fn two_nodes_that_can_be_cut_off() -> TestCluster {
     let spec = ClusterSpec::one_shard().with_nodes_per_shard(2).with_proxies();
     TestCluster::start(spec.with_node_toml(PATIENT)).await

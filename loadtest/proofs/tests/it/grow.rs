@@ -2,7 +2,7 @@
 
 use crate::run_of::Run;
 
-/// How fast it was says nothing on a machine that runs a dozen other tests.
+/// A machine that runs other tests says nothing about speed.
 const OF_TIME: [&str; 3] = ["longest_pause_ms", "p99_moving_ms", "rows_moved_per_second"];
 
 #[test]

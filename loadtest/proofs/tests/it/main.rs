@@ -1,4 +1,4 @@
-//! What the proofs promise, each in short: that PicoPay passes them, and that they would not let a broken promise pass.
+//! What the proofs promise, in short runs.
 
 // It counts CPU time in /proc.
 #[cfg(target_os = "linux")]

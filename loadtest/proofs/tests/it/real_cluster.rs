@@ -31,7 +31,7 @@ async fn what_was_acknowledged_under_load_is_in_the_ledger_once() {
     let mut load = picopay("picopay-loadtest", "run");
     load.args(["--users", "200", "--connections", "32", "--warmup", "0", "--duration", "5"]);
     load.args(["--duplicates", "0.3", "--refunds", "0.1", "--topups", "0.1", "--hot-share", "0.2"]);
-    load.args(["--history", "0.1", "--balance-reads", "0.1", "--distribution", "zipf:1.0"]);
+    load.args(["--history", "0.1", "--balance-reads", "0.1"]);
     load.arg("--acks").arg(&acks).arg("--report").arg(&report).arg("--cluster").arg(cluster.cluster_file());
     let (is_right, said) = run(&mut load);
     assert!(is_right, "{said}");

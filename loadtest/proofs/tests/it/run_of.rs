@@ -5,7 +5,6 @@ use std::process::Command;
 
 use serde_json::Value;
 
-/// What a run came to.
 pub struct Run {
     pub summary: Value,
     pub exit_code: Option<i32>,
@@ -13,7 +12,6 @@ pub struct Run {
 }
 
 impl Run {
-    /// `picopay-proofs` with these arguments, and its files in this folder.
     pub fn of(arguments: &[&str], folder: &Path) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_picopay-proofs"));
         let output = command.args(arguments).arg("--out").arg(folder).output().unwrap();
@@ -25,7 +23,6 @@ impl Run {
         Self { summary, exit_code: output.status.code(), told: told.into_owned() }
     }
 
-    /// A whole number of the summary.
     pub fn count(&self, name: &str) -> u64 {
         self.summary[name].as_u64().unwrap_or_else(|| panic!("{name} in {}\n{}", self.summary, self.told))
     }

@@ -23,9 +23,6 @@ const PACED_ROWS: u64 = 64;
 impl ShardDb {
     /// Gives each message that `from` (`COPY … TO STDOUT`) comes in to `each`: one row, as a rule. No more than
     /// `rows_per_second`; each wait is bounded, not the whole.
-    ///
-    /// # Errors
-    /// [`DbError`]; the connection is then of no more use.
     pub async fn copy_out(
         &self,
         from: &str,
@@ -47,9 +44,6 @@ impl ShardDb {
     /// Copies the rows that `from` (`COPY … TO STDOUT`) gives here into `target` by `into` (`COPY … FROM STDIN`), no more than
     /// `rows_per_second`, gives `each` message to look at on its way, and says how many rows there were. Any number of them
     /// fits in memory, and each wait is bounded, not the whole.
-    ///
-    /// # Errors
-    /// [`DbError`]; both connections are then of no more use.
     pub async fn copy_into(
         &self,
         from: &str,

@@ -1,8 +1,8 @@
-//! Somebody who can write to Redis, and wants to be believed.
+//! Somebody who writes to Redis and wants to be believed.
 //!
-//! He knows the names that are in use and reads what is there, as anybody can who has the password. What he writes back is a
-//! balance that is not true, an answer in another's place, or noise; and he leaves it there. He needs to know of an entry only
-//! that an amount ends with the code of its currency: so he outlives a change of the format, and finds no secret in it.
+//! They know the keys in use and read the entries. They write back a false balance, an answer in another's place, or noise,
+//! and leave it there. They only need to know that an amount ends with its currency's code, so a new format does not stop
+//! them.
 
 use redis::aio::MultiplexedConnection;
 use redis::{RedisError, cmd};
@@ -12,29 +12,25 @@ use picopay_loadtest::random::Random;
 /// Names asked for in one go.
 const SCAN_COUNT: u32 = 1_000;
 
-/// More entries than the clients of a run make while a fault lasts, and few enough for one command.
+/// More than clients make during a fault, and few enough for one command.
 const ENTRIES_MAX: usize = 5_000;
 
 /// Faults, clients and conditions draw from other streams.
 const STREAM: u64 = u64::MAX - 1;
 
-/// A currency's code behind its length, as an entry has it after an amount.
 const AMOUNT_END: &[u8] = b"\x03USD";
 
-/// With a connection of his own.
 pub struct Forger {
     redis: MultiplexedConnection,
     random: Random,
 }
 
 impl Forger {
-    /// Connects.
     pub async fn connect(url: &str, seed: u64) -> Result<Self, RedisError> {
         let redis = redis::Client::open(url)?.get_multiplexed_async_connection().await?;
         Ok(Self { redis, random: Random::new(seed, STREAM) })
     }
 
-    /// Changes everything that is there. Gives how many entries.
     pub async fn forge(&mut self) -> Result<usize, RedisError> {
         let names = self.names().await?;
         if names.is_empty() {
@@ -91,8 +87,7 @@ impl Forger {
     }
 }
 
-/// The same entry with another balance: the last amount in it. Amounts are of variable length, so the highest byte
-/// stands right before the currency.
+/// The same entry with another last amount. Amounts have variable length, and the highest byte stands before the currency.
 fn richer(value: &[u8]) -> Vec<u8> {
     let mut forged = value.to_vec();
     let end = value.windows(AMOUNT_END.len()).rposition(|window| window == AMOUNT_END);

@@ -1,8 +1,8 @@
 //! The primary's clock steps, and a replica that replays nothing must not look fresh.
 //!
-//! A trigger stands for the clock: every beat that is written from then on says another time. The first is written here, as a node
-//! of an older release would; those of this one write none. Whoever takes the lag for a difference of two beats sees a replica
-//! that has a later one than the primary, and so lacks nothing.
+//! A trigger stands for the clock and dates every heartbeat. The first one is written here, as a node of an older release
+//! would; those of this release write none. If lag were the difference of two beats, the replica would seem to lack
+//! nothing.
 
 use std::time::Duration;
 
@@ -17,8 +17,7 @@ use crate::findings::{Finding, Promise};
 /// Far beyond every bound.
 const STEP: &str = "10 minutes";
 
-/// After that long a replica that lacks something is passed over: its bound (`replica_lag_max`, 2 s) and two more beats
-/// (0.5 s), and some for a machine that is busy.
+/// `replica_lag_max` (2 s), two more beats (0.5 s), and some for a busy machine.
 const STALE_AFTER: Duration = Duration::from_secs(4);
 
 /// How long a replica may take for what it does in milliseconds.
@@ -27,10 +26,6 @@ const BEAT_WAIT: Duration = Duration::from_secs(20);
 /// How long a write may take that nothing stands in the way of.
 const BOOK_WAIT: Duration = Duration::from_secs(10);
 
-/// Pauses the replay, steps the clock, books something, and looks a while later whether history without a session has it.
-///
-/// # Errors
-/// When a database does not do as it is told.
 pub async fn step(fault: Fault, scene: &mut Scene<'_>, healing: impl FnOnce()) -> anyhow::Result<()> {
     let shard = scene.cluster.shard(fault.shard);
     // The services' role owns the beats, and finds them where they are; only the superuser may pause a replay.
@@ -79,7 +74,7 @@ async fn pause(replica: &Client) -> anyhow::Result<()> {
     tokio::time::timeout(BEAT_WAIT, paused).await.context("the replay does not pause")?
 }
 
-/// Nobody waits for a standby: it may be the one that is paused, and a statement of the test's own is no charge.
+/// It does not wait for a standby, which may be the paused one.
 async fn set_clock(primary: &Client, sign: &str) -> anyhow::Result<()> {
     let sql = format!(
         "SET synchronous_commit = local;

@@ -1,8 +1,8 @@
-//! The first of two nodes serves no more, and the second has to.
+//! The first of two nodes stops serving, and the second has to.
 //!
-//! Users may feel it for as long as [`Kind::felt_at_most`](crate::chaos::kind::Kind::felt_at_most) says. After that any error is a broken
-//! promise, although the fault goes on: one ready node is enough. So is a wait as long as a frozen node costs, or a
-//! gateway that asks it again and again would pass for one that does not.
+//! Users may feel it for as long as [`Kind::felt_at_most`](crate::chaos::kind::Kind::felt_at_most) says. After that any
+//! error is a broken promise, since one ready node is enough. A long wait is one too: the gateway must not ask the frozen
+//! node again and again.
 
 use std::time::Duration;
 
@@ -16,14 +16,10 @@ use crate::findings::{Finding, Promise};
 /// Between two times that users are served: the shortest wait that is told.
 const ASK_EVERY: Duration = Duration::from_millis(100);
 
-/// What a gateway waits for a node that does not answer is 2 s. Whoever is served by the other one waits a few milliseconds, and
-/// on a machine that is busy with other things a few hundred.
+/// A gateway waits 2 s for a silent node. The other one answers in milliseconds, or a few hundred on a busy machine.
 const SETTLED_WAIT_MAX: Duration = Duration::from_millis(1_500);
 
 /// SIGSTOP: its connections stay open, and nothing answers.
-///
-/// # Errors
-/// Never; the type is that of all faults.
 pub async fn freeze(fault: Fault, scene: &mut Scene<'_>, healing: impl FnOnce()) -> anyhow::Result<()> {
     let node = scene.cluster.shard(fault.shard).node(0);
     node.freeze();
@@ -34,9 +30,6 @@ pub async fn freeze(fault: Fault, scene: &mut Scene<'_>, healing: impl FnOnce())
 }
 
 /// It answers everybody, and its statements reach no primary.
-///
-/// # Errors
-/// Never; the type is that of all faults.
 pub async fn cut_off(fault: Fault, scene: &mut Scene<'_>, healing: impl FnOnce()) -> anyhow::Result<()> {
     let wire = scene.cluster.shard(fault.shard).primary_proxy_of_node(0);
     wire.set_weather(Weather::Silent);
@@ -46,7 +39,6 @@ pub async fn cut_off(fault: Fault, scene: &mut Scene<'_>, healing: impl FnOnce()
     Ok(())
 }
 
-/// Waits, and asks meanwhile how long users have to wait.
 async fn hold(fault: Fault, scene: &mut Scene<'_>) {
     let clock = scene.probe.client().clock;
     let (mut last_served, ends) = (clock.now(), clock.now() + fault.hold);

@@ -6,21 +6,17 @@ use std::time::Duration;
 use crate::chaos::kind::Kind;
 use picopay_loadtest::random::Random;
 
-/// One fault to come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fault {
-    /// What.
     pub kind: Kind,
-    /// The position of the shard that it strikes, where it strikes one.
     pub shard: usize,
     /// How long it lasts until it is healed.
     pub hold: Duration,
-    /// How often this kind has struck before: some have two ways, which take turns.
+    /// Some kinds have two forms, which take turns.
     pub times_before: u32,
 }
 
 impl Fault {
-    /// For the terminal.
     pub fn words(self) -> String {
         let end = if self.ends_in_a_loss() { ", primary lost" } else { "" };
         if self.kind.is_of_a_shard() {
@@ -30,29 +26,24 @@ impl Fault {
         }
     }
 
-    /// Whether the primary is lost in the end, and the standby promoted as it is.
     pub fn ends_in_a_loss(self) -> bool {
         self.kind.may_end_in_a_loss() && self.times_before.is_multiple_of(2)
     }
 }
 
-/// All faults of a run.
 #[derive(Debug)]
 pub struct Schedule {
     random: Random,
     shards: usize,
-    /// The kinds that may strike.
     kinds: Vec<Kind>,
     struck: BTreeMap<Kind, u32>,
-    /// What is left of this round: every kind strikes once before any strikes twice.
     left: Vec<Kind>,
     hold_max: Duration,
     calm_max: Duration,
 }
 
 impl Schedule {
-    /// Of these kinds, for a cluster of `shards` shards. No fault lasts longer than `hold_max` unless its kind needs to, and
-    /// no calm between two longer than `calm_max`.
+    /// No fault lasts longer than `hold_max` unless its kind needs to, and no calm longer than `calm_max`.
     pub fn new(seed: u64, shards: usize, kinds: &[Kind], hold_max: Duration, calm_max: Duration) -> Self {
         assert!(!kinds.is_empty(), "a schedule has something to choose from");
         // Clients draw from the streams above.
@@ -61,7 +52,6 @@ impl Schedule {
         Self { random, shards, kinds, struck, left, hold_max, calm_max }
     }
 
-    /// How long nothing strikes, and what strikes then.
     pub fn next_fault(&mut self) -> (Duration, Fault) {
         if self.left.is_empty() {
             self.left.clone_from(&self.kinds);

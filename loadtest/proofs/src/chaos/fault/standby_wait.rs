@@ -1,7 +1,7 @@
 //! Commits that stop waiting for their standby, and come back as if it had them.
 //!
-//! A promise is broken by that only if the primary is lost before the standby has caught up. So every other time it is: the
-//! frozen standby is killed with all that it had not read yet, the primary too, and the standby is promoted as it is.
+//! That breaks a promise only if the primary is lost before the standby has caught up. So every other time primary and
+//! standby are killed, and the standby is promoted as it is.
 
 use std::time::Duration;
 
@@ -11,16 +11,13 @@ use tokio_postgres::Client;
 
 use super::schedule::Fault;
 
-/// Between two looks for backends that wait: shorter than a node waits for its own answer (1.5 s).
+/// Shorter than a node waits for its own answer (1.5 s).
 const CANCEL_EVERY: Duration = Duration::from_millis(20);
 
-/// How long nobody is named: longer than a gate that was closed takes to look again.
+/// Longer than a closed gate takes to look again.
 const NAMELESS: Duration = Duration::from_secs(1);
 
-/// Cancels every wait for the standby, as somebody does who finds backends that hang.
-///
-/// # Errors
-/// When the primary or its standby cannot be brought about it, or back.
+/// As an operator does who finds backends that hang.
 pub async fn cancel(fault: Fault, cluster: &LocalCluster, healing: impl FnOnce()) -> anyhow::Result<()> {
     let shard = cluster.shard(fault.shard);
     let primary = connect(shard).await?;
@@ -42,9 +39,6 @@ pub async fn cancel(fault: Fault, cluster: &LocalCluster, healing: impl FnOnce()
 }
 
 /// Names no standby for a second: whoever waits is released, and nobody waits.
-///
-/// # Errors
-/// As [`cancel`].
 pub async fn empty_names(fault: Fault, cluster: &LocalCluster, healing: impl FnOnce()) -> anyhow::Result<()> {
     let shard = cluster.shard(fault.shard);
     let primary = connect(shard).await?;
@@ -59,10 +53,6 @@ pub async fn empty_names(fault: Fault, cluster: &LocalCluster, healing: impl FnO
     end(fault, cluster, healing).await
 }
 
-/// From now on commits of this server wait for these standbys, whatever its file says.
-///
-/// # Errors
-/// When it does not answer.
 pub async fn set_names(server: &Client, names: &str) -> anyhow::Result<()> {
     let doing = "the names of the standbys cannot be set";
     // A statement that takes no parameters; the names are this program's own.
@@ -73,7 +63,6 @@ pub async fn set_names(server: &Client, names: &str) -> anyhow::Result<()> {
     server.batch_execute("SELECT pg_reload_conf()").await.context(doing)
 }
 
-/// The standby goes on, or it is all that is left.
 async fn end(fault: Fault, cluster: &LocalCluster, healing: impl FnOnce()) -> anyhow::Result<()> {
     let shard = cluster.shard(fault.shard);
     let (primary, standby) = (shard.primary(), shard.replica());

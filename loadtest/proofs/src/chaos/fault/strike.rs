@@ -13,24 +13,19 @@ use super::schedule::Fault;
 use super::standby_wait;
 use crate::chaos::kind::Kind;
 
-/// What a slow wire adds to each piece. Some flights of a batch and the connects take a few pieces each: below the time
-/// that a flight may take (1.5 s), and beyond what a connect may (1 s).
+/// Added to each piece. Below the time that a flight may take (1.5 s) in all, and beyond what a connect may (1 s).
 const SLOW_BY: Duration = Duration::from_millis(150);
 
-/// Between two resets of a wire: new connections are made, used, and cut in the middle of a batch.
+/// Connections are made, used, and cut in the middle of a batch.
 const RESET_EVERY: Duration = Duration::from_millis(150);
 
-/// By how much a node's clock is off: far more than any clock that anybody looks after.
+/// Far more than any clock that somebody looks after.
 const CLOCK_OFF_S: i64 = 600;
 
-/// Between two forgeries of all that Redis holds: a new answer is there for as long as it takes a client to ask again.
+/// A new answer is there for as long as a client takes to ask again.
 const FORGE_EVERY: Duration = Duration::from_millis(100);
 
 impl Fault {
-    /// Breaks it, waits, and heals it. `healing` is called when healing begins.
-    ///
-    /// # Errors
-    /// When it could not be broken or healed: the run cannot go on.
     pub async fn strike(self, scene: &mut Scene<'_>, healing: impl FnOnce()) -> anyhow::Result<()> {
         let cluster = scene.cluster;
         let shard = cluster.shard(self.shard);
@@ -98,7 +93,7 @@ impl Fault {
         cluster.replace_old_primary(shard).await.context("the old primary cannot be replaced")
     }
 
-    /// The first node's, which gateways ask as long as it is ready. Before, after and in between users meet a right clock.
+    /// Users meet a right clock before, after and in between.
     async fn set_clock_off(self, cluster: &LocalCluster, healing: impl FnOnce()) -> anyhow::Result<()> {
         let shard = cluster.shard(self.shard);
         let node = shard.node(0);
