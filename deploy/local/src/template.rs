@@ -55,23 +55,17 @@ pub(crate) struct Held {
 }
 
 impl Template {
-    pub(crate) fn of(
-        folder: &Folder,
-        ground: &Ground,
-        spec: &ClusterSpec,
-        shard: &str,
-    ) -> Result<Option<Self>, LocalError> {
+    /// For this shard of a cluster; `None` where that is to be made without one.
+    pub(crate) fn of(folder: &Folder, ground: &Ground, spec: &ClusterSpec, shard: &str) -> Option<Self> {
         let mut settings = spec.primary_settings.iter().chain(&spec.replica_settings);
         let is_special = settings.any(|(name, _)| NEEDED_BY_STANDBYS.contains(&name.as_str()));
         if !folder.is_temporary() || is_special || !numbered(SHARDS_MAX).iter().any(|name| name == shard) {
-            return Ok(None);
+            return None;
         }
-        let Some(all) = beside_the_program() else { return Ok(None) };
+        let all = beside_the_program()?;
         // Where nobody may write, each is made anew.
-        if make_private(&all).is_err() {
-            return Ok(None);
-        }
-        Ok(Some(Self { place: all.join(name(ground, shard)) }))
+        make_private(&all).ok()?;
+        Some(Self { place: all.join(name(ground, shard)) })
     }
 
     /// The template, to copy it; `None` when it is to be made first.

@@ -43,7 +43,7 @@ impl Site<'_> {
 
     /// The template that this shard is to be a copy of, if it is.
     async fn template(self) -> Result<Option<Held>, LocalError> {
-        let Some(template) = Template::of(self.folder, self.ground, self.spec, self.shard)? else {
+        let Some(template) = Template::of(self.folder, self.ground, self.spec, self.shard) else {
             return Ok(None);
         };
         for _ in 0..TEMPLATE_TRIES {
