@@ -20,7 +20,7 @@ use picopay_loadtest::run::{self, Measured, Plan, Rhythm, Stop};
 use picopay_loadtest::scenario::{Scenario, ScenarioArgs, ScenarioTraffic};
 use picopay_loadtest::shard_map::ShardMap;
 
-/// Charges only, evenly.
+/// Nothing but charges, of all users evenly.
 fn charges() -> ScenarioArgs {
     ScenarioArgs {
         users: 1_000,

@@ -50,7 +50,6 @@ impl Field {
         self.mover_with(PATIENT)
     }
 
-    /// A mover.
     pub fn mover_with(&self, limits: Limits) -> Mover {
         Mover::new(&self.cluster_file(), limits)
     }

@@ -110,7 +110,7 @@ impl Client {
     }
 }
 
-/// Clients at work.
+/// A client for each user, at work until the end.
 pub struct Traffic {
     is_over: Arc<AtomicBool>,
     clients: Vec<JoinHandle<Client>>,

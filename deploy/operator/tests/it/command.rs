@@ -12,9 +12,7 @@ use tokio::process::Command;
 pub struct Said {
     /// Its exit code; nothing when a signal ended it.
     pub code: Option<i32>,
-    /// Standard output.
     pub out: String,
-    /// Standard error.
     pub err: String,
 }
 

@@ -43,7 +43,6 @@ impl Bare {
         run(picopay(&self.file, ["init", "--if-needed", "--output", "json"])).await
     }
 
-    /// Empties both databases.
     async fn wipe(&self) {
         for database in [0, 1] {
             self.0.wipe(database).await;
