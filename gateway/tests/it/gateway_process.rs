@@ -22,7 +22,6 @@ pub struct GatewayProcess {
     folder: tempfile::TempDir,
 }
 
-/// An entry of `[[keys]]` in `gateway.toml`.
 pub fn key_entry(name: &str, key: &str, scopes: &[&str], more: &str) -> String {
     let digest = hex::encode(Sha256::digest(key));
     format!("[[keys]]\nname = {name:?}\ndigest = \"sha256:{digest}\"\nscopes = {scopes:?}\n{more}\n")

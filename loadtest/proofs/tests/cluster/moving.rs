@@ -107,7 +107,7 @@ async fn a_pause_that_does_not_end_is_answered_and_the_next_requests_do_not_wait
     let id = charge["transaction"]["id"].as_str().unwrap().to_owned();
     let moving = begin(&test, slot_of(user), 0, 1, 1).await;
     let expect_moving = |answer: &Answer| {
-        assert_eq!((answer.status, code_of(&answer).as_str()), (503, "slot-moving"), "{answer:?}");
+        assert_eq!((answer.status, code_of(answer).as_str()), (503, "slot-moving"), "{answer:?}");
         let seconds: u64 = answer.header("retry-after").expect("when to come back").parse().unwrap();
         assert!(seconds > 0);
     };
@@ -167,7 +167,7 @@ async fn no_more_requests_wait_than_there_are_places() {
     assert_eq!((count(200), count(503)), (3, 7));
     for refused in answers.iter().filter(|answer| answer.status == 503) {
         assert_eq!(
-            (code_of(&refused).as_str(), refused.header("retry-after").is_some()),
+            (code_of(refused).as_str(), refused.header("retry-after").is_some()),
             ("slot-moving", true)
         );
     }
