@@ -21,15 +21,23 @@ wrong AS (
     FROM rows r
     LEFT JOIN slot_owner o ON o.slot = r.slot
     LEFT JOIN unnest($1::text[], $2::integer[]) AS c (currency, decimals) ON c.currency = r.currency
+    CROSS JOIN LATERAL (SELECT
+        o.slot IS NULL AS is_elsewhere,
+        NOT r.has_user AS has_no_user,
+        r.balance < 0 OR r.balance = 'NaN' AS is_negative,
+        r.currency IS NOT NULL AND c.currency IS NULL AS is_no_currency,
+        r.balance <> trunc(r.balance, c.decimals) AS is_too_fine
+    ) AS row_is
     CROSS JOIN LATERAL (VALUES
-        (o.slot IS NULL, 'owned', 'a slot that the shard owns', 'slot ' || r.slot),
-        (NOT r.has_user, 'user', 'a row in users', 'no row'),
-        (r.balance < 0 OR r.balance = 'NaN', 'value', 'a balance of 0 or more', r.balance::text),
-        (r.currency IS NOT NULL AND c.currency IS NULL, 'value', 'a currency of ISO 4217', r.currency),
-        (r.balance <> trunc(r.balance, c.decimals), 'value',
-         'at most ' || c.decimals || ' decimals in ' || r.currency, r.balance::text)
+        (is_elsewhere, 'owned', 'a slot that the shard owns', 'slot ' || r.slot),
+        (has_no_user, 'user', 'a row in users', 'no row'),
+        (is_negative, 'value', 'a balance of 0 or more', r.balance::text),
+        (is_no_currency, 'value', 'a currency of ISO 4217', r.currency),
+        (is_too_fine, 'value', 'at most ' || c.decimals || ' decimals in ' || r.currency, r.balance::text)
     ) AS reasons (is_wrong, check_name, expected, found)
-    WHERE is_wrong AND (o.slot IS NULL OR o.state = 'owned')
+    -- The reasons are made for wrong rows only: they cost more than reading a row.
+    WHERE (is_elsewhere OR has_no_user OR is_negative OR is_no_currency OR is_too_fine)
+      AND (o.slot IS NULL OR o.state = 'owned') AND is_wrong
 )
 SELECT check_name, table_name, key, expected, found, wrong
 FROM (
