@@ -24,13 +24,15 @@ pub enum SlotState {
 }
 
 impl SlotState {
-    /// Reads the column. It allows no other word (`V1__ledger.sql`); an unknown one would not be owned.
-    pub fn of_column(word: &str) -> Self {
+    /// What the column says; `None` for a word of a later release. Nobody acts on a state that he does not know: taken for
+    /// `Aborted`, it would let the source own the slot again.
+    pub fn of_column(word: &str) -> Option<Self> {
         match word {
-            "owned" => Self::Owned,
-            "importing" => Self::Importing,
-            "released" => Self::Released,
-            _ => Self::Aborted,
+            "owned" => Some(Self::Owned),
+            "importing" => Some(Self::Importing),
+            "released" => Some(Self::Released),
+            "aborted" => Some(Self::Aborted),
+            _ => None,
         }
     }
 
@@ -76,12 +78,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_state_is_read_as_it_is_written_and_an_unknown_one_owns_nothing() {
+    fn a_state_is_read_as_it_is_written_and_an_unknown_one_is_no_state() {
         use SlotState::{Aborted, Importing, Owned, Released};
         for state in [Owned, Importing, Released, Aborted] {
-            assert_eq!(SlotState::of_column(state.as_str()), state);
+            assert_eq!(SlotState::of_column(state.as_str()), Some(state));
             assert_eq!(serde_json::to_string(&state).unwrap(), format!("\"{state}\""));
         }
-        assert_ne!(SlotState::of_column("OWNED"), Owned);
+        assert_eq!(SlotState::of_column("OWNED"), None);
+        assert_eq!(SlotState::of_column("frozen"), None);
     }
 }

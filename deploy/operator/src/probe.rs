@@ -195,7 +195,7 @@ async fn read_ledger_state(database: &ShardDb) -> Result<Option<LedgerState>, Db
         let slot = u16::try_from(row.get::<_, i32>(0)).ok()?;
         Some(OtherSlot {
             slot,
-            state: SlotState::of_column(row.get(1)),
+            state: SlotState::of_column(row.get(1))?,
             owner: row.get(2),
             has_rows: row.get(3),
         })

@@ -24,8 +24,9 @@ pub fn owner_from_row(row: &Row) -> Result<OwnerRow, BadColumn> {
 /// one slot.
 pub fn owner_of(slot: Slot, row: &Row, first: usize) -> Result<OwnerRow, BadColumn> {
     let state: &str = row.try_get(first).map_err(|_| BadColumn { column: "state" })?;
+    let state = SlotState::of_column(state).ok_or(BadColumn { column: "state" })?;
     let owner = row.try_get(first + 1).map_err(|_| BadColumn { column: "owner" })?;
     let epoch: i64 = row.try_get(first + 2).map_err(|_| BadColumn { column: "epoch" })?;
     let epoch = u64::try_from(epoch).map_err(|_| BadColumn { column: "epoch" })?;
-    Ok(OwnerRow { slot, state: SlotState::of_column(state), owner, epoch })
+    Ok(OwnerRow { slot, state, owner, epoch })
 }
