@@ -55,6 +55,8 @@ pub struct Booked {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BalanceRow {
     pub user_id: UserId,
+    /// What the batch has read; zero where there was no balance.
+    pub before: Money,
     pub balance: Money,
     /// The stamp of the user's last id.
     pub last_stamp: Stamp,
@@ -76,7 +78,7 @@ pub fn decide(batch: &[Admitted], known: Known) -> Booked {
 
 struct Book {
     known: Known,
-    balances_before: HashSet<(UserId, Currency)>,
+    balances_before: HashMap<(UserId, Currency), Money>,
     changed_balances: Vec<(UserId, Currency)>,
     changed_totals: Vec<TransactionId>,
     transactions: Vec<Recorded>,
@@ -85,7 +87,7 @@ struct Book {
 
 impl Book {
     fn open(known: Known) -> Self {
-        let balances_before = known.balances.keys().copied().collect();
+        let balances_before = known.balances.clone();
         Self {
             known,
             balances_before,
@@ -249,13 +251,11 @@ impl Book {
         self.changed_balances.dedup();
         let (mut updated_balances, mut new_balances) = (Vec::new(), Vec::new());
         for account in self.changed_balances {
-            let rows = if self.balances_before.contains(&account) {
-                &mut updated_balances
-            } else {
-                &mut new_balances
-            };
+            let before = self.balances_before.get(&account).copied();
+            let rows = if before.is_some() { &mut updated_balances } else { &mut new_balances };
             rows.push(BalanceRow {
                 user_id: account.0,
+                before: before.unwrap_or(Money::zero(account.1)),
                 balance: self.known.balances[&account],
                 last_stamp: self.known.last_stamps[&account.0],
             });

@@ -3,6 +3,8 @@
 //! Nothing is decided in this file. `lane` explains the order of the statements. The queries of the read path
 //! are in `store/seen.rs`.
 
+mod booked;
+mod opened;
 mod seen;
 
 use std::collections::{HashMap, HashSet};
@@ -22,8 +24,10 @@ use tokio_postgres::types::FromSql;
 use tokio_postgres::{Client, Row, Statement};
 use uuid::Uuid;
 
+pub use self::booked::write_booked;
+pub use self::opened::{Opened, open_batch, open_batch_slowly};
 pub use self::seen::{LOOKS_MAX, Page, Seen, find_balances, find_history, find_transaction};
-use crate::book::{BalanceRow, Booked, Recorded, RefundTotal};
+use crate::book::Recorded;
 
 pub const ONE_PER_KEY: &str = "one_transaction_per_key";
 pub const ONE_PER_ID: &str = "transactions_pkey";
@@ -63,6 +67,8 @@ impl From<MoneyError> for ReadError {
 
 #[derive(Clone)]
 pub struct WriteStatements {
+    open_batch: Statement,
+    open_one: Statement,
     take_fence: Statement,
     read_owners: Statement,
     insert_users: Statement,
@@ -72,8 +78,8 @@ pub struct WriteStatements {
     read_by_keys: Statement,
     read_refunded: Statement,
     read_refund_totals: Statement,
-    insert_transactions: Statement,
-    update_balances: Statement,
+    write_batch: Statement,
+    write_one: Statement,
     insert_balances: Statement,
     write_refund_totals: Statement,
 }
@@ -81,6 +87,8 @@ pub struct WriteStatements {
 impl WriteStatements {
     pub async fn prepare(client: &Client) -> Result<Self, tokio_postgres::Error> {
         let texts = [
+            include_str!("sql/open_batch.sql"),
+            include_str!("sql/open_one.sql"),
             include_str!("sql/take_fence.sql"),
             include_str!("sql/read_owners.sql"),
             include_str!("sql/insert_users.sql"),
@@ -90,14 +98,16 @@ impl WriteStatements {
             include_str!("sql/read_by_keys.sql"),
             include_str!("sql/read_refunded.sql"),
             include_str!("sql/read_refund_totals.sql"),
-            include_str!("sql/insert_transactions.sql"),
-            include_str!("sql/update_balances.sql"),
+            include_str!("sql/write_batch.sql"),
+            include_str!("sql/write_one.sql"),
             include_str!("sql/insert_balances.sql"),
             include_str!("sql/write_refund_totals.sql"),
         ];
         let mut prepared = future::try_join_all(texts.map(|text| client.prepare(text))).await?.into_iter();
         let mut next = || prepared.next().expect("one statement per text");
         Ok(Self {
+            open_batch: next(),
+            open_one: next(),
             take_fence: next(),
             read_owners: next(),
             insert_users: next(),
@@ -107,8 +117,8 @@ impl WriteStatements {
             read_by_keys: next(),
             read_refunded: next(),
             read_refund_totals: next(),
-            insert_transactions: next(),
-            update_balances: next(),
+            write_batch: next(),
+            write_one: next(),
             insert_balances: next(),
             write_refund_totals: next(),
         })
@@ -168,16 +178,21 @@ pub async fn lock_users(
         return Ok(Locked::default());
     }
     let (slots, ids) = user_keys(users);
-    let rows = client.query(&sql.lock_users, &[&slots, &ids]).await.map_err(|error| match error.code() {
-        Some(code) if *code == SqlState::LOCK_NOT_AVAILABLE => ReadError::Held,
-        _ => error.into(),
-    })?;
+    let rows = client.query(&sql.lock_users, &[&slots, &ids]).await.map_err(held_or)?;
     let now = match rows.last() {
         Some(last) => Stamp::at(column::<Timestamp>(last, 1)?.as_microsecond()),
         None => Stamp::default(),
     };
     let users = rows.iter().map(|row| user_from(column(row, 0)?)).collect::<Result<_, _>>()?;
     Ok(Locked { users, held: HashSet::new(), now })
+}
+
+/// `lock_timeout` ended a statement that waits for users' rows.
+fn held_or(error: tokio_postgres::Error) -> ReadError {
+    match error.code() {
+        Some(code) if *code == SqlState::LOCK_NOT_AVAILABLE => ReadError::Held,
+        _ => error.into(),
+    }
 }
 
 /// Locks the existing ones of `users` that nobody else holds. Does not wait.
@@ -203,7 +218,23 @@ pub async fn lock_free_users(
     Ok(locked)
 }
 
-pub type BalancesAndStamps = (HashMap<(UserId, Currency), Money>, HashMap<UserId, Stamp>);
+#[derive(Debug, Default)]
+pub struct BalancesAndStamps {
+    pub balances: HashMap<(UserId, Currency), Money>,
+    /// The highest stamp of each user's rows.
+    pub last_stamps: HashMap<UserId, Stamp>,
+}
+
+impl BalancesAndStamps {
+    fn add(&mut self, user: UserId, balance: Money, stamp: i64) -> Result<(), ReadError> {
+        let stamp =
+            Stamp::from_ledger(stamp).ok_or_else(|| ReadError::Corrupt("balances.last_stamp".into()))?;
+        self.balances.insert((user, balance.currency()), balance);
+        let last = self.last_stamps.entry(user).or_default();
+        *last = stamp.max(*last);
+        Ok(())
+    }
+}
 
 pub async fn read_balances(
     client: &Client,
@@ -212,17 +243,12 @@ pub async fn read_balances(
 ) -> Result<BalancesAndStamps, ReadError> {
     let (slots, ids) = user_keys(users);
     let rows = client.query(&sql.read_balances, &[&slots, &ids]).await?;
-    let (mut balances, mut stamps) = (HashMap::with_capacity(rows.len()), HashMap::with_capacity(rows.len()));
+    let mut read = BalancesAndStamps::default();
     for row in rows {
-        let user = user_from(column(&row, 0)?)?;
         let balance = money_from(column(&row, 2)?, column(&row, 1)?)?;
-        let stamp = Stamp::from_ledger(column(&row, 3)?)
-            .ok_or_else(|| ReadError::Corrupt("balances.last_stamp".into()))?;
-        balances.insert((user, balance.currency()), balance);
-        let last: &mut Stamp = stamps.entry(user).or_default();
-        *last = stamp.max(*last);
+        read.add(user_from(column(&row, 0)?)?, balance, column(&row, 3)?)?;
     }
-    Ok((balances, stamps))
+    Ok(read)
 }
 
 pub async fn read_by_keys(
@@ -289,109 +315,6 @@ pub async fn read_refund_totals(
             Ok((id, refunded))
         })
         .collect()
-}
-
-pub async fn insert_transactions(
-    client: &Client,
-    sql: &WriteStatements,
-    transactions: &[Recorded],
-) -> Result<(), tokio_postgres::Error> {
-    if transactions.is_empty() {
-        return Ok(());
-    }
-    let each = || transactions.iter().map(|recorded| &recorded.transaction);
-    let slots: Vec<i16> = each().map(|one| one.user_id.slot().as_i16()).collect();
-    let users: Vec<i64> = each().map(|one| one.user_id.get()).collect();
-    let ids: Vec<Uuid> = each().map(|one| one.id.as_uuid()).collect();
-    let keys: Vec<Uuid> = each().map(|one| one.idempotency_key).collect();
-    let fingerprints: Vec<&[u8]> =
-        transactions.iter().map(|recorded| recorded.fingerprint.0.as_slice()).collect();
-    let times: Vec<Timestamp> = each().map(|one| created_at(one.id)).collect();
-    let amounts: Vec<Decimal> = each().map(|one| one.money.amount()).collect();
-    let balances: Vec<Decimal> = each().map(|one| one.balance_after.amount()).collect();
-    let kinds: Vec<&str> = each().map(|one| one.kind.as_str()).collect();
-    let currencies: Vec<&str> = each().map(|one| one.money.currency().code()).collect();
-    let refusals: Vec<Option<&str>> = each().map(|one| refusal_word(&one.status)).collect();
-    let requests: Vec<Option<&str>> = each().map(|one| refused_request(&one.status)).collect();
-    let charges: Vec<Option<Uuid>> = each().map(|one| one.charge_id.map(TransactionId::as_uuid)).collect();
-    let remaining: Vec<Option<Decimal>> = each().map(|one| refused_remaining(&one.status)).collect();
-    let references: Vec<Option<&str>> = each().map(|one| one.reference.as_deref()).collect();
-    let metadata: Vec<Option<&str>> = each().map(|one| one.metadata.as_deref()).collect();
-    let makers: Vec<Option<&str>> = each().map(|one| one.made_by.as_deref()).collect();
-    client
-        .execute(
-            &sql.insert_transactions,
-            &[
-                &slots,
-                &users,
-                &ids,
-                &keys,
-                &fingerprints,
-                &times,
-                &amounts,
-                &balances,
-                &kinds,
-                &currencies,
-                &refusals,
-                &requests,
-                &charges,
-                &remaining,
-                &references,
-                &metadata,
-                &makers,
-            ],
-        )
-        .await?;
-    Ok(())
-}
-
-/// Writes the balances of a batch. The statement fails if a row to update is gone.
-pub async fn write_balances(
-    client: &Client,
-    sql: &WriteStatements,
-    booked: &Booked,
-) -> Result<(), tokio_postgres::Error> {
-    // Polled together, so that both leave in one flight.
-    future::try_join(
-        write_balance_rows(client, &sql.update_balances, &booked.updated_balances),
-        write_balance_rows(client, &sql.insert_balances, &booked.new_balances),
-    )
-    .await?;
-    Ok(())
-}
-
-async fn write_balance_rows(
-    client: &Client,
-    statement: &Statement,
-    rows: &[BalanceRow],
-) -> Result<(), tokio_postgres::Error> {
-    if rows.is_empty() {
-        return Ok(());
-    }
-    let slots: Vec<i16> = rows.iter().map(|row| row.user_id.slot().as_i16()).collect();
-    let users: Vec<i64> = rows.iter().map(|row| row.user_id.get()).collect();
-    let currencies: Vec<&str> = rows.iter().map(|row| row.balance.currency().code()).collect();
-    let balances: Vec<Decimal> = rows.iter().map(|row| row.balance.amount()).collect();
-    let stamps: Vec<i64> = rows.iter().map(|row| row.last_stamp.to_ledger()).collect();
-    client.execute(statement, &[&slots, &users, &currencies, &balances, &stamps]).await?;
-    Ok(())
-}
-
-pub async fn write_refund_totals(
-    client: &Client,
-    sql: &WriteStatements,
-    totals: &[RefundTotal],
-) -> Result<(), tokio_postgres::Error> {
-    if totals.is_empty() {
-        return Ok(());
-    }
-    let slots: Vec<i16> = totals.iter().map(|total| total.user_id.slot().as_i16()).collect();
-    let users: Vec<i64> = totals.iter().map(|total| total.user_id.get()).collect();
-    let charge_ids: Vec<Uuid> = totals.iter().map(|total| total.charge_id.as_uuid()).collect();
-    let charged: Vec<Decimal> = totals.iter().map(|total| total.charged.amount()).collect();
-    let refunded: Vec<Decimal> = totals.iter().map(|total| total.refunded.amount()).collect();
-    client.execute(&sql.write_refund_totals, &[&slots, &users, &charge_ids, &charged, &refunded]).await?;
-    Ok(())
 }
 
 fn user_keys(users: &[UserId]) -> (Vec<i16>, Vec<i64>) {

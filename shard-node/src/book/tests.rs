@@ -90,7 +90,7 @@ impl Ledger {
         };
         let booked = decide(&batch, known);
         for (rows, is_new) in [(&booked.new_balances, true), (&booked.updated_balances, false)] {
-            for BalanceRow { user_id, balance, last_stamp } in rows {
+            for BalanceRow { user_id, balance, last_stamp, .. } in rows {
                 let before = self.balances.insert((*user_id, balance.currency()), *balance);
                 assert_eq!(before.is_none(), is_new);
                 let before = self.last_stamps.insert(*user_id, *last_stamp).unwrap_or_default();

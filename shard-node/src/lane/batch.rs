@@ -27,7 +27,7 @@ use super::{Done, LaneParts, Session};
 use crate::book::{self, Admitted, Booked, Known};
 use crate::floor::Acknowledged;
 use crate::slot_owner::{self, Stopped};
-use crate::store::{self, Locked, ReadError};
+use crate::store::{self, BalancesAndStamps, Locked, Opened, ReadError};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Keys {
@@ -226,36 +226,38 @@ async fn read_under_lock(
             limit.as_millis().max(2) / 2
         ),
     };
-    let opening = future::try_join5(
-        client.batch_execute(&begin).map(|result| result.map_err(ReadError::from)),
-        store::take_fence(client, sql),
-        store::read_owners(client, sql, &slots),
+    let begin = client.batch_execute(&begin).map(|result| result.map_err(ReadError::from));
+    // What these read or create must be read or created under the fence.
+    let needs_fence = !(new_users.is_empty() && refunded_ids.is_empty());
+    let before = future::try_join4(
+        begin,
+        async { if needs_fence { store::take_fence(client, sql).await } else { Ok(()) } },
         store::insert_users(client, sql, &new_users),
         store::read_refunded(client, sql, &refunded_ids),
     );
-    if refunded_ids.is_empty() {
-        // One flight: the futures are polled, and so sent, in this order.
-        let (opened, (mut known, held)) =
-            future::try_join(opening, lock_and_read(session, attempts, manner, HashMap::new())).await?;
-        let ((), (), owners, created, _) = opened;
-        known.users.extend(&created);
-        known.created = created;
-        Ok((owners, known, held))
+    // The futures are polled, and so sent, in this order.
+    let (created, read) = if refunded_ids.is_empty() {
+        let (((), (), created, _), read) =
+            future::try_join(before, lock_and_read(session, attempts, manner, &slots, HashMap::new()))
+                .await?;
+        (created, read)
     } else {
-        let ((), (), owners, created, refunded) = opening.await?;
-        let (mut known, held) = lock_and_read(session, attempts, manner, refunded).await?;
-        known.users.extend(&created);
-        known.created = created;
-        Ok((owners, known, held))
-    }
+        let ((), (), created, refunded) = before.await?;
+        (created, lock_and_read(session, attempts, manner, &slots, refunded).await?)
+    };
+    let (owners, mut known, held) = read;
+    known.users.extend(&created);
+    known.created = created;
+    Ok((owners, known, held))
 }
 
 async fn lock_and_read(
     session: &Session,
     attempts: &[&Attempt],
     manner: Manner,
+    slots: &[i16],
     refunded: HashMap<TransactionId, Transaction>,
-) -> Result<(Known, HashSet<UserId>), ReadError> {
+) -> Result<(HashMap<Slot, OwnerRow>, Known, HashSet<UserId>), ReadError> {
     let (client, sql) = (session.connection.client(), &session.sql);
     let named: Vec<(UserId, Uuid)> = attempts
         .iter()
@@ -276,24 +278,33 @@ async fn lock_and_read(
             }
         })));
     let looked_up = if manner.keys == Keys::LookedUp { named.as_slice() } else { &[] };
-    let lock = async {
-        if manner.skips_held {
-            store::lock_free_users(client, sql, &users).await
-        } else {
-            store::lock_users(client, sql, &users).await
+    let mut read = None;
+    if !manner.skips_held {
+        let (opened, by_key, totals) = future::try_join3(
+            store::open_batch(client, sql, slots, &users),
+            store::read_by_keys(client, sql, looked_up),
+            store::read_refund_totals(client, sql, &refunded),
+        )
+        .await?;
+        read = opened.map(|opened| (opened, by_key, totals));
+    }
+    let (opened, by_key, refund_totals) = match read {
+        Some(read) => read,
+        // Somebody holds a user, or changes an owner now: each is waited for by a statement of its own.
+        None => {
+            future::try_join3(
+                store::open_batch_slowly(client, sql, slots, &users, manner.skips_held),
+                store::read_by_keys(client, sql, looked_up),
+                store::read_refund_totals(client, sql, &refunded),
+            )
+            .await?
         }
     };
-    let (locked, (balances, last_stamps), by_key, refund_totals) = future::try_join4(
-        lock,
-        store::read_balances(client, sql, &users),
-        store::read_by_keys(client, sql, looked_up),
-        store::read_refund_totals(client, sql, &refunded),
-    )
-    .await?;
-    let Locked { users, held, now } = locked;
+    let Opened { owners, locked: Locked { users, held, now }, balances } = opened;
+    let BalancesAndStamps { balances, last_stamps } = balances;
     let known =
         Known { users, balances, last_stamps, now, by_key, refunded, refund_totals, ..Known::default() };
-    Ok((known, held))
+    Ok((owners, known, held))
 }
 
 fn sorted_users(users: impl Iterator<Item = UserId>) -> Vec<UserId> {
@@ -322,17 +333,11 @@ async fn write_and_commit(
             Some(_) => client.batch_execute("SET LOCAL statement_timeout TO DEFAULT").await,
         }
     };
-    let flight = future::join5(
-        store::insert_transactions(client, sql, &booked.transactions),
-        store::write_balances(client, sql, booked),
-        store::write_refund_totals(client, sql, &booked.refund_totals),
-        unlimited,
-        commits.commit(client),
-    );
-    let (transactions, balances, totals, unlimited, commit) = timeout(parts.flight_timeout, flight)
+    let flight = future::join3(store::write_booked(client, sql, booked), unlimited, commits.commit(client));
+    let (written, unlimited, commit) = timeout(parts.flight_timeout, flight)
         .await
         .map_err(|_| StoreError::CommitUnanswered("the primary did not answer in time".to_owned()))?;
-    for result in [transactions, balances, totals, unlimited] {
+    for result in [written, unlimited] {
         result.map_err(|error| match StoreError::of(&error) {
             // COMMIT was in the same flight, and may have arrived.
             StoreError::Unreached(reason) | StoreError::Cut(reason) => StoreError::CommitUnanswered(reason),

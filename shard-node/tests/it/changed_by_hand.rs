@@ -3,6 +3,7 @@
 use picopay_shared::command::{Attempt, Operation, Outcome};
 use picopay_shared::query::{Consistency, Found, Query};
 use picopay_shared::slot::UserId;
+use tokio_postgres::error::SqlState;
 
 use crate::test_shard::{TestShard, charge, command, decided, is_completed, refund, top_up, usd};
 
@@ -14,7 +15,7 @@ async fn a_balance_that_was_changed_meanwhile_fails_the_charge_and_books_nothing
     let user = shard.user_with(usd("100")).await;
     let hand = shard.cluster.connect_primary(0).await.unwrap();
     hand.batch_execute("BEGIN").await.unwrap();
-    let change = "UPDATE balances SET balance = balance + 0 WHERE user_id = $1";
+    let change = "UPDATE balances SET balance = balance + 1 WHERE user_id = $1";
     hand.execute(change, &[&user.get()]).await.unwrap();
     let (node, asked) = (shard.node.clone(), charge(user, usd("10")));
     let asked = tokio::spawn(async move { node.run(asked).await });
@@ -22,9 +23,9 @@ async fn a_balance_that_was_changed_meanwhile_fails_the_charge_and_books_nothing
     hand.batch_execute("COMMIT").await.unwrap();
     assert_eq!(asked.await.unwrap(), Outcome::Internal);
     assert_eq!(shard.row_count(user).await, 1, "the top-up only");
-    assert_eq!(shard.node.balance(user).await, "100.00");
+    assert_eq!(shard.node.balance(user).await, "101.00");
     assert!(is_completed(&shard.node.run(charge(user, usd("10"))).await));
-    assert_eq!(shard.node.balance(user).await, "90.00");
+    assert_eq!(shard.node.balance(user).await, "91.00");
     shard.stop().await;
 }
 
@@ -172,5 +173,37 @@ async fn a_user_is_not_made_where_the_database_has_lost_state() {
         matches!(outcomes[0], Outcome::Unavailable { .. }) && outcomes[1] == Outcome::UserCreated,
         "{outcomes:?}"
     );
+    shard.stop().await;
+}
+
+/// As when somebody changed it between the two flights of a batch.
+#[tokio::test]
+async fn a_balance_that_is_not_what_the_batch_read_is_not_written() {
+    let shard = TestShard::start().await;
+    let user = shard.user_with(usd("100")).await;
+    let hand = shard.cluster.connect_primary(0).await.unwrap();
+    let (slot, id) = (user.slot().as_i16(), user.get());
+    let row = "uuid_send(gen_random_uuid()), now(), 10, 90, 'charge', 'USD', NULL, NULL, NULL::uuid, NULL::numeric, NULL, NULL, NULL";
+    let one = format!("{slot}, {id}, gen_random_uuid(), gen_random_uuid(), {row}");
+    let columns: Vec<String> = one.split(", ").map(|value| format!("ARRAY[{value}]")).collect();
+    let batch = format!("{}, ARRAY[{slot}], ARRAY[{id}], ARRAY['USD']", columns.join(", "));
+    for (text, values, last) in [
+        (include_str!("../../src/sql/write_one.sql"), one, ["90", "7"]),
+        (include_str!("../../src/sql/write_batch.sql"), batch, ["ARRAY[90]", "ARRAY[7]"]),
+    ] {
+        let write = async |before: &str| {
+            let before =
+                if last[0].starts_with("ARRAY") { format!("ARRAY[{before}]") } else { before.to_owned() };
+            let statement = format!(
+                "BEGIN; PREPARE write AS {text}; EXECUTE write ({values}, {before}, {}, {})",
+                last[0], last[1]
+            );
+            let written = hand.batch_execute(&statement).await;
+            hand.batch_execute("ROLLBACK; DEALLOCATE ALL").await.unwrap();
+            written.map_err(|error| error.code().cloned())
+        };
+        assert_eq!(write("100").await, Ok(()));
+        assert_eq!(write("99.99").await, Err(Some(SqlState::DIVISION_BY_ZERO)));
+    }
     shard.stop().await;
 }

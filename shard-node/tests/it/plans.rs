@@ -100,15 +100,32 @@ async fn a_read_finds_owner_user_and_rows_by_their_keys() {
 }
 
 /// Each statement with its parameters' types.
-const OF_BATCHES: [(&str, &str); 7] = [
+const OF_BATCHES: [(&str, &str); 8] = [
     (include_str!("../../src/sql/insert_users.sql"), "smallint[], bigint[], integer[], bigint[]"),
     (include_str!("../../src/sql/lock_users.sql"), "smallint[], bigint[]"),
     (include_str!("../../src/sql/read_balances.sql"), "smallint[], bigint[]"),
     (include_str!("../../src/sql/read_by_keys.sql"), "smallint[], bigint[], uuid[]"),
     (include_str!("../../src/sql/read_refunded.sql"), "smallint[], bigint[], integer[], uuid[]"),
     (include_str!("../../src/sql/read_refund_totals.sql"), "smallint[], bigint[], uuid[]"),
-    (include_str!("../../src/sql/update_balances.sql"), "smallint[], bigint[], text[], numeric[], bigint[]"),
+    (include_str!("../../src/sql/write_batch.sql"), WRITE_BATCH_TYPES),
+    (include_str!("../../src/sql/write_one.sql"), WRITE_ONE_TYPES),
 ];
+const WRITE_BATCH_TYPES: &str = "smallint[], bigint[], uuid[], uuid[], bytea[], timestamptz[], numeric[], numeric[], \
+    text[], text[], text[], text[], uuid[], numeric[], text[], text[], text[], \
+    smallint[], bigint[], text[], numeric[], numeric[], bigint[]";
+const WRITE_ONE_TYPES: &str = "smallint, bigint, uuid, uuid, bytea, timestamptz, numeric, numeric, \
+    text, text, text, text, uuid, numeric, text, text, text, numeric, numeric, bigint";
+/// What is inside them has no EXPLAIN: the counters of the session show how tables were read.
+const OPEN: &str =
+    "SELECT picopay_open_batch_v1(1, '{1,2}', '{1,2}', '{1,2}'), picopay_open_one_v1(1, 1::smallint, 1)";
+
+/// Sequential scans, and scans of indexes, of the tables that [`OPEN`] reads.
+async fn scans(database: &Client) -> (i64, i64) {
+    let counted = "SELECT sum(seq_scan)::bigint, sum(idx_scan)::bigint FROM pg_stat_xact_user_tables
+                   WHERE relname IN ('users', 'balances', 'slot_owner')";
+    let row = database.query_one(counted, &[]).await.unwrap();
+    (row.get(0), row.get(1))
+}
 const OF_READS: [(&str, &str); 3] = [
     (include_str!("../../src/sql/find_balances.sql"), "smallint, bigint"),
     (include_str!("../../src/sql/find_history.sql"), "smallint, bigint, uuid, uuid, text, bigint, bigint"),
@@ -130,6 +147,14 @@ async fn no_batch_and_no_read_takes_a_table_to_be_small() {
         for (options, statements) in [(WRITE_PLANS, OF_BATCHES.as_slice()), (READ_PLANS, &OF_READS)] {
             let settings = options.replace("-c ", "; SET ");
             superuser.batch_execute(&format!("RESET ALL {settings}")).await.unwrap();
+            superuser.batch_execute("BEGIN").await.unwrap();
+            let before = scans(&superuser).await;
+            superuser.batch_execute(OPEN).await.unwrap();
+            let after = scans(&superuser).await;
+            superuser.batch_execute("ROLLBACK").await.unwrap();
+            assert_eq!(after.0, before.0, "{seen}");
+            // Owners by one scan and by another, users and balances by one for each.
+            assert!(after.1 >= before.1 + 6, "{seen}");
             for (text, types) in statements {
                 let values = vec!["NULL"; types.split(',').count()].join(", ");
                 let prepare = format!(

@@ -26,5 +26,5 @@ pub use servers::{Servers, address, addresses_of, databases_of, describe as desc
 pub use session::set_session;
 pub use shard_db::{Patience, ShardDb};
 pub use shard_identity::{Identity, begin_with_identity, read_identity};
-pub use slot_owner::{BadColumn, owner_from_row, owner_of};
+pub use slot_owner::{BadColumn, owner_from_row, owner_of, owner_of_columns};
 pub use standing::{Answer, Standing, ask, ask_all};

@@ -15,18 +15,30 @@ pub struct BadColumn {
 
 /// From the columns `slot`, `state`, `owner`, `epoch`, the first ones of the row.
 pub fn owner_from_row(row: &Row) -> Result<OwnerRow, BadColumn> {
-    let slot: i16 = row.try_get(0).map_err(|_| BadColumn { column: "slot" })?;
-    let slot = u16::try_from(slot).ok().and_then(Slot::new).ok_or(BadColumn { column: "slot" })?;
-    owner_of(slot, row, 1)
+    let slot = row.try_get(0).map_err(|_| BadColumn { column: "slot" })?;
+    owner_of(slot_of_column(slot)?, row, 1)
 }
 
 /// From the columns `state`, `owner`, `epoch`, of which `first` is the place of the first: for a statement that is asked about
 /// one slot.
 pub fn owner_of(slot: Slot, row: &Row, first: usize) -> Result<OwnerRow, BadColumn> {
-    let state: &str = row.try_get(first).map_err(|_| BadColumn { column: "state" })?;
-    let state = SlotState::of_column(state).ok_or(BadColumn { column: "state" })?;
+    let state = row.try_get(first).map_err(|_| BadColumn { column: "state" })?;
     let owner = row.try_get(first + 1).map_err(|_| BadColumn { column: "owner" })?;
-    let epoch: i64 = row.try_get(first + 2).map_err(|_| BadColumn { column: "epoch" })?;
+    let epoch = row.try_get(first + 2).map_err(|_| BadColumn { column: "epoch" })?;
+    owner_of_slot(slot, state, owner, epoch)
+}
+
+/// From the values of the columns `slot`, `state`, `owner`, `epoch`.
+pub fn owner_of_columns(slot: i16, state: &str, owner: &str, epoch: i64) -> Result<OwnerRow, BadColumn> {
+    owner_of_slot(slot_of_column(slot)?, state, owner, epoch)
+}
+
+fn slot_of_column(slot: i16) -> Result<Slot, BadColumn> {
+    u16::try_from(slot).ok().and_then(Slot::new).ok_or(BadColumn { column: "slot" })
+}
+
+fn owner_of_slot(slot: Slot, state: &str, owner: &str, epoch: i64) -> Result<OwnerRow, BadColumn> {
+    let state = SlotState::of_column(state).ok_or(BadColumn { column: "state" })?;
     let epoch = u64::try_from(epoch).map_err(|_| BadColumn { column: "epoch" })?;
-    Ok(OwnerRow { slot, state, owner, epoch })
+    Ok(OwnerRow { slot, state, owner: owner.to_owned(), epoch })
 }
