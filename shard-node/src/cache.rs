@@ -5,7 +5,7 @@
 //!
 //! A shard has a fixed number of entries. The hash of user and key chooses the entry, and a new answer
 //! overwrites an older one. So the size of Redis is known beforehand, and nothing has to expire. All answers
-//! of a batch are kept by one `MSET`, at half the price of one `SETEX` each.
+//! of 20 ms are kept by one `MSET`, at half the price of one `SETEX` each.
 //!
 //! Redis is a witness, not a judge: nobody who can write to it or restore it can make a receipt. An entry
 //! counts only if
@@ -22,7 +22,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use picopay_shard_node_config::CacheConfig;
@@ -44,10 +44,20 @@ use answer::Places;
 
 mod floors;
 
+mod replays;
+use replays::Replays;
+
 pub mod seal;
 
 /// Batches whose answers wait to be kept. More are dropped: they are in Postgres.
 const FILLS_WAITING_MAX: usize = 256;
+
+/// How long answers are collected for one command. A client that repeats a request sooner than this has not
+/// waited for its answer; Postgres has it.
+const COLLECTED_FOR: Duration = Duration::from_millis(20);
+
+/// The answers of a batch, each with the name of its entry.
+type Fill = Vec<(String, Vec<u8>)>;
 
 #[derive(Clone)]
 pub struct Cache {
@@ -66,7 +76,8 @@ struct Connection {
     whose: Whose,
     is_skipped: AtomicBool,
     places: ArcSwapOption<Places>,
-    fills: mpsc::Sender<redis::Cmd>,
+    fills: mpsc::Sender<Fill>,
+    replays: Replays,
     floors: floors::Pending,
     /// Signals that values wait; one signal is enough for any number.
     floors_wait: mpsc::Sender<()>,
@@ -105,6 +116,7 @@ impl Cache {
             is_skipped: AtomicBool::new(false),
             places: ArcSwapOption::empty(),
             fills,
+            replays: Replays::expected_from(Instant::now()),
             floors: floors::Pending::default(),
             floors_wait,
         });
@@ -124,6 +136,9 @@ impl Cache {
     pub async fn look_up(&self, attempts: &[Attempt], opening: &Opening) -> Remembered {
         let mut found = Remembered::nothing(attempts.len());
         let Some(redis) = self.in_use() else { return found };
+        if !redis.replays.are_expected(Instant::now()) {
+            return found;
+        }
         let places = redis.places_for(opening);
         let asked: Vec<usize> =
             (0..attempts.len()).filter(|position| attempts[*position].command.is_client_key).collect();
@@ -144,6 +159,7 @@ impl Cache {
                         places.read(&attempts[position].command, &value, opening.server.timeline, oldest)
                     });
                     if let Some((outcome, committed)) = replayed {
+                        redis.replays.note(Instant::now());
                         found.outcomes[position] = Some(outcome);
                         found.position = found.position.max(Some(committed));
                     }
@@ -165,19 +181,21 @@ impl Cache {
     ) {
         let Some(redis) = self.in_use() else { return };
         let places = redis.places_for(opening);
-        let mut fill = redis::cmd("MSET");
-        let (mut is_empty, mut entry) = (true, Vec::new());
+        let mut fill = Fill::new();
         for (command, outcome) in answers {
-            if let Outcome::Decided { transaction, .. } = outcome
+            if let Outcome::Decided { transaction, is_replayed } = outcome
                 && command.is_client_key
             {
+                if *is_replayed {
+                    redis.replays.note(Instant::now());
+                }
                 let number = places.number_of(command);
+                let mut entry = Vec::new();
                 places.write(number, (transaction, command.fingerprint, committed), &mut entry);
-                fill.arg(places.name(number)).arg(&entry);
-                is_empty = false;
+                fill.push((places.name(number), entry));
             }
         }
-        if !is_empty {
+        if !fill.is_empty() {
             // A full queue means that Redis is slow; then the newest answers are not kept.
             let _ = redis.fills.try_send(fill);
         }
@@ -261,14 +279,23 @@ fn skip(redis: &Arc<Connection>, reason: &str) {
     });
 }
 
-async fn fill(redis: Weak<Connection>, mut waiting: mpsc::Receiver<redis::Cmd>) {
-    while let Some(fill) = waiting.recv().await {
+async fn fill(redis: Weak<Connection>, mut waiting: mpsc::Receiver<Fill>) {
+    while let Some(first) = waiting.recv().await {
+        sleep(COLLECTED_FOR).await;
+        let mut request = redis::cmd("MSET");
+        let mut collected = Some(first);
+        while let Some(fill) = collected {
+            for (name, entry) in fill {
+                request.arg(name).arg(entry);
+            }
+            collected = waiting.try_recv().ok();
+        }
         let Some(redis) = redis.upgrade() else { return };
         if redis.is_skipped() {
             continue;
         }
         let mut manager = redis.manager.clone();
-        match timeout(redis.config.lookup_timeout, fill.query_async::<()>(&mut manager)).await {
+        match timeout(redis.config.lookup_timeout, request.query_async::<()>(&mut manager)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => skip(&redis, &error.to_string()),
             Err(_) => skip(&redis, "no answer in time"),
