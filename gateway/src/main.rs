@@ -10,7 +10,7 @@ use picopay_gateway::{router, server};
 use picopay_gateway_config::{GatewayConfig, Keys};
 use picopay_shared::cluster::Cluster;
 use picopay_shared::reload::Reloads;
-use picopay_shared::{open_files, telemetry};
+use picopay_shared::{open_files, runtime, telemetry};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
@@ -31,11 +31,10 @@ struct Arguments {
     config: PathBuf,
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     let arguments = Arguments::parse();
     telemetry::start();
-    match run(arguments).await {
+    match start(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // For the person who started it, not for the log.
@@ -45,13 +44,17 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn run(arguments: Arguments) -> anyhow::Result<()> {
+fn start(arguments: &Arguments) -> anyhow::Result<()> {
     let cluster = Cluster::load(&arguments.cluster)?;
     let config = GatewayConfig::load(&arguments.config)?;
     open_files::allow_many();
+    runtime::start(config.worker_threads)?.block_on(run(arguments, &cluster, config))
+}
+
+async fn run(arguments: &Arguments, cluster: &Cluster, config: GatewayConfig) -> anyhow::Result<()> {
     let listener = server::bind(&config.listen).await?;
     let stop = stop_on_signal()?;
-    let gateway = GatewayState::start(&cluster, config);
+    let gateway = GatewayState::start(cluster, config);
     let reloads = Reloads::watch(&arguments.cluster, Arc::clone(&gateway.in_force))?;
     let key_reloads = Reloads::watch(&arguments.config, Arc::clone(&gateway.keys_in_force))?;
     // Before the first request, so that none waits for the map. No shard needs to answer.

@@ -7,7 +7,6 @@ use picopay_shard_node::process;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    process::run().await
+fn main() -> ExitCode {
+    process::run()
 }

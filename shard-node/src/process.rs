@@ -12,7 +12,7 @@ use clap::Parser;
 use picopay_shard_node_config::NodeConfig;
 use picopay_shared::cluster::Cluster;
 use picopay_shared::reload::Reloads;
-use picopay_shared::{open_files, telemetry};
+use picopay_shared::{open_files, runtime, telemetry};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::clock;
@@ -31,10 +31,10 @@ struct Arguments {
     config: PathBuf,
 }
 
-pub async fn run() -> ExitCode {
+pub fn run() -> ExitCode {
     telemetry::start_with(clock::now_text);
     open_files::allow_many();
-    match serve(&Arguments::parse()).await {
+    match start(&Arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error:#}");
@@ -43,11 +43,15 @@ pub async fn run() -> ExitCode {
     }
 }
 
-async fn serve(arguments: &Arguments) -> anyhow::Result<()> {
+fn start(arguments: &Arguments) -> anyhow::Result<()> {
     let cluster = Cluster::load(&arguments.cluster)?;
     let config = NodeConfig::load(&arguments.config)?;
     clock::set_offset(config.testing.clock_offset_seconds);
-    let node = Node::start(&cluster, &config)?;
+    runtime::start(config.worker_threads)?.block_on(serve(arguments, &cluster, &config))
+}
+
+async fn serve(arguments: &Arguments, cluster: &Cluster, config: &NodeConfig) -> anyhow::Result<()> {
+    let node = Node::start(cluster, config)?;
     let reloads = Reloads::watch(&arguments.cluster, Arc::clone(node.in_force()))?;
     let listener = listen(config.listen)?;
     tracing::info!(shard = config.shard, listen = %config.listen, "serving");

@@ -267,6 +267,7 @@ mod tests {
         };
         let config = NodeConfig {
             shard: shard.name.clone(),
+            worker_threads: None,
             listen: "127.0.0.1:0".parse().unwrap(),
             lanes: LaneConfig::default(),
             postgres: PostgresConfig::default(),

@@ -37,6 +37,8 @@ pub mod open_files;
 
 pub mod reload;
 
+pub mod runtime;
+
 pub mod running_config;
 
 pub mod telemetry;

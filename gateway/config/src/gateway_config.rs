@@ -3,7 +3,7 @@
 //! `cluster.toml` says where the shards are. Only the shards know which of them owns which slot.
 
 use std::collections::HashSet;
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::Path;
 use std::time::Duration;
 
@@ -24,6 +24,9 @@ pub struct GatewayConfig {
     pub listen: String,
     /// The address that clients use, without a slash at its end; the `type` of every problem starts with it.
     pub public_url: String,
+    /// Threads for its tasks. Without a value, one fewer than the processors that the process may use, and at
+    /// least one (`shared/src/runtime.rs`).
+    pub worker_threads: Option<NonZeroUsize>,
     pub keys: Vec<ApiKey>,
     pub server: ServerConfig,
     pub shard_client: ShardClientConfig,
@@ -85,6 +88,7 @@ struct GatewayFile {
     #[serde(default = "default_listen")]
     listen: String,
     public_url: Option<String>,
+    worker_threads: Option<NonZeroUsize>,
     #[serde(default)]
     keys: Vec<KeyEntry>,
     #[serde(default)]
@@ -136,6 +140,7 @@ impl GatewayConfig {
         Ok(Self {
             listen: read.listen,
             public_url,
+            worker_threads: read.worker_threads,
             keys,
             server: read.server,
             shard_client: read.shard_client,

@@ -1,7 +1,7 @@
 //! `node.toml`: the settings of one shard node process beside `cluster.toml`, with a reason for each number.
 
 use std::net::SocketAddr;
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::Path;
 use std::time::Duration;
 
@@ -18,6 +18,9 @@ pub struct NodeConfig {
     pub shard: String,
     /// Where gateways reach it.
     pub listen: SocketAddr,
+    /// Threads for its tasks. Without a value, one fewer than the processors that the process may use, and at
+    /// least one (`shared/src/runtime.rs`).
+    pub worker_threads: Option<NonZeroUsize>,
     #[serde(default)]
     pub lanes: LaneConfig,
     #[serde(default)]
