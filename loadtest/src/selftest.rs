@@ -20,7 +20,6 @@ pub const PER_CORE_MIN: f64 = 60_000.0;
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct SelfTest {
-    /// Requests a second that one core would send, receive and check.
     pub per_core: f64,
     /// Requests a second on the clock, while responder and others shared the machine.
     pub per_second: f64,

@@ -71,7 +71,6 @@ impl RawConnection {
     }
 }
 
-/// One request on a connection of its own.
 async fn exchange(api: &Api, request: impl AsRef<[u8]>) -> Answer {
     let mut connection = RawConnection::open(api).await;
     connection.send(request).await;

@@ -11,7 +11,6 @@ use picopay_shared::slot::UserId;
 
 use crate::test_shard::{NodeClient, TestShard, charge, decided, is_completed, top_up, usd};
 
-/// Of a user, as his history shows them: oldest first.
 async fn history(node: &NodeClient, user: UserId) -> Vec<Transaction> {
     let Found::History { mut transactions, .. } = node.history_with(user, None).await.found else {
         panic!("no history")

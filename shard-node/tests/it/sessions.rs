@@ -24,7 +24,6 @@ fn shows(answer: &Answer, wanted: &Transaction) -> bool {
     }
 }
 
-/// The three kinds of read that may come from a replica.
 async fn read_all(node: &NodeClient, wanted: &Transaction, session: Option<SessionToken>) -> [Answer; 3] {
     let (user_id, consistency) = (wanted.user_id, Consistency::Eventual);
     [
@@ -34,7 +33,6 @@ async fn read_all(node: &NodeClient, wanted: &Transaction, session: Option<Sessi
     ]
 }
 
-/// Charges a cent, and gives the record and its token.
 async fn charge_a_cent(shard: &TestShard, user: UserId) -> (Transaction, SessionToken) {
     let (outcome, session) = shard.node.run_with_session(charge(user, usd("0.01"))).await;
     (decided(&outcome).0.clone(), session)

@@ -6,7 +6,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::sources::SourceFile;
 
-/// For each file, those that it imports.
 type Arrows = BTreeMap<String, BTreeSet<String>>;
 
 #[test]
@@ -131,7 +130,6 @@ fn expand(text: &str, base: &[String]) -> Vec<Vec<String>> {
     }
 }
 
-/// Parts between commas outside braces.
 fn split_at_top(text: &str) -> Vec<&str> {
     let (mut parts, mut depth, mut from) = (Vec::new(), 0, 0);
     for (at, c) in text.char_indices() {
@@ -149,7 +147,6 @@ fn split_at_top(text: &str) -> Vec<&str> {
     parts.into_iter().filter(|part| !part.trim().is_empty()).collect()
 }
 
-/// Files that reach each other, each group once.
 fn circles(arrows: &Arrows) -> Vec<Vec<String>> {
     let reached: BTreeMap<&str, BTreeSet<&str>> =
         arrows.keys().map(|file| (file.as_str(), reach(file, arrows))).collect();

@@ -204,7 +204,6 @@ async fn charges_that_have_passed_the_fence_keep_the_release_waiting_and_come_al
     let batch = field.batch(0, 1);
     let (ended, ()) = tokio::join!(async { field.mover().run(&batch, &watcher).await }, hold);
     assert!(matches!(ended, Ok(Ended::Moved(_))), "{ended:?}");
-    // Each charge that was told is at the target.
     field.end().await;
 }
 

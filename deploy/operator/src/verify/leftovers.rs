@@ -48,11 +48,9 @@ impl Leftovers {
     }
 }
 
-/// About as young as the release, or younger.
 struct LateRow {
     slot: u16,
     user_id: i64,
-    /// Of a transaction; none of a user.
     id: Option<Uuid>,
     created_at: String,
     released_at: String,

@@ -14,7 +14,6 @@ use crate::users::{charge, make_user};
 /// What is shown here is no matter of time.
 const PATIENT: &str = "[postgres]\nconnect_timeout = \"10s\"\n[cache]\nlookup_timeout = \"1s\"\n";
 
-/// One shard with everything around it, and user 1 with 100.00 USD.
 struct RestoredShard {
     cluster: LocalCluster,
     file: PathBuf,
@@ -29,7 +28,6 @@ impl RestoredShard {
         stand
     }
 
-    /// Returns the balance after it and whether it is a replay.
     async fn charge(&self, number: u32) -> (String, bool) {
         let answer = eventually("an answer", async || {
             let answer = self.try_charge(number).await;
@@ -57,7 +55,6 @@ impl RestoredShard {
         .await;
     }
 
-    /// How often the node answered from Redis.
     async fn hits(&self) -> f64 {
         self.metric("picopay_node_cache_hits_total").await
     }

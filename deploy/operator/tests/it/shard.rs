@@ -9,7 +9,6 @@ use serde_json::{Value, json};
 use crate::command::{picopay, run};
 use crate::users::{charge, make_user};
 
-/// One shard of two nodes with everything around it, and user 1 with 100.00 USD.
 struct DegradedShard {
     cluster: LocalCluster,
     file: PathBuf,

@@ -18,7 +18,6 @@ async fn verify(file: &Path) -> Said {
     run(picopay(file, ["verify", "--output", "json"])).await
 }
 
-/// A write through the gateway; gives the transaction, whose request must have succeeded.
 async fn write(cluster: &LocalCluster, path: &str, body: Value) -> Value {
     let answer = cluster.post(path, Some(&Uuid::new_v4().to_string()), &body).await.unwrap();
     assert_eq!(answer.status, 200, "{path} {body}: {}", answer.body);
@@ -36,7 +35,6 @@ async fn make_users(cluster: &LocalCluster) {
     }
 }
 
-/// Charges, refunds and a refusal for each user; gives the transactions that were booked.
 async fn load(cluster: &LocalCluster) -> Vec<Value> {
     let mut booked = Vec::new();
     for user_id in USERS {
@@ -139,7 +137,6 @@ async fn acknowledged_writes_are_looked_up(cluster: &LocalCluster, booked: &[Val
         run(command).await
     };
     let mut whole = String::new();
-    // More than are looked up at a time.
     for _ in 0..=(10_000 / booked.len()) {
         for transaction in booked {
             writeln!(whole, "{transaction}").unwrap();

@@ -50,7 +50,6 @@ pub enum Servers {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Conditions {
-    /// Node processes of each shard: 1 or 2.
     pub nodes_per_shard: usize,
     pub lc_messages: &'static str,
     pub german_skipped: bool,
@@ -58,7 +57,6 @@ pub struct Conditions {
 }
 
 impl Conditions {
-    /// Those of a seed, unless the caller wants others.
     pub fn of(seed: u64, nodes_per_shard: Option<usize>, servers: Option<Servers>) -> Self {
         let mut random = Random::new(seed, STREAM);
         let (has_two, is_odd) = (random.chance(0.5), random.chance(0.5));

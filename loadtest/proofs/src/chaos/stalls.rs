@@ -13,13 +13,11 @@ use tokio::task::JoinHandle;
 use super::clock::Clock;
 use super::errors::{Cause, Errors};
 
-/// How often to write.
 const EVERY: Duration = Duration::from_millis(100);
 
 /// A batch may take 1.5 s, and has several such waits.
 const LATE: Duration = Duration::from_millis(500);
 
-/// Watches a machine until it is dropped.
 #[derive(Debug)]
 pub struct Watch {
     watching: JoinHandle<()>,

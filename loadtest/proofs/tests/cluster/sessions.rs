@@ -79,7 +79,6 @@ async fn every_answer_to_a_write_has_a_token_with_which_reads_show_it() {
 async fn a_token_that_is_none_is_refused_and_named_and_one_of_another_shard_is_taken() {
     let test = TestCluster::start(ClusterSpec::default()).await;
     let client = &test.client;
-    // One user on each shard.
     let (first, second) = (test.user_with("100").await, test.user_with("100").await);
     let slot = |user: i64| picopay_shared::slot::UserId::try_from(user).unwrap().slot().get();
     let mut users = vec![first, second];
@@ -101,7 +100,6 @@ async fn a_token_that_is_none_is_refused_and_named_and_one_of_another_shard_is_t
         let body = answer.json();
         let errors = body["errors"].as_array().unwrap();
         assert!(errors.iter().any(|error| error["header"] == "PicoPay-Session"), "{body}");
-        // Everything that is wrong, at once.
         assert_eq!(errors.iter().find_map(|error| error["parameter"].as_str()), parameter);
     }
     test.stop().await;

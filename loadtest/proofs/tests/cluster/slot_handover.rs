@@ -24,7 +24,6 @@ async fn let_it_last() {
     sleep(PAUSE).await;
 }
 
-/// How many charges and refunds race each step of a move.
 const RACING: usize = 3;
 
 fn slot_of(user: i64) -> Slot {

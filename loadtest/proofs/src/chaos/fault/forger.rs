@@ -9,7 +9,6 @@ use redis::{RedisError, cmd};
 
 use picopay_loadtest::random::Random;
 
-/// Names asked for in one go.
 const SCAN_COUNT: u32 = 1_000;
 
 /// More than clients make during a fault, and few enough for one command.

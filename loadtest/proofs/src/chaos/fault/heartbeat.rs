@@ -20,10 +20,8 @@ const STEP: &str = "10 minutes";
 /// `replica_lag_max` (2 s), two more beats (0.5 s), and some for a busy machine.
 const STALE_AFTER: Duration = Duration::from_secs(4);
 
-/// How long a replica may take for what it does in milliseconds.
 const BEAT_WAIT: Duration = Duration::from_secs(20);
 
-/// How long a write may take that nothing stands in the way of.
 const BOOK_WAIT: Duration = Duration::from_secs(10);
 
 pub async fn step(fault: Fault, scene: &mut Scene<'_>, healing: impl FnOnce()) -> anyhow::Result<()> {

@@ -19,7 +19,6 @@ const ASK_EVERY: Duration = Duration::from_millis(100);
 /// A gateway waits 2 s for a silent node. The other one answers in milliseconds, or a few hundred on a busy machine.
 const SETTLED_WAIT_MAX: Duration = Duration::from_millis(1_500);
 
-/// SIGSTOP: its connections stay open, and nothing answers.
 pub async fn freeze(fault: Fault, scene: &mut Scene<'_>, healing: impl FnOnce()) -> anyhow::Result<()> {
     let node = scene.cluster.shard(fault.shard).node(0);
     node.freeze();
