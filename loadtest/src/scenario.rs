@@ -16,8 +16,8 @@ use crate::timing::Timing;
 use crate::traffic::{Answer, Broken, Kind, Promise, Traffic, Verdict, problem_code};
 use crate::write::{KeySource, UuidText, Wish, Write, WriteAnswer, WriteForms, minor_units};
 
-/// How many answered writes a worker remembers, to send them again. A retry comes soon or not at all; at the speed of one
-/// core this is the last tenth of a second, and twice as many would only cost memory.
+/// How many answered writes a worker remembers, to send them again: the last tenth of a second at the speed of one
+/// core.
 const REPEATABLE_MAX: usize = 4_096;
 
 const REFUNDABLE_MAX: usize = 4_096;

@@ -1,7 +1,7 @@
 //! What the load test itself costs: its fastest run against a responder that decides nothing.
 //!
-//! Counted by the CPU time of the sending thread, not by the clock on the wall: the responder, and whatever else the machine
-//! does, may take the time between.
+//! Counted by the CPU time of the sending thread, since the responder and whatever else the machine does take the time
+//! between.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -173,7 +173,6 @@ async fn a_shard_joins_a_cluster_that_runs_and_leaves_it_again() {
     assert!(file.contains(&first.shard_toml(added).unwrap()), "{file}");
     let ready = first.get("/readyz").await.unwrap().json();
     assert!(ready["shards"].as_array().unwrap().iter().all(|shard| shard["is_ready"] == true), "{ready}");
-    // Whoever owns slots stays.
     let refused = first.remove_shard("shard-1").await.unwrap_err().to_string();
     assert!(refused.contains("owns 4096 slots") && first.shards().len() == 2, "{refused}");
     first.stop().await;

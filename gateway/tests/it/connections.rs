@@ -103,7 +103,6 @@ async fn bodies_heads_and_garbage_harm_nobody() {
     }
     assert!(read_to_end(&mut stream).await.is_empty());
     assert!(began.elapsed() >= Duration::from_millis(900) && sent < head.len(), "{sent} of {}", head.len());
-    // A body that does not come is told, and the connection ends.
     let mut stream = connect(&api.url).await;
     stream.write_all(charge_head(charge.len()).as_bytes()).await.unwrap();
     stream.write_all(&charge.as_bytes()[..10]).await.unwrap();

@@ -1,7 +1,7 @@
 //! The proof that nothing is lost: a cluster under load is broken again and again, and in the end every promise is checked.
 //!
-//! A seed fixes what clients ask for and which fault strikes when, but not how the machine interleaves them. Faults strike
-//! one after another: the contract survives the loss of any one part. The next fault waits until users are served again.
+//! A seed fixes what clients ask for and which fault strikes when, not how the machine interleaves them. The contract
+//! survives the loss of any one part, so the next fault waits until users are served again.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -97,7 +97,6 @@ async fn a_value_that_somebody_else_wrote_is_not_read_and_one_that_was_taken_awa
     reads(&cache, &["one"]).await;
     let name = stand.name().await;
     let sealed: Vec<u8> = stand.ask(&["HGET", &name, "a"]).await;
-    // Under another field, changed, made up, and more of them than anybody has.
     let client = redis::Client::open(stand.cluster.redis_url()).unwrap();
     let mut connection = client.get_multiplexed_async_connection().await.unwrap();
     let mut flipped = sealed.clone();
@@ -123,7 +122,6 @@ async fn a_value_that_somebody_else_wrote_is_not_read_and_one_that_was_taken_awa
     cache.keep_floor(CLUSTER, "a", b"three");
     reads(&cache, &["three"]).await;
 
-    // Another secret: what was sealed with the old one is nobody's.
     stand.secret.replace(&Secret::new("another"));
     assert!(read(&cache).await.is_empty());
     cache.keep_floor(CLUSTER, "a", b"four");

@@ -345,7 +345,6 @@ async fn one_slow_read_is_cancelled_at_the_server_and_says_nothing_of_the_replic
     })
     .await;
     for _ in 0..2 {
-        // Neither database can show it in time.
         let query = HistoryQuery {
             user_id: user,
             limit: 20,
@@ -389,7 +388,6 @@ async fn a_node_whose_readers_all_wait_is_ready_and_knows_its_replica() {
             tokio::spawn(async move { node.balance(user).await })
         })
         .collect();
-    // All connections for reads there are.
     shard.wait_for_blocked(8, "relation").await;
     for _ in 0..5 {
         let status = shard.node.status().await.unwrap();

@@ -127,7 +127,6 @@ async fn a_replay_gives_a_token_with_which_the_first_write_is_seen() {
             );
         }
     }
-    // A refusal is recorded at its place too.
     let too_much = command_with_key(uuid::Uuid::new_v4(), charge(user, usd("1000")).operation);
     let (_, refused) = shard.node.run_with_session(too_much).await;
     assert!(refused.position > first.position);
@@ -148,7 +147,6 @@ async fn a_token_of_another_shard_or_timeline_is_answered_by_the_primary() {
         is_replica(source("shard-1", timeline, lsn).await).then_some(())
     })
     .await;
-    // Each of these is long past by its number.
     for _ in 0..5 {
         assert_eq!(source("shard-2", timeline, 1).await, Source::Primary);
         assert_eq!(source("shard-1", timeline + 1, 1).await, Source::Primary);

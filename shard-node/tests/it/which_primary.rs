@@ -112,7 +112,6 @@ async fn a_standby_that_was_promoted_without_what_was_acknowledged_keeps_the_gat
         reason.contains("accept-loss").then_some(())
     })
     .await;
-    // A balance without the charge is no balance.
     assert!(matches!(strong_balance(&shard, user).await, Found::Unavailable { .. }));
     let accept = "UPDATE shard_identity SET generation = generation + 1, generation_id = gen_random_uuid()";
     let promoted = shard.cluster.shard(0).connect_replica_as_superuser().await.unwrap();
@@ -134,7 +133,6 @@ async fn without_a_standby_strong_reads_go_on_only_while_every_other_server_says
         matches!(strong_balance(&shard, user).await, Found::Unavailable { .. }).then_some(())
     })
     .await;
-    // Nobody listens there any more.
     replica.kill().await.unwrap();
     eventually("strong reads again", || async {
         matches!(strong_balance(&shard, user).await, Found::Balances(_)).then_some(())

@@ -57,7 +57,6 @@ fn arrows(sources: &[SourceFile]) -> Arrows {
     arrows
 }
 
-/// The folder at which a file's paths begin, and its module.
 fn module_of(path: &str) -> Option<(String, Vec<String>)> {
     let inside = path.strip_suffix(".rs")?;
     let (root, module) = if let Some((before, module)) = inside.split_once("/src/") {
@@ -74,7 +73,6 @@ fn module_of(path: &str) -> Option<(String, Vec<String>)> {
     Some((root, module))
 }
 
-/// The paths inside its own crate that a file names, from the root.
 fn imports(text: &str, module: &[String]) -> Vec<Vec<String>> {
     let code: Vec<&str> = text.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
     let code = code.join("\n");

@@ -1,7 +1,7 @@
 //! One member: a Patroni agent with its PostgreSQL, in namespaces of its own, so that it can die like a machine.
 //!
-//! The agent starts PostgreSQL as a process that outlives it, so both are hard to kill at one moment. In a PID namespace
-//! the kernel kills everything at once when the first process gets SIGKILL, as a power cut does.
+//! The agent's PostgreSQL outlives it, so both are hard to kill at one moment. In a PID namespace the kernel kills
+//! everything at once when the first process gets SIGKILL, as a power cut does.
 
 use std::ffi::OsString;
 use std::path::PathBuf;

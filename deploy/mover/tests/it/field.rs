@@ -18,7 +18,6 @@ pub const PATIENT: Limits = Limits { pause_budget: Duration::from_secs(20), rows
 
 const MOVING: usize = 4;
 
-/// A cluster, and users of it who move together and charge all the while.
 pub struct Field {
     pub cluster: Arc<LocalCluster>,
     pub slots: Vec<u16>,

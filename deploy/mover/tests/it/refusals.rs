@@ -79,7 +79,6 @@ async fn a_degraded_shard_gives_and_takes_no_slot() {
         assert!(matches!(refused, Err(MoveError::Unfit { .. })), "{refused:?}");
         say(Arc::clone(&field.cluster), shard, RESTORE.to_owned()).await;
     }
-    // Between the check and the release, and in the pause.
     for (step, shard, have_waited) in
         [(Step::Copy, 1, false), (Step::Release, 0, false), (Step::Tail, 1, true)]
     {

@@ -1,8 +1,8 @@
 //! `picopay slots purge`: deletes the rows that moves have left behind, a few at a time.
 //!
-//! They stay until then, so that a move can be looked at. Only rows of a slot that another shard owns now, at the epoch of
-//! the move or a later one, are deleted. So every row that goes was compared with its copy, and the shard that has the copy
-//! has just answered.
+//! They stay until then, so that a move can be looked at. Only rows of a slot that another shard owns now, at the epoch
+//! of the move or a later one, are deleted: each was compared with its copy, and the shard that has the copy has just
+//! answered.
 
 use std::num::NonZeroU32;
 use std::process::ExitCode;

@@ -242,7 +242,6 @@ async fn what_runs_at_every_start_succeeds_and_migrates(bare: &Bare) {
     let migrated = bare.init_if_needed().await.success();
     assert_eq!(migrated.json()["migrated"][1]["applied"], serde_json::json!(["V5__schema_versions"]));
     assert_eq!(bare.deals().await, before, "and nothing else was changed");
-    // By a newer release, which asks for more.
     let raise = "UPDATE schema_version SET oldest_known = 900";
     bare.clients[0].batch_execute(raise).await.unwrap();
     run(picopay(&bare.file, ["rebalance", "--plan"])).await.failure("programs that know V900");

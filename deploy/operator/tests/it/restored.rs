@@ -144,7 +144,6 @@ async fn a_generation_is_raised_with_a_reason_whatever_the_shard_is_like_and_its
     assert!((stand.hits().await - hits).abs() < f64::EPSILON, "from the ledger");
     stand.see_in_redis(1).await;
 
-    // Without its standby, and so with its gate shut.
     let replica = stand.cluster.shard(0).replica();
     replica.kill().await.unwrap();
     eventually("a shard that takes no charges", async || stand.try_charge(2).await.status == 503).await;

@@ -330,7 +330,6 @@ async fn whatever_is_changed_by_hand_is_found_and_named() {
     let file = cluster.cluster_file();
     verify(&file).await.success();
 
-    // First as it would really happen, with every constraint in place.
     let client: Client = cluster.connect_as_superuser(0).await.unwrap();
     client.batch_execute(CHANGES[0].0).await.unwrap();
     let table = run(picopay(&file, ["verify"])).await;
@@ -407,7 +406,6 @@ async fn rows_that_a_move_left_behind_are_noted_and_a_write_after_it_is_found() 
             .unwrap();
     }
 
-    // A user is a write of its own.
     let user = "INSERT INTO users (slot, user_id, tag) VALUES (579, 77, 0)";
     clients[0].batch_execute(user).await.unwrap();
     let found = wrong(&verify(&file).await.json());

@@ -1,8 +1,7 @@
 //! What kind of cluster a seed breaks: how many nodes serve a shard, and how unusual its servers are.
 //!
 //! A charge must not depend on a server's language or on settings of the services' role. Half of the seeds have servers
-//! that speak German, and each setting below has an even chance. `default_transaction_read_only` is not among them: whoever
-//! sets it means it.
+//! that speak German, and each setting below has an even chance. Whoever sets `default_transaction_read_only` means it.
 
 use std::collections::BTreeMap;
 

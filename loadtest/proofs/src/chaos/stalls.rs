@@ -1,7 +1,7 @@
 //! Moments in which the machine itself stood still.
 //!
-//! Everything runs on one machine, often a shared one. When this process is not scheduled or the disk takes no write, the
-//! contract allows errors. So a small write is synced all the time, and each late one is noted.
+//! When this process is not scheduled or the disk takes no write, the contract allows errors. So a small write is
+//! synced all the time, and each late one is noted.
 
 use std::fs::File;
 use std::io::{Seek as _, Write as _};

@@ -15,7 +15,6 @@ pub struct TestCluster {
     pub client: GatewayClient,
 }
 
-/// Talks to the gateway over kept-alive connections. Clones share them.
 #[derive(Clone)]
 pub struct GatewayClient(Exchange);
 

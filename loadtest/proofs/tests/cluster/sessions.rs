@@ -58,10 +58,8 @@ async fn every_answer_to_a_write_has_a_token_with_which_reads_show_it() {
             }
         }
     }
-    // Without a token, the past, and it says so.
     let past = client.get(&history).await.unwrap();
     assert_eq!((past.json()["data"].as_array().unwrap().len(), source_of(&past)), (1, Some("replica")));
-    // Nothing was written: there is nothing to see.
     for (path, body, status) in [
         ("/charge", pay("-1"), 400),
         ("/charge", json!({"user_id": 1, "amount": "1", "currency": "USD"}), 404),
@@ -69,7 +67,6 @@ async fn every_answer_to_a_write_has_a_token_with_which_reads_show_it() {
         let answer = client.post(path, None, &body).await.unwrap();
         assert_eq!((answer.status, answer.session()), (status, None));
     }
-    // What is not there is said by the primary.
     let missing = client.get("/transactions?user_id=1").await.unwrap();
     assert_eq!((missing.status, source_of(&missing)), (404, Some("primary")));
     test.stop().await;

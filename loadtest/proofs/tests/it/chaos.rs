@@ -17,7 +17,6 @@ fn what_was_acknowledged_survives_every_fault() {
         assert_eq!(run.count(name), 0, "{name}");
     }
     assert_eq!(run.summary["conditions"]["nodes_per_shard"], 1, "as this seed has it");
-    // It was no walk in the park.
     let faults = run.summary["faults"].as_object().unwrap();
     assert!(faults.len() >= 5, "{}", run.told);
     assert!(run.count("acknowledged") > 100 && run.count("unknown") > 0, "{}", run.summary);

@@ -1,8 +1,7 @@
 //! The primary's clock steps, and a replica that replays nothing must not look fresh.
 //!
-//! A trigger stands for the clock and dates every heartbeat. The first one is written here, as a node of an older release
-//! would; those of this release write none. If lag were the difference of two beats, the replica would seem to lack
-//! nothing.
+//! A trigger stands for the clock and dates every heartbeat. If lag were the difference of two beats, the replica would
+//! seem to lack nothing. The first beat is written here: only nodes of an older release write any.
 
 use std::time::Duration;
 

@@ -1,8 +1,7 @@
 //! The first of two nodes stops serving, and the second has to.
 //!
-//! Users may feel it for as long as [`Kind::felt_at_most`](crate::chaos::kind::Kind::felt_at_most) says. After that any
-//! error is a broken promise, since one ready node is enough. A long wait is one too: the gateway must not ask the frozen
-//! node again and again.
+//! Users may feel it for as long as [`Kind::felt_at_most`](crate::chaos::kind::Kind::felt_at_most) says. After that an
+//! error or a long wait is a broken promise: the gateway must not ask the frozen node again and again.
 
 use std::time::Duration;
 
