@@ -32,12 +32,15 @@ up: setup
 	@cargo build --locked --profile $(PROFILE) --bin picopay --bin picopay-node --bin picopay-gateway
 	@exec $(BIN)/picopay up $(ARGS)
 
+# More tests at once than cores: most of them wait, for a server that starts or for a time limit.
+TEST_THREADS ?= $(shell cores=$$(getconf _NPROCESSORS_ONLN); echo $$(((cores * 3 + 1) / 2)))
+
 # A test has servers that speak German, where that locale can be had.
 test: setup check bins
 	@deploy/german.sh
 	@if cargo nextest --version > /dev/null 2>&1; then \
 	    rm -f $(TARGET)/nextest/default/junit.xml; \
-	    cargo nextest run --locked --workspace; ended=$$?; \
+	    cargo nextest run --locked --workspace --test-threads $(TEST_THREADS); ended=$$?; \
 	    deploy/slowest.sh $(TARGET); \
 	    exit $$ended; \
 	else \

@@ -104,7 +104,6 @@ impl AckSink {
         }
     }
 
-    /// Whether the file takes no more: the load must not go on.
     pub fn is_closed(&self) -> bool {
         self.is_closed
     }

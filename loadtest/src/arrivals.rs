@@ -1,8 +1,7 @@
 //! When requests are meant to start.
 //!
 //! In an open loop the schedule does not depend on the gateway, and latency counts from the intended start, so a stall
-//! shows. In a closed loop each connection sends after its last answer. That finds saturation but hides stalls, since
-//! nobody counts the requests that were not sent.
+//! shows. In a closed loop each connection sends after its last answer. That finds saturation but hides stalls.
 
 use serde::Serialize;
 

@@ -3,7 +3,6 @@
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-/// What a latency longer than this is counted as.
 const LONGEST_US: u64 = 60_000_000;
 const SIGNIFICANT_DIGITS: u8 = 3;
 
@@ -97,9 +96,7 @@ pub struct Percentiles {
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct CurvePoint {
-    /// This share of all, 0 to 1, …
     pub quantile: f64,
-    /// … took no longer than this.
     pub latency_ms: f64,
 }
 

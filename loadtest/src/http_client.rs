@@ -1,8 +1,7 @@
 //! An HTTP/1.1 client for this one purpose: it sends what it is given and finds the end of the answer.
 //!
-//! A general client spends more on a request than a gateway may. This one has no task, allocation or lock per request, and
-//! reads only bodies with a `Content-Length`. It refuses what it does not know (chunks, compression, TLS) rather than
-//! measure wrongly.
+//! A general client spends more on a request than a gateway may. This one has no task, allocation or lock per request.
+//! It refuses what it does not know (chunks, compression, TLS) rather than measure wrongly.
 
 pub mod caller;
 pub mod connection;

@@ -33,7 +33,6 @@ impl Live {
         Self { bar, warmup, duration, lines: 0 }
     }
 
-    /// Tells of one second.
     pub fn show(&mut self, second: &Second) {
         if self.lines.is_multiple_of(LINES_BETWEEN_HEADINGS) {
             self.say(HEADING);
@@ -87,7 +86,6 @@ fn line(figures: &SecondFigures) -> String {
     line
 }
 
-/// `0`, or the most frequent with their counts.
 fn errors(errors: &Errors) -> String {
     if errors.is_empty() {
         return "0".to_owned();

@@ -11,7 +11,6 @@ impl Random {
         Self(mix(seed ^ mix(stream.wrapping_add(1))))
     }
 
-    /// The next 64 bits.
     pub fn bits(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         mix(self.0)

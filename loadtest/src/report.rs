@@ -26,24 +26,19 @@ const LATE_MAX: f64 = 0.01;
 pub struct Report {
     pub title: String,
     pub started_at: String,
-    /// How long was measured, in seconds.
     pub duration_s: f64,
     pub was_stopped: bool,
-    /// Promises that were broken. None: all is well.
     pub failures: Vec<String>,
     pub offered_per_second: f64,
-    /// Good answers a second.
     pub achieved_per_second: f64,
     pub offered: u64,
     pub achieved: u64,
-    /// Arrivals given up because too many waited already.
     pub dropped: u64,
     pub waited: u64,
     /// From the intended start to the answer; good answers only.
     pub latency: Percentiles,
     /// From sending to the answer: the same without the wait for a connection.
     pub service_time: Percentiles,
-    /// How long it took to be refused, or given up.
     pub error_latency: Percentiles,
     pub kinds: Vec<Group>,
     pub shards: Vec<Group>,
@@ -67,7 +62,6 @@ pub struct Report {
 #[derive(Debug, Clone, Serialize)]
 pub struct Group {
     pub name: String,
-    /// Good answers a second.
     pub per_second: f64,
     /// Errors; counted by shard only.
     pub errors: Option<u64>,
@@ -169,7 +163,6 @@ impl Report {
         report
     }
 
-    /// What makes the exit code 1.
     fn find_failures(&self, plan: &Plan) -> Vec<String> {
         let mut failures = Vec::new();
         let counts = [

@@ -14,13 +14,11 @@ const LISTENER: Token = Token(usize::MAX - 1);
 
 #[derive(Debug, Clone, Copy)]
 pub struct Seen<'a> {
-    /// `POST /v1/charge`, for example.
     pub line: &'a str,
     pub idempotency_key: &'a str,
     pub body: &'a [u8],
 }
 
-/// A responder in a thread of its own, until it is dropped.
 #[derive(Debug)]
 pub struct Responder {
     address: SocketAddr,
@@ -70,7 +68,6 @@ pub fn answer_as_a_gateway(seen: Seen<'_>, out: &mut Vec<u8>) {
     write_answer(out, "200 OK", "", &body);
 }
 
-/// Writes a whole answer with this status, more headers (each ended by CR LF) and body.
 pub fn write_answer(out: &mut Vec<u8>, status: &str, headers: &str, body: &[u8]) {
     let head = format!(
         "HTTP/1.1 {status}\r\ncontent-type: application/json\r\nx-request-id: 0199a1b2c3d4\r\n{headers}content-length: {}\r\n\r\n",
@@ -173,7 +170,6 @@ fn exchange(
     }
 }
 
-/// Answers the request at the start of `input`, and returns its length, once it is there completely.
 fn answer_first(
     input: &[u8],
     output: &mut Vec<u8>,

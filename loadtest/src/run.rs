@@ -44,7 +44,6 @@ pub struct Plan {
     pub shards: Arc<ShardMap>,
 }
 
-/// Ends a run early: what was measured until then is reported.
 #[derive(Debug, Clone, Default)]
 pub struct Stop(Arc<AtomicBool>);
 
@@ -66,7 +65,6 @@ pub struct Measured {
     pub was_stopped: bool,
     pub workers: u32,
     pub tally: Tally,
-    /// Second by second, from the start on.
     pub seconds: Vec<Second>,
 }
 
@@ -75,7 +73,6 @@ impl Measured {
         per_second(self.tally.offered, self.measured)
     }
 
-    /// Good answers a second.
     pub fn achieved_per_second(&self) -> f64 {
         per_second(self.tally.achieved, self.measured)
     }

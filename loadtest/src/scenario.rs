@@ -16,11 +16,10 @@ use crate::timing::Timing;
 use crate::traffic::{Answer, Broken, Kind, Promise, Traffic, Verdict, problem_code};
 use crate::write::{KeySource, UuidText, Wish, Write, WriteAnswer, WriteForms, minor_units};
 
-/// How many answered writes a worker remembers, to send them again. A retry comes soon or not at all; at the speed of one
-/// core this is the last tenth of a second, and twice as many would only cost memory.
+/// How many answered writes a worker remembers, to send them again: the last tenth of a second at the speed of one
+/// core.
 const REPEATABLE_MAX: usize = 4_096;
 
-/// How many charges a worker remembers to refund.
 const REFUNDABLE_MAX: usize = 4_096;
 
 /// Transactions on a page of history: the API's own default.
@@ -152,7 +151,6 @@ impl Scenario {
         self.run
     }
 
-    /// The user of this rank, from 0.
     pub fn user(&self, rank: u64) -> UserId {
         let id = i64::try_from(self.args.first_user + rank).expect("checked when the scenario was made");
         UserId::try_from(id).expect("checked when the scenario was made")

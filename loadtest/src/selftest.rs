@@ -1,7 +1,7 @@
 //! What the load test itself costs: its fastest run against a responder that decides nothing.
 //!
-//! Counted by the CPU time of the sending thread, not by the clock on the wall: the responder, and whatever else the machine
-//! does, may take the time between.
+//! Counted by the CPU time of the sending thread, since the responder and whatever else the machine does take the time
+//! between.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +20,6 @@ pub const PER_CORE_MIN: f64 = 60_000.0;
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct SelfTest {
-    /// Requests a second that one core would send, receive and check.
     pub per_core: f64,
     /// Requests a second on the clock, while responder and others shared the machine.
     pub per_second: f64,

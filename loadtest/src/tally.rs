@@ -13,7 +13,6 @@ use crate::traffic::{Broken, Kind, Verdict};
 
 pub type Errors = BTreeMap<String, u64>;
 
-/// How many broken promises are kept to be shown; all are counted.
 const BROKEN_SHOWN_MAX: usize = 5;
 
 #[derive(Debug, Clone, Default)]
@@ -35,7 +34,6 @@ pub struct Tally {
     pub broken: [u64; 3],
     pub broken_shown: Vec<Broken>,
     pub malformed: Option<String>,
-    /// Requests sent, from the first to the last, measured or not.
     pub sent: u64,
     pub slept_ns: u64,
     pub cpu_ns: u64,
@@ -127,7 +125,6 @@ impl Tally {
     }
 }
 
-/// One second of one worker, or of all.
 #[derive(Debug, Clone, Default)]
 pub struct Second {
     pub index: u64,
@@ -145,7 +142,6 @@ impl Second {
         self.offered + self.achieved + self.dropped == 0 && self.errors.is_empty()
     }
 
-    /// Adds another worker's same second.
     pub fn add(&mut self, other: &Self) {
         self.offered += other.offered;
         self.achieved += other.achieved;
@@ -183,7 +179,6 @@ impl Second {
     }
 }
 
-/// Which part of a run a second belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {

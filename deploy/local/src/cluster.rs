@@ -23,7 +23,10 @@ use crate::services::{
 };
 use crate::shard::LocalShard;
 use crate::spec::ClusterSpec;
+use crate::template::Dealt;
 use crate::{LocalError, database_user, http_call, programs, redis};
+
+mod dealt;
 
 mod membership;
 
@@ -59,13 +62,23 @@ impl LocalCluster {
     /// Waits until it serves. An error contains what is missing on the machine, or the end of a log; whatever was started
     /// is ended.
     pub async fn start(spec: ClusterSpec) -> Result<Self, LocalError> {
-        let mut cluster = Self::start_databases(spec).await?;
-        cluster.start_services().await?;
+        // From here on, to return early drops it, and so ends what was started.
+        let mut cluster = Self::found(spec).await?;
+        let dealt = cluster.dealt_template().await?;
+        cluster.start_servers(dealt.as_ref()).await?;
+        cluster.start_services(dealt.is_some()).await?;
         Ok(cluster)
     }
 
     /// PostgreSQL and Redis only, without any schema.
     pub async fn start_databases(spec: ClusterSpec) -> Result<Self, LocalError> {
+        let mut cluster = Self::found(spec).await?;
+        cluster.start_servers(None).await?;
+        Ok(cluster)
+    }
+
+    /// A folder with its guardian, in which nothing runs.
+    async fn found(spec: ClusterSpec) -> Result<Self, LocalError> {
         match spec.shards {
             0 => return Err(LocalError::Unfit("a cluster has at least one shard".to_owned())),
             1..=SHARDS_MAX => {}
@@ -88,8 +101,7 @@ impl LocalCluster {
             secrets: Secrets::read_or_make(&folder)?,
             ports: Ports::default(),
         };
-        // From here on, to return early drops it, and so ends what was started.
-        let mut cluster = Self {
+        Ok(Self {
             spec,
             cluster_id: OnceLock::new(),
             shards: boxcar::Vec::new(),
@@ -98,13 +110,18 @@ impl LocalCluster {
             gateway: None,
             ground,
             folder,
-        };
-        let names = cluster.check_layout()?;
-        let shards = names.iter().map(|name| LocalShard::start_databases(cluster.site(name)));
-        let (shards, redis) = tokio::try_join!(try_join_all(shards), cluster.start_redis())?;
-        cluster.shards = shards.into_iter().collect();
-        cluster.redis = redis;
-        Ok(cluster)
+        })
+    }
+
+    /// PostgreSQL and Redis; of `dealt` if there is one.
+    async fn start_servers(&mut self, dealt: Option<&Dealt>) -> Result<(), LocalError> {
+        let names = self.check_layout()?;
+        let sites = names.iter().map(|name| Site { dealt, ..self.site(name) });
+        let shards = sites.map(LocalShard::start_databases);
+        let (shards, redis) = tokio::try_join!(try_join_all(shards), self.start_redis())?;
+        self.shards = shards.into_iter().collect();
+        self.redis = redis;
+        Ok(())
     }
 
     pub fn shards_kept_in(folder: &Path) -> Option<usize> {
@@ -155,7 +172,6 @@ impl LocalCluster {
         text.replace("_file = \"", &format!("_file = \"{}/", self.folder().display()))
     }
 
-    /// What gateways show to nodes.
     pub fn internal_secret(&self) -> &str {
         &self.ground.secrets.internal
     }
@@ -215,8 +231,8 @@ impl LocalCluster {
         )
     }
 
-    /// Promotes a shard's replica and makes a new replica of the old primary, which is ended first if it runs.
-    /// [`LocalShard::primary`] and [`LocalShard::replica`] change places; neither `cluster.toml` nor a port changes.
+    /// Promotes the replica and makes a new one of the old primary, which is ended first. [`LocalShard::primary`] and
+    /// [`LocalShard::replica`] change places; neither `cluster.toml` nor a port changes.
     ///
     /// # Errors
     /// When the replica does not run or does not follow a live primary, nothing was changed. When the new replica
@@ -247,7 +263,6 @@ impl LocalCluster {
         shard.servers.promote_beside(self.site(shard.name())).await
     }
 
-    /// Kills the primary that [`LocalCluster::promote_beside`] left, and makes a new replica.
     pub async fn replace_old_primary(&self, shard: &LocalShard) -> Result<(), LocalError> {
         shard.servers.replace_old(self.site(shard.name())).await
     }
@@ -273,8 +288,18 @@ impl LocalCluster {
         all
     }
 
-    /// First those that accept requests, last those that keep results. A temporary folder is removed.
+    /// A temporary one at once, since nobody asks again for what it holds, and its folder is removed. One that is kept in
+    /// order: first those that accept requests, last those that keep results.
     pub async fn stop(self) {
+        if !self.folder.is_temporary() {
+            self.stop_in_order().await;
+        }
+        let guardian = Arc::clone(&self.ground.guardian);
+        // It waits for `rm`; and it cannot panic.
+        let _ = tokio::task::spawn_blocking(move || guardian.finish()).await;
+    }
+
+    async fn stop_in_order(&self) {
         if let Some((gateway, _)) = &self.gateway {
             report(gateway.stop().await);
         }
@@ -284,13 +309,10 @@ impl LocalCluster {
         if let Some((redis, _)) = &self.redis {
             report(redis.stop().await);
         }
-        let guardian = Arc::clone(&self.ground.guardian);
-        // It waits for `rm`; and it cannot panic.
-        let _ = tokio::task::spawn_blocking(move || guardian.finish()).await;
     }
 
     fn site<'a>(&'a self, shard: &'a str) -> Site<'a> {
-        Site { shard, folder: &self.folder, ground: &self.ground, spec: &self.spec }
+        Site { shard, folder: &self.folder, ground: &self.ground, spec: &self.spec, dealt: None }
     }
 
     async fn stop_databases(&self, shard: &LocalShard) {
@@ -316,16 +338,12 @@ impl LocalCluster {
     }
 
     /// Nodes and slots start together: a node without slots waits.
-    async fn start_services(&mut self) -> Result<(), LocalError> {
-        let id = self.read_or_make_cluster_id().await?;
-        self.cluster_id.get_or_init(|| id);
-        let (shards, mut starts) = (self.shards(), Vec::new());
-        for shard in &shards {
-            let ports = self.describe(shard).await?;
-            starts.push(self.start_nodes(shard, ports));
-        }
-        self.write_cluster_file()?;
-        tokio::try_join!(try_join_all(starts), self.prepare_databases())?;
+    async fn start_services(&mut self, is_dealt: bool) -> Result<(), LocalError> {
+        let ports = self.describe_all().await?;
+        let shards = self.shards();
+        let starts = shards.iter().zip(ports).map(|(shard, ports)| self.start_nodes(shard, ports));
+        let prepared = async { if is_dealt { Ok(()) } else { self.prepare_databases().await } };
+        tokio::try_join!(try_join_all(starts), prepared)?;
         for shard in shards {
             self.finish_joining(shard).await?;
         }
@@ -337,6 +355,18 @@ impl LocalCluster {
             self.gateway = Some(self.start_gateway().await?);
         }
         self.wait_until_ready().await
+    }
+
+    /// Writes `cluster.toml`, and returns the ports of each shard's nodes.
+    async fn describe_all(&self) -> Result<Vec<Vec<u16>>, LocalError> {
+        let id = self.read_or_make_cluster_id().await?;
+        self.cluster_id.get_or_init(|| id);
+        let mut ports = Vec::new();
+        for shard in self.shards() {
+            ports.push(self.describe(shard).await?);
+        }
+        self.write_cluster_file()?;
+        Ok(ports)
     }
 
     async fn describe(&self, shard: &LocalShard) -> Result<Vec<u16>, LocalError> {
@@ -381,21 +411,23 @@ impl LocalCluster {
         if is_initialised { Ok(()) } else { write(&mark, "") }
     }
 
-    /// What its databases say, else what this program said before, else a new one.
     async fn read_or_make_cluster_id(&self) -> Result<Uuid, LocalError> {
         let file = self.folder.file("cluster-id");
         let kept = std::fs::read_to_string(&file).ok().and_then(|text| Uuid::try_parse(text.trim()).ok());
         if let Some(id) = kept {
             return Ok(id);
         }
-        // Of a folder from before there was such a file.
         let mut id = None;
         for shard in self.shards() {
             id = id.or(read_cluster_id(shard).await?);
         }
         let id = id.unwrap_or_else(Uuid::new_v4);
-        write(&file, &format!("{id}\n"))?;
+        self.write_cluster_id(id)?;
         Ok(id)
+    }
+
+    fn write_cluster_id(&self, id: Uuid) -> Result<(), LocalError> {
+        write(&self.folder.file("cluster-id"), &format!("{id}\n"))
     }
 
     async fn start_gateway(&self) -> Result<(Process, SocketAddr), LocalError> {
@@ -473,7 +505,6 @@ impl LocalCluster {
     }
 }
 
-/// For eight processes on one screen or two.
 const SHOWN_LINES: usize = 12;
 
 /// Before anything is started: to find out at the end costs seconds.

@@ -16,7 +16,6 @@ pub(crate) struct ShardEntry {
     pub nodes: Vec<String>,
     /// Of both servers, whatever their roles: those change, and the file stays.
     pub database_ports: [u16; 2],
-    /// Of replicas that are never anything else.
     pub more_replicas: Vec<u16>,
 }
 

@@ -21,7 +21,6 @@ pub struct DatabaseUser {
     gid: u32,
 }
 
-/// `None` when that is the user of this process.
 pub fn find() -> Result<Option<DatabaseUser>, LocalError> {
     if !geteuid().is_root() {
         return Ok(None);

@@ -12,7 +12,6 @@ const ASK_EVERY: Duration = Duration::from_millis(20);
 pub trait Answered {
     type Found;
 
-    /// That, once it is there; else what a test that fails shows of the last answer.
     fn found(self) -> Result<Self::Found, String>;
 }
 

@@ -78,7 +78,6 @@ impl Folder {
         duplicate.map_err(LocalError::system("duplicate the lock file"))
     }
 
-    /// The shards that databases here were made for; `None` when there are none.
     pub(crate) fn shards_made(&self) -> Option<Vec<String>> {
         read_layout(&self.root)
     }
@@ -87,7 +86,6 @@ impl Folder {
         replace(&self.file(LAYOUT), &format!("{LAYOUT_KEY}{}\n", shards.join(" ")))
     }
 
-    /// There while a shard has not fully joined; the next start goes on with that.
     pub(crate) fn joining_mark(&self, shard: &str) -> PathBuf {
         self.shard(shard).join("joining")
     }
@@ -134,7 +132,6 @@ impl Folder {
         Ok(opened)
     }
 
-    /// In the folder itself, unless the database user cannot go there.
     fn choose_place_for_databases(&mut self, user: Option<&DatabaseUser>) -> Result<(), LocalError> {
         let pointer = self.file("databases-at");
         if let Ok(text) = fs::read_to_string(&pointer) {
@@ -235,7 +232,6 @@ pub(crate) fn write(path: &Path, text: &str) -> Result<(), LocalError> {
     fs::write(path, text).map_err(LocalError::system(format!("write {}", path.display())))
 }
 
-/// Writes a file that only its owner may read.
 pub(crate) fn write_private(path: &Path, text: &str) -> Result<(), LocalError> {
     let mut options = OpenOptions::new();
     let opened = options.write(true).create(true).truncate(true).mode(0o600).open(path);
@@ -267,7 +263,6 @@ pub(crate) fn rename(from: &Path, to: &Path) -> Result<(), LocalError> {
     fs::rename(from, to).map_err(LocalError::system(format!("rename {}", from.display())))
 }
 
-/// Makes a folder that only its owner may enter, if it is not there.
 pub(crate) fn make_private(path: &Path) -> Result<(), LocalError> {
     match DirBuilder::new().mode(0o700).create(path) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),

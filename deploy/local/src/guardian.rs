@@ -1,8 +1,7 @@
 //! Ends a cluster with its owner, even when the owner is ended by `kill -9`.
 //!
-//! The guardian is a shell script (`guardian.sh`) that reads from a pipe what to watch. When its owner is gone the kernel
-//! closes the pipe, and the guardian ends what it watches. It has a process group of its own, as everything that a cluster
-//! starts: Ctrl-C reaches the owner only.
+//! The guardian is a shell script (`guardian.sh`) that reads from a pipe what to watch. The kernel closes the pipe when
+//! the owner is gone. It has a process group of its own: Ctrl-C reaches the owner only.
 //!
 //! `PR_SET_PDEATHSIG` is only on Linux, needs `unsafe` and ends PostgreSQL in no order; a `Drop` does nothing for a killed
 //! process.
@@ -25,7 +24,6 @@ const FINISH_WAIT: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ending {
-    /// SIGQUIT, PostgreSQL's immediate shutdown, then SIGKILL.
     Postgres,
     Plain,
 }

@@ -42,34 +42,39 @@ is_alive() {
     look "$pid" && [ "$born" = "${1##*:}" ]
 }
 
-# Adds the children of $1 to `targets`.
+# Adds to `targets` the children of those that are in it.
 add_children() {
+    parents=' '
+    for target in $targets; do
+        if is_alive "$target"; then parents="$parents$pid "; fi
+    done
     if [ -r /proc/self/stat ]; then
         for folder in /proc/[0-9]*; do
             child=${folder#/proc/}
-            if look "$child" && [ "$parent" = "$1" ]; then targets="$targets child:$child:$born"; fi
+            look "$child" || continue
+            case $parents in *" $parent "*) targets="$targets child:$child:$born" ;; esac
         done
     else
         for child in $(ps -A -o pid= -o ppid= | while read -r number parent; do
-            if [ "$parent" = "$1" ]; then echo "$number"; fi
+            case $parents in (*" $parent "*) echo "$number" ;; esac
         done); do
             if look "$child"; then targets="$targets child:$child:$born"; fi
         done
     fi
 }
 
-# Waits until no target is left, at most $1 tenths of a second.
+# Waits until no target is left, at most $1 times a fiftieth of a second.
 wait_for_targets() {
-    tenths=$1
-    while [ "$tenths" -gt 0 ]; do
+    fiftieths=$1
+    while [ "$fiftieths" -gt 0 ]; do
         left=''
         for target in $targets; do
             if is_alive "$target"; then left="$left $target"; fi
         done
         targets=$left
         [ -n "$targets" ] || return 0
-        sleep 0.1
-        tenths=$((tenths - 1))
+        sleep 0.02
+        fiftieths=$((fiftieths - 1))
     done
     return 1
 }
@@ -95,9 +100,7 @@ targets=''
 for target in $watched; do
     if is_alive "$target"; then targets="$targets $target"; fi
 done
-for target in $targets; do
-    if is_alive "$target"; then add_children "$pid"; fi
-done
+add_children
 
 # A stopped process does not hear anything but CONT and KILL. QUIT is PostgreSQL's immediate shutdown: it takes
 # its children along and gives back its shared memory. The others keep nothing.
@@ -111,11 +114,11 @@ for target in $targets; do
 done
 
 # PostgreSQL takes some milliseconds; after two seconds something is wrong with it.
-if ! wait_for_targets 20; then
+if ! wait_for_targets 100; then
     for target in $targets; do
         if is_alive "$target"; then kill -s KILL "$pid" 2> /dev/null; fi
     done
-    wait_for_targets 20
+    wait_for_targets 100
 fi
 
 while [ -n "$folders" ]; do

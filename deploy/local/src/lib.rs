@@ -1,9 +1,8 @@
-//! A whole PicoPay cluster on one machine, of real processes: for each shard a PostgreSQL primary, a streaming
-//! replica and its nodes, one Redis for all of them, and a gateway.
+//! A whole PicoPay cluster on one machine, of the processes that run in production: for each shard a PostgreSQL
+//! primary, a streaming replica and its nodes, one Redis for all, and a gateway.
 //!
-//! `picopay up`, the tests and the load test start clusters with it, and so can anything that wants to kill,
-//! freeze and restart their parts. Nothing here is a stand-in: what runs is what runs in production, only the
-//! network between the parts is the loopback.
+//! `picopay up`, the tests and the load test start clusters with it, and whatever wants to kill, freeze and restart
+//! their parts.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {

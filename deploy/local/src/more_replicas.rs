@@ -5,10 +5,8 @@ use crate::postgres::{self, Blueprint, Role, Server, Stage};
 use crate::process::start_on_free_port;
 use crate::server_pair::Site;
 
-/// Letters after those of the pair.
 const LETTERS: [&str; 4] = ["c", "d", "e", "f"];
 
-/// Copies a shard's primary as often as the specification says, and starts the copies.
 pub(crate) async fn start(site: Site<'_>, primary_port: u16) -> Result<Vec<Server>, LocalError> {
     let mut servers = Vec::new();
     for letter in LETTERS.iter().take(site.spec.more_replicas) {

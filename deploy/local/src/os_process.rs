@@ -64,7 +64,6 @@ pub(crate) fn command_line(pid: u32) -> Option<String> {
     Some(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// Waits until something holds, at most this long; says whether it does.
 pub(crate) async fn wait_for(limit: Duration, mut holds: impl FnMut() -> bool) -> bool {
     let started = Instant::now();
     loop {

@@ -1,4 +1,4 @@
-//! One shard whose primary Patroni elects: members that can be killed like machines, etcd, and PicoPay's node and gateway.
+//! One shard whose primary Patroni elects. Its members can be killed like machines.
 //!
 //! Only Patroni says who the primary is, and the node finds it in a connection string of several hosts, as in production.
 //! Linux only, with the packages of `deploy/patroni/install.sh`.
@@ -29,16 +29,13 @@ use crate::{ClusterSpec, LocalError, database_user, http_call, programs};
 
 pub use self::member::{Member, PatroniSettings};
 
-/// The shard's name, and Patroni's scope.
 const SHARD: &str = "shard-1";
 
 /// A new member copies a database or rewinds one; on a busy machine that takes some seconds.
 const MEMBER_WAIT: Duration = Duration::from_mins(1);
 
-/// Patroni itself looks every `loop_wait`.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// A running shard under Patroni. [`PatroniShard::stop`] or dropping it ends and removes everything.
 #[derive(Debug)]
 pub struct PatroniShard {
     spec: ClusterSpec,
@@ -92,7 +89,6 @@ impl PatroniShard {
         &self.members
     }
 
-    /// By the first member that answers; `None` while there is no primary.
     pub async fn leader(&self) -> Option<usize> {
         for member in &self.members {
             if let Some(name) = member.leader_of_cluster().await {
@@ -102,7 +98,6 @@ impl PatroniShard {
         None
     }
 
-    /// Waits until there is a primary other than `old`, and says which.
     pub async fn next_leader(&self, old: Option<usize>) -> Result<usize, LocalError> {
         let started = Instant::now();
         while started.elapsed() < MEMBER_WAIT {
@@ -114,7 +109,6 @@ impl PatroniShard {
         Err(LocalError::Unfit(format!("Patroni elected no primary within {} s", MEMBER_WAIT.as_secs())))
     }
 
-    /// Waits until every member but the primary streams from it, and one of them synchronously.
     pub async fn wait_until_replicated(&self) -> Result<(), LocalError> {
         let started = Instant::now();
         let wanted = i64::try_from(self.members.len() - 1).expect("a handful");
@@ -222,7 +216,6 @@ impl PatroniShard {
         let node = prepare_node(folder, guardian, &self.spec, names, node_port, CLUSTER_FILE)?;
         let gateway = prepare_gateway(folder, guardian, &self.spec, self.gateway)?;
         let init = prepare_init(folder, guardian)?;
-        // The gateway is the first to end.
         self.services = vec![gateway.clone(), node.clone()];
         node.start().await?;
         init.spawn()?;

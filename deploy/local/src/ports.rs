@@ -1,8 +1,8 @@
 //! Free ports for clusters that start side by side.
 //!
-//! The system hands out ephemeral ports, which an outgoing connection can take before the process starts or restarts. So
-//! ports come from below that range, in blocks. A cluster reserves a block by listening on its first port, and the kernel
-//! gives it back when the owner dies.
+//! An outgoing connection can take an ephemeral port before the process starts or restarts. So ports come from below
+//! that range, in blocks. A cluster reserves a block by listening on its first port, and the kernel gives it back when
+//! the owner dies.
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::sync::{Mutex, PoisonError};

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio_postgres::{Client, Config, NoTls};
+use uuid::Uuid;
 
 use crate::database_user::DatabaseUser;
 use crate::folder::{make_private, remove, write, write_private};
@@ -26,7 +27,6 @@ const STREAMING_WAIT: Duration = Duration::from_mins(1);
 /// A recovery that is milliseconds behind ends, unless the machine is busy.
 const PROMOTE_WAIT: Duration = Duration::from_mins(1);
 
-/// The file in a data folder that makes it a standby's.
 const STANDBY_SIGNAL: &str = "standby.signal";
 
 /// For a new primary, whose standby does not exist yet.
@@ -206,7 +206,6 @@ pub(crate) fn prepare(
     Ok(Process::new(recipe, Arc::clone(&ground.guardian)))
 }
 
-/// The role and the database of the services, and the role of the replicas.
 pub(crate) async fn create_roles(ground: &Ground, primary: &Server) -> Result<(), LocalError> {
     let client = connect_to_administer(ground, primary).await?;
     let Secrets { picopay, replicator, .. } = &ground.secrets;
@@ -222,12 +221,14 @@ pub(crate) async fn create_roles(ground: &Ground, primary: &Server) -> Result<()
     client.batch_execute(&format!("CREATE DATABASE {DATABASE} OWNER {ROLE}")).await.map_err(doing())
 }
 
-pub(crate) async fn change_passwords(
+/// Takes from a copy what it has of the original: passwords, and the cluster that it is of if it is of one.
+pub(crate) async fn make_its_own(
     ground: &Ground,
     primary: &Server,
     old_superuser: &str,
+    cluster_id: Option<Uuid>,
 ) -> Result<(), LocalError> {
-    let client = connect(primary.port, "postgres", old_superuser, "postgres").await?;
+    let client = connect(primary.port, "postgres", old_superuser, DATABASE).await?;
     let Secrets { superuser, picopay, replicator, .. } = &ground.secrets;
     let passwords = format!(
         "{ALONE};
@@ -235,7 +236,14 @@ pub(crate) async fn change_passwords(
          ALTER ROLE {ROLE} PASSWORD '{picopay}';
          ALTER ROLE replicator PASSWORD '{replicator}';"
     );
-    client.batch_execute(&passwords).await.map_err(LocalError::postgres("change the passwords"))
+    client.batch_execute(&passwords).await.map_err(LocalError::postgres("change the passwords"))?;
+    let Some(cluster_id) = cluster_id else { return Ok(()) };
+    let identity = "UPDATE shard_identity SET cluster_id = $1, generation_id = gen_random_uuid()";
+    let changed = client.execute(identity, &[&cluster_id]).await;
+    match changed.map_err(LocalError::postgres("change the identity"))? {
+        1 => Ok(()),
+        rows => Err(LocalError::Unfit(format!("a database of a cluster has {rows} identities"))),
+    }
 }
 
 pub(crate) async fn run_founding_sql(
@@ -275,7 +283,6 @@ pub(crate) async fn wait_until_streaming(
     Err(replica.not_ready(STREAMING_WAIT, "it does not follow its primary"))
 }
 
-/// `sync`, `async` and so on. `None` when no replica streams.
 pub(crate) async fn sync_state(primary: &Client, replica: &Process) -> Result<Option<String>, LocalError> {
     let found = primary
         .query_opt(
@@ -287,7 +294,6 @@ pub(crate) async fn sync_state(primary: &Client, replica: &Process) -> Result<Op
     Ok(found.map(|row| row.get(0)))
 }
 
-/// Makes a standby a primary, on a connection to it, and waits for that.
 pub(crate) async fn promote(client: &Client, standby: &Process) -> Result<(), LocalError> {
     let limit = i32::try_from(PROMOTE_WAIT.as_secs()).expect("a minute");
     let promoted = client.query_one("SELECT pg_promote(true, $1)", &[&limit]).await;
@@ -302,19 +308,16 @@ pub(crate) async fn connect_to_administer(ground: &Ground, server: &Server) -> R
     connect(server.port, "postgres", &ground.secrets.superuser, "postgres").await
 }
 
-/// PostgreSQL itself removes the mark when it promotes a standby.
 pub(crate) fn is_standby(data: &Path) -> bool {
     data.join(STANDBY_SIGNAL).is_file()
 }
 
-/// From its next start on, the server in `data` is a standby.
 pub(crate) fn make_standby(ground: &Ground, data: &Path) -> Result<(), LocalError> {
     let mark = data.join(STANDBY_SIGNAL);
     write(&mark, "")?;
     ground.user.as_ref().map_or(Ok(()), |user| user.give(&mark))
 }
 
-/// A connection of its own, driven by a task until the client is dropped.
 pub(crate) async fn connect(
     port: u16,
     user: &str,
@@ -331,7 +334,6 @@ pub(crate) async fn connect(
     };
     let (client, connection) = connected.map_err(LocalError::postgres(doing))?;
     tokio::spawn(async move {
-        // Its user sees the failure at the next statement.
         let _ = connection.await;
     });
     Ok(client)

@@ -28,7 +28,6 @@ const STOP_WAIT: Duration = Duration::from_secs(15);
 /// More than a log and small files have, and next to nothing of a WAL file.
 const FULL_DISK_BYTES: u64 = 256 * 1024;
 
-/// Enough of a log's end for the lines that are shown of it.
 const TAIL_BYTES: u64 = 32 * 1024;
 
 /// Waits until the parent has told the guardian, then becomes the program. If the parent dies before, the pipe is empty and
@@ -37,7 +36,6 @@ const LAUNCHER: &str = r#"read -r go || exit 1; exec "$@" < /dev/null"#;
 
 #[derive(Debug, Clone)]
 pub(crate) struct Recipe {
-    /// What it is called in messages, and its log file: `shard-1-postgres-a`.
     pub name: String,
     pub program: PathBuf,
     pub arguments: Vec<OsString>,
@@ -50,7 +48,6 @@ pub(crate) struct Recipe {
 
 #[derive(Debug, Clone)]
 pub(crate) enum Kind {
-    /// Ready when its lock file in this folder says so.
     Postgres {
         data: PathBuf,
     },
@@ -80,10 +77,8 @@ struct Shared {
 #[derive(Debug, Default)]
 struct State {
     child: Option<Child>,
-    /// How the last child ended, unless it was asked to.
     died: Option<ExitStatus>,
     log_start: u64,
-    /// What [`Process::freeze`] stopped besides the process itself.
     frozen_children: Vec<u32>,
 }
 
@@ -92,7 +87,6 @@ impl Process {
         Self(Arc::new(Shared { recipe, guardian, state: Mutex::default() }))
     }
 
-    /// What it is called in messages: `shard-1-postgres-a`, `shard-2-node-1`, `redis`, `gateway`.
     pub fn name(&self) -> &str {
         &self.0.recipe.name
     }
@@ -118,7 +112,6 @@ impl Process {
         &self.0.recipe.log
     }
 
-    /// The last lines of its log, of this run only.
     pub fn log_tail(&self, lines: usize) -> String {
         let start = self.state().log_start;
         let text = read_end(&self.0.recipe.log, start).unwrap_or_default();
@@ -126,7 +119,6 @@ impl Process {
         all[all.len().saturating_sub(lines)..].join("\n")
     }
 
-    /// Waits until it is ready. Does nothing when it runs.
     pub async fn start(&self) -> Result<(), LocalError> {
         if self.is_running() {
             return Ok(());
@@ -246,7 +238,6 @@ impl Process {
         Err(self.not_ready(START_WAIT, "it does not answer"))
     }
 
-    /// Waits until a tool has done its work.
     pub(crate) async fn wait_until_done(&self) -> Result<(), LocalError> {
         self.wait_until_done_within(START_WAIT).await
     }
@@ -325,7 +316,6 @@ impl Process {
         }
     }
 
-    /// Itself first: whom it starts from then on has the limit already.
     fn limit_files(&self, limit: &str) -> Result<(), LocalError> {
         let Some(pid) = self.pid() else { return Ok(()) };
         self.limit_files_of(pid, limit)?;
@@ -350,7 +340,6 @@ impl Process {
     fn children_of(&self, pid: u32) -> Vec<u32> {
         match self.0.recipe.kind {
             Kind::Postgres { .. } => children_of(pid),
-            // These do all their work in threads.
             Kind::Redis { .. } | Kind::Service { .. } | Kind::Tool => Vec::new(),
         }
     }
@@ -360,7 +349,6 @@ impl Process {
     }
 }
 
-/// They fit on a screen beside the message.
 const SHOWN_LINES: usize = 15;
 
 /// PostgreSQL writes its state into line 8, padded: `ready` or, in recovery, `standby` (`src/include/utils/pidfile.h`).
@@ -390,7 +378,6 @@ pub(crate) fn plain_environment() -> BTreeMap<OsString, OsString> {
     BTreeMap::from([("PATH".into(), path), ("LC_ALL".into(), "C".into())])
 }
 
-/// With another port if somebody took that one in between.
 pub(crate) async fn start_on_free_port(
     ports: &Ports,
     prepare: impl Fn(u16) -> Result<Process, LocalError>,

@@ -7,13 +7,10 @@ use std::process::{Command, Stdio};
 
 use crate::LocalError;
 
-/// The oldest PostgreSQL that PicoPay is tested with.
 pub const POSTGRES_MIN_MAJOR: u32 = 15;
 
-/// The environment variable that names PostgreSQL's folder of programs, over everything that is looked for.
 pub const POSTGRES_ENV: &str = "PICOPAY_PG_BIN";
 
-/// The environment variable that names the folder of PicoPay's own programs.
 pub const PICOPAY_ENV: &str = "PICOPAY_BIN_DIR";
 
 /// Client packages bring some of these, so all are looked for.
@@ -22,7 +19,6 @@ const POSTGRES_PROGRAMS: [&str; 3] = ["initdb", "postgres", "pg_basebackup"];
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Postgres {
     pub folder: PathBuf,
-    /// What it says of itself: `15.18`.
     pub version: String,
     pub major: u32,
 }
@@ -130,7 +126,6 @@ pub fn find_picopay(name: &str) -> Result<PathBuf, LocalError> {
 
 pub fn free_disk_mb(folder: &Path) -> Option<u64> {
     let statistics = nix::sys::statvfs::statvfs(folder).ok()?;
-    // Their types differ between systems.
     #[allow(clippy::useless_conversion, clippy::unnecessary_fallible_conversions)]
     let (blocks, size) =
         (u64::try_from(statistics.blocks_available()).ok()?, u64::try_from(statistics.fragment_size()).ok()?);
@@ -172,7 +167,6 @@ fn versioned_folders(parent: &Path) -> Vec<PathBuf> {
 
 /// Whether this machine has a locale, `de_DE.UTF-8` for example: PostgreSQL starts with no other.
 pub fn has_locale(name: &str) -> bool {
-    // `locale -a` prints `de_DE.utf8`.
     let plain = |name: &str| name.replace('-', "").to_lowercase();
     output_of(Path::new("locale"), "-a").is_some_and(|all| all.lines().any(|one| plain(one) == plain(name)))
 }

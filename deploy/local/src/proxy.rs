@@ -1,8 +1,8 @@
 //! A wire between two parts of the cluster that can be cut: reset, silent, or slow.
 //!
-//! It carries bytes and understands none. It cannot refuse a connection or leave it unanswered, since the kernel accepts
-//! for it. Behind a dead server a connection is accepted and reset; on a silent wire it is accepted and hears nothing. To
-//! the caller both are requests that may have arrived, which is the harder case.
+//! It cannot refuse a connection or leave it unanswered, since the kernel accepts for it. A connection to a dead server
+//! is reset, and one to a silent server hears nothing. To the caller both are requests that may have arrived, which is
+//! the harder case.
 
 use std::io;
 use std::net::Ipv4Addr;
@@ -29,11 +29,9 @@ pub enum Weather {
     Silent,
     /// Requests arrive, and their answers do not until it clears up.
     AnswersSilent,
-    /// Each piece this much later, in both directions.
     Slow(Duration),
 }
 
-/// Which way bytes go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Way {
     Request,
@@ -66,7 +64,6 @@ impl Drop for Listening {
 }
 
 impl Proxy {
-    /// The server need not be there yet.
     pub(crate) async fn start(ports: &Ports, server: u16) -> Result<Self, LocalError> {
         let listener = listen(ports).await?;
         let port = listener.local_addr().map_err(LocalError::system("ask a proxy for its port"))?.port();
@@ -80,7 +77,6 @@ impl Proxy {
         self.0.port
     }
 
-    /// How it carries bytes from now on, those of open connections too.
     pub fn set_weather(&self, weather: Weather) {
         self.0.switches.send_modify(|switches| switches.weather = weather);
     }
@@ -90,7 +86,6 @@ impl Proxy {
         self.0.switches.send_modify(|switches| switches.resets += 1);
     }
 
-    /// In turn. Open connections stay where they are.
     pub fn lead_to(&self, servers: &[u16]) {
         assert!(!servers.is_empty(), "a wire leads somewhere");
         self.0.switches.send_modify(|switches| switches.servers = Arc::new(servers.to_vec()));
@@ -124,7 +119,6 @@ async fn accept(listener: TcpListener, switches: watch::Receiver<Switches>) {
     }
 }
 
-/// Until one side ends or the wire is reset.
 async fn carry(mut client: TcpStream, server: u16, mut switches: watch::Receiver<Switches>) {
     let resets = switches.borrow().resets;
     let mut far = None;

@@ -15,10 +15,8 @@ pub(crate) struct Secrets {
     pub internal: String,
 }
 
-/// Where `cluster.toml` finds the password of the role `picopay`, from its own folder.
 pub(crate) const PICOPAY_FILE: &str = "secrets/picopay";
 
-/// Where `cluster.toml` finds the internal secret.
 pub(crate) const INTERNAL_FILE: &str = "secrets/internal";
 
 impl Secrets {

@@ -20,10 +20,10 @@ use crate::folder::{Folder, copy_folder, remove, rename};
 use crate::postgres::{self, Blueprint, Ground, Role, Server, Stage};
 use crate::process::{Process, start_on_free_port};
 use crate::spec::ClusterSpec;
+use crate::template::Dealt;
 
 mod beginning;
 
-/// Their letters, in the order of their positions here.
 const LETTERS: [&str; 2] = ["a", "b"];
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,7 +40,6 @@ pub struct Failover {
 pub(crate) struct ServerPair {
     servers: [Server; 2],
     primary: AtomicUsize,
-    /// Held while the roles change.
     changing: tokio::sync::Mutex<()>,
 }
 
@@ -50,10 +49,11 @@ pub(crate) struct Site<'a> {
     pub folder: &'a Folder,
     pub ground: &'a Ground,
     pub spec: &'a ClusterSpec,
+    /// The template that a new shard is a copy of, if the whole cluster is.
+    pub dealt: Option<&'a Dealt>,
 }
 
 impl ServerPair {
-    /// Makes the servers of a shard if they are not there, and starts them.
     pub(crate) async fn start(site: Site<'_>) -> Result<Self, LocalError> {
         site.begin().await
     }
@@ -74,8 +74,8 @@ impl ServerPair {
         [self.servers[0].port, self.servers[1].port]
     }
 
-    /// Promotes the replica and makes a new one of the old primary. That one is stopped first, or killed when it does not
-    /// end in order, so that the two never both take writes and the replica gets the last of its log.
+    /// The old primary is stopped first, or killed when it does not end in order: so the two never both take writes,
+    /// and the replica gets the last of its log.
     ///
     /// # Errors
     /// When the replica does not run or does not follow a live primary, nothing was changed. When the new replica
@@ -105,14 +105,17 @@ impl ServerPair {
         Ok(Failover { primary, promoted_in, rebuilt_in: started.elapsed().saturating_sub(promoted_in) })
     }
 
+    pub(crate) fn primary_data(&self, site: Site<'_>) -> PathBuf {
+        site.data(self.primary.load(Ordering::Acquire))
+    }
+
     pub(crate) async fn back_up(&self, site: Site<'_>) -> Result<(), LocalError> {
         let primary = self.primary();
         let (name, log) = (primary.process.name(), site.folder.log(primary.process.name()));
         postgres::base_backup(site.ground, name, primary.port, &site.backup(), log, true).await
     }
 
-    /// Puts the base backup in place of the primary's data, and a copy of it in place of the replica's. The primary goes on
-    /// from the backup without a new timeline, since it has nothing of the log since.
+    /// The primary goes on from the backup without a new timeline, since it has nothing of the log since.
     pub(crate) async fn restore_backup(&self, site: Site<'_>) -> Result<(), LocalError> {
         let _alone = self.changing.lock().await;
         let position = self.primary.load(Ordering::Acquire);

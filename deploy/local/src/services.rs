@@ -12,7 +12,6 @@ use crate::process::{Kind, Process, Recipe};
 use crate::spec::ClusterSpec;
 use crate::{LocalError, programs};
 
-/// The name of the file that all of them read.
 pub(crate) const CLUSTER_FILE: &str = "cluster.toml";
 
 pub(crate) fn prepare_node(
@@ -61,19 +60,16 @@ pub(crate) fn prepare_gateway(
     service(folder, guardian, ("gateway", "picopay-gateway"), &arguments, &[], kind)
 }
 
-/// `picopay init`, which applies the schema, and deals out the slots of a new cluster.
 pub(crate) fn prepare_init(folder: &Folder, guardian: &Arc<Guardian>) -> Result<Process, LocalError> {
     let arguments = ["init", "--if-needed", "--cluster", CLUSTER_FILE];
     service(folder, guardian, ("init", "picopay"), &arguments, &[], Kind::Tool)
 }
 
-/// `picopay migrate`, which brings the schema of a cluster that is kept up to date.
 pub(crate) fn prepare_migrate(folder: &Folder, guardian: &Arc<Guardian>) -> Result<Process, LocalError> {
     let arguments = ["migrate", "--cluster", CLUSTER_FILE];
     service(folder, guardian, ("migrate", "picopay"), &arguments, &[], Kind::Tool)
 }
 
-/// `picopay shard add`, which makes a shard with empty databases a member of a cluster in use.
 pub(crate) fn prepare_join(
     folder: &Folder,
     guardian: &Arc<Guardian>,

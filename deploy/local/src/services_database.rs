@@ -1,6 +1,5 @@
 //! What the services call their database and their role in every server.
 
-/// The database that the services use.
 pub(crate) const DATABASE: &str = "picopay";
 
 /// The role that the services use. It owns the database and is no superuser.

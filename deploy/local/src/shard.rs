@@ -31,7 +31,6 @@ pub struct LocalShard {
 
 #[derive(Debug)]
 struct Proxies {
-    /// In the order of the servers, whatever their roles.
     databases: [Proxy; 2],
     nodes: Vec<Proxy>,
     /// Between each node and the wires to the servers. Empty where there is one node only.
@@ -45,7 +44,6 @@ struct Node {
 }
 
 impl LocalShard {
-    /// Makes the databases of a shard if they are not there, and starts them.
     pub(crate) async fn start_databases(site: Site<'_>) -> Result<Self, LocalError> {
         let servers = ServerPair::start(site).await?;
         let more_replicas = more_replicas::start(site, servers.primary().port).await?;
@@ -61,7 +59,6 @@ impl LocalShard {
         })
     }
 
-    /// Makes the replica the primary; see [`crate::LocalCluster::failover`].
     pub(crate) async fn fail_over(&self, site: Site<'_>) -> Result<Failover, LocalError> {
         let failover = self.servers.fail_over(site).await?;
         more_replicas::follow(site, &self.more_replicas, self.servers.primary().port)?;
@@ -87,7 +84,6 @@ impl LocalShard {
         Ok(process)
     }
 
-    /// Puts proxies before both databases, and before nodes that will be on these ports.
     pub(crate) async fn start_proxies(&self, ports: &Ports, node_ports: &[u16]) -> Result<(), LocalError> {
         let [first, second] = self.servers.ports();
         let databases = [Proxy::start(ports, first).await?, Proxy::start(ports, second).await?];
@@ -109,7 +105,6 @@ impl LocalShard {
         Ok(())
     }
 
-    /// Ends all node processes, as if they had never been.
     pub(crate) async fn dismiss_nodes(&self) -> Result<(), LocalError> {
         for node in self.nodes() {
             node.process.stop().await?;
@@ -122,7 +117,6 @@ impl LocalShard {
         &self.name
     }
 
-    /// The PostgreSQL server that takes its writes now: another one after a failover.
     pub fn primary(&self) -> Process {
         self.servers.primary().process.clone()
     }
@@ -131,17 +125,14 @@ impl LocalShard {
         self.servers.replica().process.clone()
     }
 
-    /// The `number`th of the replicas that commits do not wait for, from 0.
     pub fn more_replica(&self, number: usize) -> Process {
         self.more_replicas[number].process.clone()
     }
 
-    /// The `number`th node process, from 0.
     pub fn node(&self, number: usize) -> Process {
         self.nodes()[number].process.clone()
     }
 
-    /// The base URL of the `number`th node process, from 0.
     pub fn node_url(&self, number: usize) -> String {
         format!("http://127.0.0.1:{}", self.nodes()[number].port)
     }
@@ -151,7 +142,6 @@ impl LocalShard {
         self.nodes()[number].port
     }
 
-    /// From 0. A node that was added has none.
     pub fn node_proxy(&self, number: usize) -> Proxy {
         self.proxies().as_ref().expect(NO_PROXIES).nodes[number].clone()
     }
@@ -204,7 +194,6 @@ impl LocalShard {
         postgres::connect(self.servers.replica().port, "postgres", &self.secrets.superuser, DATABASE).await
     }
 
-    /// To the `number`th asynchronous replica, as PostgreSQL's superuser.
     pub async fn connect_more_replica_as_superuser(&self, number: usize) -> Result<Client, LocalError> {
         let port = self.more_replicas[number].port;
         postgres::connect(port, "postgres", &self.secrets.superuser, DATABASE).await
@@ -221,7 +210,6 @@ impl LocalShard {
         self.nodes().into_iter().map(|node| node.process).collect()
     }
 
-    /// From now on it is no member of the cluster: `cluster.toml` does not name it.
     pub(crate) fn leave(&self) {
         self.has_left.store(true, Ordering::Release);
     }
@@ -234,7 +222,6 @@ impl LocalShard {
         self.entry.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The name of the `number`th node process, counted from 1.
     fn node_name(&self, number: usize) -> String {
         format!("{}-node-{number}", self.name)
     }
@@ -261,7 +248,6 @@ impl LocalShard {
         .collect()
     }
 
-    /// Decides what `cluster.toml` says of it: the ports of its proxies, if it has them.
     pub(crate) fn describe(&self, node_ports: &[u16]) {
         let proxies = self.proxies();
         let seen_nodes: Vec<u16> = match &*proxies {

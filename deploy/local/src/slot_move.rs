@@ -81,12 +81,10 @@ impl SlotMove {
         set_owner(&mut self.source, row).await
     }
 
-    /// After the target owns the slot: the source's rows go, a table at a time.
     pub async fn purge(&self) -> Result<(), Error> {
         delete_rows(&self.source, self.slot).await
     }
 
-    /// Since when the slot is where it is now, to move it on from there.
     pub fn epoch(&self) -> i64 {
         self.epoch
     }

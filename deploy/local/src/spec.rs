@@ -22,13 +22,11 @@ pub struct ClusterSpec {
     /// `Replicated` makes each replica its primary's synchronous standby; with `Local` it follows on its own.
     pub durability: Durability,
     pub data: Data,
-    /// Whether there is a gateway. Without one, [`crate::LocalCluster::start`] waits for the nodes instead.
     pub has_gateway: bool,
     /// Where the gateway listens; `None` takes a free port of the loopback.
     pub gateway_listen: Option<SocketAddr>,
     pub gateway_toml: String,
     pub node_toml: String,
-    /// More lines for one node of every shard, by its number from 1.
     pub toml_of_nodes: Vec<(usize, String)>,
     pub api_keys: Vec<ApiKey>,
     /// More settings for the primaries, by name, over the ones that this crate sets.
@@ -43,7 +41,6 @@ pub enum Data {
     /// In a new folder that is removed when the cluster ends, however it ends.
     Temporary,
     Kept {
-        /// The folder; made when it is not there.
         folder: PathBuf,
         is_fresh: bool,
     },
@@ -103,13 +100,11 @@ impl ClusterSpec {
         Self { nodes_per_shard, ..self }
     }
 
-    /// At most four, asynchronous.
     #[must_use]
     pub fn with_more_replicas(self, more_replicas: usize) -> Self {
         Self { more_replicas, ..self }
     }
 
-    /// One more variable in the environment of the nodes.
     #[must_use]
     pub fn with_node_variable(mut self, name: &str, value: &str) -> Self {
         self.node_environment.push((name.to_owned(), value.to_owned()));
@@ -181,7 +176,6 @@ impl ClusterSpec {
         self.with_primary_setting(name, value).with_replica_setting(name, value)
     }
 
-    /// One more statement of [`ClusterSpec::founding_sql`].
     #[must_use]
     pub fn with_founding_sql(mut self, statement: &str) -> Self {
         self.founding_sql.push(statement.to_owned());
@@ -194,7 +188,6 @@ impl ClusterSpec {
         self.with_founding_sql(&format!("ALTER ROLE {ROLE} SET {name} = {value}"))
     }
 
-    /// For every role that connects. The value is SQL.
     #[must_use]
     pub fn with_database_setting(self, name: &str, value: &str) -> Self {
         self.with_founding_sql(&format!("ALTER DATABASE {DATABASE} SET {name} = {value}"))

@@ -1,30 +1,34 @@
-//! The first database of a shard, made once on a machine and copied for every temporary cluster.
+//! Databases that are made once on a machine and copied for every temporary cluster.
 //!
-//! `initdb` and a base backup are most of a cluster's start, and the tests start more than a hundred. A template is the
-//! data folder of a server that was ended in order. One copy is a primary, another its standby. Configuration and passwords
-//! are written anew.
+//! `initdb`, a base backup and `picopay init` are most of a cluster's start, and the tests start more than a hundred. A
+//! template is the data folders of servers that were ended in order. One copy is a primary, another its standby.
+//! Configuration, passwords and the cluster's identity are written anew.
 //!
-//! A kept cluster is made by `initdb`. Each shard of a cluster has a template of its own, since `picopay init` takes two
-//! servers of one system identifier for one database.
+//! A kept cluster is made by `initdb`. Each shard of a cluster has a server of its own in a template, since `picopay init`
+//! takes two of one system identifier for one database.
 //!
 //! A template's name is a hash of all that went into it. One that nobody used for an hour is removed when the next is made.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::ErrorKind;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use nix::fcntl::{Flock, FlockArg};
 use sha2::{Digest as _, Sha256};
+use uuid::Uuid;
 
-use crate::LocalError;
-use crate::folder::{Folder, copy_folder, make_private, numbered, remove, rename, write_private};
+use crate::folder::{Folder, make_private, numbered, remove, rename, write_private};
 use crate::postgres::Ground;
 use crate::spec::ClusterSpec;
+use crate::{LocalError, programs};
 
 /// More shards are made by `initdb`.
 const SHARDS_MAX: usize = 4;
+
+/// A template may be removed in between, and not twice.
+const TRIES: usize = 3;
 
 /// Longer than the tests of one run take.
 const KEPT_FOR: Duration = Duration::from_hours(1);
@@ -48,40 +52,83 @@ pub(crate) struct Template {
 /// A template that is whole, and stays so as long as this is held.
 #[derive(Debug)]
 pub(crate) struct Held {
-    pub data: PathBuf,
+    data: PathBuf,
     pub superuser: String,
     /// Shared; to make or remove a template takes the lock alone.
     _lock: Flock<File>,
 }
 
+/// The template of a whole cluster, and what the copy is to be called.
+#[derive(Debug)]
+pub(crate) struct Dealt {
+    pub template: Held,
+    pub cluster_id: Uuid,
+}
+
+impl Held {
+    pub(crate) fn data(&self, shard: &str) -> PathBuf {
+        self.data.join(shard)
+    }
+}
+
 impl Template {
-    /// For this shard of a cluster; `None` where that is to be made without one.
-    pub(crate) fn of(folder: &Folder, ground: &Ground, spec: &ClusterSpec, shard: &str) -> Option<Self> {
+    /// For one shard, with an empty database. `None` where that is to be made without a template.
+    pub(crate) fn empty(folder: &Folder, ground: &Ground, spec: &ClusterSpec, shard: &str) -> Option<Self> {
+        if !numbered(SHARDS_MAX).iter().any(|name| name == shard) {
+            return None;
+        }
+        Self::of(folder, ground, spec, &[shard])
+    }
+
+    /// For all shards of a new cluster, with the schema and their slots.
+    pub(crate) fn dealt(folder: &Folder, ground: &Ground, spec: &ClusterSpec) -> Option<Self> {
+        // What is founded is there before the schema.
+        if spec.shards > SHARDS_MAX || !spec.founding_sql.is_empty() {
+            return None;
+        }
+        let init = fs::metadata(programs::find_picopay("picopay").ok()?).ok()?;
+        // Its content would be read at every start. Cargo writes the file anew when anything in it changes.
+        let version = format!("{}.{} {}", init.mtime(), init.mtime_nsec(), init.len());
+        Self::of(folder, ground, spec, &["dealt", &spec.shards.to_string(), &version])
+    }
+
+    /// `parts` are what it is for; the first ones are its name.
+    fn of(folder: &Folder, ground: &Ground, spec: &ClusterSpec, parts: &[&str]) -> Option<Self> {
         let mut settings = spec.primary_settings.iter().chain(&spec.replica_settings);
         let is_special = settings.any(|(name, _)| NEEDED_BY_STANDBYS.contains(&name.as_str()));
-        if !folder.is_temporary() || is_special || !numbered(SHARDS_MAX).iter().any(|name| name == shard) {
+        if !folder.is_temporary() || is_special {
             return None;
         }
         let all = beside_the_program()?;
         // Where nobody may write, each is made anew.
         make_private(&all).ok()?;
-        Some(Self { place: all.join(name(ground, shard)) })
+        Some(Self { place: all.join(name(ground, parts)) })
     }
 
-    /// The template, to copy it; `None` when it is to be made first.
-    pub(crate) async fn hold(&self) -> Result<Option<Held>, LocalError> {
+    /// To copy it. `fill` makes it if it is not there: it puts a data folder for each shard into a folder, of servers that
+    /// have ended in order, and returns their superuser's password.
+    pub(crate) async fn hold_or_make(
+        &self,
+        fill: impl AsyncFn(&Path) -> Result<String, LocalError>,
+    ) -> Result<Option<Held>, LocalError> {
+        for _ in 0..TRIES {
+            if let Some(held) = self.hold().await? {
+                return Ok(Some(held));
+            }
+            self.make(&fill).await?;
+        }
+        Ok(None)
+    }
+
+    async fn hold(&self) -> Result<Option<Held>, LocalError> {
         let Some(lock) = self.lock(FlockArg::LockShared).await? else { return Ok(None) };
         let (data, superuser) = (self.place.join(DATA), fs::read_to_string(self.place.join(SUPERUSER)));
         let Ok(superuser) = superuser else { return Ok(None) };
         Ok(data.is_dir().then_some(Held { data, superuser, _lock: lock }))
     }
 
-    /// If nobody else did meanwhile. `make` returns the data folder of a server that has ended in order.
-    pub(crate) async fn make(
-        &self,
-        superuser: &str,
-        make: impl AsyncFnOnce() -> Result<PathBuf, LocalError>,
-    ) -> Result<(), LocalError> {
+    /// If nobody else did meanwhile.
+    async fn make(&self, fill: impl AsyncFn(&Path) -> Result<String, LocalError>) -> Result<(), LocalError> {
         self.remove_old_ones();
         make_private(&self.place)?;
         let Some(_alone) = self.lock(FlockArg::LockExclusive).await? else { return Ok(()) };
@@ -89,12 +136,12 @@ impl Template {
         if data.is_dir() {
             return Ok(());
         }
-        let whole = make().await?;
-        write_private(&self.place.join(SUPERUSER), superuser)?;
         // Whole, or not at all.
         let next = data.with_extension("next");
         remove(&next)?;
-        copy_folder(&whole, &next).await?;
+        make_private(&next)?;
+        let superuser = fill(&next).await?;
+        write_private(&self.place.join(SUPERUSER), &superuser)?;
         rename(&next, &data)
     }
 
@@ -142,15 +189,19 @@ const SUPERUSER: &str = "superuser";
 
 /// The code, PostgreSQL, the user, and this boot of the machine: a template does not wait for the disk, so one from before
 /// a restart is not to be trusted.
-fn name(ground: &Ground, shard: &str) -> String {
+fn name(ground: &Ground, parts: &[&str]) -> String {
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let user = ground.user.as_ref().map_or("", |user| &user.name);
-    let code =
-        [include_str!("template.rs"), include_str!("postgres.rs"), include_str!("server_pair/beginning.rs")];
+    let code = [
+        include_str!("template.rs"),
+        include_str!("postgres.rs"),
+        include_str!("server_pair/beginning.rs"),
+        include_str!("cluster/dealt.rs"),
+    ];
+    let programs = ground.programs.folder.to_string_lossy();
+    let place = [&*programs, ground.programs.version.as_str(), user, &boot];
     let mut hash = Sha256::new();
-    for part in
-        [&ground.programs.folder.to_string_lossy(), ground.programs.version.as_str(), user, &boot, shard]
-    {
+    for part in place.iter().chain(parts) {
         hash.update(part);
         hash.update([0]);
     }
@@ -158,7 +209,7 @@ fn name(ground: &Ground, shard: &str) -> String {
         hash.update(text);
     }
     // 64 bits of it tell a handful of templates apart.
-    format!("{shard}-{}", &hex::encode(hash.finalize())[..16])
+    format!("{}-{}", parts[0], &hex::encode(hash.finalize())[..16])
 }
 
 /// Beside what cargo has built, which `cargo clean` removes: a test run leaves nothing in the temporary folder.

@@ -17,7 +17,6 @@ const ENDING_WAIT: Duration = Duration::from_secs(10);
 struct Owner {
     child: Child,
     folder: PathBuf,
-    /// With their names; the children of PostgreSQL too.
     processes: Vec<(u32, String)>,
 }
 

@@ -1,9 +1,10 @@
 //! What a cluster promises of PicoPay's own processes. They have to be built: `cargo build --workspace --bins`.
 
-use http::Method;
-use picopay_local::{ClusterSpec, LocalCluster, LocalError, Weather, eventually, http_call};
-use picopay_shared::node_status::STATUS_PATH;
+use std::collections::HashSet;
+
+use picopay_local::{ClusterSpec, LocalCluster, LocalError, Weather, eventually};
 use serde_json::json;
+use uuid::Uuid;
 
 const KEY: &str = "550e8400-e29b-41d4-a716-446655440000";
 
@@ -22,6 +23,24 @@ async fn a_cluster_serves_every_shard_once_it_is_started() {
     let ready = cluster.get("/readyz").await.unwrap().json();
     assert_eq!(ready["shards"].as_array().unwrap().len(), 2);
     cluster.stop().await;
+}
+
+#[tokio::test]
+async fn two_clusters_are_never_one_though_both_may_be_copies_of_one_template() {
+    let spec = ClusterSpec::one_shard().without_redis().without_gateway();
+    let (one, other) = tokio::join!(cluster(spec.clone()), cluster(spec));
+    let mut seen = HashSet::new();
+    for cluster in [&one, &other] {
+        let primary = cluster.connect_primary(0).await.unwrap();
+        let row =
+            primary.query_one("SELECT cluster_id, generation_id FROM shard_identity", &[]).await.unwrap();
+        let (cluster_id, generation_id): (Uuid, Uuid) = (row.get(0), row.get(1));
+        assert!(cluster.cluster_toml().contains(&format!("cluster_id = \"{cluster_id}\"")));
+        assert!(seen.insert(cluster_id) && seen.insert(generation_id));
+        let owned = "SELECT count(*) FROM slot_owner WHERE state = 'owned' AND owner = 'shard-1'";
+        assert_eq!(primary.query_one(owned, &[]).await.unwrap().get::<_, i64>(0), 4096);
+    }
+    tokio::join!(one.stop(), other.stop());
 }
 
 #[tokio::test]
@@ -110,10 +129,7 @@ async fn one_node_of_two_can_be_cut_off_from_its_primary_alone() {
 }
 
 async fn is_ready(cluster: &LocalCluster, node: usize) -> bool {
-    let (url, secret) = (cluster.node_url(0, node), format!("Bearer {}", cluster.internal_secret()));
-    let url = format!("{url}{STATUS_PATH}");
-    let answer = http_call::call(Method::GET, &url, &[("authorization", &secret)], "").await.unwrap();
-    answer.json()["is_ready"] == true
+    cluster.node_status(cluster.shard(0), node).await.unwrap().is_ready
 }
 
 #[tokio::test]
@@ -157,7 +173,6 @@ async fn a_shard_joins_a_cluster_that_runs_and_leaves_it_again() {
     assert!(file.contains(&first.shard_toml(added).unwrap()), "{file}");
     let ready = first.get("/readyz").await.unwrap().json();
     assert!(ready["shards"].as_array().unwrap().iter().all(|shard| shard["is_ready"] == true), "{ready}");
-    // Whoever owns slots stays.
     let refused = first.remove_shard("shard-1").await.unwrap_err().to_string();
     assert!(refused.contains("owns 4096 slots") && first.shards().len() == 2, "{refused}");
     first.stop().await;

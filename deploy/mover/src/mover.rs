@@ -22,7 +22,6 @@ use crate::step::{Unwatched, Watcher};
 
 /// Shards that do not answer in the middle of a move leave users without an owner; a failover under Patroni takes 12 s.
 const RECOVERY_MAX: Duration = Duration::from_mins(1);
-/// How often they are tried meanwhile.
 const RECOVERY_POLL: Duration = Duration::from_millis(250);
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -39,13 +39,10 @@ pub struct ShardSlots {
     pub entries: Vec<SlotEntry>,
 }
 
-/// What a shard says of a slot, and since when.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SlotEntry {
     pub row: OwnerRow,
-    /// How long it has been so, by the shard's own clock.
     pub age_s: i64,
-    /// Whether there are rows of a slot that the shard does not own.
     pub has_leftovers: bool,
 }
 

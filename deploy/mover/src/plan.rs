@@ -7,7 +7,6 @@
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
-/// The place in the list is the slot.
 #[derive(Debug, Clone)]
 pub struct Holdings {
     /// How many shards there are; more than own slots now, when one is new.
@@ -106,7 +105,6 @@ pub fn drain(now: &Holdings, shard: usize) -> Vec<Move> {
     reach(now, &targets)
 }
 
-/// Slots that the shard owns already stay.
 pub fn gather(now: &Holdings, slots: &[u16], to: usize) -> Vec<Move> {
     let mut then = now.clone();
     for slot in slots {
@@ -115,7 +113,6 @@ pub fn gather(now: &Holdings, slots: &[u16], to: usize) -> Vec<Move> {
     difference(now, &then)
 }
 
-/// The targets add up to all slots.
 fn reach(now: &Holdings, targets: &[usize]) -> Vec<Move> {
     let mut then = now.clone();
     let mut counts = now.slots_per_shard();

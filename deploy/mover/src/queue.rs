@@ -22,7 +22,6 @@ pub struct PlannedBatch {
     pub from: usize,
     pub to: usize,
     pub rows: u64,
-    /// Which try this is, from 1.
     pub tries: u32,
 }
 
@@ -34,7 +33,6 @@ impl PlannedBatch {
     }
 }
 
-/// Batches that are still to do, and the shards that are busy with one.
 #[derive(Debug)]
 pub struct Queue {
     waiting: VecDeque<PlannedBatch>,

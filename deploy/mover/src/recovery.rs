@@ -46,7 +46,6 @@ pub async fn settle(
     Ok(settled)
 }
 
-/// Those of `slots` whose move is under way, with the epoch of the import.
 fn begun(
     sources: &OwnerRows,
     target: &Side,

@@ -20,12 +20,10 @@ pub const MOVER_LOCK: i64 = 0x7069_636f_6d6f_7665;
 
 /// The server takes some time to notice that a mover was killed.
 const LOCK_WAIT: Duration = Duration::from_secs(3);
-/// How often it is asked for meanwhile.
 const LOCK_POLL: Duration = Duration::from_millis(100);
 
 /// Each time batches wait behind this for a quarter of a second at most.
 const FENCE_TRIES: usize = 20;
-/// How long batches have the fence for themselves in between.
 const FENCE_PAUSE: Duration = Duration::from_millis(100);
 
 struct Fitness {

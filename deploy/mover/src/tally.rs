@@ -12,9 +12,7 @@ use crate::digest::Digest;
 
 /// The signature, flags, and the length of an extension that there is none of.
 const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
-/// The number of fields that ends a copy.
 const END: i16 = -1;
-/// The length of a field that is NULL.
 const NULL: i32 = -1;
 
 /// Where the columns are that are looked at, in `copy_older_out.sql`.
@@ -23,7 +21,6 @@ const AMOUNT: usize = 6;
 const KIND: usize = 8;
 const CURRENCY: usize = 9;
 const REFUSAL: usize = 10;
-/// How many columns it has.
 const COLUMNS: usize = 17;
 
 #[derive(Debug, Default)]

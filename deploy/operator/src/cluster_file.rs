@@ -20,7 +20,6 @@ pub struct ClusterArgs {
 }
 
 impl ClusterArgs {
-    /// The one named, else the first of the two usual places where there is one.
     pub fn path(&self) -> anyhow::Result<PathBuf> {
         if let Some(file) = &self.file {
             return Ok(file.clone());

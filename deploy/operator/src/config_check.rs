@@ -59,12 +59,10 @@ struct CheckReport {
     #[serde(skip_serializing_if = "Option::is_none")]
     would_change: Option<bool>,
     cluster_file: PathBuf,
-    /// Which cluster the databases must be of, if the file says it.
     cluster_id: Option<Uuid>,
     shards: Vec<ShardLine>,
     gateways: Vec<GatewayLine>,
     nodes: Vec<NodeFileLine>,
-    /// Left out when nothing was asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     running: Option<Vec<RunningLine>>,
     problems: Vec<String>,
@@ -74,7 +72,6 @@ struct CheckReport {
 struct ShardLine {
     shard: String,
     durability: &'static str,
-    /// Host and port of each, without users and passwords.
     primary: Vec<String>,
     replicas: Vec<String>,
     nodes: Vec<String>,
@@ -109,7 +106,6 @@ const WOULD_CHANGE: u8 = 3;
 /// Where a gateway is looked for when no file says it: its own default.
 const GATEWAY_URL: &str = "http://127.0.0.1:8080";
 
-/// Runs `picopay config …`.
 pub async fn run(command: ConfigCommand) -> anyhow::Result<ExitCode> {
     let ConfigCommand::Check(args) = command;
     let cluster_file = args.cluster.path()?;
@@ -146,7 +142,6 @@ fn gateway_urls(report: &CheckReport) -> Vec<String> {
     report.gateways.iter().map(|gateway| format!("http://{}", gateway.listen)).collect()
 }
 
-/// `gateway.toml`, `shard-1-node-2.toml` and their like.
 fn files_beside(folder: &Path, word: &str) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let is_wanted = |path: &PathBuf| {

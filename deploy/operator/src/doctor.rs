@@ -26,7 +26,6 @@ pub struct DoctorArgs {
     data: PathBuf,
 }
 
-/// What was found about one thing.
 struct Diagnosis {
     what: &'static str,
     state: State,

@@ -204,7 +204,6 @@ pub struct Contents {
     pub has_users: bool,
 }
 
-/// Reads it. The schema must be there.
 pub async fn read_contents(database: &ShardDb) -> anyhow::Result<Contents> {
     let identity = read_identity(database).await?;
     let owners = database.read_owners().await?;
@@ -307,7 +306,6 @@ fn plan(names: &[&str], found: &[Found], even_with_users: bool) -> anyhow::Resul
     Ok(Plan::Finish(cluster_id))
 }
 
-/// Writes one shard's identity and slots in one database transaction.
 async fn write_deal(
     database: &ShardDb,
     cluster_id: Uuid,

@@ -26,7 +26,6 @@ use crate::output::OutputArgs;
 
 /// What a key begins with, so that a search for leaked secrets finds it.
 const KEY_PREFIX: &str = "pp_";
-/// Random bytes in a key.
 const KEY_BYTES: usize = 32;
 /// Letters in a key's name, which stands in every log line of its calls.
 const NAME_LENGTH_MAX: usize = 63;
@@ -78,7 +77,6 @@ struct CreatedKey {
     appended_to: Option<PathBuf>,
 }
 
-/// Runs `picopay keys …`.
 pub fn run(command: KeysCommand) -> anyhow::Result<ExitCode> {
     match command {
         KeysCommand::Create(args) => create(args),

@@ -68,7 +68,6 @@ pub fn verdict_good(text: &str) -> String {
     format!("{}{text}{}", GREEN.render(), GREEN.render_reset())
 }
 
-/// A last line that says that it is not; [`bullet`]s say what.
 pub fn verdict_bad(text: &str) -> String {
     format!("{}{text}{}", RED.render(), RED.render_reset())
 }
@@ -90,7 +89,6 @@ pub fn bullet(text: &str) -> String {
     lines.join("\n")
 }
 
-/// Columns without a frame, no wider than the terminal.
 pub fn table<const COLUMNS: usize>(header: [&str; COLUMNS]) -> Table {
     let mut table = Table::new();
     table

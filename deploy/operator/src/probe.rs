@@ -27,13 +27,11 @@ use picopay_postgres::{DbError, Patience, ShardDb, read_identity};
 
 /// If the first of two hosts is frozen, the second still answers in a few seconds.
 const PATIENCE: Patience = Patience { connect: Duration::from_secs(2), statement: Duration::from_secs(1) };
-/// How long a node may take. It answers from memory.
 const NODE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Nodes give it less; an operator wants to know whether it lives.
 const REDIS_TIMEOUT: Duration = Duration::from_secs(1);
 /// A little more than what counts as a problem.
 const CATCH_UP_MAX: Duration = Duration::from_millis(2_100);
-/// How often to look whether it has. It is some milliseconds behind, as a rule.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(10);
 /// More than a node's slots, one by one, with every field at its longest.
 const NODE_STATUS_BYTES_MAX: usize = 1 << 20;
@@ -41,7 +39,6 @@ const NODE_STATUS_BYTES_MAX: usize = 1 << 20;
 pub struct ShardProbe {
     pub primary: Result<PrimaryState, DbError>,
     pub replicas: Vec<Result<ReplicaState, DbError>>,
-    /// In the order of the cluster's file; an error is a line for people.
     pub nodes: Vec<Result<NodeStatus, String>>,
     pub redis: Option<RedisState>,
 }
@@ -61,7 +58,6 @@ pub struct PrimaryState {
     pub version: String,
     pub lsn: PgLsn,
     pub standbys: Vec<Standby>,
-    /// What it keeps; nothing before the first migration.
     pub ledger: Option<LedgerState>,
 }
 
@@ -88,7 +84,6 @@ pub struct ReplicaState {
     /// How long it took to replay what the primary had flushed when it was asked, at most [`CATCH_UP_MAX`]. Unknown without
     /// a primary.
     pub lag: Option<Duration>,
-    /// What it keeps; nothing before the first migration.
     pub ledger: Option<LedgerState>,
 }
 
@@ -112,9 +107,7 @@ pub struct OtherSlot {
 }
 
 pub struct RedisState {
-    /// Its address, without the password that its URL may hold.
     pub address: String,
-    /// How long it took to answer; or, for people, why it did not.
     pub answered: Result<Duration, String>,
 }
 
@@ -134,7 +127,6 @@ pub async fn probe(shard: &Shard, internal_secret: &Secret) -> ShardProbe {
     ShardProbe { primary, replicas, nodes, redis }
 }
 
-/// Asks one node how it is; an error is a line for people.
 pub async fn node(url: &str, internal_secret: &Secret) -> Result<NodeStatus, String> {
     probe_node(&Client::builder(TokioExecutor::new()).build_http(), url, internal_secret).await
 }

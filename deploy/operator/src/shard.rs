@@ -38,7 +38,6 @@ pub enum ShardCommand {
     Stop(stop::StopArgs),
 }
 
-/// Runs `picopay shard …`.
 pub async fn run(command: ShardCommand) -> anyhow::Result<ExitCode> {
     match command {
         ShardCommand::Add(args) => add::run(args).await,

@@ -28,7 +28,6 @@ pub struct SlotMoveArgs {
     moving: MoveArgs,
 }
 
-/// Runs `picopay slot …`.
 pub async fn run(command: SlotCommand) -> anyhow::Result<ExitCode> {
     let SlotCommand::Move(args) = command;
     let next = "Who gave them away keeps the old rows, fenced: `picopay slots purge` removes them.";

@@ -40,7 +40,6 @@ struct SlotsReport {
     total: u16,
     owned_by_nobody: SlotRuns,
     owned_twice: SlotRuns,
-    /// In the order of the cluster's file.
     shards: Vec<OwnedLine>,
 }
 

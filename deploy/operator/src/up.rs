@@ -24,16 +24,13 @@ use crate::output::print;
 /// One is no sharding, and each more is two more PostgreSQL servers.
 const SHARDS: usize = 2;
 
-/// Where the other commands look for a cluster too.
 pub const DATA: &str = ".picopay";
 
-/// Soon enough for a person who watches.
 const WATCH_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Always the same, so that a second start replays the first top-up.
 const DEMO_TOPUP_KEY: &str = "00000000-0000-4000-8000-000000000001";
 
-/// As much of a log as explains most ends.
 const SHOWN_LINES: usize = 15;
 
 const BOLD: Style = Style::new().effects(Effects::BOLD);

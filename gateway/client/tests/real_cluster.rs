@@ -35,7 +35,6 @@ async fn a_user_charges_refunds_and_reads_his_own_writes() {
     let code = &too_much.problem().unwrap().code;
     assert!(matches!(code, Code::RefundExceedsCharge { remaining } if *remaining == "20.00"), "{code:?}");
 
-    // The user's own write, from any replica.
     let found = user.transaction(back.transaction.id).await.unwrap();
     assert_eq!((found.id, found.made_by.is_some()), (back.transaction.id, true));
     let kinds = |history: Vec<_>| -> Vec<Kind> {

@@ -8,9 +8,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use uuid::Uuid;
 
-/// What a gateway does with a request.
 enum Does {
-    /// A status, more lines of the head, a body.
     Answer(u16, &'static str, String),
     HangUp,
 }

@@ -7,7 +7,6 @@ use picopay_local::http_call::{self, Answer};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-/// A gateway and the key that is shown to it.
 #[derive(Debug, Clone)]
 pub struct Api {
     pub url: String,
@@ -47,7 +46,6 @@ impl Api {
         http_call::call(method, &url, &all, body).await.unwrap_or_else(|error| panic!("{path}: {error}"))
     }
 
-    /// A new user with so much of a currency.
     pub async fn user_with(&self, amount: &str, currency: &str) -> i64 {
         let user = NEXT_USER.fetch_add(1, Ordering::Relaxed);
         let made = self.post("/users", &json!({"user_id": user}).to_string()).await;

@@ -38,7 +38,6 @@ async fn every_kind_of_answer_is_replayed_byte_for_byte() {
                 (status, None),
                 "{path} {body}: {first:?}"
             );
-            // What happens in between changes nothing.
             api.pay("/topup", user, "1", "USD").await;
             for id in ["another-request", "and~another:one"] {
                 let headers = [("idempotency-key", key.to_string()), ("x-request-id", id.to_owned())];

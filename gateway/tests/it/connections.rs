@@ -22,7 +22,6 @@ async fn connect(url: &str) -> TcpStream {
     TcpStream::connect(url.strip_prefix("http://").unwrap().split('/').next().unwrap()).await.unwrap()
 }
 
-/// Sends one request on a connection of its own, as raw bytes, and reads until the connection ends.
 pub async fn exchange(url: &str, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
     let path = url.splitn(4, '/').nth(3).unwrap_or_default();
     let mut head = format!(
@@ -44,7 +43,6 @@ async fn read_to_end(stream: &mut TcpStream) -> Vec<u8> {
     bytes
 }
 
-/// Takes one answer apart.
 pub fn read_answer(bytes: &[u8]) -> Answer {
     let text = String::from_utf8_lossy(bytes).into_owned();
     let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: {text:?}"));
@@ -77,7 +75,6 @@ async fn bodies_heads_and_garbage_harm_nobody() {
     stream.write_all(charge_head(10_000_000).as_bytes()).await.unwrap();
     stream.write_all(&vec![b'x'; 10_000_000]).await.unwrap();
     api.expect_problem(&read_answer(&read_to_end(&mut stream).await), 413, "too-large");
-    // 10 MB in chunks, which announce nothing.
     let mut stream = connect(&api.url).await;
     let head = charge_head(0).replace("content-length: 0", "transfer-encoding: chunked");
     stream.write_all(head.as_bytes()).await.unwrap();
@@ -88,7 +85,6 @@ async fn bodies_heads_and_garbage_harm_nobody() {
     }
     stream.write_all(b"0\r\n\r\n").await.unwrap();
     api.expect_problem(&read_answer(&read_to_end(&mut stream).await), 413, "too-large");
-    // A client that asks first sends nothing.
     let mut stream = connect(&api.url).await;
     let head = charge_head(10_000_000).replace("host: x", "host: x\r\nexpect: 100-continue");
     stream.write_all(head.as_bytes()).await.unwrap();
@@ -107,13 +103,11 @@ async fn bodies_heads_and_garbage_harm_nobody() {
     }
     assert!(read_to_end(&mut stream).await.is_empty());
     assert!(began.elapsed() >= Duration::from_millis(900) && sent < head.len(), "{sent} of {}", head.len());
-    // A body that does not come is told, and the connection ends.
     let mut stream = connect(&api.url).await;
     stream.write_all(charge_head(charge.len()).as_bytes()).await.unwrap();
     stream.write_all(&charge.as_bytes()[..10]).await.unwrap();
     api.expect_problem(&read_answer(&read_to_end(&mut stream).await), 408, "request-timeout");
 
-    // Two requests at once are answered in order; the garbage behind them ends the connection.
     let mut stream = connect(&api.url).await;
     let good = format!("{}{charge}", charge_head(charge.len()));
     stream.write_all(format!("{good}{good}\u{1}\u{2}garbage\r\n\r\n").as_bytes()).await.unwrap();
@@ -192,7 +186,6 @@ async fn two_thousand_idle_connections_cost_nobody_anything() {
     let last = more.last_mut().unwrap();
     let ended = timeout(Duration::from_secs(30), last.read_to_end(&mut Vec::new())).await;
     assert!(ended.is_ok(), "one connection too many waits");
-    // And those that were there are still good.
     assert!(is_answered(&mut idle[1_999]).await);
 }
 
@@ -207,7 +200,6 @@ async fn a_connection_that_was_used_may_be_idle_for_longer_than_a_head_may_take_
     assert!(ended.is_ok(), "an idle connection is kept for ever");
 }
 
-/// A connection that was used once and is kept: idle, not slow.
 async fn used_once(url: &str) -> TcpStream {
     let mut stream = connect(url).await;
     assert!(is_answered(&mut stream).await);
@@ -219,7 +211,6 @@ async fn is_answered(stream: &mut TcpStream) -> bool {
     stream.read(&mut [0; 1024]).await.unwrap() > 0
 }
 
-/// How long an answer takes: the median of a hundred.
 async fn typical_answer(api: &Api) -> Duration {
     let mut all = Vec::new();
     for _ in 0..100 {

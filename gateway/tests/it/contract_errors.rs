@@ -26,7 +26,6 @@ async fn every_error_of_the_contract_is_problem_json() {
 async fn what_is_wrong_with_a_request_is_told(api: &Api) {
     let user = api.user_with("10", "USD").await;
     let body = payment(user, "1", "USD").to_string();
-    // 404 and 405, with and without a version, whatever the method.
     for path in
         ["/", "/chargee", "/v1", "/v1/", "/v2/charge", "/charge/", "/users/1", "/problems/none", "/docs/none"]
     {
@@ -43,7 +42,6 @@ async fn what_is_wrong_with_a_request_is_told(api: &Api) {
         api.expect_problem(&answer, 405, "method-not-allowed");
         assert_eq!(answer.header("allow"), Some(allow), "{path}");
     }
-    // 415 before the body is looked at.
     for content_type in
         ["text/plain", "application/x-www-form-urlencoded", "application/json; charset=latin1"]
     {
@@ -52,10 +50,8 @@ async fn what_is_wrong_with_a_request_is_told(api: &Api) {
         let request = raw_post(&url, &headers, &body).await;
         api.expect_problem(&request, 415, "unsupported-media-type");
     }
-    // 413 by its announced length.
     let large = format!("{{\"user_id\":1,\"x\":\"{}\"}}", "x".repeat(70_000));
     api.expect_problem(&api.post("/v1/charge", &large).await, 413, "too-large");
-    // 400 for the key, and for everything in a body at once.
     for key in ["x", "550e8400e29b41d4a716446655440000", "\"550e8400-e29b-41d4-a716-446655440000"] {
         let answer = api.call(Method::POST, "/charge", &[("idempotency-key", key)], &body).await;
         api.expect_problem(&answer, 400, "invalid-idempotency-key");
@@ -78,7 +74,6 @@ async fn what_is_wrong_with_a_request_is_told(api: &Api) {
     assert_eq!(answer.header("idempotency-key"), Some(key.to_string().as_str()));
     let answer = api.post_with("/charge", key, &payment(user, "1", "USD")).await;
     assert_eq!((answer.status, answer.header("idempotent-replayed")), (200, None), "nothing was recorded");
-    // Parameters, of queries and paths.
     for (path, parameter) in [
         ("/transactions", "user_id"),
         ("/transactions?user_id=x", "user_id"),
@@ -193,7 +188,6 @@ async fn a_shard_that_is_gone_or_frozen_costs_only_time_and_never_money() {
     assert_eq!(answer.header("idempotency-key"), Some(key.to_string().as_str()));
     node.thaw();
     cluster.wait_until_ready().await.unwrap();
-    // The same key resolves it, whichever way it went.
     let resolved = api.post_with("/charge", key, &payment(user, "3", "USD")).await;
     assert_eq!((resolved.status, resolved.json()["new_balance"].as_str()), (200, Some("7.00")));
     assert_eq!(api.balance(user, "USD").await, "7.00");

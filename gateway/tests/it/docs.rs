@@ -37,7 +37,6 @@ async fn the_page_and_the_specification_come_from_the_gateway_alone() {
     }
 }
 
-/// Of all problems that any operation documents.
 fn problem_suffixes(specification: &serde_json::Value) -> std::collections::BTreeSet<String> {
     let mut suffixes = std::collections::BTreeSet::new();
     for operations in specification["paths"].as_object().unwrap().values() {

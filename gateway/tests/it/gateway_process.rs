@@ -27,12 +27,10 @@ pub fn key_entry(name: &str, key: &str, scopes: &[&str], more: &str) -> String {
     format!("[[keys]]\nname = {name:?}\ndigest = \"sha256:{digest}\"\nscopes = {scopes:?}\n{more}\n")
 }
 
-/// `cluster.toml` of one shard with this node.
 pub fn cluster_of(node: &str) -> String {
     cluster_of_nodes(&[node])
 }
 
-/// The same with several nodes, in this order.
 pub fn cluster_of_nodes(nodes: &[&str]) -> String {
     format!(
         "internal_secret = \"an-internal-secret-for-this-test\"\n[[shards]]\nname = \"shard-1\"\nnodes = {nodes:?}\nprimary = \"host=none\"\n"
@@ -40,7 +38,6 @@ pub fn cluster_of_nodes(nodes: &[&str]) -> String {
 }
 
 impl GatewayProcess {
-    /// Starts one and waits until it answers.
     pub async fn start(cluster_toml: &str, gateway_toml: &str) -> Self {
         let (mut command, folder, api) = prepare(cluster_toml, gateway_toml);
         let child = command.spawn().unwrap();
@@ -61,7 +58,6 @@ impl GatewayProcess {
         std::fs::rename(new, file).unwrap();
     }
 
-    /// Has `gateway.toml` name these keys and `dev`.
     pub fn replace_keys(&self, entries: &str) {
         let (new, file) = (self.folder.path().join("new"), self.folder.path().join("gateway.toml"));
         let listen = self.api.url.strip_prefix("http://").unwrap();
@@ -70,12 +66,10 @@ impl GatewayProcess {
         std::fs::rename(new, file).unwrap();
     }
 
-    /// Asks it to reload.
     pub fn hang_up(&self) {
         self.send(Signal::SIGHUP);
     }
 
-    /// What it goes by, told to who shows this secret.
     pub async fn running_config(&self, secret: &str) -> Answer {
         let bearer = format!("Bearer {secret}");
         self.api.call(Method::GET, CONFIG_PATH, &[("authorization", &bearer)], "").await
@@ -86,12 +80,10 @@ impl GatewayProcess {
         kill(Pid::from_raw(pid), signal).unwrap();
     }
 
-    /// Whether it has not ended.
     pub fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
     }
 
-    /// Waits until it ends.
     pub async fn ended(&mut self) -> ExitStatus {
         let limit = Duration::from_secs(20);
         eventually_within(limit, "the gateway's end", || ready(self.child.try_wait().unwrap())).await

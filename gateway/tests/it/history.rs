@@ -10,7 +10,6 @@ use uuid::Uuid;
 
 use crate::api::{Api, payment};
 
-/// All pages of a query, and how many there were.
 async fn pages(api: &Api, query: &str) -> (Vec<Value>, usize) {
     let (mut seen, mut count, mut cursor) = (Vec::new(), 0, String::new());
     loop {
@@ -30,7 +29,6 @@ fn ids(transactions: &[Value]) -> Vec<String> {
     transactions.iter().map(|transaction| transaction["id"].as_str().unwrap().to_owned()).collect()
 }
 
-/// Waits until a history, which may come from a replica, has this many.
 async fn wait_for_history(api: &Api, user: i64, count: usize) -> Vec<Value> {
     eventually(&format!("{count} transactions of user {user}"), async || {
         let (seen, _) = pages(api, &format!("user_id={user}&limit=100")).await;
@@ -103,7 +101,6 @@ async fn a_history_is_narrowed_by_kind_and_time_and_a_cursor_belongs_to_its_quer
         let (seen, _) = pages(&api, &format!("user_id={user}&kind={kind}&limit=2")).await;
         assert_eq!(seen.len(), count, "{kind}");
     }
-    // `from` is included, `to` is not.
     let times: Vec<&str> =
         all.iter().map(|transaction| transaction["created_at"].as_str().unwrap()).collect();
     let (seen, _) = pages(&api, &format!("user_id={user}&from={}&to={}", times[1], times[0])).await;

@@ -71,7 +71,6 @@ impl RawConnection {
     }
 }
 
-/// One request on a connection of its own.
 async fn exchange(api: &Api, request: impl AsRef<[u8]>) -> Answer {
     let mut connection = RawConnection::open(api).await;
     connection.send(request).await;
@@ -120,7 +119,6 @@ async fn no_route_takes_parameters_that_it_does_not_know() {
             assert_eq!(told, names, "{path}?{query}");
         }
     }
-    // What is wrong with the body is told with it.
     let problem = api.post("/charge?x=1", r#"{"user_id":1,"amount":"1.00"}"#).await.json();
     assert_eq!(
         (&problem["errors"][0]["parameter"], &problem["errors"][1]["pointer"]),
@@ -197,7 +195,6 @@ async fn a_head_that_is_too_large_is_a_problem_with_the_requests_id() {
             }
         }
     }
-    // `host`, and so many others.
     for (lines, is_taken) in [(99, true), (100, false), (120, false), (200, false), (255, false)] {
         let more = (0..lines).map(|number| format!("x-{number}: 1\r\n")).collect::<Vec<_>>().concat();
         let answer = exchange(api, format!("GET /health HTTP/1.1\r\nhost: x\r\n{more}\r\n")).await;
@@ -365,7 +362,6 @@ async fn a_client_whose_body_comes_after_its_refusal_reads_it_and_goes_on() {
             assert_eq!(connection.answer().await.unwrap().status, 200, "{target} {lines:?}");
         }
     }
-    // A read with a body is answered whatever is in it.
     let mut connection = RawConnection::open(api).await;
     connection.send("GET /health HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n").await;
     connection.pause().await;

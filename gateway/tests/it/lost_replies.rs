@@ -126,7 +126,6 @@ async fn a_client_that_hangs_up_cancels_nothing() {
     assert!(written() < 20, "some wait");
     drop(clients);
     eventually("clients that are gone", async || {
-        // The one that asks is left.
         gateway.api.get("/metrics").await.body.contains("picopay_gateway_connections 1\n")
     })
     .await;

@@ -18,7 +18,6 @@ async fn every_charge_is_counted_once_by_how_it_ended() {
     api.post("/charge", "{").await;
     api.with_key("").post("/charge", "{}").await;
     api.pay("/charge", 77_777_777, "1", "USD").await;
-    // Not charges.
     api.get("/charge").await;
     api.pay("/topup", user, "1", "USD").await;
     let text = api.get("/metrics").await.body;

@@ -57,7 +57,6 @@ async fn a_node_whose_gate_is_closed_is_not_asked_while_another_is_ready() {
         let line = format!("picopay_gateway_node_state{{node=\"{node}\",shard=\"shard-1\"}} {state}\n");
         assert!(metrics.contains(&line), "{line} in {metrics}");
     }
-    // It is taken back once it says that it is ready.
     pair.first.open_gate();
     pair.wait_until(&["ready", "ready"]).await;
     assert_eq!(pair.charge().await.status, 200);

@@ -16,12 +16,10 @@ use crate::api::{Api, payment};
 use crate::gateway_process::{GatewayProcess, key_entry};
 use crate::scripted_node::{ScriptedNode, Step};
 
-/// Long enough to be accepted.
 const SECRET: &str = "an-internal-secret-for-this-test";
 const OLD: &str = "the-old-secret-of-32-characters-";
 const NEW: &str = "the-new-secret-of-32-characters-";
 
-/// `cluster.toml` of these shards, each with one node.
 fn cluster(shards: &[(&str, &ScriptedNode)]) -> String {
     cluster_with(SECRET, shards)
 }
@@ -33,7 +31,6 @@ fn cluster_with(secret: &str, shards: &[(&str, &ScriptedNode)]) -> String {
     format!("internal_secret = {secret:?}\n{}", shards.iter().map(shard).collect::<String>())
 }
 
-/// A user of the first or the second half of the slots.
 fn user_in(half: u16) -> i64 {
     (1..100).find(|id| UserId::try_from(*id).unwrap().slot().get() / 2048 == half).unwrap()
 }
@@ -211,7 +208,6 @@ async fn a_changed_secret_stops_nobody_whoever_hears_of_it_first() {
     assert_eq!(charge(&gateway.api, 1).await.status, 200);
 }
 
-/// The answer of a route that needs `read`, for this key.
 async fn ask(gateway: &GatewayProcess, key: &str) -> u16 {
     gateway.api.with_key(key).get("/users/1/balance").await.status
 }

@@ -24,37 +24,27 @@ use tokio::sync::Notify;
 /// What the node does with one batch.
 #[derive(Debug, Clone, Copy)]
 pub enum Step {
-    /// Books every command and says so.
     Book,
-    /// Says that every command was booked before.
     Replay,
     /// Has the request, says nothing and hangs up: the reply is lost.
     HangUp,
-    /// Has the request and never says anything.
     Stall,
     /// Books every command after this long.
     BookAfter(Duration),
     /// Books every command when [`ScriptedNode::book_now`] says so.
     BookWhenTold,
-    /// Sends half a reply and hangs up.
     HalfAnswer,
-    /// Says that nothing happened.
     Unavailable,
-    /// Says that COMMIT was not answered.
     Unknown,
-    /// Says that the slot is elsewhere.
     Moved,
     /// Says that the slot has gone to `shard-9`, at a higher epoch than the node still claims for itself.
     MovedAway,
-    /// Answers with this status and nothing else.
     Reject(u16),
     /// Books every command; but something on the way answers with this status and a page, and the node's answer is lost.
     OnTheWay(u16),
-    /// Answers with 200 and something that is no reply.
     Nonsense,
 }
 
-/// A node at work.
 pub struct ScriptedNode {
     pub url: String,
     state: Arc<State>,
@@ -114,7 +104,6 @@ impl ScriptedNode {
         Self { url, state }
     }
 
-    /// One batch that waits for this word is booked, or the next that comes.
     pub fn book_now(&self) {
         self.state.told.notify_one();
     }
@@ -124,17 +113,14 @@ impl ScriptedNode {
         self.state.is_frozen.store(true, Ordering::Relaxed);
     }
 
-    /// It answers again, those that still wait excepted.
     pub fn thaw(&self) {
         self.state.is_frozen.store(false, Ordering::Relaxed);
     }
 
-    /// From now on it says of itself that it is not ready, whatever it does with batches.
     pub fn close_gate(&self) {
         self.state.is_not_ready.store(true, Ordering::Relaxed);
     }
 
-    /// And from now on that it is.
     pub fn open_gate(&self) {
         self.state.is_not_ready.store(false, Ordering::Relaxed);
     }
@@ -149,17 +135,14 @@ impl ScriptedNode {
         *self.state.secret.lock().unwrap() = Some(secret.to_owned());
     }
 
-    /// How long the gateway said that it waits, of each read that arrived.
     pub fn reads_left_ms(&self) -> Vec<u64> {
         self.state.reads_left_ms.lock().unwrap().clone()
     }
 
-    /// The reads that arrived.
     pub fn reads(&self) -> Vec<ReadRequest> {
         self.state.reads.lock().unwrap().clone()
     }
 
-    /// The batches that arrived.
     pub fn seen(&self) -> Vec<WriteBatch> {
         self.state.seen.lock().unwrap().clone()
     }

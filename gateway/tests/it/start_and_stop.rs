@@ -48,7 +48,6 @@ async fn a_stopping_gateway_finishes_what_it_accepted_and_takes_nothing_new() {
         })
         .collect();
     eventually("ten requests that have no answer", async || {
-        // And the one that asks.
         api.get("/metrics").await.body.contains("picopay_gateway_requests 11\n")
     })
     .await;

@@ -25,7 +25,6 @@ async fn the_node_hears_which_request_and_which_trace_a_write_and_a_read_are_of(
     assert_eq!(node.seen()[0].attempts[0].command.origin, origin);
     let reads: Vec<Option<Origin>> = node.reads().into_iter().map(|read| read.origin).collect();
     assert_eq!(reads, vec![Some(origin); 3]);
-    // Without a trace of its own, a request is told by its id.
     gateway.api.call(Method::GET, "/users/1/balance", &[("x-request-id", "other")], "").await;
     let told = node.reads().pop().unwrap().origin.unwrap();
     assert_eq!((told.request_id.as_str(), told.traceparent), ("other", None));

@@ -97,7 +97,6 @@ async fn balances_and_transactions_read_as_the_contract_shows_them() {
     assert_eq!(answer.header("content-type"), Some("application/json"));
     assert_eq!(created_at.as_str().unwrap().len(), "2026-11-22T12:00:00.123Z".len());
     let id = id.as_str().unwrap();
-    // The replica may be a moment behind.
     let lookup = eventually("the charge, looked up", async || {
         Some(api.get(&format!("/transactions/{id}")).await).filter(|answer| answer.status == 200)
     })

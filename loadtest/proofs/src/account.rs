@@ -17,7 +17,6 @@ use crate::findings::{Finding, Findings, Promise};
 pub struct Entry {
     pub write: Write,
     pub told: Option<Told>,
-    /// Since the run began; zero in a run that keeps no time.
     pub told_at: Duration,
     pub sent: u32,
     pub was_unknown: bool,
@@ -26,7 +25,6 @@ pub struct Entry {
 /// A decision: the answer that a key has from then on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Told {
-    /// The status: 200, or the refusals 402 and 422.
     pub status: u16,
     body: Body,
 }
@@ -73,7 +71,6 @@ pub enum Taken {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Acknowledged {
     pub id: UuidText,
-    /// The balance after it, in minor units.
     pub balance: u64,
 }
 
@@ -129,7 +126,6 @@ impl Account {
         entry.write
     }
 
-    /// Notes that nobody can say what became of an attempt.
     pub fn note_unknown(&mut self, at: usize) {
         let entry = &mut self.entries[at];
         entry.was_unknown |= entry.told.is_none();
@@ -172,7 +168,6 @@ impl Account {
         self.entries.iter().filter(|entry| entry.told.as_ref().is_some_and(|told| told.status == 200)).count()
     }
 
-    /// Notes what must not be said about the key at this place.
     pub fn wrong(&self, at: usize, promise: Promise, what: &str, reply: Reply<'_>, now: Duration) -> Taken {
         let write = &self.entries[at].write;
         let body = String::from_utf8_lossy(reply.body);

@@ -9,7 +9,6 @@ use picopay_local::LocalCluster;
 /// Some hundred charges are acknowledged meanwhile.
 const UNCONFIRMED: Duration = Duration::from_secs(2);
 
-/// Drops the unique constraint on keys.
 pub async fn skip_key_check(cluster: &LocalCluster) -> anyhow::Result<()> {
     on_each_primary(cluster, include_str!("broken/skip_key_check.sql"))
         .await

@@ -58,7 +58,6 @@ impl Promise {
 pub struct Finding {
     pub promise: Promise,
     pub text: String,
-    /// When, since the run began.
     pub at: Option<Duration>,
     pub words: Vec<String>,
 }

@@ -58,7 +58,6 @@ use scale::Scale;
 pub mod summary;
 use summary::GrowSummary;
 
-/// Shards before, of which the first is emptied in the end.
 const SHARDS: usize = 2;
 const EMPTIED: &str = "shard-1";
 
@@ -99,7 +98,6 @@ pub struct Grow {
     pub seed: u64,
     pub scale: Scale,
     pub out: PathBuf,
-    /// What to break on purpose.
     pub broken: Option<BrokenMove>,
 }
 

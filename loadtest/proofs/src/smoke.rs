@@ -233,7 +233,6 @@ fn same(first: Option<&Answer>, again: &Answer) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A replica may be behind.
 async fn eventually(mut check: impl AsyncFnMut() -> anyhow::Result<()>) -> anyhow::Result<()> {
     let started = std::time::Instant::now();
     loop {

@@ -12,7 +12,6 @@ use super::target::Target;
 /// Longer than a gateway's own deadline, so that its problem still arrives.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// Asks one gateway, each time over a new connection.
 #[derive(Debug, Clone)]
 pub struct Caller {
     target: Target,

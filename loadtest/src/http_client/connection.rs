@@ -37,7 +37,6 @@ impl Lost {
 pub enum Progress {
     Pending,
     Connected,
-    /// The request was answered; the body is [`Connection::body`].
     Answered(Head),
     /// It is gone, with the request if there was one; connect again.
     Gone(Lost, Option<Malformed>),
@@ -68,7 +67,6 @@ impl Connection {
         Self { address, stream: None, state: State::Closed, output: Vec::new(), written: 0, input, filled: 0 }
     }
 
-    /// Starts connecting; [`advance`](Self::advance) tells when it is done.
     pub fn connect(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         self.close();
         let mut stream = TcpStream::connect(self.address)?;
@@ -79,7 +77,6 @@ impl Connection {
         Ok(())
     }
 
-    /// Ends it. The kernel forgets its registration with it.
     pub fn close(&mut self) {
         self.stream = None;
         self.state = State::Closed;
@@ -104,7 +101,6 @@ impl Connection {
         self.flush().inspect_err(|_| self.close())
     }
 
-    /// Does what the kernel allows now. `has_ended`: the other side sends no more.
     pub fn advance(&mut self, has_ended: bool) -> Progress {
         match self.state {
             State::Closed => Progress::Pending,
@@ -162,7 +158,6 @@ impl Connection {
         Progress::Gone(Lost::ConnectFailed, None)
     }
 
-    /// An idle connection has nothing to read but its end.
     fn notice_end(&mut self) -> Progress {
         let Some(stream) = &mut self.stream else { return Progress::Pending };
         match stream.read(&mut self.input) {

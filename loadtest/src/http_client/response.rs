@@ -12,21 +12,18 @@ const HEADERS_MAX: usize = 48;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Head {
     pub status: u16,
-    /// Where the body is, in the bytes that were read.
     pub body: Range<usize>,
     pub is_replayed: bool,
     pub session: Option<Range<usize>>,
     pub closes: bool,
 }
 
-/// What the bytes so far are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Read {
     Partial,
     Complete(Head),
 }
 
-/// Why the bytes are no answer that this client understands.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
     #[error("the answer's head is no HTTP/1 response: {0}")]
@@ -45,7 +42,6 @@ pub enum Malformed {
     TooLong,
 }
 
-/// Fails as soon as the bytes can be no answer.
 pub fn read(bytes: &[u8]) -> Result<Read, Malformed> {
     // Not initialised: clearing the fields for every answer would cost as much as parsing them.
     let mut fields = [const { MaybeUninit::uninit() }; HEADERS_MAX];

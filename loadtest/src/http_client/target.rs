@@ -89,7 +89,6 @@ pub struct Form {
 }
 
 impl Form {
-    /// Writes a request without a body; `rest` is what follows the form's path.
     pub fn write_get(&self, out: &mut Vec<u8>, rest: impl FnOnce(&mut Vec<u8>)) {
         self.write_get_after(out, rest, None);
     }
@@ -127,7 +126,6 @@ impl Form {
 }
 
 pub fn write_number(out: &mut Vec<u8>, number: u64) {
-    // 2^64 has 20 digits.
     let mut digits = [0_u8; 20];
     let mut at = digits.len();
     let mut rest = number;

@@ -44,7 +44,6 @@ async fn what_is_offered_is_answered_refused_or_dropped() {
 
 #[tokio::test]
 async fn arrivals_beyond_what_may_wait_are_dropped_and_counted() {
-    // Takes everything and answers nothing.
     let responder = start(|_, _| {});
     let plan =
         Plan { request_timeout: Duration::from_millis(300), ..plan(&responder, open_loop(1_000.0, 20)) };
@@ -74,7 +73,6 @@ async fn a_connection_that_is_closed_is_an_error_and_the_load_goes_on() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     std::thread::spawn(move || {
-        // Reads a request, and hangs up.
         while let Ok((mut stream, _)) = listener.accept() {
             std::thread::spawn(move || stream.read(&mut [0; 1024]));
         }
@@ -166,7 +164,6 @@ async fn the_shares_are_what_was_asked_for() {
     for (kind, expected) in expected {
         assert!((share(kind) - expected).abs() < 0.02, "{kind:?}: {} instead of {expected}", share(kind));
     }
-    // The hot user's charges, repeats of them included, are half of all charges.
     let charges = measured.tally.offered as f64 * 0.5;
     let of_hot = f64::from(*hot.lock().unwrap());
     assert!((0.42..0.58).contains(&(of_hot / charges)), "{of_hot} of {charges}");

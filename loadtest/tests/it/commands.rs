@@ -63,7 +63,6 @@ fn nonsense_is_refused_with_the_flag_that_it_is_about() {
 
 #[test]
 fn a_gateway_that_is_not_there_is_said() {
-    // Port 1 is nobody's.
     let (code, _, stderr) = run(&["run", "--url", "http://127.0.0.1:1"]);
     assert_eq!(code, 1);
     assert!(stderr.contains("no gateway answers at http://127.0.0.1:1"), "{stderr}");
@@ -105,7 +104,6 @@ fn a_run_leaves_its_figures_a_report_and_every_acknowledged_write() {
     );
     assert_eq!(code, 0, "{stderr}");
     assert!(stdout.contains("offered     500/s"), "{stdout}");
-    // 50 top-ups and 1,000 charges.
     assert_eq!(std::fs::read_to_string(&acks).unwrap().lines().count(), 1_050);
     // Without a terminal: a heading, and a line for each second.
     let lines: Vec<&str> =

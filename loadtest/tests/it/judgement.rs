@@ -10,7 +10,6 @@ use picopay_loadtest::traffic::Promise;
 
 use crate::{charges, load, open_loop, plan, start};
 
-/// A responder that knows repeats; `repeat` says how it answers them.
 fn replaying(mut repeat: impl FnMut(Seen<'_>, &mut Vec<u8>) + Send + 'static) -> Responder {
     let mut known = HashSet::new();
     start(move |seen, out| {

@@ -27,7 +27,6 @@ fn open_loop(rate_per_second: f64, waiting_max: usize) -> Rhythm {
     Rhythm::Open { rate_per_second, spacing: Spacing::Constant, waiting_max }
 }
 
-/// Half a second against a responder, with four connections.
 fn plan(responder: &Responder, rhythm: Rhythm) -> Plan {
     Plan {
         target: Target::new(&responder.url(), Some("key")).unwrap(),

@@ -16,7 +16,6 @@ use crate::test_shard::{
     NodeClient, TestShard, charge, command, decided, eventually, is_completed, top_up, usd,
 };
 
-/// A connection to the cluster's Redis, as anybody has who can write to it.
 struct Redis(MultiplexedConnection);
 
 impl Redis {
@@ -54,7 +53,6 @@ impl Redis {
         }
     }
 
-    /// All that it has, as `SAVE` writes it.
     async fn dump(&self) -> Vec<(String, Vec<u8>)> {
         let mut all = Vec::new();
         for name in self.ask::<Vec<String>>(redis::Cmd::keys("*")).await.unwrap() {
@@ -64,7 +62,6 @@ impl Redis {
         all
     }
 
-    /// Goes back to what it had then.
     async fn restore(&self, all: &[(String, Vec<u8>)]) {
         self.ask::<()>(redis::cmd("FLUSHALL")).await.unwrap();
         for (name, dumped) in all {
@@ -78,7 +75,6 @@ async fn hits(node: &NodeClient) -> f64 {
     node.metric("picopay_node_cache_hits_total").await
 }
 
-/// Waits until a replay of this command comes from Redis.
 async fn see_in_redis(node: &NodeClient, command: &Command, first: &Outcome) {
     let before = hits(node).await;
     eventually("a hit in Redis", || async {
@@ -88,7 +84,6 @@ async fn see_in_redis(node: &NodeClient, command: &Command, first: &Outcome) {
     .await;
 }
 
-/// Asks until there is an answer, which must be a replay of this one.
 async fn see_replay(node: &NodeClient, command: &Command, first: &Outcome) {
     let again = eventually("an answer", || async {
         // On a busy machine a gate may be shut for a moment.
@@ -120,7 +115,6 @@ async fn a_replay_comes_from_redis_and_is_the_same_without_it() {
     })
     .await;
 
-    // Flushed: from Postgres again, word for word.
     Redis::of(&shard.cluster).await.ask::<()>(redis::cmd("FLUSHALL")).await.unwrap();
     let again = shard.node.run(command.clone()).await;
     assert_eq!(decided(&again), (decided(&first).0, true));
@@ -223,7 +217,6 @@ async fn who_can_write_to_redis_makes_no_answer() {
     redis.set(place, &entry).await;
     assert!(is_from_redis(node, &real, &first).await);
 
-    // Of another type.
     redis.ask::<()>(redis::Cmd::del(place)).await.unwrap();
     redis.ask::<()>(redis::Cmd::lpush(place, "x")).await.unwrap();
     assert!(!is_from_redis(node, &real, &first).await);
@@ -238,7 +231,6 @@ async fn who_can_write_to_redis_makes_no_answer() {
     shard.stop().await;
 }
 
-/// Waits until the node has put its answer over these bytes.
 async fn overwritten(redis: &Redis, place: &str, bytes: &[u8]) {
     eventually("an answer in its place", || async {
         redis.get(place).await.filter(|now| now != bytes).map(drop)
@@ -399,7 +391,6 @@ async fn a_redis_that_is_flooded_changes_no_answer() {
     let real = charge(user, usd("10"));
     let first = node.run(real.clone()).await;
     see_in_redis(node, &real, &first).await;
-    // More than it has room for: what was there before goes.
     let junk = vec![0x55; 200_000];
     for number in 0..2_000 {
         redis.set(&format!("junk:{number}"), &junk).await;

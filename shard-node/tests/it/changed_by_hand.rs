@@ -60,7 +60,6 @@ async fn rows_that_the_database_keeps_from_being_written_fail_their_own_user_alo
         assert!(is_completed(&outcomes[1]), "{table}: {:?}", outcomes[1]);
         database.batch_execute(&format!("DROP TRIGGER leave_out ON {table}")).await.unwrap();
     }
-    // What failed has left nothing behind: the books of each user add up.
     let sql = "SELECT count(*) FROM balances b WHERE balance <> (
                    SELECT sum(CASE kind WHEN 'charge' THEN -amount ELSE amount END) FROM transactions t
                    WHERE t.user_id = b.user_id AND refusal IS NULL)";

@@ -11,7 +11,6 @@ use picopay_shared::slot::UserId;
 
 use crate::test_shard::{NodeClient, TestShard, charge, decided, is_completed, top_up, usd};
 
-/// Of a user, as his history shows them: oldest first.
 async fn history(node: &NodeClient, user: UserId) -> Vec<Transaction> {
     let Found::History { mut transactions, .. } = node.history_with(user, None).await.found else {
         panic!("no history")
@@ -40,7 +39,6 @@ async fn nodes_whose_clocks_are_ten_minutes_off_book_in_order_and_at_the_primary
     let mut booked = Vec::new();
     for round in 0..10 {
         let node = if round % 2 == 0 { &ahead } else { &behind };
-        // Several of one user in one batch, one of them refused.
         let sums = ["1", "1000", "0.01", "2"];
         let outcomes = node.write(sums.map(|sum| charge(user, usd(sum))).to_vec()).await;
         booked.extend(outcomes.iter().filter(|one| is_completed(one)).map(|one| decided(one).0.id));

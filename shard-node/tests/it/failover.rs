@@ -12,7 +12,6 @@ use picopay_shared::slot::UserId;
 
 use crate::test_shard::{NodeClient, TestShard, charge, decided, eventually, is_completed, usd};
 
-/// What one user's charges came to, each asked for until it was answered.
 #[derive(Default)]
 struct Told {
     charges: Vec<(Command, Transaction)>,
@@ -74,7 +73,6 @@ async fn what_was_acknowledged_before_the_primary_was_killed_stands_and_charges_
         assert_eq!(decided(&again), (transaction, true));
     }
     for user in users {
-        // The top-up is one row more.
         assert_eq!(shard.row_count(user).await, i64::from(counts[&user]) + 1);
         let cents = 100_000 - counts[&user];
         assert_eq!(shard.node.balance(user).await, format!("{}.{:02}", cents / 100, cents % 100));
@@ -138,7 +136,6 @@ async fn a_replaced_primary_that_still_takes_writes_gets_none() {
 async fn a_primary_that_takes_no_writes_any_more_loses_all_connections_and_its_successor_is_found() {
     let shard = TestShard::start().await;
     let user = shard.user_with(usd("100")).await;
-    // Some connections for reads, besides the lane's.
     shard.node.balance(user).await;
     let superuser = shard.cluster.connect_as_superuser(0).await.unwrap();
     superuser.batch_execute("ALTER SYSTEM SET default_transaction_read_only = on").await.unwrap();

@@ -62,7 +62,6 @@ async fn a_node_that_lost_a_slot_refuses_and_says_where_it_went() {
     let rows = database.query_one("SELECT count(*) FROM users WHERE user_id = $1", &[&new_user.get()]).await;
     assert_eq!(rows.unwrap().get::<_, i64>(0), 0);
 
-    // Back again, at a higher epoch.
     set_owner(&mut database, user, "owned", "shard-1", 3).await;
     assert!(is_completed(&shard.node.run(charge(user, usd("1"))).await));
     shard.stop().await;
@@ -84,7 +83,6 @@ async fn a_database_that_lost_a_change_of_owners_refuses_and_raises_the_alarm() 
 async fn a_slot_is_not_released_under_a_charge_that_passed_the_fence() {
     let shard = TestShard::start_patient().await;
     let user = shard.user_with(usd("100")).await;
-    // The charge is through the fence and waits for its user's row.
     let held = shard.hold_user(user).await;
     let (node, command) = (shard.node.clone(), charge(user, usd("10")));
     let asked = tokio::spawn(async move { node.run(command).await });
@@ -160,7 +158,6 @@ async fn no_charge_is_booked_after_its_slot_was_released() {
     for task in load {
         task.await.unwrap();
     }
-    // The top-up and every charge that was acknowledged.
     assert_eq!(u64::try_from(shard.row_count(user).await).unwrap(), booked() + 1);
     shard.stop().await;
 }

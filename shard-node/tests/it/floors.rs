@@ -16,7 +16,6 @@ use crate::test_shard::eventually;
 
 const CLUSTER: Uuid = Uuid::from_u128(7);
 
-/// A Redis, and the secret of those who use it.
 struct Stand {
     cluster: LocalCluster,
     secret: Arc<InternalSecret>,
@@ -28,7 +27,6 @@ impl Stand {
         Self { cluster, secret: Arc::new(InternalSecret::new(&Secret::new("secret"))) }
     }
 
-    /// As a node of this shard has it.
     fn cache(&self, shard: &str, durability: Durability) -> Cache {
         let whose = Whose { shard: shard.to_owned(), durability, secret: Arc::clone(&self.secret) };
         Cache::new(Some(&self.cluster.redis_url()), &CacheConfig::default(), whose).unwrap()
@@ -41,7 +39,6 @@ impl Stand {
         request.arg(&command[1..]).query_async(&mut connection).await.unwrap()
     }
 
-    /// The name of the only hash.
     async fn name(&self) -> String {
         let mut names: Vec<String> = self.ask(&["KEYS", "*floor"]).await;
         assert_eq!(names.len(), 1, "{names:?}");
@@ -100,7 +97,6 @@ async fn a_value_that_somebody_else_wrote_is_not_read_and_one_that_was_taken_awa
     reads(&cache, &["one"]).await;
     let name = stand.name().await;
     let sealed: Vec<u8> = stand.ask(&["HGET", &name, "a"]).await;
-    // Under another field, changed, made up, and more of them than anybody has.
     let client = redis::Client::open(stand.cluster.redis_url()).unwrap();
     let mut connection = client.get_multiplexed_async_connection().await.unwrap();
     let mut flipped = sealed.clone();
@@ -116,7 +112,6 @@ async fn a_value_that_somebody_else_wrote_is_not_read_and_one_that_was_taken_awa
     flood.query_async::<()>(&mut connection).await.unwrap();
     assert!(read(&cache).await.is_empty(), "and that quickly");
 
-    // Something else in its place, then nothing.
     stand.ask::<()>(&["DEL", &name]).await;
     stand.ask::<()>(&["SET", &name, "x"]).await;
     assert!(read(&cache).await.is_empty());
@@ -127,7 +122,6 @@ async fn a_value_that_somebody_else_wrote_is_not_read_and_one_that_was_taken_awa
     cache.keep_floor(CLUSTER, "a", b"three");
     reads(&cache, &["three"]).await;
 
-    // Another secret: what was sealed with the old one is nobody's.
     stand.secret.replace(&Secret::new("another"));
     assert!(read(&cache).await.is_empty());
     cache.keep_floor(CLUSTER, "a", b"four");

@@ -32,7 +32,6 @@ async fn a_database_of_another_cluster_is_served_neither_from_the_start_nor_afte
     assert!(reason.contains("says cluster") && reason.contains("another environment"), "{reason}");
     assert!(is_completed(&shard.node.run(charge(user, usd("1"))).await));
 
-    // The same of a file that is another cluster's altogether.
     let id = file.lines().find(|line| line.starts_with("cluster_id")).unwrap();
     let other = "cluster_id = \"0192f7a0-5c3e-7c11-9a55-0d2f6f1f2a3b\"";
     shard.replace_cluster_file(&file.replace(id, other));

@@ -10,7 +10,6 @@ use picopay_shared::slot::UserId;
 
 use crate::test_shard::{NodeClient, TestShard, charge, decided, eventually, is_completed, refund, usd};
 
-/// A cluster of two shards, a node of each, and a user of the first with a top-up and four charges.
 async fn two_shards_and_a_user() -> (TestShard, NodeClient, UserId) {
     let first = TestShard::start_with(ClusterSpec::default()).await;
     let second = NodeClient::new(&first.cluster.node_url(1, 0), first.cluster.internal_secret());

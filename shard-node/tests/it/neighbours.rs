@@ -14,7 +14,6 @@ use crate::test_shard::{
     TestShard, charge, command_with_key, decided, eventually, is_completed, refund, top_up, usd,
 };
 
-/// Other users of the same shard.
 async fn others(shard: &TestShard, count: usize) -> Vec<UserId> {
     let mut others = Vec::new();
     for _ in 0..count {
@@ -123,7 +122,6 @@ async fn a_refund_that_its_currency_does_not_have_is_found_out_without_a_second_
     );
     let repeated = shard.node.metric("picopay_node_repeated_batches_total").await - before;
     assert!(repeated.abs() < f64::EPSILON, "{repeated}");
-    // A key that has its answer keeps it.
     let first = shard.node.run(command_with_key(key, charge(user, usd("2")).operation)).await;
     assert!(is_completed(&first));
     let reused = shard.node.run(command_with_key(key, refund(charged, Some("1.005")).operation)).await;
@@ -205,7 +203,6 @@ async fn a_charge_is_found_whoever_else_was_made_to_share_its_users_tag() {
     shard.stop().await;
 }
 
-/// A page of history, and where the next one begins.
 async fn page(
     shard: &TestShard,
     user_id: UserId,
@@ -224,7 +221,6 @@ async fn page(
     shard.node.read(Query::History(query)).await
 }
 
-/// All of a history, page by page, and how many there were.
 async fn all_pages(shard: &TestShard, user: UserId, kind: Option<Kind>) -> (usize, usize) {
     let (mut seen, mut pages, mut before) = (0, 0, None);
     loop {
@@ -265,7 +261,6 @@ async fn no_history_takes_more_than_a_bounded_look_whatever_is_in_it() {
     let later = TransactionId::first_at(4_000_000_000_000);
     let refusals = fill(refused, later.of_refusal().as_uuid().as_u128(), "'insufficient-balance', 'r'");
     superuser.batch_execute(&refusals).await.unwrap();
-    // And some of an earlier release, in the way of older rows.
     let old =
         fill(refused, later.as_uuid().as_u128(), "'insufficient-balance', 'r'").replace("100000", "5000");
     superuser.batch_execute(&old).await.unwrap();
@@ -350,7 +345,6 @@ async fn one_slow_read_is_cancelled_at_the_server_and_says_nothing_of_the_replic
     })
     .await;
     for _ in 0..2 {
-        // Neither database can show it in time.
         let query = HistoryQuery {
             user_id: user,
             limit: 20,
@@ -394,7 +388,6 @@ async fn a_node_whose_readers_all_wait_is_ready_and_knows_its_replica() {
             tokio::spawn(async move { node.balance(user).await })
         })
         .collect();
-    // All connections for reads there are.
     shard.wait_for_blocked(8, "relation").await;
     for _ in 0..5 {
         let status = shard.node.status().await.unwrap();

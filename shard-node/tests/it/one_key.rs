@@ -43,7 +43,6 @@ async fn a_key_belongs_to_its_user_and_its_first_request() {
         command
     };
 
-    // The same key of two users: two charges, one after the other and replayed each to its own.
     let first_charge = with_key(charge(first, usd("10")));
     let second_charge = with_key(charge(second, usd("20")));
     for is_replayed in [false, true] {
@@ -53,7 +52,6 @@ async fn a_key_belongs_to_its_user_and_its_first_request() {
         }
     }
 
-    // The same key for something else: named, and nothing moves.
     let charge_id = decided(&shard.node.run(first_charge.clone()).await).0.id;
     for (command, differs) in [
         (charge(first, usd("11")), "amount"),
@@ -64,7 +62,6 @@ async fn a_key_belongs_to_its_user_and_its_first_request() {
         assert_eq!(outcome, Outcome::KeyReused { differs: vec![differs.to_owned()] });
     }
 
-    // Twice in one batch: one transaction, and the second is its replay.
     let twice = charge(first, usd("1"));
     let outcomes = shard.node.write(vec![twice.clone(), twice]).await;
     assert_eq!(decided(&outcomes[0]).0, decided(&outcomes[1]).0);

@@ -65,7 +65,6 @@ async fn two_concurrent_refunds_never_give_back_more_than_was_charged() {
         refusals.sort_by_key(Option::is_some);
         assert_eq!(refusals, [None, Some(remaining)]);
         assert_eq!(shard.node.balance(user).await, "60.00");
-        // The rest can be had, and then nothing more.
         let rest = shard.node.run(refund(charge_id, None)).await;
         assert_eq!(decided(&rest).0.money, usd("40"));
         assert!(refusal(&shard.node.run(refund(charge_id, Some("0.01"))).await).is_some());

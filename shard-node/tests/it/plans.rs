@@ -99,7 +99,6 @@ async fn a_read_finds_owner_user_and_rows_by_their_keys() {
     shard.stop().await;
 }
 
-/// Each statement with its parameters' types.
 const OF_BATCHES: [(&str, &str); 8] = [
     (include_str!("../../src/sql/insert_users.sql"), "smallint[], bigint[], integer[], bigint[]"),
     (include_str!("../../src/sql/lock_users.sql"), "smallint[], bigint[]"),

@@ -229,7 +229,6 @@ async fn a_replica_that_was_promoted_is_not_taken_for_one_any_more() {
         answer.source == Source::Primary
     })
     .await;
-    // And it stays so.
     let looks_end = Instant::now() + Duration::from_secs(2);
     while Instant::now() < looks_end {
         assert_eq!(shard.node.history(user).await.source, Source::Primary);

@@ -61,7 +61,6 @@ async fn a_read_that_the_replica_cancels_is_answered_by_the_primary() {
             .then_some(())
     })
     .await;
-    // The replica is as good as before.
     assert!(matches!(shard.node.history(user).await.source, Source::Replica { .. }));
     shard.stop().await;
 }

@@ -15,7 +15,6 @@ fn lag_of(answer: &Answer) -> Option<u32> {
     }
 }
 
-/// Waits until the node knows of nothing that the replica lacks.
 async fn lacks_nothing(shard: &TestShard) {
     eventually("a status without lag", || async {
         (shard.node.status().await.unwrap().replica_lag_ms == Some(0)).then_some(())

@@ -24,7 +24,6 @@ fn shows(answer: &Answer, wanted: &Transaction) -> bool {
     }
 }
 
-/// The three kinds of read that may come from a replica.
 async fn read_all(node: &NodeClient, wanted: &Transaction, session: Option<SessionToken>) -> [Answer; 3] {
     let (user_id, consistency) = (wanted.user_id, Consistency::Eventual);
     [
@@ -34,7 +33,6 @@ async fn read_all(node: &NodeClient, wanted: &Transaction, session: Option<Sessi
     ]
 }
 
-/// Charges a cent, and gives the record and its token.
 async fn charge_a_cent(shard: &TestShard, user: UserId) -> (Transaction, SessionToken) {
     let (outcome, session) = shard.node.run_with_session(charge(user, usd("0.01"))).await;
     (decided(&outcome).0.clone(), session)
@@ -129,7 +127,6 @@ async fn a_replay_gives_a_token_with_which_the_first_write_is_seen() {
             );
         }
     }
-    // A refusal is recorded at its place too.
     let too_much = command_with_key(uuid::Uuid::new_v4(), charge(user, usd("1000")).operation);
     let (_, refused) = shard.node.run_with_session(too_much).await;
     assert!(refused.position > first.position);
@@ -150,7 +147,6 @@ async fn a_token_of_another_shard_or_timeline_is_answered_by_the_primary() {
         is_replica(source("shard-1", timeline, lsn).await).then_some(())
     })
     .await;
-    // Each of these is long past by its number.
     for _ in 0..5 {
         assert_eq!(source("shard-2", timeline, 1).await, Source::Primary);
         assert_eq!(source("shard-1", timeline + 1, 1).await, Source::Primary);

@@ -25,13 +25,11 @@ use picopay_shared::session::SessionToken;
 use picopay_shared::slot::UserId;
 use uuid::Uuid;
 
-/// A shard, its nodes and a client.
 pub struct TestShard {
     pub cluster: LocalCluster,
     pub node: NodeClient,
 }
 
-/// Talks to one node process as a gateway would.
 #[derive(Clone)]
 pub struct NodeClient {
     url: String,
@@ -39,7 +37,6 @@ pub struct NodeClient {
     http: Client<HttpConnector, Full<bytes::Bytes>>,
 }
 
-/// Why a node gave no answer.
 #[derive(Debug)]
 pub struct NoReply(#[allow(dead_code, reason = "printed by a failing test")] pub String);
 
@@ -64,19 +61,16 @@ impl TestShard {
         Self::start_with(ClusterSpec::one_shard().with_nodes_per_shard(2).with_node_toml(patient)).await
     }
 
-    /// A client of another node process of this shard.
     pub fn second_node(&self) -> NodeClient {
         NodeClient::new(&self.cluster.node_url(0, 1), self.cluster.internal_secret())
     }
 
-    /// A new user with this much.
     pub async fn user_with(&self, balance: Money) -> UserId {
         let user_id = UserId::try_from(NEXT_USER.fetch_add(1, Ordering::Relaxed)).unwrap();
         self.fund(user_id, balance).await;
         user_id
     }
 
-    /// Makes this user, with this much.
     pub async fn fund(&self, user_id: UserId, balance: Money) {
         // A first command may meet a node that is still connecting, on a machine that is busy.
         let create = command(Operation::CreateUser { user_id });
@@ -92,7 +86,6 @@ impl TestShard {
         }
     }
 
-    /// A new user with this much, of those that the first of two shards owns.
     pub async fn user_in_first_half(&self, balance: Money) -> UserId {
         let owned = |id: i64| UserId::try_from(id).is_ok_and(|user| user.slot().get() < 2048);
         while !owned(NEXT_USER.load(Ordering::Relaxed)) {
@@ -101,7 +94,6 @@ impl TestShard {
         self.user_with(balance).await
     }
 
-    /// The number of rows that the primary has for this user in `transactions`, refused ones included.
     pub async fn row_count(&self, user: UserId) -> i64 {
         let client = self.cluster.connect_primary(0).await.unwrap();
         let row = client
@@ -120,7 +112,6 @@ impl TestShard {
         client
     }
 
-    /// Waits until this many backends wait for a lock of this kind.
     pub async fn wait_for_blocked(&self, backends: i64, wait_event: &str) {
         let client = self.cluster.connect_as_superuser(0).await.unwrap();
         let count =
@@ -132,7 +123,6 @@ impl TestShard {
         .await;
     }
 
-    /// Writes `cluster.toml` anew, as configuration management does.
     pub fn replace_cluster_file(&self, text: &str) {
         let file = self.cluster.cluster_file();
         let new = file.with_extension("new");
@@ -140,7 +130,6 @@ impl TestShard {
         std::fs::rename(new, file).unwrap();
     }
 
-    /// Waits until histories come from the replica.
     pub async fn replica_in_use(&self, user: UserId) {
         eventually("a history from the replica", || async {
             is_replica(self.node.history(user).await.source)
@@ -185,17 +174,14 @@ impl NodeClient {
         Ok(response.into_body().collect().await.map_err(|error| NoReply(error.to_string()))?.to_bytes())
     }
 
-    /// What a path of the node's own answers.
     pub async fn get(&self, path: &str) -> Result<bytes::Bytes, NoReply> {
         self.call("GET", path, Vec::new()).await
     }
 
-    /// One batch, of a gateway that believes in the first epoch.
     pub async fn try_write(&self, commands: Vec<Command>) -> Result<WriteReply, NoReply> {
         self.try_attempts(commands.into_iter().map(|command| Attempt { command, epoch: 1 }).collect()).await
     }
 
-    /// One batch, each at an epoch of its own.
     pub async fn try_attempts(&self, attempts: Vec<Attempt>) -> Result<WriteReply, NoReply> {
         let batch = WriteBatch { deadline_ms: 15_000, attempts };
         let bytes = self.call("POST", WRITE_PATH, batch.to_wire()).await?;
@@ -210,7 +196,6 @@ impl NodeClient {
         self.write(vec![command]).await.remove(0)
     }
 
-    /// One command, and the session token with which a read sees it.
     pub async fn run_with_session(&self, command: Command) -> (Outcome, SessionToken) {
         let mut reply = self.try_write(vec![command]).await.unwrap();
         let position = reply.position.unwrap_or_else(|| panic!("no position: {reply:?}"));
@@ -228,7 +213,6 @@ impl NodeClient {
         Answer::from_wire(&bytes).unwrap()
     }
 
-    /// As a gateway reads that waits for so long.
     pub async fn read_within(&self, query: Query, left: Duration) -> Answer {
         let body = ReadRequest { query, session: None, origin: None }.to_wire();
         let bytes = self.call_within("POST", READ_PATH, body, left).await.unwrap();
@@ -240,13 +224,11 @@ impl NodeClient {
         Ok(serde_json::from_slice(&bytes).unwrap())
     }
 
-    /// Why the node goes by another `cluster.toml` than the one on disk.
     pub async fn refused_file(&self) -> Option<String> {
         let told: RunningConfig = serde_json::from_slice(&self.get(CONFIG_PATH).await.unwrap()).unwrap();
         told.refused.map(|refused| refused.reason)
     }
 
-    /// A counter or gauge of this node, summed over its labels.
     pub async fn metric(&self, name: &str) -> f64 {
         let text = self.call("GET", "/metrics", Vec::new()).await.unwrap();
         metric_sum(std::str::from_utf8(&text).unwrap(), name)
@@ -291,7 +273,6 @@ pub fn usd(text: &str) -> Money {
     if text == "0" { Money::zero(currency) } else { Money::parse(text, currency).unwrap() }
 }
 
-/// A command with a new key.
 pub fn command(operation: Operation) -> Command {
     command_with_key(Uuid::new_v4(), operation)
 }

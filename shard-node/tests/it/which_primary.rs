@@ -19,7 +19,6 @@ async fn rows_of(server: &Client, user: UserId) -> i64 {
     server.query_one(count, &[&user.get()]).await.unwrap().get(0)
 }
 
-/// Waits until the standby has as many rows of this user as the primary.
 async fn caught_up(shard: &TestShard, user: UserId) {
     let rows = shard.row_count(user).await;
     let standby = shard.cluster.connect_replica(0).await.unwrap();
@@ -57,7 +56,6 @@ async fn charges_and_strong_reads_go_to_the_server_that_was_promoted_while_the_o
     .await;
     let before = rows_of(&old, user).await;
     charge_once(&shard, user).await;
-    // A read from the old one would not show it.
     let Found::Balances(balances) = strong_balance(&shard, user).await else { panic!("no balance") };
     assert_eq!(balances[0].to_string(), "99.00");
     assert_eq!(rows_of(&old, user).await, before, "the old primary got a charge");
@@ -114,9 +112,7 @@ async fn a_standby_that_was_promoted_without_what_was_acknowledged_keeps_the_gat
         reason.contains("accept-loss").then_some(())
     })
     .await;
-    // A balance without the charge is no balance.
     assert!(matches!(strong_balance(&shard, user).await, Found::Unavailable { .. }));
-    // What `picopay shard accept-loss` does.
     let accept = "UPDATE shard_identity SET generation = generation + 1, generation_id = gen_random_uuid()";
     let promoted = shard.cluster.shard(0).connect_replica_as_superuser().await.unwrap();
     promoted.batch_execute(accept).await.unwrap();
@@ -137,7 +133,6 @@ async fn without_a_standby_strong_reads_go_on_only_while_every_other_server_says
         matches!(strong_balance(&shard, user).await, Found::Unavailable { .. }).then_some(())
     })
     .await;
-    // Nobody listens there any more.
     replica.kill().await.unwrap();
     eventually("strong reads again", || async {
         matches!(strong_balance(&shard, user).await, Found::Balances(_)).then_some(())

@@ -6,7 +6,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::sources::SourceFile;
 
-/// For each file, those that it imports.
 type Arrows = BTreeMap<String, BTreeSet<String>>;
 
 #[test]
@@ -58,7 +57,6 @@ fn arrows(sources: &[SourceFile]) -> Arrows {
     arrows
 }
 
-/// The folder at which a file's paths begin, and its module.
 fn module_of(path: &str) -> Option<(String, Vec<String>)> {
     let inside = path.strip_suffix(".rs")?;
     let (root, module) = if let Some((before, module)) = inside.split_once("/src/") {
@@ -75,7 +73,6 @@ fn module_of(path: &str) -> Option<(String, Vec<String>)> {
     Some((root, module))
 }
 
-/// The paths inside its own crate that a file names, from the root.
 fn imports(text: &str, module: &[String]) -> Vec<Vec<String>> {
     let code: Vec<&str> = text.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
     let code = code.join("\n");
@@ -131,7 +128,6 @@ fn expand(text: &str, base: &[String]) -> Vec<Vec<String>> {
     }
 }
 
-/// Parts between commas outside braces.
 fn split_at_top(text: &str) -> Vec<&str> {
     let (mut parts, mut depth, mut from) = (Vec::new(), 0, 0);
     for (at, c) in text.char_indices() {
@@ -149,7 +145,6 @@ fn split_at_top(text: &str) -> Vec<&str> {
     parts.into_iter().filter(|part| !part.trim().is_empty()).collect()
 }
 
-/// Files that reach each other, each group once.
 fn circles(arrows: &Arrows) -> Vec<Vec<String>> {
     let reached: BTreeMap<&str, BTreeSet<&str>> =
         arrows.keys().map(|file| (file.as_str(), reach(file, arrows))).collect();

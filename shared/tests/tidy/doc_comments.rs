@@ -25,7 +25,6 @@ fn a_short_doc_comment_is_found_and_a_long_block_is_not() {
     assert_eq!(short_docs(&source), ["x.rs:1: The user.", "x.rs:3: Of the user.", "x.rs:16: At the end."]);
 }
 
-/// The doc comments of a file that are too short, with the line at which each begins.
 fn short_docs(source: &SourceFile) -> Vec<String> {
     let mut short = Vec::new();
     let mut block: Option<(usize, Vec<&str>)> = None;

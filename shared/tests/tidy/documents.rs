@@ -82,7 +82,6 @@ fn named_files(source: &SourceFile) -> Vec<String> {
         .collect()
 }
 
-/// The lines that are not inside a block of code.
 fn outside_fences(text: &str) -> Vec<&str> {
     let mut is_code = false;
     text.lines()

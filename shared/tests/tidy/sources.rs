@@ -3,7 +3,6 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// One file that people write.
 pub struct SourceFile {
     /// From the root of the repository.
     pub path: String,
@@ -11,7 +10,6 @@ pub struct SourceFile {
 }
 
 impl SourceFile {
-    /// All of them: sources, queries, scripts and documents.
     pub fn all() -> Vec<Self> {
         let mut found = Vec::new();
         collect(&root(), &mut found);
@@ -52,7 +50,6 @@ impl SourceFile {
     }
 }
 
-/// The root of the repository.
 pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate has a folder above it").to_owned()
 }

@@ -1,8 +1,6 @@
-//! Shards that join and leave a running cluster, in an operator's order: servers, an entry in `cluster.toml`, a node,
-//! `picopay shard add`.
+//! Shards that join and leave a running cluster, in an operator's order.
 //!
-//! Nobody is restarted, since gateways and nodes see the file change. A new shard owns no slot, and one that owns any does
-//! not leave.
+//! Nobody is restarted. A new shard owns no slot, and one that owns any does not leave.
 
 use std::path::Path;
 
@@ -13,11 +11,9 @@ use crate::folder::{remove, replace, write};
 use crate::services::prepare_join;
 use crate::shard::LocalShard;
 
-/// It is part of the names of files and servers.
 const NAME_MAX: usize = 32;
 
 impl LocalCluster {
-    /// Under the next free name; see [`LocalCluster::add_shard_named`].
     pub async fn add_shard(&self) -> Result<&LocalShard, LocalError> {
         let taken: Vec<String> = self.shards().iter().map(|shard| shard.name().to_owned()).collect();
         let names = (1..).map(|number| format!("shard-{number}"));
@@ -26,8 +22,7 @@ impl LocalCluster {
         self.add_shard_named(&free).await
     }
 
-    /// Starts its servers and nodes, writes its entry into `cluster.toml`, runs `picopay shard add`, and waits until all
-    /// are ready. It owns no slot.
+    /// Waits until all its parts are ready. It owns no slot.
     ///
     /// # Errors
     /// When something did not come up, the cluster is as it was, and the name may be tried again.
@@ -78,7 +73,6 @@ impl LocalCluster {
         let id = *self.cluster_id.get().expect("it is known before the first file is written");
         let text = |entries: &[_]| cluster_toml(id, entries, self.redis_port(), self.spec.durability);
         replace(&self.cluster_file(), &text(&entries))?;
-        // Nodes with wires of their own read files of their own.
         for shard in self.shards() {
             for (file, own) in shard.own_cluster_files() {
                 let mut entries = entries.clone();
@@ -115,7 +109,6 @@ impl LocalCluster {
         self.wait_for_gateway().await
     }
 
-    /// First from the file: nobody may ask for what is about to end.
     async fn take_back(&self, shard: &LocalShard) -> Result<(), LocalError> {
         shard.leave();
         self.write_members()?;

@@ -34,18 +34,23 @@ impl LocalCluster {
 
     /// Waits until one node takes writes.
     pub(super) async fn wait_for_node(&self, shard: &LocalShard, number: usize) -> Result<(), LocalError> {
-        let (node, url) = (shard.node(number), format!("{}{STATUS_PATH}", shard.node_url(number)));
-        let authorization = format!("Bearer {}", self.internal_secret());
-        wait_for_service(&node, async || {
-            let asked = http_call::call(Method::GET, &url, &[("authorization", &authorization)], "").await;
-            let answer = asked.map_err(|error| error.to_string())?;
-            match serde_json::from_str::<NodeStatus>(&answer.body) {
-                Ok(status) if status.is_ready => Ok(()),
-                Ok(status) => Err(status.not_ready_reason.unwrap_or_else(|| "it gives no reason".to_owned())),
-                Err(_) => Err(format!("{url} answered {}", answer.status)),
-            }
+        wait_for_service(&shard.node(number), async || match self.node_status(shard, number).await? {
+            status if status.is_ready => Ok(()),
+            status => Err(status.not_ready_reason.unwrap_or_else(|| "it gives no reason".to_owned())),
         })
         .await
+    }
+
+    /// What the `number`th node of a shard says of itself, from 0.
+    ///
+    /// # Errors
+    /// In words why it says nothing.
+    pub async fn node_status(&self, shard: &LocalShard, number: usize) -> Result<NodeStatus, String> {
+        let url = format!("{}{STATUS_PATH}", shard.node_url(number));
+        let authorization = format!("Bearer {}", self.internal_secret());
+        let asked = http_call::call(Method::GET, &url, &[("authorization", &authorization)], "").await;
+        let answer = asked.map_err(|error| error.to_string())?;
+        serde_json::from_str(&answer.body).map_err(|_| format!("{url} answered {}", answer.status))
     }
 
     /// Waits until the gateway, if there is one, serves the users of exactly the shards that are members now.

@@ -1,7 +1,7 @@
 //! One member: a Patroni agent with its PostgreSQL, in namespaces of its own, so that it can die like a machine.
 //!
-//! The agent starts PostgreSQL as a process that outlives it, so both are hard to kill at one moment. In a PID namespace
-//! the kernel kills everything at once when the first process gets SIGKILL, as a power cut does.
+//! The agent's PostgreSQL outlives it, so both are hard to kill at one moment. In a PID namespace the kernel kills
+//! everything at once when the first process gets SIGKILL, as a power cut does.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -21,7 +21,6 @@ use crate::{LocalError, http_call, programs};
 const INIT: &str =
     r#""$@" & wait $!; code=$?; while set -- /proc/[0-9]*; [ $# -gt 1 ]; do sleep 0.2; done; exit $code"#;
 
-/// A living agent answers in milliseconds.
 const ASK_WAIT: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,7 +68,6 @@ impl Member {
         let data = home.join(format!("member-{number}"));
         let place = Place { name: &name, shard, port, api_port, etcd_port };
         let config = home.join(format!("{name}.yml"));
-        // JSON is YAML.
         let text = serde_json::to_string_pretty(&place.config(ground, &home, &data, settings));
         write_private(&config, &format!("{:#}\n", text.expect("plain data always serializes")))?;
         if let Some(user) = &ground.user {
@@ -101,7 +99,6 @@ impl Member {
         &self.process
     }
 
-    /// Boots it, and waits until its PostgreSQL is up: a new primary, a new copy, or an old primary rewound.
     pub async fn start(&self) -> Result<(), LocalError> {
         // In a new namespace numbers are given out from 1 again: the process that a stale lock file names is likely to be
         // there, and to be something else. The file means nothing after a power cut.
@@ -109,7 +106,6 @@ impl Member {
         self.process.start().await
     }
 
-    /// A power cut: agent and PostgreSQL are gone at the same moment.
     pub async fn kill(&self) -> Result<(), LocalError> {
         self.process.kill().await
     }
@@ -227,7 +223,6 @@ fn parameters() -> Map<String, Value> {
         .filter(|(name, _)| !decided.contains(name))
         .map(|(name, value)| (name.to_owned(), json!(value.trim_matches('\''))))
         .collect();
-    // Three servers on one machine.
     all.insert("shared_buffers".to_owned(), json!("128MB"));
     all
 }

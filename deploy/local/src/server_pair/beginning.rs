@@ -1,15 +1,15 @@
 //! How the two servers of a shard begin: made new, copied from a template, or started again from their own data.
 
+use std::path::Path;
 use std::sync::atomic::AtomicUsize;
+
+use uuid::Uuid;
 
 use super::{ServerPair, Site};
 use crate::LocalError;
 use crate::folder::{copy_folder, remove, write};
 use crate::postgres::{self, Role, Server, Stage};
-use crate::template::{Held, Template};
-
-/// A template may be removed in between, and not twice.
-const TEMPLATE_TRIES: usize = 3;
+use crate::template::{Dealt, Held, Template};
 
 impl Site<'_> {
     pub(super) async fn begin(self) -> Result<ServerPair, LocalError> {
@@ -18,9 +18,12 @@ impl Site<'_> {
         if made.is_file() {
             return self.start_again().await;
         }
-        let (primary, replica) = match self.template().await? {
-            Some(template) => self.start_copies(&template).await?,
-            None => self.start_new().await?,
+        let (primary, replica) = if let Some(Dealt { template, cluster_id }) = self.dealt {
+            self.start_copies(template, Some(*cluster_id)).await?
+        } else if let Some(template) = self.empty_template().await? {
+            self.start_copies(&template, None).await?
+        } else {
+            self.start_new().await?
         };
         write(&made, "")?;
         Ok(pair([primary, replica], 0))
@@ -42,33 +45,32 @@ impl Site<'_> {
     }
 
     /// The template that this shard is to be a copy of, if it is.
-    async fn template(self) -> Result<Option<Held>, LocalError> {
-        let Some(template) = Template::of(self.folder, self.ground, self.spec, self.shard) else {
+    async fn empty_template(self) -> Result<Option<Held>, LocalError> {
+        let Some(template) = Template::empty(self.folder, self.ground, self.spec, self.shard) else {
             return Ok(None);
         };
-        for _ in 0..TEMPLATE_TRIES {
-            if let Some(held) = template.hold().await? {
-                return Ok(Some(held));
-            }
-            let make = async || {
-                let primary = self.make_primary().await?;
-                primary.process.stop().await?;
-                Ok(self.data(0))
-            };
-            template.make(&self.ground.secrets.superuser, make).await?;
-        }
-        Ok(None)
+        let fill = async |into: &Path| {
+            let primary = self.make_primary().await?;
+            primary.process.stop().await?;
+            copy_folder(&self.data(0), &into.join(self.shard)).await?;
+            Ok(self.ground.secrets.superuser.clone())
+        };
+        template.hold_or_make(fill).await
     }
 
     /// Two copies of a server that ended in order are a primary and its standby. Nothing waits for the disk, as when it is
     /// made.
-    async fn start_copies(self, template: &Held) -> Result<(Server, Server), LocalError> {
+    async fn start_copies(
+        self,
+        template: &Held,
+        cluster_id: Option<Uuid>,
+    ) -> Result<(Server, Server), LocalError> {
         postgres::make_place(self.ground, &self.place())?;
-        let data = [self.data(0), self.data(1)];
-        tokio::try_join!(copy_folder(&template.data, &data[0]), copy_folder(&template.data, &data[1]))?;
+        let (data, original) = ([self.data(0), self.data(1)], template.data(self.shard));
+        tokio::try_join!(copy_folder(&original, &data[0]), copy_folder(&original, &data[1]))?;
         postgres::make_standby(self.ground, &data[1])?;
         let primary = self.start_server(0, Role::Primary, Stage::Serving).await?;
-        postgres::change_passwords(self.ground, &primary, &template.superuser).await?;
+        postgres::make_its_own(self.ground, &primary, &template.superuser, cluster_id).await?;
         postgres::run_founding_sql(self.ground, &primary, &self.spec.founding_sql).await?;
         let role = Role::Replica { primary_port: primary.port };
         let replica = self.start_server(1, role, Stage::Serving).await?;

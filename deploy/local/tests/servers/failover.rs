@@ -35,7 +35,6 @@ async fn what_a_killed_primary_acknowledged_is_on_the_new_one_and_the_roles_chan
     assert_eq!(letters(&cluster).await, "a");
     write_letter(&cluster, "b").await;
 
-    // While it runs: it ends first, and its last words are not lost.
     let done = cluster.failover(0).await.unwrap();
     assert_eq!(done.primary, first.name());
     write_letter(&cluster, "c").await;

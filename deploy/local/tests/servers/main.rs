@@ -10,7 +10,6 @@ async fn start(spec: ClusterSpec) -> LocalCluster {
     LocalCluster::start_databases(spec).await.unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// The first column of the one row that a query finds.
 async fn text(client: &Client, query: &str) -> String {
     client.query_one(query, &[]).await.unwrap().get(0)
 }

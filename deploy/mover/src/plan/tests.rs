@@ -4,7 +4,6 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// `init`'s deal to `dealt` shards, with `shards` in all, and a row in each slot.
 fn dealt(dealt: usize, shards: usize) -> Holdings {
     let count = usize::from(SLOT_COUNT);
     let owners = (0..count).map(|slot| ((slot + 1) * dealt - 1) / count).collect();
@@ -66,10 +65,8 @@ fn every_number_of_shards_grows_to_the_next_with_the_fewest_moves_and_few_ranges
         let after = now.after(&moves);
         let counts = after.slots_per_shard();
         assert!(counts.iter().max().unwrap() - counts.iter().min().unwrap() <= 1, "{counts:?}");
-        // All that moves is what the new shard gets.
         assert_eq!(moved(&moves), counts[shards]);
         assert!(moves.iter().all(|one| one.to == shards));
-        // Each old shard keeps one run, and gives one.
         assert!(runs(&after) <= 2 * shards + 1);
     }
 }

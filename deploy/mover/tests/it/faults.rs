@@ -32,7 +32,6 @@ async fn kill(cluster: Arc<LocalCluster>, shard: usize, comes_back: Return, is_b
     });
 }
 
-/// At each of these steps, back and forth between two shards.
 async fn a_primary_dies(at: &[Step], victim: Victim, comes_back: Return) {
     let field = Field::start(2).await;
     for step in at {

@@ -16,10 +16,8 @@ use super::traffic::Traffic;
 /// Longer than a move takes on a machine that runs other tests.
 pub const PATIENT: Limits = Limits { pause_budget: Duration::from_secs(20), rows_per_second: None };
 
-/// How many users move.
 const MOVING: usize = 4;
 
-/// A cluster, and users of it who move together and charge all the while.
 pub struct Field {
     pub cluster: Arc<LocalCluster>,
     pub slots: Vec<u16>,
@@ -27,7 +25,6 @@ pub struct Field {
 }
 
 impl Field {
-    /// With clients of four users who will move, and one who stays.
     pub async fn start(shards: usize) -> Self {
         Self::start_with(ClusterSpec::default().with_shards(shards)).await
     }
@@ -76,7 +73,6 @@ impl Field {
         rows.first().map(|row| (row.get(0), row.get(1)))
     }
 
-    /// How many of the moving users have their row at a shard, whoever owns them.
     pub async fn users_at(&self, shard: usize) -> i64 {
         let database = self.cluster.connect_primary(shard).await.unwrap();
         let sql = "SELECT count(*) FROM users WHERE slot = ANY ($1)";

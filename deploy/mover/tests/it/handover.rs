@@ -15,7 +15,6 @@ use super::field::{At, Field, PATIENT};
 use super::owners::slot_of;
 use super::traffic::write;
 
-/// Users of both shards.
 const USERS: [i64; 6] = [1, 2, 3, 42, 1000, 4096];
 
 fn mover(cluster: &LocalCluster) -> Mover {
@@ -114,7 +113,6 @@ async fn a_slot_moves_with_everything_that_belongs_to_its_users() {
     }
     let back = Batch { from: batch.to.clone(), to: batch.from.clone(), slots: batch.slots.clone() };
     assert!(matches!(mover.run(&back, &Unwatched).await.unwrap(), Ended::Moved(_)));
-    // And once more to where rows of the first time are left.
     let ended = mover.run(&batch, &Unwatched).await.unwrap();
     assert!(matches!(ended, Ended::Moved(figures) if figures.rows == 11 * moving.len() as u64), "{ended:?}");
     assert!(histories().await.iter().all(|history| history.contains("refund")));
@@ -204,7 +202,6 @@ async fn charges_that_have_passed_the_fence_keep_the_release_waiting_and_come_al
     let batch = field.batch(0, 1);
     let (ended, ()) = tokio::join!(async { field.mover().run(&batch, &watcher).await }, hold);
     assert!(matches!(ended, Ok(Ended::Moved(_))), "{ended:?}");
-    // Each charge that was told is at the target.
     field.end().await;
 }
 

@@ -79,7 +79,6 @@ async fn a_degraded_shard_gives_and_takes_no_slot() {
         assert!(matches!(refused, Err(MoveError::Unfit { .. })), "{refused:?}");
         say(Arc::clone(&field.cluster), shard, RESTORE.to_owned()).await;
     }
-    // Between the check and the release, and in the pause.
     for (step, shard, have_waited) in
         [(Step::Copy, 1, false), (Step::Release, 0, false), (Step::Tail, 1, true)]
     {
@@ -88,7 +87,6 @@ async fn a_degraded_shard_gives_and_takes_no_slot() {
         assert_eq!(is_broken_off(&field, &mover, deed, &words).await, have_waited, "{step:?}");
         say(Arc::clone(&field.cluster), shard, RESTORE.to_owned()).await;
     }
-    // With its connections and their locks.
     drop(mover);
     // The source loses its standby in the pause, an operator lets it go on, and the target cannot take the slots: the source
     // takes them back all the same, and at once.
@@ -211,7 +209,6 @@ async fn slots_whose_two_sides_differ_are_not_handed_over() {
     }
     drop(mover);
     field.move_at_last(&field.batch(0, 1)).await;
-    // `picopay verify` would find them.
     say(Arc::clone(&field.cluster), 1, format!("DELETE FROM {old}")).await;
     field.end().await;
 }

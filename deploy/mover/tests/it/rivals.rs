@@ -239,7 +239,6 @@ async fn a_mover_whose_connections_are_lost_leaves_the_slots_to_the_next() {
     field.end().await;
 }
 
-/// Tells when a step is reached, and then does what is to be done there.
 struct Then<'a> {
     at: At,
     step: Step,

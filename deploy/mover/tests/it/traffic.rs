@@ -16,7 +16,6 @@ const THINKING: Duration = Duration::from_millis(30);
 /// Longer than a failover, the minute of a mover's recovery and a busy machine together.
 const SERVED_WITHIN: Duration = Duration::from_secs(90);
 
-/// A write with a key, repeated until it is answered for good.
 pub async fn write(cluster: &LocalCluster, path: &str, key: Uuid, body: &Value) -> (u16, String) {
     eventually_within(SERVED_WITHIN, &format!("an answer to {path} {body}"), async || {
         let answer = cluster.post(path, Some(&key.to_string()), body).await.unwrap();
@@ -63,7 +62,6 @@ impl Client {
         said
     }
 
-    /// Two charges, a refund of the second, and an old key.
     async fn round(&mut self) {
         let charge = json!({"user_id": self.user_id, "amount": "1.00", "currency": "USD"});
         self.ask("/charge", charge.clone()).await;
@@ -123,7 +121,6 @@ impl Traffic {
         Self { is_over, clients }
     }
 
-    /// Lets every client have one more round before it checks.
     pub async fn end(self) {
         self.is_over.store(true, Ordering::Relaxed);
         for client in self.clients {

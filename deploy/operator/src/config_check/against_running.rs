@@ -53,7 +53,6 @@ impl RunningLine {
 
     fn not_told(process: &'static str, url: &str, why: NotTold) -> Self {
         let (differs, problem) = match why {
-            // What else differs it does not report.
             NotTold::SecretRefused => (vec!["internal_secret".to_owned()], None),
             NotTold::NoAnswer(reason) => (Vec::new(), Some(reason)),
         };

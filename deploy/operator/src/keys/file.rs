@@ -11,7 +11,6 @@ use figment::providers::{Format as _, Toml};
 use serde::Deserialize;
 use tempfile::NamedTempFile;
 
-/// One file, and nobody else changes it meanwhile.
 pub struct GatewayFile {
     path: PathBuf,
     /// Two changes at once would each lose the other's. The lock is on the folder, since the file is replaced.

@@ -64,7 +64,6 @@ impl Board {
         self.bar.finish_and_clear();
     }
 
-    /// Unless that was printed just now.
     fn say_how_far(&self) {
         let moved = self.slots_moved.load(Ordering::Relaxed);
         let mut last = self.last_line.lock().unwrap_or_else(PoisonError::into_inner);

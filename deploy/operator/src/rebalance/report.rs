@@ -22,7 +22,6 @@ const ASSUMED_BATCH_TIME: Duration = Duration::from_millis(100);
 #[derive(Debug, Serialize)]
 pub struct PlanReport {
     pub shards: Vec<PlannedShard>,
-    /// What goes where; empty when nothing has to.
     pub moves: Vec<PlannedMove>,
     pub slots: usize,
     pub rows: u64,
@@ -159,7 +158,6 @@ pub struct MoveReport {
     pub slots: usize,
     pub rows: u64,
     pub took_ms: u64,
-    /// Rows a second in that time.
     pub rows_per_second: u64,
     pub longest_pause_ms: u64,
     pub aborts: u32,
@@ -177,7 +175,6 @@ pub struct NotMoved {
 }
 
 impl MoveReport {
-    /// Of what came of `plan`; `next` is for when all of it is done.
     pub fn new(
         names: &[String],
         plan: PlanReport,

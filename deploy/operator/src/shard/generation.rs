@@ -86,7 +86,6 @@ struct NodeGeneration {
 #[derive(Debug, Serialize)]
 #[serde(tag = "state", content = "reason", rename_all = "kebab-case")]
 enum NodeState {
-    /// It serves the new generation, or nothing.
     Follows,
     Behind(String),
     /// It does not answer. When it serves again, it has looked.

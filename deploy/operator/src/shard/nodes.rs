@@ -13,7 +13,6 @@ use crate::probe;
 /// Nodes look every second, and a commit of theirs may be on its way for some seconds more.
 pub const NODES_WAIT: Duration = Duration::from_secs(10);
 
-/// How often they are asked meanwhile.
 pub const NODES_POLL: Duration = Duration::from_millis(100);
 
 #[derive(Debug, Serialize)]
@@ -56,7 +55,6 @@ pub async fn wait_for_nodes(
     }
 }
 
-/// What the nodes make of it, and the last word on it.
 pub fn nodes_screen(nodes: &[FollowingNode], done: &str) -> String {
     let behind: Vec<&FollowingNode> = nodes.iter().filter(|node| !node.follows).collect();
     if behind.is_empty() {

@@ -17,7 +17,6 @@ use super::word::{PATIENCE, ShardArgs, connect};
 /// For a standby that is there. Then the operator is told.
 const CATCH_UP_WAIT: Duration = Duration::from_mins(1);
 
-/// How often it is looked at meanwhile.
 const CATCH_UP_POLL: Duration = Duration::from_millis(200);
 
 /// Each time batches wait behind this for half a second at most.

@@ -1,8 +1,8 @@
 //! `picopay slots purge`: deletes the rows that moves have left behind, a few at a time.
 //!
-//! They stay until then, so that a move can be looked at. Only rows of a slot that another shard owns now, at the epoch of
-//! the move or a later one, are deleted. So every row that goes was compared with its copy, and the shard that has the copy
-//! has just answered.
+//! They stay until then, so that a move can be looked at. Only rows of a slot that another shard owns now, at the epoch
+//! of the move or a later one, are deleted: each was compared with its copy, and the shard that has the copy has just
+//! answered.
 
 use std::num::NonZeroU32;
 use std::process::ExitCode;
@@ -54,7 +54,6 @@ fn older_than(text: &str) -> Result<Duration, String> {
 /// The fields' names of `--output json` stay.
 #[derive(Debug, Serialize)]
 struct PurgeReport {
-    /// Shards that had something to delete.
     purged: Vec<Purged>,
     kept: Vec<Kept>,
 }
@@ -74,7 +73,6 @@ struct Kept {
     reason: &'static str,
 }
 
-/// Why rows that are left stay.
 const YOUNG: &str = "it is too soon after the move (--older-than)";
 const COMING: &str =
     "they are on their way in: a move is under way, or `picopay rebalance` has one to settle";
@@ -140,7 +138,6 @@ async fn purge(mover: &Mover, shard: &Shard, slots: &[u16], throttle: NonZeroU32
     Ok(deleted)
 }
 
-/// Without a terminal the answer says enough.
 struct PurgeProgress {
     bar: ProgressBar,
 }
@@ -217,7 +214,6 @@ mod tests {
         SlotEntry { row, age_s: 400, has_leftovers: state_has_leftovers(slot) }
     }
 
-    /// Slot 9 is purged already.
     fn state_has_leftovers(slot: u16) -> bool {
         slot != 9
     }

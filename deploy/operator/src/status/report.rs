@@ -36,16 +36,13 @@ pub struct ShardStatus {
     pub durability: &'static str,
     /// Since when, by whom, and why.
     pub degraded: Option<Degradation>,
-    /// The cluster that its database was made for; null before `picopay init`.
     pub cluster_id: Option<Uuid>,
-    /// The slots it owns; null when none of its databases answers.
     pub slots: Option<OwnedSlots>,
     /// On their way in, given away, or not come.
     pub other_slots: Vec<OtherSlots>,
     pub primary: PrimaryStatus,
     pub replicas: Vec<ReplicaStatus>,
     pub nodes: Vec<NodeLine>,
-    /// Its Redis; null when it has none.
     pub redis: Option<RedisLine>,
 }
 
@@ -53,7 +50,6 @@ pub struct ShardStatus {
 pub struct OwnedSlots {
     pub count: usize,
     pub runs: SlotRuns,
-    /// `primary`, or `replica` when only that answers.
     pub source: &'static str,
 }
 

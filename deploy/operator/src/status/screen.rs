@@ -89,7 +89,6 @@ fn nodes_cell(nodes: &[NodeLine]) -> Cell {
     if ready == nodes.len() { output::good(&text) } else { output::bad(&text) }
 }
 
-/// `15.18 (Debian 15.18-1.pgdg120+1)` without what the packager added.
 fn short_version(version: &str) -> &str {
     version.split_whitespace().next().unwrap_or(version)
 }

@@ -23,7 +23,6 @@ use super::snapshot::Snapshot;
 /// work than a lookup per key.
 const CHUNK: usize = 200_000;
 
-/// Room to sort such a chunk in memory.
 const ROOM: &str = "SET LOCAL work_mem = '128MB'";
 
 #[derive(Debug, Serialize)]
@@ -55,7 +54,6 @@ impl AckFile {
     }
 }
 
-/// One acknowledged write. A load test may write more fields; these are compared.
 #[derive(Debug, Deserialize)]
 struct Ack {
     id: Uuid,
@@ -157,7 +155,6 @@ fn keepers(snapshots: &[Snapshot]) -> Vec<Option<usize>> {
     owners.into_iter().enumerate().map(|(slot, owner)| owner.or_else(|| released(slot))).collect()
 }
 
-/// The acknowledgements are all of users of one shard.
 async fn look_up(snapshot: &Snapshot, chunk: &[Line]) -> anyhow::Result<Vec<Finding>> {
     if chunk.is_empty() {
         return Ok(Vec::new());

@@ -15,7 +15,6 @@ use super::findings::{Finding, Findings, key};
 use super::snapshot::Snapshot;
 use crate::output;
 
-/// Decimals of the ledger's columns.
 const LEDGER_DECIMALS: u32 = 4;
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -34,13 +33,9 @@ pub struct ShardTotals {
 #[derive(Debug, Serialize)]
 pub struct CurrencyBooks {
     pub currency: String,
-    /// All top-ups: what cash gave.
     pub topups: String,
-    /// All completed charges: what revenue got.
     pub charges: String,
-    /// All completed refunds: what revenue gave back.
     pub refunds: String,
-    /// All balances: what users have.
     pub balances: String,
     /// Balances less top-ups plus charges less refunds; zero when the books are right.
     pub difference: String,
@@ -103,7 +98,6 @@ pub fn close(shards: Vec<Vec<ShardTotals>>, findings: &mut Findings) -> Vec<Curr
     sums.into_iter().map(close).collect()
 }
 
-/// With all four decimals when the value has more than `currency` should.
 fn at_scale(value: i128, currency: &str) -> String {
     let scale = Currency::of_ledger(currency).map_or(LEDGER_DECIMALS, Currency::scale);
     let surplus = 10_u128.pow(LEDGER_DECIMALS - scale.min(LEDGER_DECIMALS));

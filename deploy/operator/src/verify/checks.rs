@@ -12,7 +12,6 @@ use super::books::ShardTotals;
 use super::findings::{CheckResult, Finding, Findings, key};
 use super::snapshot::Snapshot;
 
-/// Each check's name and what holds when it finds nothing.
 pub const PROMISES: [(&str, &str); 12] = [
     ("balance", "every balance is the sum of its postings"),
     ("balance_after", "every balance_after follows from the one before"),
@@ -38,7 +37,6 @@ const SHARD_CHECKS: [&str; 4] = [
     include_str!("../sql/verify/keys_once.sql"),
 ];
 
-/// The same, with the currencies in use and their decimals as parameters.
 const SHARD_ROW_CHECKS: [&str; 2] =
     [include_str!("../sql/verify/transaction_rows.sql"), include_str!("../sql/verify/other_rows.sql")];
 
@@ -80,7 +78,6 @@ fn collect(snapshot: &Snapshot, findings: &mut Findings, rows: &[tokio_postgres:
     }
 }
 
-/// Whether each database is the shard that the cluster's file takes it for, all of one cluster.
 pub fn check_identities(cluster: &Cluster, snapshots: &[Snapshot], findings: &mut Findings) {
     let found = snapshots.iter().find_map(|snapshot| Some(snapshot.identity.as_ref()?.cluster_id));
     let cluster_id = cluster.cluster_id().or(found);

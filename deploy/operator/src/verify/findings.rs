@@ -9,7 +9,6 @@ use serde_json::{Map, Value};
 /// More are only counted. Whoever has more wrong rows looks for one cause.
 pub const ROWS_SHOWN_MAX: usize = 20;
 
-/// The columns with which a key begins.
 const LEADING_COLUMNS: [&str; 2] = ["slot", "user_id"];
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -44,7 +43,6 @@ pub struct CheckResult {
     pub check: &'static str,
     pub promise: &'static str,
     pub wrong: u64,
-    /// The first of them, at most 20.
     pub rows: Vec<Finding>,
 }
 

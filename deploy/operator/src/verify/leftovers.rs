@@ -1,8 +1,8 @@
 //! What a shard has of slots that are not its own, and what was written there after they were given away.
 //!
-//! A move leaves rows behind until they are purged. Nobody reads or writes them, and no sum counts them. But the old
-//! owner's rows must be of before the move: a later write has passed the fence, and its client was told of money that is
-//! not in the books. So what is younger than the release, or nearly so, must be at the new owner.
+//! A move leaves rows behind until they are purged, which nobody reads, writes or counts. But they must be of before
+//! the move: a later write has passed the fence, and its client was told of money that is not in the books. So what is
+//! younger than the release, or nearly so, must be at the new owner.
 
 use std::collections::BTreeMap;
 
@@ -48,11 +48,9 @@ impl Leftovers {
     }
 }
 
-/// About as young as the release, or younger.
 struct LateRow {
     slot: u16,
     user_id: i64,
-    /// Of a transaction; none of a user.
     id: Option<Uuid>,
     created_at: String,
     released_at: String,

@@ -21,9 +21,7 @@ const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
 
 pub struct Snapshot {
     pub shard: String,
-    /// In the transaction, until it is dropped.
     pub database: ShardDb,
-    /// Who it says it is; nothing before `picopay init`.
     pub identity: Option<Identity>,
     pub owners: Vec<OwnerRow>,
 }

@@ -6,10 +6,8 @@ use std::path::PathBuf;
 use picopay_local::{ClusterSpec, LocalCluster};
 use tokio_postgres::Client;
 
-/// Some databases, and the file that names them.
 pub struct BareDatabases {
     pub cluster: LocalCluster,
-    /// A superuser's connection to each.
     pub clients: Vec<Client>,
     pub file: PathBuf,
 }
@@ -25,7 +23,6 @@ impl BareDatabases {
         Self { file: cluster.folder().join("operator.toml"), cluster, clients }
     }
 
-    /// Writes the cluster's file: shards of these names in these databases. Nodes of theirs do not run.
     pub fn describe(&self, shards: &[(&str, usize)]) {
         let mut text = "internal_secret = \"an-internal-secret-for-this-test\"\n".to_owned();
         for (number, (name, database)) in (1..).zip(shards) {
@@ -41,7 +38,6 @@ impl BareDatabases {
         std::fs::write(&self.file, text).unwrap();
     }
 
-    /// Empties one of them.
     pub async fn wipe(&self, database: usize) {
         let wipe = "DROP SCHEMA public CASCADE; CREATE SCHEMA public AUTHORIZATION picopay";
         self.clients[database].batch_execute(wipe).await.unwrap();

@@ -9,7 +9,6 @@ use tokio::process::Command;
 
 #[derive(Debug)]
 pub struct Said {
-    /// Its exit code; nothing when a signal ended it.
     pub code: Option<i32>,
     pub out: String,
     pub err: String,

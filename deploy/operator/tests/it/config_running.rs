@@ -62,7 +62,6 @@ async fn what_each_process_has_not_taken_is_named_without_any_secret() {
     let report = said.json();
     assert_eq!((&report["is_good"], &report["would_change"]), (&true.into(), &true.into()));
     for (process, shard, entry) in [
-        // The databases are not the gateway's business.
         ("gateway", None, "shard-3"),
         ("node", Some("shard-1"), "shard-1.durability"),
         ("node", Some("shard-2"), "shard-2.redis"),

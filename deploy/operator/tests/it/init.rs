@@ -9,7 +9,6 @@ use serde_json::Value;
 use crate::bare_databases::BareDatabases;
 use crate::command::{Said, picopay, run};
 
-/// Two shards' databases with nothing in them.
 struct Bare(BareDatabases);
 
 impl Deref for Bare {
@@ -27,7 +26,6 @@ impl Bare {
         bare
     }
 
-    /// Writes the cluster's file: shard-1 and shard-2 in the databases of these shards.
     fn describe(&self, [first, second]: [usize; 2]) {
         self.0.describe(&[("shard-1", first), ("shard-2", second)]);
     }
@@ -179,7 +177,6 @@ async fn the_cluster_is_the_one_that_its_file_names(bare: &Bare) {
     let told = run(picopay(&bare.file, ["init"])).await.success();
     let line = told.out.lines().find(|line| line.starts_with("cluster_id = ")).unwrap().to_owned();
     let id = line.trim_start_matches("cluster_id = ").trim_matches('"');
-    // The line that was printed is the right one.
     bare.name(id);
     let (own, other) = (id.to_owned(), "0192f7a0-5c3e-7c11-9a55-0d2f6f1f2a3b");
     let said = bare.init_if_needed().await.success();
@@ -218,12 +215,10 @@ async fn the_cluster_is_the_one_that_its_file_names(bare: &Bare) {
 }
 
 async fn what_runs_at_every_start_succeeds_and_migrates(bare: &Bare) {
-    // New.
     bare.wipe().await;
     let new = bare.init_if_needed().await.success();
     bare.assert_dealt(&new).await;
     assert_eq!(new.json()["was_initialised"], false);
-    // Done, in use, with a slot that has moved since.
     for change in [
         "INSERT INTO users (slot, user_id, tag) VALUES (579, 2, 633937646)",
         "UPDATE slot_owner SET state = 'released', owner = 'shard-2', epoch = 2 WHERE slot = 3",
@@ -238,7 +233,6 @@ async fn what_runs_at_every_start_succeeds_and_migrates(bare: &Bare) {
         assert_eq!(said.json()["cluster_id"], new.json()["cluster_id"]);
         assert_eq!(said.json()["migrated"][0]["applied"], serde_json::json!([]));
     }
-    // Done by the release before.
     for client in &bare.clients {
         client.batch_execute(OLDER).await.unwrap();
     }
@@ -248,7 +242,6 @@ async fn what_runs_at_every_start_succeeds_and_migrates(bare: &Bare) {
     let migrated = bare.init_if_needed().await.success();
     assert_eq!(migrated.json()["migrated"][1]["applied"], serde_json::json!(["V5__schema_versions"]));
     assert_eq!(bare.deals().await, before, "and nothing else was changed");
-    // By a newer release, which asks for more.
     let raise = "UPDATE schema_version SET oldest_known = 900";
     bare.clients[0].batch_execute(raise).await.unwrap();
     run(picopay(&bare.file, ["rebalance", "--plan"])).await.failure("programs that know V900");

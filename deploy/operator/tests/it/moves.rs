@@ -4,6 +4,8 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
+use futures_util::stream;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use picopay_local::{ClusterSpec, LocalCluster, eventually, eventually_within};
@@ -16,6 +18,9 @@ use crate::users::{charge, make_user};
 
 /// Enough that batches have rows, few enough to be made in a second or two.
 const USERS: i64 = 200;
+
+/// Requests on their way, so that each does not wait alone for a commit.
+const AT_ONCE: usize = 16;
 
 /// For what a busy machine takes some seconds for.
 const WAIT_MAX: Duration = Duration::from_mins(1);
@@ -30,9 +35,8 @@ impl TwoShards {
     async fn start() -> Self {
         let cluster = LocalCluster::start(ClusterSpec::default()).await.unwrap();
         let stand = Self { file: cluster.cluster_file(), cluster };
-        for user_id in 1..=USERS {
-            make_user(&stand.cluster, user_id).await;
-        }
+        let users = stream::iter(1..=USERS);
+        users.for_each_concurrent(AT_ONCE, |user_id| make_user(&stand.cluster, user_id)).await;
         stand
     }
 
@@ -64,7 +68,6 @@ impl TwoShards {
         (answer.status, answer.body, is_replayed)
     }
 
-    /// Returns what is left of slots that moved: shard, state and rows.
     async fn proven(&self) -> Vec<(String, String, u64)> {
         let report = self.say(["verify"]).await.success().json();
         let line = |left: &Value| {
@@ -93,11 +96,9 @@ async fn slots_change_hands_by_an_operators_word() {
     let stand = TwoShards::start().await;
     let keys: Vec<String> = (0..=USERS).map(|_| Uuid::new_v4().to_string()).collect();
     let charge_all = async |first: i64| {
-        let mut answers = Vec::new();
-        for user_id in (first..=USERS).step_by(2) {
-            answers.push(stand.charge(user_id, &keys[usize::try_from(user_id).unwrap()]).await);
-        }
-        answers
+        let users = stream::iter((first..=USERS).step_by(2));
+        let answers = users.map(|user_id| stand.charge(user_id, &keys[usize::try_from(user_id).unwrap()]));
+        answers.buffered(AT_ONCE).collect::<Vec<_>>().await
     };
     let before = charge_all(1).await;
 

@@ -14,7 +14,6 @@ use crate::users::{charge, make_user};
 /// What is shown here is no matter of time.
 const PATIENT: &str = "[postgres]\nconnect_timeout = \"10s\"\n[cache]\nlookup_timeout = \"1s\"\n";
 
-/// One shard with everything around it, and user 1 with 100.00 USD.
 struct RestoredShard {
     cluster: LocalCluster,
     file: PathBuf,
@@ -29,7 +28,6 @@ impl RestoredShard {
         stand
     }
 
-    /// Returns the balance after it and whether it is a replay.
     async fn charge(&self, number: u32) -> (String, bool) {
         let answer = eventually("an answer", async || {
             let answer = self.try_charge(number).await;
@@ -57,7 +55,6 @@ impl RestoredShard {
         .await;
     }
 
-    /// How often the node answered from Redis.
     async fn hits(&self) -> f64 {
         self.metric("picopay_node_cache_hits_total").await
     }
@@ -147,7 +144,6 @@ async fn a_generation_is_raised_with_a_reason_whatever_the_shard_is_like_and_its
     assert!((stand.hits().await - hits).abs() < f64::EPSILON, "from the ledger");
     stand.see_in_redis(1).await;
 
-    // Without its standby, and so with its gate shut.
     let replica = stand.cluster.shard(0).replica();
     replica.kill().await.unwrap();
     eventually("a shard that takes no charges", async || stand.try_charge(2).await.status == 503).await;

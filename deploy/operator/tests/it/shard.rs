@@ -9,7 +9,6 @@ use serde_json::{Value, json};
 use crate::command::{picopay, run};
 use crate::users::{charge, make_user};
 
-/// One shard of two nodes with everything around it, and user 1 with 100.00 USD.
 struct DegradedShard {
     cluster: LocalCluster,
     file: PathBuf,
@@ -67,7 +66,6 @@ async fn a_degraded_shard_charges_without_its_standby_and_everybody_is_told() {
     assert_eq!((&degraded["by"], &degraded["reason"]), (&json!("ann"), &json!("disk of b")));
     let key = "00000000-0000-4000-8000-000000000002";
     eventually("a charge", async || stand.charge(key).await.status == 200).await;
-    // Told to everybody who asks.
     eventually("a gateway that knows", async || stand.ready().await["degraded_since"] == degraded["since"])
         .await;
     assert!(stand.metric("picopay_node_degraded").await > 1.9);

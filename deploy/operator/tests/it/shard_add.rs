@@ -5,7 +5,6 @@ use std::ops::Deref;
 use crate::bare_databases::BareDatabases;
 use crate::command::{Said, picopay, run};
 
-/// Two shards that are dealt, and the databases of a third.
 struct ThirdShard(BareDatabases);
 
 impl Deref for ThirdShard {

@@ -21,7 +21,6 @@ async fn status(file: &Path) -> Said {
     run(picopay(file, ["status", "--output", "json"])).await
 }
 
-/// Waits until all is well: after a start nodes are on their way.
 async fn all_well(file: &Path) -> Value {
     eventually_within(RECOVERY_MAX, "a cluster that is well", async || {
         let said = status(file).await;
@@ -30,7 +29,6 @@ async fn all_well(file: &Path) -> Value {
     .await
 }
 
-/// Status after something went down: exit code 1 and a problem that contains each needle.
 async fn not_well(file: &Path, needles: &[&str]) -> Value {
     let started = Instant::now();
     let said = status(file).await;

@@ -4,7 +4,6 @@ use picopay_local::LocalCluster;
 use picopay_local::http_call::Answer;
 use serde_json::json;
 
-/// Makes a user with 100.00 USD.
 pub async fn make_user(cluster: &LocalCluster, user_id: i64) {
     let made = cluster.post("/users", None, &json!({"user_id": user_id})).await.unwrap();
     assert_eq!(made.status, 201, "{}", made.body);
@@ -13,7 +12,6 @@ pub async fn make_user(cluster: &LocalCluster, user_id: i64) {
     assert_eq!(funded.status, 200, "{}", funded.body);
 }
 
-/// Charges 1.00 USD under this key.
 pub async fn charge(cluster: &LocalCluster, user_id: i64, key: &str) -> Answer {
     let charge = json!({"user_id": user_id, "amount": "1.00", "currency": "USD"});
     cluster.post("/charge", Some(key), &charge).await.unwrap()

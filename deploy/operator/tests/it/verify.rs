@@ -18,7 +18,6 @@ async fn verify(file: &Path) -> Said {
     run(picopay(file, ["verify", "--output", "json"])).await
 }
 
-/// A write through the gateway; gives the transaction, whose request must have succeeded.
 async fn write(cluster: &LocalCluster, path: &str, body: Value) -> Value {
     let answer = cluster.post(path, Some(&Uuid::new_v4().to_string()), &body).await.unwrap();
     assert_eq!(answer.status, 200, "{path} {body}: {}", answer.body);
@@ -36,7 +35,6 @@ async fn make_users(cluster: &LocalCluster) {
     }
 }
 
-/// Charges, refunds and a refusal for each user; gives the transactions that were booked.
 async fn load(cluster: &LocalCluster) -> Vec<Value> {
     let mut booked = Vec::new();
     for user_id in USERS {
@@ -139,7 +137,6 @@ async fn acknowledged_writes_are_looked_up(cluster: &LocalCluster, booked: &[Val
         run(command).await
     };
     let mut whole = String::new();
-    // More than are looked up at a time.
     for _ in 0..=(10_000 / booked.len()) {
         for transaction in booked {
             writeln!(whole, "{transaction}").unwrap();
@@ -333,7 +330,6 @@ async fn whatever_is_changed_by_hand_is_found_and_named() {
     let file = cluster.cluster_file();
     verify(&file).await.success();
 
-    // First as it would really happen, with every constraint in place.
     let client: Client = cluster.connect_as_superuser(0).await.unwrap();
     client.batch_execute(CHANGES[0].0).await.unwrap();
     let table = run(picopay(&file, ["verify"])).await;
@@ -410,7 +406,6 @@ async fn rows_that_a_move_left_behind_are_noted_and_a_write_after_it_is_found() 
             .unwrap();
     }
 
-    // A user is a write of its own.
     let user = "INSERT INTO users (slot, user_id, tag) VALUES (579, 77, 0)";
     clients[0].batch_execute(user).await.unwrap();
     let found = wrong(&verify(&file).await.json());

@@ -211,7 +211,6 @@ async fn read_pages(client: &Client, user: UserId) -> anyhow::Result<Vec<Value>>
     }
 }
 
-/// Waits until every replica has what its primary has.
 pub async fn wait_for_replicas(cluster: &LocalCluster) -> anyhow::Result<()> {
     for shard in cluster.shards() {
         wait_for_replica(shard).await?;
@@ -219,7 +218,6 @@ pub async fn wait_for_replicas(cluster: &LocalCluster) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Waits until one shard's replica has all that its primary has.
 pub async fn wait_for_replica(shard: &LocalShard) -> anyhow::Result<()> {
     let (primary, replica) = (shard.connect_primary().await?, shard.connect_replica().await?);
     let end: String = primary.query_one("SELECT pg_current_wal_flush_lsn()::text", &[]).await?.try_get(0)?;

@@ -25,7 +25,6 @@ pub struct Client {
     pub exchange: Exchange,
     pub ledger: Arc<Ledger>,
     pub errors: Arc<Errors>,
-    /// Answers that must not be.
     pub findings: Findings,
     pub shards: Arc<ShardMap>,
     pub clock: Clock,
@@ -34,7 +33,6 @@ pub struct Client {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Attempt {
     Decided,
-    /// Not now; the same key may be tried again.
     TryAgain,
 }
 

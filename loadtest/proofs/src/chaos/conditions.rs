@@ -1,8 +1,7 @@
 //! What kind of cluster a seed breaks: how many nodes serve a shard, and how unusual its servers are.
 //!
 //! A charge must not depend on a server's language or on settings of the services' role. Half of the seeds have servers
-//! that speak German, and each setting below has an even chance. `default_transaction_read_only` is not among them: whoever
-//! sets it means it.
+//! that speak German, and each setting below has an even chance. Whoever sets `default_transaction_read_only` means it.
 
 use std::collections::BTreeMap;
 
@@ -50,7 +49,6 @@ pub enum Servers {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Conditions {
-    /// Node processes of each shard: 1 or 2.
     pub nodes_per_shard: usize,
     pub lc_messages: &'static str,
     pub german_skipped: bool,
@@ -58,7 +56,6 @@ pub struct Conditions {
 }
 
 impl Conditions {
-    /// Those of a seed, unless the caller wants others.
     pub fn of(seed: u64, nodes_per_shard: Option<usize>, servers: Option<Servers>) -> Self {
         let mut random = Random::new(seed, STREAM);
         let (has_two, is_odd) = (random.chance(0.5), random.chance(0.5));

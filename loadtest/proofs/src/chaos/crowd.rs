@@ -38,13 +38,11 @@ const TWINS: f64 = 0.05;
 /// Of the writes: the client hangs up about when the answer arrives.
 const HANG_UPS: f64 = 0.03;
 
-/// How long such a client waits at most.
 const HANG_UP_MAX: Duration = Duration::from_millis(20);
 
 /// Of the failed attempts: the client comes back only when everything is over.
 const COMES_BACK_LATE: f64 = 0.3;
 
-/// How often a client tries again before it does so too.
 const TRIES_MAX: u32 = 12;
 
 /// `Retry-After` says 1 s; some clients are less patient.

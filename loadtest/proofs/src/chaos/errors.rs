@@ -18,7 +18,6 @@ pub struct Failure {
     pub user: UserId,
     pub shard: usize,
     pub is_write: bool,
-    /// When it was sent, since the run began.
     pub began: Duration,
     pub ended: Duration,
     pub what: What,
@@ -27,7 +26,6 @@ pub struct Failure {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Window {
     pub cause: Cause,
-    /// From when, since the run began.
     pub from: Duration,
     /// Until its users were served again; nothing while it goes on.
     pub until: Option<Duration>,
@@ -151,7 +149,6 @@ mod tests {
             (Kind::NodeKilled, failure("shard-unavailable", 1, false, 15), true),
             // A broken shard costs its own users only.
             (Kind::NodeKilled, failure("shard-unavailable", 0, true, 15), false),
-            // Before and after.
             (Kind::NodeKilled, failure("shard-unavailable", 1, true, 9), false),
             (Kind::NodeKilled, failure("shard-unavailable", 1, true, 21), true),
             (Kind::NodeKilled, failure("shard-unavailable", 1, true, 30), false),

@@ -23,20 +23,17 @@ pub enum Kind {
     PrimaryFrozen,
     PrimaryCrashed,
     PrimaryLost,
-    /// Connections between gateway and node are reset, again and again.
     NodeWireReset,
     /// Nothing passes between gateway and node; what was sent arrives later.
     NodeWireSilent,
     NodeAnswersSilent,
     NodeWireSlow,
-    /// Connections between node and primary are reset, again and again.
     PrimaryWireReset,
     /// What was sent arrives later, a COMMIT too.
     PrimaryWireSilent,
     PrimaryAnswersSilent,
     PrimaryWireSlow,
     NodeTwice,
-    /// SIGSTOP of the first of two nodes: the second serves meanwhile.
     FirstNodeFrozen,
     FirstNodeCutOff,
     /// The standby is frozen, and `pg_cancel_backend` ends the waits for it.
@@ -138,7 +135,6 @@ impl Kind {
         })
     }
 
-    /// Whether it strikes one shard only.
     pub fn is_of_a_shard(self) -> bool {
         !matches!(self, Self::GatewayKilled | Self::RedisKilled | Self::RedisFrozen | Self::RedisForged)
     }

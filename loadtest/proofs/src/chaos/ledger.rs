@@ -20,7 +20,6 @@ const REFUND_TWICE: f64 = 0.2;
 pub struct AcknowledgedWrite {
     pub id: UuidText,
     pub write: Write,
-    /// When, since the run began.
     pub at: Duration,
     pub session: Option<String>,
 }
@@ -65,7 +64,6 @@ impl Ledger {
         account.note_sent(at);
     }
 
-    /// Notes that nobody can say what became of an attempt.
     pub fn note_unknown(&self, write: &Write) {
         let mut books = self.lock();
         let at = books.places[&write.key];
@@ -97,7 +95,6 @@ impl Ledger {
         Some(books.account.entries[books.places[key]].write)
     }
 
-    /// A charge to refund: mostly one that was not refunded yet.
     pub fn any_refundable(&self, random: &mut Random) -> Option<AcknowledgedWrite> {
         let mut books = self.lock();
         let place = usize::try_from(random.below(u64::try_from(books.refundable.len()).ok()?)).ok()?;

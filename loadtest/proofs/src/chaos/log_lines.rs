@@ -7,7 +7,6 @@ use jiff::Timestamp;
 
 use crate::findings::Finding;
 
-/// How far from the moment a line may be.
 const AROUND_MS: i64 = 400;
 
 const LINES_MAX: usize = 6;

@@ -10,7 +10,6 @@ use super::crowd::USERS;
 use crate::account::Asking;
 use picopay_loadtest::write::{KeySource, Wish, Write, text};
 
-/// Between two looks whether users are served.
 const POLL: Duration = Duration::from_millis(25);
 
 #[derive(Debug)]

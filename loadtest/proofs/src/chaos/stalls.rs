@@ -1,7 +1,7 @@
 //! Moments in which the machine itself stood still.
 //!
-//! Everything runs on one machine, often a shared one. When this process is not scheduled or the disk takes no write, the
-//! contract allows errors. So a small write is synced all the time, and each late one is noted.
+//! When this process is not scheduled or the disk takes no write, the contract allows errors. So a small write is
+//! synced all the time, and each late one is noted.
 
 use std::fs::File;
 use std::io::{Seek as _, Write as _};
@@ -13,13 +13,11 @@ use tokio::task::JoinHandle;
 use super::clock::Clock;
 use super::errors::{Cause, Errors};
 
-/// How often to write.
 const EVERY: Duration = Duration::from_millis(100);
 
 /// A batch may take 1.5 s, and has several such waits.
 const LATE: Duration = Duration::from_millis(500);
 
-/// Watches a machine until it is dropped.
 #[derive(Debug)]
 pub struct Watch {
     watching: JoinHandle<()>,

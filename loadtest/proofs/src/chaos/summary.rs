@@ -18,7 +18,6 @@ pub struct ChaosSummary {
     pub conditions: Conditions,
     pub acknowledged: u64,
     pub refused: u64,
-    /// Writes of which at least one attempt had an unknown outcome.
     pub unknown: u64,
     pub unknown_resolved: u64,
     #[serde(flatten)]

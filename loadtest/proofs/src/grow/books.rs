@@ -18,7 +18,6 @@ pub struct UserState {
     version: u32,
     /// Transactions that a history lists, at least.
     pub listed: u32,
-    /// With the balance after it, in minor units.
     newest: Option<(UuidText, u64)>,
 }
 
@@ -44,7 +43,6 @@ pub enum Judged {
 #[derive(Debug)]
 pub struct Books {
     pub account: Account,
-    /// By rank: user 1 first.
     users: Vec<UserState>,
 }
 
@@ -89,7 +87,6 @@ impl Books {
         Some((balance, state.version))
     }
 
-    /// Whether nothing has happened to a user since.
     pub fn is_quiet_since(&self, user: UserId, version: u32) -> bool {
         self.user(user).version == version
     }
@@ -128,7 +125,6 @@ impl Books {
     }
 }
 
-/// Users are numbered from 1.
 fn rank(user: UserId) -> usize {
     usize::try_from(user.get() - 1).expect("users are numbered from 1")
 }

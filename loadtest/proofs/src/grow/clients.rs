@@ -67,7 +67,6 @@ pub struct Charge {
 
 #[derive(Debug, Clone)]
 enum Subject {
-    /// The key at this place in the books.
     Write(usize, Kind),
     Read(Reading),
 }
@@ -88,7 +87,6 @@ pub struct Shared {
     pub old_keys: Arc<AtomicUsize>,
 }
 
-/// Takes a lock that nobody can have left in disorder.
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -103,7 +101,6 @@ pub struct Clients {
     balance: Form,
     lookup: Form,
     retries: VecDeque<(Instant, Asked)>,
-    /// To be sent next: the second of two.
     twin: Option<usize>,
     refundable: Vec<Charge>,
     old_charges: Vec<Charge>,
@@ -112,7 +109,6 @@ pub struct Clients {
 }
 
 impl Clients {
-    /// For users 1 to `users`, who have `old_charges` from before.
     pub fn new(target: &Target, shared: Shared, users: u64, old_charges: Vec<Charge>, seed: u64) -> Self {
         let currency = lock(&shared.books).account.currency;
         Self {

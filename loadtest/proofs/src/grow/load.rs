@@ -10,7 +10,6 @@ use super::clients::{Charge, Clients, Shared, lock};
 use super::pauses::Stage;
 use picopay_loadtest::run::{self, Measured, Plan, Stop};
 
-/// A load that runs.
 pub struct GrowLoad {
     shared: Shared,
     stop: Stop,
@@ -20,7 +19,6 @@ pub struct GrowLoad {
 }
 
 impl GrowLoad {
-    /// Lets clients loose on users 1 to `users`.
     pub fn start(plan: Plan, shared: Shared, users: u64, old_charges: Vec<Charge>) -> Self {
         let stop = Stop::default();
         let running = {

@@ -38,7 +38,6 @@ impl Owners {
         counts
     }
 
-    /// How far the worst share is from a fair one.
     #[expect(clippy::cast_precision_loss, reason = "at most 4096 slots")]
     pub fn off_fair_share(&self, shards: usize) -> f64 {
         let fair = f64::from(SLOT_COUNT) / shards as f64;
@@ -47,7 +46,6 @@ impl Owners {
         counts.values().map(|count| (*count as f64 - fair).abs()).fold(empty, f64::max)
     }
 
-    /// Slots that changed hands beyond the fewest that had to.
     pub fn moved_needlessly(&self, before: &Self, bounds: &BTreeMap<String, (usize, usize)>) -> usize {
         let moved = self.0.iter().zip(&before.0).filter(|(now, before)| now != before).count();
         let counts = before.counts();

@@ -35,7 +35,6 @@ impl Stage {
         self as usize
     }
 
-    /// Those in which slots move.
     pub const MOVING: [Self; 2] = [Self::Rebalancing, Self::Draining];
 }
 
@@ -78,7 +77,6 @@ impl Pauses {
         self.given_up += 1;
     }
 
-    /// Requests that never succeeded so far.
     pub fn without_success(&self) -> u64 {
         self.given_up
     }

@@ -7,7 +7,6 @@ use picopay_local::LocalCluster;
 pub struct Rows {
     pub transactions: i64,
     pub users: i64,
-    /// Rows of any table in slots that the shard does not own.
     pub out_of_place: i64,
 }
 

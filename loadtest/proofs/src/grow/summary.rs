@@ -24,7 +24,6 @@ pub struct GrowSummary {
     /// The promise that was broken on purpose; null in an honest run.
     pub broken: Option<&'static str>,
     pub lost: u64,
-    /// Keys with more than one transaction, and transactions that nobody asked for.
     pub doubled: u64,
     pub unequal_replays: u64,
     /// Requests that never succeeded, and those that were answered as no rule says.
@@ -38,16 +37,13 @@ pub struct GrowSummary {
     pub rows_moved: u64,
     pub moving_s: f64,
     pub rows_moved_per_second: f64,
-    /// As the commands report it.
     pub longest_handover_ms: u64,
     pub aborts: u64,
     pub did_grow: bool,
     pub slots: BTreeMap<String, usize>,
     /// How many slots the share that is furthest off is from a third.
     pub slots_off_share: f64,
-    /// Slots that moved and did not have to.
     pub needless_moves: usize,
-    /// Rows in slots that their shard does not own, after the purge.
     pub rows_out_of_place: u64,
     pub is_verified: bool,
     pub verify_found: Vec<String>,
@@ -55,7 +51,6 @@ pub struct GrowSummary {
     pub transactions: u64,
     /// Requests a second that saturate it, of the same kinds, on the spot.
     pub saturation_per_second: f64,
-    /// Requests a second that were meant to start.
     pub rate_per_second: f64,
     pub acknowledged: u64,
     pub refused: u64,
@@ -66,7 +61,6 @@ pub struct GrowSummary {
 }
 
 impl GrowSummary {
-    /// Holds the figures against the bars.
     pub fn judge(&mut self) {
         let bars = [
             ("lost", self.lost == 0),

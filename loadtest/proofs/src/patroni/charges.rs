@@ -26,7 +26,6 @@ const GIVE_UP: Duration = Duration::from_secs(90);
 /// More than anybody is charged, in USD; each charge takes a cent.
 const FUND: &str = "1000000.00";
 const FUND_CENTS: u64 = 100_000_000;
-/// Between two reads of a balance.
 const READ_EVERY: Duration = Duration::from_millis(50);
 
 pub struct Charges {
@@ -77,7 +76,6 @@ impl Charges {
         Ok(Self { stop, book, clients })
     }
 
-    /// How many came back since then.
     pub fn acknowledged_since(&self, moment: Instant) -> usize {
         self.times().iter().filter(|time| **time >= moment).count()
     }

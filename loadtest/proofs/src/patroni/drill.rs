@@ -73,7 +73,6 @@ struct DrillSummary {
     proof: DrillProof,
 }
 
-/// Returns whether every promise was kept.
 pub async fn run(shard: PatroniShard, kills: usize, only: Option<Victim>) -> anyhow::Result<bool> {
     ensure!(kills > 0, "a drill kills at least once");
     let outside = tempfile::tempdir()?;

@@ -10,7 +10,6 @@ use serde_json::Value;
 
 #[derive(Debug, Serialize)]
 pub struct DrillProof {
-    /// Charges and top-ups that clients had a yes for.
     acknowledged: u64,
     lost: u64,
     /// With transactions that no client got an answer for. Every client asked until it had one, so there must be none.

@@ -15,7 +15,6 @@ pub struct TestCluster {
     pub client: GatewayClient,
 }
 
-/// Talks to the gateway over kept-alive connections. Clones share them.
 #[derive(Clone)]
 pub struct GatewayClient(Exchange);
 
@@ -65,7 +64,6 @@ impl GatewayClient {
         Self(Exchange::new(url, api_key).unwrap())
     }
 
-    /// `None` when the connection failed before an answer.
     pub async fn post(&self, path: &str, key: Option<Uuid>, body: &Value) -> Option<Answer> {
         self.0.post(path, key, body.to_string()).await.ok()
     }
@@ -124,17 +122,14 @@ impl GatewayClient {
     }
 }
 
-/// The bare suffix of a problem.
 pub fn code_of(answer: &Answer) -> String {
     answer.json()["code"].as_str().unwrap_or_default().to_owned()
 }
 
-/// Where a read says that it is from.
 pub fn source_of(answer: &Answer) -> Option<&str> {
     answer.header("picopay-source")
 }
 
-/// Cents as the API writes USD.
 pub fn dollars(cents: i64) -> String {
     format!("{}.{:02}", cents / 100, cents % 100)
 }

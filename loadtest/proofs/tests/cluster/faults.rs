@@ -77,7 +77,6 @@ async fn with_its_replica_gone_history_comes_from_the_primary_and_says_so() {
 async fn a_dead_shard_costs_only_its_own_users_and_answers_them_fast() {
     let test = TestCluster::start(ClusterSpec::default()).await;
     let client = &test.client;
-    // One user on each shard.
     let mut users: HashMap<String, i64> = HashMap::new();
     while users.len() < 2 {
         let user = test.user_with("100").await;

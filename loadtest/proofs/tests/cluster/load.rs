@@ -17,11 +17,9 @@ use uuid::Uuid;
 
 use crate::client::{Answer, GatewayClient, code_of, dollars, eventually};
 
-/// Charges one cent at a time, from several clients, until told to stop.
 pub struct UserLoad {
     stop: Arc<AtomicBool>,
     account: Arc<Mutex<Account>>,
-    /// How many attempts were refused, or got no answer.
     refused: Arc<AtomicUsize>,
     clients: Vec<JoinHandle<Trouble>>,
 }
@@ -32,7 +30,6 @@ struct Trouble {
     other: Vec<String>,
 }
 
-/// What the load was told.
 pub struct LoadOutcome {
     pub account: Account,
     pub problems: Vec<String>,
@@ -40,7 +37,6 @@ pub struct LoadOutcome {
 }
 
 impl LoadOutcome {
-    /// Keys without an answer.
     pub fn unanswered(&self) -> Vec<Uuid> {
         let open = self.account.entries.iter().filter(|entry| entry.told.is_none());
         open.map(|entry| key_of(&entry.write)).collect()
@@ -97,14 +93,12 @@ impl UserLoad {
         Self { stop, account, refused, clients }
     }
 
-    /// Waits until some more charges have been booked than now.
     pub async fn goes_on(&self) {
         let acknowledged = || self.account.lock().unwrap().acknowledged();
         let before = acknowledged();
         eventually("charges that go on", async || acknowledged() >= before + 100).await;
     }
 
-    /// Waits until one more charge than now was not booked at once.
     pub async fn is_in_trouble(&self) {
         let before = self.refused.load(Ordering::Relaxed);
         eventually("a charge in trouble", async || self.refused.load(Ordering::Relaxed) > before).await;

@@ -4,9 +4,9 @@ mod client;
 mod load;
 
 mod faults;
-mod moving;
 mod one_key;
 mod overdraw;
 mod sessions;
+mod slot_handover;
 mod stale_map;
 mod two_nodes;

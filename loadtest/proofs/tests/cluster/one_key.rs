@@ -33,7 +33,6 @@ async fn fifty_clients_with_one_key_get_fifty_equal_bodies_without_redis() {
 async fn one_key_of_many_users(spec: ClusterSpec) {
     let test = TestCluster::start(spec).await;
     let key = Uuid::new_v4();
-    // On both shards, several in each.
     let mut users = Vec::new();
     for _ in 0..8 {
         users.push(test.user_with("100").await);

@@ -58,10 +58,8 @@ async fn every_answer_to_a_write_has_a_token_with_which_reads_show_it() {
             }
         }
     }
-    // Without a token, the past, and it says so.
     let past = client.get(&history).await.unwrap();
     assert_eq!((past.json()["data"].as_array().unwrap().len(), source_of(&past)), (1, Some("replica")));
-    // Nothing was written: there is nothing to see.
     for (path, body, status) in [
         ("/charge", pay("-1"), 400),
         ("/charge", json!({"user_id": 1, "amount": "1", "currency": "USD"}), 404),
@@ -69,7 +67,6 @@ async fn every_answer_to_a_write_has_a_token_with_which_reads_show_it() {
         let answer = client.post(path, None, &body).await.unwrap();
         assert_eq!((answer.status, answer.session()), (status, None));
     }
-    // What is not there is said by the primary.
     let missing = client.get("/transactions?user_id=1").await.unwrap();
     assert_eq!((missing.status, source_of(&missing)), (404, Some("primary")));
     test.stop().await;
@@ -79,7 +76,6 @@ async fn every_answer_to_a_write_has_a_token_with_which_reads_show_it() {
 async fn a_token_that_is_none_is_refused_and_named_and_one_of_another_shard_is_taken() {
     let test = TestCluster::start(ClusterSpec::default()).await;
     let client = &test.client;
-    // One user on each shard.
     let (first, second) = (test.user_with("100").await, test.user_with("100").await);
     let slot = |user: i64| picopay_shared::slot::UserId::try_from(user).unwrap().slot().get();
     let mut users = vec![first, second];
@@ -101,7 +97,6 @@ async fn a_token_that_is_none_is_refused_and_named_and_one_of_another_shard_is_t
         let body = answer.json();
         let errors = body["errors"].as_array().unwrap();
         assert!(errors.iter().any(|error| error["header"] == "PicoPay-Session"), "{body}");
-        // Everything that is wrong, at once.
         assert_eq!(errors.iter().find_map(|error| error["parameter"].as_str()), parameter);
     }
     test.stop().await;

@@ -16,7 +16,6 @@ async fn a_gateway_with_a_stale_map_reaches_the_right_shard() {
     let second = test.cluster.connect_primary(1).await.unwrap();
     for user in (5_000..6_000).filter(|id| UserId::try_from(*id).unwrap().slot().get() < 2048).take(5) {
         let slot = UserId::try_from(user).unwrap().slot();
-        // The gateway has the old map at this very moment, and is asked to write.
         let mut moving = test.cluster.slot_move(slot, 0, 1, 1).await.unwrap();
         moving.import().await.unwrap();
         moving.release().await.unwrap();

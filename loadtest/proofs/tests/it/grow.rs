@@ -17,7 +17,6 @@ fn a_shard_joins_and_another_is_emptied_and_no_user_loses_anything() {
         run.told
     );
     assert_eq!(run.exit_code, Some(i32::from(!missed.is_empty())), "{}", run.told);
-    // It was no walk in the park.
     assert!(run.count("acknowledged") > 500 && run.count("refused") > 0, "{}", run.summary);
     assert!(run.count("rows_moved") > 10_000 && run.count("asked_again") > 500, "{}", run.summary);
     let slots = run.summary["slots"].as_object().unwrap();

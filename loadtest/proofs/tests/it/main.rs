@@ -4,10 +4,8 @@
 #[cfg(target_os = "linux")]
 mod bench;
 mod chaos;
-// It counts CPU time in /proc.
 #[cfg(target_os = "linux")]
 mod grow;
-// It counts CPU time in /proc.
 #[cfg(target_os = "linux")]
 mod protect;
 mod real_cluster;

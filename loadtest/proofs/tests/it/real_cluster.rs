@@ -27,7 +27,6 @@ async fn what_was_acknowledged_under_load_is_in_the_ledger_once() {
     assert!(is_right, "{said}");
     assert_eq!(said.matches("ok    ").count(), 14, "{said}");
 
-    // Everything at once: repeats, refunds, a hot user, reads.
     let mut load = picopay("picopay-loadtest", "run");
     load.args(["--users", "200", "--connections", "32", "--warmup", "0", "--duration", "5"]);
     load.args(["--duplicates", "0.3", "--refunds", "0.1", "--topups", "0.1", "--hot-share", "0.2"]);

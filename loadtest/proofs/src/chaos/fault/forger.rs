@@ -1,15 +1,13 @@
 //! Somebody who writes to Redis and wants to be believed.
 //!
-//! They know the keys in use and read the entries. They write back a false balance, an answer in another's place, or noise,
-//! and leave it there. They only need to know that an amount ends with its currency's code, so a new format does not stop
-//! them.
+//! They read the entries and write back a false balance, an answer in another's place, or noise. They only know that an
+//! amount ends with its currency's code, so a new format does not stop them.
 
 use redis::aio::MultiplexedConnection;
 use redis::{RedisError, cmd};
 
 use picopay_loadtest::random::Random;
 
-/// Names asked for in one go.
 const SCAN_COUNT: u32 = 1_000;
 
 /// More than clients make during a fault, and few enough for one command.

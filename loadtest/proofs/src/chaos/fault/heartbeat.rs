@@ -1,8 +1,7 @@
 //! The primary's clock steps, and a replica that replays nothing must not look fresh.
 //!
-//! A trigger stands for the clock and dates every heartbeat. The first one is written here, as a node of an older release
-//! would; those of this release write none. If lag were the difference of two beats, the replica would seem to lack
-//! nothing.
+//! A trigger stands for the clock and dates every heartbeat. If lag were the difference of two beats, the replica would
+//! seem to lack nothing. The first beat is written here: only nodes of an older release write any.
 
 use std::time::Duration;
 
@@ -20,10 +19,8 @@ const STEP: &str = "10 minutes";
 /// `replica_lag_max` (2 s), two more beats (0.5 s), and some for a busy machine.
 const STALE_AFTER: Duration = Duration::from_secs(4);
 
-/// How long a replica may take for what it does in milliseconds.
 const BEAT_WAIT: Duration = Duration::from_secs(20);
 
-/// How long a write may take that nothing stands in the way of.
 const BOOK_WAIT: Duration = Duration::from_secs(10);
 
 pub async fn step(fault: Fault, scene: &mut Scene<'_>, healing: impl FnOnce()) -> anyhow::Result<()> {

@@ -1,8 +1,7 @@
 //! The first of two nodes stops serving, and the second has to.
 //!
-//! Users may feel it for as long as [`Kind::felt_at_most`](crate::chaos::kind::Kind::felt_at_most) says. After that any
-//! error is a broken promise, since one ready node is enough. A long wait is one too: the gateway must not ask the frozen
-//! node again and again.
+//! Users may feel it for as long as [`Kind::felt_at_most`](crate::chaos::kind::Kind::felt_at_most) says. After that an
+//! error or a long wait is a broken promise: the gateway must not ask the frozen node again and again.
 
 use std::time::Duration;
 
@@ -19,7 +18,6 @@ const ASK_EVERY: Duration = Duration::from_millis(100);
 /// A gateway waits 2 s for a silent node. The other one answers in milliseconds, or a few hundred on a busy machine.
 const SETTLED_WAIT_MAX: Duration = Duration::from_millis(1_500);
 
-/// SIGSTOP: its connections stay open, and nothing answers.
 pub async fn freeze(fault: Fault, scene: &mut Scene<'_>, healing: impl FnOnce()) -> anyhow::Result<()> {
     let node = scene.cluster.shard(fault.shard).node(0);
     node.freeze();

@@ -10,7 +10,6 @@ use picopay_loadtest::random::Random;
 pub struct Fault {
     pub kind: Kind,
     pub shard: usize,
-    /// How long it lasts until it is healed.
     pub hold: Duration,
     /// Some kinds have two forms, which take turns.
     pub times_before: u32,

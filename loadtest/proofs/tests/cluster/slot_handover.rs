@@ -18,13 +18,11 @@ const PATIENT: &str = "[shard_client]\nmove_wait = \"20s\"\nrequest_timeout = \"
 /// As long as the mover's may be, and then some.
 const PAUSE: Duration = Duration::from_millis(300);
 
-/// Keeps the cluster as it is for so long.
 async fn let_it_last() {
     // How long users have to wait, and are served in between, is what this is about.
     sleep(PAUSE).await;
 }
 
-/// How many charges and refunds race each step of a move.
 const RACING: usize = 3;
 
 fn slot_of(user: i64) -> Slot {
@@ -159,7 +157,6 @@ async fn no_more_requests_wait_than_there_are_places() {
     })
     .await;
     assert!((test.client.metric("picopay_gateway_held").await - 3.0).abs() < 0.5);
-    // Nobody else is kept waiting by them.
     assert_eq!(test.client.charge(neighbour, Uuid::new_v4(), "1").await.status, 200);
     finish(moving).await;
     let answers: Vec<Answer> = join_all(waiting).await.into_iter().map(Result::unwrap).collect();
