@@ -11,7 +11,7 @@ BIN := $(TARGET)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
 # What comes after `picopay up`: make up ARGS="--fresh --shards 4"
 ARGS ?=
 
-.PHONY: help up test chaos grow protect smoke openapi patroni bench bench-full bench-pure bench-bins setup check bins
+.PHONY: help up test chaos grow protect smoke openapi patroni bench bench-full bench-pure instructions instructions-bin bench-bins setup check bins
 
 help:
 	@echo 'make up      start a cluster on this machine, with a user to charge (http://127.0.0.1:8080)'
@@ -23,8 +23,9 @@ help:
 	@echo 'make patroni kill the primary of a shard under Patroni, or its agent alone, three times, under load; installs Patroni and etcd first'
 	@echo 'make smoke   a handful of requests to the cluster of "make up", each checked'
 	@echo 'make openapi try the OpenAPI document on it: two generated clients and schemathesis; installs them first'
-	@echo 'make bench   measure it on this machine, in five minutes: target/bench/report.html (make bench-full: a quarter of an hour)'
-	@echo 'make bench-pure  only what needs no cluster: parse, decide, format, hash'
+	@echo 'make bench   measure it on this machine, in seven minutes: target/bench/report.html (make bench-full: half an hour)'
+	@echo 'make bench-pure  only what needs no cluster: parse, decide, format, hash; and the instructions that a charge takes'
+	@echo 'make instructions  count those, and fail when they are a tenth more than the repository says; installs valgrind first'
 	@echo 'make setup   install what is missing: PostgreSQL, Redis (make up and make test do it too)'
 
 # `exec`: signals reach the cluster itself, which then ends in order.
@@ -100,8 +101,20 @@ bench-full: bench-bins
 	@exec $(BENCH) --full $(ARGS)
 
 # The parts that wait for nobody, without a cluster.
-bench-pure:
+bench-pure: instructions-bin
 	cargo bench --locked --workspace --bench pure
+	@exec $(TARGET)/release/picopay-instructions count
+
+# CI runs it: no neighbour disturbs a count. It is of the release build whatever PROFILE says.
+INSTRUCTIONS = loadtest/parts/instructions.txt
+
+instructions: instructions-bin
+	@exec $(TARGET)/release/picopay-instructions check $(INSTRUCTIONS)
+
+# With --workspace, so that the features and the build are those of everybody.
+instructions-bin:
+	@deploy/setup.sh valgrind
+	cargo build --locked --release --workspace --bin picopay-instructions
 
 bench-bins: setup
 	@cargo build --locked --profile $(PROFILE) --workspace --bins

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Installs what a local PicoPay cluster needs and this machine lacks: PostgreSQL 15 or newer, Redis, a C compiler
 # and make. Says nothing and changes nothing when all is there. `picopay doctor` tells more.
+# `deploy/setup.sh valgrind`: that too, for whoever counts instructions.
 #
 # Debian and Ubuntu: apt-get, as root or by sudo. macOS: Homebrew. Elsewhere it says what to install.
 # It leaves no service running: PicoPay starts its own servers, on ports of its own.
@@ -32,6 +33,12 @@ has_postgres || missing="$missing postgres"
 has_redis || missing="$missing redis"
 has cc || missing="$missing cc"
 has make || missing="$missing make"
+for more in "$@"; do
+    case $more in
+        valgrind) has valgrind || missing="$missing valgrind" ;;
+        *) say "nothing is known about $more"; exit 2 ;;
+    esac
+done
 
 if ! has cargo && [ ! -x "${HOME:-/root}/.cargo/bin/cargo" ]; then
     say 'there is no Rust toolchain. https://rustup.rs tells how to install one; then run this again.'
@@ -67,6 +74,7 @@ install_with_apt() {
     is_missing redis && packages="$packages redis-server"
     is_missing cc && packages="$packages gcc libc6-dev"
     is_missing make && packages="$packages make"
+    is_missing valgrind && packages="$packages valgrind"
     # shellcheck disable=SC2086
     apt_install $packages
     let_services_up
@@ -120,6 +128,10 @@ install_with_homebrew() {
         say 'the compiler and make come with: xcode-select --install'
         exit 1
     fi
+    if is_missing valgrind; then
+        say 'valgrind is not to be had here: count the instructions on Linux'
+        exit 1
+    fi
 }
 
 if has apt-get; then
@@ -137,6 +149,7 @@ else
     elif has zypper; then
         say '  zypper install postgresql-server redis gcc make'
     fi
+    is_missing valgrind && say '  and valgrind'
     say 'and if they are in a place of their own, name it: PICOPAY_PG_BIN=/path/to/postgresql/bin'
     exit 1
 fi

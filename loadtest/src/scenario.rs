@@ -365,7 +365,7 @@ impl Asked {
         }
     }
 
-    fn slot(&self) -> Slot {
+    pub fn slot(&self) -> Slot {
         match self {
             Self::First(write) => write.user.slot(),
             Self::Repeat(answered) => answered.write.user.slot(),

@@ -22,7 +22,7 @@ pub mod pace;
 use pace::Pace;
 
 pub(crate) mod stand;
-use stand::Stand;
+use stand::{LoadFigures, Stand};
 
 pub(crate) mod history;
 
@@ -40,6 +40,11 @@ mod saturation;
 
 mod latency;
 
+pub mod cost;
+use cost::Cost;
+
+mod front;
+
 pub(crate) mod cpu;
 
 mod full;
@@ -50,7 +55,7 @@ pub mod figure;
 use figure::{median, rounded};
 
 pub mod summary;
-use summary::{CpuPerCharge, Latency, Round, Summary};
+use summary::{CpuForOne, Latency, Round, Summary};
 
 pub mod bar;
 
@@ -79,6 +84,9 @@ impl Bench {
             .with_shards(SHARDS)
             .with_primary_setting("unix_socket_directories", &sockets.path().to_string_lossy());
         let mut stand = Stand::start(spec, pace, &self.out.join("acks.jsonl"), stop).await?;
+        let readers = mix::READERS.min(pace.users);
+        let filled = history::fill_users(&stand, i64::try_from(readers)?, i64::try_from(mix::PAGE)?).await?;
+        ensure!(filled == readers * mix::PAGE, "{readers} users have {filled} charges, and not a page each");
         let mut baseline = Baseline::prepare(&stand, sockets.path()).await?;
 
         let rounds = self.alternate(&mut stand, &mut baseline, stop).await?;
@@ -87,6 +95,7 @@ impl Bench {
         let latency_loads = latency::measure(&mut stand, pace, rate_per_second, stop).await?;
         let latency = latency::middle(&latency_loads);
         let memory_mib = stand.processes.peak_memory()?;
+        let front = front::measure(&stand, pace, stop).await?;
         let (mixed, uniform) = saturation::measure_mixed(&mut stand, pace, stop).await?;
         baseline.check().await?;
 
@@ -99,17 +108,20 @@ impl Bench {
         let share = |wanted: Mix| {
             mixed.iter().find(|mixed| mixed.mix == wanted).map(|mixed| mixed.share).expect("all are measured")
         };
-        let of_middle = middle(&rounds);
+        let of_middle = middle_of(&rounds, |round| &round.saturation);
+        let wal_bytes_per_charge = median(rounds.iter().map(|round| round.saturation.wal_bytes));
         let proofs = || std::iter::once(&proof).chain(full.iter().flat_map(|full| &full.proofs));
         let mut summary = Summary {
             ratio: median(rounds.iter().map(|round| round.ratio)),
             baseline_per_second: median(rounds.iter().map(|round| round.baseline_per_second)),
             saturation_per_second,
-            cpu_us_per_charge: CpuPerCharge {
-                by_role: of_middle.cpu_us,
-                total: rounded(of_middle.cpu_us.total()),
-            },
+            cpu_us_per_charge: CpuForOne::of(of_middle),
+            cpu_us_per_page: CpuForOne::of(middle_of(&rounds, |round| &round.pages)),
+            cpu_us_per_balance: CpuForOne::of(middle_of(&rounds, |round| &round.balances)),
+            wal_bytes_per_charge,
             generator_us_per_charge: of_middle.generator_us,
+            costs: costs(&rounds, &latency_loads),
+            front,
             latency: Latency {
                 p50_ms: latency.p50_ms,
                 p99_ms: latency.p99_ms,
@@ -167,13 +179,24 @@ impl Bench {
         let mut rounds = Vec::new();
         for round in 1..=self.pace.rounds {
             eprintln!("round {round} of {}", self.pace.rounds);
-            let baseline = baseline.run_round(stand, &self.pace).await?;
+            let runs = baseline.run_round(stand, &self.pace).await?;
             ensure!(!stop.is_set(), "stopped");
             let saturation = saturation::find(stand, &self.pace, stop).await?;
-            let best = baseline.iter().map(|run| run.per_second).fold(0.0, f64::max);
+            let best = runs.iter().map(|run| run.per_second).fold(0.0, f64::max);
             let ratio = rounded(saturation.per_second / best.max(1.0));
             eprintln!("ratio       {ratio:.2} times the best baseline");
-            rounds.push(Round { ratio, baseline_per_second: best, baseline, saturation });
+            let rates = cost::measure(stand, baseline, &self.pace, stop).await?;
+            let pages = saturation::measure_reads(stand, &self.pace, Mix::Pages, stop).await?;
+            let balances = saturation::measure_reads(stand, &self.pace, Mix::Balances, stop).await?;
+            rounds.push(Round {
+                ratio,
+                baseline_per_second: best,
+                baseline: runs,
+                saturation,
+                rates,
+                pages,
+                balances,
+            });
         }
         Ok(rounds)
     }
@@ -259,11 +282,22 @@ fn warnings(summary: &Summary) -> Vec<String> {
     warnings
 }
 
-/// The round of the median cost, so that its parts add up to its sum.
-fn middle(rounds: &[Round]) -> &stand::LoadFigures {
-    let mut loads: Vec<_> = rounds.iter().map(|round| &round.saturation).collect();
-    loads.sort_by(|a, b| a.cpu_us.total().total_cmp(&b.cpu_us.total()));
-    loads[loads.len() / 2]
+fn middle_of(rounds: &[Round], load: impl Fn(&Round) -> &LoadFigures) -> &LoadFigures {
+    let loads: Vec<&LoadFigures> = rounds.iter().map(load).collect();
+    cost::middle(&loads)
+}
+
+fn costs(rounds: &[Round], latency_loads: &[LoadFigures]) -> Vec<Cost> {
+    let count = rounds.first().map_or(0, |round| round.rates.len());
+    let at_rates = (0..count).map(|number| {
+        let of_rate: Vec<_> = rounds.iter().map(|round| &round.rates[number]).collect();
+        Cost::beside_pgbench(&of_rate)
+    });
+    let half: Vec<&LoadFigures> = latency_loads.iter().collect();
+    let all: Vec<&LoadFigures> = rounds.iter().map(|round| &round.saturation).collect();
+    at_rates
+        .chain([Cost::of("half of saturation".to_owned(), &half), Cost::of("saturation".to_owned(), &all)])
+        .collect()
 }
 
 /// A folder for the primaries' Unix sockets, whose path must be short.

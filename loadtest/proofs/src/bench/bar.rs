@@ -6,7 +6,7 @@ use serde::Serialize;
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Bar {
-    pub figure: &'static str,
+    pub figure: String,
     pub bar: String,
     /// What was; none when only the long bench measures it.
     pub value: Option<f64>,
@@ -20,12 +20,12 @@ pub enum Bound {
 }
 
 impl Bar {
-    pub fn new(figure: &'static str, bound: Bound, unit: &str, value: Option<f64>) -> Self {
+    pub fn new(figure: impl Into<String>, bound: Bound, unit: &str, value: Option<f64>) -> Self {
         let (bar, is_reached) = match bound {
             Bound::AtLeast(bound) => (format!("≥ {bound}{unit}"), value.map(|value| value >= bound)),
             Bound::AtMost(bound) => (format!("≤ {bound}{unit}"), value.map(|value| value <= bound)),
         };
-        Self { figure, bar, value, is_reached }
+        Self { figure: figure.into(), bar, value, is_reached }
     }
 }
 

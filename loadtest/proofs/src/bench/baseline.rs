@@ -4,7 +4,7 @@
 //! synchronous replica and tables are the ledger's; the database is another one, so that the ledger's books stay closed.
 
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 
 use anyhow::{Context, bail, ensure};
 use picopay_local::{LocalCluster, programs};
@@ -17,6 +17,8 @@ use tokio_postgres::{Client, Config, NoTls};
 use super::figure::rounded;
 use super::pace::Pace;
 use super::stand::Stand;
+
+pub mod rated;
 
 const DATABASE: &str = "baseline";
 
@@ -113,7 +115,8 @@ impl Baseline {
     ) -> anyhow::Result<BaselineRun> {
         let began_s = stand.age_s();
         let before = stand.processes.cpu_times()?;
-        let started = self.shards[..shards].iter().map(|place| self.pgbench(place, pace, clients));
+        let seconds = pace.baseline_warmup_s + pace.baseline_s;
+        let started = self.shards[..shards].iter().map(|place| self.pgbench(place, clients, seconds, None));
         let outputs = run_all(started).await?;
         let spent = (stand.processes.cpu_times()? - before).servers;
         let skipped = usize::try_from(pace.baseline_warmup_s).expect("seconds fit a usize");
@@ -135,11 +138,15 @@ impl Baseline {
         Ok(BaselineRun { clients, shards, per_second, cpu_us_per_charge, began_s, seconds })
     }
 
-    fn pgbench(&self, of: &Place, pace: &Pace, clients: u32) -> Command {
+    /// Without a rate each client sends as soon as it was answered.
+    fn pgbench(&self, of: &Place, clients: u32, seconds: u64, rate_per_second: Option<f64>) -> Command {
         let mut command = Command::new(&self.pgbench);
         command.arg("--no-vacuum").args(["--protocol", "prepared", "--jobs", THREADS, "--progress", "1"]);
         command.args(["--client", &clients.to_string()]);
-        command.args(["--time", &(pace.baseline_warmup_s + pace.baseline_s).to_string()]);
+        command.args(["--time", &seconds.to_string()]);
+        if let Some(rate) = rate_per_second {
+            command.args(["--rate", &rate.to_string()]);
+        }
         for (name, value) in
             [("users", of.users), ("first_slot", i64::from(of.first_slot)), ("slots", of.slots)]
         {
@@ -240,15 +247,19 @@ async fn run_all(commands: impl Iterator<Item = Command>) -> anyhow::Result<Vec<
     for child in started.context("pgbench cannot be started")? {
         let output = child.wait_with_output().await?;
         let (said, told) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        if !output.status.success() {
-            bail!("pgbench failed ({}): {}", output.status, told.trim());
-        }
-        outputs.push(Output::parse(&said, &told).with_context(|| format!("pgbench said: {said}{told}"))?);
+        outputs.push(Output::of(output.status, &said, &told)?);
     }
     Ok(outputs)
 }
 
 impl Output {
+    fn of(status: ExitStatus, said: &str, told: &str) -> anyhow::Result<Self> {
+        if !status.success() {
+            bail!("pgbench failed ({status}): {}", told.trim());
+        }
+        Self::parse(said, told).with_context(|| format!("pgbench said: {said}{told}"))
+    }
+
     /// pgbench prints a total on standard output, and each second a line on standard error: `progress: 3.0 s, 6234.1 tps,
     /// lat 5.1 ms stddev 1.2, 0 failed`.
     fn parse(said: &str, told: &str) -> Option<Self> {
@@ -273,8 +284,9 @@ mod tests {
 
     #[test]
     fn what_pgbench_says_is_understood_and_a_failure_noticed() {
+        // The second line is one of a fixed rate.
         let told = "pgbench (15.18)\nprogress: 1.0 s, 5123.4 tps, lat 6.2 ms stddev 1.0, 0 failed\n\
-            progress: 2.0 s, 6001.0 tps, lat 5.3 ms stddev 1.1, 0 failed\n";
+            progress: 2.0 s, 6001.0 tps, lat 5.3 ms stddev 1.1, 0 failed, lag 0.312 ms\n";
         let said = |failed: u32| {
             format!(
                 "transaction type: x\nnumber of transactions actually processed: 11124\n\

@@ -1,5 +1,5 @@
-//! How long a charge takes when the cluster is half busy. The loop is open, so that a stall counts for all who came during
-//! it.
+//! How long a charge takes when the cluster is half busy, or at any other rate. The loop is open, so that a stall counts for
+//! all who came during it.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use picopay_loadtest::run::{Rhythm, Stop};
 /// Enough that an open loop does not become a closed one, and as many as the memory's bar speaks of.
 pub const CONNECTIONS: usize = 512;
 
-/// Several times: one measurement may meet a busy disk.
+/// At half of saturation. Several times: one measurement may meet a busy disk.
 pub async fn measure(
     stand: &mut Stand,
     pace: &Pace,
@@ -21,12 +21,7 @@ pub async fn measure(
 ) -> anyhow::Result<Vec<LoadFigures>> {
     let mut loads = Vec::new();
     for _ in 0..pace.rounds {
-        let load = measure_once(stand, pace, rate_per_second, stop).await?;
-        eprintln!(
-            "latency     at {rate_per_second:.0}/s: p50 {:.2} ms, p99 {:.2} ms, p99.9 {:.2} ms",
-            load.p50_ms, load.p99_ms, load.p999_ms
-        );
-        loads.push(load);
+        loads.push(measure_once(stand, pace, rate_per_second, pace.latency_s, stop).await?);
     }
     Ok(loads)
 }
@@ -38,10 +33,11 @@ pub fn middle(loads: &[LoadFigures]) -> &LoadFigures {
     loads[loads.len() / 2]
 }
 
-async fn measure_once(
+pub async fn measure_once(
     stand: &mut Stand,
     pace: &Pace,
     rate_per_second: f64,
+    seconds: u64,
     stop: &Stop,
 ) -> anyhow::Result<LoadFigures> {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "one second of arrivals")]
@@ -51,7 +47,15 @@ async fn measure_once(
         rhythm: Rhythm::Open { rate_per_second, spacing: Spacing::Poisson, waiting_max },
         connections: CONNECTIONS,
         warmup: pace.warmup(),
-        duration: Duration::from_secs(pace.latency_s),
+        duration: Duration::from_secs(seconds),
     };
-    stand.load(&load, stop).await
+    let figures = stand.load(&load, stop).await?;
+    eprintln!(
+        "latency     at {rate_per_second:.0}/s: p50 {:.2} ms, p99 {:.2} ms, p99.9 {:.2} ms, {:.0} µs of all servers' CPU each",
+        figures.p50_ms,
+        figures.p99_ms,
+        figures.p999_ms,
+        figures.cpu_us.total()
+    );
+    Ok(figures)
 }

@@ -4,6 +4,12 @@ use serde::Serialize;
 
 use picopay_loadtest::scenario::ScenarioArgs;
 
+/// Users whose history is read alone, from the first on: each has a full page. To give all users one would take a minute.
+pub const READERS: u64 = 10_000;
+
+/// Transactions on a page, which is the API's default.
+pub const PAGE: u64 = 20;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Mix {
@@ -12,7 +18,12 @@ pub enum Mix {
     HotUser,
     /// Half of the requests repeat earlier ones with their keys.
     RetryStorm,
+    /// Four of five requests read a page of history.
     Reads,
+    /// Nothing but pages of history.
+    Pages,
+    /// Nothing but reads of balances.
+    Balances,
 }
 
 impl Mix {
@@ -22,16 +33,21 @@ impl Mix {
             Self::HotUser => "hot_user",
             Self::RetryStorm => "retry_storm",
             Self::Reads => "reads",
+            Self::Pages => "pages",
+            Self::Balances => "balances",
         }
     }
 
     pub fn scenario(self, users: u64) -> ScenarioArgs {
-        let share = |of: Self, share: f64| if self == of { share } else { 0.0 };
-        ScenarioArgs {
-            hot_share: share(Self::HotUser, 0.2),
-            duplicates: share(Self::RetryStorm, 0.5),
-            history: share(Self::Reads, 0.8),
-            ..ScenarioArgs::charges(users)
+        let charges = ScenarioArgs::charges(users);
+        let readers = ScenarioArgs::charges(users.min(READERS));
+        match self {
+            Self::Uniform => charges,
+            Self::HotUser => ScenarioArgs { hot_share: 0.2, ..charges },
+            Self::RetryStorm => ScenarioArgs { duplicates: 0.5, ..charges },
+            Self::Reads => ScenarioArgs { history: 0.8, ..charges },
+            Self::Pages => ScenarioArgs { history: 1.0, ..readers },
+            Self::Balances => ScenarioArgs { balance_reads: 1.0, ..readers },
         }
     }
 }

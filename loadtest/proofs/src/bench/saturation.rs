@@ -51,6 +51,23 @@ pub async fn measure(
     closed_loop(stand, pace, Mix::Uniform, seconds, connections, stop).await
 }
 
+/// Nothing but reads of one kind, for what one costs.
+pub async fn measure_reads(
+    stand: &mut Stand,
+    pace: &Pace,
+    mix: Mix,
+    stop: &Stop,
+) -> anyhow::Result<LoadFigures> {
+    let figures = closed_loop(stand, pace, mix, pace.read_s, CONNECTIONS, stop).await?;
+    eprintln!(
+        "{:<12}{:.0}/s, {:.1} µs of all servers' CPU each",
+        mix.name(),
+        figures.per_second,
+        figures.cpu_us.total()
+    );
+    Ok(figures)
+}
+
 /// The three mixed loads, each between two uniform ones; and these.
 pub async fn measure_mixed(
     stand: &mut Stand,

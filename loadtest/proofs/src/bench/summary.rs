@@ -5,7 +5,10 @@ use serde_json::{Map, Value};
 
 use super::bar::Bar;
 use super::baseline::BaselineRun;
+use super::cost::{AtRate, Cost};
 use super::cpu::{ByRole, Memory};
+use super::figure::rounded;
+use super::front::Front;
 use super::full::Full;
 use super::saturation::Mixed;
 use super::stand::{LoadFigures, Proof};
@@ -17,7 +20,15 @@ pub struct Summary {
     pub ratio: f64,
     pub baseline_per_second: f64,
     pub saturation_per_second: f64,
-    pub cpu_us_per_charge: CpuPerCharge,
+    /// At saturation, of all servers.
+    pub cpu_us_per_charge: CpuForOne,
+    pub cpu_us_per_page: CpuForOne,
+    pub cpu_us_per_balance: CpuForOne,
+    /// What primaries wrote, at saturation.
+    pub wal_bytes_per_charge: f64,
+    /// Each rate beside pgbench, half of saturation, and saturation.
+    pub costs: Vec<Cost>,
+    pub front: Front,
     pub generator_us_per_charge: f64,
     /// At half of saturation: of the load whose p99 is the median.
     pub latency: Latency,
@@ -50,11 +61,18 @@ pub struct Summary {
     pub took_s: f64,
 }
 
+/// CPU time of all servers for one answer.
 #[derive(Debug, Clone, Copy, Serialize)]
-pub struct CpuPerCharge {
+pub struct CpuForOne {
     #[serde(flatten)]
     pub by_role: ByRole,
     pub total: f64,
+}
+
+impl CpuForOne {
+    pub fn of(load: &LoadFigures) -> Self {
+        Self { by_role: load.cpu_us, total: rounded(load.cpu_us.total()) }
+    }
 }
 
 #[derive(Debug, Clone, Copy, Serialize)]
@@ -73,6 +91,10 @@ pub struct Round {
     pub baseline_per_second: f64,
     pub baseline: Vec<BaselineRun>,
     pub saturation: LoadFigures,
+    pub rates: Vec<AtRate>,
+    /// Nothing but pages of history, and nothing but balances.
+    pub pages: LoadFigures,
+    pub balances: LoadFigures,
 }
 
 impl Summary {
@@ -82,7 +104,13 @@ impl Summary {
         let mut short = self.clone();
         for round in &mut short.rounds {
             round.baseline.iter_mut().for_each(|run| run.seconds.clear());
-            round.saturation.seconds.clear();
+            for load in [&mut round.saturation, &mut round.pages, &mut round.balances] {
+                load.seconds.clear();
+            }
+            for rate in &mut round.rates {
+                rate.pgbench.seconds.clear();
+                rate.picopay.seconds.clear();
+            }
         }
         short.latency_loads.iter_mut().for_each(|load| load.seconds.clear());
         short.mixed.iter_mut().for_each(|mixed| mixed.figures.seconds.clear());

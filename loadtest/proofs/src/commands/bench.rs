@@ -8,12 +8,13 @@ use picopay_loadtest::command_line::{Failure, parse_note};
 use picopay_loadtest::run::Stop;
 use picopay_proofs::bench::Bench;
 use picopay_proofs::bench::bar;
+use picopay_proofs::bench::cost;
 use picopay_proofs::bench::pace::Pace;
 
 /// The flags of `bench`.
 #[derive(Debug, Clone, Args)]
 pub struct BenchArgs {
-    /// Also compare shards, existing data, Redis and connections: half an hour instead of five minutes.
+    /// Also compare shards, existing data, Redis and connections: half an hour instead of seven minutes.
     #[arg(long)]
     full: bool,
     /// Write summary.json and report.html into this folder.
@@ -32,6 +33,7 @@ pub async fn run(args: BenchArgs, stop: &Stop) -> Result<(), Failure> {
     let bench = Bench { pace, is_full: args.full, out: args.out, notes: args.notes };
     let summary = bench.run(stop).await?;
     bench.write(&summary)?;
+    println!("{}", cost::table(&summary.costs));
     println!("{}", bar::table(&summary.bars).trim_end());
     for warning in &summary.warnings {
         println!("warning     {warning}: these figures are not PicoPay's");

@@ -30,6 +30,11 @@ fn a_bench_measures_everything_and_proves_what_was_acknowledged() {
         "/latency/p50_ms",
         "/latency/p99_ms",
         "/latency/p999_ms",
+        "/cpu_us_per_page/total",
+        "/cpu_us_per_balance/total",
+        "/wal_bytes_per_charge",
+        "/front/hyper/cpu_us",
+        "/front/front/cpu_us",
         "/hot_user",
         "/retry_storm",
         "/memory_mib/gateway",
@@ -39,6 +44,48 @@ fn a_bench_measures_everything_and_proves_what_was_acknowledged() {
         assert!(at(measured).as_f64().is_some_and(|value| value > 0.0), "{measured} is {}", at(measured));
     }
     assert!(at("/reads").is_f64() && at("/cpu_us_per_charge/redis").is_f64());
+    let costs = at("/costs").as_array().unwrap();
+    let names: Vec<&str> = costs.iter().map(|cost| cost["name"].as_str().unwrap()).collect();
+    assert_eq!(names[..4], ["20/s", "40/s", "60/s", "80/s"]);
+    assert!(
+        names[4].starts_with("half of saturation: ") && names[5].starts_with("saturation: "),
+        "{names:?}"
+    );
+    for (number, cost) in costs.iter().enumerate() {
+        let is_beside_pgbench = number < 4;
+        for (figure, is_there) in [
+            ("p50_ms", true),
+            ("p99_ms", true),
+            ("cpu_us_total", true),
+            ("wal_bytes", true),
+            ("charges_per_batch", true),
+            ("pgbench_us", is_beside_pgbench),
+            ("quotient", is_beside_pgbench),
+        ] {
+            let is_measured = cost[figure].as_f64().is_some_and(|value| value > 0.0);
+            assert_eq!(is_measured, is_there, "{figure} of {cost}");
+        }
+    }
+    let bars = at("/bars").as_array().unwrap();
+    for figure in [
+        "CPU for a charge ÷ pgbench's, at 20/s",
+        "CPU for a charge ÷ pgbench's, at 40/s",
+        "CPU for a charge ÷ pgbench's, at 60/s",
+        "p50 at 60/s",
+        "p99 at 60/s",
+        "p50 at 80/s",
+        "p99 at 80/s",
+        "p50 at half of saturation",
+        "p99 at half of saturation",
+        "CPU for a page of 20",
+        "CPU for a balance",
+    ] {
+        let bar = bars.iter().find(|bar| bar["figure"] == figure);
+        assert!(bar.is_some_and(|bar| bar["value"].is_f64()), "{figure} in {bars:?}");
+    }
+    // pgbench was held to its rate: its best is far above.
+    let paced = at("/rounds/0/rates/3/pgbench/per_second").as_f64().unwrap();
+    assert!((40.0..160.0).contains(&paced), "{paced} charges a second of pgbench at 80");
     assert_eq!((at("/lost"), at("/doubled")), (&0.into(), &0.into()));
     assert_eq!(at("/proof/is_proven"), true);
     assert_eq!(at("/versions/commit"), "abc1234");

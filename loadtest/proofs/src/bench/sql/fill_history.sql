@@ -1,4 +1,4 @@
--- One charge of 0.01 for each user, its $1th, in no order of users, as a day's charges would come. Its id is a
+-- One charge of 0.01 for each user up to $2, its $1th, in no order of users, as a day's charges would come. Its id is a
 -- UUIDv8 as PicoPay makes them: milliseconds, version and slot, variant and the user's tag, sequence, random.
 --
 -- The past begins a day ago: later than nothing, earlier than everything that is measured.
@@ -14,4 +14,5 @@ CROSS JOIN LATERAL (
     SELECT (extract(epoch FROM date_trunc('day', now()) - interval '1 day') * 1000)::bigint
            + $1::bigint * 1000 + u.user_id % 1000 AS ms
 ) t
+WHERE u.user_id <= $2
 ORDER BY hashint8extended(u.user_id, $1::bigint)
