@@ -12,6 +12,8 @@ mod echo {
 use std::path::PathBuf;
 
 use clap::Parser;
+use picopay_gateway_config::GatewayConfig;
+use picopay_shared::runtime;
 use tokio::net::TcpListener;
 
 /// As the gateway has it.
@@ -34,9 +36,13 @@ struct Arguments {
 }
 
 /// Prints the address on which it listens. It serves until it is killed.
-#[tokio::main]
-async fn main() -> anyhow::Result<()> {
+fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
+    let config = GatewayConfig::load(&arguments.config)?;
+    runtime::start(config.worker_threads)?.block_on(serve(arguments))
+}
+
+async fn serve(arguments: Arguments) -> anyhow::Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     println!("{}", listener.local_addr()?);
     if arguments.bare {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// How long after the last repeat the next one is expected: longer than clients pause between two tries.
-const EXPECTED_FOR: Duration = Duration::from_secs(60);
+const EXPECTED_FOR: Duration = Duration::from_mins(1);
 
 pub struct Replays {
     started: Instant,

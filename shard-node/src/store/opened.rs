@@ -32,12 +32,11 @@ pub async fn open_batch(
     slots: &[i16],
     users: &[UserId],
 ) -> Result<Option<Opened>, ReadError> {
-    let row = match users {
-        [user] => client.query_one(&sql.open_one, &[&FENCE_LOCK, &user.slot().as_i16(), &user.get()]).await,
-        _ => {
-            let (user_slots, ids) = user_keys(users);
-            client.query_one(&sql.open_batch, &[&FENCE_LOCK, &slots, &user_slots, &ids]).await
-        }
+    let row = if let [user] = users {
+        client.query_one(&sql.open_one, &[&FENCE_LOCK, &user.slot().as_i16(), &user.get()]).await
+    } else {
+        let (user_slots, ids) = user_keys(users);
+        client.query_one(&sql.open_batch, &[&FENCE_LOCK, &slots, &user_slots, &ids]).await
     };
     let row = row.map_err(held_or)?;
     if column(&row, 0)? { Ok(Some(opened_from_row(&row)?)) } else { Ok(None) }
