@@ -328,8 +328,10 @@ fn parse(text: &str, password: Option<&Secret>, settings: &PostgresConfig) -> Re
 pub const WRITE_PLANS: &str = "-c plan_cache_mode=force_generic_plan -c enable_hashjoin=off -c enable_mergejoin=off \
                                -c enable_seqscan=off -c enable_memoize=off -c jit=off";
 
-/// The same for reads of one user's rows. Their first plans see values, and know which are `NULL`.
-pub const READ_PLANS: &str = "-c enable_seqscan=off -c jit=off -c plan_cache_mode=auto";
+/// The same for reads, which are batches too. With other plans than the generic one, each batch would be planned
+/// anew, which takes as long as two pages of history.
+pub const READ_PLANS: &str = "-c plan_cache_mode=force_generic_plan -c enable_hashjoin=off -c enable_mergejoin=off \
+                              -c enable_seqscan=off -c enable_memoize=off -c jit=off";
 
 fn write_options(settings: &PostgresConfig, durability: Durability) -> String {
     let synchronous_commit = match durability {

@@ -54,6 +54,8 @@ pub mod node;
 
 pub mod own_clock;
 
+pub mod answers;
+
 pub mod routes;
 
 pub mod process;

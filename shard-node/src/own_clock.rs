@@ -48,9 +48,13 @@ impl OwnClock {
 impl Arrival {
     /// How long the gateway still waits, from what it said when it sent the request.
     pub fn time_left(self, when_sent: Duration) -> Duration {
-        let now = Instant::now();
-        let left = when_sent.saturating_sub(now.saturating_duration_since(self.at));
-        self.until.map_or(left, |until| left.min(until.saturating_duration_since(now)))
+        self.ends_after(when_sent).saturating_duration_since(Instant::now())
+    }
+
+    /// Until when it waits.
+    pub fn ends_after(self, when_sent: Duration) -> Instant {
+        let ends = self.at + when_sent;
+        self.until.map_or(ends, |until| ends.min(until))
     }
 }
 

@@ -5,6 +5,9 @@
 //! by this read alone. The primary answers instead, where such reads are capped. Only several failures in a
 //! row, or an unanswered heartbeat, count against the replica itself. "Not found" on a replica may mean "not
 //! yet", so the primary decides that.
+//!
+//! Reads that come together are asked together (`read/together.rs`). What holds up the others is then asked
+//! alone, as below.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,13 +16,9 @@ use std::time::Duration;
 use deadpool_postgres::PoolError;
 use picopay_postgres::is_server_lost;
 use picopay_shard_node_config::ReadConfig;
-use picopay_shared::id::TransactionId;
-use picopay_shared::money::Money;
 use picopay_shared::origin::Origin;
-use picopay_shared::query::{Answer, Consistency, Found, HistoryQuery, Query, ReadRequest, Source};
+use picopay_shared::query::{Answer, Consistency, Found, Query, ReadRequest, Source};
 use picopay_shared::session::SessionToken;
-use picopay_shared::slot::Slot;
-use picopay_shared::slot_owner::OwnerRow;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tracing::Instrument;
@@ -30,8 +29,13 @@ use crate::lane::LaneParts;
 use crate::read_pool::Lease;
 use crate::replay_wait::{self, NotShown, WaitError};
 use crate::replica_lag::{Lag, PrimaryLog};
-use crate::slot_owner::{self, Stopped};
-use crate::store::{self, LOOKS_MAX, ReadError, Seen};
+use crate::store::ReadError;
+
+mod company;
+mod statements;
+mod together;
+
+use self::company::{Company, Pause};
 
 pub struct Reader {
     shard: String,
@@ -44,15 +48,21 @@ pub struct Reader {
     replica_timeout: Duration,
     primary_timeout: Duration,
     primary_fallback: Semaphore,
+    company: Company,
+    primary_pause: Pause,
 }
 
 struct ReplicaInUse {
     replica: Replica,
     lag: Lag,
     busy: AtomicUsize,
+    pause: Pause,
 }
 
-struct Busy<'a>(&'a AtomicUsize);
+struct Busy<'a> {
+    count: &'a AtomicUsize,
+    reads: usize,
+}
 
 struct NoAnswer {
     reason: String,
@@ -83,7 +93,12 @@ impl Reader {
             log,
             replicas: replicas
                 .into_iter()
-                .map(|(replica, lag)| ReplicaInUse { replica, lag, busy: AtomicUsize::new(0) })
+                .map(|(replica, lag)| ReplicaInUse {
+                    replica,
+                    lag,
+                    busy: AtomicUsize::new(0),
+                    pause: Pause::default(),
+                })
                 .collect(),
             turn: AtomicUsize::new(0),
             replica_lag_max: config.replica_lag_max,
@@ -91,6 +106,8 @@ impl Reader {
             replica_timeout: config.replica_timeout,
             primary_timeout,
             primary_fallback: Semaphore::new(config.primary_fallback_max),
+            company: Company::default(),
+            primary_pause: Pause::default(),
         }
     }
 
@@ -107,9 +124,7 @@ impl Reader {
     pub async fn answer(&self, request: &ReadRequest) -> Answer {
         let span = tracing::debug_span!("read", request = of(request));
         let answer = self.find_answer(request).instrument(span).await;
-        if let Found::Unavailable { reason } = &answer.found {
-            tracing::warn!(reason, request = of(request), "a read was not answered");
-        }
+        log_unanswered(request, &answer);
         answer
     }
 
@@ -118,66 +133,83 @@ impl Reader {
             return Answer { found: unavailable(reason), source: Source::Primary };
         }
         let query = &request.query;
-        let is_strong = matches!(query, Query::Balance { consistency: Consistency::Strong, .. });
+        let is_strong = is_strong(query);
         if !is_strong && let Some(answer) = self.answer_from_replica(query, request.session).await {
-            self.parts.metrics.reads.with_label_values(&["replica"]).inc();
             return answer;
         }
-        self.parts.metrics.reads.with_label_values(&["primary"]).inc();
-        let found = if is_strong {
-            self.ask_primary(query).await
-        } else {
-            match timeout(self.primary_timeout, self.primary_fallback.acquire()).await {
-                Ok(_permit) => self.ask_primary(query).await,
-                Err(_) => unavailable("too many reads wait for the primary".to_owned()),
-            }
-        };
+        let found =
+            if is_strong { self.ask_primary(query).await } else { self.ask_primary_capped(query).await };
         Answer { found, source: Source::Primary }
     }
 
     /// `None` when no replica is fresh, or the chosen one has not replayed the client's write, did not answer
     /// in time, or did not find what was asked for.
     async fn answer_from_replica(&self, query: &Query, session: Option<SessionToken>) -> Option<Answer> {
-        // A token of another shard is older than the slot's move, and says nothing about this shard's log.
-        if session.is_some_and(|token| !token.is_of(&self.shard)) {
-            self.note_passed_over("other shard");
+        if self.is_of_another_shard(session) {
             return None;
         }
-        let (chosen, lag) = self.next_replica()?;
-        let lag_ms = u32::try_from(lag.as_millis()).unwrap_or(u32::MAX);
-        let busy = Busy::with(&chosen.busy);
+        let (chosen, source) = self.next_replica()?;
+        let busy = Busy::with(&chosen.busy, 1);
         let asked = timeout(self.replica_timeout, self.ask_replica(&chosen.replica, query, session)).await;
         drop(busy);
         let asked = asked.unwrap_or_else(|_elapsed| Err(NoAnswer::not_in_time()));
-        if asked.is_ok() {
-            chosen.replica.readers().note_success();
-        }
         match asked {
-            Ok(Err(NotShown::Behind)) => self.note_passed_over("behind"),
-            Ok(Err(NotShown::Beyond)) => self.note_passed_over("beyond"),
-            Ok(Ok(Found::UserNotFound | Found::TransactionNotFound | Found::Moved(_))) => {
+            Ok(found) => {
+                chosen.replica.readers().note_success();
+                self.of_replica(found, source)
+            }
+            Err(no_answer) => {
+                self.note_failed(chosen, no_answer);
+                None
+            }
+        }
+    }
+
+    fn of_replica(&self, found: Result<Found, NotShown>, source: Source) -> Option<Answer> {
+        match found {
+            Err(NotShown::Behind) => self.note_passed_over("behind"),
+            Err(NotShown::Beyond) => self.note_passed_over("beyond"),
+            Ok(Found::UserNotFound | Found::TransactionNotFound | Found::Moved(_)) => {
                 self.note_passed_over("not found");
             }
-            Ok(Ok(found)) => return Some(Answer { found, source: Source::Replica { lag_ms } }),
-            Err(NoAnswer { reason, fault }) => {
-                tracing::debug!(reason, "a replica was passed over");
-                self.note_passed_over("failed");
-                if fault != Fault::Busy && chosen.replica.readers().note_failure(fault == Fault::Lost) {
-                    // So the next reads do not each wait for their own timeout.
-                    chosen.lag.forget();
-                }
+            // What a replica has spoilt, the primary may have whole.
+            Ok(Found::Corrupt { .. }) => self.note_passed_over("failed"),
+            Ok(found) => {
+                self.parts.metrics.reads.with_label_values(&["replica"]).inc();
+                return Some(Answer { found, source });
             }
         }
         None
     }
 
+    fn note_failed(&self, chosen: &ReplicaInUse, NoAnswer { reason, fault }: NoAnswer) {
+        tracing::debug!(reason, "a replica was passed over");
+        self.note_passed_over("failed");
+        if fault != Fault::Busy && chosen.replica.readers().note_failure(fault == Fault::Lost) {
+            // So the next reads do not each wait for their own timeout.
+            chosen.lag.forget();
+        }
+    }
+
+    /// A token of another shard is older than the slot's move, and says nothing about this shard's log.
+    fn is_of_another_shard(&self, session: Option<SessionToken>) -> bool {
+        let is_other = session.is_some_and(|token| !token.is_of(&self.shard));
+        if is_other {
+            self.note_passed_over("other shard");
+        }
+        is_other
+    }
+
     /// The fresh replica with the fewest reads; equals take turns.
-    fn next_replica(&self) -> Option<(&ReplicaInUse, Duration)> {
+    fn next_replica(&self) -> Option<(&ReplicaInUse, Source)> {
         let known = self.replicas.iter().filter_map(|replica| Some((replica, replica.lag.get()?)));
         let mut fresh: Vec<_> = known.filter(|(_, lag)| *lag <= self.replica_lag_max).collect();
         let turn = self.turn.fetch_add(1, Ordering::Relaxed) % fresh.len().max(1);
         fresh.rotate_left(turn);
-        fresh.into_iter().min_by_key(|(replica, _)| replica.busy.load(Ordering::Relaxed))
+        let (chosen, lag) =
+            fresh.into_iter().min_by_key(|(replica, _)| replica.busy.load(Ordering::Relaxed))?;
+        let lag_ms = u32::try_from(lag.as_millis()).unwrap_or(u32::MAX);
+        Some((chosen, Source::Replica { lag_ms }))
     }
 
     async fn ask_replica(
@@ -195,21 +227,29 @@ impl Reader {
                 }
             }
         };
-        Ok(Ok(ask_and_give_back(lease, query).await?))
+        Ok(Ok(self.ask_and_give_back(lease, query).await?))
     }
 
     fn note_passed_over(&self, reason: &str) {
         self.parts.metrics.passed_over.with_label_values(&[reason]).inc();
     }
 
+    async fn ask_primary_capped(&self, query: &Query) -> Found {
+        match timeout(self.primary_timeout, self.primary_fallback.acquire()).await {
+            Ok(_permit) => self.ask_primary(query).await,
+            Err(_) => too_many(),
+        }
+    }
+
     async fn ask_primary(&self, query: &Query) -> Found {
+        self.parts.metrics.reads.with_label_values(&["primary"]).inc();
         let primary: &Primary = &self.parts.primary;
         if let Err(reason) = primary.may_read() {
             return unavailable(reason);
         }
         let asked = async {
             let lease = primary.readers().lease().await?;
-            Ok(ask_and_give_back(lease, query).await?)
+            self.ask_and_give_back(lease, query).await
         };
         let asked = timeout(self.primary_timeout, asked).await;
         match asked.unwrap_or_else(|_elapsed| Err(NoAnswer::not_in_time())) {
@@ -217,26 +257,38 @@ impl Reader {
                 primary.readers().note_success();
                 found
             }
-            Err(NoAnswer { reason, fault }) => {
-                if fault != Fault::Busy {
-                    primary.readers().note_failure(fault == Fault::Lost);
-                }
-                unavailable(reason)
+            Err(no_answer) => {
+                self.note_primary_failed(&no_answer);
+                unavailable(no_answer.reason)
             }
         }
+    }
+
+    fn note_primary_failed(&self, no_answer: &NoAnswer) {
+        if no_answer.fault != Fault::Busy {
+            self.parts.primary.readers().note_failure(no_answer.fault == Fault::Lost);
+        }
+    }
+
+    async fn ask_and_give_back(&self, lease: Lease, query: &Query) -> Result<Found, NoAnswer> {
+        let _watch = self.company.watch(query);
+        let asked = statements::ask(&lease, query).await;
+        // The database has finished its answer, whatever it is.
+        lease.give_back();
+        Ok(asked?)
     }
 }
 
 impl<'a> Busy<'a> {
-    fn with(count: &'a AtomicUsize) -> Self {
-        count.fetch_add(1, Ordering::Relaxed);
-        Self(count)
+    fn with(count: &'a AtomicUsize, reads: usize) -> Self {
+        count.fetch_add(reads, Ordering::Relaxed);
+        Self { count, reads }
     }
 }
 
 impl Drop for Busy<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.count.fetch_sub(self.reads, Ordering::Relaxed);
     }
 }
 
@@ -269,74 +321,30 @@ impl From<ReadError> for NoAnswer {
     }
 }
 
-/// The database has finished its answer, whatever it is.
-async fn ask_and_give_back(lease: Lease, query: &Query) -> Result<Found, ReadError> {
-    let found = ask(&lease, query).await;
-    lease.give_back();
-    found
+fn is_strong(query: &Query) -> bool {
+    matches!(query, Query::Balance { consistency: Consistency::Strong, .. })
+}
+
+fn log_unanswered(request: &ReadRequest, answer: &Answer) {
+    match &answer.found {
+        Found::Unavailable { reason } => {
+            tracing::warn!(reason, request = of(request), "a read was not answered");
+        }
+        Found::Corrupt { reason } => {
+            tracing::error!(reason, request = of(request), "a user's rows cannot be read");
+        }
+        _ => {}
+    }
 }
 
 fn unavailable(reason: String) -> Found {
     Found::Unavailable { reason }
 }
 
+fn too_many() -> Found {
+    unavailable("too many reads wait for the primary".to_owned())
+}
+
 fn of(request: &ReadRequest) -> Option<DisplayValue<&Origin>> {
     request.origin.as_ref().map(display)
-}
-
-/// One statement each, so that owner and rows are of one moment. Otherwise a slot that moved in between would
-/// show half a history.
-async fn ask(client: &deadpool_postgres::Client, query: &Query) -> Result<Found, ReadError> {
-    match query {
-        Query::Balance { user_id, currency, .. } => {
-            let seen = store::find_balances(client, *user_id).await?;
-            Ok(of_user(user_id.slot(), seen, |balances| {
-                Found::Balances(match currency {
-                    None => balances,
-                    Some(currency) => {
-                        let one = balances.into_iter().find(|balance| balance.currency() == *currency);
-                        vec![one.unwrap_or(Money::zero(*currency))]
-                    }
-                })
-            }))
-        }
-        Query::History(history) => find_history(client, history).await,
-        Query::Lookup { id } => {
-            let Seen { owner, mut found, .. } = store::find_transaction(client, *id).await?;
-            Ok(moved(id.slot(), owner.as_ref()).unwrap_or_else(|| match found.pop() {
-                Some(transaction) => Found::Transaction(Box::new(transaction)),
-                None => Found::TransactionNotFound,
-            }))
-        }
-    }
-}
-
-fn of_user<T>(slot: Slot, seen: Seen<T>, answer: impl FnOnce(Vec<T>) -> Found) -> Found {
-    let stopped = moved(slot, seen.owner.as_ref()).or((!seen.user_exists).then_some(Found::UserNotFound));
-    stopped.unwrap_or_else(|| answer(seen.found))
-}
-
-fn moved(slot: Slot, owner: Option<&OwnerRow>) -> Option<Found> {
-    // No epoch is compared: a read writes nothing that a lost change of owner could spoil.
-    match slot_owner::check(slot, 0, owner) {
-        Err(Stopped::Moved(moved)) => Some(Found::Moved(moved)),
-        Ok(()) | Err(Stopped::StateLost { .. }) => None,
-    }
-}
-
-async fn find_history(client: &deadpool_postgres::Client, query: &HistoryQuery) -> Result<Found, ReadError> {
-    let from = TransactionId::first_at(query.from_ms.unwrap_or(0));
-    // Refusals are above all that history lists.
-    let to = query.to_ms.map_or(TransactionId::first_refusal(), TransactionId::first_at);
-    let before = query.before.map_or(to, |before| before.min(to));
-    let limit = usize::from(query.limit);
-    // One more than asked for shows whether there is a next page.
-    let bounds = (i64::from(query.limit) + 1, if query.takes_short_pages { LOOKS_MAX } else { i64::MAX });
-    let page = store::find_history(client, query.user_id, from, before, query.kind, bounds).await?;
-    Ok(of_user(query.user_id.slot(), page.transactions, |mut transactions| {
-        let is_full = transactions.len() > limit;
-        transactions.truncate(limit);
-        let last = if is_full { transactions.last().map(|last| last.id) } else { page.looked_down_to };
-        Found::History { transactions, has_more: last.is_some(), goes_on_before: last }
-    }))
 }

@@ -12,10 +12,12 @@ use axum::routing::{get, post};
 use axum::{Extension, Router};
 use picopay_shared::command::{WRITE_BATCH_MAX, WRITE_PATH, WriteBatch};
 use picopay_shared::node_status::STATUS_PATH;
-use picopay_shared::query::{Answer, DEADLINE_HEADER, Found, READ_PATH, ReadRequest, Source};
+use picopay_shared::query::{Answer, DEADLINE_HEADER, Found, READ_PATH, ReadRequest};
+use picopay_shared::read_batch::{READ_BATCH_MAX, READ_BATCH_PATH, reads_from_wire};
 use picopay_shared::running_config::CONFIG_PATH;
 use tokio::time::timeout;
 
+use crate::answers::{Answers, OCTETS, not_in_time};
 use crate::node::Node;
 use crate::own_clock::{self, Arrival, OwnClock};
 
@@ -29,6 +31,7 @@ pub fn router(node: Arc<Node>) -> Router {
     let internal = Router::new()
         .route(WRITE_PATH, post(write))
         .route(READ_PATH, post(read))
+        .route(READ_BATCH_PATH, post(read_batch))
         .route(STATUS_PATH, get(status))
         .route(CONFIG_PATH, get(config))
         .layer(middleware::from_fn_with_state(Arc::clone(&node), require_secret))
@@ -92,7 +95,7 @@ async fn read(
             // with a connection that the next read would wait behind. It has its own limits.
             let answering = tokio::spawn(async move { node.service().reader().answer(&request).await });
             match timeout(left, answering).await {
-                Ok(Ok(answer)) => octets(answer.to_wire()),
+                Ok(Ok(answer)) => octets(of_one_read(answer).to_wire()),
                 Ok(Err(_panicked)) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
                 Err(_late) => octets(not_in_time().to_wire()),
             }
@@ -101,9 +104,34 @@ async fn read(
     }
 }
 
-fn not_in_time() -> Answer {
-    let found = Found::Unavailable { reason: "not answered in time".to_owned() };
-    Answer { found, source: Source::Primary }
+/// Who asks for one read is of a release that knows no rows that cannot be read.
+fn of_one_read(Answer { found, source }: Answer) -> Answer {
+    let found = match found {
+        Found::Corrupt { reason } => Found::Unavailable { reason },
+        found => found,
+    };
+    Answer { found, source }
+}
+
+async fn read_batch(
+    State(node): State<Arc<Node>>,
+    Extension(arrival): Extension<Arrival>,
+    body: Bytes,
+) -> Response {
+    match reads_from_wire(&body) {
+        Ok(reads) if (1..=READ_BATCH_MAX).contains(&reads.len()) => {
+            let (left_ms, requests): (Vec<u32>, Vec<ReadRequest>) = reads.into_iter().unzip();
+            let left = left_ms.into_iter().map(|ms| READ_MAX.min(Duration::from_millis(u64::from(ms))));
+            let (answers, told) = Answers::until(left.map(|left| arrival.ends_after(left)));
+            // A task of its own, as above.
+            tokio::spawn(async move {
+                node.service().reader().answer_all(&requests, &|answers| drop(told.send(answers))).await;
+            });
+            answers.into_response().await
+        }
+        Ok(reads) => refuse(&format!("{} reads are not 1 to {READ_BATCH_MAX}", reads.len())),
+        Err(error) => refuse(&format!("no batch of reads: {error}")),
+    }
 }
 
 fn longest(headers: &HeaderMap) -> Duration {
@@ -125,7 +153,7 @@ async fn metrics(State(node): State<Arc<Node>>) -> Response {
 }
 
 fn octets(bytes: Vec<u8>) -> Response {
-    ([(header::CONTENT_TYPE, "application/octet-stream")], bytes).into_response()
+    (OCTETS, bytes).into_response()
 }
 
 fn refuse(reason: &str) -> Response {

@@ -10,7 +10,7 @@ use picopay_shard_node_config::NodeConfig;
 use picopay_shared::cluster::Shard;
 use picopay_shared::config::Secret;
 use picopay_shared::internal_secret::InternalSecret;
-use picopay_shared::node_status::{NodeStatus, OwnedRange};
+use picopay_shared::node_status::{NodeStatus, OwnedRange, WIRE_VERSION};
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -186,6 +186,7 @@ impl Service {
             importing,
             replica_lag_ms: self.freshest_lag_ms(),
             cache: self.cache.state(),
+            wire_version: WIRE_VERSION,
         }
     }
 

@@ -26,7 +26,7 @@ use uuid::Uuid;
 
 pub use self::booked::write_booked;
 pub use self::opened::{Opened, open_batch, open_batch_slowly};
-pub use self::seen::{LOOKS_MAX, Page, Seen, find_balances, find_history, find_transaction};
+pub use self::seen::{LOOKS_MAX, Page, PageWanted, Seen, find_balances, find_histories, find_transactions};
 use crate::book::Recorded;
 
 pub const ONE_PER_KEY: &str = "one_transaction_per_key";
@@ -341,9 +341,6 @@ fn money_from(amount: Decimal, currency: &str) -> Result<Money, ReadError> {
 fn created_at(id: TransactionId) -> Timestamp {
     Timestamp::from_millisecond(id.unix_ms()).expect("47 bits of milliseconds are within jiff's range")
 }
-
-/// Columns of a transaction, as [`recorded_from_row`] reads them; a query's other columns follow.
-const RECORDED_COLUMNS: usize = 15;
 
 fn recorded_from_row(row: &Row) -> Result<Recorded, ReadError> {
     let currency = Currency::of_ledger(column(row, 4)?)?;

@@ -19,6 +19,8 @@ pub mod command;
 
 pub mod query;
 
+pub mod read_batch;
+
 pub mod session;
 
 pub mod node_status;

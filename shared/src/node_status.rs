@@ -5,6 +5,12 @@ use serde::{Deserialize, Serialize};
 /// The path where a node answers with its [`NodeStatus`].
 pub const STATUS_PATH: &str = "/internal/v1/status";
 
+/// The highest version of the wire that this release speaks.
+pub const WIRE_VERSION: u32 = READS_TOGETHER;
+
+/// From this version on, a node takes reads in batches (`read_batch.rs`).
+pub const READS_TOGETHER: u32 = 3;
+
 /// One node process, as it sees its shard.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct NodeStatus {
@@ -29,6 +35,9 @@ pub struct NodeStatus {
     pub replica_lag_ms: Option<u64>,
     /// Whether Redis is in use: `up`, `skipped` (its breaker is open) or `off` (none configured).
     pub cache: CacheState,
+    /// The highest version of the wire that it speaks; 0 from a release that does not say so.
+    #[serde(default)]
+    pub wire_version: u32,
 }
 
 /// An operator's decision that a shard goes on without its synchronous standby: its commits wait for the

@@ -212,6 +212,12 @@ pub enum Found {
         /// The reason, for the log. No client sees it.
         reason: String,
     },
+    /// A row of the user is not one that PicoPay wrote. Only in answers to a batch of reads: who asks for one
+    /// read alone may not know this, and is told `Unavailable`.
+    Corrupt {
+        /// The reason, for the log. No client sees it.
+        reason: String,
+    },
 }
 
 /// The database that answered a read.

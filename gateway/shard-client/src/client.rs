@@ -218,10 +218,12 @@ impl ShardClient {
     }
 
     fn open(&self, place: usize, entry: &cluster::Shard) -> Arc<OpenShard> {
-        let nodes = Nodes::new(entry, self.wire.clone(), |position| self.metrics.node(&entry.name, position));
+        let metrics = |position| self.metrics.node(&entry.name, position);
+        let nodes = Nodes::new(entry, &self.wire, self.config.batch_interval, metrics);
         let shard = Arc::new(Shard::new(place, entry, nodes, &self.config, &self.metrics));
         let closing = self.closing.child_token();
         pipe::run_all(&shard, self.config.pipes, &self.pipes, &closing);
+        shard.nodes.send_reads(&self.pipes, &closing);
         Arc::new(OpenShard::new(shard, closing))
     }
 

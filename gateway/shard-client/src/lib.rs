@@ -19,6 +19,7 @@ mod nodes;
 mod pace;
 mod pipe;
 mod queue_room;
+mod read_queue;
 mod reads;
 mod refusal_pace;
 mod shard;

@@ -5,6 +5,7 @@
 //! may have reached a node without an answer does not: `attempts.rs` decides whether a write is tried again
 //! by its key.
 
+mod reads;
 mod standing;
 
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -14,12 +15,15 @@ use bytes::Bytes;
 use picopay_shared::cluster::Shard;
 use picopay_shared::node_status::{NodeStatus, OwnedRange};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
 pub use self::standing::NodeState;
 use self::standing::{Polled, Standing, Trouble};
 use crate::metrics::NodeMetrics;
 use crate::node_clock::NodeClock;
+use crate::read_queue::ReadQueue;
 use crate::wire::{Ask, CallError, Target, Wire};
 
 /// A refusal that came sooner was made at the node's gate. A slower one has tried something, and the next
@@ -32,16 +36,17 @@ const WORTH_ASKING: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub struct Nodes {
     shard: String,
-    wire: Wire,
-    all: Vec<Node>,
+    all: Vec<Arc<Node>>,
 }
 
 #[derive(Debug)]
 struct Node {
+    wire: Wire,
     target: Target,
     clock: NodeClock,
     known: Mutex<Observed>,
     metrics: NodeMetrics,
+    reads: ReadQueue,
 }
 
 #[derive(Debug)]
@@ -62,14 +67,31 @@ pub enum Said<T> {
 }
 
 impl Nodes {
-    pub fn new(shard: &Shard, wire: Wire, metrics: impl Fn(usize) -> NodeMetrics) -> Self {
-        let node = |(position, url): (usize, &String)| Node {
-            target: Target::new(url),
-            clock: NodeClock::default(),
-            known: Mutex::new(Observed { standing: Standing::new(), status: None }),
-            metrics: metrics(position),
+    /// `read_interval`: the least time between two batches of reads to one node.
+    pub fn new(
+        shard: &Shard,
+        wire: &Wire,
+        read_interval: Duration,
+        metrics: impl Fn(usize) -> NodeMetrics,
+    ) -> Self {
+        let node = |(position, url): (usize, &String)| {
+            Arc::new(Node {
+                wire: wire.clone(),
+                target: Target::new(url),
+                clock: NodeClock::default(),
+                known: Mutex::new(Observed { standing: Standing::new(), status: None }),
+                metrics: metrics(position),
+                reads: ReadQueue::new(read_interval),
+            })
         };
-        Self { shard: shard.name.clone(), wire, all: shard.nodes.iter().enumerate().map(node).collect() }
+        Self { shard: shard.name.clone(), all: shard.nodes.iter().enumerate().map(node).collect() }
+    }
+
+    /// Starts what sends the reads that go together.
+    pub fn send_reads(&self, tasks: &TaskTracker, closing: &CancellationToken) {
+        for node in &self.all {
+            tasks.spawn(reads::send_all(Arc::clone(node), tasks.clone(), closing.clone()));
+        }
     }
 
     pub fn are(&self, urls: &[String]) -> bool {
@@ -158,9 +180,12 @@ impl Nodes {
                 continue;
             }
             let deadline = until.min(now + call_timeout);
-            let answer = self.wire.call(ask, (&node.target, &node.clock), body(deadline), deadline).await;
+            let answer = match ask {
+                Ask::Read => node.read(body(deadline), deadline).await,
+                ask => node.call(ask, body(deadline), deadline).await,
+            };
             is_quick = now.elapsed() < QUICK;
-            match answer.map(|bytes| judge(&bytes)) {
+            match answer.as_ref().map(&judge).map_err(|error| *error) {
                 Ok(Said::Fine(answer)) => return Ok(answer),
                 Ok(Said::Trouble(answer)) => {
                     self.note_trouble(node, Trouble::Refused);
@@ -178,12 +203,13 @@ impl Nodes {
                     self.note_trouble(node, Trouble::NoAnswer);
                     last = Some(last.unwrap_or(Err(CallError::Unreachable)));
                 }
-                Ok(Said::Nonsense) | Err(CallError::Unanswered) => {
+                Ok(Said::Nonsense) | Err(CallError::Unanswered | CallError::UnansweredToo) => {
                     self.note_trouble(node, Trouble::NoAnswer);
+                    let error = answer.err().unwrap_or(CallError::Unanswered);
                     if ask != Ask::Read {
-                        return Err(CallError::Unanswered);
+                        return Err(error);
                     }
-                    last = Some(last.filter(Result::is_ok).unwrap_or(Err(CallError::Unanswered)));
+                    last = Some(last.filter(Result::is_ok).unwrap_or(Err(error)));
                 }
             }
         }
@@ -192,7 +218,7 @@ impl Nodes {
 
     pub async fn ask_status(&self, position: usize, deadline: Instant) -> Option<NodeStatus> {
         let node = &self.all[position];
-        let asked = self.wire.call(Ask::Status, (&node.target, &node.clock), Bytes::new(), deadline).await;
+        let asked = node.call(Ask::Status, Bytes::new(), deadline).await;
         match serde_json::from_slice::<NodeStatus>(&asked.ok()?) {
             Ok(status) if status.shard != self.shard => {
                 error!(
@@ -292,6 +318,14 @@ impl Nodes {
 }
 
 impl Node {
+    async fn call(&self, ask: Ask, body: Bytes, deadline: Instant) -> Result<Bytes, CallError> {
+        self.wire.call(ask, (&self.target, &self.clock), body, deadline).await
+    }
+
+    fn wire_version(&self) -> u32 {
+        self.known().status.as_ref().map_or(0, |status| status.wire_version)
+    }
+
     fn state(&self, now: Instant) -> NodeState {
         self.known().standing.state(now)
     }

@@ -35,7 +35,7 @@ impl Pace {
 /// A timer with microseconds. tokio's counts whole milliseconds and rounds up, so that 2 ms become nearly 3;
 /// the kernel's does not (timerfd_create(2)).
 #[derive(Debug)]
-struct Alarm {
+pub struct Alarm {
     #[cfg(target_os = "linux")]
     timer: Option<tokio::io::unix::AsyncFd<linux::Timer>>,
 }
@@ -46,18 +46,18 @@ impl Alarm {
         deprecated,
         reason = "what replaces it is unsafe, for types whose descriptor may change; this one's does not"
     )]
-    fn new() -> Self {
+    pub fn new() -> Self {
         // A process without a free file descriptor uses tokio's timer.
         let timer = linux::Timer::new().and_then(|timer| tokio::io::unix::AsyncFd::new(timer).ok());
         Self { timer }
     }
 
     #[cfg(not(target_os = "linux"))]
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self {}
     }
 
-    async fn sleep(&self, time: Duration) {
+    pub async fn sleep(&self, time: Duration) {
         if time.is_zero() {
             return;
         }

@@ -165,6 +165,10 @@ impl Shard {
                 warn!(shard = self.name, reason, "the shard could not read");
                 Ended::NotDone(NotDone::Unavailable)
             }
+            Ok(Answer { found: Found::Corrupt { reason }, .. }) => {
+                error!(shard = self.name, reason, "a user's rows cannot be read");
+                Ended::NotDone(NotDone::Internal)
+            }
             Ok(Answer { found: Found::Moved(moved), .. }) => Ended::Moved(moved),
             Ok(answer) => Ended::Final(answer),
             Err(error) => Ended::from(error).of_read(),
@@ -224,6 +228,7 @@ impl Shard {
     pub fn note(&self, error: Option<CallError>) {
         match error {
             None | Some(CallError::Rejected) => self.breaker.record_success(),
+            Some(CallError::UnansweredToo) => {}
             Some(CallError::Unreachable | CallError::Unanswered) => {
                 if !self.nodes.is_any_ready()
                     && self.breaker.record_failure(std::time::Instant::now(), rand::random())

@@ -119,7 +119,8 @@ mod tests {
     fn open(place: usize, entry: &cluster::Shard) -> Arc<OpenShard> {
         let (config, metrics) = (ShardClientConfig::default(), Metrics::new(&Registry::new()));
         let wire = Wire::new(&config, &Secret::new("s"));
-        let nodes = Nodes::new(entry, wire, |position| metrics.node(&entry.name, position));
+        let nodes =
+            Nodes::new(entry, &wire, config.batch_interval, |position| metrics.node(&entry.name, position));
         let shard = Arc::new(Shard::new(place, entry, nodes, &config, &metrics));
         Arc::new(OpenShard::new(shard, CancellationToken::new()))
     }

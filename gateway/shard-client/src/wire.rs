@@ -23,6 +23,7 @@ use picopay_shared::internal_secret::PREVIOUS_VALID_FOR;
 use picopay_shared::node_mark::{DEADLINE_AT_HEADER, NODE_HEADER, NodeMoment};
 use picopay_shared::node_status::STATUS_PATH;
 use picopay_shared::query::{DEADLINE_HEADER, READ_PATH};
+use picopay_shared::read_batch::READ_BATCH_PATH;
 use tokio::time::{Instant, timeout_at};
 use tracing::warn;
 
@@ -33,6 +34,12 @@ use crate::ticket::Ticket;
 
 /// A read's deadline in the node is this much earlier than ours, so that its "not in time" still reaches us.
 const WAY_BACK: Duration = Duration::from_millis(20);
+
+/// How many milliseconds a node has for a read.
+pub fn left_ms(deadline: Instant) -> u32 {
+    let left = deadline.saturating_duration_since(Instant::now()).saturating_sub(WAY_BACK);
+    u32::try_from(left.as_millis()).unwrap_or(u32::MAX)
+}
 
 #[derive(Debug, Clone)]
 pub struct Wire {
@@ -45,6 +52,7 @@ pub struct Target {
     pub url: String,
     write: Uri,
     read: Uri,
+    read_batch: Uri,
     status: Uri,
 }
 
@@ -52,6 +60,7 @@ pub struct Target {
 pub enum Ask {
     Write,
     Read,
+    ReadBatch,
     Status,
 }
 
@@ -62,13 +71,15 @@ pub enum CallError {
     Rejected,
     /// It may have arrived, and no whole answer of the node came.
     Unanswered,
+    /// The same, of a batch of reads for which another one counts already.
+    UnansweredToo,
 }
 
 impl<T> From<CallError> for Ended<T> {
     fn from(error: CallError) -> Self {
         match error {
             CallError::Unreachable | CallError::Rejected => Self::NotDone(NotDone::Unavailable),
-            CallError::Unanswered => Self::Unknown,
+            CallError::Unanswered | CallError::UnansweredToo => Self::Unknown,
         }
     }
 }
@@ -104,7 +115,13 @@ impl Target {
             Uri::try_from(format!("{url}{path}"))
                 .unwrap_or_else(|_| Uri::from_static("http://invalid.invalid/"))
         };
-        Self { url: url.to_owned(), write: uri(WRITE_PATH), read: uri(READ_PATH), status: uri(STATUS_PATH) }
+        Self {
+            url: url.to_owned(),
+            write: uri(WRITE_PATH),
+            read: uri(READ_PATH),
+            read_batch: uri(READ_BATCH_PATH),
+            status: uri(STATUS_PATH),
+        }
     }
 }
 
@@ -129,22 +146,36 @@ impl Wire {
     pub async fn call(
         &self,
         ask: Ask,
-        (target, clock): (&Target, &NodeClock),
+        node: (&Target, &NodeClock),
         body: Bytes,
         deadline: Instant,
     ) -> Result<Bytes, CallError> {
+        let mut pieces: Vec<Bytes> = Vec::new();
+        self.call_and_take(ask, node, body, deadline, &mut |piece| pieces.push(piece)).await?;
+        Ok(if pieces.len() == 1 { pieces.remove(0) } else { pieces.concat().into() })
+    }
+
+    /// Sends one request, and hands over the body of the node's own 200 as it arrives.
+    pub async fn call_and_take(
+        &self,
+        ask: Ask,
+        (target, clock): (&Target, &NodeClock),
+        body: Bytes,
+        deadline: Instant,
+        take: &mut (dyn FnMut(Bytes) + Send),
+    ) -> Result<(), CallError> {
         let bearers = self.bearers.load_full();
         let node = (target, clock);
-        let mut answer = self.send(ask, node, body.clone(), deadline, &bearers.newest).await;
+        let mut status = self.send(ask, node, body.clone(), deadline, &bearers.newest, take).await;
         // The node did not look at the request and does not know the new secret yet, so it can be sent again.
-        if let Ok((StatusCode::UNAUTHORIZED, _)) = &answer
+        if status == Ok(StatusCode::UNAUTHORIZED)
             && let Some(previous) = bearers.previous()
         {
-            answer = self.send(ask, node, body, deadline, previous).await;
+            status = self.send(ask, node, body, deadline, previous, take).await;
         }
-        match answer? {
-            (StatusCode::OK, body) => Ok(body),
-            (status, _) => {
+        match status? {
+            StatusCode::OK => Ok(()),
+            status => {
                 warn!(node = target.url, ?ask, %status, "the node rejected the request");
                 Err(rejection(status))
             }
@@ -158,23 +189,29 @@ impl Wire {
         body: Bytes,
         deadline: Instant,
         bearer: &HeaderValue,
-    ) -> Result<(StatusCode, Bytes), CallError> {
+        take: &mut (dyn FnMut(Bytes) + Send),
+    ) -> Result<StatusCode, CallError> {
         let ticket = Arc::new(Ticket::default());
         let body = Watched { bytes: Full::new(body), ticket: Arc::clone(&ticket), is_taken: false };
         let mut request = request(ask, target, clock, body, deadline);
         request.headers_mut().insert(header::AUTHORIZATION, bearer.clone());
         let call = async {
             let response = self.connections.request(request).await.map_err(|error| causes_of(&error))?;
-            let (parts, body) = response.into_parts();
-            let mark = mark_of(&parts.headers);
-            if let Some(moment) = mark {
-                clock.note(moment, Instant::now());
-            }
-            let body = body.collect().await.map_err(|error| causes_of(&error))?;
-            if mark.is_none() {
+            let (parts, mut body) = response.into_parts();
+            let Some(moment) = mark_of(&parts.headers) else {
                 return Err(format!("something on the way answered {}, and not the node", parts.status));
+            };
+            clock.note(moment, Instant::now());
+            // Read to its end whatever it says, so that the connection can be used again.
+            while let Some(frame) = body.frame().await {
+                let frame = frame.map_err(|error| causes_of(&error))?;
+                if parts.status == StatusCode::OK
+                    && let Ok(piece) = frame.into_data()
+                {
+                    take(piece);
+                }
             }
-            Ok((parts.status, body.to_bytes()))
+            Ok(parts.status)
         };
         let ended = timeout_at(deadline, call).await;
         let causes = match ended.unwrap_or_else(|_elapsed| Err("not in time".to_owned())) {
@@ -184,7 +221,7 @@ impl Wire {
         match ask {
             // Asked every second: the poll logs a change once.
             Ask::Status => tracing::debug!(node = target.url, causes, "no status"),
-            Ask::Write | Ask::Read => {
+            Ask::Write | Ask::Read | Ask::ReadBatch => {
                 warn!(node = target.url, ?ask, causes, "the node did not answer");
             }
         }
@@ -240,6 +277,7 @@ fn request(
     let (method, uri) = match ask {
         Ask::Write => (Method::POST, &target.write),
         Ask::Read => (Method::POST, &target.read),
+        Ask::ReadBatch => (Method::POST, &target.read_batch),
         Ask::Status => (Method::GET, &target.status),
     };
     let mut request = Request::new(body);
@@ -247,9 +285,7 @@ fn request(
     *request.uri_mut() = uri.clone();
     // A batch carries its own, and a status is always wanted at once.
     if ask == Ask::Read {
-        let left = deadline.saturating_duration_since(Instant::now()).saturating_sub(WAY_BACK);
-        let left_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
-        request.headers_mut().insert(DEADLINE_HEADER, HeaderValue::from(left_ms));
+        request.headers_mut().insert(DEADLINE_HEADER, HeaderValue::from(left_ms(deadline)));
     }
     // Those count from the arrival. This one is in the node's own time, however long the network takes.
     if ask != Ask::Status

@@ -16,6 +16,7 @@ mod metrics;
 mod moved_away;
 mod nodes;
 mod protection;
+mod read_batches;
 mod reload;
 mod start_and_stop;
 mod traces;

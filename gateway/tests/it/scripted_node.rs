@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::future::pending;
 use std::ops::RangeInclusive;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -17,6 +17,7 @@ use picopay_shared::id::TransactionId;
 use picopay_shared::node_mark::{DEADLINE_AT_HEADER, NODE_HEADER, NodeMoment};
 use picopay_shared::node_status::{CacheState, NodeStatus, OwnedRange};
 use picopay_shared::query::{Answer, DEADLINE_HEADER, Found, READ_PATH, ReadRequest, Source};
+use picopay_shared::read_batch::{Frame, READ_BATCH_PATH, reads_from_wire};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
@@ -62,6 +63,10 @@ struct State {
     told: Notify,
     is_frozen: AtomicBool,
     is_not_ready: AtomicBool,
+    wire_version: AtomicU32,
+    /// The reads of each batch that arrived, as many as there were.
+    read_batches: Mutex<Vec<usize>>,
+    takes_batches: AtomicBool,
     started: Instant,
     /// What gateways said of until when they wait, by its own clock, of each batch and read.
     deadlines_at: Mutex<Vec<Option<NodeMoment>>>,
@@ -92,6 +97,9 @@ impl ScriptedNode {
             told: Notify::new(),
             is_frozen: AtomicBool::new(false),
             is_not_ready: AtomicBool::new(false),
+            wire_version: AtomicU32::new(0),
+            read_batches: Mutex::default(),
+            takes_batches: AtomicBool::new(true),
             started: Instant::now(),
             deadlines_at: Mutex::default(),
         });
@@ -123,6 +131,21 @@ impl ScriptedNode {
 
     pub fn open_gate(&self) {
         self.state.is_not_ready.store(false, Ordering::Relaxed);
+    }
+
+    /// From now on it says that it speaks this version of the wire. Before, it says nothing of it.
+    pub fn speak(&self, wire_version: u32) {
+        self.state.wire_version.store(wire_version, Ordering::Relaxed);
+    }
+
+    /// From now on it knows no batches of reads, whatever it said: a process of the release before is in its place.
+    pub fn know_no_batches(&self) {
+        self.state.takes_batches.store(false, Ordering::Relaxed);
+    }
+
+    /// How many reads each batch had.
+    pub fn read_batches(&self) -> Vec<usize> {
+        self.state.read_batches.lock().unwrap().clone()
     }
 
     /// Until when each batch and read said that its gateway waits, by this node's clock; and what that shows now.
@@ -158,6 +181,21 @@ impl State {
         self.deadlines_at.lock().unwrap().push(line.and_then(|text| NodeMoment::parse(text.trim())));
     }
 
+    async fn answer_batch(&self, stream: &mut TcpStream, body: &[u8]) {
+        if !self.takes_batches.load(Ordering::Relaxed) {
+            return self.respond(stream, 404, b"").await;
+        }
+        let reads = reads_from_wire(body).unwrap();
+        self.read_batches.lock().unwrap().push(reads.len());
+        let answer = Answer { found: Found::UserNotFound, source: Source::Primary }.to_wire();
+        let mut answers = Vec::new();
+        for place in (0..reads.len()).rev() {
+            Frame::write(&mut answers, u32::try_from(place).unwrap(), &answer);
+        }
+        self.reads.lock().unwrap().extend(reads.into_iter().map(|(_, request)| request));
+        self.respond(stream, 200, &answers).await;
+    }
+
     async fn respond(&self, stream: &mut TcpStream, status: u16, body: &[u8]) {
         respond(stream, status, &format!("{NODE_HEADER}: {}\r\n", self.now()), body).await;
     }
@@ -189,6 +227,11 @@ async fn serve(mut stream: TcpStream, state: Arc<State>) {
             state.respond(&mut stream, 200, &postcard::to_stdvec(&answer).unwrap()).await;
             continue;
         }
+        if path == READ_BATCH_PATH {
+            state.note_deadline(&head);
+            state.answer_batch(&mut stream, &body).await;
+            continue;
+        }
         if path != WRITE_PATH {
             let status = NodeStatus {
                 shard: state.shard.clone(),
@@ -200,6 +243,7 @@ async fn serve(mut stream: TcpStream, state: Arc<State>) {
                 importing: Vec::new(),
                 replica_lag_ms: None,
                 cache: CacheState::Off,
+                wire_version: state.wire_version.load(Ordering::Relaxed),
             };
             state.respond(&mut stream, 200, &serde_json::to_vec(&status).unwrap()).await;
             continue;

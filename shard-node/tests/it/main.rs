@@ -19,6 +19,7 @@ mod open_files;
 mod overdraw;
 mod plans;
 mod protection;
+mod read_batches;
 mod reads;
 mod recovery_conflict;
 mod reload;

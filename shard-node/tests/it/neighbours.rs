@@ -183,7 +183,7 @@ async fn a_charge_is_found_whoever_else_was_made_to_share_its_users_tag() {
         let (slot, tag) = (id.slot().get(), id.tag().get());
         for (sql, types, values) in [
             (
-                include_str!("../../src/sql/find_transaction.sql"),
+                include_str!("../../src/sql/find_one_transaction.sql"),
                 "smallint, bigint, integer, uuid",
                 format!("{slot}, {named}, {tag}, '{}'", id.as_uuid()),
             ),
@@ -288,16 +288,16 @@ async fn no_history_takes_more_than_a_bounded_look_whatever_is_in_it() {
         (5..=7).contains(&pages),
         "{pages} pages: new refusals are out of the way, old ones are passed by"
     );
-    let sql = include_str!("../../src/sql/find_history.sql");
+    let sql = include_str!("../../src/sql/find_histories.sql");
     for (user, kind) in [(charged, "'topup'"), (charged, "NULL"), (refused, "NULL"), (refused, "'charge'")] {
         let values = format!(
-            "{}, {}, '{}', '{}', {kind}, 21, 1000",
+            "ARRAY[{}], ARRAY[{}], '{{{}}}', '{{{}}}', ARRAY[{kind}], '{{21}}', '{{1000}}'",
             user.slot().get(),
             user.get(),
             TransactionId::first_at(0).as_uuid(),
             TransactionId::first_refusal().as_uuid()
         );
-        let types = "smallint, bigint, uuid, uuid, text, bigint, bigint";
+        let types = "smallint[], bigint[], uuid[], uuid[], text[], bigint[], bigint[]";
         let rows = rows_read(&superuser, sql, types, &values).await;
         assert!(rows <= 2_100, "{rows} rows for {kind}");
     }

@@ -18,6 +18,8 @@ const FILL: &str = "
     INSERT INTO balances SELECT n % 4096, n, 'USD', 1 FROM generate_series(1, 4000) n;
     ANALYZE";
 
+const PAGES: &str = "(smallint[], bigint[], uuid[], uuid[], text[], bigint[], bigint[])";
+
 #[tokio::test]
 async fn a_transaction_is_found_by_its_id_and_not_by_its_user() {
     let shard = TestShard::start_with(ClusterSpec::one_shard().without_redis()).await;
@@ -34,14 +36,19 @@ async fn a_transaction_is_found_by_its_id_and_not_by_its_user() {
             "('{}', '{}', '{}', '{}')",
         ),
         (
-            include_str!("../../src/sql/find_transaction.sql"),
+            include_str!("../../src/sql/find_one_transaction.sql"),
             "(smallint, bigint, integer, uuid)",
             "(1, 1, 1, gen_random_uuid())",
         ),
         (
-            include_str!("../../src/sql/find_history.sql"),
-            "(smallint, bigint, uuid, uuid, text, bigint, bigint)",
-            "(1, 1, gen_random_uuid(), gen_random_uuid(), NULL, 21, 1000)",
+            include_str!("../../src/sql/find_transactions.sql"),
+            "(smallint[], bigint[], integer[], uuid[])",
+            "('{1}', '{1}', '{1}', ARRAY[gen_random_uuid()])",
+        ),
+        (
+            include_str!("../../src/sql/find_histories.sql"),
+            PAGES,
+            "('{}', '{}', '{}', '{}', '{}', '{}', '{}')",
         ),
     ];
     for (text, types, values) in asked {
@@ -66,34 +73,61 @@ async fn a_read_finds_owner_user_and_rows_by_their_keys() {
     // With one user in a slot, as here, either index of `users` is as good.
     let asked = [
         (
-            include_str!("../../src/sql/find_balances.sql"),
+            include_str!("../../src/sql/find_balances_of_one.sql"),
             "(smallint, bigint)",
-            "(1, 1)",
+            "(1, 1)".to_owned(),
             ["users_", "balances_pkey"],
         ),
         (
-            include_str!("../../src/sql/find_history.sql"),
-            "(smallint, bigint, uuid, uuid, text, bigint, bigint)",
-            "(1, 1, '00000000-0000-8000-8000-000000000000', '80000000-0000-0000-0000-000000000000', NULL, 21, 1000)",
-            ["users_", "Index Scan Backward using transactions_pkey"],
-        ),
-        (
-            include_str!("../../src/sql/find_transaction.sql"),
+            include_str!("../../src/sql/find_one_transaction.sql"),
             "(smallint, bigint, integer, uuid)",
-            "(1, 1, 1, gen_random_uuid())",
+            "(1, 1, 1, gen_random_uuid())".to_owned(),
             ["users_by_tag", "transactions_pkey"],
         ),
-    ];
+    ]
+    .into_iter();
+    // However many are asked for at once.
+    let of_many = [1, 16, 64].into_iter().flat_map(|count| {
+        let many = |value: &str| format!("array_fill({value}, ARRAY[{count}])");
+        let (slots, users) = (many("1::smallint"), many("1::bigint"));
+        let (ids, tags) = (many("gen_random_uuid()"), many("1"));
+        let (first, last) = (
+            many("'00000000-0000-8000-8000-000000000000'::uuid"),
+            many("'80000000-0000-0000-0000-000000000000'::uuid"),
+        );
+        let (kinds, rows, looks) = (many("NULL::text"), many("21::bigint"), many("1000::bigint"));
+        [
+            (
+                include_str!("../../src/sql/find_balances.sql"),
+                "(smallint[], bigint[])",
+                format!("({slots}, {users})"),
+                ["users_", "balances_pkey"],
+            ),
+            (
+                include_str!("../../src/sql/find_histories.sql"),
+                PAGES,
+                format!("({slots}, {users}, {first}, {last}, {kinds}, {rows}, {looks})"),
+                ["users_", "Index Scan Backward using transactions_pkey"],
+            ),
+            (
+                include_str!("../../src/sql/find_transactions.sql"),
+                "(smallint[], bigint[], integer[], uuid[])",
+                format!("({slots}, {users}, {tags}, {ids})"),
+                ["users_by_tag", "transactions_pkey"],
+            ),
+        ]
+    });
+    let asked: Vec<_> = asked.chain(of_many).collect();
     for mode in ["force_generic_plan", "force_custom_plan"] {
-        for (text, types, values, indexes) in asked {
+        for (text, types, values, indexes) in &asked {
             let prepare =
                 format!("DEALLOCATE ALL; SET plan_cache_mode = {mode}; PREPARE asked {types} AS {text}");
             superuser.batch_execute(&prepare).await.unwrap();
             let plan = explain(&superuser, &format!("EXECUTE asked {values}")).await;
-            for index in indexes.into_iter().chain(["slot_owner_pkey"]) {
+            for index in indexes.iter().chain(&["slot_owner_pkey"]) {
                 assert!(plan.contains(index), "{index}: {text}\n{plan}");
             }
-            assert!(!plan.contains("Seq Scan"), "{text}\n{plan}");
+            assert!(!plan.contains("Seq Scan") && !plan.contains("Sort"), "{text}\n{plan}");
         }
     }
     shard.stop().await;
@@ -125,10 +159,16 @@ async fn scans(database: &Client) -> (i64, i64) {
     let row = database.query_one(counted, &[]).await.unwrap();
     (row.get(0), row.get(1))
 }
-const OF_READS: [(&str, &str); 3] = [
-    (include_str!("../../src/sql/find_balances.sql"), "smallint, bigint"),
-    (include_str!("../../src/sql/find_history.sql"), "smallint, bigint, uuid, uuid, text, bigint, bigint"),
-    (include_str!("../../src/sql/find_transaction.sql"), "smallint, bigint, integer, uuid"),
+
+const OF_READS: [(&str, &str); 5] = [
+    (include_str!("../../src/sql/find_balances_of_one.sql"), "smallint, bigint"),
+    (include_str!("../../src/sql/find_balances.sql"), "smallint[], bigint[]"),
+    (
+        include_str!("../../src/sql/find_histories.sql"),
+        "smallint[], bigint[], uuid[], uuid[], text[], bigint[], bigint[]",
+    ),
+    (include_str!("../../src/sql/find_one_transaction.sql"), "smallint, bigint, integer, uuid"),
+    (include_str!("../../src/sql/find_transactions.sql"), "smallint[], bigint[], integer[], uuid[]"),
 ];
 
 /// What a planner may have seen last. A plan that it made then is kept until it looks again, and by then there can be

@@ -1,9 +1,10 @@
 //! One shard of real processes, and short words for what tests ask of it.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
@@ -20,6 +21,7 @@ use picopay_shared::origin::Origin;
 use picopay_shared::query::{
     Answer, Consistency, DEADLINE_HEADER, Found, HistoryQuery, Query, READ_PATH, ReadRequest, Source,
 };
+use picopay_shared::read_batch::{Frame, READ_BATCH_PATH};
 use picopay_shared::running_config::{CONFIG_PATH, RunningConfig};
 use picopay_shared::session::SessionToken;
 use picopay_shared::slot::UserId;
@@ -35,6 +37,13 @@ pub struct NodeClient {
     url: String,
     secret: String,
     http: Client<HttpConnector, Full<bytes::Bytes>>,
+}
+
+/// The answer to one read of several, and how long after the request it came.
+#[derive(Debug, Clone)]
+pub struct Told {
+    pub answer: Answer,
+    pub after: Duration,
 }
 
 #[derive(Debug)]
@@ -160,6 +169,17 @@ impl NodeClient {
         body: Vec<u8>,
         left: Duration,
     ) -> Result<bytes::Bytes, NoReply> {
+        let body = self.send(method, path, body, left).await?;
+        Ok(body.collect().await.map_err(|error| NoReply(error.to_string()))?.to_bytes())
+    }
+
+    async fn send(
+        &self,
+        method: &str,
+        path: &str,
+        body: Vec<u8>,
+        left: Duration,
+    ) -> Result<Incoming, NoReply> {
         let request = http::Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.url))
@@ -171,7 +191,7 @@ impl NodeClient {
         if response.status() != 200 {
             return Err(NoReply(response.status().to_string()));
         }
-        Ok(response.into_body().collect().await.map_err(|error| NoReply(error.to_string()))?.to_bytes())
+        Ok(response.into_body())
     }
 
     pub async fn get(&self, path: &str) -> Result<bytes::Bytes, NoReply> {
@@ -219,6 +239,30 @@ impl NodeClient {
         Answer::from_wire(&bytes).unwrap()
     }
 
+    /// Several reads in one request, as a gateway sends them.
+    pub async fn read_together(&self, reads: &[(Query, Option<SessionToken>)]) -> Vec<Told> {
+        let mut body = Vec::new();
+        for (query, session) in reads {
+            let request = ReadRequest { query: query.clone(), session: *session, origin: None };
+            Frame::write(&mut body, 60_000, &request.to_wire());
+        }
+        let began = Instant::now();
+        let mut pieces = self.send("POST", READ_BATCH_PATH, body, Duration::from_mins(1)).await.unwrap();
+        let (mut bytes, mut told) = (Vec::new(), vec![None; reads.len()]);
+        while let Some(piece) = pieces.frame().await {
+            bytes.extend_from_slice(&piece.unwrap().into_data().unwrap());
+            while let Some(frame) = Frame::read(&bytes) {
+                let answer = Answer::from_wire(&bytes[frame.body.clone()]).unwrap();
+                let before = told[usize::try_from(frame.number).unwrap()]
+                    .replace(Told { answer, after: began.elapsed() });
+                assert!(before.is_none(), "answered twice: {before:?}");
+                bytes.drain(..frame.body.end);
+            }
+        }
+        assert!(bytes.is_empty(), "a part of an answer");
+        told.into_iter().map(|told| told.expect("an answer for each")).collect()
+    }
+
     pub async fn status(&self) -> Result<NodeStatus, NoReply> {
         let bytes = self.call("GET", STATUS_PATH, Vec::new()).await?;
         Ok(serde_json::from_slice(&bytes).unwrap())
@@ -251,17 +295,20 @@ impl NodeClient {
     }
 
     pub async fn history_with(&self, user_id: UserId, session: Option<SessionToken>) -> Answer {
-        let query = HistoryQuery {
-            user_id,
-            limit: 100,
-            before: None,
-            kind: None,
-            from_ms: None,
-            to_ms: None,
-            takes_short_pages: true,
-        };
-        self.read_with(Query::History(query), session).await
+        self.read_with(history_of(user_id), session).await
     }
+}
+
+pub fn history_of(user_id: UserId) -> Query {
+    Query::History(HistoryQuery {
+        user_id,
+        limit: 100,
+        before: None,
+        kind: None,
+        from_ms: None,
+        to_ms: None,
+        takes_short_pages: true,
+    })
 }
 
 pub fn is_replica(source: Source) -> bool {

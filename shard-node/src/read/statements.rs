@@ -1,0 +1,111 @@
+//! Queries as statements: one for each kind of query, however many ask.
+//!
+//! Each statement has owner and rows of one moment. Otherwise a slot that moved in between would show half a
+//! history.
+
+use picopay_shared::id::TransactionId;
+use picopay_shared::money::Money;
+use picopay_shared::query::{Found, HistoryQuery, Query};
+use picopay_shared::slot::Slot;
+use picopay_shared::slot_owner::OwnerRow;
+
+use crate::slot_owner::{self, Stopped};
+use crate::store::{self, LOOKS_MAX, Page, PageWanted, ReadError, Seen};
+
+/// # Errors
+/// When the statement failed.
+pub async fn ask(client: &deadpool_postgres::Client, query: &Query) -> Result<Found, ReadError> {
+    Ok(ask_all(client, &[query]).await?.remove(0))
+}
+
+/// Asks all of `queries` in one flight. One result for each, in their order.
+///
+/// # Errors
+/// When a statement failed. Nobody is answered then.
+pub async fn ask_all(
+    client: &deadpool_postgres::Client,
+    queries: &[&Query],
+) -> Result<Vec<Found>, ReadError> {
+    let (mut users, mut pages, mut ids) = (Vec::new(), Vec::new(), Vec::new());
+    for query in queries {
+        match query {
+            Query::Balance { user_id, .. } => users.push(*user_id),
+            Query::History(history) => pages.push(page_wanted(history)),
+            Query::Lookup { id } => ids.push(*id),
+        }
+    }
+    // Polled together, so that all leave in one flight.
+    let (balances, histories, transactions) = futures_util::future::try_join3(
+        store::find_balances(client, &users),
+        store::find_histories(client, &pages),
+        store::find_transactions(client, &ids),
+    )
+    .await?;
+    let (mut balances, mut histories, mut transactions) =
+        (balances.into_iter(), histories.into_iter(), transactions.into_iter());
+    let one_each = "one result for each";
+    let found = queries.iter().map(|query| {
+        let found = match query {
+            Query::Balance { .. } => balances.next().expect(one_each).map(|seen| of_balances(query, seen)),
+            Query::History(history) => histories.next().expect(one_each).map(|page| of_page(history, page)),
+            Query::Lookup { id } => transactions.next().expect(one_each).map(|seen| {
+                moved(id.slot(), seen.owner.as_ref()).unwrap_or_else(|| match seen.found.into_iter().next() {
+                    Some(transaction) => Found::Transaction(Box::new(transaction)),
+                    None => Found::TransactionNotFound,
+                })
+            }),
+        };
+        found.unwrap_or_else(|error| Found::Corrupt { reason: error.reason() })
+    });
+    Ok(found.collect())
+}
+
+fn of_balances(query: &Query, seen: Seen<Money>) -> Found {
+    let Query::Balance { currency, .. } = query else { unreachable!("it was asked for balances") };
+    of_user(query.slot(), seen, |balances| {
+        Found::Balances(match currency {
+            None => balances,
+            Some(currency) => {
+                let one = balances.into_iter().find(|balance| balance.currency() == *currency);
+                vec![one.unwrap_or(Money::zero(*currency))]
+            }
+        })
+    })
+}
+
+fn page_wanted(query: &HistoryQuery) -> PageWanted {
+    // Refusals are above all that history lists.
+    let to = query.to_ms.map_or(TransactionId::first_refusal(), TransactionId::first_at);
+    PageWanted {
+        user: query.user_id,
+        from: TransactionId::first_at(query.from_ms.unwrap_or(0)),
+        before: query.before.map_or(to, |before| before.min(to)),
+        kind: query.kind,
+        // One more than asked for shows whether there is a next page.
+        limit: i64::from(query.limit) + 1,
+        looks: if query.takes_short_pages { LOOKS_MAX } else { i64::MAX },
+    }
+}
+
+fn of_page(query: &HistoryQuery, page: Page) -> Found {
+    let limit = usize::from(query.limit);
+    of_user(query.user_id.slot(), page.transactions, |mut transactions| {
+        let is_full = transactions.len() > limit;
+        transactions.truncate(limit);
+        let last = if is_full { transactions.last().map(|last| last.id) } else { page.looked_down_to };
+        Found::History { transactions, has_more: last.is_some(), goes_on_before: last }
+    })
+}
+
+fn of_user<T>(slot: Slot, seen: Seen<T>, answer: impl FnOnce(Vec<T>) -> Found) -> Found {
+    let stopped = moved(slot, seen.owner.as_ref()).or((!seen.user_exists).then_some(Found::UserNotFound));
+    stopped.unwrap_or_else(|| answer(seen.found))
+}
+
+fn moved(slot: Slot, owner: Option<&OwnerRow>) -> Option<Found> {
+    // No epoch is compared: a read writes nothing that a lost change of owner could spoil.
+    match slot_owner::check(slot, 0, owner) {
+        Err(Stopped::Moved(moved)) => Some(Found::Moved(moved)),
+        Ok(()) | Err(Stopped::StateLost { .. }) => None,
+    }
+}
