@@ -5,6 +5,16 @@ use serde::{Deserialize, Serialize};
 /// The path where a node answers with its [`NodeStatus`].
 pub const STATUS_PATH: &str = "/internal/v1/status";
 
+/// The version of the wire that this release speaks. 2: top-ups, charges and refunds. 3: holds, too.
+pub const WIRE_VERSION: u16 = 3;
+
+/// The version of releases before there were holds, whose status does not name it.
+pub const WIRE_BEFORE_HOLDS: u16 = 2;
+
+fn unnamed_version() -> u16 {
+    WIRE_BEFORE_HOLDS
+}
+
 /// One node process, as it sees its shard.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct NodeStatus {
@@ -20,6 +30,13 @@ pub struct NodeStatus {
     /// The restore generation of the ledger that it serves; `None` while it takes no writes.
     #[serde(default)]
     pub generation: Option<i64>,
+    /// The highest version of the wire that this node speaks.
+    #[serde(default = "unnamed_version")]
+    pub wire: u16,
+    /// The version of the wire that all processes of the shard speak, as `picopay migrate --finish` has recorded it.
+    /// What only a higher one can read is refused.
+    #[serde(default = "unnamed_version")]
+    pub finished: u16,
     /// The slots that the shard's own database says it owns.
     pub owned: Vec<OwnedRange>,
     /// The slots that it is importing, at the epochs at which it will own them.

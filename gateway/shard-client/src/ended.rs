@@ -32,6 +32,7 @@ pub enum Decision {
     KeyReused(Vec<String>),
     UserNotFound,
     TransactionNotFound,
+    HoldNotFound,
     AmountInvalid(String),
 }
 
@@ -55,6 +56,7 @@ impl From<Outcome> for Ended<Decision> {
             Outcome::KeyReused { differs } => Decision::KeyReused(differs),
             Outcome::UserNotFound => Decision::UserNotFound,
             Outcome::TransactionNotFound => Decision::TransactionNotFound,
+            Outcome::HoldNotFound => Decision::HoldNotFound,
             Outcome::AmountInvalid { detail } => Decision::AmountInvalid(detail),
             Outcome::Moved(moved) => return Self::Moved(moved),
             Outcome::Unavailable { .. } => return Self::NotDone(NotDone::Unavailable),

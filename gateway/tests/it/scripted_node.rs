@@ -13,9 +13,10 @@ use std::time::{Duration, Instant};
 use picopay_shared::command::{
     Command, Kind, Moved, Operation, Outcome, Status, Transaction, WRITE_PATH, WriteBatch, WriteReply,
 };
+use picopay_shared::hold::HoldPart;
 use picopay_shared::id::TransactionId;
 use picopay_shared::node_mark::{DEADLINE_AT_HEADER, NODE_HEADER, NodeMoment};
-use picopay_shared::node_status::{CacheState, NodeStatus, OwnedRange};
+use picopay_shared::node_status::{CacheState, NodeStatus, OwnedRange, WIRE_VERSION};
 use picopay_shared::query::{Answer, DEADLINE_HEADER, Found, READ_PATH, ReadRequest, Source};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -213,6 +214,8 @@ async fn serve(mut stream: TcpStream, state: Arc<State>) {
                 not_ready_reason: None,
                 degraded: None,
                 generation: Some(1),
+                wire: WIRE_VERSION,
+                finished: WIRE_VERSION,
                 owned: [state.owned].into_iter().filter(|range| range.first <= range.last).collect(),
                 importing: Vec::new(),
                 replica_lag_ms: None,
@@ -281,11 +284,12 @@ fn booked(command: &Command, is_replayed: bool) -> Outcome {
             status: Status::Completed,
             money: payment.money,
             balance_after: payment.money,
-            idempotency_key: command.idempotency_key,
+            idempotency_key: Some(command.idempotency_key),
             charge_id: None,
             reference: None,
             metadata: None,
             made_by: None,
+            hold_part: HoldPart::default(),
         }),
         is_replayed,
     }
