@@ -33,7 +33,7 @@ pub async fn finish(cluster: &Cluster, shards: &mut [MigratedShard]) -> anyhow::
         }
     }
     if !older.is_empty() {
-        bail!("older programs are left, so nothing was finished:\n  {}", older.join("\n  "));
+        bail!("older programs are left, so nothing was finished: {}", older.join("; "));
     }
     for shard in shards {
         let database = ShardDb::primary(find_shard(cluster, &shard.shard)?, PATIENCE).await?;
@@ -53,4 +53,28 @@ fn reason_to_wait(status: &NodeStatus) -> Option<String> {
     }
     let heard = status.older_caller_ms.filter(|ms| *ms < HEARD_WITHIN_MS)?;
     Some(format!("{} s ago an older gateway or command asked it", heard / 1000))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn status(more: serde_json::Value) -> NodeStatus {
+        let mut told = json!({"shard": "a", "is_ready": true, "not_ready_reason": null, "owned": [], "cache": "off",
+                              "replica_lag_ms": null});
+        told.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        serde_json::from_value(told).unwrap()
+    }
+
+    #[test]
+    fn an_older_node_and_one_that_was_just_asked_by_an_older_program_are_waited_for() {
+        let waits = |more| reason_to_wait(&status(more)).is_some();
+        assert!(waits(json!({})), "a node that does not name its version is an older one");
+        assert!(waits(json!({"wire": WIRE_VERSION - 1})));
+        assert!(waits(json!({"wire": WIRE_VERSION, "older_caller_ms": HEARD_WITHIN_MS - 1})));
+        assert!(!waits(json!({"wire": WIRE_VERSION, "older_caller_ms": HEARD_WITHIN_MS})));
+        assert!(!waits(json!({"wire": WIRE_VERSION})) && !waits(json!({"wire": WIRE_VERSION + 1})));
+    }
 }
