@@ -10,6 +10,7 @@ use picopay_gateway::problem::Problem;
 use picopay_gateway::transaction_body::WriteBody;
 use picopay_gateway_config::{ApiKey, Scope};
 use picopay_shared::command::{Kind, Status, Transaction};
+use picopay_shared::hold::HoldPart;
 use picopay_shared::id::Stamp;
 use picopay_shared::money::{Currency, Money};
 use picopay_shared::slot::UserId;
@@ -51,11 +52,12 @@ fn format_an_answer(bencher: Bencher) {
         status: Status::Completed,
         money: usd("50.00"),
         balance_after: usd("950.00"),
-        idempotency_key: Uuid::from_u128(0x550e_8400_e29b_41d4_a716_4466_5544_0000),
+        idempotency_key: Some(Uuid::from_u128(0x550e_8400_e29b_41d4_a716_4466_5544_0000)),
         charge_id: None,
         reference: None,
         metadata: None,
         made_by: None,
+        hold_part: HoldPart::default(),
     };
     bencher.bench(|| json(StatusCode::OK, &WriteBody::new(black_box(&transaction))));
 }

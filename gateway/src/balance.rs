@@ -112,14 +112,15 @@ pub async fn get_balance(
     let user_id = parameters.finish(user_id)?;
     let Read { found, source } = gateway.shards.read_balances(user_id, currency, consistency, reader).await?;
     let balances = found.ok_or_else(|| Problem::user_not_found().with_source(source))?;
+    let balances = balances.into_iter().map(|one| one.balance);
     let user_id = user_id.get();
     let body = |money: Money| BalanceBody { currency: money.currency(), balance: money };
     if let Some(currency) = currency {
-        let balance = balances.into_iter().find(|money| money.currency() == currency);
+        let balance = balances.clone().find(|money| money.currency() == currency);
         let balance = body(balance.unwrap_or(Money::zero(currency)));
         return Ok(read_answer(StatusCode::OK, &UserBalanceBody { user_id, balance }, source));
     }
-    let balances = balances.into_iter().map(body).collect();
+    let balances = balances.map(body).collect();
     Ok(read_answer(StatusCode::OK, &BalancesBody { user_id, balances }, source))
 }
 

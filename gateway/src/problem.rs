@@ -258,6 +258,9 @@ impl Problem {
             Refusal::InsufficientBalance => Self::insufficient_balance(record.balance_after, record.money),
             Refusal::RefundExceedsCharge { remaining } => Self::refund_exceeds_charge(remaining),
             Refusal::NotRefundable => Self::not_refundable(record.money.currency()),
+            Refusal::CaptureExceedsHold { .. } | Refusal::HoldNotOpen { .. } | Refusal::TooManyHolds => {
+                Self::internal()
+            }
         };
         problem.0.recorded_request_id = Some(recorded_request_id.to_owned());
         problem.0.is_replayed = is_replayed;
@@ -420,6 +423,7 @@ impl From<ShardError> for Problem {
 #[cfg(test)]
 mod tests {
     use picopay_shared::command::{Kind, Status};
+    use picopay_shared::hold::HoldPart;
     use picopay_shared::id::TransactionId;
     use picopay_shared::slot::UserId;
 
@@ -441,11 +445,12 @@ mod tests {
             status: Status::Refused { refusal, request_id: "first".into() },
             money: usd("50.00"),
             balance_after: usd("7.50"),
-            idempotency_key: Uuid::from_u128(2),
+            idempotency_key: Some(Uuid::from_u128(2)),
             charge_id: None,
             reference: None,
             metadata: None,
             made_by: None,
+            hold_part: HoldPart::default(),
         }
     }
 

@@ -73,7 +73,9 @@ impl Serialize for TransactionBody<'_> {
         body.serialize_field("amount", &format_args!("{}", record.money))?;
         body.serialize_field("currency", &record.money.currency())?;
         body.serialize_field("balance_after", &format_args!("{}", record.balance_after))?;
-        body.serialize_field("idempotency_key", &record.idempotency_key)?;
+        if let Some(key) = &record.idempotency_key {
+            body.serialize_field("idempotency_key", key)?;
+        }
         body.serialize_field("created_at", &TIMES.timestamp_to_string(&created_at))?;
         if let Some(charge_id) = &record.charge_id {
             body.serialize_field("charge_id", charge_id)?;
@@ -175,6 +177,7 @@ pub struct LookupSchema {
 #[cfg(test)]
 mod tests {
     use picopay_shared::command::{Kind, Status};
+    use picopay_shared::hold::HoldPart;
     use picopay_shared::id::TransactionId;
     use picopay_shared::money::{Currency, Money};
     use picopay_shared::slot::UserId;
@@ -191,11 +194,12 @@ mod tests {
             status: Status::Completed,
             money: usd("50"),
             balance_after: usd("950.0"),
-            idempotency_key: Uuid::from_u128(0x550e_8400_e29b_41d4_a716_4466_5544_0000),
+            idempotency_key: Some(Uuid::from_u128(0x550e_8400_e29b_41d4_a716_4466_5544_0000)),
             charge_id: None,
             reference: None,
             metadata: None,
             made_by: None,
+            hold_part: HoldPart::default(),
         }
     }
 

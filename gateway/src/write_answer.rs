@@ -40,7 +40,9 @@ pub fn answer(written: Written, key: Uuid, user_id: Option<i64>) -> Result<Answe
         }
         Decision::KeyReused(differs) => return Err(Problem::key_reused(differs)),
         Decision::UserNotFound => return Err(Problem::user_not_found()),
-        Decision::TransactionNotFound => return Err(Problem::transaction_not_found()),
+        Decision::TransactionNotFound | Decision::HoldNotFound => {
+            return Err(Problem::transaction_not_found());
+        }
         Decision::AmountInvalid(detail) => {
             return Err(Problem::invalid_request(vec![FieldError::in_field("amount", detail)]));
         }

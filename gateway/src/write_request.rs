@@ -47,7 +47,7 @@ pub async fn run(
         };
         let user_id = match &command.operation {
             Operation::CreateUser { user_id } => Some(user_id.get()),
-            Operation::TopUp(_) | Operation::Charge(_) | Operation::Refund { .. } => None,
+            _ => None,
         };
         answer(gateway.shards.write(command).await?, key, user_id)
     };

@@ -191,7 +191,7 @@ impl Cache {
                 }
                 let number = places.number_of(command);
                 let mut entry = Vec::new();
-                places.write(number, (transaction, command.fingerprint, committed), &mut entry);
+                places.write(number, transaction, (command.fingerprint, committed), &mut entry);
                 fill.push((places.name(number), entry));
             }
         }

@@ -26,6 +26,8 @@ pub mod cache;
 
 pub mod write;
 
+pub mod sweeper;
+
 pub mod read;
 
 pub mod log_end;
@@ -55,6 +57,8 @@ pub mod node;
 pub mod own_clock;
 
 pub mod answers;
+
+pub mod older_callers;
 
 pub mod routes;
 

@@ -322,7 +322,11 @@ impl From<ReadError> for NoAnswer {
 }
 
 fn is_strong(query: &Query) -> bool {
-    matches!(query, Query::Balance { consistency: Consistency::Strong, .. })
+    match query {
+        Query::Balance { consistency, .. } => *consistency == Consistency::Strong,
+        Query::Holds(_) | Query::Hold { .. } => true,
+        Query::History(_) | Query::Lookup { .. } => false,
+    }
 }
 
 fn log_unanswered(request: &ReadRequest, answer: &Answer) {

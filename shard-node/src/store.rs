@@ -6,6 +6,9 @@
 mod booked;
 mod opened;
 mod seen;
+mod seen_holds;
+
+pub mod holds;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -14,6 +17,7 @@ use futures_util::future;
 use jiff::Timestamp;
 use picopay_postgres::{BadColumn, describe, owner_from_row};
 use picopay_shared::command::{Fingerprint, Kind, Refusal, Status, Transaction};
+use picopay_shared::hold::{HoldPart, HoldStatus};
 use picopay_shared::id::{Stamp, TransactionId};
 use picopay_shared::money::{Currency, Money, MoneyError};
 use picopay_shared::slot::{FENCE_LOCK, Slot, UserId};
@@ -25,9 +29,11 @@ use tokio_postgres::{Client, Row, Statement};
 use uuid::Uuid;
 
 pub use self::booked::write_booked;
+use self::holds::HoldStatements;
 pub use self::opened::{Opened, open_batch, open_batch_slowly};
 pub use self::seen::{LOOKS_MAX, Page, PageWanted, Seen, find_balances, find_histories, find_transactions};
-use crate::book::Recorded;
+pub use self::seen_holds::{HoldPage, find_hold, find_holds};
+use crate::book::{Held, Recorded};
 
 pub const ONE_PER_KEY: &str = "one_transaction_per_key";
 pub const ONE_PER_ID: &str = "transactions_pkey";
@@ -82,6 +88,7 @@ pub struct WriteStatements {
     write_one: Statement,
     insert_balances: Statement,
     write_refund_totals: Statement,
+    pub holds: HoldStatements,
 }
 
 impl WriteStatements {
@@ -121,6 +128,7 @@ impl WriteStatements {
             write_one: next(),
             insert_balances: next(),
             write_refund_totals: next(),
+            holds: HoldStatements::prepare(client).await?,
         })
     }
 }
@@ -218,18 +226,24 @@ pub async fn lock_free_users(
     Ok(locked)
 }
 
-#[derive(Debug, Default)]
-pub struct BalancesAndStamps {
+#[derive(Default)]
+pub struct Balances {
     pub balances: HashMap<(UserId, Currency), Money>,
+    /// Of those of which a part is held.
+    pub held: HashMap<(UserId, Currency), Held>,
     /// The highest stamp of each user's rows.
     pub last_stamps: HashMap<UserId, Stamp>,
 }
 
-impl BalancesAndStamps {
-    fn add(&mut self, user: UserId, balance: Money, stamp: i64) -> Result<(), ReadError> {
+impl Balances {
+    fn add(&mut self, user: UserId, balance: Money, stamp: i64, held: Option<Held>) -> Result<(), ReadError> {
         let stamp =
             Stamp::from_ledger(stamp).ok_or_else(|| ReadError::Corrupt("balances.last_stamp".into()))?;
-        self.balances.insert((user, balance.currency()), balance);
+        let account = (user, balance.currency());
+        self.balances.insert(account, balance);
+        if let Some(held) = held {
+            self.held.insert(account, held);
+        }
         let last = self.last_stamps.entry(user).or_default();
         *last = stamp.max(*last);
         Ok(())
@@ -240,13 +254,14 @@ pub async fn read_balances(
     client: &Client,
     sql: &WriteStatements,
     users: &[UserId],
-) -> Result<BalancesAndStamps, ReadError> {
+) -> Result<Balances, ReadError> {
     let (slots, ids) = user_keys(users);
     let rows = client.query(&sql.read_balances, &[&slots, &ids]).await?;
-    let mut read = BalancesAndStamps::default();
+    let mut read = Balances::default();
     for row in rows {
         let balance = money_from(column(&row, 2)?, column(&row, 1)?)?;
-        read.add(user_from(column(&row, 0)?)?, balance, column(&row, 3)?)?;
+        let held = holds::held_of(balance, column(&row, 4)?, column(&row, 5)?, column(&row, 6)?)?;
+        read.add(user_from(column(&row, 0)?)?, balance, column(&row, 3)?, held)?;
     }
     Ok(read)
 }
@@ -266,7 +281,8 @@ pub async fn read_by_keys(
     rows.iter()
         .map(|row| {
             let recorded = recorded_from_row(row)?;
-            Ok(((recorded.transaction.user_id, recorded.transaction.idempotency_key), recorded))
+            let key = recorded.transaction.idempotency_key.expect("it was found by its key");
+            Ok(((recorded.transaction.user_id, key), recorded))
         })
         .collect()
 }
@@ -346,8 +362,10 @@ fn recorded_from_row(row: &Row) -> Result<Recorded, ReadError> {
     let currency = Currency::of_ledger(column(row, 4)?)?;
     let kind_word: &str = column(row, 2)?;
     let kind = Kind::parse(kind_word).ok_or_else(|| ReadError::Corrupt(format!("kind {kind_word}")))?;
-    let fingerprint: &[u8] = column(row, 7)?;
-    let fingerprint = fingerprint.try_into().map_err(|_| ReadError::Corrupt("fingerprint".into()))?;
+    let fingerprint: Option<&[u8]> = column(row, 7)?;
+    let fingerprint = fingerprint
+        .map(|bytes| bytes.try_into().map_err(|_| ReadError::Corrupt("fingerprint".into())))
+        .transpose()?;
     let transaction = Transaction {
         id: TransactionId::from_uuid(column(row, 1)?),
         user_id: user_from(column(row, 0)?)?,
@@ -360,8 +378,16 @@ fn recorded_from_row(row: &Row) -> Result<Recorded, ReadError> {
         reference: column(row, 9)?,
         metadata: column(row, 10)?,
         made_by: column::<Option<&str>>(row, 14)?.map(Arc::from),
+        hold_part: HoldPart {
+            hold_id: column::<Option<Uuid>>(row, 15)?.map(TransactionId::from_uuid),
+            expires_at_ms: column::<Option<Timestamp>>(row, 16)?.map(Timestamp::as_millisecond),
+            available: column::<Option<Decimal>>(row, 17)?
+                .map(|available| Money::from_ledger(available, currency))
+                .transpose()?,
+            hold_key: column(row, 18)?,
+        },
     };
-    Ok(Recorded { transaction, fingerprint: Fingerprint(fingerprint) })
+    Ok(Recorded { transaction, fingerprint: fingerprint.map(Fingerprint) })
 }
 
 fn status_from_row(row: &Row, currency: Currency) -> Result<Status, ReadError> {
@@ -369,15 +395,20 @@ fn status_from_row(row: &Row, currency: Currency) -> Result<Status, ReadError> {
         return Ok(Status::Completed);
     };
     let corrupt = || ReadError::Corrupt(format!("refusal {word}"));
+    let remaining = || {
+        let remaining: Option<Decimal> = column(row, 13)?;
+        Ok::<Money, ReadError>(Money::from_ledger(remaining.ok_or_else(corrupt)?, currency)?)
+    };
     let refusal = match word {
         "insufficient-balance" => Refusal::InsufficientBalance,
-        "refund-exceeds-charge" => {
-            let remaining: Option<Decimal> = column(row, 13)?;
-            Refusal::RefundExceedsCharge {
-                remaining: Money::from_ledger(remaining.ok_or_else(corrupt)?, currency)?,
-            }
-        }
+        "refund-exceeds-charge" => Refusal::RefundExceedsCharge { remaining: remaining()? },
         "not-refundable" => Refusal::NotRefundable,
+        "capture-exceeds-hold" => Refusal::CaptureExceedsHold { remaining: remaining()? },
+        "hold-not-open" => {
+            let status: Option<&str> = column(row, 19)?;
+            Refusal::HoldNotOpen { status: status.and_then(HoldStatus::parse).ok_or_else(corrupt)? }
+        }
+        "too-many-holds" => Refusal::TooManyHolds,
         _ => return Err(corrupt()),
     };
     let request_id: Option<String> = column(row, 12)?;
@@ -391,6 +422,9 @@ fn refusal_word(status: &Status) -> Option<&'static str> {
             Refusal::InsufficientBalance => "insufficient-balance",
             Refusal::RefundExceedsCharge { .. } => "refund-exceeds-charge",
             Refusal::NotRefundable => "not-refundable",
+            Refusal::CaptureExceedsHold { .. } => "capture-exceeds-hold",
+            Refusal::HoldNotOpen { .. } => "hold-not-open",
+            Refusal::TooManyHolds => "too-many-holds",
         }),
     }
 }
@@ -404,9 +438,10 @@ fn refused_request(status: &Status) -> Option<&str> {
 
 fn refused_remaining(status: &Status) -> Option<Decimal> {
     match status {
-        Status::Refused { refusal: Refusal::RefundExceedsCharge { remaining }, .. } => {
-            Some(remaining.amount())
-        }
+        Status::Refused {
+            refusal: Refusal::RefundExceedsCharge { remaining } | Refusal::CaptureExceedsHold { remaining },
+            ..
+        } => Some(remaining.amount()),
         _ => None,
     }
 }

@@ -1,7 +1,8 @@
 //! Writes between gateway and shard node: commands and their outcomes.
 //!
 //! These types cross the wire in `postcard`, which does not describe itself. A change to any of them changes
-//! [`WRITE_PATH`], so that an old and a new program never misread each other.
+//! [`WRITE_PATH`], so that an old and a new program never misread each other. What is only added comes behind the rest, where an
+//! older program does not read on.
 
 use std::borrow::Borrow;
 use std::sync::Arc;
@@ -10,11 +11,13 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+use crate::hold::HoldPart;
 use crate::id::TransactionId;
 use crate::money::{Amount, Money};
 use crate::origin::Origin;
 use crate::session::LogPosition;
 use crate::slot::{Slot, UserId, UserTag};
+pub use crate::transaction::{Kind, Refusal, Status, Transaction};
 
 /// The path where a node takes a [`WriteBatch`] and answers with a [`WriteReply`].
 pub const WRITE_PATH: &str = "/internal/v2/write";
@@ -151,6 +154,43 @@ pub struct WriteReply {
     pub position: Option<LogPosition>,
 }
 
+impl WriteReply {
+    /// Encodes the reply. What transactions say about holds comes last, so that an older program does not read it.
+    pub fn to_wire(&self) -> Vec<u8> {
+        let parts: Vec<(u32, &HoldPart)> = (0..)
+            .zip(&self.outcomes)
+            .filter_map(|(position, outcome)| match outcome {
+                Outcome::Decided { transaction, .. } if !transaction.hold_part.is_empty() => {
+                    Some((position, &transaction.hold_part))
+                }
+                _ => None,
+            })
+            .collect();
+        postcard::to_stdvec(&(self, parts)).expect("plain data always serializes")
+    }
+
+    /// Decodes the reply, also of an older program.
+    ///
+    /// # Errors
+    /// When the bytes are no reply, or the part behind does not fit.
+    pub fn from_wire(bytes: &[u8]) -> Result<Self, postcard::Error> {
+        let (mut reply, rest): (Self, &[u8]) = postcard::take_from_bytes(bytes)?;
+        if rest.is_empty() {
+            return Ok(reply);
+        }
+        let parts: Vec<(u32, HoldPart)> = postcard::from_bytes(rest)?;
+        for (position, part) in parts {
+            let outcome =
+                usize::try_from(position).ok().and_then(|position| reply.outcomes.get_mut(position));
+            let Some(Outcome::Decided { transaction, .. }) = outcome else {
+                return Err(postcard::Error::SerdeDeCustom);
+            };
+            transaction.hold_part = part;
+        }
+        Ok(reply)
+    }
+}
+
 /// One client's operation. It stays the same in every attempt; an [`Attempt`] crosses the wire.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Command {
@@ -187,9 +227,34 @@ pub enum Operation {
         /// The amount; `None` means all that remains.
         amount: Option<Amount>,
     },
+    /// Reserves money for a charge to come.
+    Hold {
+        /// The user, the amount, and what goes with it.
+        payment: Payment,
+        /// For how many seconds ([`crate::hold::EXPIRES_IN_S`]).
+        expires_in_s: u32,
+    },
+    /// Charges all or a part of a hold, and frees the rest.
+    Capture {
+        /// The hold to capture.
+        hold_id: TransactionId,
+        /// The amount; `None` means all of it.
+        amount: Option<Amount>,
+    },
+    /// Frees what a hold reserves.
+    Void {
+        /// The hold to void.
+        hold_id: TransactionId,
+    },
+    /// Writes down which of a user's holds have run out. A node asks this of itself only.
+    #[serde(skip)]
+    Sweep {
+        /// The user whose holds are looked at.
+        user_id: UserId,
+    },
 }
 
-/// The fields that a top-up and a charge share.
+/// The fields that a top-up, a charge and a hold share.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Payment {
     /// The user whose balance changes.
@@ -206,19 +271,30 @@ impl Operation {
     /// The slot whose owner decides.
     pub fn slot(&self) -> Slot {
         match self {
-            Self::CreateUser { user_id } => user_id.slot(),
-            Self::TopUp(payment) | Self::Charge(payment) => payment.user_id.slot(),
+            Self::CreateUser { user_id } | Self::Sweep { user_id } => user_id.slot(),
+            Self::TopUp(payment) | Self::Charge(payment) | Self::Hold { payment, .. } => {
+                payment.user_id.slot()
+            }
             Self::Refund { charge_id, .. } => charge_id.slot(),
+            Self::Capture { hold_id, .. } | Self::Void { hold_id } => hold_id.slot(),
         }
     }
 
     /// The user's tag. It is equal for all operations of one user, so it picks the user's lane.
     pub fn tag(&self) -> UserTag {
         match self {
-            Self::CreateUser { user_id } => user_id.tag(),
-            Self::TopUp(payment) | Self::Charge(payment) => payment.user_id.tag(),
+            Self::CreateUser { user_id } | Self::Sweep { user_id } => user_id.tag(),
+            Self::TopUp(payment) | Self::Charge(payment) | Self::Hold { payment, .. } => {
+                payment.user_id.tag()
+            }
             Self::Refund { charge_id, .. } => charge_id.tag(),
+            Self::Capture { hold_id, .. } | Self::Void { hold_id } => hold_id.tag(),
         }
+    }
+
+    /// Whether it is a step of a hold. Releases before holds cannot read it, so it waits until none is left.
+    pub fn is_of_hold(&self) -> bool {
+        matches!(self, Self::Hold { .. } | Self::Capture { .. } | Self::Void { .. })
     }
 
     /// The hash of what the client asked for: the operation and its parsed values, never a value that a
@@ -232,19 +308,35 @@ impl Operation {
             hash.update([u8::from(text.is_some())]);
             field(hash, text.unwrap_or_default().as_bytes());
         }
+        fn of_payment(hash: &mut Sha256, operation: &[u8; 4], payment: &Payment) {
+            hash.update(operation);
+            hash.update(payment.user_id.get().to_le_bytes());
+            field(hash, payment.money.currency().code().as_bytes());
+            hash.update(payment.money.amount().mantissa().to_le_bytes());
+            optional(hash, payment.reference.as_deref());
+            optional(hash, payment.metadata.as_deref());
+        }
         let mut hash = Sha256::new();
         match self {
+            Self::Sweep { .. } => hash.update(b"swee"),
             Self::CreateUser { user_id } => {
                 hash.update(b"user");
                 hash.update(user_id.get().to_le_bytes());
             }
-            Self::TopUp(payment) | Self::Charge(payment) => {
-                hash.update(if matches!(self, Self::TopUp(_)) { b"topu" } else { b"char" });
-                hash.update(payment.user_id.get().to_le_bytes());
-                field(&mut hash, payment.money.currency().code().as_bytes());
-                hash.update(payment.money.amount().mantissa().to_le_bytes());
-                optional(&mut hash, payment.reference.as_deref());
-                optional(&mut hash, payment.metadata.as_deref());
+            Self::TopUp(payment) => of_payment(&mut hash, b"topu", payment),
+            Self::Charge(payment) => of_payment(&mut hash, b"char", payment),
+            Self::Hold { payment, expires_in_s } => {
+                of_payment(&mut hash, b"hold", payment);
+                hash.update(expires_in_s.to_le_bytes());
+            }
+            Self::Capture { hold_id, amount } => {
+                hash.update(b"capt");
+                hash.update(hold_id.as_uuid().as_bytes());
+                optional(&mut hash, amount.map(|amount| amount.normalized().to_string()).as_deref());
+            }
+            Self::Void { hold_id } => {
+                hash.update(b"void");
+                hash.update(hold_id.as_uuid().as_bytes());
             }
             Self::Refund { charge_id, amount } => {
                 hash.update(b"refu");
@@ -262,96 +354,6 @@ impl Operation {
 /// The first 128 bits of a SHA-256 over what the client asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Fingerprint(pub [u8; 16]);
-
-/// The immutable record of one operation.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Transaction {
-    /// Its id, which includes the time.
-    pub id: TransactionId,
-    /// The user whose balance it moved.
-    pub user_id: UserId,
-    /// The kind of the operation.
-    pub kind: Kind,
-    /// Whether it was booked or refused.
-    pub status: Status,
-    /// The amount; for a refusal, the amount that was asked for.
-    pub money: Money,
-    /// The user's balance in this currency right after it.
-    pub balance_after: Money,
-    /// The key under which it is replayed.
-    pub idempotency_key: Uuid,
-    /// For a refund, the charge.
-    pub charge_id: Option<TransactionId>,
-    /// The client's own reference.
-    pub reference: Option<String>,
-    /// The client's own JSON object, as canonical text.
-    pub metadata: Option<String>,
-    /// The name of the API key; `None` for old transactions. Only reads carry it, behind their answer
-    /// ([`crate::query::Answer::to_wire`]); the answer to a write has none.
-    #[serde(skip)]
-    pub made_by: Option<Arc<str>>,
-}
-
-/// The kind of operation that a transaction records.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum Kind {
-    /// Money was added to a balance.
-    #[serde(rename = "topup")]
-    TopUp,
-    /// Money for a service.
-    #[serde(rename = "charge")]
-    Charge,
-    /// Money back for a charge.
-    #[serde(rename = "refund")]
-    Refund,
-}
-
-impl Kind {
-    /// All kinds, in the documentation's order.
-    pub const ALL: [Self; 3] = [Self::TopUp, Self::Charge, Self::Refund];
-
-    /// The word that the API and the ledger use.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::TopUp => "topup",
-            Self::Charge => "charge",
-            Self::Refund => "refund",
-        }
-    }
-
-    /// The kind with this word.
-    pub fn parse(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.as_str() == word)
-    }
-}
-
-/// How an operation ended. Both are answers, and both are replayed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Status {
-    /// The money has moved.
-    Completed,
-    /// The rules refused the operation.
-    Refused {
-        /// The rule that refused it.
-        refusal: Refusal,
-        /// The request that was refused first, which the replayed answer names.
-        request_id: String,
-    },
-}
-
-/// Why the rules refuse an operation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Refusal {
-    /// The balance (`balance_after` of the record) is less than the charge.
-    InsufficientBalance,
-    /// Together with earlier refunds this would exceed the charge.
-    RefundExceedsCharge {
-        /// What can still be refunded.
-        remaining: Money,
-    },
-    /// The transaction to refund is no charge.
-    NotRefundable,
-}
 
 /// The outcome of one [`Command`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -394,6 +396,11 @@ pub enum Outcome {
     Internal,
     /// Nothing happened: too much is waiting in the node. An immediate retry would add to it.
     Overloaded,
+    /// The hold to capture or void does not exist.
+    HoldNotFound,
+    /// What had run out of the user's holds is written down.
+    #[serde(skip)]
+    Swept,
 }
 
 /// What a shard knows of a slot that it does not own.
@@ -472,6 +479,56 @@ mod tests {
         assert_eq!((read.deadline_ms, read.attempts), (7, vec![Attempt { command, epoch: 300 }]));
     }
 
+    #[test]
+    fn what_is_said_of_a_hold_crosses_the_wire_and_is_no_hindrance_to_who_does_not_know_of_it() {
+        let money = payment("5", "USD").money;
+        let user_id = UserId::try_from(1).unwrap();
+        let decided = |hold_part: HoldPart| {
+            let transaction = Transaction {
+                id: TransactionId::first_at(7),
+                user_id,
+                kind: Kind::Charge,
+                status: Status::Completed,
+                money,
+                balance_after: money,
+                idempotency_key: Some(Uuid::from_u128(9)),
+                charge_id: None,
+                reference: None,
+                metadata: None,
+                made_by: None,
+                hold_part,
+            };
+            Outcome::Decided { transaction: Box::new(transaction), is_replayed: false }
+        };
+        let reply = |outcomes| WriteReply { outcomes, cache_hits: 1, commit_us: 2, position: None };
+        let hold_id = Some(TransactionId::first_at(3));
+        let part = HoldPart { hold_id, available: Some(money), ..HoldPart::default() };
+        let none = HoldPart::default;
+        let sent = reply(vec![decided(none()), Outcome::UserCreated, decided(part)]);
+        let wire = sent.to_wire();
+        assert_eq!(WriteReply::from_wire(&wire).unwrap().outcomes, sent.outcomes);
+        let to_older = reply(vec![decided(none()), Outcome::UserCreated, decided(none())]);
+        let read_by_older = postcard::from_bytes::<WriteReply>(&wire).unwrap();
+        assert_eq!(read_by_older.outcomes, to_older.outcomes);
+        let from_older = postcard::to_stdvec(&sent).unwrap();
+        assert_eq!(WriteReply::from_wire(&from_older).unwrap().outcomes, to_older.outcomes);
+        assert_eq!(to_older.to_wire().len(), from_older.len() + 1, "who uses no holds pays a byte for all");
+        // The nil UUID stands for no key, and takes as much room.
+        let without_key = |mut outcome: Outcome| {
+            let Outcome::Decided { transaction, .. } = &mut outcome else { panic!("{outcome:?}") };
+            transaction.idempotency_key = None;
+            outcome
+        };
+        let keyless = reply(vec![without_key(decided(none()))]);
+        assert_eq!(WriteReply::from_wire(&keyless.to_wire()).unwrap().outcomes, keyless.outcomes);
+        let parts = |position: u32| {
+            let parts = vec![(position, HoldPart { hold_id, ..none() })];
+            WriteReply::from_wire(&[from_older.clone(), postcard::to_stdvec(&parts).unwrap()].concat())
+                .is_ok()
+        };
+        assert!(parts(0) && !parts(1) && !parts(3), "only what was decided says something of a hold");
+    }
+
     fn command(made_by: Option<&str>) -> Command {
         let operation = Operation::Charge(payment("1", "USD"));
         Command {
@@ -496,6 +553,8 @@ mod tests {
         let id = TransactionId::from_uuid(Uuid::from_u128(7));
         let amount = |text| Some(Amount::parse(text).unwrap());
         let refund = |amount| Operation::Refund { charge_id: id, amount };
+        let hold = |expires_in_s| Operation::Hold { payment: payment("100", "USD"), expires_in_s };
+        let capture = |amount| Operation::Capture { hold_id: id, amount };
         assert_eq!(refund(amount("1.0")).fingerprint(), refund(amount("1.00")).fingerprint());
         let all = [
             base,
@@ -507,6 +566,11 @@ mod tests {
             Operation::Charge(Payment { metadata: Some("{}".into()), ..payment("100", "USD") }),
             refund(None),
             refund(amount("1")),
+            hold(60),
+            hold(61),
+            capture(None),
+            capture(amount("1")),
+            Operation::Void { hold_id: id },
         ];
         let distinct: std::collections::HashSet<_> = all.iter().map(Operation::fingerprint).collect();
         assert_eq!(distinct.len(), all.len());

@@ -138,6 +138,11 @@ impl Stamp {
         Self((self.0 | (STEP - 1)) + 1)
     }
 
+    /// Its milliseconds of Unix time.
+    pub fn unix_ms(self) -> i64 {
+        i64::try_from(self.0 >> SEQUENCE_BITS).expect("STAMP_MAX leaves 46 bits")
+    }
+
     /// Reads a balance row; `None` for a number that PicoPay never writes.
     pub fn from_ledger(last_stamp: i64) -> Option<Self> {
         u64::try_from(last_stamp).ok().filter(|stamp| *stamp <= STAMP_MAX).map(Self)

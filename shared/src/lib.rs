@@ -15,6 +15,10 @@ pub mod id;
 
 pub mod origin;
 
+pub mod hold;
+
+pub mod transaction;
+
 pub mod command;
 
 pub mod query;

@@ -5,11 +5,23 @@ use serde::{Deserialize, Serialize};
 /// The path where a node answers with its [`NodeStatus`].
 pub const STATUS_PATH: &str = "/internal/v1/status";
 
-/// The highest version of the wire that this release speaks.
-pub const WIRE_VERSION: u32 = READS_TOGETHER;
+/// The version of the wire that this release speaks. 2: top-ups, charges and refunds. 3: holds, and reads in
+/// batches, too.
+pub const WIRE_VERSION: u16 = 3;
+
+/// The version of releases before there were holds, whose status does not name it.
+pub const WIRE_BEFORE_HOLDS: u16 = 2;
+
+pub(crate) fn unnamed_version() -> u16 {
+    WIRE_BEFORE_HOLDS
+}
+
+/// The header in which gateways and operators name their [`WIRE_VERSION`]. Who does not name one is from before there were
+/// holds.
+pub const WIRE_HEADER: &str = "picopay-wire";
 
 /// From this version on, a node takes reads in batches (`read_batch.rs`).
-pub const READS_TOGETHER: u32 = 3;
+pub const READS_TOGETHER: u16 = 3;
 
 /// One node process, as it sees its shard.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -26,6 +38,17 @@ pub struct NodeStatus {
     /// The restore generation of the ledger that it serves; `None` while it takes no writes.
     #[serde(default)]
     pub generation: Option<i64>,
+    /// The highest version of the wire that this node speaks.
+    #[serde(default = "unnamed_version")]
+    pub wire: u16,
+    /// The version of the wire that all processes of the shard speak, as `picopay migrate --finish` has recorded it.
+    /// What only a higher one can read is refused.
+    #[serde(default = "unnamed_version")]
+    pub finished: u16,
+    /// How long ago somebody asked this node who speaks an older version of the wire, in milliseconds: an older gateway, as a
+    /// rule. `None` when nobody did since the node was started.
+    #[serde(default)]
+    pub older_caller_ms: Option<u64>,
     /// The slots that the shard's own database says it owns.
     pub owned: Vec<OwnedRange>,
     /// The slots that it is importing, at the epochs at which it will own them.
@@ -35,9 +58,6 @@ pub struct NodeStatus {
     pub replica_lag_ms: Option<u64>,
     /// Whether Redis is in use: `up`, `skipped` (its breaker is open) or `off` (none configured).
     pub cache: CacheState,
-    /// The highest version of the wire that it speaks; 0 from a release that does not say so.
-    #[serde(default)]
-    pub wire_version: u32,
 }
 
 /// An operator's decision that a shard goes on without its synchronous standby: its commits wait for the

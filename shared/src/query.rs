@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::command::{Kind, Moved, Transaction};
+use crate::hold::{Hold, HoldPart, HoldStatus};
 use crate::id::TransactionId;
 use crate::money::{Currency, Money};
 use crate::origin::Origin;
@@ -78,6 +79,26 @@ pub enum Query {
         /// The id of the transaction.
         id: TransactionId,
     },
+    /// A user's holds, newest first, from the primary.
+    Holds(HoldsQuery),
+    /// One hold, by its id, from the primary.
+    Hold {
+        /// The id of the hold.
+        id: TransactionId,
+    },
+}
+
+/// A page of a user's holds. It may have fewer entries than `limit` and still not be the last.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HoldsQuery {
+    /// The user whose holds are read.
+    pub user_id: UserId,
+    /// Holds on the page, 1–100.
+    pub limit: u16,
+    /// Only those older than this one: where the previous page said that it goes on.
+    pub before: Option<TransactionId>,
+    /// Only those with this status now. A hold whose time has run out is expired, whatever its row says.
+    pub status: Option<HoldStatus>,
 }
 
 /// A page of a user's history.
@@ -108,7 +129,8 @@ impl Query {
         match self {
             Self::Balance { user_id, .. } => user_id.slot(),
             Self::History(history) => history.user_id.slot(),
-            Self::Lookup { id } => id.slot(),
+            Self::Lookup { id } | Self::Hold { id } => id.slot(),
+            Self::Holds(holds) => holds.user_id.slot(),
         }
     }
 }
@@ -134,7 +156,7 @@ pub struct Answer {
 
 impl Answer {
     /// Encodes the answer. What an older program does not know comes last, and is not read there: the maker
-    /// of each transaction, and where a history goes on.
+    /// of each transaction, where a history goes on, and what holds reserve.
     pub fn to_wire(&self) -> Vec<u8> {
         let makers: Vec<Option<&str>> =
             self.transactions().iter().map(|one| one.made_by.as_deref()).collect();
@@ -142,7 +164,16 @@ impl Answer {
             Found::History { goes_on_before, .. } => *goes_on_before,
             _ => None,
         };
-        postcard::to_stdvec(&(self, makers, goes_on)).expect("plain data always serializes")
+        let parts: Vec<(u32, &HoldPart)> = (0..)
+            .zip(self.transactions())
+            .filter(|(_, one)| !one.hold_part.is_empty())
+            .map(|(position, one)| (position, &one.hold_part))
+            .collect();
+        let held: Vec<Money> = match &self.found {
+            Found::Balances(balances) => balances.iter().map(|one| one.held).collect(),
+            _ => Vec::new(),
+        };
+        postcard::to_stdvec(&(self, makers, goes_on, parts, held)).expect("plain data always serializes")
     }
 
     /// Decodes the answer, also of an older program.
@@ -157,20 +188,38 @@ impl Answer {
             }
             return Ok(answer);
         }
-        let (makers, goes_on): (Vec<Option<String>>, Option<TransactionId>) = postcard::from_bytes(rest)?;
-        if makers.len() != answer.transactions().len() {
-            return Err(postcard::Error::SerdeDeCustom);
-        }
-        let transactions = match &mut answer.found {
-            Found::History { transactions, goes_on_before, .. } => {
+        type Behind = (Vec<Option<String>>, Option<TransactionId>);
+        let ((makers, goes_on), rest): (Behind, &[u8]) = postcard::take_from_bytes(rest)?;
+        // A release before there were holds sends no more.
+        let (parts, held): (Vec<(u32, HoldPart)>, Vec<Money>) =
+            if rest.is_empty() { Default::default() } else { postcard::from_bytes(rest)? };
+        let mut balances: &mut [Balance] = &mut [];
+        let mut transactions: &mut [Transaction] = &mut [];
+        match &mut answer.found {
+            Found::History { transactions: page, goes_on_before, .. } => {
                 *goes_on_before = goes_on;
-                transactions.as_mut_slice()
+                transactions = page;
             }
-            Found::Transaction(transaction) => std::slice::from_mut(&mut **transaction),
-            _ => &mut [],
-        };
+            Found::Transaction(transaction) => transactions = std::slice::from_mut(&mut **transaction),
+            Found::Balances(found) => balances = found,
+            _ => {}
+        }
+        let misfit = || postcard::Error::SerdeDeCustom;
+        if makers.len() != transactions.len() || !(held.is_empty() || held.len() == balances.len()) {
+            return Err(misfit());
+        }
         for (transaction, made_by) in transactions.iter_mut().zip(makers) {
             transaction.made_by = made_by.map(Arc::from);
+        }
+        for (position, part) in parts {
+            let position = usize::try_from(position).unwrap_or(usize::MAX);
+            transactions.get_mut(position).ok_or_else(misfit)?.hold_part = part;
+        }
+        for (balance, held) in balances.iter_mut().zip(held) {
+            if held.currency() != balance.balance.currency() {
+                return Err(misfit());
+            }
+            balance.held = held;
         }
         Ok(answer)
     }
@@ -188,7 +237,7 @@ impl Answer {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Found {
     /// The user's balances, by currency.
-    Balances(Vec<Money>),
+    Balances(Vec<Balance>),
     /// A page of history.
     History {
         /// The transactions, newest first.
@@ -218,6 +267,52 @@ pub enum Found {
         /// The reason, for the log. No client sees it.
         reason: String,
     },
+    /// A page of a user's holds.
+    Holds {
+        /// The holds, newest first.
+        holds: Vec<Hold>,
+        /// The next page begins before this hold; `None` on the last page.
+        goes_on_before: Option<TransactionId>,
+    },
+    /// The hold that was asked for.
+    Hold {
+        /// The hold as it is now.
+        hold: Box<Hold>,
+        /// What its user can spend now in its currency.
+        available: Money,
+    },
+    /// The hold does not exist.
+    HoldNotFound,
+}
+
+/// What a user has in one currency.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Money", into = "Money")]
+pub struct Balance {
+    /// All that the user has.
+    pub balance: Money,
+    /// The part that open holds reserve. It crosses the wire behind the answer.
+    pub held: Money,
+}
+
+impl Balance {
+    /// What can be spent: zero when a row says that more is held than is there.
+    pub fn available(self) -> Money {
+        self.balance.checked_sub(self.held).unwrap_or(Money::zero(self.balance.currency()))
+    }
+}
+
+/// A balance without holds.
+impl From<Money> for Balance {
+    fn from(balance: Money) -> Self {
+        Self { balance, held: Money::zero(balance.currency()) }
+    }
+}
+
+impl From<Balance> for Money {
+    fn from(balance: Balance) -> Self {
+        balance.balance
+    }
 }
 
 /// The database that answered a read.
@@ -250,11 +345,12 @@ mod tests {
                 status: Status::Completed,
                 money,
                 balance_after: money,
-                idempotency_key: Uuid::nil(),
+                idempotency_key: None,
                 charge_id: None,
                 reference: None,
                 metadata: None,
                 made_by: made_by.map(Arc::from),
+                hold_part: HoldPart::default(),
             }
         };
         let answer = |found: Found| Answer { found, source: Source::Replica { lag_ms: 3 } };
@@ -264,10 +360,20 @@ mod tests {
             answer(Found::History { transactions, has_more: true, goes_on_before })
         };
         let lookup = |made_by| answer(Found::Transaction(Box::new(transaction(made_by))));
+        let one = transaction(None).money;
+        let some_held = Balance { balance: one, held: one };
+        let hold_part = HoldPart { available: Some(one), ..HoldPart::default() };
+        let with_hold = Transaction { hold_part, ..transaction(None) };
+        let with_hold = answer(Found::Transaction(Box::new(with_hold)));
         for (sent, to_older) in [
             (history([Some("shop"), None, Some("")]), history([None; 3])),
             (lookup(Some("shop")), lookup(None)),
             (answer(Found::Balances(vec![])), answer(Found::Balances(vec![]))),
+            (
+                answer(Found::Balances(vec![some_held])),
+                answer(Found::Balances(vec![some_held.balance.into()])),
+            ),
+            (with_hold, lookup(None)),
         ] {
             let wire = sent.to_wire();
             assert_eq!(Answer::from_wire(&wire).unwrap(), sent);

@@ -66,7 +66,7 @@ pub(crate) fn prepare_init(folder: &Folder, guardian: &Arc<Guardian>) -> Result<
 }
 
 pub(crate) fn prepare_migrate(folder: &Folder, guardian: &Arc<Guardian>) -> Result<Process, LocalError> {
-    let arguments = ["migrate", "--cluster", CLUSTER_FILE];
+    let arguments = ["migrate", "--finish", "--cluster", CLUSTER_FILE];
     service(folder, guardian, ("migrate", "picopay"), &arguments, &[], Kind::Tool)
 }
 

@@ -114,6 +114,7 @@ impl RetryBudget {
 #[cfg(test)]
 mod tests {
     use picopay_shared::command::{Kind, Moved, Outcome, Status, Transaction};
+    use picopay_shared::hold::HoldPart;
     use picopay_shared::id::TransactionId;
     use picopay_shared::money::{Currency, Money};
     use picopay_shared::slot::{Slot, UserId};
@@ -130,11 +131,12 @@ mod tests {
             status: Status::Completed,
             money,
             balance_after: money,
-            idempotency_key: Uuid::nil(),
+            idempotency_key: None,
             charge_id: None,
             reference: None,
             metadata: None,
             made_by: None,
+            hold_part: HoldPart::default(),
         };
         Outcome::Decided { transaction: Box::new(transaction), is_replayed }.into()
     }

@@ -32,6 +32,7 @@ pub enum Decision {
     KeyReused(Vec<String>),
     UserNotFound,
     TransactionNotFound,
+    HoldNotFound,
     AmountInvalid(String),
 }
 
@@ -55,11 +56,13 @@ impl From<Outcome> for Ended<Decision> {
             Outcome::KeyReused { differs } => Decision::KeyReused(differs),
             Outcome::UserNotFound => Decision::UserNotFound,
             Outcome::TransactionNotFound => Decision::TransactionNotFound,
+            Outcome::HoldNotFound => Decision::HoldNotFound,
             Outcome::AmountInvalid { detail } => Decision::AmountInvalid(detail),
             Outcome::Moved(moved) => return Self::Moved(moved),
             Outcome::Unavailable { .. } => return Self::NotDone(NotDone::Unavailable),
             Outcome::Overloaded => return Self::NotDone(NotDone::Overloaded),
-            Outcome::Internal => return Self::NotDone(NotDone::Internal),
+            // No gateway asks for a sweep.
+            Outcome::Internal | Outcome::Swept => return Self::NotDone(NotDone::Internal),
             Outcome::OutcomeUnknown => return Self::Unknown,
         })
     }

@@ -322,8 +322,8 @@ impl Node {
         self.wire.call(ask, (&self.target, &self.clock), body, deadline).await
     }
 
-    fn wire_version(&self) -> u32 {
-        self.known().status.as_ref().map_or(0, |status| status.wire_version)
+    fn wire_version(&self) -> u16 {
+        self.known().status.as_ref().map_or(0, |status| status.wire)
     }
 
     fn state(&self, now: Instant) -> NodeState {

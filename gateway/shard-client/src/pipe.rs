@@ -169,7 +169,7 @@ fn admit(shard: &Shard, batch: Vec<Pending<Job, Done>>) -> Option<Batch> {
 }
 
 fn read_reply(shard: &Shard, bytes: &[u8], expected: usize) -> Said<WriteReply> {
-    let reply: WriteReply = match postcard::from_bytes(bytes) {
+    let reply = match WriteReply::from_wire(bytes) {
         Ok(reply) => reply,
         Err(error) => {
             error!(shard = shard.name, %error, "the node's reply makes no sense");

@@ -5,9 +5,9 @@
 
 use picopay_shared::command::Transaction;
 use picopay_shared::id::TransactionId;
-use picopay_shared::money::{Currency, Money};
+use picopay_shared::money::Currency;
 use picopay_shared::origin::Origin;
-use picopay_shared::query::{Answer, Consistency, Found, HistoryQuery, Query, ReadRequest, Source};
+use picopay_shared::query::{Answer, Balance, Consistency, Found, HistoryQuery, Query, ReadRequest, Source};
 use picopay_shared::session::SessionToken;
 use picopay_shared::slot::UserId;
 use tracing::error;
@@ -46,7 +46,7 @@ impl ShardClient {
         currency: Option<Currency>,
         consistency: Consistency,
         reader: Reader,
-    ) -> Result<Read<Vec<Money>>, ShardError> {
+    ) -> Result<Read<Vec<Balance>>, ShardError> {
         let query = Query::Balance { user_id, currency, consistency };
         self.ask(query, reader, |found| match found {
             Found::Balances(balances) => Some(Some(balances)),

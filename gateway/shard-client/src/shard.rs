@@ -12,7 +12,7 @@ use futures_util::future::{Either, select};
 use picopay_shared::cluster;
 use picopay_shared::command::{Attempt, Command};
 use picopay_shared::lane::{Lane, LaneEnd};
-use picopay_shared::node_status::Degradation;
+use picopay_shared::node_status::{Degradation, WIRE_VERSION};
 use picopay_shared::query::{Answer, Found};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -62,6 +62,8 @@ struct ShardStatus {
     is_ready: bool,
     replica_lag_ms: Option<u64>,
     degraded: Option<Degradation>,
+    /// Whether all of its nodes can read a step of a hold, as its ready nodes said last.
+    takes_holds: bool,
 }
 
 /// A shard in the answer of `/readyz`.
@@ -119,6 +121,15 @@ impl Shard {
     }
 
     pub async fn attempt(&self, command: &Arc<Command>, epoch: u64, deadline: Instant) -> Done {
+        if command.operation.is_of_hold() && !self.status.load().takes_holds {
+            // An older node could not read the batch, and its neighbours would suffer.
+            warn!(
+                shard = self.name,
+                request = %command.origin,
+                "a step of a hold waits until no older program is left: run `picopay migrate --finish`"
+            );
+            return Done::not_sent(NotDone::Unavailable);
+        }
         let is_probe = match self.breaker.admit(std::time::Instant::now()) {
             Admission::Pass => false,
             Admission::Probe => true,
@@ -310,8 +321,17 @@ impl Shard {
                 is_ready: answer.is_ready,
                 replica_lag_ms: answer.replica_lag_ms,
                 degraded: answer.degraded.clone(),
+                takes_holds: if answer.is_ready {
+                    answer.finished >= WIRE_VERSION
+                } else {
+                    before.takes_holds
+                },
             },
-            None => ShardStatus { is_known: before.is_known, ..ShardStatus::default() },
+            None => ShardStatus {
+                is_known: before.is_known,
+                takes_holds: before.takes_holds,
+                ..ShardStatus::default()
+            },
         };
         if (before.is_reachable, before.is_ready) != (status.is_reachable, status.is_ready) {
             let reason = answer.and_then(|answer| answer.not_ready_reason.clone()).unwrap_or_default();

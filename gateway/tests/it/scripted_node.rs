@@ -6,16 +6,17 @@
 use std::collections::VecDeque;
 use std::future::pending;
 use std::ops::RangeInclusive;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use picopay_shared::command::{
     Command, Kind, Moved, Operation, Outcome, Status, Transaction, WRITE_PATH, WriteBatch, WriteReply,
 };
+use picopay_shared::hold::HoldPart;
 use picopay_shared::id::TransactionId;
 use picopay_shared::node_mark::{DEADLINE_AT_HEADER, NODE_HEADER, NodeMoment};
-use picopay_shared::node_status::{CacheState, NodeStatus, OwnedRange};
+use picopay_shared::node_status::{CacheState, NodeStatus, OwnedRange, WIRE_VERSION};
 use picopay_shared::query::{Answer, DEADLINE_HEADER, Found, READ_PATH, ReadRequest, Source};
 use picopay_shared::read_batch::{Frame, READ_BATCH_PATH, reads_from_wire};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -63,7 +64,7 @@ struct State {
     told: Notify,
     is_frozen: AtomicBool,
     is_not_ready: AtomicBool,
-    wire_version: AtomicU32,
+    wire_version: AtomicU16,
     /// The reads of each batch that arrived, as many as there were.
     read_batches: Mutex<Vec<usize>>,
     takes_batches: AtomicBool,
@@ -97,7 +98,7 @@ impl ScriptedNode {
             told: Notify::new(),
             is_frozen: AtomicBool::new(false),
             is_not_ready: AtomicBool::new(false),
-            wire_version: AtomicU32::new(0),
+            wire_version: AtomicU16::new(0),
             read_batches: Mutex::default(),
             takes_batches: AtomicBool::new(true),
             started: Instant::now(),
@@ -134,7 +135,7 @@ impl ScriptedNode {
     }
 
     /// From now on it says that it speaks this version of the wire. Before, it says nothing of it.
-    pub fn speak(&self, wire_version: u32) {
+    pub fn speak(&self, wire_version: u16) {
         self.state.wire_version.store(wire_version, Ordering::Relaxed);
     }
 
@@ -239,11 +240,13 @@ async fn serve(mut stream: TcpStream, state: Arc<State>) {
                 not_ready_reason: None,
                 degraded: None,
                 generation: Some(1),
+                wire: state.wire_version.load(Ordering::Relaxed),
+                finished: WIRE_VERSION,
+                older_caller_ms: None,
                 owned: [state.owned].into_iter().filter(|range| range.first <= range.last).collect(),
                 importing: Vec::new(),
                 replica_lag_ms: None,
                 cache: CacheState::Off,
-                wire_version: state.wire_version.load(Ordering::Relaxed),
             };
             state.respond(&mut stream, 200, &serde_json::to_vec(&status).unwrap()).await;
             continue;
@@ -308,11 +311,12 @@ fn booked(command: &Command, is_replayed: bool) -> Outcome {
             status: Status::Completed,
             money: payment.money,
             balance_after: payment.money,
-            idempotency_key: command.idempotency_key,
+            idempotency_key: Some(command.idempotency_key),
             charge_id: None,
             reference: None,
             metadata: None,
             made_by: None,
+            hold_part: HoldPart::default(),
         }),
         is_replayed,
     }

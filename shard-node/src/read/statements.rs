@@ -1,11 +1,13 @@
-//! Queries as statements: one for each kind of query, however many ask.
+//! Queries as statements: one for each kind of query, however many ask. Only holds have a statement for each read: they are
+//! looked at one by one.
 //!
 //! Each statement has owner and rows of one moment. Otherwise a slot that moved in between would show half a
 //! history.
 
+use futures_util::future;
 use picopay_shared::id::TransactionId;
 use picopay_shared::money::Money;
-use picopay_shared::query::{Found, HistoryQuery, Query};
+use picopay_shared::query::{Balance, Found, HistoryQuery, HoldsQuery, Query};
 use picopay_shared::slot::Slot;
 use picopay_shared::slot_owner::OwnerRow;
 
@@ -26,23 +28,25 @@ pub async fn ask_all(
     client: &deadpool_postgres::Client,
     queries: &[&Query],
 ) -> Result<Vec<Found>, ReadError> {
-    let (mut users, mut pages, mut ids) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut users, mut pages, mut ids, mut holds) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for query in queries {
         match query {
             Query::Balance { user_id, .. } => users.push(*user_id),
             Query::History(history) => pages.push(page_wanted(history)),
             Query::Lookup { id } => ids.push(*id),
+            Query::Holds(_) | Query::Hold { .. } => holds.push(ask_holds(client, query)),
         }
     }
     // Polled together, so that all leave in one flight.
-    let (balances, histories, transactions) = futures_util::future::try_join3(
+    let (balances, histories, transactions, holds) = future::try_join4(
         store::find_balances(client, &users),
         store::find_histories(client, &pages),
         store::find_transactions(client, &ids),
+        future::try_join_all(holds),
     )
     .await?;
-    let (mut balances, mut histories, mut transactions) =
-        (balances.into_iter(), histories.into_iter(), transactions.into_iter());
+    let (mut balances, mut histories, mut transactions, mut holds) =
+        (balances.into_iter(), histories.into_iter(), transactions.into_iter(), holds.into_iter());
     let one_each = "one result for each";
     let found = queries.iter().map(|query| {
         let found = match query {
@@ -54,20 +58,55 @@ pub async fn ask_all(
                     None => Found::TransactionNotFound,
                 })
             }),
+            Query::Holds(_) | Query::Hold { .. } => Ok(holds.next().expect(one_each)),
         };
         found.unwrap_or_else(|error| Found::Corrupt { reason: error.reason() })
     });
     Ok(found.collect())
 }
 
-fn of_balances(query: &Query, seen: Seen<Money>) -> Found {
+/// A row that cannot be read fails this read, and a statement that fails all of them.
+async fn ask_holds(client: &deadpool_postgres::Client, query: &Query) -> Result<Found, ReadError> {
+    let found = match query {
+        Query::Holds(holds) => find_holds(client, holds).await,
+        Query::Hold { id } => store::find_hold(client, *id).await.map(|Seen { owner, mut found, .. }| {
+            moved(id.slot(), owner.as_ref()).unwrap_or_else(|| match found.pop() {
+                Some((hold, available)) => Found::Hold { hold: Box::new(hold), available },
+                None => Found::HoldNotFound,
+            })
+        }),
+        Query::Balance { .. } | Query::History(_) | Query::Lookup { .. } => {
+            unreachable!("it was asked for holds")
+        }
+    };
+    match found {
+        Err(error @ ReadError::Corrupt(_)) => Ok(Found::Corrupt { reason: error.reason() }),
+        found => found,
+    }
+}
+
+async fn find_holds(client: &deadpool_postgres::Client, query: &HoldsQuery) -> Result<Found, ReadError> {
+    // No hold has an id of a refusal.
+    let before = query.before.unwrap_or(TransactionId::first_refusal());
+    let limit = usize::from(query.limit);
+    let bounds = (i64::from(query.limit) + 1, LOOKS_MAX);
+    let page = store::find_holds(client, query.user_id, before, query.status, bounds).await?;
+    Ok(of_user(query.user_id.slot(), page.holds, |mut holds| {
+        let is_full = holds.len() > limit;
+        holds.truncate(limit);
+        let goes_on_before = if is_full { holds.last().map(|last| last.id) } else { page.looked_down_to };
+        Found::Holds { holds, goes_on_before }
+    }))
+}
+
+fn of_balances(query: &Query, seen: Seen<Balance>) -> Found {
     let Query::Balance { currency, .. } = query else { unreachable!("it was asked for balances") };
     of_user(query.slot(), seen, |balances| {
         Found::Balances(match currency {
             None => balances,
             Some(currency) => {
-                let one = balances.into_iter().find(|balance| balance.currency() == *currency);
-                vec![one.unwrap_or(Money::zero(*currency))]
+                let one = balances.into_iter().find(|one| one.balance.currency() == *currency);
+                vec![one.unwrap_or(Money::zero(*currency).into())]
             }
         })
     })

@@ -8,26 +8,30 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Error};
 use uuid::Uuid;
 
-use super::{WriteStatements, created_at, refusal_word, refused_remaining, refused_request};
+use super::{WriteStatements, created_at, holds, refusal_word, refused_remaining, refused_request};
 use crate::book::{BalanceRow, Booked, Recorded, RefundTotal};
 
 /// Writes all of it in one flight. A statement fails if a balance or a total that it should write is not
 /// there to be written.
 pub async fn write_booked(client: &Client, sql: &WriteStatements, booked: &Booked) -> Result<(), Error> {
     // Polled together, so that all leave in one flight, in this order.
-    let (rows, new_balances, totals) = future::join3(
+    let (rows, new_balances, totals, holds) = future::join4(
         write_transactions(client, sql, booked),
         insert_balances(client, sql, &booked.new_balances),
         write_refund_totals(client, sql, &booked.refund_totals),
+        holds::write(client, &sql.holds, booked),
     )
     .await;
-    rows.and(new_balances).and(totals)
+    rows.and(new_balances).and(totals).and(holds)
 }
 
 /// With the balances that change: one statement costs less than two.
 async fn write_transactions(client: &Client, sql: &WriteStatements, booked: &Booked) -> Result<(), Error> {
-    match (booked.transactions.as_slice(), booked.updated_balances.as_slice()) {
-        ([], _) => {}
+    // Those about holds have a statement of their own.
+    let plain: Vec<&Recorded> =
+        booked.transactions.iter().filter(|recorded| recorded.transaction.hold_part.is_empty()).collect();
+    match (plain.as_slice(), booked.updated_balances.as_slice()) {
+        ([], []) => {}
         ([recorded], [row]) if is_of_one_balance(recorded, row) => {
             let transaction = &recorded.transaction;
             client
@@ -38,7 +42,7 @@ async fn write_transactions(client: &Client, sql: &WriteStatements, booked: &Boo
                         &transaction.user_id.get(),
                         &transaction.id.as_uuid(),
                         &transaction.idempotency_key,
-                        &recorded.fingerprint.0.as_slice(),
+                        &recorded.fingerprint(),
                         &created_at(transaction.id),
                         &transaction.money.amount(),
                         &transaction.balance_after.amount(),
@@ -102,8 +106,8 @@ struct TransactionColumns<'a> {
     slots: Vec<i16>,
     users: Vec<i64>,
     ids: Vec<Uuid>,
-    keys: Vec<Uuid>,
-    fingerprints: Vec<&'a [u8]>,
+    keys: Vec<Option<Uuid>>,
+    fingerprints: Vec<Option<&'a [u8]>>,
     times: Vec<Timestamp>,
     amounts: Vec<Decimal>,
     balances: Vec<Decimal>,
@@ -119,13 +123,13 @@ struct TransactionColumns<'a> {
 }
 
 impl<'a> TransactionColumns<'a> {
-    fn of(transactions: &'a [Recorded]) -> Self {
+    fn of(transactions: &[&'a Recorded]) -> Self {
         let each = || transactions.iter().map(|recorded| &recorded.transaction);
         let slots = each().map(|one| one.user_id.slot().as_i16()).collect();
         let users = each().map(|one| one.user_id.get()).collect();
         let ids = each().map(|one| one.id.as_uuid()).collect();
         let keys = each().map(|one| one.idempotency_key).collect();
-        let fingerprints = transactions.iter().map(|recorded| recorded.fingerprint.0.as_slice()).collect();
+        let fingerprints = transactions.iter().map(|recorded| recorded.fingerprint()).collect();
         let times = each().map(|one| created_at(one.id)).collect();
         let amounts = each().map(|one| one.money.amount()).collect();
         let balances = each().map(|one| one.balance_after.amount()).collect();

@@ -12,15 +12,16 @@ use rust_decimal::Decimal;
 use tokio_postgres::types::FromSql;
 use tokio_postgres::{Client, Row};
 
+use super::holds::held_of;
 use super::{
-    BalancesAndStamps, Locked, ReadError, WriteStatements, column, held_or, lock_free_users, lock_users,
-    money_from, read_balances, read_owners, take_fence, user_from, user_keys,
+    Balances, Locked, ReadError, WriteStatements, column, held_or, lock_free_users, lock_users, money_from,
+    read_balances, read_owners, take_fence, user_from, user_keys,
 };
 
 pub struct Opened {
     pub owners: HashMap<Slot, OwnerRow>,
     pub locked: Locked,
-    pub balances: BalancesAndStamps,
+    pub balances: Balances,
 }
 
 /// Takes the fence, reads the owners of `slots`, locks those of `users` that exist and reads their balances.
@@ -79,9 +80,14 @@ fn opened_from_row(row: &Row) -> Result<Opened, ReadError> {
     let now = Stamp::at(column::<Timestamp>(row, 6)?.as_microsecond());
     let (of, currencies, amounts, stamps): (Vec<i64>, Vec<&str>, Vec<Decimal>, Vec<i64>) =
         (array(row, 7)?, array(row, 8)?, array(row, 9)?, array(row, 10)?);
-    let mut balances = BalancesAndStamps::default();
-    for (((user, currency), amount), stamp) in of.into_iter().zip(currencies).zip(amounts).zip(stamps) {
-        balances.add(user_from(user)?, money_from(amount, currency)?, stamp)?;
+    let (helds, counts, dues): (Vec<Option<Decimal>>, Vec<i32>, Vec<Option<Timestamp>>) =
+        (array(row, 11)?, array(row, 12)?, array(row, 13)?);
+    let held = helds.into_iter().zip(counts).zip(dues);
+    let mut balances = Balances::default();
+    let rows = of.into_iter().zip(currencies).zip(amounts).zip(stamps).zip(held);
+    for ((((user, currency), amount), stamp), ((held, count), due)) in rows {
+        let balance = money_from(amount, currency)?;
+        balances.add(user_from(user)?, balance, stamp, held_of(balance, held, count, due)?)?;
     }
     Ok(Opened { owners, locked: Locked { users, held: HashSet::new(), now }, balances })
 }

@@ -8,8 +8,10 @@ use std::sync::Arc;
 
 use picopay_postgres::owner_of;
 use picopay_shared::command::{Kind, Status, Transaction};
+use picopay_shared::hold::HoldPart;
 use picopay_shared::id::TransactionId;
 use picopay_shared::money::{Currency, Money};
+use picopay_shared::query::Balance;
 use picopay_shared::slot::{Slot, UserId};
 use picopay_shared::slot_owner::OwnerRow;
 use tokio_postgres::Row;
@@ -32,7 +34,7 @@ pub type Each<T> = Vec<Result<T, ReadError>>;
 pub async fn find_balances(
     client: &deadpool_postgres::Client,
     users: &[UserId],
-) -> Result<Each<Seen<Money>>, ReadError> {
+) -> Result<Each<Seen<Balance>>, ReadError> {
     let rows = match users {
         [] => return Ok(Vec::new()),
         [user] => {
@@ -50,12 +52,16 @@ pub async fn find_balances(
         let mut found = Vec::with_capacity(rows.len());
         for row in rows {
             if let Some(currency) = column::<Option<&str>>(row, 1)? {
-                found.push(money_from(column(row, 2)?, currency)?);
+                let (balance, held) = (column(row, 2)?, column(row, 3)?);
+                found.push(Balance {
+                    balance: money_from(balance, currency)?,
+                    held: money_from(held, currency)?,
+                });
             }
         }
-        found.sort_unstable_by_key(|balance: &Money| balance.currency().code());
-        let user_exists = column::<Option<bool>>(first, 3)?.unwrap_or(false);
-        Ok(Seen { owner: owner(user.slot(), first, 4)?, user_exists, found })
+        found.sort_unstable_by_key(|one: &Balance| one.balance.currency().code());
+        let user_exists = column::<Option<bool>>(first, 4)?.unwrap_or(false);
+        Ok(Seen { owner: owner(user.slot(), first, 5)?, user_exists, found })
     }))
 }
 
@@ -161,7 +167,7 @@ fn each<Q, T>(rows: Vec<Row>, asked: &[Q], read: impl Fn(&Q, &[Row]) -> Result<T
     asked.iter().zip(of_each).map(|(asked, rows)| read(asked, &rows)).collect()
 }
 
-fn first(rows: &[Row]) -> Result<&Row, ReadError> {
+pub(super) fn first(rows: &[Row]) -> Result<&Row, ReadError> {
     rows.first().ok_or_else(missing_row)
 }
 
@@ -169,7 +175,7 @@ fn missing_row() -> ReadError {
     ReadError::Corrupt("a read that gives no row".into())
 }
 
-fn owner(slot: Slot, row: &Row, position: usize) -> Result<Option<OwnerRow>, ReadError> {
+pub(super) fn owner(slot: Slot, row: &Row, position: usize) -> Result<Option<OwnerRow>, ReadError> {
     match column::<Option<&str>>(row, position)? {
         Some(_) => Ok(Some(owner_of(slot, row, position)?)),
         None => Ok(None),
@@ -178,7 +184,7 @@ fn owner(slot: Slot, row: &Row, position: usize) -> Result<Option<OwnerRow>, Rea
 
 /// Columns of a completed transaction with the number in front, as [`transaction_from_row`] reads them. A
 /// query's other columns follow.
-const TRANSACTION_COLUMNS: usize = 11;
+const TRANSACTION_COLUMNS: usize = 12;
 
 fn transaction_from_row(row: &Row, id: Uuid, user_id: UserId) -> Result<Transaction, ReadError> {
     let currency = Currency::of_ledger(column(row, 4)?)?;
@@ -195,5 +201,10 @@ fn transaction_from_row(row: &Row, id: Uuid, user_id: UserId) -> Result<Transact
         reference: column(row, 8)?,
         metadata: column(row, 9)?,
         made_by: column::<Option<&str>>(row, 10)?.map(Arc::from),
+        // What else it knows of its hold is for replays.
+        hold_part: HoldPart {
+            hold_id: column::<Option<Uuid>>(row, 11)?.map(TransactionId::from_uuid),
+            ..HoldPart::default()
+        },
     })
 }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use http::Method;
-use picopay_shared::node_status::{NodeStatus, STATUS_PATH};
+use picopay_shared::node_status::{NodeStatus, STATUS_PATH, WIRE_HEADER, WIRE_VERSION};
 
 use super::LocalCluster;
 use crate::process::Process;
@@ -48,7 +48,9 @@ impl LocalCluster {
     pub async fn node_status(&self, shard: &LocalShard, number: usize) -> Result<NodeStatus, String> {
         let url = format!("{}{STATUS_PATH}", shard.node_url(number));
         let authorization = format!("Bearer {}", self.internal_secret());
-        let asked = http_call::call(Method::GET, &url, &[("authorization", &authorization)], "").await;
+        let version = WIRE_VERSION.to_string();
+        let headers = [("authorization", authorization.as_str()), (WIRE_HEADER, version.as_str())];
+        let asked = http_call::call(Method::GET, &url, &headers, "").await;
         let answer = asked.map_err(|error| error.to_string())?;
         serde_json::from_str(&answer.body).map_err(|_| format!("{url} answered {}", answer.status))
     }

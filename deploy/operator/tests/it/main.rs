@@ -7,6 +7,7 @@ mod users;
 
 mod config;
 mod config_running;
+mod finish;
 mod init;
 mod keys;
 mod moves;

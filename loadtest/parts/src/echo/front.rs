@@ -23,6 +23,7 @@ use picopay_gateway_config::{GatewayConfig, Scope};
 use picopay_shard_client::{Decision, Written};
 use picopay_shared::cluster::Cluster;
 use picopay_shared::command::{Command, Kind, Operation, Payment, Status, Transaction};
+use picopay_shared::hold::HoldPart;
 use picopay_shared::id::Stamp;
 use picopay_shared::open_files;
 use picopay_shared::session::{LogPosition, SessionToken};
@@ -81,11 +82,12 @@ fn made_up(command: Command) -> Written {
         status: Status::Completed,
         money,
         balance_after: money,
-        idempotency_key: command.idempotency_key,
+        idempotency_key: Some(command.idempotency_key),
         charge_id: None,
         reference,
         metadata,
         made_by: None,
+        hold_part: HoldPart::default(),
     };
     Written {
         decision: Decision::Decided { transaction: Box::new(transaction), is_replayed: false },
