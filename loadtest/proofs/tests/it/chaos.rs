@@ -25,8 +25,12 @@ fn what_was_acknowledged_survives_every_fault() {
 }
 
 #[test]
-fn a_run_fails_when_answers_leave_before_writes_are_safe_or_keys_are_not_checked() {
-    for (broken, count) in [("answer-before-commit", "lost"), ("skip-key-check", "doubled")] {
+fn a_run_fails_when_writes_are_not_safe_or_keys_not_checked_or_holds_not_released() {
+    for (broken, count) in [
+        ("answer-before-commit", "lost"),
+        ("skip-key-check", "doubled"),
+        ("forget-release", "verify_failures"),
+    ] {
         let folder = tempfile::tempdir().unwrap();
         let run = run(folder.path(), "0.6", &["--broken", broken]);
         assert_eq!(
