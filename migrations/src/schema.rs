@@ -7,6 +7,9 @@ use tokio_postgres::{Client, Error};
 
 use crate::migration;
 
+/// The migration that brought holds. Programs that were built with it can read what holds leave behind.
+const HOLDS: i32 = 10;
+
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Schema {
     applied: BTreeSet<i32>,
@@ -57,6 +60,11 @@ impl Schema {
 
     fn of(applied: Vec<i32>, oldest_known: Option<i32>) -> Self {
         Self { applied: applied.into_iter().collect(), oldest_known: oldest_known.unwrap_or_default() }
+    }
+
+    /// Whether no program serves that could not read what holds leave behind, as `picopay migrate --finish` has made sure.
+    pub fn takes_holds(&self) -> bool {
+        self.oldest_known >= HOLDS
     }
 
     pub fn check(&self) -> Result<(), Unfit> {

@@ -4,15 +4,23 @@
 //! All output is written before those locks are released. Commands are decided in order, and each sees the
 //! results of those before. So several charges of one user become one new balance.
 
+mod holds;
+
+mod reused_key;
+
 use std::collections::{HashMap, HashSet};
 
 use picopay_shared::command::{
     Command, Fingerprint, Kind, Operation, Outcome, Payment, Refusal, Status, Transaction,
 };
+use picopay_shared::hold::HoldPart;
 use picopay_shared::id::{Stamp, TransactionId};
 use picopay_shared::money::{Currency, Money, MoneyError};
 use picopay_shared::slot::UserId;
 use uuid::Uuid;
+
+use self::holds::HoldBook;
+pub use self::holds::{Due, EndedHold, Held, HeldRow, KnownHolds};
 
 #[derive(Debug)]
 pub struct Admitted<'a> {
@@ -20,11 +28,18 @@ pub struct Admitted<'a> {
     pub command: &'a Command,
 }
 
-/// A transaction with the fingerprint of its request, with which a replay is compared.
-#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+/// A transaction with the fingerprint of its request, with which a replay is compared. Nobody asked for an expiry, so that has
+/// none.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Recorded {
     pub transaction: Transaction,
-    pub fingerprint: Fingerprint,
+    pub fingerprint: Option<Fingerprint>,
+}
+
+impl Recorded {
+    pub fn fingerprint(&self) -> Option<&[u8]> {
+        self.fingerprint.as_ref().map(|Fingerprint(bytes)| bytes.as_slice())
+    }
 }
 
 #[derive(Debug, Default)]
@@ -40,6 +55,7 @@ pub struct Known {
     pub by_key: HashMap<(UserId, Uuid), Recorded>,
     pub refunded: HashMap<TransactionId, Transaction>,
     pub refund_totals: HashMap<TransactionId, Money>,
+    pub holds: KnownHolds,
 }
 
 #[derive(Debug, Default)]
@@ -50,6 +66,10 @@ pub struct Booked {
     /// Balances whose currency is new to the user.
     pub new_balances: Vec<BalanceRow>,
     pub refund_totals: Vec<RefundTotal>,
+    /// Balances of which another part is held than before. A new one is among `new_balances`, too.
+    pub held_balances: Vec<HeldRow>,
+    pub new_holds: Vec<EndedHold>,
+    pub ended_holds: Vec<EndedHold>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,6 +101,7 @@ struct Book {
     changed_totals: Vec<TransactionId>,
     transactions: Vec<Recorded>,
     new_by_key: HashMap<(UserId, Uuid), usize>,
+    holds: HoldBook,
 }
 
 impl Book {
@@ -93,6 +114,7 @@ impl Book {
             changed_totals: Vec::new(),
             transactions: Vec::new(),
             new_by_key: HashMap::new(),
+            holds: HoldBook::default(),
         }
     }
 
@@ -100,6 +122,10 @@ impl Book {
         let command = admitted.command;
         match &command.operation {
             Operation::CreateUser { user_id } => self.answer_creation(*user_id),
+            Operation::Sweep { user_id } => {
+                self.expire_due(*user_id);
+                Outcome::Swept
+            }
             Operation::TopUp(payment) => {
                 self.once(command, payment.user_id, |book| book.top_up(admitted, payment))
             }
@@ -109,6 +135,16 @@ impl Book {
             Operation::Refund { charge_id, .. } => match self.known.refunded.get(charge_id).cloned() {
                 None => Outcome::TransactionNotFound,
                 Some(charge) => self.once(command, charge.user_id, |book| book.refund(admitted, &charge)),
+            },
+            Operation::Hold { payment, expires_in_s } => self
+                .once(command, payment.user_id, |book| Ok(book.take_hold(admitted, payment, *expires_in_s))),
+            Operation::Capture { hold_id, amount } => match self.owner_of_hold(*hold_id) {
+                None => Outcome::HoldNotFound,
+                Some(user) => self.once(command, user, |book| book.capture(admitted, *hold_id, *amount)),
+            },
+            Operation::Void { hold_id } => match self.owner_of_hold(*hold_id) {
+                None => Outcome::HoldNotFound,
+                Some(user) => self.once(command, user, |book| Ok(book.void(admitted, *hold_id))),
             },
         }
     }
@@ -134,10 +170,11 @@ impl Book {
         if !self.known.users.contains(&user) {
             return Outcome::UserNotFound;
         }
+        self.expire_due(user);
         let key = (user, command.idempotency_key);
         let of_this_batch = self.new_by_key.get(&key).map(|position| &self.transactions[*position]);
         if let Some(recorded) = of_this_batch.or_else(|| self.known.by_key.get(&key)) {
-            return replay(command, recorded);
+            return reused_key::answer(command, recorded);
         }
         match book_new(self) {
             Err(error) => Outcome::AmountInvalid { detail: error.to_string() },
@@ -145,7 +182,7 @@ impl Book {
                 let outcome =
                     Outcome::Decided { transaction: Box::new(transaction.clone()), is_replayed: false };
                 self.new_by_key.insert(key, self.transactions.len());
-                self.transactions.push(Recorded { transaction, fingerprint: command.fingerprint });
+                self.transactions.push(Recorded { transaction, fingerprint: Some(command.fingerprint) });
                 outcome
             }
         }
@@ -161,9 +198,11 @@ impl Book {
     fn charge(&mut self, admitted: &Admitted, payment: &Payment) -> Transaction {
         let balance = self.balance(payment.user_id, payment.money.currency());
         let id = self.next_id(payment.user_id);
-        let Some(left) = balance.checked_sub(payment.money) else {
+        let account = (payment.user_id, payment.money.currency());
+        let Some(left) = self.left_of_available(account, payment.money) else {
             let status = refused(admitted, Refusal::InsufficientBalance);
-            return record_payment(id, admitted, payment, Kind::Charge, status, balance);
+            let refused = record_payment(id, admitted, payment, Kind::Charge, status, balance);
+            return Transaction { hold_part: self.say_available(account), ..refused };
         };
         self.set_balance(payment.user_id, left);
         record_payment(id, admitted, payment, Kind::Charge, Status::Completed, left)
@@ -214,11 +253,12 @@ impl Book {
             status,
             money,
             balance_after,
-            idempotency_key: admitted.command.idempotency_key,
+            idempotency_key: Some(admitted.command.idempotency_key),
             charge_id: Some(charge.id),
             reference: None,
             metadata: None,
             made_by: admitted.command.made_by.clone(),
+            hold_part: HoldPart::default(),
         }
     }
 
@@ -248,18 +288,24 @@ impl Book {
         self.changed_balances.sort_unstable();
         self.changed_balances.dedup();
         let (mut updated_balances, mut new_balances) = (Vec::new(), Vec::new());
+        let mut held_balances = Vec::new();
         for account in self.changed_balances {
-            let rows = if self.balances_before.contains(&account) {
-                &mut updated_balances
-            } else {
-                &mut new_balances
-            };
-            rows.push(BalanceRow {
+            let row = BalanceRow {
                 user_id: account.0,
                 balance: self.known.balances[&account],
                 last_stamp: self.known.last_stamps[&account.0],
-            });
+            };
+            let is_new = !self.balances_before.contains(&account);
+            if is_new {
+                new_balances.push(row);
+            }
+            if self.holds.has_changed(account) {
+                held_balances.push(HeldRow { row, held: self.known.holds.held[&account] });
+            } else if !is_new {
+                updated_balances.push(row);
+            }
         }
+        let (new_holds, ended_holds) = self.holds.close(&self.known.holds);
         let refund_totals = self
             .changed_totals
             .iter()
@@ -273,49 +319,17 @@ impl Book {
                 }
             })
             .collect();
-        Booked { outcomes, transactions: self.transactions, updated_balances, new_balances, refund_totals }
-    }
-}
-
-fn replay(command: &Command, recorded: &Recorded) -> Outcome {
-    if recorded.fingerprint == command.fingerprint {
-        Outcome::Decided { transaction: Box::new(recorded.transaction.clone()), is_replayed: true }
-    } else {
-        Outcome::KeyReused { differs: differing_fields(&command.operation, &recorded.transaction) }
-    }
-}
-
-/// The fields in which a request differs from the first one with its key, as the API names them.
-fn differing_fields(operation: &Operation, first: &Transaction) -> Vec<String> {
-    let mut differs = Vec::new();
-    let mut compare = |name: &str, is_equal: bool| {
-        if !is_equal {
-            differs.push(name.to_owned());
-        }
-    };
-    match operation {
-        Operation::CreateUser { .. } => compare("operation", false),
-        Operation::TopUp(payment) | Operation::Charge(payment) => {
-            let kind = if matches!(operation, Operation::TopUp(_)) { Kind::TopUp } else { Kind::Charge };
-            compare("operation", first.kind == kind);
-            if first.kind != Kind::Refund {
-                compare("amount", payment.money.amount() == first.money.amount());
-                compare("currency", payment.money.currency() == first.money.currency());
-                compare("reference", payment.reference == first.reference);
-                compare("metadata", payment.metadata == first.metadata);
-            }
-        }
-        Operation::Refund { charge_id, .. } => {
-            compare("operation", first.kind == Kind::Refund);
-            if first.kind == Kind::Refund {
-                let same_charge = Some(*charge_id) == first.charge_id;
-                compare("transaction_id", same_charge);
-                // Naming the exact amount that remained is another request than naming none.
-                compare("amount", !same_charge);
-            }
+        Booked {
+            outcomes,
+            transactions: self.transactions,
+            updated_balances,
+            new_balances,
+            refund_totals,
+            held_balances,
+            new_holds,
+            ended_holds,
         }
     }
-    differs
 }
 
 fn refused(admitted: &Admitted, refusal: Refusal) -> Status {
@@ -345,11 +359,12 @@ fn record_payment(
         status,
         money: payment.money,
         balance_after,
-        idempotency_key: admitted.command.idempotency_key,
+        idempotency_key: Some(admitted.command.idempotency_key),
         charge_id: None,
         reference: payment.reference.clone(),
         metadata: payment.metadata.clone(),
         made_by: admitted.command.made_by.clone(),
+        hold_part: HoldPart::default(),
     }
 }
 

@@ -172,7 +172,7 @@ impl Cache {
                 && command.is_client_key
             {
                 let number = places.number_of(command);
-                places.write(number, (transaction, command.fingerprint, committed), &mut entry);
+                places.write(number, transaction, (command.fingerprint, committed), &mut entry);
                 fill.arg(places.name(number)).arg(&entry);
                 is_empty = false;
             }

@@ -46,6 +46,8 @@ pub struct Identity {
     pub cluster_id: Uuid,
     /// Raised when the database is restored to an earlier moment.
     pub generation: Generation,
+    /// Whether no older program is left that could not read what holds leave behind.
+    pub takes_holds: bool,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -104,7 +106,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// # Errors
 /// [`Unfit`]. A wrong database is logged.
 pub async fn check(client: &Client, expected: &Expected) -> Result<Identity, Unfit> {
-    let schema = Schema::read(client).await?.check();
+    let found = Schema::read(client).await?;
+    let schema = found.check();
     if schema == Err(picopay_migrations::Unfit::Empty) {
         return Err(Unfit::NoCluster);
     }
@@ -124,7 +127,8 @@ pub async fn check(client: &Client, expected: &Expected) -> Result<Identity, Unf
     }
     schema.map_err(Unfit::Schema)?;
     let row = client.query_one("SELECT generation, generation_id FROM shard_identity", &[]).await?;
-    Ok(Identity { cluster_id, generation: Generation { number: row.get(0), id: row.get(1) } })
+    let generation = Generation { number: row.get(0), id: row.get(1) };
+    Ok(Identity { cluster_id, generation, takes_holds: found.takes_holds() })
 }
 
 async fn read_cluster_id(client: &Client, expected: &Expected) -> Result<Uuid, Unfit> {

@@ -26,6 +26,8 @@ pub mod cache;
 
 pub mod write;
 
+pub mod sweeper;
+
 pub mod read;
 
 pub mod log_end;
@@ -53,6 +55,8 @@ pub mod service;
 pub mod node;
 
 pub mod own_clock;
+
+pub mod older_callers;
 
 pub mod routes;
 

@@ -44,6 +44,11 @@ pub struct Metrics {
     /// Changed `cluster.toml` files, by `taken` or `refused`.
     pub reloads: IntCounterVec,
     pub is_reload_refused: IntGauge,
+    /// Open holds that had run out when the sweeper looked last, as many as it takes at once at most.
+    pub holds_overdue: IntGauge,
+    pub open_holds: IntGaugeVec,
+    /// What open holds reserve, by currency, in its smallest unit.
+    pub held_minor_units: IntGaugeVec,
 }
 
 impl Metrics {
@@ -107,6 +112,14 @@ impl Metrics {
                 "Whether the cluster.toml on disk is one that was refused.",
             )
             .expect("a legal name"),
+            holds_overdue: IntGauge::new("holds_overdue", "Holds that ran out and wait for the sweeper.")
+                .expect("a legal name"),
+            open_holds: gauges("open_holds", "Open holds, by currency.", "currency"),
+            held_minor_units: gauges(
+                "held_minor_units",
+                "Money that open holds reserve, in the currency's smallest unit.",
+                "currency",
+            ),
             registry,
         };
         metrics.register_all();
@@ -118,7 +131,7 @@ impl Metrics {
     }
 
     fn register_all(&self) {
-        let collectors: [Box<dyn prometheus::core::Collector>; 20] = [
+        let collectors: [Box<dyn prometheus::core::Collector>; 23] = [
             Box::new(self.outcomes.clone()),
             Box::new(self.batch_size.clone()),
             Box::new(self.transaction_seconds.clone()),
@@ -139,6 +152,9 @@ impl Metrics {
             Box::new(self.passed_over.clone()),
             Box::new(self.reloads.clone()),
             Box::new(self.is_reload_refused.clone()),
+            Box::new(self.holds_overdue.clone()),
+            Box::new(self.open_holds.clone()),
+            Box::new(self.held_minor_units.clone()),
         ];
         for collector in collectors {
             self.registry.register(collector).expect("each name is registered once");

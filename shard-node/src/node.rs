@@ -18,6 +18,7 @@ use tokio::sync::Notify;
 use tokio::time::sleep;
 
 use crate::gate_keeper::WrongDatabase;
+use crate::older_callers::OlderCallers;
 use crate::service::{Lasting, Service};
 
 /// How long a new service has to show that it may write, while the old one may. Connecting takes some
@@ -52,6 +53,10 @@ impl Node {
             replaced: Notify::new(),
             in_force: Arc::new(InForce::new(cluster.clone())),
         }))
+    }
+
+    pub fn older_callers(&self) -> Arc<OlderCallers> {
+        Arc::clone(&self.lasting.older_callers)
     }
 
     /// The current service. Holding it keeps it alive.

@@ -16,7 +16,9 @@ use picopay_shard_node_config::ReadConfig;
 use picopay_shared::id::TransactionId;
 use picopay_shared::money::Money;
 use picopay_shared::origin::Origin;
-use picopay_shared::query::{Answer, Consistency, Found, HistoryQuery, Query, ReadRequest, Source};
+use picopay_shared::query::{
+    Answer, Consistency, Found, HistoryQuery, HoldsQuery, Query, ReadRequest, Source,
+};
 use picopay_shared::session::SessionToken;
 use picopay_shared::slot::Slot;
 use picopay_shared::slot_owner::OwnerRow;
@@ -118,7 +120,11 @@ impl Reader {
             return Answer { found: unavailable(reason), source: Source::Primary };
         }
         let query = &request.query;
-        let is_strong = matches!(query, Query::Balance { consistency: Consistency::Strong, .. });
+        let is_strong = match query {
+            Query::Balance { consistency, .. } => *consistency == Consistency::Strong,
+            Query::Holds(_) | Query::Hold { .. } => true,
+            Query::History(_) | Query::Lookup { .. } => false,
+        };
         if !is_strong && let Some(answer) = self.answer_from_replica(query, request.session).await {
             self.parts.metrics.reads.with_label_values(&["replica"]).inc();
             return answer;
@@ -294,13 +300,21 @@ async fn ask(client: &deadpool_postgres::Client, query: &Query) -> Result<Found,
                 Found::Balances(match currency {
                     None => balances,
                     Some(currency) => {
-                        let one = balances.into_iter().find(|balance| balance.currency() == *currency);
-                        vec![one.unwrap_or(Money::zero(*currency))]
+                        let one = balances.into_iter().find(|one| one.balance.currency() == *currency);
+                        vec![one.unwrap_or(Money::zero(*currency).into())]
                     }
                 })
             }))
         }
         Query::History(history) => find_history(client, history).await,
+        Query::Holds(holds) => find_holds(client, holds).await,
+        Query::Hold { id } => {
+            let Seen { owner, mut found, .. } = store::find_hold(client, *id).await?;
+            Ok(moved(id.slot(), owner.as_ref()).unwrap_or_else(|| match found.pop() {
+                Some((hold, available)) => Found::Hold { hold: Box::new(hold), available },
+                None => Found::HoldNotFound,
+            }))
+        }
         Query::Lookup { id } => {
             let Seen { owner, mut found, .. } = store::find_transaction(client, *id).await?;
             Ok(moved(id.slot(), owner.as_ref()).unwrap_or_else(|| match found.pop() {
@@ -338,5 +352,19 @@ async fn find_history(client: &deadpool_postgres::Client, query: &HistoryQuery) 
         transactions.truncate(limit);
         let last = if is_full { transactions.last().map(|last| last.id) } else { page.looked_down_to };
         Found::History { transactions, has_more: last.is_some(), goes_on_before: last }
+    }))
+}
+
+async fn find_holds(client: &deadpool_postgres::Client, query: &HoldsQuery) -> Result<Found, ReadError> {
+    // No hold has an id of a refusal.
+    let before = query.before.unwrap_or(TransactionId::first_refusal());
+    let limit = usize::from(query.limit);
+    let bounds = (i64::from(query.limit) + 1, LOOKS_MAX);
+    let page = store::find_holds(client, query.user_id, before, query.status, bounds).await?;
+    Ok(of_user(query.user_id.slot(), page.holds, |mut holds| {
+        let is_full = holds.len() > limit;
+        holds.truncate(limit);
+        let goes_on_before = if is_full { holds.last().map(|last| last.id) } else { page.looked_down_to };
+        Found::Holds { holds, goes_on_before }
     }))
 }

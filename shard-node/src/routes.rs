@@ -17,6 +17,7 @@ use picopay_shared::running_config::CONFIG_PATH;
 use tokio::time::timeout;
 
 use crate::node::Node;
+use crate::older_callers;
 use crate::own_clock::{self, Arrival, OwnClock};
 
 /// The largest batch in bytes: each command may carry 4 KiB of metadata and some more.
@@ -31,6 +32,7 @@ pub fn router(node: Arc<Node>) -> Router {
         .route(READ_PATH, post(read))
         .route(STATUS_PATH, get(status))
         .route(CONFIG_PATH, get(config))
+        .layer(middleware::from_fn_with_state(node.older_callers(), older_callers::note))
         .layer(middleware::from_fn_with_state(Arc::clone(&node), require_secret))
         .layer(DefaultBodyLimit::max(BODY_MAX));
     Router::new()
@@ -67,7 +69,7 @@ async fn write(
             // A task of its own: a gateway that hangs up cancels nothing that was begun.
             let done = tokio::spawn(async move { node.service().writer().write(batch).await }).await;
             match done {
-                Ok(reply) => octets(postcard::to_stdvec(&reply).expect("our own types can be written")),
+                Ok(reply) => octets(reply.to_wire()),
                 Err(_panicked) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
             }
         }

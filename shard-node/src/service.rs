@@ -10,7 +10,7 @@ use picopay_shard_node_config::NodeConfig;
 use picopay_shared::cluster::Shard;
 use picopay_shared::config::Secret;
 use picopay_shared::internal_secret::InternalSecret;
-use picopay_shared::node_status::{NodeStatus, OwnedRange};
+use picopay_shared::node_status::{NodeStatus, OwnedRange, WIRE_BEFORE_HOLDS, WIRE_VERSION};
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -22,8 +22,10 @@ use crate::gate_keeper::{GateKeeper, WrongDatabase};
 use crate::identity::{Expected, Kept};
 use crate::lane::LaneParts;
 use crate::metrics::Metrics;
+use crate::older_callers::OlderCallers;
 use crate::read::Reader;
 use crate::replica_lag;
+use crate::sweeper::Sweeper;
 use crate::timeline::Timelines;
 use crate::write::Writer;
 use crate::write_gate::WriteGate;
@@ -47,6 +49,7 @@ pub struct Lasting {
     pub kept: Arc<Kept>,
     /// Gateways and operators must show it, and it seals the answers in Redis. All services see it change.
     pub secret: Arc<InternalSecret>,
+    pub older_callers: Arc<OlderCallers>,
 }
 
 impl Lasting {
@@ -59,6 +62,7 @@ impl Lasting {
             floors: Arc::default(),
             kept: Arc::default(),
             secret: Arc::new(InternalSecret::new(secret)),
+            older_callers: Arc::default(),
         }
     }
 }
@@ -66,9 +70,10 @@ impl Lasting {
 pub struct Service {
     shard: String,
     parts: Arc<LaneParts>,
-    writer: Writer,
+    writer: Arc<Writer>,
     reader: Reader,
     cache: Cache,
+    older_callers: Arc<OlderCallers>,
     wrong_database: watch::Receiver<Option<WrongDatabase>>,
     /// Ends the tasks. The lanes end by themselves once their entrances are dropped.
     _ending: DropGuard,
@@ -103,6 +108,16 @@ impl Service {
         });
         let writer =
             Writer::start(Arc::clone(&parts), cache.clone(), config.lanes.count, config.lanes.queue_max);
+        let writer = Arc::new(writer);
+        if !config.testing.has_no_sweeper {
+            let sweeper = Sweeper {
+                primary: primary.clone(),
+                gate: parts.gate.clone(),
+                writer: Arc::clone(&writer),
+                metrics: Arc::clone(&lasting.metrics),
+            };
+            tokio::spawn(ending.clone().run_until_cancelled_owned(sweeper.run()));
+        }
         let (log, lags) = replica_lag::watch_all(&primary, &replicas, &config.reads, &ending);
         let reader = Reader::new(
             &shard.name,
@@ -131,6 +146,7 @@ impl Service {
             writer,
             reader,
             cache,
+            older_callers: Arc::clone(&lasting.older_callers),
             wrong_database,
             _ending: ending.drop_guard(),
         };
@@ -174,6 +190,8 @@ impl Service {
             not_ready_reason = Some(format!("the primary does not say which slots it owns: {error:#}"));
         }
         let generation = opening.as_ref().map(|opening| opening.generation.number);
+        let takes_holds = opening.as_ref().is_some_and(|opening| opening.takes_holds);
+        let finished = if takes_holds { WIRE_VERSION } else { WIRE_BEFORE_HOLDS };
         let degraded = opening.and_then(|opening| opening.degraded);
         let Slots { owned, importing } = slots.unwrap_or_default();
         NodeStatus {
@@ -182,6 +200,9 @@ impl Service {
             not_ready_reason,
             degraded: degraded.map(Arc::unwrap_or_clone),
             generation,
+            wire: WIRE_VERSION,
+            finished,
+            older_caller_ms: self.older_callers.last_ms_ago(),
             owned,
             importing,
             replica_lag_ms: self.freshest_lag_ms(),

@@ -5,6 +5,8 @@
 
 mod seen;
 
+pub mod holds;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -12,6 +14,7 @@ use futures_util::future;
 use jiff::Timestamp;
 use picopay_postgres::{BadColumn, describe, owner_from_row};
 use picopay_shared::command::{Fingerprint, Kind, Refusal, Status, Transaction};
+use picopay_shared::hold::{HoldPart, HoldStatus};
 use picopay_shared::id::{Stamp, TransactionId};
 use picopay_shared::money::{Currency, Money, MoneyError};
 use picopay_shared::slot::{FENCE_LOCK, Slot, UserId};
@@ -22,8 +25,11 @@ use tokio_postgres::types::FromSql;
 use tokio_postgres::{Client, Row, Statement};
 use uuid::Uuid;
 
-pub use self::seen::{LOOKS_MAX, Page, Seen, find_balances, find_history, find_transaction};
-use crate::book::{BalanceRow, Booked, Recorded, RefundTotal};
+use self::holds::HoldStatements;
+pub use self::seen::{
+    HoldPage, LOOKS_MAX, Page, Seen, find_balances, find_history, find_hold, find_holds, find_transaction,
+};
+use crate::book::{BalanceRow, Booked, Held, Recorded, RefundTotal};
 
 pub const ONE_PER_KEY: &str = "one_transaction_per_key";
 pub const ONE_PER_ID: &str = "transactions_pkey";
@@ -76,6 +82,7 @@ pub struct WriteStatements {
     update_balances: Statement,
     insert_balances: Statement,
     write_refund_totals: Statement,
+    pub holds: HoldStatements,
 }
 
 impl WriteStatements {
@@ -111,6 +118,7 @@ impl WriteStatements {
             update_balances: next(),
             insert_balances: next(),
             write_refund_totals: next(),
+            holds: HoldStatements::prepare(client).await?,
         })
     }
 }
@@ -203,26 +211,40 @@ pub async fn lock_free_users(
     Ok(locked)
 }
 
-pub type BalancesAndStamps = (HashMap<(UserId, Currency), Money>, HashMap<UserId, Stamp>);
+#[derive(Default)]
+pub struct Balances {
+    pub balances: HashMap<(UserId, Currency), Money>,
+    /// Of those of which a part is held.
+    pub held: HashMap<(UserId, Currency), Held>,
+    pub last_stamps: HashMap<UserId, Stamp>,
+}
 
 pub async fn read_balances(
     client: &Client,
     sql: &WriteStatements,
     users: &[UserId],
-) -> Result<BalancesAndStamps, ReadError> {
+) -> Result<Balances, ReadError> {
     let (slots, ids) = user_keys(users);
     let rows = client.query(&sql.read_balances, &[&slots, &ids]).await?;
-    let (mut balances, mut stamps) = (HashMap::with_capacity(rows.len()), HashMap::with_capacity(rows.len()));
+    let mut read = Balances {
+        balances: HashMap::with_capacity(rows.len()),
+        held: HashMap::new(),
+        last_stamps: HashMap::with_capacity(rows.len()),
+    };
     for row in rows {
         let user = user_from(column(&row, 0)?)?;
         let balance = money_from(column(&row, 2)?, column(&row, 1)?)?;
         let stamp = Stamp::from_ledger(column(&row, 3)?)
             .ok_or_else(|| ReadError::Corrupt("balances.last_stamp".into()))?;
-        balances.insert((user, balance.currency()), balance);
-        let last: &mut Stamp = stamps.entry(user).or_default();
+        let account = (user, balance.currency());
+        read.balances.insert(account, balance);
+        if let Some(held) = column::<Option<Decimal>>(&row, 4)? {
+            read.held.insert(account, holds::held_of(&row, balance, held)?);
+        }
+        let last: &mut Stamp = read.last_stamps.entry(user).or_default();
         *last = stamp.max(*last);
     }
-    Ok((balances, stamps))
+    Ok(read)
 }
 
 pub async fn read_by_keys(
@@ -240,7 +262,8 @@ pub async fn read_by_keys(
     rows.iter()
         .map(|row| {
             let recorded = recorded_from_row(row)?;
-            Ok(((recorded.transaction.user_id, recorded.transaction.idempotency_key), recorded))
+            let key = recorded.transaction.idempotency_key.expect("it was found by its key");
+            Ok(((recorded.transaction.user_id, key), recorded))
         })
         .collect()
 }
@@ -296,16 +319,18 @@ pub async fn insert_transactions(
     sql: &WriteStatements,
     transactions: &[Recorded],
 ) -> Result<(), tokio_postgres::Error> {
-    if transactions.is_empty() {
+    // The others have a statement of their own.
+    let plain: Vec<&Recorded> =
+        transactions.iter().filter(|recorded| recorded.transaction.hold_part.is_empty()).collect();
+    if plain.is_empty() {
         return Ok(());
     }
-    let each = || transactions.iter().map(|recorded| &recorded.transaction);
+    let each = || plain.iter().map(|recorded| &recorded.transaction);
     let slots: Vec<i16> = each().map(|one| one.user_id.slot().as_i16()).collect();
     let users: Vec<i64> = each().map(|one| one.user_id.get()).collect();
     let ids: Vec<Uuid> = each().map(|one| one.id.as_uuid()).collect();
-    let keys: Vec<Uuid> = each().map(|one| one.idempotency_key).collect();
-    let fingerprints: Vec<&[u8]> =
-        transactions.iter().map(|recorded| recorded.fingerprint.0.as_slice()).collect();
+    let keys: Vec<Option<Uuid>> = each().map(|one| one.idempotency_key).collect();
+    let fingerprints: Vec<Option<&[u8]>> = plain.iter().map(|recorded| recorded.fingerprint()).collect();
     let times: Vec<Timestamp> = each().map(|one| created_at(one.id)).collect();
     let amounts: Vec<Decimal> = each().map(|one| one.money.amount()).collect();
     let balances: Vec<Decimal> = each().map(|one| one.balance_after.amount()).collect();
@@ -420,14 +445,16 @@ fn created_at(id: TransactionId) -> Timestamp {
 }
 
 /// Columns of a transaction, as [`recorded_from_row`] reads them; a query's other columns follow.
-const RECORDED_COLUMNS: usize = 15;
+const RECORDED_COLUMNS: usize = 20;
 
 fn recorded_from_row(row: &Row) -> Result<Recorded, ReadError> {
     let currency = Currency::of_ledger(column(row, 4)?)?;
     let kind_word: &str = column(row, 2)?;
     let kind = Kind::parse(kind_word).ok_or_else(|| ReadError::Corrupt(format!("kind {kind_word}")))?;
-    let fingerprint: &[u8] = column(row, 7)?;
-    let fingerprint = fingerprint.try_into().map_err(|_| ReadError::Corrupt("fingerprint".into()))?;
+    let fingerprint: Option<&[u8]> = column(row, 7)?;
+    let fingerprint = fingerprint
+        .map(|bytes| bytes.try_into().map_err(|_| ReadError::Corrupt("fingerprint".into())))
+        .transpose()?;
     let transaction = Transaction {
         id: TransactionId::from_uuid(column(row, 1)?),
         user_id: user_from(column(row, 0)?)?,
@@ -440,8 +467,16 @@ fn recorded_from_row(row: &Row) -> Result<Recorded, ReadError> {
         reference: column(row, 9)?,
         metadata: column(row, 10)?,
         made_by: column::<Option<&str>>(row, 14)?.map(Arc::from),
+        hold_part: HoldPart {
+            hold_id: column::<Option<Uuid>>(row, 15)?.map(TransactionId::from_uuid),
+            expires_at_ms: column::<Option<Timestamp>>(row, 16)?.map(Timestamp::as_millisecond),
+            available: column::<Option<Decimal>>(row, 17)?
+                .map(|available| Money::from_ledger(available, currency))
+                .transpose()?,
+            hold_key: column(row, 18)?,
+        },
     };
-    Ok(Recorded { transaction, fingerprint: Fingerprint(fingerprint) })
+    Ok(Recorded { transaction, fingerprint: fingerprint.map(Fingerprint) })
 }
 
 fn status_from_row(row: &Row, currency: Currency) -> Result<Status, ReadError> {
@@ -449,15 +484,20 @@ fn status_from_row(row: &Row, currency: Currency) -> Result<Status, ReadError> {
         return Ok(Status::Completed);
     };
     let corrupt = || ReadError::Corrupt(format!("refusal {word}"));
+    let remaining = || {
+        let remaining: Option<Decimal> = column(row, 13)?;
+        Ok::<Money, ReadError>(Money::from_ledger(remaining.ok_or_else(corrupt)?, currency)?)
+    };
     let refusal = match word {
         "insufficient-balance" => Refusal::InsufficientBalance,
-        "refund-exceeds-charge" => {
-            let remaining: Option<Decimal> = column(row, 13)?;
-            Refusal::RefundExceedsCharge {
-                remaining: Money::from_ledger(remaining.ok_or_else(corrupt)?, currency)?,
-            }
-        }
+        "refund-exceeds-charge" => Refusal::RefundExceedsCharge { remaining: remaining()? },
         "not-refundable" => Refusal::NotRefundable,
+        "capture-exceeds-hold" => Refusal::CaptureExceedsHold { remaining: remaining()? },
+        "hold-not-open" => {
+            let status: Option<&str> = column(row, 19)?;
+            Refusal::HoldNotOpen { status: status.and_then(HoldStatus::parse).ok_or_else(corrupt)? }
+        }
+        "too-many-holds" => Refusal::TooManyHolds,
         _ => return Err(corrupt()),
     };
     let request_id: Option<String> = column(row, 12)?;
@@ -471,6 +511,9 @@ fn refusal_word(status: &Status) -> Option<&'static str> {
             Refusal::InsufficientBalance => "insufficient-balance",
             Refusal::RefundExceedsCharge { .. } => "refund-exceeds-charge",
             Refusal::NotRefundable => "not-refundable",
+            Refusal::CaptureExceedsHold { .. } => "capture-exceeds-hold",
+            Refusal::HoldNotOpen { .. } => "hold-not-open",
+            Refusal::TooManyHolds => "too-many-holds",
         }),
     }
 }
@@ -484,9 +527,10 @@ fn refused_request(status: &Status) -> Option<&str> {
 
 fn refused_remaining(status: &Status) -> Option<Decimal> {
     match status {
-        Status::Refused { refusal: Refusal::RefundExceedsCharge { remaining }, .. } => {
-            Some(remaining.amount())
-        }
+        Status::Refused {
+            refusal: Refusal::RefundExceedsCharge { remaining } | Refusal::CaptureExceedsHold { remaining },
+            ..
+        } => Some(remaining.amount()),
         _ => None,
     }
 }

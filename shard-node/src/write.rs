@@ -132,6 +132,8 @@ fn outcome_word(outcome: &Outcome) -> &'static str {
         Outcome::KeyReused { .. } => "key_reused",
         Outcome::UserNotFound => "user_not_found",
         Outcome::TransactionNotFound => "transaction_not_found",
+        Outcome::HoldNotFound => "hold_not_found",
+        Outcome::Swept => "swept",
         Outcome::AmountInvalid { .. } => "amount_invalid",
         Outcome::Moved(_) => "moved",
         Outcome::Unavailable { .. } => "unavailable",

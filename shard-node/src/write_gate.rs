@@ -24,6 +24,8 @@ pub struct Opening {
     pub generation: Generation,
     pub server: ServerId,
     pub durability: Durability,
+    /// Whether no older program is left that could not read what holds leave behind.
+    pub takes_holds: bool,
     /// Set while an operator lets the shard go on without its standby.
     pub degraded: Option<Arc<Degradation>>,
 }

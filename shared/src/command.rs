@@ -1,7 +1,8 @@
 //! Writes between gateway and shard node: commands and their outcomes.
 //!
 //! These types cross the wire in `postcard`, which does not describe itself. A change to any of them changes
-//! [`WRITE_PATH`], so that an old and a new program never misread each other.
+//! [`WRITE_PATH`], so that an old and a new program never misread each other. What is only added comes behind the rest, where an
+//! older program does not read on.
 
 use std::borrow::Borrow;
 use std::sync::Arc;
@@ -240,10 +241,16 @@ pub enum Operation {
         /// The amount; `None` means all of it.
         amount: Option<Amount>,
     },
-    /// Frees a hold.
+    /// Frees what a hold reserves.
     Void {
         /// The hold to void.
         hold_id: TransactionId,
+    },
+    /// Writes down which of a user's holds have run out. A node asks this of itself only.
+    #[serde(skip)]
+    Sweep {
+        /// The user whose holds are looked at.
+        user_id: UserId,
     },
 }
 
@@ -264,7 +271,7 @@ impl Operation {
     /// The slot whose owner decides.
     pub fn slot(&self) -> Slot {
         match self {
-            Self::CreateUser { user_id } => user_id.slot(),
+            Self::CreateUser { user_id } | Self::Sweep { user_id } => user_id.slot(),
             Self::TopUp(payment) | Self::Charge(payment) | Self::Hold { payment, .. } => {
                 payment.user_id.slot()
             }
@@ -276,7 +283,7 @@ impl Operation {
     /// The user's tag. It is equal for all operations of one user, so it picks the user's lane.
     pub fn tag(&self) -> UserTag {
         match self {
-            Self::CreateUser { user_id } => user_id.tag(),
+            Self::CreateUser { user_id } | Self::Sweep { user_id } => user_id.tag(),
             Self::TopUp(payment) | Self::Charge(payment) | Self::Hold { payment, .. } => {
                 payment.user_id.tag()
             }
@@ -311,6 +318,7 @@ impl Operation {
         }
         let mut hash = Sha256::new();
         match self {
+            Self::Sweep { .. } => hash.update(b"swee"),
             Self::CreateUser { user_id } => {
                 hash.update(b"user");
                 hash.update(user_id.get().to_le_bytes());
@@ -390,6 +398,9 @@ pub enum Outcome {
     Overloaded,
     /// The hold to capture or void does not exist.
     HoldNotFound,
+    /// What had run out of the user's holds is written down.
+    #[serde(skip)]
+    Swept,
 }
 
 /// What a shard knows of a slot that it does not own.

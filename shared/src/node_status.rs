@@ -11,9 +11,13 @@ pub const WIRE_VERSION: u16 = 3;
 /// The version of releases before there were holds, whose status does not name it.
 pub const WIRE_BEFORE_HOLDS: u16 = 2;
 
-fn unnamed_version() -> u16 {
+pub(crate) fn unnamed_version() -> u16 {
     WIRE_BEFORE_HOLDS
 }
+
+/// The header in which gateways and operators name their [`WIRE_VERSION`]. Who does not name one is from before there were
+/// holds.
+pub const WIRE_HEADER: &str = "picopay-wire";
 
 /// One node process, as it sees its shard.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -37,6 +41,10 @@ pub struct NodeStatus {
     /// What only a higher one can read is refused.
     #[serde(default = "unnamed_version")]
     pub finished: u16,
+    /// How long ago somebody asked this node who speaks an older version of the wire, in milliseconds: an older gateway, as a
+    /// rule. `None` when nobody did since the node was started.
+    #[serde(default)]
+    pub older_caller_ms: Option<u64>,
     /// The slots that the shard's own database says it owns.
     pub owned: Vec<OwnedRange>,
     /// The slots that it is importing, at the epochs at which it will own them.

@@ -283,7 +283,7 @@ pub enum Found {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "Money", into = "Money")]
 pub struct Balance {
-    /// All of it.
+    /// All that the user has.
     pub balance: Money,
     /// The part that open holds reserve. It crosses the wire behind the answer.
     pub held: Money,

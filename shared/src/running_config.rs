@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::config::Secret;
+use crate::node_status::{WIRE_VERSION, unnamed_version};
 use crate::reload::InForce;
 
 /// The path where gateways and nodes report their configuration to operators.
@@ -21,6 +22,9 @@ pub const CONFIG_PATH: &str = "/internal/v1/config";
 pub struct RunningConfig {
     /// The salt of all digests in it.
     pub salt: Salt,
+    /// The highest version of the wire that it speaks.
+    #[serde(default = "unnamed_version")]
+    pub wire: u16,
     /// The secret that gateways, nodes and operators show to each other.
     pub internal_secret: SecretDigest,
     /// The cluster that the databases must belong to, if its file names it. It is no secret.
@@ -108,7 +112,7 @@ impl RunningConfig {
     /// A configuration of these shards.
     pub fn new(salt: Salt, internal_secret: &Secret, shards: Vec<RunningShard>) -> Self {
         let internal_secret = salt.digest(internal_secret.expose());
-        Self { internal_secret, salt, cluster_id: None, shards, refused: None }
+        Self { internal_secret, salt, wire: WIRE_VERSION, cluster_id: None, shards, refused: None }
     }
 
     /// Adds the cluster that the file names.

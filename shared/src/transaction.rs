@@ -48,6 +48,9 @@ pub struct Transaction {
 impl Transaction {
     /// The hold as it was right after this transaction; `None` unless this took or voided one.
     pub fn hold(&self) -> Option<Hold> {
+        if self.status != Status::Completed {
+            return None;
+        }
         let (id, status, key) = match self.kind {
             Kind::Hold => (self.id, HoldStatus::Open, self.idempotency_key),
             Kind::Void => (self.hold_part.hold_id?, HoldStatus::Voided, self.hold_part.hold_key),

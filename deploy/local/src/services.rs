@@ -67,9 +67,9 @@ pub(crate) fn prepare_init(folder: &Folder, guardian: &Arc<Guardian>) -> Result<
     service(folder, guardian, ("init", "picopay"), &arguments, &[], Kind::Tool)
 }
 
-/// `picopay migrate`, which brings the schema of a cluster that is kept up to date.
+/// `picopay migrate`, which brings the schema of a cluster that is kept up to date. None of its processes runs then.
 pub(crate) fn prepare_migrate(folder: &Folder, guardian: &Arc<Guardian>) -> Result<Process, LocalError> {
-    let arguments = ["migrate", "--cluster", CLUSTER_FILE];
+    let arguments = ["migrate", "--finish", "--cluster", CLUSTER_FILE];
     service(folder, guardian, ("migrate", "picopay"), &arguments, &[], Kind::Tool)
 }
 

@@ -8,7 +8,7 @@ use tokio_postgres::{Client, Error};
 use crate::{LocalCluster, LocalError};
 
 /// In the order of the foreign keys.
-const TABLES: [&str; 4] = ["users", "balances", "transactions", "refund_totals"];
+const TABLES: [&str; 5] = ["users", "balances", "transactions", "refund_totals", "holds"];
 
 #[derive(Debug)]
 pub struct SlotMove {

@@ -52,6 +52,17 @@ impl Digest {
         Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
     }
 
+    /// Of the holds that ended with a transaction older than `bound`.
+    pub async fn of_finished_holds(database: &ShardDb, slots: &[i16], bound: Bound) -> Result<Self, DbError> {
+        let rows =
+            database.query(include_str!("sql/digest_finished_holds.sql"), &[&slots, &bound.booked]).await?;
+        let line = |row: &tokio_postgres::Row| {
+            let key = Key { rows: "finished holds".to_owned(), slot: row.get(0), currency: String::new() };
+            (key, Line { count: row.get(1), hash: row.get(2), money: Some(Decimal::ZERO) })
+        };
+        Ok(Self(rows.iter().map(line).collect()))
+    }
+
     pub fn add_older(&mut self, slot: i16, currency: String, count: i64, hash: u64, money: Decimal) {
         let key = Key { rows: OLDER.to_owned(), slot, currency };
         self.0.insert(key, Line { count, hash: hash.to_string(), money: Some(money) });

@@ -93,6 +93,7 @@ impl Handover<'_> {
         let sent = self.copy_older().await?;
         self.watcher.reached(Step::Compare).await;
         let older = self.compare_older(sent).await?;
+        self.compare_finished_holds(bound).await?;
         self.watcher.rows(older.rows());
         let copy = started.elapsed();
         self.watcher.reached(Step::Lock).await;
@@ -154,6 +155,9 @@ impl Handover<'_> {
         source.copy_into(from, target, into, pace, |_| ()).await?;
         let into = include_str!("sql/copy_transactions_in.sql");
         source.copy_into(COPY_OLDER_OUT, target, into, pace, |row| sent.take(row)).await?;
+        let (from, into) =
+            (include_str!("sql/copy_finished_holds_out.sql"), include_str!("sql/copy_holds_in.sql"));
+        source.copy_into(from, target, into, pace, |_| ()).await?;
         target.commit().await?;
         source.execute_all("COMMIT").await?;
         Ok(sent)
@@ -171,6 +175,18 @@ impl Handover<'_> {
         };
         match Digest::difference(&sent, &kept) {
             None => Ok(sent),
+            Some(difference) => Err(Stop::Unequal(difference)),
+        }
+    }
+
+    /// They need no second look in the pause: one that came late would have come with a transaction that did.
+    async fn compare_finished_holds(&self, bound: Bound) -> Result<(), Stop> {
+        let (source, target) = futures_util::try_join!(
+            Digest::of_finished_holds(&self.source.database, self.slots, bound),
+            Digest::of_finished_holds(&self.target.database, self.slots, bound),
+        )?;
+        match Digest::difference(&source, &target) {
+            None => Ok(()),
             Some(difference) => Err(Stop::Unequal(difference)),
         }
     }
@@ -221,15 +237,16 @@ impl Handover<'_> {
     async fn bring_rest(&self, bound: Bound, older: &Digest) -> Result<Digest, Stop> {
         self.watcher.reached(Step::Tail).await;
         let (source, target) = (&self.source.database, &self.target.database);
-        let [users, transactions, balances, refund_totals] = [
+        let [users, transactions, balances, refund_totals, holds] = [
             (include_str!("sql/copy_newer_users_out.sql"), include_str!("sql/copy_moved_users_in.sql")),
             (include_str!("sql/copy_newer_out.sql"), include_str!("sql/copy_transactions_in.sql")),
             (include_str!("sql/copy_balances_out.sql"), include_str!("sql/copy_balances_in.sql")),
             (include_str!("sql/copy_refund_totals_out.sql"), include_str!("sql/copy_refund_totals_in.sql")),
+            (include_str!("sql/copy_newer_holds_out.sql"), include_str!("sql/copy_holds_in.sql")),
         ];
         source.copy_into(users.0, target, users.1, None, |_| ()).await?;
         target.execute(include_str!("sql/add_moved_users.sql"), &[]).await?;
-        for (from, into) in [transactions, balances, refund_totals] {
+        for (from, into) in [transactions, balances, refund_totals, holds] {
             source.copy_into(from, target, into, None, |_| ()).await?;
         }
         self.watcher.reached(Step::Verify).await;

@@ -25,6 +25,8 @@ mod recovery;
 
 mod purge;
 
+pub mod user_tables;
+
 mod owner;
 
 mod side;

@@ -3,31 +3,23 @@
 use crate::error::MoveError;
 use crate::side::Side;
 use crate::step::Watcher;
+use crate::user_tables::USER_TABLES;
 
 /// Rows of one database transaction: some hundred milliseconds of work.
 const ROWS: i64 = 5_000;
-
-/// Rows that name others first.
-const STATEMENTS: [&str; 5] = [
-    include_str!("sql/delete_refund_totals.sql"),
-    include_str!("sql/delete_refunds.sql"),
-    include_str!("sql/delete_transactions.sql"),
-    include_str!("sql/delete_balances.sql"),
-    include_str!("sql/delete_users.sql"),
-];
 
 /// Returns how many rows that was.
 ///
 /// # Errors
 /// When the shard owns one of them, or has never had it. What was deleted by then stays so.
 pub async fn delete(side: &Side, slots: &[i16], watcher: &dyn Watcher) -> Result<u64, MoveError> {
-    // As a rule a target has nothing of them, and five commits for nothing are a tenth of a move. Every row is a user's.
+    // As a rule a target has nothing of them, and six commits for nothing are a tenth of a move. Every row is a user's.
     let has_rows = include_str!("sql/has_rows.sql");
     if !side.database.query_one(has_rows, &[&slots]).await?.get::<_, bool>(0) {
         return Ok(0);
     }
     let mut all = 0;
-    for sql in STATEMENTS {
+    for sql in USER_TABLES.iter().flat_map(|table| table.delete) {
         loop {
             let deleted = delete_some(side, sql, slots).await?;
             watcher.rows(deleted);

@@ -24,7 +24,7 @@ const KIND: usize = 8;
 const CURRENCY: usize = 9;
 const REFUSAL: usize = 10;
 /// How many columns it has.
-const COLUMNS: usize = 17;
+const COLUMNS: usize = 22;
 
 #[derive(Debug, Default)]
 pub struct Tally {
@@ -88,6 +88,7 @@ impl Tally {
         let money = match (fields[REFUSAL], fields[KIND]?) {
             (Some(_), _) => Decimal::ZERO,
             (None, b"charge") => -amount,
+            (None, b"hold" | b"void" | b"expiry") => Decimal::ZERO,
             (None, _) => amount,
         };
         let currency = std::str::from_utf8(fields[CURRENCY]?).ok()?;
@@ -167,14 +168,17 @@ mod tests {
             row(7, 20, "refund", "USD", None),
             row(7, 900, "charge", "USD", Some("insufficient-balance")),
             row(7, 30, "topup", "EUR", None),
+            row(7, 70, "hold", "EUR", None),
+            row(7, 70, "void", "EUR", None),
+            row(7, 70, "expiry", "EUR", None),
             row(4095, 1, "topup", "USD", None),
         ];
         let hash =
             |rows: &[Vec<u8>]| rows.iter().fold(0_u64, |sum, row| sum.wrapping_add(XxHash3_64::oneshot(row)));
         let mut expected = Digest::default();
         expected.add_older(7, "USD".to_owned(), 4, hash(&rows[..4]), Decimal::new(400, 2));
-        expected.add_older(7, "EUR".to_owned(), 1, hash(&rows[4..5]), Decimal::new(30, 2));
-        expected.add_older(4095, "USD".to_owned(), 1, hash(&rows[5..]), Decimal::new(1, 2));
+        expected.add_older(7, "EUR".to_owned(), 4, hash(&rows[4..8]), Decimal::new(30, 2));
+        expected.add_older(4095, "USD".to_owned(), 1, hash(&rows[8..]), Decimal::new(1, 2));
         let end = END.to_be_bytes();
         let in_one = [HEADER, &rows.concat(), &end].concat();
         assert_eq!(digest_of(&[&in_one]).as_ref(), Some(&expected));

@@ -99,7 +99,7 @@ async fn deal_out(cluster: &Cluster, even_with_users: bool, if_needed: bool) -> 
     let (mut migrated, mut contents) = (Vec::new(), Vec::new());
     for (shard, database) in cluster.shards.iter().zip(&databases) {
         let applied = migrate(shard, LOCKS).await?;
-        migrated.push(MigratedShard { shard: shard.name.clone(), applied, error: None });
+        migrated.push(MigratedShard { shard: shard.name.clone(), applied, error: None, is_finished: None });
         contents.push(read_contents(database).await?);
     }
     let is_id_in_file = cluster.cluster_id().is_some();
@@ -122,6 +122,8 @@ async fn deal_out(cluster: &Cluster, even_with_users: bool, if_needed: bool) -> 
         let (name, range) = (names[position], range_of(position, names.len()));
         let was_dealt_before = matches!(found[position], Found::Dealt { .. });
         if !was_dealt_before {
+            // No program has served it yet, so no older one is left.
+            database.finish().await?;
             write_deal(database, cluster_id, name, &range).await.with_context(|| {
                 format!("{name} could not be dealt its slots; run `picopay init` again to finish")
             })?;

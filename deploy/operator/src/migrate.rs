@@ -3,6 +3,8 @@
 //! Services only report what to run while the schema is too old, and go on with a newer one that lets them. A migration
 //! takes its locks in short tries, so that charges go on.
 
+mod finish;
+
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -18,7 +20,8 @@ use crate::cluster_file::{ClusterArgs, find_shard};
 use crate::output::{self, OutputArgs};
 
 /// To connect; how long the migrations take is bounded where they are applied.
-const PATIENCE: Patience = Patience { connect: Duration::from_secs(10), statement: Duration::from_secs(30) };
+pub(crate) const PATIENCE: Patience =
+    Patience { connect: Duration::from_secs(10), statement: Duration::from_secs(30) };
 
 /// Apply what is missing of the schema.
 ///
@@ -36,6 +39,12 @@ pub struct MigrateArgs {
     /// How long to try for a lock that others hold, and to wait for another `migrate`
     #[arg(long, value_name = "SECONDS", default_value_t = 600)]
     wait: u64,
+    /// Then record that no older program is left, unless a node is one or has just heard one
+    ///
+    /// From then on the shards take what older programs cannot read, and none of those serves them any more. There is no
+    /// way back.
+    #[arg(long)]
+    finish: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -50,6 +59,9 @@ pub struct MigratedShard {
     /// The migrations that this run applied; empty when the schema was up to date.
     pub applied: Vec<String>,
     pub error: Option<String>,
+    /// Whether no older program can serve it any more; not said unless this run was to see to it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub is_finished: Option<bool>,
 }
 
 /// A shard that cannot be migrated does not keep the others from it.
@@ -60,16 +72,20 @@ pub async fn run(args: MigrateArgs) -> anyhow::Result<ExitCode> {
         Some(name) => vec![find_shard(&cluster, name)?],
     };
     let locks = Duration::from_secs(args.wait);
-    let report = MigrateReport {
+    let mut report = MigrateReport {
         shards: join_all(shards.into_iter().map(async |shard| {
             let (applied, error) = match migrate(shard, locks).await {
                 Ok(applied) => (applied, None),
                 Err(error) => (Vec::new(), Some(error.to_string())),
             };
-            MigratedShard { shard: shard.name.clone(), applied, error }
+            MigratedShard { shard: shard.name.clone(), applied, error, is_finished: None }
         }))
         .await,
     };
+    let is_up_to_date = report.shards.iter().all(|shard| shard.error.is_none());
+    if args.finish && is_up_to_date {
+        finish::finish(&cluster, &mut report.shards).await?;
+    }
     args.output.print(&report, table);
     let failed = report.shards.iter().filter(|shard| shard.error.is_some()).count();
     if failed > 0 {
@@ -111,14 +127,18 @@ fn say(shard: &str, progress: &Progress) {
 }
 
 fn table(report: &MigrateReport) -> String {
-    let mut table = output::table(["shard", "applied"]);
+    let mut table = output::table(["shard", "applied", "finished"]);
     for shard in &report.shards {
         let applied = match (&shard.error, shard.applied.as_slice()) {
             (Some(error), _) => output::bad(error),
             (None, []) => output::good("nothing: it was up to date"),
             (None, applied) => output::good(&applied.join("\n")),
         };
-        table.add_row([output::plain(&shard.shard), applied]);
+        let finished = match shard.is_finished {
+            Some(true) => output::good("yes"),
+            _ => output::plain("-"),
+        };
+        table.add_row([output::plain(&shard.shard), applied, finished]);
     }
     table.to_string()
 }

@@ -14,7 +14,7 @@ use picopay_migrations::Unfit;
 use picopay_mover::MOVER_LOCK;
 use picopay_shared::cluster::Shard;
 use picopay_shared::config::Secret;
-use picopay_shared::node_status::{Degradation, NodeStatus, STATUS_PATH};
+use picopay_shared::node_status::{Degradation, NodeStatus, STATUS_PATH, WIRE_HEADER, WIRE_VERSION};
 use picopay_shared::running_config::{CONFIG_PATH, RunningConfig};
 use picopay_shared::slot_owner::SlotState;
 use serde::{Deserialize, Serialize};
@@ -266,6 +266,7 @@ async fn ask(
 ) -> Result<(StatusCode, Bytes), String> {
     let request = Request::get(format!("{url}{path}"))
         .header(AUTHORIZATION, format!("Bearer {}", internal_secret.expose()))
+        .header(WIRE_HEADER, WIRE_VERSION)
         .body(Empty::new())
         .map_err(|error| format!("its URL or the internal_secret cannot be sent: {error}"))?;
     let reply = client.request(request).await.map_err(|error| root_cause(&error))?;

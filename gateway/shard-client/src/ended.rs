@@ -61,7 +61,8 @@ impl From<Outcome> for Ended<Decision> {
             Outcome::Moved(moved) => return Self::Moved(moved),
             Outcome::Unavailable { .. } => return Self::NotDone(NotDone::Unavailable),
             Outcome::Overloaded => return Self::NotDone(NotDone::Overloaded),
-            Outcome::Internal => return Self::NotDone(NotDone::Internal),
+            // No gateway asks for a sweep.
+            Outcome::Internal | Outcome::Swept => return Self::NotDone(NotDone::Internal),
             Outcome::OutcomeUnknown => return Self::Unknown,
         })
     }

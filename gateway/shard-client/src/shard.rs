@@ -12,7 +12,7 @@ use futures_util::future::{Either, select};
 use picopay_shared::cluster;
 use picopay_shared::command::{Attempt, Command};
 use picopay_shared::lane::{Lane, LaneEnd, Pending};
-use picopay_shared::node_status::Degradation;
+use picopay_shared::node_status::{Degradation, WIRE_VERSION};
 use picopay_shared::query::{Answer, Found};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -62,6 +62,8 @@ struct ShardStatus {
     is_ready: bool,
     replica_lag_ms: Option<u64>,
     degraded: Option<Degradation>,
+    /// Whether all of its nodes can read a step of a hold, as its ready nodes said last.
+    takes_holds: bool,
 }
 
 /// A shard in the answer of `/readyz`.
@@ -125,7 +127,38 @@ impl Shard {
     }
 
     /// Sends commands of one lane together. At most [`WRITE_BATCH_MAX`](picopay_shared::command::WRITE_BATCH_MAX).
+    /// Steps of holds stay here while an older node could not read them: its neighbours in the batch would suffer.
     pub async fn attempt(
+        &self,
+        lane: usize,
+        attempts: Vec<Attempt<Arc<Command>>>,
+        deadline: Instant,
+    ) -> Done {
+        let takes_holds = self.status.load().takes_holds;
+        let is_sent =
+            |attempt: &Attempt<Arc<Command>>| takes_holds || !attempt.command.operation.is_of_hold();
+        if attempts.iter().all(is_sent) {
+            return self.attempt_all(lane, attempts, deadline).await;
+        }
+        warn!(
+            shard = self.name,
+            request = %attempts[0].command.origin,
+            "a step of a hold waits until no older program is left: run `picopay migrate --finish`"
+        );
+        let stays: Vec<bool> = attempts.iter().map(|attempt| !is_sent(attempt)).collect();
+        let sent: Vec<Attempt<Arc<Command>>> = attempts.into_iter().filter(is_sent).collect();
+        let done = if sent.is_empty() {
+            Done::all(Ended::NotDone(NotDone::Unavailable), 0)
+        } else {
+            self.attempt_all(lane, sent, deadline).await
+        };
+        let mut ended = done.ended.into_iter();
+        let unavailable = || Some(Ended::NotDone(NotDone::Unavailable));
+        let all = stays.into_iter().map(|stays| if stays { unavailable() } else { ended.next() });
+        Done { ended: all.map(|ended| ended.expect("one for each attempt")).collect(), session: done.session }
+    }
+
+    async fn attempt_all(
         &self,
         lane: usize,
         attempts: Vec<Attempt<Arc<Command>>>,
@@ -316,8 +349,17 @@ impl Shard {
                 is_ready: answer.is_ready,
                 replica_lag_ms: answer.replica_lag_ms,
                 degraded: answer.degraded.clone(),
+                takes_holds: if answer.is_ready {
+                    answer.finished >= WIRE_VERSION
+                } else {
+                    before.takes_holds
+                },
             },
-            None => ShardStatus { is_known: before.is_known, ..ShardStatus::default() },
+            None => ShardStatus {
+                is_known: before.is_known,
+                takes_holds: before.takes_holds,
+                ..ShardStatus::default()
+            },
         };
         if (before.is_reachable, before.is_ready) != (status.is_reachable, status.is_ready) {
             let reason = answer.and_then(|answer| answer.not_ready_reason.clone()).unwrap_or_default();

@@ -21,7 +21,7 @@ use picopay_shared::command::WRITE_PATH;
 use picopay_shared::config::Secret;
 use picopay_shared::internal_secret::PREVIOUS_VALID_FOR;
 use picopay_shared::node_mark::{DEADLINE_AT_HEADER, NODE_HEADER, NodeMoment};
-use picopay_shared::node_status::STATUS_PATH;
+use picopay_shared::node_status::{STATUS_PATH, WIRE_HEADER, WIRE_VERSION};
 use picopay_shared::query::{DEADLINE_HEADER, READ_PATH};
 use tokio::time::{Instant, timeout_at};
 use tracing::warn;
@@ -245,6 +245,7 @@ fn request(
     let mut request = Request::new(body);
     *request.method_mut() = method;
     *request.uri_mut() = uri.clone();
+    request.headers_mut().insert(WIRE_HEADER, HeaderValue::from(WIRE_VERSION));
     // A batch carries its own, and a status is always wanted at once.
     if ask == Ask::Read {
         let left = deadline.saturating_duration_since(Instant::now()).saturating_sub(WAY_BACK);

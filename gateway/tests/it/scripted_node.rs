@@ -218,6 +218,7 @@ async fn serve(mut stream: TcpStream, state: Arc<State>) {
                 generation: Some(1),
                 wire: WIRE_VERSION,
                 finished: WIRE_VERSION,
+                older_caller_ms: None,
                 owned: [state.owned].into_iter().filter(|range| range.first <= range.last).collect(),
                 importing: Vec::new(),
                 replica_lag_ms: None,

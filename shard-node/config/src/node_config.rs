@@ -170,6 +170,8 @@ impl Default for ReadConfig {
 pub struct TestingConfig {
     /// Seconds by which the process takes its machine's clock to be ahead; negative for behind: `clock.rs`.
     pub clock_offset_seconds: i64,
+    /// Leaves it to batches to write down which holds have run out: `sweeper.rs`.
+    pub has_no_sweeper: bool,
 }
 
 impl NodeConfig {

@@ -1,5 +1,8 @@
 //! The rules, as tables of single cases and as random commands against a model.
 
+mod holds;
+
+use picopay_shared::hold::{Hold, HoldStatus};
 use picopay_shared::money::Amount;
 use picopay_shared::origin::Origin;
 use proptest::prelude::*;
@@ -57,6 +60,8 @@ struct Ledger {
     balances: HashMap<(UserId, Currency), Money>,
     rows: Vec<Recorded>,
     refund_totals: HashMap<TransactionId, Money>,
+    held: HashMap<(UserId, Currency), Held>,
+    holds: HashMap<TransactionId, Hold>,
 }
 
 impl Ledger {
@@ -83,10 +88,14 @@ impl Ledger {
             by_key: self
                 .rows
                 .iter()
-                .map(|row| ((row.transaction.user_id, row.transaction.idempotency_key), row.clone()))
+                .filter_map(|row| {
+                    let key = (row.transaction.user_id, row.transaction.idempotency_key?);
+                    Some((key, row.clone()))
+                })
                 .collect(),
             refunded: completed.map(|row| (row.transaction.id, row.transaction.clone())).collect(),
             refund_totals: self.refund_totals.clone(),
+            holds: self.known_holds(),
         };
         let booked = decide(&batch, known);
         for (rows, is_new) in [(&booked.new_balances, true), (&booked.updated_balances, false)] {
@@ -97,6 +106,7 @@ impl Ledger {
                 assert!(before <= *last_stamp);
             }
         }
+        self.write_holds(&booked);
         for total in &booked.refund_totals {
             assert!(total.refunded.amount() <= total.charged.amount());
             self.refund_totals.insert(total.charge_id, total.refunded);
@@ -106,6 +116,60 @@ impl Ledger {
         // used again.
         self.clock_us += 1;
         booked.outcomes.into_iter().map(|(_, outcome)| outcome).collect()
+    }
+
+    /// As the lane reads them: all that commands can name, and of users with a hold that may have run out, which have.
+    fn known_holds(&self) -> KnownHolds {
+        let held = self.held.iter().filter(|(_, held)| held.count > 0);
+        let mut known = KnownHolds {
+            held: held.map(|(account, held)| (*account, *held)).collect(),
+            rows: self.holds.clone(),
+            due: HashMap::new(),
+            are_told: true,
+        };
+        let now_ms = Stamp::at(self.clock_us).unix_ms();
+        for user in known.users_due(now_ms) {
+            let of_user = |hold: &&Hold| hold.user_id == user && hold.status == HoldStatus::Open;
+            let (mut due, rest): (Vec<&Hold>, Vec<&Hold>) =
+                self.holds.values().filter(of_user).partition(|hold| hold.expires_at_ms <= now_ms);
+            due.sort_by_key(|hold| (hold.expires_at_ms, hold.id));
+            let next = |currency: Currency| {
+                let ends =
+                    rest.iter().filter(|hold| hold.money.currency() == currency).map(|one| one.expires_at_ms);
+                (currency, ends.min())
+            };
+            let accounts = known.held.keys().filter(|(of, _)| *of == user);
+            let next = accounts.map(|(_, currency)| next(*currency)).collect();
+            known.due.insert(user, Due { holds: due.iter().map(|hold| hold.id).collect(), next });
+        }
+        known
+    }
+
+    /// With what the database would refuse.
+    fn write_holds(&mut self, booked: &Booked) {
+        for HeldRow { row, held } in &booked.held_balances {
+            let account = (row.user_id, row.balance.currency());
+            assert!(self.balances.insert(account, row.balance).is_some(), "a new balance is inserted first");
+            self.last_stamps.insert(row.user_id, row.last_stamp);
+            self.held.insert(account, *held);
+        }
+        for EndedHold { hold, by } in booked.new_holds.iter().chain(&booked.ended_holds) {
+            assert_eq!(by.is_none(), hold.status == HoldStatus::Open);
+            let before = self.holds.insert(hold.id, hold.clone());
+            assert!(before.is_none_or(|before| before.status == HoldStatus::Open), "a hold ends once");
+        }
+        for (account, held) in &self.held {
+            let open: Vec<&Hold> = (self.holds.values())
+                .filter(|hold| (hold.user_id, hold.money.currency()) == *account)
+                .filter(|hold| hold.status == HoldStatus::Open)
+                .collect();
+            let sum: rust_decimal::Decimal = open.iter().map(|hold| hold.money.amount()).sum();
+            assert_eq!((held.sum.amount(), held.count as usize), (sum, open.len()), "held is the open holds");
+            assert!(held.sum.amount() <= self.balances[account].amount(), "no more is held than there is");
+            let first = open.iter().map(|hold| hold.expires_at_ms).min();
+            assert_eq!(held.due_ms.is_some(), first.is_some());
+            assert!(held.due_ms <= first, "looked for in time");
+        }
     }
 
     fn run_one(&mut self, command: Command) -> Outcome {
@@ -373,7 +437,7 @@ proptest! {
             }
             for outcome in ledger.run(&batch) {
                 let Outcome::Decided { transaction, is_replayed } = outcome else { continue };
-                let first = first_answers.entry(transaction.idempotency_key).or_insert_with(|| {
+                let first = first_answers.entry(transaction.idempotency_key.unwrap()).or_insert_with(|| {
                     assert!(!is_replayed, "a replay before any first answer");
                     (*transaction).clone()
                 });
@@ -390,6 +454,7 @@ proptest! {
                         *balance += amount;
                         *refunded.entry(transaction.charge_id.unwrap()).or_default() += amount;
                     }
+                    Kind::Hold | Kind::Void | Kind::Expiry => unreachable!("nobody asks for one here"),
                 }
                 prop_assert!(*balance >= 0, "a balance never goes below zero");
                 let after = i64::try_from(transaction.balance_after.amount().mantissa()).unwrap();

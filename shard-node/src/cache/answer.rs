@@ -5,6 +5,7 @@ use std::num::NonZeroU32;
 use picopay_shared::cluster::Durability;
 use picopay_shared::command::{Command, Fingerprint, Outcome, Transaction};
 use picopay_shared::config::Secret;
+use picopay_shared::hold::HoldPart;
 use picopay_shared::session::LogPosition;
 use twox_hash::XxHash3_64;
 use uuid::Uuid;
@@ -16,7 +17,7 @@ use crate::write_gate::Opening;
 
 /// The format of an answer. It must change with [`Entry`] or anything in it, because `postcard` does not
 /// describe its content.
-const FORMAT: &[u8] = b"answer 2";
+const FORMAT: &[u8] = b"answer 3";
 
 /// The longest answer that is read, in bytes. The longest that is kept has 4 KiB of metadata and a reference
 /// of 1 KiB. Checking the code of a foreign value must be cheap, and a foreign value may have 512 MB.
@@ -24,7 +25,7 @@ const BYTES_MAX: usize = 16 * 1024;
 
 /// An answer with its position in the log. Another node may have committed it, further on than anything that
 /// this one has seen.
-type Entry<T> = (T, Fingerprint, LogPosition);
+type Entry<T, P> = (T, P, Fingerprint, LogPosition);
 
 /// The entries for one generation of a shard's ledger, and how they are sealed.
 pub struct Places {
@@ -87,11 +88,13 @@ impl Places {
     pub fn write(
         &self,
         number: u64,
-        (transaction, fingerprint, committed): Entry<&Transaction>,
+        transaction: &Transaction,
+        (fingerprint, committed): (Fingerprint, LogPosition),
         bytes: &mut Vec<u8>,
     ) {
         bytes.clear();
-        let written = postcard::to_extend(&(transaction, fingerprint, committed), std::mem::take(bytes));
+        let entry: Entry<_, _> = (transaction, &transaction.hold_part, fingerprint, committed);
+        let written = postcard::to_extend(&entry, std::mem::take(bytes));
         *bytes = written.expect("plain data always serializes");
         self.sealer.seal(&number.to_le_bytes(), bytes);
     }
@@ -109,10 +112,11 @@ impl Places {
             return None;
         }
         let value = self.sealer.open(&self.number_of(command).to_le_bytes(), bytes)?;
-        let (transaction, fingerprint, committed): Entry<Box<Transaction>> =
+        let (mut transaction, hold_part, fingerprint, committed): Entry<Box<Transaction>, HoldPart> =
             postcard::from_bytes(value).ok()?;
+        transaction.hold_part = hold_part;
         let is_answer = fingerprint == command.fingerprint
-            && transaction.idempotency_key == command.idempotency_key
+            && transaction.idempotency_key == Some(command.idempotency_key)
             // A failover may have lost what was committed on an older one.
             && committed.timeline == timeline
             && transaction.id.unix_ms() >= oldest;
@@ -152,6 +156,7 @@ mod tests {
             generation: Generation { number: 1, id: Uuid::from_u128(2) },
             server: ServerId { position: 0, timeline: 3, started_us: 1 },
             durability: Durability::Replicated,
+            takes_holds: true,
             degraded: None,
         }
     }
@@ -187,17 +192,19 @@ mod tests {
             status: Status::Completed,
             money,
             balance_after: money,
-            idempotency_key: command.idempotency_key,
+            idempotency_key: Some(command.idempotency_key),
             charge_id: None,
             reference: None,
             metadata: None,
             made_by: None,
+            hold_part: HoldPart::default(),
         }
     }
 
     fn kept(places: &Places, command: &Command) -> Vec<u8> {
         let mut bytes = Vec::new();
-        places.write(places.number_of(command), (&answer(command), command.fingerprint, AT), &mut bytes);
+        let answer = answer(command);
+        places.write(places.number_of(command), &answer, (command.fingerprint, AT), &mut bytes);
         bytes
     }
 

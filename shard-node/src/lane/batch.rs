@@ -24,10 +24,13 @@ use uuid::Uuid;
 use super::store_error::StoreError;
 use super::suspects::Why;
 use super::{Done, LaneParts, Session};
-use crate::book::{self, Admitted, Booked, Known};
+use crate::book::{self, Admitted, Booked, Known, KnownHolds};
 use crate::floor::Acknowledged;
 use crate::slot_owner::{self, Stopped};
-use crate::store::{self, Locked, ReadError};
+use crate::store::{self, Balances, Locked, ReadError};
+
+/// An older program could not read what a hold leaves behind.
+const NOT_FINISHED: &str = "holds wait until no older program is left: run `picopay migrate --finish`";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Keys {
@@ -72,7 +75,7 @@ pub async fn transact(
         confirm_degraded(parts, session).await?;
     }
     let mut outcomes = vec![Outcome::Internal; attempts.len()];
-    let mut batch = admit(parts, attempts, &owners, &mut outcomes);
+    let mut batch = admit(parts, session, attempts, &owners, &mut outcomes);
     let charges: HashMap<TransactionId, UserId> =
         known.refunded.iter().map(|(id, charge)| (*id, charge.user_id)).collect();
     if !held.is_empty() {
@@ -115,9 +118,13 @@ pub async fn transact(
 
 fn user_of(command: &Command, charges: &HashMap<TransactionId, UserId>) -> Option<UserId> {
     match &command.operation {
-        Operation::CreateUser { user_id } => Some(*user_id),
-        Operation::TopUp(payment) | Operation::Charge(payment) => Some(payment.user_id),
+        Operation::CreateUser { user_id } | Operation::Sweep { user_id } => Some(*user_id),
+        Operation::TopUp(payment) | Operation::Charge(payment) | Operation::Hold { payment, .. } => {
+            Some(payment.user_id)
+        }
         Operation::Refund { charge_id, .. } => charges.get(charge_id).copied(),
+        // Ids from before they named their users are of no hold.
+        Operation::Capture { hold_id, .. } | Operation::Void { hold_id } => hold_id.user(),
     }
 }
 
@@ -165,6 +172,7 @@ async fn hides_a_replay(
 
 fn admit<'a>(
     parts: &LaneParts,
+    session: &Session,
     attempts: &[&'a Attempt],
     owners: &HashMap<Slot, OwnerRow>,
     outcomes: &mut [Outcome],
@@ -172,6 +180,10 @@ fn admit<'a>(
     let mut batch = Vec::with_capacity(attempts.len());
     for (position, Attempt { command, epoch }) in attempts.iter().enumerate() {
         match slot_owner::pass(command.operation.slot(), *epoch, owners) {
+            Ok(()) if command.operation.is_of_hold() && !session.opening.takes_holds => {
+                tracing::warn!(request = %command.origin, reason = NOT_FINISHED, "a step of a hold was refused");
+                outcomes[position] = Outcome::Unavailable { reason: NOT_FINISHED.to_owned() };
+            }
             Ok(()) => batch.push(Admitted { position, command }),
             Err(stopped) => {
                 if let Stopped::StateLost { slot, own_epoch, seen_epoch } = &stopped {
@@ -257,15 +269,20 @@ async fn lock_and_read(
     refunded: HashMap<TransactionId, Transaction>,
 ) -> Result<(Known, HashSet<UserId>), ReadError> {
     let (client, sql) = (session.connection.client(), &session.sql);
+    let charges: HashMap<TransactionId, UserId> =
+        refunded.iter().map(|(id, charge)| (*id, charge.user_id)).collect();
+    let hold_ids: Vec<TransactionId> = attempts
+        .iter()
+        .filter_map(|attempt| match &attempt.command.operation {
+            Operation::Capture { hold_id, .. } | Operation::Void { hold_id } => Some(*hold_id),
+            _ => None,
+        })
+        .collect();
     let named: Vec<(UserId, Uuid)> = attempts
         .iter()
-        .filter_map(|Attempt { command, .. }| {
-            let user = match &command.operation {
-                Operation::CreateUser { .. } => None,
-                Operation::TopUp(payment) | Operation::Charge(payment) => Some(payment.user_id),
-                Operation::Refund { charge_id, .. } => refunded.get(charge_id).map(|charge| charge.user_id),
-            };
-            user.map(|user| (user, command.idempotency_key))
+        .filter_map(|Attempt { command, .. }| match &command.operation {
+            Operation::CreateUser { .. } => None,
+            _ => user_of(command, &charges).map(|user| (user, command.idempotency_key)),
         })
         .collect();
     let users =
@@ -283,16 +300,34 @@ async fn lock_and_read(
             store::lock_users(client, sql, &users).await
         }
     };
-    let (locked, (balances, last_stamps), by_key, refund_totals) = future::try_join4(
+    let (locked, read, by_key, refund_totals, rows) = future::try_join5(
         lock,
         store::read_balances(client, sql, &users),
         store::read_by_keys(client, sql, looked_up),
         store::read_refund_totals(client, sql, &refunded),
+        store::holds::read_named(client, &sql.holds, &hold_ids),
     )
     .await?;
     let Locked { users, held, now } = locked;
-    let known =
-        Known { users, balances, last_stamps, now, by_key, refunded, refund_totals, ..Known::default() };
+    let Balances { balances, held: held_money, last_stamps } = read;
+    let mut holds =
+        KnownHolds { held: held_money, rows, are_told: session.opening.takes_holds, ..KnownHolds::default() };
+    let due = holds.users_due(now.unix_ms());
+    if !due.is_empty() {
+        store::holds::read_due(client, &sql.holds, &due, now.unix_ms(), &mut holds).await?;
+    }
+    store::holds::check_sums(&holds)?;
+    let known = Known {
+        users,
+        balances,
+        last_stamps,
+        now,
+        by_key,
+        refunded,
+        refund_totals,
+        holds,
+        ..Known::default()
+    };
     Ok((known, held))
 }
 
@@ -322,17 +357,17 @@ async fn write_and_commit(
             Some(_) => client.batch_execute("SET LOCAL statement_timeout TO DEFAULT").await,
         }
     };
-    let flight = future::join5(
+    let writing = future::join4(
         store::insert_transactions(client, sql, &booked.transactions),
         store::write_balances(client, sql, booked),
+        store::holds::write(client, &sql.holds, booked),
         store::write_refund_totals(client, sql, &booked.refund_totals),
-        unlimited,
-        commits.commit(client),
     );
-    let (transactions, balances, totals, unlimited, commit) = timeout(parts.flight_timeout, flight)
+    let flight = future::join3(writing, unlimited, commits.commit(client));
+    let ((transactions, balances, holds, totals), unlimited, commit) = timeout(parts.flight_timeout, flight)
         .await
         .map_err(|_| StoreError::CommitUnanswered("the primary did not answer in time".to_owned()))?;
-    for result in [transactions, balances, totals, unlimited] {
+    for result in [transactions, balances, holds, totals, unlimited] {
         result.map_err(|error| match StoreError::of(&error) {
             // COMMIT was in the same flight, and may have arrived.
             StoreError::Unreached(reason) | StoreError::Cut(reason) => StoreError::CommitUnanswered(reason),

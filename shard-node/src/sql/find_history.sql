@@ -15,6 +15,7 @@ WITH page AS MATERIALIZED (
 )
 SELECT t.user_id, t.id, t.kind, t.amount, t.currency, t.balance_after, t.idempotency_key, t.fingerprint,
        t.charge_id, t.reference, t.metadata::text, t.refusal, t.request_id, t.remaining, t.made_by,
+       t.hold_id, t.expires_at, t.available, t.hold_key, t.hold_status,
        u.user_id IS NOT NULL AS user_exists, o.state, o.owner, o.epoch,
        (
            SELECT id FROM transactions

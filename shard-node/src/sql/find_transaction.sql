@@ -3,6 +3,7 @@
 -- by chance. More than a few share one only if somebody made them so, and they are not looked through.
 SELECT t.user_id, t.id, t.kind, t.amount, t.currency, t.balance_after, t.idempotency_key, t.fingerprint,
        t.charge_id, t.reference, t.metadata::text, t.refusal, t.request_id, t.remaining, t.made_by,
+       t.hold_id, t.expires_at, t.available, t.hold_key, t.hold_status,
        true AS user_exists, o.state, o.owner, o.epoch
 FROM (SELECT $1::smallint AS slot, $2::bigint AS user_id, $3::integer AS tag, $4::uuid AS id) w
 LEFT JOIN slot_owner o ON o.slot = w.slot

@@ -5,13 +5,16 @@
 
 use picopay_postgres::owner_of;
 use picopay_shared::command::{Kind, Transaction};
+use picopay_shared::hold::{Hold, HoldStatus};
 use picopay_shared::id::TransactionId;
 use picopay_shared::money::Money;
+use picopay_shared::query::Balance;
 use picopay_shared::slot::{Slot, UserId, UserTag};
 use picopay_shared::slot_owner::OwnerRow;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
+use super::holds::hold_from_row;
 use super::{RECORDED_COLUMNS, ReadError, column, money_from, recorded_from_row};
 
 /// The result of a read with the owner of its slot, in one snapshot.
@@ -26,12 +29,19 @@ pub struct Seen<T> {
 pub async fn find_balances(
     client: &deadpool_postgres::Client,
     user: UserId,
-) -> Result<Seen<Money>, ReadError> {
+) -> Result<Seen<Balance>, ReadError> {
     let statement = client.prepare_cached(include_str!("../sql/find_balances.sql")).await?;
     let rows = client.query(&statement, &[&user.slot().as_i16(), &user.get()]).await?;
-    seen_from_rows(user.slot(), &rows, 2, |row| {
+    seen_from_rows(user.slot(), &rows, 3, |row| {
         let currency: Option<&str> = column(row, 0)?;
-        currency.map(|currency| money_from(column(row, 1)?, currency)).transpose()
+        currency.map(|currency| balance_from(row, currency)).transpose()
+    })
+}
+
+fn balance_from(row: &Row, currency: &str) -> Result<Balance, ReadError> {
+    Ok(Balance {
+        balance: money_from(column(row, 1)?, currency)?,
+        held: money_from(column(row, 2)?, currency)?,
     })
 }
 
@@ -78,6 +88,55 @@ pub async fn find_transaction(
     let user = id.user().map(UserId::get);
     let rows = client.query(&statement, &[&slot.as_i16(), &user, &tag.as_i32(), &id.as_uuid()]).await?;
     seen_from_rows(slot, &rows, RECORDED_COLUMNS, found_from_row)
+}
+
+pub struct HoldPage {
+    pub holds: Seen<Hold>,
+    /// As in a [`Page`].
+    pub looked_down_to: Option<TransactionId>,
+}
+
+/// Up to `limit` of a user's holds with `id < before`, newest first, among the first `looks` of them.
+pub async fn find_holds(
+    client: &deadpool_postgres::Client,
+    user: UserId,
+    before: TransactionId,
+    status: Option<HoldStatus>,
+    (limit, looks): (i64, i64),
+) -> Result<HoldPage, ReadError> {
+    let statement = client.prepare_cached(include_str!("../sql/find_holds.sql")).await?;
+    let status = status.map(HoldStatus::as_str);
+    let rows = client
+        .query(&statement, &[&user.slot().as_i16(), &user.get(), &before.as_uuid(), &status, &limit, &looks])
+        .await?;
+    let holds = seen_from_rows(user.slot(), &rows, HOLD_COLUMNS, found_hold)?;
+    let first = rows.first().expect("`seen_from_rows` has looked at it");
+    let looked_down_to: Option<Uuid> = column(first, HOLD_COLUMNS + 4)?;
+    Ok(HoldPage { holds, looked_down_to: looked_down_to.map(TransactionId::from_uuid) })
+}
+
+/// The hold with this id, and what its user can spend now.
+pub async fn find_hold(
+    client: &deadpool_postgres::Client,
+    id: TransactionId,
+) -> Result<Seen<(Hold, Money)>, ReadError> {
+    let statement = client.prepare_cached(include_str!("../sql/find_hold.sql")).await?;
+    let user = id.user().map(UserId::get);
+    let rows = client.query(&statement, &[&id.slot().as_i16(), &user, &id.as_uuid()]).await?;
+    seen_from_rows(id.slot(), &rows, HOLD_COLUMNS, |row| {
+        let Some(hold) = found_hold(row)? else { return Ok(None) };
+        let available = money_from(column(row, HOLD_COLUMNS + 4)?, hold.money.currency().code())?;
+        Ok(Some((hold, available)))
+    })
+}
+
+/// Columns of a hold, as [`hold_from_row`] reads them.
+const HOLD_COLUMNS: usize = 10;
+
+/// `None` for a row of an outer join that found no hold.
+fn found_hold(row: &Row) -> Result<Option<Hold>, ReadError> {
+    let user: Option<i64> = column(row, 0)?;
+    user.map(|_| hold_from_row(row)).transpose()
 }
 
 /// Rows with a result each in `slot`, or one row without a result. From the column `own` on, all rows are

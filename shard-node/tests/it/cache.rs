@@ -6,6 +6,7 @@ use std::time::Duration;
 use picopay_local::{ClusterSpec, LocalCluster};
 use picopay_shared::cluster::Durability;
 use picopay_shared::command::{Command, Fingerprint, Operation, Outcome, Transaction};
+use picopay_shared::hold::HoldPart;
 use picopay_shared::node_status::CacheState;
 use picopay_shared::session::LogPosition;
 use picopay_shared::slot::UserId;
@@ -175,9 +176,10 @@ fn one_place() -> String {
 
 /// The bytes of an answer to `wanted` that was never given, made of one to something else.
 fn forged(wanted: &Command, entry: &[u8]) -> Vec<u8> {
-    let (real, _, committed): (Transaction, Fingerprint, LogPosition) = postcard::from_bytes(entry).unwrap();
-    let transaction = Transaction { idempotency_key: wanted.idempotency_key, ..real };
-    postcard::to_stdvec(&(transaction, wanted.fingerprint, committed)).unwrap()
+    let (real, hold_part, _, committed): (Transaction, HoldPart, Fingerprint, LogPosition) =
+        postcard::from_bytes(entry).unwrap();
+    let transaction = Transaction { idempotency_key: Some(wanted.idempotency_key), ..real };
+    postcard::to_stdvec(&(transaction, hold_part, wanted.fingerprint, committed)).unwrap()
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ mod durability;
 mod failover;
 mod fence;
 mod floors;
+mod holds;
 mod identity;
 mod moves;
 mod neighbours;

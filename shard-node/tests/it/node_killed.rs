@@ -52,7 +52,7 @@ async fn after_a_sigkill_every_acknowledged_charge_is_there_once_and_every_other
     let mut acknowledged = HashMap::new();
     for task in load {
         let (booked, unanswered) = task.await.unwrap();
-        acknowledged.extend(booked.into_iter().map(|one| (one.idempotency_key, one)));
+        acknowledged.extend(booked.into_iter().map(|one| (one.idempotency_key.unwrap(), one)));
         for command in unanswered {
             let outcome = eventually("an answer to the retry", || async {
                 let reply = shard.node.try_write(vec![command.clone()]).await.ok()?;

@@ -16,6 +16,7 @@ const FILL: &str = "
     SELECT n % 4096, n, gen_random_uuid(), gen_random_uuid(), uuid_send(gen_random_uuid()), now(), 1, 1, 'charge', 'USD'
     FROM generate_series(1, 4000) n, generate_series(1, 5);
     INSERT INTO balances SELECT n % 4096, n, 'USD', 1 FROM generate_series(1, 4000) n;
+    INSERT INTO holds SELECT slot, user_id, id, 'USD', 1, 0, 'open', now(), NULL FROM transactions;
     ANALYZE";
 
 #[tokio::test]
@@ -100,7 +101,7 @@ async fn a_read_finds_owner_user_and_rows_by_their_keys() {
 }
 
 /// Each statement with its parameters' types.
-const OF_BATCHES: [(&str, &str); 7] = [
+const OF_BATCHES: [(&str, &str); 12] = [
     (include_str!("../../src/sql/insert_users.sql"), "smallint[], bigint[], integer[], bigint[]"),
     (include_str!("../../src/sql/lock_users.sql"), "smallint[], bigint[]"),
     (include_str!("../../src/sql/read_balances.sql"), "smallint[], bigint[]"),
@@ -108,11 +109,21 @@ const OF_BATCHES: [(&str, &str); 7] = [
     (include_str!("../../src/sql/read_refunded.sql"), "smallint[], bigint[], integer[], uuid[]"),
     (include_str!("../../src/sql/read_refund_totals.sql"), "smallint[], bigint[], uuid[]"),
     (include_str!("../../src/sql/update_balances.sql"), "smallint[], bigint[], text[], numeric[], bigint[]"),
+    (include_str!("../../src/sql/read_named_holds.sql"), "smallint[], bigint[], uuid[]"),
+    (include_str!("../../src/sql/read_due_holds.sql"), "smallint[], bigint[], timestamptz"),
+    (include_str!("../../src/sql/read_next_due.sql"), "smallint[], bigint[], timestamptz"),
+    (include_str!("../../src/sql/end_holds.sql"), "smallint[], bigint[], uuid[], text[], numeric[], uuid[]"),
+    (
+        include_str!("../../src/sql/update_held_balances.sql"),
+        "smallint[], bigint[], text[], numeric[], bigint[], numeric[], integer[], timestamptz[]",
+    ),
 ];
-const OF_READS: [(&str, &str); 3] = [
+const OF_READS: [(&str, &str); 5] = [
     (include_str!("../../src/sql/find_balances.sql"), "smallint, bigint"),
     (include_str!("../../src/sql/find_history.sql"), "smallint, bigint, uuid, uuid, text, bigint, bigint"),
     (include_str!("../../src/sql/find_transaction.sql"), "smallint, bigint, integer, uuid"),
+    (include_str!("../../src/sql/find_holds.sql"), "smallint, bigint, uuid, text, bigint, bigint"),
+    (include_str!("../../src/sql/find_hold.sql"), "smallint, bigint, uuid"),
 ];
 
 /// What a planner may have seen last. A plan that it made then is kept until it looks again, and by then there can be
@@ -157,7 +168,7 @@ async fn an_analyze_of_what_grows_is_short() {
                                       UNION SELECT confrelid FROM pg_constraint WHERE contype = 'f')
                    AND attnum > 0 AND NOT attisdropped";
     let columns = superuser.query(columns, &[]).await.unwrap();
-    assert!(columns.len() >= 29, "users, balances, transactions and refund_totals: {}", columns.len());
+    assert!(columns.len() >= 46, "users, balances, transactions, refund_totals and holds: {}", columns.len());
     for column in columns {
         assert_eq!(column.get::<_, i32>(1), 10, "{}", column.get::<_, String>(0));
     }

@@ -152,11 +152,11 @@ async fn a_replica_that_is_too_far_behind_is_not_asked() {
     .await;
     let answer = shard.node.read(eventual.clone()).await;
     assert_eq!(answer.source, Source::Primary);
-    assert_eq!(answer.found, Found::Balances(vec![usd("90")]));
+    assert_eq!(answer.found, Found::Balances(vec![usd("90").into()]));
     replica.execute("SELECT pg_wal_replay_resume()", &[]).await.unwrap();
     eventually("a fresh replica again", || async {
         let answer = shard.node.read(eventual.clone()).await;
-        (is_replica(answer.source) && answer.found == Found::Balances(vec![usd("90")])).then_some(())
+        (is_replica(answer.source) && answer.found == Found::Balances(vec![usd("90").into()])).then_some(())
     })
     .await;
     shard.stop().await;

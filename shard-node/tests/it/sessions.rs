@@ -18,7 +18,7 @@ const ANY_LAG: &str = "[reads]\nreplica_lag_max = \"1m\"\n";
 fn shows(answer: &Answer, wanted: &Transaction) -> bool {
     match &answer.found {
         Found::History { transactions, .. } => transactions.first() == Some(wanted),
-        Found::Balances(balances) => balances.contains(&wanted.balance_after),
+        Found::Balances(balances) => balances.contains(&wanted.balance_after.into()),
         Found::Transaction(found) => **found == *wanted,
         other => panic!("{other:?}"),
     }

@@ -15,7 +15,7 @@ use picopay_shared::command::{
 };
 use picopay_shared::id::TransactionId;
 use picopay_shared::money::{Amount, Currency, Money};
-use picopay_shared::node_status::{NodeStatus, STATUS_PATH};
+use picopay_shared::node_status::{NodeStatus, STATUS_PATH, WIRE_HEADER, WIRE_VERSION};
 use picopay_shared::origin::Origin;
 use picopay_shared::query::{
     Answer, Consistency, DEADLINE_HEADER, Found, HistoryQuery, Query, READ_PATH, ReadRequest, Source,
@@ -176,6 +176,7 @@ impl NodeClient {
             .uri(format!("{}{path}", self.url))
             .header("authorization", format!("Bearer {}", self.secret))
             .header(DEADLINE_HEADER, left.as_millis().to_string())
+            .header(WIRE_HEADER, WIRE_VERSION)
             .body(Full::new(body.into()))
             .unwrap();
         let response = self.http.request(request).await.map_err(|error| NoReply(error.to_string()))?;
@@ -199,7 +200,7 @@ impl NodeClient {
     pub async fn try_attempts(&self, attempts: Vec<Attempt>) -> Result<WriteReply, NoReply> {
         let batch = WriteBatch { deadline_ms: 15_000, attempts };
         let bytes = self.call("POST", WRITE_PATH, batch.to_wire()).await?;
-        Ok(postcard::from_bytes(&bytes).unwrap())
+        Ok(WriteReply::from_wire(&bytes).unwrap())
     }
 
     pub async fn write(&self, commands: Vec<Command>) -> Vec<Outcome> {
@@ -259,7 +260,7 @@ impl NodeClient {
             consistency: Consistency::Strong,
         };
         match self.read(query).await.found {
-            Found::Balances(balances) => balances[0].to_string(),
+            Found::Balances(balances) => balances[0].balance.to_string(),
             other => panic!("{other:?}"),
         }
     }

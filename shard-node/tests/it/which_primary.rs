@@ -59,7 +59,7 @@ async fn charges_and_strong_reads_go_to_the_server_that_was_promoted_while_the_o
     charge_once(&shard, user).await;
     // A read from the old one would not show it.
     let Found::Balances(balances) = strong_balance(&shard, user).await else { panic!("no balance") };
-    assert_eq!(balances[0].to_string(), "99.00");
+    assert_eq!(balances[0].balance.to_string(), "99.00");
     assert_eq!(rows_of(&old, user).await, before, "the old primary got a charge");
     assert!(shard.node.metric("picopay_node_older_timelines_total").await > 0.5, "nobody is alarmed");
     shard.stop().await;

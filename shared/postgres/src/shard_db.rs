@@ -318,6 +318,25 @@ impl ShardDb {
         Ok(applied)
     }
 
+    /// Records that no program from before this one's newest migration is left, nor comes back. Returns whether that is new.
+    ///
+    /// # Errors
+    /// [`DbError`]; what was not committed on two machines may be done or not.
+    pub async fn finish(&self) -> Result<bool, DbError> {
+        let newest = picopay_migrations::newest_known();
+        self.execute_all("BEGIN").await?;
+        let raise = "UPDATE schema_version SET oldest_known = $1 WHERE oldest_known < $1";
+        let raised = self.execute(raise, &[&newest]).await?;
+        self.commit().await?;
+        Ok(raised > 0)
+    }
+
+    /// Whether that is recorded.
+    pub async fn is_finished(&self) -> Result<bool, DbError> {
+        let row = self.query_one("SELECT oldest_known FROM schema_version", &[]).await?;
+        Ok(row.get::<_, i32>(0) >= picopay_migrations::newest_known())
+    }
+
     /// Says goodbye, so that the server does not log a client that was lost.
     pub async fn close(self) {
         self.connection.close(GOODBYE_TIMEOUT).await;

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use http::Method;
-use picopay_shared::node_status::{NodeStatus, STATUS_PATH};
+use picopay_shared::node_status::{NodeStatus, STATUS_PATH, WIRE_HEADER, WIRE_VERSION};
 
 use super::LocalCluster;
 use crate::process::Process;
@@ -36,8 +36,10 @@ impl LocalCluster {
     pub(super) async fn wait_for_node(&self, shard: &LocalShard, number: usize) -> Result<(), LocalError> {
         let (node, url) = (shard.node(number), format!("{}{STATUS_PATH}", shard.node_url(number)));
         let authorization = format!("Bearer {}", self.internal_secret());
+        let version = WIRE_VERSION.to_string();
         wait_for_service(&node, async || {
-            let asked = http_call::call(Method::GET, &url, &[("authorization", &authorization)], "").await;
+            let headers = [("authorization", authorization.as_str()), (WIRE_HEADER, version.as_str())];
+            let asked = http_call::call(Method::GET, &url, &headers, "").await;
             let answer = asked.map_err(|error| error.to_string())?;
             match serde_json::from_str::<NodeStatus>(&answer.body) {
                 Ok(status) if status.is_ready => Ok(()),

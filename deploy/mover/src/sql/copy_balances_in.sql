@@ -1,1 +1,1 @@
-COPY balances (slot, user_id, currency, balance, last_stamp) FROM STDIN (FORMAT binary)
+COPY balances (slot, user_id, currency, balance, last_stamp, held, open_holds, hold_due_at) FROM STDIN (FORMAT binary)

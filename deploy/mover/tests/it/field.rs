@@ -117,7 +117,7 @@ impl Field {
     }
 }
 
-async fn verify(cluster: &LocalCluster) {
+pub async fn verify(cluster: &LocalCluster) {
     let mut verify = Command::new(programs::find_picopay("picopay").unwrap());
     verify.arg("verify").arg("--cluster").arg(cluster.cluster_file());
     let said = verify.output().await.unwrap();

@@ -3,7 +3,9 @@
 mod faults;
 mod field;
 mod handover;
+mod holds;
 mod owners;
 mod refusals;
 mod rivals;
 mod traffic;
+mod user_tables;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::Args;
-use futures_util::future::join_all;
+use futures_util::future::{join_all, try_join_all};
 use picopay_mover::ownership::Ownership;
 use picopay_postgres::{ShardDb, begin_with_identity};
 use picopay_shared::cluster::Cluster;
@@ -69,6 +69,12 @@ async fn add(cluster: &Cluster, name: &str) -> anyhow::Result<AddReport> {
     if !was_there_before {
         others_own_all_slots(cluster, name).await?;
         migrate(find_shard(cluster, name)?, init::LOCKS).await?;
+        // Gateways of an older release may be left as long as one of the others says so.
+        let others = databases.iter().enumerate().filter(|(other, _)| *other != position);
+        let are_finished = try_join_all(others.map(|(_, other)| other.is_finished())).await?;
+        if are_finished.into_iter().all(|is_finished| is_finished) {
+            databases[position].finish().await?;
+        }
         join(&databases[position], cluster_id, name)
             .await
             .with_context(|| format!("{name} has not joined; run `picopay shard add {name}` again"))?;

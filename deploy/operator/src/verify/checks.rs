@@ -13,11 +13,12 @@ use super::findings::{CheckResult, Finding, Findings, key};
 use super::snapshot::Snapshot;
 
 /// Each check's name and what holds when it finds nothing.
-pub const PROMISES: [(&str, &str); 12] = [
+pub const PROMISES: [(&str, &str); 13] = [
     ("balance", "every balance is the sum of its postings"),
     ("balance_after", "every balance_after follows from the one before"),
     ("books", "per currency the books add up to zero"),
     ("refund", "refunds stay within their charge, and their totals agree"),
+    ("hold", "what is held is the sum of the open holds, and each hold is what its transactions say"),
     ("key", "a user's idempotency key has one transaction"),
     ("owned", "rows are only in slots that their shard owns, or that moved"),
     ("fence", "no write came after its slot was given away"),
@@ -31,10 +32,11 @@ pub const PROMISES: [(&str, &str); 12] = [
 const ACKS: (&str, &str) = ("acks", "every acknowledged write is in the ledger as it was acknowledged");
 
 /// Statements that give rows of (check_name, table_name, key, expected, found, wrong).
-const SHARD_CHECKS: [&str; 4] = [
+const SHARD_CHECKS: [&str; 5] = [
     include_str!("../sql/verify/balances_equal_postings.sql"),
     include_str!("../sql/verify/balance_after_chains.sql"),
     include_str!("../sql/verify/refunds_within_charges.sql"),
+    include_str!("../sql/verify/holds.sql"),
     include_str!("../sql/verify/keys_once.sql"),
 ];
 

@@ -212,17 +212,19 @@ const UNGUARD: &str = "
     CREATE TABLE kept.balances AS TABLE balances;
     CREATE TABLE kept.transactions AS TABLE transactions;
     CREATE TABLE kept.refund_totals AS TABLE refund_totals;
+    CREATE TABLE kept.holds AS TABLE holds;
     CREATE TABLE kept.slot_owner AS TABLE slot_owner;
     CREATE TABLE kept.shard_identity AS TABLE shard_identity;
 ";
 
 const RESTORE: &str = "
     BEGIN;
-    TRUNCATE users, balances, transactions, refund_totals, slot_owner, shard_identity;
+    TRUNCATE users, balances, transactions, refund_totals, holds, slot_owner, shard_identity;
     INSERT INTO users SELECT * FROM kept.users;
     INSERT INTO balances SELECT * FROM kept.balances;
     INSERT INTO transactions SELECT * FROM kept.transactions;
     INSERT INTO refund_totals SELECT * FROM kept.refund_totals;
+    INSERT INTO holds SELECT * FROM kept.holds;
     INSERT INTO slot_owner SELECT * FROM kept.slot_owner;
     INSERT INTO shard_identity SELECT * FROM kept.shard_identity;
     COMMIT;
@@ -274,6 +276,19 @@ const CHANGES: &[(&str, &str, &[&str])] = &[
      "refund", &["refunds in USD", r#""found":"EUR""#]),
     ("UPDATE transactions SET idempotency_key = '00000000-0000-4000-8000-000000000000' WHERE user_id = 2 AND kind = 'refund'",
      "key", &[r#""user_id":2"#, "00000000-0000-4000-8000-000000000000", r#""found":"2 transactions""#]),
+    ("UPDATE balances SET held = 1, open_holds = 1, hold_due_at = now() WHERE user_id = 2 AND currency = 'USD'",
+     "hold", &[r#""table":"balances""#, r#""user_id":2"#, "0 held by 0 open holds", "1.0000 held by 1 open holds"]),
+    ("INSERT INTO holds SELECT slot, user_id, id, currency, amount, 0, 'open', now(), NULL
+      FROM transactions WHERE user_id = 2 AND amount = 0.25",
+     "hold", &[r#""table":"balances""#, "0.2500 held by 1 open holds", "nothing held"]),
+    ("INSERT INTO holds SELECT slot, user_id, id, currency, amount, 0, 'open', now(), NULL
+      FROM transactions WHERE user_id = 2 AND amount = 0.25",
+     "hold", &[r#""table":"holds""#, "nobody took it"]),
+    ("UPDATE transactions SET hold_id = id WHERE user_id = 2 AND amount = 0.25",
+     "hold", &[r#""table":"holds""#, "captured by", r#""found":"no row""#]),
+    ("INSERT INTO holds SELECT slot, user_id, gen_random_uuid(), currency, amount, amount, 'captured', now(), id
+      FROM transactions WHERE user_id = 2 AND amount = 0.25",
+     "hold", &[r#""table":"holds""#, "open, and nothing captured", "captured by"]),
     ("DELETE FROM slot_owner WHERE slot = 579",
      "owned", &[r#""user_id":2"#, r#""slot":579"#]),
     ("UPDATE slot_owner SET state = 'released', owner = 'shard-2', changed_at = now() - interval '1 hour' WHERE slot = 579",
@@ -312,7 +327,7 @@ const CHANGES: &[(&str, &str, &[&str])] = &[
     ("UPDATE balances SET balance = balance + 0.001 WHERE user_id = 2 AND currency = 'JPY'",
      "value", &["at most 0 decimals in JPY"]),
     ("UPDATE transactions SET kind = 'gift' WHERE user_id = 2 AND amount = 0.25",
-     "value", &["topup, charge or refund", "gift"]),
+     "value", &["a kind of operation", "gift"]),
     ("UPDATE transactions SET currency = 'ZZZ' WHERE user_id = 2 AND amount = 0.25",
      "value", &["a currency of ISO 4217", "ZZZ"]),
     ("UPDATE balances SET currency = 'ZZZ' WHERE user_id = 2 AND currency = 'USD'",

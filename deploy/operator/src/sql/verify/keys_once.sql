@@ -9,7 +9,8 @@ SELECT 'key' AS check_name,
 FROM (
     SELECT slot, user_id, idempotency_key, count(*) AS found
     FROM transactions
-    WHERE slot NOT IN (SELECT slot FROM slot_owner WHERE state <> 'owned')
+    -- An expiry has none.
+    WHERE idempotency_key IS NOT NULL AND slot NOT IN (SELECT slot FROM slot_owner WHERE state <> 'owned')
     GROUP BY slot, user_id, idempotency_key
     HAVING count(*) > 1
 ) repeated

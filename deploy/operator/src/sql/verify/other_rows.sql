@@ -1,4 +1,4 @@
--- Users, balances and refund totals, each row by itself, but for those of slots that are another shard's now (see
+-- Users, balances, refund totals and holds, each row by itself, but for those of slots that are another shard's now (see
 -- leftovers): in a slot of the shard, of a user that is there, with values that PicoPay writes. $1 and $2: the currencies
 -- in use that exist, and their decimals.
 WITH rows AS (
@@ -13,6 +13,10 @@ WITH rows AS (
     SELECT 'refund_totals', r.slot, r.user_id, NULL, r.charge_id, NULL, u.user_id IS NOT NULL
     FROM refund_totals r
     LEFT JOIN users u ON u.slot = r.slot AND u.user_id = r.user_id
+  UNION ALL
+    SELECT 'holds', h.slot, h.user_id, h.currency, h.id, h.amount, u.user_id IS NOT NULL
+    FROM holds h
+    LEFT JOIN users u ON u.slot = h.slot AND u.user_id = h.user_id
 ),
 wrong AS (
     SELECT table_name, check_name, expected, found,

@@ -12,7 +12,7 @@ WITH judged AS NOT MATERIALIZED (
                OR get_byte(bytes, 10) <> u.tag / 256 % 256 OR get_byte(bytes, 11) <> u.tag % 256 AS has_other_tag,
            t.balance_after < 0 OR t.balance_after = 'NaN' AS is_negative,
            t.amount < 0 OR t.amount = 'NaN' OR (t.amount = 0 AND t.refusal IS NULL) AS is_not_positive,
-           t.kind NOT IN ('topup', 'charge', 'refund') AS is_other_kind,
+           t.kind NOT IN ('topup', 'charge', 'refund', 'hold', 'void', 'expiry') AS is_other_kind,
            c.currency IS NULL AS is_other_currency,
            t.amount <> trunc(t.amount, c.decimals)
                OR t.balance_after <> trunc(t.balance_after, c.decimals) AS is_too_fine
@@ -36,7 +36,7 @@ WITH judged AS NOT MATERIALIZED (
                  + get_byte(bytes, 10) * 256 + get_byte(bytes, 11)),
         (is_negative, 'value', 'balance_after of 0 or more', balance_after::text),
         (is_not_positive, 'value', 'an amount above 0', amount::text),
-        (is_other_kind, 'value', 'topup, charge or refund', kind),
+        (is_other_kind, 'value', 'a kind of operation', kind),
         (is_other_currency, 'value', 'a currency of ISO 4217', currency),
         (is_too_fine, 'value', 'at most ' || decimals || ' decimals in ' || currency,
          'amount ' || amount || ', balance_after ' || balance_after)
