@@ -65,42 +65,42 @@ pub struct BatchBody {
 #[schema(as = BatchOperation)]
 #[serde(tag = "operation", rename_all = "lowercase")]
 pub enum OperationSchema {
-    /// As `POST /topup`.
+    /// The same as by `POST /topup`.
     TopUp {
         /// A UUID that stands for this operation. Without it the gateway makes one and returns it.
         #[schema(nullable = false, format = "uuid", example = "550e8400-e29b-41d4-a716-446655440000")]
         idempotency_key: Option<String>,
         body: TopUpBody,
     },
-    /// As `POST /charge`.
+    /// The same as by `POST /charge`.
     Charge {
         /// A UUID that stands for this operation. Without it the gateway makes one and returns it.
         #[schema(nullable = false, format = "uuid", example = "550e8400-e29b-41d4-a716-446655440000")]
         idempotency_key: Option<String>,
         body: ChargeBody,
     },
-    /// As `POST /refund`.
+    /// The same as by `POST /refund`.
     Refund {
         /// A UUID that stands for this operation. Without it the gateway makes one and returns it.
         #[schema(nullable = false, format = "uuid", example = "550e8400-e29b-41d4-a716-446655440000")]
         idempotency_key: Option<String>,
         body: RefundBody,
     },
-    /// As `POST /holds`.
+    /// The same as by `POST /holds`.
     Hold {
         /// A UUID that stands for this operation. Without it the gateway makes one and returns it.
         #[schema(nullable = false, format = "uuid", example = "550e8400-e29b-41d4-a716-446655440000")]
         idempotency_key: Option<String>,
         body: NewHoldBody,
     },
-    /// As `POST /holds/{id}/capture`.
+    /// The same as by `POST /holds/{id}/capture`.
     Capture {
         /// A UUID that stands for this operation. Without it the gateway makes one and returns it.
         #[schema(nullable = false, format = "uuid", example = "550e8400-e29b-41d4-a716-446655440000")]
         idempotency_key: Option<String>,
         body: CaptureInBatchBody,
     },
-    /// As `POST /holds/{id}/void`.
+    /// The same as by `POST /holds/{id}/void`.
     Void {
         /// A UUID that stands for this operation. Without it the gateway makes one and returns it.
         #[schema(nullable = false, format = "uuid", example = "550e8400-e29b-41d4-a716-446655440000")]

@@ -24,7 +24,7 @@ use crate::write_answer::Answered;
 use crate::write_request;
 
 // A schema for the documentation; `read_hold` reads it.
-/// What to reserve.
+/// What to reserve, and for how long.
 #[derive(Debug, ToSchema)]
 #[schema(as = NewHold)]
 #[serde(deny_unknown_fields)]

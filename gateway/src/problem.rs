@@ -12,7 +12,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
-use picopay_shared::command::{Kind, Refusal, Transaction};
+use picopay_shared::command::{Refusal, Transaction};
 use picopay_shared::hold::{HoldStatus, OPEN_HOLDS_MAX};
 use picopay_shared::money::{Currency, Money};
 use picopay_shared::query::Source;
@@ -120,7 +120,6 @@ impl Problem {
         Self::new(Code::InvalidRequest, detail).with(Extension::Errors(errors))
     }
 
-    /// The errors of a request that is not valid; none of any other problem.
     pub fn into_errors(self) -> Vec<FieldError> {
         match self.0.extension {
             Extension::Errors(errors) => errors,
@@ -200,7 +199,6 @@ impl Problem {
         Self::new(Code::MethodNotAllowed, "the header Allow names the methods that this path takes")
     }
 
-    /// `size_max` is in bytes.
     pub fn too_large(size_max: usize) -> Self {
         Self::new(Code::TooLarge, format!("this body has at most {} KiB ({size_max} bytes)", size_max / 1024))
     }
@@ -260,7 +258,10 @@ impl Problem {
     ) -> Self {
         let mut problem = match refusal {
             Refusal::InsufficientBalance => match record.hold_part.available {
-                Some(available) => Self::not_available(record, available),
+                Some(available) => {
+                    let what = record.kind.as_str();
+                    Self::too_little_available(record.balance_after, available, record.money, what)
+                }
                 None => Self::insufficient_balance(record.balance_after, record.money),
             },
             Refusal::RefundExceedsCharge { remaining } => Self::refund_exceeds_charge(remaining),
@@ -282,12 +283,7 @@ impl Problem {
         Self::new(Code::InsufficientBalance, detail).with(extension)
     }
 
-    fn not_available(record: &Transaction, available: Money) -> Self {
-        let what = if record.kind == Kind::Hold { "hold" } else { "charge" };
-        Self::too_little_available(record.balance_after, available, record.money, what)
-    }
-
-    /// `what` needs `required`.
+    /// What is called `what` in it needs `required`.
     pub fn too_little_available(balance: Money, available: Money, required: Money, what: &str) -> Self {
         let currency = required.currency();
         let detail = format!("{available} {currency} is available, the {what} needs {required} {currency}");
@@ -305,13 +301,11 @@ impl Problem {
     }
 
     pub fn hold_not_open(status: HoldStatus) -> Self {
-        let detail = format!("the hold is {} already", status.as_str());
-        Self::new(Code::HoldNotOpen, detail).with(Extension::HoldStatus(status))
+        Self::new(Code::HoldNotOpen, "the hold has ended").with(Extension::HoldStatus(status))
     }
 
     pub fn too_many_holds() -> Self {
-        let detail = format!("a user has at most {OPEN_HOLDS_MAX} open holds; capture or void some");
-        Self::new(Code::TooManyHolds, detail)
+        Self::new(Code::TooManyHolds, format!("a user has at most {OPEN_HOLDS_MAX} open holds"))
     }
 
     pub fn refund_exceeds_charge(remaining: Money) -> Self {
@@ -328,7 +322,6 @@ impl Problem {
         self.0.code
     }
 
-    /// Whether the ledger has it under its key.
     pub fn is_recorded(&self) -> bool {
         self.0.recorded_request_id.is_some()
     }
@@ -477,7 +470,7 @@ impl From<ShardError> for Problem {
 
 #[cfg(test)]
 mod tests {
-    use picopay_shared::command::Status;
+    use picopay_shared::command::{Kind, Status};
     use picopay_shared::hold::HoldPart;
     use picopay_shared::id::TransactionId;
     use picopay_shared::slot::UserId;

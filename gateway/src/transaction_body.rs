@@ -152,7 +152,7 @@ pub enum KindSchema {
 #[derive(Debug, ToSchema)]
 #[schema(as = Status, rename_all = "lowercase")]
 pub enum StatusSchema {
-    /// It is done.
+    /// It is done, and never undone.
     Completed,
 }
 

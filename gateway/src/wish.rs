@@ -11,6 +11,6 @@ pub struct Wish {
     pub word: &'static str,
     /// A key needs one of these.
     pub scopes: &'static [Scope],
-    /// Reads its body.
+    /// Reads its body, with all that is wrong.
     pub read: fn(&[u8]) -> Result<Operation, Problem>,
 }

@@ -253,7 +253,7 @@ impl ScenarioTraffic {
         let args = &self.scenario.args;
         let mut point = self.random.unit();
         let mut is_within = |share: f64| {
-            let is_within = point < share;
+            let is_within = (0.0..share).contains(&point);
             point -= share;
             is_within
         };

@@ -18,7 +18,7 @@ pub enum Kind {
     Charge,
     /// Money of a charge came back.
     Refund,
-    /// Money was reserved.
+    /// Money was reserved for a charge to come.
     Hold,
     /// A hold was given back.
     Void,

@@ -26,7 +26,7 @@ pub enum Operation {
     Charge(Payment),
     /// Gives back money of a charge.
     Refund(Refund),
-    /// Reserves money.
+    /// Reserves money of a user's balance.
     Hold(NewHold),
     /// Charges what a hold reserves.
     Capture(Capture),

@@ -13,7 +13,7 @@ use crate::error::Error;
 #[derive(Debug)]
 pub struct Pages<T> {
     asking: Asking,
-    /// Without a cursor.
+    /// The path of the first page, to which a cursor is added.
     path: String,
     session: Option<String>,
     read: VecDeque<T>,

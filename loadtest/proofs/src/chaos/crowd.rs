@@ -134,7 +134,7 @@ impl Person {
     async fn act(&mut self, has_ended: &AtomicBool) {
         let mut point = self.random.unit();
         let mut is_within = |share: f64| {
-            let is_within = point < share;
+            let is_within = (0.0..share).contains(&point);
             point -= share;
             is_within
         };

@@ -149,7 +149,7 @@ impl Clients {
     fn choose(&mut self) -> Subject {
         let mut point = self.random.unit();
         let mut is_within = |share: f64| {
-            let is_within = point < share;
+            let is_within = (0.0..share).contains(&point);
             point -= share;
             is_within
         };
