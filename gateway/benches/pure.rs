@@ -7,7 +7,7 @@ use picopay_gateway::fields;
 use picopay_gateway::json_answer::json;
 use picopay_gateway::payment::read_payment;
 use picopay_gateway::problem::Problem;
-use picopay_gateway::transaction_body::WriteBody;
+use picopay_gateway::write_body::WriteBody;
 use picopay_gateway_config::{ApiKey, Scope};
 use picopay_shared::command::{Kind, Status, Transaction};
 use picopay_shared::hold::HoldPart;
@@ -59,12 +59,12 @@ fn format_an_answer(bencher: Bencher) {
         made_by: None,
         hold_part: HoldPart::default(),
     };
-    bencher.bench(|| json(StatusCode::OK, &WriteBody::new(black_box(&transaction))));
+    bencher.bench(|| json(StatusCode::OK, &WriteBody(black_box(&transaction))));
 }
 
 #[divan::bench]
 fn format_a_problem(bencher: Bencher) {
-    let problem = Problem::insufficient_balance(usd("1.00"), usd("50.00"));
+    let problem = Problem::too_little_available(usd("1.00"), usd("0.50"), usd("50.00"), "charge");
     bencher
         .bench(|| black_box(&problem).body("01993d9e-1c4e-7b6a-9d0e-0123456789ab", "http://127.0.0.1:8080"));
 }

@@ -22,8 +22,12 @@ use picopay_gateway_config::{ApiKey, Rate, Scope};
 /// The known keys, each with its own rate limit. A reload replaces them.
 #[derive(Debug)]
 pub struct KeyRing {
-    keys: ArcSwap<Vec<KnownKey>>,
+    keys: ArcSwap<Vec<Arc<KnownKey>>>,
 }
+
+/// Who shows a known key that is in force.
+#[derive(Debug, Clone)]
+pub struct Caller(Arc<KnownKey>);
 
 #[derive(Debug)]
 struct KnownKey {
@@ -38,7 +42,7 @@ impl KeyRing {
             key: key.clone(),
             limiter: key.rate.map(|rate| Arc::new(limiter(rate))),
         };
-        Self { keys: ArcSwap::from_pointee(keys.iter().map(known).collect()) }
+        Self { keys: ArcSwap::from_pointee(keys.iter().map(known).map(Arc::new).collect()) }
     }
 
     pub fn replace(&self, keys: &[ApiKey]) {
@@ -52,40 +56,61 @@ impl KeyRing {
                 limiter: kept.or_else(|| key.rate.map(|rate| Arc::new(limiter(rate)))),
             }
         };
-        self.keys.store(Arc::new(keys.iter().map(known).collect()));
+        self.keys.store(Arc::new(keys.iter().map(known).map(Arc::new).collect()));
     }
 
     /// Admits a request that shows a key with one of the scopes `needed`, and returns the key's name.
     ///
     /// # Errors
-    /// 401 without a known key or with an expired one, 403 when it lacks the scopes, 429 when it
-    /// called too often. They are checked in this order, so that a key without the scope uses up no
-    /// allowance.
+    /// 401 without a known key or with an expired one, and those of [`Caller::admit`].
     pub fn admit(&self, headers: &HeaderMap, needed: &[Scope]) -> Result<Arc<str>, Problem> {
+        self.identify(headers)?.admit(needed)
+    }
+
+    /// Tells who calls, whatever that key may do.
+    ///
+    /// # Errors
+    /// 401.
+    pub fn identify(&self, headers: &HeaderMap) -> Result<Caller, Problem> {
         let shown = shown_key(headers)?.ok_or_else(Problem::key_missing)?;
         let keys = self.keys.load();
         let known = find(&keys, shown).ok_or_else(Problem::key_unknown)?;
-        let ApiKey { name, scopes, expires_at, .. } = &known.key;
-        let refused = |problem: Problem| {
-            info!(key = &**name, code = problem.code().suffix(), "a call was refused");
-            problem
-        };
-        if expires_at.is_some_and(|expires_at| expires_at.is_over(SystemTime::now())) {
-            return Err(refused(Problem::key_expired()));
+        if known.key.expires_at.is_some_and(|expires_at| expires_at.is_over(SystemTime::now())) {
+            return Err(known.refused(Problem::key_expired()));
         }
+        Ok(Caller(Arc::clone(known)))
+    }
+}
+
+impl Caller {
+    /// Admits one operation, and returns the key's name.
+    ///
+    /// # Errors
+    /// 403 when the key lacks the scopes, 429 when it called too often. They are checked in this order, so
+    /// that a key without the scope uses up no allowance.
+    pub fn admit(&self, needed: &[Scope]) -> Result<Arc<str>, Problem> {
+        let Self(known) = self;
+        let ApiKey { name, scopes, .. } = &known.key;
         if !needed.iter().any(|needed| scopes.iter().any(|scope| scope.includes(*needed))) {
-            return Err(refused(Problem::scope_missing(needed)));
+            return Err(known.refused(Problem::scope_missing(needed)));
         }
         let Some(limiter) = &known.limiter else { return Ok(Arc::clone(name)) };
         limiter.check().map_err(|not_until| {
-            refused(Problem::rate_limited(not_until.wait_time_from(DefaultClock::default().now())))
+            known.refused(Problem::rate_limited(not_until.wait_time_from(DefaultClock::default().now())))
         })?;
         Ok(Arc::clone(name))
     }
 }
 
+impl KnownKey {
+    fn refused(&self, problem: Problem) -> Problem {
+        info!(key = &*self.key.name, code = problem.code().suffix(), "a call was refused");
+        problem
+    }
+}
+
 /// Compares with every digest and never stops early, so that the time tells nothing about the match.
-fn find<'a>(keys: &'a [KnownKey], shown: &[u8]) -> Option<&'a KnownKey> {
+fn find<'a>(keys: &'a [Arc<KnownKey>], shown: &[u8]) -> Option<&'a Arc<KnownKey>> {
     let digest: [u8; 32] = Sha256::digest(shown).into();
     let mut found = None;
     for known in keys {

@@ -6,7 +6,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use picopay_shard_client::Read;
 use picopay_shared::money::{Currency, Money};
-use picopay_shared::query::Consistency;
+use picopay_shared::query::{Balance, Consistency};
 use serde::Serialize;
 use utoipa::{IntoParams, ToSchema};
 
@@ -40,6 +40,14 @@ pub struct BalanceBody {
     #[serde(serialize_with = "serialize_display")]
     #[schema(value_type = String, example = "950.00")]
     balance: Money,
+    /// What open holds reserve of it.
+    #[serde(serialize_with = "serialize_display")]
+    #[schema(value_type = String, example = "30.00")]
+    held: Money,
+    /// The rest: what a charge or a hold can take.
+    #[serde(serialize_with = "serialize_display")]
+    #[schema(value_type = String, example = "920.00")]
+    available: Money,
 }
 
 /// A user's balance in the currency that was asked for.
@@ -112,16 +120,21 @@ pub async fn get_balance(
     let user_id = parameters.finish(user_id)?;
     let Read { found, source } = gateway.shards.read_balances(user_id, currency, consistency, reader).await?;
     let balances = found.ok_or_else(|| Problem::user_not_found().with_source(source))?;
-    let balances = balances.into_iter().map(|one| one.balance);
     let user_id = user_id.get();
-    let body = |money: Money| BalanceBody { currency: money.currency(), balance: money };
     if let Some(currency) = currency {
-        let balance = balances.clone().find(|money| money.currency() == currency);
-        let balance = body(balance.unwrap_or(Money::zero(currency)));
+        let balance = balances.into_iter().find(|one| one.balance.currency() == currency);
+        let balance = BalanceBody::of(balance.unwrap_or(Money::zero(currency).into()));
         return Ok(read_answer(StatusCode::OK, &UserBalanceBody { user_id, balance }, source));
     }
-    let balances = balances.map(body).collect();
+    let balances = balances.into_iter().map(BalanceBody::of).collect();
     Ok(read_answer(StatusCode::OK, &BalancesBody { user_id, balances }, source))
+}
+
+impl BalanceBody {
+    fn of(one: Balance) -> Self {
+        let Balance { balance, held } = one;
+        Self { currency: balance.currency(), balance, held, available: one.available() }
+    }
 }
 
 fn parse_consistency(word: &str) -> Result<Consistency, String> {

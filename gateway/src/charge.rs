@@ -3,6 +3,7 @@
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::Request;
+use picopay_gateway_config::Scope;
 use picopay_shared::command::Operation;
 
 use crate::fields;
@@ -12,8 +13,15 @@ use crate::openapi::parts::{PaymentProblems, WriteHeaders};
 use crate::payment::{ChargeBody, read_payment};
 use crate::problem::{Code, Problem};
 use crate::transaction_body::WriteSchema;
+use crate::wish::Wish;
 use crate::write_answer::Answered;
 use crate::write_request;
+
+pub const CHARGE: Wish = Wish {
+    word: "charge",
+    scopes: &[Scope::Charge],
+    read: |body| read_payment(body, fields::currency).map(Operation::Charge),
+};
 
 /// Charge a user
 ///
@@ -33,18 +41,16 @@ pub async fn post_charge(
     request: Request<Body>,
 ) -> Result<Answered, Problem> {
     let count = guarded.charges().begin();
-    let answer = write_request::run(&guarded, request, |body| {
-        read_payment(body, fields::currency).map(Operation::Charge)
-    })
-    .await;
-    count.end(end_of(&answer));
+    let answer = write_request::run(&guarded, request, CHARGE.read).await;
+    count.end(end_of(answer.as_ref().map(|answered| answered.is_replayed)));
     answer
 }
 
-fn end_of(answer: &Result<Answered, Problem>) -> ChargeEnd {
+/// How a charge ended: booked now or (`true`) before, or not.
+pub fn end_of(answer: Result<bool, &Problem>) -> ChargeEnd {
     match answer {
-        Ok(Answered { is_replayed: true, .. }) => ChargeEnd::Replayed,
-        Ok(_) => ChargeEnd::Success,
+        Ok(true) => ChargeEnd::Replayed,
+        Ok(false) => ChargeEnd::Success,
         Err(problem) if problem.is_replayed() => ChargeEnd::Replayed,
         Err(problem) if problem.code() == Code::InsufficientBalance => ChargeEnd::InsufficientBalance,
         Err(_) => ChargeEnd::Failed,

@@ -40,8 +40,11 @@ impl<'a> Fields<'a> {
         let mut fields = Self { values: Vec::with_capacity(values.len()), errors: Vec::new() };
         for (name, value) in values {
             if !known.contains(&name.as_ref()) {
-                let known = known.join(", ");
-                fields.add(&name, format!("unknown field; there are {known}"));
+                let detail = match known {
+                    [] => "unknown field; there are none".to_owned(),
+                    known => format!("unknown field; there are {}", known.join(", ")),
+                };
+                fields.add(&name, detail);
             } else if fields.values.iter().any(|(other, _)| *other == name) {
                 fields.add(&name, "the field is given twice".to_owned());
             } else {
@@ -71,8 +74,19 @@ impl<'a> Fields<'a> {
     }
 
     pub fn add(&mut self, name: &str, detail: String) {
+        self.push(FieldError::in_field(name, detail));
+    }
+
+    /// Adds the errors of a part that was read by itself and stands at `pointer`.
+    pub fn add_below(&mut self, pointer: &str, problem: Problem) {
+        for error in problem.into_errors() {
+            self.push(error.below(pointer));
+        }
+    }
+
+    fn push(&mut self, error: FieldError) {
         if self.errors.len() < ERRORS_MAX {
-            self.errors.push(FieldError::in_field(name, detail));
+            self.errors.push(error);
         }
     }
 

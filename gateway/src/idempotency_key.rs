@@ -1,4 +1,4 @@
-//! The idempotency key of a write, from its header.
+//! The idempotency key of an operation: the client's own, or a new one.
 
 use axum::http::HeaderMap;
 use uuid::Uuid;
@@ -7,27 +7,53 @@ use crate::fields::hyphenated_uuid;
 use crate::header_names::IDEMPOTENCY_KEY;
 use crate::problem::Problem;
 
-/// The client's key, or a new one for the gateway's own retries.
-pub fn read_key(headers: &HeaderMap) -> Result<(Uuid, bool), Problem> {
-    let mut values = headers.get_all(&IDEMPOTENCY_KEY).iter();
-    let value = match (values.next(), values.next()) {
-        (None, _) => return Ok((uuid::Builder::from_random_bytes(rand::random()).into_uuid(), false)),
-        (Some(value), None) => value,
-        (Some(_), Some(_)) => return Err(Problem::invalid_idempotency_key("the header is sent twice")),
-    };
-    let text = value.to_str().unwrap_or_default();
-    let bare = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
-    let key = hyphenated_uuid(bare).ok_or_else(|| {
-        Problem::invalid_idempotency_key(
-            "send one UUID with hyphens, bare or in double quotes, or leave the header out",
-        )
-    })?;
-    if key.is_nil() {
-        // A program that forgot to make a key sends this. Its second order would be taken for a retry of the
-        // first.
-        return Err(Problem::invalid_idempotency_key("the nil UUID stands for no operation; make a new one"));
+/// The key of an operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Key {
+    pub uuid: Uuid,
+    /// Whether the client sent it.
+    pub is_client_key: bool,
+}
+
+impl Key {
+    /// A new one, for the gateway's own retries.
+    pub fn make() -> Self {
+        Self { uuid: uuid::Builder::from_random_bytes(rand::random()).into_uuid(), is_client_key: false }
     }
-    Ok((key, true))
+
+    /// The client's own key: one UUID, bare or in quotes.
+    ///
+    /// # Errors
+    /// 400.
+    pub fn read(text: &str) -> Result<Self, Problem> {
+        let bare = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
+        let uuid = hyphenated_uuid(bare).ok_or_else(|| {
+            Problem::invalid_idempotency_key(
+                "send one UUID with hyphens, bare or in double quotes, or leave it out",
+            )
+        })?;
+        if uuid.is_nil() {
+            // A program that forgot to make a key sends this. Its second order would be taken for a retry of
+            // the first.
+            return Err(Problem::invalid_idempotency_key(
+                "the nil UUID stands for no operation; make a new one",
+            ));
+        }
+        Ok(Self { uuid, is_client_key: true })
+    }
+}
+
+/// The client's key, or a new one.
+///
+/// # Errors
+/// 400.
+pub fn read_key(headers: &HeaderMap) -> Result<Key, Problem> {
+    let mut values = headers.get_all(&IDEMPOTENCY_KEY).iter();
+    match (values.next(), values.next()) {
+        (None, _) => Ok(Key::make()),
+        (Some(value), None) => Key::read(value.to_str().unwrap_or_default()),
+        (Some(_), Some(_)) => Err(Problem::invalid_idempotency_key("the header is sent twice")),
+    }
 }
 
 #[cfg(test)]
@@ -48,8 +74,8 @@ mod tests {
     fn a_key_is_one_uuid_bare_or_in_quotes() {
         let uuid = "550e8400-e29b-41d4-a716-446655440000";
         for value in [uuid, &format!("\"{uuid}\""), &uuid.to_uppercase()] {
-            let (key, is_client_key) = read_key(&headers("idempotency-key", &[value])).unwrap();
-            assert_eq!((key.to_string().as_str(), is_client_key), (uuid, true), "{value}");
+            let key = read_key(&headers("idempotency-key", &[value])).unwrap();
+            assert_eq!((key.uuid.to_string().as_str(), key.is_client_key), (uuid, true), "{value}");
         }
         for values in [
             vec![""],
@@ -66,7 +92,7 @@ mod tests {
             assert!(read_key(&headers("idempotency-key", &values)).is_err(), "{values:?}");
         }
         let made = || read_key(&HeaderMap::new()).unwrap();
-        assert!(made().0 != made().0 && !made().1);
-        assert_eq!(made().0.get_version_num(), 4);
+        assert!(made().uuid != made().uuid && !made().is_client_key);
+        assert_eq!(made().uuid.get_version_num(), 4);
     }
 }

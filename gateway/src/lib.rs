@@ -36,6 +36,12 @@ pub mod charge;
 
 pub mod refund;
 
+pub mod hold;
+
+pub mod batch;
+
+pub mod wish;
+
 pub mod write_request;
 
 pub mod idempotency_key;
@@ -58,6 +64,10 @@ pub mod balance;
 
 pub mod transactions;
 
+pub mod holds;
+
+pub mod page_limit;
+
 pub mod cursor;
 
 pub mod parameters;
@@ -71,6 +81,10 @@ pub mod read_answer;
 pub mod source_headers;
 
 pub mod json_answer;
+
+pub mod write_body;
+
+pub mod hold_body;
 
 pub mod transaction_body;
 

@@ -22,7 +22,9 @@ use self::parts::{ProblemSchema, header_of};
 use crate::parameters::Parameters;
 use crate::problem::Problem;
 use crate::state::GatewayState;
-use crate::{balance, charge, currency_schema, health, refund, session, topup, transactions, users};
+use crate::{
+    balance, batch, charge, currency_schema, health, hold, holds, refund, session, topup, transactions, users,
+};
 
 #[derive(Debug, OpenApi)]
 #[openapi(
@@ -40,12 +42,14 @@ root. Parameters and fields that an operation does not name are refused.",
     security(("api_key" = []), ("bearer" = [])),
     tags(
         (name = "money", description = "Operations on a user's balance."),
+        (name = "holds", description = "Money that is reserved for a charge to come."),
         (name = "users", description = "Who can have a balance, and what it is."),
         (name = "transactions", description = "The immutable record of every operation."),
         (name = "operation", description = "For supervisors and load balancers."),
     ),
     paths(
-        charge::post_charge, topup::post_topup, refund::post_refund,
+        charge::post_charge, topup::post_topup, refund::post_refund, batch::post_batch,
+        hold::post_hold, hold::capture::post_capture, hold::void::post_void, holds::get_holds, holds::get_hold,
         users::post_users, balance::get_balance,
         transactions::get_transactions, transactions::get_transaction,
         health::get_health, health::get_readyz, health::get_metrics,
@@ -66,23 +70,29 @@ impl Modify for Finish {
         let bearer =
             HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some("The API key.")).build();
         components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
-        for path in specification.paths.paths.values_mut() {
+        for (name, path) in &mut specification.paths.paths {
             if let Some(operation) = &mut path.post {
-                add_headers(
-                    operation,
-                    Where::Everywhere,
-                    &[
-                        ("Idempotency-Key", "The key in use, sent by the client or made by the gateway."),
-                        ("Idempotent-Replayed", "`true` when this answer was given before."),
-                    ],
-                );
+                // A batch has no key. Each of its operations has.
+                if name != "/batch" {
+                    add_headers(
+                        operation,
+                        Where::Everywhere,
+                        &[
+                            ("Idempotency-Key", "The key in use, sent by the client or made by the gateway."),
+                            ("Idempotent-Replayed", "`true` when this answer was given before."),
+                        ],
+                    );
+                }
                 let description = "For reads that must show this write: an opaque text to send back. With every answer that \
-                    is recorded, a refusal or a replay too.";
+                    is recorded, a refusal or a replay too; of a batch only when one shard has all its users.";
                 add_headers(operation, Where::Recorded, &[(session::NAME, description)]);
             }
             if let Some(operation) = &mut path.get {
-                let is_read =
-                    operation.tags.iter().flatten().any(|tag| tag == "users" || tag == "transactions");
+                let is_read = operation
+                    .tags
+                    .iter()
+                    .flatten()
+                    .any(|tag| tag == "users" || tag == "holds" || tag == "transactions");
                 if is_read {
                     add_headers(
                         operation,
@@ -165,7 +175,7 @@ fn specification() -> serde_json::Value {
             })
         })
         .collect();
-    for name in ["Charge", "TopUp"] {
+    for name in ["Charge", "TopUp", "NewHold"] {
         document["components"]["schemas"][name]["allOf"] = rules.clone().into();
     }
     document
@@ -185,6 +195,12 @@ mod tests {
             ("post", "/topup"),
             ("post", "/charge"),
             ("post", "/refund"),
+            ("post", "/batch"),
+            ("post", "/holds"),
+            ("post", "/holds/{id}/capture"),
+            ("post", "/holds/{id}/void"),
+            ("get", "/holds"),
+            ("get", "/holds/{id}"),
             ("get", "/users/{user_id}/balance"),
             ("get", "/transactions"),
             ("get", "/transactions/{id}"),
@@ -202,9 +218,12 @@ mod tests {
     #[test]
     fn what_a_write_gives_a_read_takes() {
         let specification = specification();
-        for (path, statuses) in
-            [("/users", ["200", "201"]), ("/charge", ["200", "402"]), ("/refund", ["200", "422"])]
-        {
+        for (path, statuses) in [
+            ("/users", vec!["200", "201"]),
+            ("/charge", vec!["200", "402"]),
+            ("/refund", vec!["200", "422"]),
+            ("/batch", vec!["200"]),
+        ] {
             for status in statuses {
                 let headers = &specification["paths"][path]["post"]["responses"][status]["headers"];
                 assert!(headers[session::NAME].is_object(), "{path} {status}");
@@ -269,7 +288,10 @@ mod tests {
                 None => schema.clone(),
             }
         };
-        assert_eq!(schema_of("/transactions", "kind")["enum"], json!(["topup", "charge", "refund"]));
+        assert_eq!(
+            schema_of("/transactions", "kind")["enum"],
+            json!(["topup", "charge", "refund", "hold", "void", "expiry"])
+        );
         assert_eq!(
             schema_of("/users/{user_id}/balance", "consistency")["enum"],
             json!(["strong", "eventual"])
@@ -312,6 +334,14 @@ mod tests {
             assert_eq!(names(payment), ["amount", "currency", "metadata", "reference", "user_id"]);
         }
         assert_eq!(names("Refund"), ["amount", "transaction_id"]);
+        assert_eq!(
+            names("NewHold"),
+            ["amount", "currency", "expires_in", "metadata", "reference", "user_id"]
+        );
+        assert_eq!(
+            (names("Capture"), names("CaptureInBatch")),
+            (vec!["amount".into()], vec!["amount".into(), "hold_id".into()])
+        );
         assert_eq!(names("User"), ["user_id"]);
         for schema in ["Transaction", "WriteAnswer", "Page", "LookupAnswer", "Problem", "BalanceAnswer"] {
             assert!(specification["components"]["schemas"][schema].is_object(), "{schema}");

@@ -54,6 +54,8 @@ pub struct TopUpBody {
     metadata: Option<String>,
 }
 
+pub const PAYMENT_FIELDS: [&str; 5] = ["user_id", "amount", "currency", "reference", "metadata"];
+
 /// Reads the body of a top-up or a charge; `read_currency` decides which currencies it accepts.
 ///
 /// # Errors
@@ -62,7 +64,16 @@ pub fn read_payment(
     body: &[u8],
     read_currency: impl FnOnce(&str) -> Result<Currency, String>,
 ) -> Result<Payment, Problem> {
-    let mut fields = Fields::read(body, &["user_id", "amount", "currency", "reference", "metadata"])?;
+    let mut fields = Fields::read(body, &PAYMENT_FIELDS)?;
+    let payment = payment_of(&mut fields, read_currency);
+    fields.finish(payment)
+}
+
+/// Reads the fields of a payment. Errors stay with them.
+pub fn payment_of(
+    fields: &mut Fields,
+    read_currency: impl FnOnce(&str) -> Result<Currency, String>,
+) -> Option<Payment> {
     let user_id = fields.required("user_id", fields::user_id);
     let amount = fields.required("amount", fields::amount);
     let currency = fields.required("currency", read_currency);
@@ -71,8 +82,7 @@ pub fn read_payment(
     let money = amount.zip(currency).and_then(|(amount, currency)| {
         amount.in_currency(currency).map_err(|error| fields.add("amount", error.to_string())).ok()
     });
-    let payment = user_id.zip(money).map(|(user_id, money)| Payment { user_id, money, reference, metadata });
-    fields.finish(payment)
+    user_id.zip(money).map(|(user_id, money)| Payment { user_id, money, reference, metadata })
 }
 
 fn reference(raw: &str) -> Result<String, String> {

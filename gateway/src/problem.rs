@@ -13,6 +13,7 @@ use axum::body::Body;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use picopay_shared::command::{Refusal, Transaction};
+use picopay_shared::hold::{HoldStatus, OPEN_HOLDS_MAX};
 use picopay_shared::money::{Currency, Money};
 use picopay_shared::query::Source;
 use serde::ser::SerializeMap;
@@ -57,9 +58,10 @@ struct Parts {
 enum Extension {
     None,
     Errors(Vec<FieldError>),
-    Balance { balance: Money, required: Money },
+    Balance { balance: Money, available: Option<Money>, required: Money },
     Differs(Vec<String>),
     Remaining(Money),
+    HoldStatus(HoldStatus),
     Scope(Scope),
     Shard(String),
     Shards(serde_json::Value),
@@ -197,8 +199,8 @@ impl Problem {
         Self::new(Code::MethodNotAllowed, "the header Allow names the methods that this path takes")
     }
 
-    pub fn too_large() -> Self {
-        Self::new(Code::TooLarge, "a body has at most 64 KiB (65536 bytes)")
+    pub fn too_large(size_max: usize) -> Self {
+        Self::new(Code::TooLarge, format!("this body has at most {} KiB ({size_max} bytes)", size_max / 1024))
     }
 
     pub fn unsupported_media_type() -> Self {
@@ -255,22 +257,55 @@ impl Problem {
         is_replayed: bool,
     ) -> Self {
         let mut problem = match refusal {
-            Refusal::InsufficientBalance => Self::insufficient_balance(record.balance_after, record.money),
+            Refusal::InsufficientBalance => match record.hold_part.available {
+                Some(available) => {
+                    let what = record.kind.as_str();
+                    Self::too_little_available(record.balance_after, available, record.money, what)
+                }
+                None => Self::insufficient_balance(record.balance_after, record.money),
+            },
             Refusal::RefundExceedsCharge { remaining } => Self::refund_exceeds_charge(remaining),
             Refusal::NotRefundable => Self::not_refundable(record.money.currency()),
-            Refusal::CaptureExceedsHold { .. } | Refusal::HoldNotOpen { .. } | Refusal::TooManyHolds => {
-                Self::internal()
-            }
+            Refusal::CaptureExceedsHold { remaining } => Self::capture_exceeds_hold(remaining),
+            Refusal::HoldNotOpen { status } => Self::hold_not_open(status),
+            Refusal::TooManyHolds => Self::too_many_holds(),
         };
         problem.0.recorded_request_id = Some(recorded_request_id.to_owned());
         problem.0.is_replayed = is_replayed;
         problem
     }
 
-    pub fn insufficient_balance(balance: Money, required: Money) -> Self {
+    /// The form of a record from before there were holds, whose replay must read the same.
+    fn insufficient_balance(balance: Money, required: Money) -> Self {
         let currency = required.currency();
         let detail = format!("the balance is {balance} {currency}, the charge {required} {currency}");
-        Self::new(Code::InsufficientBalance, detail).with(Extension::Balance { balance, required })
+        let extension = Extension::Balance { balance, available: None, required };
+        Self::new(Code::InsufficientBalance, detail).with(extension)
+    }
+
+    /// What is called `what` in it needs `required`.
+    pub fn too_little_available(balance: Money, available: Money, required: Money, what: &str) -> Self {
+        let currency = required.currency();
+        let detail = format!("{available} {currency} is available, the {what} needs {required} {currency}");
+        let extension = Extension::Balance { balance, available: Some(available), required };
+        Self::new(Code::InsufficientBalance, detail).with(extension)
+    }
+
+    pub fn hold_not_found() -> Self {
+        Self::new(Code::HoldNotFound, "no hold has this id")
+    }
+
+    pub fn capture_exceeds_hold(remaining: Money) -> Self {
+        let detail = format!("of this hold {remaining} {} can be captured", remaining.currency());
+        Self::new(Code::CaptureExceedsHold, detail).with(Extension::Remaining(remaining))
+    }
+
+    pub fn hold_not_open(status: HoldStatus) -> Self {
+        Self::new(Code::HoldNotOpen, "the hold has ended").with(Extension::HoldStatus(status))
+    }
+
+    pub fn too_many_holds() -> Self {
+        Self::new(Code::TooManyHolds, format!("a user has at most {OPEN_HOLDS_MAX} open holds"))
     }
 
     pub fn refund_exceeds_charge(remaining: Money) -> Self {
@@ -285,6 +320,10 @@ impl Problem {
 
     pub fn code(&self) -> Code {
         self.0.code
+    }
+
+    pub fn is_recorded(&self) -> bool {
+        self.0.recorded_request_id.is_some()
     }
 
     pub fn is_replayed(&self) -> bool {
@@ -325,9 +364,14 @@ impl Problem {
     }
 
     pub fn body(&self, request_id: &str, public_url: &str) -> Vec<u8> {
-        let instance_id = self.0.recorded_request_id.as_deref().unwrap_or(request_id);
-        serde_json::to_vec(&Written { parts: &self.0, instance_id, public_url })
+        serde_json::to_vec(&self.as_written(request_id, public_url))
             .expect("texts and numbers always serialize")
+    }
+
+    /// The problem as JSON, for an answer that has more than it.
+    pub fn as_written<'a>(&'a self, request_id: &'a str, public_url: &'a str) -> impl Serialize + 'a {
+        let instance_id = self.0.recorded_request_id.as_deref().unwrap_or(request_id);
+        Written { parts: &self.0, instance_id, public_url }
     }
 }
 
@@ -361,8 +405,11 @@ impl Serialize for Written<'_> {
         match extension {
             Extension::None => {}
             Extension::Errors(errors) => map.serialize_entry("errors", errors)?,
-            Extension::Balance { balance, required } => {
+            Extension::Balance { balance, available, required } => {
                 map.serialize_entry("balance", &format_args!("{balance}"))?;
+                if let Some(available) = available {
+                    map.serialize_entry("available", &format_args!("{available}"))?;
+                }
                 map.serialize_entry("required", &format_args!("{required}"))?;
                 map.serialize_entry("currency", &required.currency())?;
             }
@@ -370,6 +417,7 @@ impl Serialize for Written<'_> {
             Extension::Remaining(remaining) => {
                 map.serialize_entry("remaining", &format_args!("{remaining}"))?;
             }
+            Extension::HoldStatus(status) => map.serialize_entry("hold_status", status.as_str())?,
             Extension::Scope(scope) => map.serialize_entry("scope", scope.as_str())?,
             Extension::Shard(shard) => map.serialize_entry("shard", shard)?,
             Extension::Shards(shards) => map.serialize_entry("shards", shards)?,
@@ -484,6 +532,15 @@ mod tests {
                 [r#""status":422"#, r#""remaining":"3.00"}"#],
             ),
             (Refusal::NotRefundable, [r#""status":422"#, r#""remaining":"0.00"}"#]),
+            (
+                Refusal::CaptureExceedsHold { remaining: usd("3") },
+                [r#""code":"capture-exceeds-hold""#, r#""remaining":"3.00"}"#],
+            ),
+            (
+                Refusal::HoldNotOpen { status: HoldStatus::Expired },
+                [r#""status":422"#, r#""code":"hold-not-open","hold_status":"expired"}"#],
+            ),
+            (Refusal::TooManyHolds, [r#""status":422"#, r#""code":"too-many-holds"}"#]),
         ] {
             let record = record(refusal);
             let first = body(&Problem::refused(&record, refusal, "first", false));
@@ -491,6 +548,23 @@ mod tests {
             assert_eq!(first, again);
             assert!(first.contains(r#""instance":"urn:request:first""#), "{first}");
             assert!(needles.iter().all(|needle| first.contains(needle)), "{first}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_says_what_is_available_unless_it_is_from_before_there_were_holds() {
+        let mut record = record(Refusal::InsufficientBalance);
+        let told =
+            |record: &Transaction| body(&Problem::refused(record, Refusal::InsufficientBalance, "r", true));
+        let old = told(&record);
+        assert!(old.contains(r#""detail":"the balance is 7.50 USD, the charge 50.00 USD""#), "{old}");
+        record.hold_part.available = Some(usd("2"));
+        for (kind, word) in [(Kind::Charge, "charge"), (Kind::Hold, "hold")] {
+            record.kind = kind;
+            let new = told(&record);
+            let end = r#""balance":"7.50","available":"2.00","required":"50.00","currency":"USD"}"#;
+            assert!(new.contains(&format!("2.00 USD is available, the {word} needs 50.00 USD")), "{new}");
+            assert!(new.ends_with(end), "{new}");
         }
     }
 

@@ -3,6 +3,7 @@
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::Request;
+use picopay_gateway_config::Scope;
 use picopay_shared::command::Operation;
 use picopay_shared::id::TransactionId;
 use utoipa::ToSchema;
@@ -13,6 +14,7 @@ use crate::guarded::Guarded;
 use crate::openapi::parts::{RefundProblems, WriteHeaders};
 use crate::problem::Problem;
 use crate::transaction_body::WriteSchema;
+use crate::wish::Wish;
 use crate::write_answer::Answered;
 use crate::write_request;
 
@@ -31,6 +33,8 @@ pub struct RefundBody {
     amount: Option<AmountSchema>,
 }
 
+pub const REFUND: Wish = Wish { word: "refund", scopes: &[Scope::Refund], read: read_refund };
+
 /// Refund a charge
 ///
 /// Gives back part of a charge or, without an amount, all that remains of it. Together the refunds of a charge never
@@ -48,7 +52,7 @@ pub async fn post_refund(
     State(guarded): State<Guarded>,
     request: Request<Body>,
 ) -> Result<Answered, Problem> {
-    write_request::run(&guarded, request, read_refund).await
+    write_request::run(&guarded, request, REFUND.read).await
 }
 
 fn read_refund(body: &[u8]) -> Result<Operation, Problem> {

@@ -14,29 +14,32 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::problem::{FieldError, Problem};
 
-/// Largest body, in bytes (contract, "Errors"). Metadata has at most 4 KiB and the other fields a few hundred
-/// bytes; the rest is for white space.
-const BODY_MAX: usize = 64 * 1024;
+/// Largest body of one operation, in bytes (contract, "Errors"). Metadata has at most 4 KiB and the other fields
+/// a few hundred bytes; the rest is for white space.
+pub const OPERATION_MAX: usize = 64 * 1024;
+/// Largest body of a batch, in bytes (contract, "Batch"): 2 KiB for each of 500 operations.
+pub const BATCH_MAX: usize = 1024 * 1024;
 
-pub fn check_length(headers: &HeaderMap) -> Result<(), Problem> {
+/// # Errors
+/// 413 when the body is announced as larger than `size_max`.
+pub fn check_length(headers: &HeaderMap, size_max: usize) -> Result<(), Problem> {
     let length =
         headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    let is_too_large =
-        length.is_some_and(|length| length > u64::try_from(BODY_MAX).expect("64 KiB fits 64 bits"));
-    if is_too_large { Err(Problem::too_large()) } else { Ok(()) }
+    let is_too_large = length.is_some_and(|length| usize::try_from(length).unwrap_or(usize::MAX) > size_max);
+    if is_too_large { Err(Problem::too_large(size_max)) } else { Ok(()) }
 }
 
 /// Reads the whole body. It almost always comes together with the head; then no timer is needed, which would
 /// make every future around this one larger.
-pub async fn read_body(mut body: Body, limit: Duration) -> Result<Bytes, Problem> {
+pub async fn read_body(mut body: Body, size_max: usize, limit: Duration) -> Result<Bytes, Problem> {
     match look_at_body(&mut body).await {
         Some(Some(Ok(frame))) if body.is_end_stream() => {
             let data = frame.into_data().unwrap_or_default();
-            if data.len() > BODY_MAX { Err(Problem::too_large()) } else { Ok(data) }
+            if data.len() > size_max { Err(Problem::too_large(size_max)) } else { Ok(data) }
         }
         Some(None) => Ok(Bytes::new()),
-        Some(Some(frame)) => Box::pin(read_slow_body(Some(frame), body, limit)).await,
-        None => Box::pin(read_slow_body(None, body, limit)).await,
+        Some(Some(frame)) => Box::pin(read_slow_body(Some(frame), body, size_max, limit)).await,
+        None => Box::pin(read_slow_body(None, body, size_max, limit)).await,
     }
 }
 
@@ -61,6 +64,7 @@ async fn look_at_body(body: &mut Body) -> Option<Option<BodyFrame>> {
 async fn read_slow_body(
     mut begun: Option<BodyFrame>,
     mut body: Body,
+    size_max: usize,
     limit: Duration,
 ) -> Result<Bytes, Problem> {
     let deadline = Instant::now() + limit;
@@ -83,8 +87,8 @@ async fn read_slow_body(
         };
         let Ok(data) = frame.into_data() else { continue };
         let length = first.len() + rest.as_ref().map_or(0, BytesMut::len);
-        if length + data.len() > BODY_MAX {
-            return Err(Problem::too_large());
+        if length + data.len() > size_max {
+            return Err(Problem::too_large(size_max));
         }
         if first.is_empty() {
             first = data;
@@ -109,16 +113,18 @@ mod tests {
             let pieces = pieces.into_iter().map(|length| Ok::<_, std::io::Error>(vec![b'x'; length]));
             Body::from_stream(futures_util::stream::iter(pieces))
         };
-        for pieces in [vec![], vec![10], vec![1, 2, 3], vec![BODY_MAX], vec![BODY_MAX - 1, 1]] {
-            let length: usize = pieces.iter().sum();
-            assert_eq!(read_body(in_pieces(pieces), soon).await.unwrap().len(), length);
-        }
-        for pieces in [vec![BODY_MAX + 1], vec![BODY_MAX, 1], vec![40_000; 250]] {
-            let problem = read_body(in_pieces(pieces), soon).await.unwrap_err();
-            assert_eq!(problem.code(), crate::problem::Code::TooLarge);
+        for most in [OPERATION_MAX, BATCH_MAX] {
+            for pieces in [vec![], vec![10], vec![1, 2, 3], vec![most], vec![most - 1, 1]] {
+                let length: usize = pieces.iter().sum();
+                assert_eq!(read_body(in_pieces(pieces), most, soon).await.unwrap().len(), length);
+            }
+            for pieces in [vec![most + 1], vec![most, 1], vec![40_000; 250]] {
+                let problem = read_body(in_pieces(pieces), most, soon).await.unwrap_err();
+                assert_eq!(problem.code(), crate::problem::Code::TooLarge);
+            }
         }
         let never = Body::from_stream(futures_util::stream::pending::<Result<Bytes, std::io::Error>>());
-        let problem = read_body(never, Duration::from_millis(5)).await.unwrap_err();
+        let problem = read_body(never, OPERATION_MAX, Duration::from_millis(5)).await.unwrap_err();
         assert_eq!(problem.code(), crate::problem::Code::RequestTimeout);
     }
 }

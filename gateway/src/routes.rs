@@ -7,20 +7,29 @@ use axum::routing::{MethodRouter, get, post};
 use picopay_gateway_config::Scope;
 use picopay_shared::running_config::CONFIG_PATH;
 
+use crate::charge::CHARGE;
 use crate::front_door::FrontDoor;
 use crate::guarded::Guarded;
+use crate::hold::HOLD;
+use crate::hold::capture::{self, CAPTURE};
+use crate::hold::void::{self, VOID};
 use crate::problem::Problem;
+use crate::refund::REFUND;
 use crate::state::GatewayState;
+use crate::topup::TOP_UP;
 use crate::{
-    balance, charge, docs, health, openapi, problem_pages, refund, running_config, topup, transactions, users,
+    balance, batch, charge, docs, health, hold, holds, openapi, problem_pages, refund, running_config, topup,
+    transactions, users,
 };
 
-use self::Route::{OneOf, WithoutKey};
+use self::Route::{EachItsScope, OneOf, WithoutKey};
 
 #[derive(Debug, Clone)]
 enum Route {
     /// Keys with one of these scopes.
     OneOf(&'static [Scope], MethodRouter<Guarded>),
+    /// Every key: each operation in it needs its own scope.
+    EachItsScope(MethodRouter<Guarded>),
     /// Everybody: it takes no key.
     WithoutKey(MethodRouter<Arc<GatewayState>>),
 }
@@ -28,12 +37,18 @@ enum Route {
 /// The routes: path, scopes, handler. Each is under `/v1` and, because existing clients call `POST /charge`,
 /// at the root.
 #[rustfmt::skip] // One line per route, so that the table reads as one.
-fn table() -> [(&'static str, Route); 14] {
+fn table() -> [(&'static str, Route); 20] {
     [
         ("/users",                   OneOf(&Scope::MOVING,    post(users::post_users))),
-        ("/topup",                   OneOf(&[Scope::TopUp],   post(topup::post_topup))),
-        ("/charge",                  OneOf(&[Scope::Charge],  post(charge::post_charge))),
-        ("/refund",                  OneOf(&[Scope::Refund],  post(refund::post_refund))),
+        ("/topup",                   OneOf(TOP_UP.scopes,     post(topup::post_topup))),
+        ("/charge",                  OneOf(CHARGE.scopes,     post(charge::post_charge))),
+        ("/refund",                  OneOf(REFUND.scopes,     post(refund::post_refund))),
+        ("/holds",                   OneOf(HOLD.scopes,       post(hold::post_hold))),
+        ("/holds",                   OneOf(&[Scope::Read],    get(holds::get_holds))),
+        ("/holds/{id}",              OneOf(&[Scope::Read],    get(holds::get_hold))),
+        ("/holds/{id}/capture",      OneOf(CAPTURE.scopes,    post(capture::post_capture))),
+        ("/holds/{id}/void",         OneOf(VOID.scopes,       post(void::post_void))),
+        ("/batch",                   EachItsScope(            post(batch::post_batch))),
         ("/users/{user_id}/balance", OneOf(&[Scope::Read],    get(balance::get_balance))),
         ("/transactions",            OneOf(&[Scope::Read],    get(transactions::get_transactions))),
         ("/transactions/{id}",       OneOf(&[Scope::Read],    get(transactions::get_transaction))),
@@ -52,6 +67,7 @@ pub fn router(gateway: &Arc<GatewayState>) -> FrontDoor {
     for (path, route) in table() {
         let methods = match route {
             OneOf(scopes, methods) => methods.with_state(Guarded::new(Arc::clone(gateway), scopes)),
+            EachItsScope(methods) => methods.with_state(Guarded::new(Arc::clone(gateway), &[])),
             WithoutKey(methods) => methods,
         };
         router = router.route(path, methods.clone()).route(&format!("/v1{path}"), methods);

@@ -3,6 +3,7 @@
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::Request;
+use picopay_gateway_config::Scope;
 use picopay_shared::command::Operation;
 
 use crate::fields;
@@ -11,8 +12,15 @@ use crate::openapi::parts::{TopUpProblems, WriteHeaders};
 use crate::payment::{TopUpBody, read_payment};
 use crate::problem::Problem;
 use crate::transaction_body::WriteSchema;
+use crate::wish::Wish;
 use crate::write_answer::Answered;
 use crate::write_request;
+
+pub const TOP_UP: Wish = Wish {
+    word: "topup",
+    scopes: &[Scope::TopUp],
+    read: |body| read_payment(body, fields::active_currency).map(Operation::TopUp),
+};
 
 /// Top up a user's balance
 ///
@@ -27,8 +35,5 @@ use crate::write_request;
     ),
 )]
 pub async fn post_topup(State(guarded): State<Guarded>, request: Request<Body>) -> Result<Answered, Problem> {
-    write_request::run(&guarded, request, |body| {
-        read_payment(body, fields::active_currency).map(Operation::TopUp)
-    })
-    .await
+    write_request::run(&guarded, request, TOP_UP.read).await
 }

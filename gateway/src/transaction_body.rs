@@ -31,23 +31,14 @@ impl<'a> TransactionBody<'a> {
     }
 }
 
-/// The answer to every top-up, charge and refund.
-#[derive(Debug, Serialize)]
-pub struct WriteBody<'a> {
-    transaction: TransactionBody<'a>,
-    #[serde(serialize_with = "serialize_display")]
-    new_balance: picopay_shared::money::Money,
-}
-
 #[derive(Debug, Serialize)]
 pub struct LookupBody<'a> {
     pub transaction: TransactionBody<'a>,
 }
 
-impl<'a> WriteBody<'a> {
-    pub fn new(record: &'a Transaction) -> Self {
-        Self { transaction: TransactionBody::of_write(record), new_balance: record.balance_after }
-    }
+/// A moment as the API writes it; `unix_ms` is in milliseconds.
+pub fn time_of(unix_ms: i64) -> String {
+    TIMES.timestamp_to_string(&Timestamp::from_millisecond(unix_ms).unwrap_or(Timestamp::MAX))
 }
 
 /// For `#[serde(serialize_with = …)]`: money as its text at the currency's scale.
@@ -61,11 +52,10 @@ pub fn serialize_display<S: Serializer>(
 impl Serialize for TransactionBody<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let Self { record, made_by } = self;
-        let created_at = Timestamp::from_millisecond(record.id.unix_ms()).unwrap_or(Timestamp::MAX);
         // The text was checked when it was written, and `json` columns hold nothing else.
         let metadata: Option<&RawValue> =
             record.metadata.as_deref().and_then(|text| serde_json::from_str(text).ok());
-        let mut body = serializer.serialize_struct("Transaction", 13)?;
+        let mut body = serializer.serialize_struct("Transaction", 14)?;
         body.serialize_field("id", &record.id)?;
         body.serialize_field("user_id", &record.user_id)?;
         body.serialize_field("kind", record.kind.as_str())?;
@@ -76,9 +66,12 @@ impl Serialize for TransactionBody<'_> {
         if let Some(key) = &record.idempotency_key {
             body.serialize_field("idempotency_key", key)?;
         }
-        body.serialize_field("created_at", &TIMES.timestamp_to_string(&created_at))?;
+        body.serialize_field("created_at", &time_of(record.id.unix_ms()))?;
         if let Some(charge_id) = &record.charge_id {
             body.serialize_field("charge_id", charge_id)?;
+        }
+        if let Some(hold_id) = &record.hold_part.hold_id {
+            body.serialize_field("hold_id", hold_id)?;
         }
         if let Some(reference) = &record.reference {
             body.serialize_field("reference", reference)?;
@@ -114,13 +107,17 @@ pub struct TransactionSchema {
     /// The user's balance in this currency right after it.
     #[schema(example = "950.00")]
     balance_after: String,
-    #[schema(format = "uuid", example = "550e8400-e29b-41d4-a716-446655440000")]
-    idempotency_key: String,
+    /// The key of its request; an expiry has none.
+    #[schema(format = "uuid", nullable = false, example = "550e8400-e29b-41d4-a716-446655440000")]
+    idempotency_key: Option<String>,
     #[schema(format = DateTime, example = "2026-11-22T12:00:00.123Z")]
     created_at: String,
     /// Of a refund only: the charge.
     #[schema(format = "uuid", nullable = false)]
     charge_id: Option<String>,
+    /// Of a capture, a void and an expiry: the hold.
+    #[schema(format = "uuid", nullable = false)]
+    hold_id: Option<String>,
     /// The client's own reference, unchanged.
     #[schema(nullable = false)]
     reference: Option<String>,
@@ -143,17 +140,23 @@ pub enum KindSchema {
     Charge,
     /// Money back for a charge.
     Refund,
+    /// Money that is reserved. It moves nothing.
+    Hold,
+    /// A hold that was given back. It moves nothing.
+    Void,
+    /// A hold whose time has run out. It moves nothing.
+    Expiry,
 }
 
 /// Every transaction that can be seen is completed.
 #[derive(Debug, ToSchema)]
 #[schema(as = Status, rename_all = "lowercase")]
 pub enum StatusSchema {
-    /// The money has moved.
+    /// It is done, and never undone.
     Completed,
 }
 
-// The schema of `WriteBody`.
+// The schema of `write_body::WriteBody`, where it is about no hold.
 /// What was booked, now or before.
 #[derive(Debug, ToSchema)]
 #[schema(as = WriteAnswer)]
@@ -201,19 +204,6 @@ mod tests {
             made_by: None,
             hold_part: HoldPart::default(),
         }
-    }
-
-    #[test]
-    fn a_charge_reads_as_the_contract_shows_it() {
-        assert_eq!(
-            serde_json::to_string(&WriteBody::new(&record())).unwrap(),
-            concat!(
-                r#"{"transaction":{"id":"01a20320-a27b-0000-0000-000000000000","user_id":1,"kind":"charge","#,
-                r#""status":"completed","amount":"50.00","currency":"USD","balance_after":"950.00","#,
-                r#""idempotency_key":"550e8400-e29b-41d4-a716-446655440000","created_at":"2026-11-22T12:00:00.123Z"},"#,
-                r#""new_balance":"950.00"}"#
-            )
-        );
     }
 
     #[test]

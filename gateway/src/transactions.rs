@@ -13,10 +13,11 @@ use picopay_shared::query::HistoryQuery;
 use serde::Serialize;
 use utoipa::{IntoParams, ToSchema};
 
-use crate::cursor;
+use crate::cursor::{self, Cursor};
 use crate::fields::{NO_UUID, hyphenated_uuid};
 use crate::guarded::{Admitted, Guarded};
 use crate::openapi::parts::{HistoryProblems, LookupProblems, ReadHeaders};
+use crate::page_limit::read_limit;
 use crate::parameters::{self, Parameters, PathParameters};
 use crate::problem::Problem;
 use crate::read_answer::read_answer;
@@ -24,11 +25,6 @@ use crate::read_request::reader;
 use crate::request_id::RequestId;
 use crate::transaction_body::{KindSchema, LookupBody, LookupSchema, TransactionBody, TransactionSchema};
 use picopay_gateway_config::rfc3339::read_unix_ms;
-
-/// Transactions on a page, when the client does not say.
-const LIMIT_DEFAULT: u16 = 20;
-/// Most transactions on a page: a replica reads them in a few milliseconds.
-const LIMIT_MAX: u16 = 100;
 
 const HISTORY_PARAMETERS: [&str; 6] = ["user_id", "limit", "cursor", "kind", "from", "to"];
 
@@ -100,7 +96,7 @@ pub async fn get_transactions(
     let Read { found, source } = gateway.shards.read_history(query.clone(), reader).await?;
     let Page { transactions, goes_on_before } =
         found.ok_or_else(|| Problem::user_not_found().with_source(source))?;
-    let next_cursor = goes_on_before.map(|last| cursor::encode(last, &query));
+    let next_cursor = goes_on_before.map(|last| Cursor::of_history(&query).encode(last));
     let data = transactions.iter().map(TransactionBody::of_read).collect();
     Ok(read_answer(StatusCode::OK, &PageBody { data, next_cursor }, source))
 }
@@ -135,9 +131,8 @@ pub async fn get_transaction(
 
 fn read_history_query(parameters: &mut Parameters) -> Option<HistoryQuery> {
     let user_id = parameters.required("user_id", parameters::user_id);
-    let limit = parameters.optional("limit", parse_limit).unwrap_or(LIMIT_DEFAULT);
-    let kind = parameters
-        .optional("kind", |word| Kind::parse(word).ok_or("must be topup, charge or refund".to_owned()));
+    let limit = read_limit(parameters);
+    let kind = parameters.optional("kind", parse_kind);
     let from_ms = parameters.optional("from", read_unix_ms);
     let to_ms = parameters.optional("to", read_unix_ms);
     let query = user_id.map(|user_id| HistoryQuery {
@@ -152,16 +147,14 @@ fn read_history_query(parameters: &mut Parameters) -> Option<HistoryQuery> {
     // Without a user nobody knows whose cursor it is; the missing user is reported anyway.
     let before = query.as_ref().and_then(|query| {
         parameters.optional("cursor", |text| {
-            cursor::decode(text, query).ok_or_else(|| cursor::NOT_USABLE.to_owned())
+            Cursor::of_history(query).decode(text).ok_or_else(|| cursor::NOT_USABLE.to_owned())
         })
     });
     query.map(|query| HistoryQuery { before, ..query })
 }
 
-fn parse_limit(text: &str) -> Result<u16, String> {
-    let is_plain = !text.starts_with('+');
-    let limit = text.parse().ok().filter(|limit| is_plain && (1..=LIMIT_MAX).contains(limit));
-    limit.ok_or_else(|| format!("must be an integer from 1 to {LIMIT_MAX}"))
+fn parse_kind(word: &str) -> Result<Kind, String> {
+    Kind::parse(word).ok_or_else(|| format!("must be one of {}", Kind::ALL.map(Kind::as_str).join(", ")))
 }
 
 #[cfg(test)]
@@ -183,7 +176,8 @@ mod tests {
         assert_eq!((query.user_id.get(), query.limit, query.kind), (7, 100, Some(Kind::Refund)));
         assert_eq!(query.from_ms, Some(1_795_348_800_000));
         assert_eq!(query.to_ms, Some(1_795_348_800_000 + 3_600_000));
-        assert_eq!(read_query("user_id=7").unwrap().limit, LIMIT_DEFAULT);
+        assert_eq!(read_query("user_id=7&kind=hold").unwrap().kind, Some(Kind::Hold));
+        assert_eq!(read_query("user_id=7").unwrap().limit, 20);
     }
 
     #[test]
@@ -196,7 +190,7 @@ mod tests {
             "user_id=7&limit=+5",
             "user_id=7&limit=x",
             "user_id=7&limit=",
-            "user_id=7&kind=hold",
+            "user_id=7&kind=hold,void",
             "user_id=7&kind=Charge",
             "user_id=7&from=yesterday",
             "user_id=7&from=2026-11-22",
@@ -213,7 +207,7 @@ mod tests {
     fn a_cursor_goes_with_its_own_query_only() {
         let query = read_query("user_id=7&kind=charge").unwrap();
         let id = TransactionId::first_at(1_000);
-        let cursor = cursor::encode(id, &query);
+        let cursor = Cursor::of_history(&query).encode(id);
         let with = |query: &str| read_query(&format!("{query}&cursor={cursor}"));
         assert_eq!(with("user_id=7&kind=charge&limit=3").unwrap().before, Some(id));
         assert!(with("user_id=7").is_err());

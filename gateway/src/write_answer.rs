@@ -10,8 +10,8 @@ use crate::header_names::{IDEMPOTENCY_KEY, IDEMPOTENT_REPLAYED, PICOPAY_SESSION}
 use crate::json_answer::json;
 use crate::problem::{FieldError, Problem, key_header};
 use crate::session;
-use crate::transaction_body::WriteBody;
 use crate::user_body::UserBody;
+use crate::write_body::WriteBody;
 
 #[derive(Debug)]
 pub struct Answered {
@@ -25,26 +25,47 @@ impl IntoResponse for Answered {
     }
 }
 
-pub fn answer(written: Written, key: Uuid, user_id: Option<i64>) -> Result<Answered, Problem> {
-    let session = written.session.map(session::to_header);
-    let user =
-        |status| user_id.map(|user_id| json(status, &UserBody { user_id })).ok_or_else(Problem::internal);
-    let (mut response, is_replayed) = match written.decision {
-        Decision::UserCreated => (user(StatusCode::CREATED)?, false),
-        Decision::UserExisted => (user(StatusCode::OK)?, false),
-        Decision::Decided { transaction, is_replayed } => {
-            if let Some(refused) = refusal(&transaction, is_replayed) {
-                return Err(refused.with_session(session));
-            }
-            (json(StatusCode::OK, &WriteBody::new(&transaction)), is_replayed)
-        }
+/// What a shard decided in the client's favour.
+#[derive(Debug)]
+pub enum Favour {
+    User { is_new: bool },
+    Booked { transaction: Box<Transaction>, is_replayed: bool },
+}
+
+/// # Errors
+/// The problem for the client, when the shard decided against it.
+pub fn favour_or_problem(decision: Decision) -> Result<Favour, Problem> {
+    Ok(match decision {
+        Decision::UserCreated => Favour::User { is_new: true },
+        Decision::UserExisted => Favour::User { is_new: false },
+        Decision::Decided { transaction, is_replayed } => match refusal(&transaction, is_replayed) {
+            Some(refused) => return Err(refused),
+            None => Favour::Booked { transaction, is_replayed },
+        },
         Decision::KeyReused(differs) => return Err(Problem::key_reused(differs)),
         Decision::UserNotFound => return Err(Problem::user_not_found()),
-        Decision::TransactionNotFound | Decision::HoldNotFound => {
-            return Err(Problem::transaction_not_found());
-        }
+        Decision::TransactionNotFound => return Err(Problem::transaction_not_found()),
+        Decision::HoldNotFound => return Err(Problem::hold_not_found()),
         Decision::AmountInvalid(detail) => {
             return Err(Problem::invalid_request(vec![FieldError::in_field("amount", detail)]));
+        }
+    })
+}
+
+pub fn answer(written: Written, key: Uuid, user_id: Option<i64>) -> Result<Answered, Problem> {
+    let session = written.session.map(session::to_header);
+    let favour = favour_or_problem(written.decision).map_err(|problem| {
+        let kept = if problem.is_recorded() { session.clone() } else { None };
+        problem.with_session(kept)
+    })?;
+    let (mut response, is_replayed) = match favour {
+        Favour::User { is_new } => {
+            let user_id = user_id.ok_or_else(Problem::internal)?;
+            let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
+            (json(status, &UserBody { user_id }), false)
+        }
+        Favour::Booked { transaction, is_replayed } => {
+            (json(StatusCode::OK, &WriteBody(&transaction)), is_replayed)
         }
     };
     let headers = response.headers_mut();

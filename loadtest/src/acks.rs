@@ -11,7 +11,8 @@ use std::thread::JoinHandle;
 
 use anyhow::Context;
 
-use crate::write::AnsweredTransaction;
+use crate::write::UuidText;
+use crate::write_answer::WriteAnswer;
 
 /// Or a second old: some 250 lines.
 const BUFFER_BYTES: usize = 64 * 1024;
@@ -81,17 +82,26 @@ pub struct AckSink {
 }
 
 impl AckSink {
-    pub fn record(&mut self, transaction: &AnsweredTransaction<'_>) {
-        let AnsweredTransaction {
-            id, user_id, kind, amount, currency, balance_after, idempotency_key, ..
-        } = transaction;
+    /// Records the answer to the write with this key.
+    pub fn record(&mut self, key: &UuidText, answer: &WriteAnswer<'_>) {
+        let WriteAnswer { id, user_id, kind, amount, currency, balance_after, .. } = answer;
+        let buffer = &mut self.buffer;
         // None of these texts can hold a quote or a backslash: each was compared with what was asked, or is an id or a number.
-        let line = writeln!(
-            self.buffer,
-            "{{\"id\":\"{id}\",\"user_id\":{user_id},\"kind\":\"{kind}\",\"amount\":\"{amount}\",\"currency\":\"{currency}\",\
-             \"balance_after\":\"{balance_after}\",\"idempotency_key\":\"{idempotency_key}\"}}",
+        buffer.push(b'{');
+        if let Some(id) = id {
+            write!(buffer, "\"id\":\"{id}\",").expect("a Vec takes everything");
+        }
+        let line = write!(
+            buffer,
+            "\"user_id\":{user_id},\"kind\":\"{kind}\",\"amount\":\"{amount}\",\"currency\":\"{currency}\","
         );
         line.expect("a Vec takes everything");
+        if let Some(balance) = balance_after {
+            write!(buffer, "\"balance_after\":\"{balance}\",").expect("a Vec takes everything");
+        }
+        buffer.extend_from_slice(b"\"idempotency_key\":\"");
+        buffer.extend_from_slice(key);
+        buffer.extend_from_slice(b"\"}\n");
         if self.buffer.len() >= BUFFER_BYTES {
             self.flush();
         }
@@ -117,19 +127,18 @@ impl Drop for AckSink {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use picopay_shared::slot::UserId;
 
-    fn transaction() -> AnsweredTransaction<'static> {
-        AnsweredTransaction {
-            id: "0199-1",
-            user_id: 1,
-            kind: "charge",
-            amount: "1.00",
-            currency: "USD",
-            balance_after: "9.00",
-            idempotency_key: "k-1",
-            charge_id: None,
-        }
+    use super::*;
+    use crate::write::{Wish, Write};
+
+    const BODY: &str = r#"{"transaction":{"id":"0199-1","user_id":1,"kind":"charge","amount":"1.00","currency":"USD",
+        "balance_after":"9.00","idempotency_key":"550e8400-e29b-41d4-a716-446655440000"}}"#;
+
+    fn record(sink: &mut AckSink, wish: Wish, body: &str) {
+        let key = *b"550e8400-e29b-41d4-a716-446655440000";
+        let write = Write { wish, user: UserId::try_from(1).unwrap(), minor_units: 100, key };
+        sink.record(&key, &WriteAnswer::read(&write, body.as_bytes()).unwrap());
     }
 
     #[test]
@@ -141,7 +150,7 @@ mod tests {
             let mut sinks = [file.sinks().sink(), file.sinks().sink()];
             for _ in 0..1_000 {
                 for sink in &mut sinks {
-                    sink.record(&transaction());
+                    record(sink, Wish::Charge, BODY);
                 }
             }
             drop(sinks);
@@ -149,9 +158,29 @@ mod tests {
             let text = std::fs::read_to_string(&path).unwrap();
             assert_eq!(text.lines().count(), expected, "the second run appends to the first");
             assert!(text.lines().all(|line| {
-                line == r#"{"id":"0199-1","user_id":1,"kind":"charge","amount":"1.00","currency":"USD","balance_after":"9.00","idempotency_key":"k-1"}"#
+                line == r#"{"id":"0199-1","user_id":1,"kind":"charge","amount":"1.00","currency":"USD","balance_after":"9.00","idempotency_key":"550e8400-e29b-41d4-a716-446655440000"}"#
             }));
         }
+    }
+
+    #[test]
+    fn a_hold_and_a_void_are_recorded_with_what_their_answers_say() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("acks.jsonl");
+        let file = AckFile::open(&path).unwrap();
+        let mut sink = file.sinks().sink();
+        let held = r#"{"hold":{"id":"0199-1","user_id":1,"status":"open","amount":"1.00","currency":"USD",
+            "idempotency_key":"of-the-hold"}}"#;
+        record(&mut sink, Wish::Hold { expires_in_s: None }, held);
+        record(&mut sink, Wish::Void { hold: [b'1'; 36] }, held);
+        drop(sink);
+        file.finish().unwrap();
+        let rest =
+            r#""amount":"1.00","currency":"USD","idempotency_key":"550e8400-e29b-41d4-a716-446655440000"}"#;
+        let expected = format!(
+            "{{\"id\":\"0199-1\",\"user_id\":1,\"kind\":\"hold\",{rest}\n{{\"user_id\":1,\"kind\":\"void\",{rest}\n"
+        );
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), expected);
     }
 
     #[test]
@@ -160,7 +189,7 @@ mod tests {
         let file = AckFile::open(Path::new("/dev/full")).unwrap();
         let mut sink = file.sinks().sink();
         while !sink.is_closed() {
-            sink.record(&transaction());
+            record(&mut sink, Wish::Charge, BODY);
             sink.flush();
         }
         drop(sink);

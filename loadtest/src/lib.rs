@@ -17,6 +17,10 @@ pub mod arrivals;
 
 pub mod write;
 
+pub mod write_answer;
+
+pub mod batch_answer;
+
 pub mod traffic;
 
 pub mod worker;

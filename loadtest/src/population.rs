@@ -18,7 +18,8 @@ use crate::scenario::Scenario;
 use crate::shard_map::ShardMap;
 use crate::timing::Timing;
 use crate::traffic::{Answer, Broken, Kind, Promise, Traffic, Verdict, problem_code};
-use crate::write::{KeySource, UuidText, Wish, Write, WriteAnswer, WriteForms, minor_units};
+use crate::write::{KeySource, UuidText, Wish, Write, WriteForms, minor_units};
+use crate::write_answer::WriteAnswer;
 
 /// Enough for batches to form, few enough not to be refused as overload.
 const CONNECTIONS: usize = 128;
@@ -261,10 +262,9 @@ impl Filling {
         if matches!(self.step, Step::Create) {
             return Ok(());
         }
-        let answer = serde_json::from_slice::<WriteAnswer<'_>>(body).ok();
-        let answer = answer.filter(|answer| {
-            answer.transaction.wrong_field(&request.write, self.scenario.currency()).is_none()
-        });
+        let answer = WriteAnswer::read(&request.write, body).ok();
+        let answer =
+            answer.filter(|answer| answer.wrong_field(&request.write, self.scenario.currency()).is_none());
         let Some(answer) = answer else {
             return Err(FundingFailure::Wrong(format!(
                 "a top-up was answered with {}",
@@ -272,7 +272,7 @@ impl Filling {
             )));
         };
         if let Some(acks) = &mut self.acks {
-            acks.record(&answer.transaction);
+            acks.record(&request.write.key, &answer);
         }
         Ok(())
     }
@@ -338,7 +338,7 @@ impl Traffic for Filling {
             }
         }
         let kind = if matches!(self.step, Step::Create) { Kind::CreateUser } else { Kind::TopUp };
-        Verdict { kind, slot: request.write.user.slot(), result, broken, pause }
+        Verdict { kind, slot: request.write.user.slot(), result, broken, pause, rest: Vec::new() }
     }
 
     fn every_second(&mut self) {

@@ -57,6 +57,8 @@ pub fn answer_as_a_gateway(seen: Seen<'_>, out: &mut Vec<u8>) {
     let mut body = Vec::with_capacity(512);
     if seen.line.starts_with("POST /v1/users") {
         body.extend_from_slice(seen.body);
+    } else if seen.line.starts_with("POST /v1/batch") {
+        write_results(&seen, &mut body);
     } else if seen.line.starts_with("POST") {
         write_transaction(&seen, &mut body);
     } else if seen.line.contains("/balance") {
@@ -79,26 +81,80 @@ pub fn write_answer(out: &mut Vec<u8>, status: &str, headers: &str, body: &[u8])
 
 /// The answer to a write that was booked, made of the request alone: a repeat gets the same.
 pub fn write_transaction(seen: &Seen<'_>, body: &mut Vec<u8>) {
-    #[derive(serde::Deserialize)]
+    #[derive(Default, serde::Deserialize)]
     struct Posted<'a> {
         user_id: Option<i64>,
         amount: Option<&'a str>,
         currency: Option<&'a str>,
         transaction_id: Option<&'a str>,
+        hold_id: Option<&'a str>,
     }
-    let none = Posted { user_id: None, amount: None, currency: None, transaction_id: None };
-    let posted = serde_json::from_slice(seen.body).unwrap_or(none);
-    let kind = seen.line.split(' ').nth(1).and_then(|path| path.rsplit('/').next()).unwrap_or_default();
+    let posted: Posted<'_> = serde_json::from_slice(seen.body).unwrap_or_default();
+    let path = seen.line.split(' ').nth(1).unwrap_or_default();
+    let mut parts = path.rsplit('/');
+    let (word, before) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    // A batch names the hold in the body, its own route in the path.
+    let hold = posted.hold_id.unwrap_or(before);
     let (user, amount) = (posted.user_id.unwrap_or(1), posted.amount.unwrap_or("0.01"));
     let currency = posted.currency.unwrap_or("USD");
-    let charge = posted.transaction_id.map_or_else(String::new, |id| format!("\"charge_id\":\"{id}\","));
     let key = seen.idempotency_key;
-    let text = format!(
-        "{{\"transaction\":{{\"id\":\"{key}\",\"user_id\":{user},\"kind\":\"{kind}\",\"status\":\"completed\",\"amount\":\"{amount}\",\
-         \"currency\":\"{currency}\",\"balance_after\":\"950.00\",{charge}\"idempotency_key\":\"{key}\",\
-         \"created_at\":\"2026-11-22T12:00:00.123Z\"}},\"new_balance\":\"950.00\"}}"
-    );
+    let held = match word {
+        "hold" | "holds" => Some((key, "open")),
+        "void" => Some((hold, "voided")),
+        _ => None,
+    };
+    let text = if let Some((id, status)) = held {
+        format!(
+            "{{\"hold\":{{\"id\":\"{id}\",\"user_id\":{user},\"status\":\"{status}\",\"amount\":\"{amount}\",\"captured\":\"0.00\",\
+             \"currency\":\"{currency}\",\"expires_at\":\"2026-11-29T12:00:00.123Z\",\"idempotency_key\":\"{key}\",\
+             \"created_at\":\"2026-11-22T12:00:00.123Z\"}},\"available\":\"950.00\"}}"
+        )
+    } else {
+        let kind = if word == "capture" { "charge" } else { word };
+        let of = match (posted.transaction_id, word) {
+            (Some(charge), _) => format!("\"charge_id\":\"{charge}\","),
+            (None, "capture") => format!("\"hold_id\":\"{hold}\","),
+            (None, _) => String::new(),
+        };
+        format!(
+            "{{\"transaction\":{{\"id\":\"{key}\",\"user_id\":{user},\"kind\":\"{kind}\",\"status\":\"completed\",\"amount\":\"{amount}\",\
+             \"currency\":\"{currency}\",\"balance_after\":\"950.00\",{of}\"idempotency_key\":\"{key}\",\
+             \"created_at\":\"2026-11-22T12:00:00.123Z\"}},\"new_balance\":\"950.00\"}}"
+        )
+    };
     body.extend_from_slice(text.as_bytes());
+}
+
+/// The answer to a batch: each operation as if it had been sent alone.
+pub fn write_results(seen: &Seen<'_>, body: &mut Vec<u8>) {
+    #[derive(serde::Deserialize)]
+    struct Posted<'a> {
+        #[serde(borrow)]
+        operations: Vec<Operation<'a>>,
+    }
+    #[derive(serde::Deserialize)]
+    struct Operation<'a> {
+        operation: &'a str,
+        idempotency_key: &'a str,
+        #[serde(borrow)]
+        body: &'a serde_json::value::RawValue,
+    }
+    let posted: Posted<'_> = serde_json::from_slice(seen.body).unwrap_or(Posted { operations: Vec::new() });
+    body.extend_from_slice(b"{\"results\":[");
+    for (position, Operation { operation, idempotency_key, body: of }) in posted.operations.iter().enumerate()
+    {
+        if position > 0 {
+            body.push(b',');
+        }
+        let head = format!(
+            "{{\"status\":200,\"replayed\":false,\"idempotency_key\":\"{idempotency_key}\",\"body\":"
+        );
+        body.extend_from_slice(head.as_bytes());
+        let line = format!("POST /v1/{operation} HTTP/1.1");
+        write_transaction(&Seen { line: &line, idempotency_key, body: of.get().as_bytes() }, body);
+        body.push(b'}');
+    }
+    body.extend_from_slice(b"]}");
 }
 
 struct Client {

@@ -10,17 +10,29 @@ use picopay_shared::slot::{Slot, UserId};
 use serde::Serialize;
 
 use crate::acks::AckSink;
+use crate::batch_answer::BatchAnswer;
 use crate::http_client::target::{Form, Target, write_number};
 use crate::random::Random;
 use crate::timing::Timing;
-use crate::traffic::{Answer, Broken, Kind, Promise, Traffic, Verdict, problem_code};
-use crate::write::{KeySource, UuidText, Wish, Write, WriteAnswer, WriteForms, minor_units};
+use crate::traffic::{Answer, Kind, Promise, Traffic, Verdict, problem_code};
+use crate::write::{KeySource, UuidText, Wish, Write, WriteForms, minor_units};
+use crate::write_answer::WriteAnswer;
+
+mod judgement;
+use judgement::{Answered, Judgement, is_recorded, judge_read, judge_repeat, show};
 
 /// How many answered writes a worker remembers, to send them again: the last tenth of a second at the speed of one
 /// core.
 const REPEATABLE_MAX: usize = 4_096;
 
+/// Of the holds: captured, wholly or in part. The others are voided.
+const CAPTURES: f64 = 0.7;
+
+/// How many charges a worker remembers to refund, and how many open holds.
 const REFUNDABLE_MAX: usize = 4_096;
+
+/// The gateway's own limit (contract, "Batch").
+const BATCH_MAX: u16 = 500;
 
 /// Transactions on a page of history: the API's own default.
 const HISTORY_LIMIT: &str = "&limit=20";
@@ -53,6 +65,13 @@ pub struct ScenarioArgs {
     /// Share of the requests that top a user up.
     #[arg(long, default_value_t = 0.0, value_name = "SHARE")]
     pub topups: f64,
+    /// Share of the requests that hold money, or capture or void what an earlier one holds.
+    #[arg(long, default_value_t = 0.0, value_name = "SHARE")]
+    pub holds: f64,
+    /// Send this many writes in each request (1 to 500, each with its own key); without it each goes alone. All figures
+    /// count the writes, --rate the requests.
+    #[arg(long, value_name = "N")]
+    pub batch: Option<u16>,
     /// The currency of everything.
     #[arg(long, default_value = "USD", value_name = "CODE")]
     pub currency: String,
@@ -76,6 +95,8 @@ impl ScenarioArgs {
             balance_reads: 0.0,
             refunds: 0.0,
             topups: 0.0,
+            holds: 0.0,
+            batch: None,
             currency: "USD".to_owned(),
             amount_max: "1".to_owned(),
             seed: 1,
@@ -99,6 +120,7 @@ impl Scenario {
             ("--balance-reads", args.balance_reads),
             ("--refunds", args.refunds),
             ("--topups", args.topups),
+            ("--holds", args.holds),
         ];
         for (flag, share) in kinds.into_iter().chain([("--hot-share", args.hot_share)]) {
             if !(0.0..=1.0).contains(&share) {
@@ -119,6 +141,14 @@ impl Scenario {
                 "{} are together {sum}, more than all requests (charges are what remains)",
                 flags.join(", ")
             );
+        }
+        if let Some(batch) = args.batch {
+            if !(1..=BATCH_MAX).contains(&batch) {
+                bail!("--batch {batch}: a request has 1 to {BATCH_MAX} operations");
+            }
+            if args.history + args.balance_reads > 0.0 {
+                bail!("--batch {batch}: a batch has writes only; leave out --history and --balance-reads");
+            }
         }
         if args.users == 0 {
             bail!("--users 0: somebody has to be charged");
@@ -168,13 +198,7 @@ pub struct ScenarioTraffic {
     acks: Option<AckSink>,
     repeatable: VecDeque<Rc<Answered>>,
     refundable: VecDeque<Refundable>,
-}
-
-#[derive(Debug)]
-pub struct Answered {
-    write: Write,
-    status: u16,
-    body: Vec<u8>,
+    open_holds: VecDeque<OpenHold>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -182,6 +206,19 @@ struct Refundable {
     charge: UuidText,
     user: UserId,
     minor_units: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct OpenHold {
+    hold: UuidText,
+    user: UserId,
+    minor_units: u64,
+}
+
+#[derive(Debug)]
+pub enum Sent {
+    Alone(Asked),
+    Batch(Vec<Asked>),
 }
 
 #[derive(Debug)]
@@ -206,6 +243,7 @@ impl ScenarioTraffic {
             acks,
             repeatable: VecDeque::new(),
             refundable: VecDeque::new(),
+            open_holds: VecDeque::new(),
             scenario: scenario.clone(),
         }
     }
@@ -214,7 +252,7 @@ impl ScenarioTraffic {
         let args = &self.scenario.args;
         let mut point = self.random.unit();
         let mut is_within = |share: f64| {
-            let is_within = point < share;
+            let is_within = (0.0..share).contains(&point);
             point -= share;
             is_within
         };
@@ -225,18 +263,17 @@ impl ScenarioTraffic {
             return Asked::Balance(self.any_user());
         }
         let (is_refund, is_top_up) = (is_within(args.refunds), is_within(args.topups));
+        let is_hold = is_within(args.holds);
         if self.random.chance(args.duplicates) && !self.repeatable.is_empty() {
             let at = self.random.below(u64::try_from(self.repeatable.len()).expect("fits 64 bits"));
             let at = usize::try_from(at).expect("below a length");
             return Asked::Repeat(Rc::clone(&self.repeatable[at]));
         }
         if is_refund && let Some(Refundable { charge, user, minor_units }) = self.refundable.pop_front() {
-            return Asked::First(Write {
-                wish: Wish::Refund { charge },
-                user,
-                minor_units,
-                key: self.keys.next_key(),
-            });
+            return self.first(Wish::Refund { charge }, user, minor_units);
+        }
+        if is_hold {
+            return self.hold_or_end_one();
         }
         let minor_units = 1 + self.random.below(self.scenario.amount_max);
         let (wish, user) = if is_top_up {
@@ -246,11 +283,70 @@ impl ScenarioTraffic {
         } else {
             (Wish::Charge, self.any_user())
         };
-        Asked::First(Write { wish, user, minor_units, key: self.keys.next_key() })
+        self.first(wish, user, minor_units)
+    }
+
+    fn first(&mut self, wish: Wish, user: UserId, minor_units: u64) -> Asked {
+        let key = self.keys.next_key();
+        Asked::First(Write { wish, user, minor_units, key })
+    }
+
+    /// As many holds end as begin.
+    fn hold_or_end_one(&mut self) -> Asked {
+        if self.random.chance(0.5)
+            && let Some(OpenHold { hold, user, minor_units }) = self.open_holds.pop_front()
+        {
+            if self.random.chance(CAPTURES) {
+                let captured = 1 + self.random.below(minor_units);
+                return self.first(Wish::Capture { hold }, user, captured);
+            }
+            return self.first(Wish::Void { hold }, user, minor_units);
+        }
+        let (user, minor_units) = (self.any_user(), 1 + self.random.below(self.scenario.amount_max));
+        self.first(Wish::Hold { expires_in_s: None }, user, minor_units)
     }
 
     fn any_user(&mut self) -> UserId {
         self.scenario.user(self.random.below(self.scenario.args.users))
+    }
+
+    fn judge_one(&mut self, asked: &Asked, status: u16, is_replayed: bool, body: &[u8]) -> Judgement {
+        match asked {
+            Asked::First(write) => self.judge_first(write, status, is_replayed, body),
+            Asked::Repeat(answered) => judge_repeat(answered, status, is_replayed, body),
+            Asked::Balance(user) | Asked::History(user) => judge_read(*user, status, body),
+        }
+    }
+
+    /// One verdict for each operation.
+    fn judge_batch(&mut self, all: &[Asked], answer: Answer<'_>) -> Vec<Verdict> {
+        let alike = |code: Cow<'static, str>| {
+            let verdict = |asked: &Asked| Judgement::error(code.clone()).of(asked.kind(), asked.slot());
+            all.iter().map(verdict).collect()
+        };
+        let (status, body) = match answer {
+            Answer::Lost(lost) => return alike(Cow::Borrowed(lost.code())),
+            Answer::Reply { status, body, .. } => (status, body),
+        };
+        if status != 200 {
+            return alike(problem_code(status, body));
+        }
+        let keys: Vec<&UuidText> = all.iter().filter_map(Asked::write).map(|write| &write.key).collect();
+        let results = match BatchAnswer::read(body, &keys) {
+            Ok(answer) => answer.results,
+            Err(detail) => {
+                let broken = |asked: &Asked| {
+                    Judgement::broken(Promise::RightAnswers, detail.clone()).of(asked.kind(), asked.slot())
+                };
+                return all.iter().map(broken).collect();
+            }
+        };
+        let judged = all.iter().zip(results).map(|(asked, result)| {
+            let judgement =
+                self.judge_one(asked, result.status, result.replayed, result.body.get().as_bytes());
+            judgement.of(asked.kind(), asked.slot())
+        });
+        judged.collect()
     }
 
     fn judge_first(&mut self, write: &Write, status: u16, is_replayed: bool, body: &[u8]) -> Judgement {
@@ -267,8 +363,8 @@ impl ScenarioTraffic {
             }
             return Judgement::error(code);
         }
-        let answer = match serde_json::from_slice::<WriteAnswer<'_>>(body) {
-            Ok(answer) => answer.transaction,
+        let answer = match WriteAnswer::read(write, body) {
+            Ok(answer) => answer,
             Err(error) => {
                 let detail = format!("the answer cannot be read ({error}): {}", show(write, status, body));
                 return Judgement::broken(Promise::RightAnswers, detail);
@@ -279,11 +375,11 @@ impl ScenarioTraffic {
             return Judgement::broken(Promise::RightAnswers, detail);
         }
         if let Some(acks) = &mut self.acks {
-            acks.record(&answer);
+            acks.record(&write.key, &answer);
         }
         if self.scenario.args.refunds > 0.0
             && write.wish == Wish::Charge
-            && let Ok(charge) = UuidText::try_from(answer.id.as_bytes())
+            && let Some(charge) = answer.id.and_then(|id| UuidText::try_from(id.as_bytes()).ok())
         {
             if self.refundable.len() == REFUNDABLE_MAX {
                 self.refundable.pop_front();
@@ -293,6 +389,12 @@ impl ScenarioTraffic {
                 user: write.user,
                 minor_units: write.minor_units,
             });
+        }
+        if matches!(write.wish, Wish::Hold { .. })
+            && let Some(hold) = answer.id.and_then(|id| UuidText::try_from(id.as_bytes()).ok())
+            && self.open_holds.len() < REFUNDABLE_MAX
+        {
+            self.open_holds.push_back(OpenHold { hold, user: write.user, minor_units: write.minor_units });
         }
         self.remember(write, status, body);
         Judgement::fine()
@@ -309,11 +411,20 @@ impl ScenarioTraffic {
 }
 
 impl Traffic for ScenarioTraffic {
-    type Request = Asked;
+    type Request = Sent;
 
-    fn next(&mut self, output: &mut Vec<u8>) -> Option<Asked> {
+    fn operations(&self) -> u64 {
+        u64::from(self.scenario.args.batch.unwrap_or(1))
+    }
+
+    fn next(&mut self, output: &mut Vec<u8>) -> Option<Sent> {
         if self.acks.as_ref().is_some_and(AckSink::is_closed) {
             return None;
+        }
+        if self.scenario.args.batch.is_some() {
+            let all: Vec<Asked> = (0..self.operations()).map(|_| self.choose()).collect();
+            self.forms.write_batch(all.iter().filter_map(Asked::write), output);
+            return Some(Sent::Batch(all));
         }
         let asked = self.choose();
         match &asked {
@@ -328,20 +439,26 @@ impl Traffic for ScenarioTraffic {
                 out.extend_from_slice(HISTORY_LIMIT.as_bytes());
             }),
         }
-        Some(asked)
+        Some(Sent::Alone(asked))
     }
 
-    fn judge(&mut self, asked: Asked, answer: Answer<'_>, _: Timing) -> Verdict {
-        let (kind, slot) = (asked.kind(), asked.slot());
-        let judgement = match answer {
-            Answer::Lost(lost) => Judgement::error(Cow::Borrowed(lost.code())),
-            Answer::Reply { status, is_replayed, body, .. } => match &asked {
-                Asked::First(write) => self.judge_first(write, status, is_replayed, body),
-                Asked::Repeat(answered) => judge_repeat(answered, status, is_replayed, body),
-                Asked::Balance(user) | Asked::History(user) => judge_read(*user, status, body),
-            },
-        };
-        Verdict { kind, slot, result: judgement.result, broken: judgement.broken, pause: None }
+    fn judge(&mut self, sent: Sent, answer: Answer<'_>, _: Timing) -> Verdict {
+        match sent {
+            Sent::Alone(asked) => {
+                let judgement = match answer {
+                    Answer::Lost(lost) => Judgement::error(Cow::Borrowed(lost.code())),
+                    Answer::Reply { status, is_replayed, body, .. } => {
+                        self.judge_one(&asked, status, is_replayed, body)
+                    }
+                };
+                judgement.of(asked.kind(), asked.slot())
+            }
+            Sent::Batch(all) => {
+                let mut verdicts = self.judge_batch(&all, answer).into_iter();
+                let first = verdicts.next().expect("a batch is not empty");
+                Verdict { rest: verdicts.collect(), ..first }
+            }
+        }
     }
 
     fn every_second(&mut self) {
@@ -352,12 +469,24 @@ impl Traffic for ScenarioTraffic {
 }
 
 impl Asked {
+    /// What a write asks for; `None` of a read.
+    fn write(&self) -> Option<&Write> {
+        match self {
+            Self::First(write) => Some(write),
+            Self::Repeat(answered) => Some(&answered.write),
+            Self::Balance(_) | Self::History(_) => None,
+        }
+    }
+
     fn kind(&self) -> Kind {
         match self {
             Self::First(write) => match write.wish {
                 Wish::Charge => Kind::Charge,
                 Wish::TopUp => Kind::TopUp,
                 Wish::Refund { .. } => Kind::Refund,
+                Wish::Hold { .. } => Kind::Hold,
+                Wish::Capture { .. } => Kind::Capture,
+                Wish::Void { .. } => Kind::Void,
             },
             Self::Repeat(_) => Kind::Replay,
             Self::Balance(_) => Kind::Balance,
@@ -372,78 +501,4 @@ impl Asked {
             Self::Balance(user) | Self::History(user) => user.slot(),
         }
     }
-}
-
-struct Judgement {
-    result: Result<(), Cow<'static, str>>,
-    broken: Option<Broken>,
-}
-
-impl Judgement {
-    fn fine() -> Self {
-        Self { result: Ok(()), broken: None }
-    }
-
-    fn error(code: Cow<'static, str>) -> Self {
-        Self { result: Err(code), broken: None }
-    }
-
-    fn broken(promise: Promise, detail: String) -> Self {
-        Self { result: Err(Cow::Borrowed(promise.code())), broken: Some(Broken { promise, detail }) }
-    }
-}
-
-/// Whether an error is a decision that the ledger records and replays (contract, "Errors").
-fn is_recorded(code: &str) -> bool {
-    matches!(code, "insufficient-balance" | "refund-exceeds-charge" | "not-refundable")
-}
-
-fn judge_repeat(first: &Answered, status: u16, is_replayed: bool, body: &[u8]) -> Judgement {
-    // Nothing was decided: the key may be tried again, and the first answer still stands.
-    if status >= 500 || status == 429 {
-        return Judgement::error(problem_code(status, body));
-    }
-    let difference = if status != first.status {
-        "the status differs"
-    } else if body != first.body {
-        "the body differs"
-    } else if !is_replayed {
-        "Idempotent-Replayed: true is missing"
-    } else {
-        return Judgement::fine();
-    };
-    let detail = format!(
-        "{difference}: first {}; then {status} {}",
-        show(&first.write, first.status, &first.body),
-        String::from_utf8_lossy(body),
-    );
-    Judgement::broken(Promise::EqualReplays, detail)
-}
-
-fn judge_read(user: UserId, status: u16, body: &[u8]) -> Judgement {
-    if status != 200 {
-        return Judgement::error(problem_code(status, body));
-    }
-    // To read a whole page of history would cost more than to ask for it: the first user that it names is looked at.
-    let field = b"\"user_id\":";
-    if let Some(at) = memchr::memmem::find(body, field) {
-        let rest = body[at + field.len()..].trim_ascii_start();
-        let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
-        let named = std::str::from_utf8(&rest[..digits]).ok().and_then(|digits| digits.parse::<i64>().ok());
-        if named != Some(user.get()) {
-            let detail = format!("user {user} was asked for: {status} {}", String::from_utf8_lossy(body));
-            return Judgement::broken(Promise::RightAnswers, detail);
-        }
-    }
-    Judgement::fine()
-}
-
-fn show(write: &Write, status: u16, body: &[u8]) -> String {
-    format!(
-        "{} of user {} under key {}: {status} {}",
-        write.wish.as_str(),
-        write.user,
-        String::from_utf8_lossy(&write.key),
-        String::from_utf8_lossy(body),
-    )
 }

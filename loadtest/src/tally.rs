@@ -226,7 +226,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(24))]
         #[test]
         fn tallies_of_workers_add_up_to_the_tally_of_all(
-            requests in prop::collection::vec((1_i64..1_000, 0_usize..7, 0_u64..100_000_000, any::<bool>()), 0..100),
+            requests in prop::collection::vec((1_i64..1_000, 0_usize..10, 0_u64..100_000_000, any::<bool>()), 0..100),
             workers in 1_usize..5,
         ) {
             let shards = ShardMap::even(3);
@@ -239,6 +239,7 @@ mod tests {
                     result: if is_good { Ok(()) } else { Err("overloaded".into()) },
                     broken: None,
                     pause: None,
+                    rest: Vec::new(),
                 };
                 let timing = Timing { intended_ns: 0, sent_ns: ended_ns / 2, ended_ns };
                 parts[place % workers].count(&verdict, timing, &shards);

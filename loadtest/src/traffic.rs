@@ -16,6 +16,9 @@ pub enum Kind {
     Replay,
     Refund,
     TopUp,
+    Hold,
+    Capture,
+    Void,
     Balance,
     History,
     CreateUser,
@@ -23,11 +26,14 @@ pub enum Kind {
 
 impl Kind {
     /// All, in the order in which a report lists them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 10] = [
         Self::Charge,
         Self::Replay,
         Self::Refund,
         Self::TopUp,
+        Self::Hold,
+        Self::Capture,
+        Self::Void,
         Self::Balance,
         Self::History,
         Self::CreateUser,
@@ -43,6 +49,9 @@ impl Kind {
             Self::Replay => "replay",
             Self::Refund => "refund",
             Self::TopUp => "topup",
+            Self::Hold => "hold",
+            Self::Capture => "capture",
+            Self::Void => "void",
             Self::Balance => "balance",
             Self::History => "history",
             Self::CreateUser => "create user",
@@ -70,6 +79,8 @@ pub struct Verdict {
     pub result: Result<(), Cow<'static, str>>,
     pub broken: Option<Broken>,
     pub pause: Option<Duration>,
+    /// The verdicts on the other operations of the same request.
+    pub rest: Vec<Verdict>,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -102,6 +113,11 @@ impl Promise {
 pub trait Traffic {
     /// What is remembered of a request until its answer is there.
     type Request;
+
+    /// How many operations each request has.
+    fn operations(&self) -> u64 {
+        1
+    }
 
     /// Writes the next request to `output`. `None`: there is none, now or ever.
     fn next(&mut self, output: &mut Vec<u8>) -> Option<Self::Request>;

@@ -250,31 +250,33 @@ impl<T: Traffic, F: FnMut(Second)> Worker<T, F> {
             return;
         }
         let measured = self.warmup_ns..self.end_ns;
+        let operations = self.traffic.operations();
         while schedule.next_ns() <= until_ns {
             let intended_ns = schedule.next_ns();
             schedule.advance();
             let is_measured = measured.contains(&intended_ns);
-            self.second.offered += 1;
+            self.second.offered += operations;
             if is_measured {
-                self.tally.offered += 1;
+                self.tally.offered += operations;
                 self.tally.lag.record_ns(now.saturating_sub(intended_ns));
             }
             if self.idle.len() > self.waiting.len() {
                 self.waiting.push_back(intended_ns);
             } else if self.waiting.len() < *waiting_max + self.idle.len() {
-                self.tally.waited += u64::from(is_measured);
+                self.tally.waited += if is_measured { operations } else { 0 };
                 self.waiting.push_back(intended_ns);
             } else {
-                self.second.dropped += 1;
-                self.tally.dropped += u64::from(is_measured);
+                self.second.dropped += operations;
+                self.tally.dropped += if is_measured { operations } else { 0 };
             }
         }
     }
 
     fn drop_waiting(&mut self) {
+        let operations = self.traffic.operations();
         for intended_ns in std::mem::take(&mut self.waiting) {
-            self.second.dropped += 1;
-            self.tally.dropped += u64::from(self.is_measured(intended_ns));
+            self.second.dropped += operations;
+            self.tally.dropped += if self.is_measured(intended_ns) { operations } else { 0 };
         }
     }
 
@@ -314,9 +316,9 @@ impl<T: Traffic, F: FnMut(Second)> Worker<T, F> {
         self.busy += 1;
         self.tally.sent += 1;
         if intended_ns.is_none() {
-            self.second.offered += 1;
-            let is_measured = self.is_measured(sent_ns);
-            self.tally.offered += u64::from(is_measured);
+            let operations = self.traffic.operations();
+            self.second.offered += operations;
+            self.tally.offered += if self.is_measured(sent_ns) { operations } else { 0 };
         }
         if let Err(lost) = self.lines[place].connection.send() {
             self.lose(place, lost);
@@ -397,8 +399,16 @@ impl<T: Traffic, F: FnMut(Second)> Worker<T, F> {
         line.reconnect = (line.reconnect * 2).min(RECONNECT_MAX);
     }
 
-    fn count(&mut self, verdict: Verdict, timing: Timing) {
+    fn count(&mut self, mut verdict: Verdict, timing: Timing) {
         self.busy -= 1;
+        let rest = std::mem::take(&mut verdict.rest);
+        self.count_one(verdict, timing);
+        for verdict in rest {
+            self.count_one(verdict, timing);
+        }
+    }
+
+    fn count_one(&mut self, verdict: Verdict, timing: Timing) {
         match &verdict.result {
             Ok(()) => {
                 self.second.achieved += 1;

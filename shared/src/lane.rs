@@ -30,6 +30,11 @@ pub struct Pending<T, R> {
 }
 
 impl<T, R> Pending<T, R> {
+    /// How many commands the item stands for.
+    pub fn weight(&self) -> usize {
+        self.weight
+    }
+
     /// Takes the item out, and leaves the sender for its answer.
     pub fn split(self) -> (T, Reply<R>) {
         (self.item, Reply(self.reply))

@@ -18,6 +18,12 @@ pub enum Kind {
     Charge,
     /// Money of a charge came back.
     Refund,
+    /// Money was reserved for a charge to come.
+    Hold,
+    /// A hold was given back.
+    Void,
+    /// The time of a hold has run out.
+    Expiry,
     /// A kind that this version of the client does not know.
     #[serde(other)]
     Other,
@@ -30,6 +36,9 @@ impl Kind {
             Self::TopUp => "topup",
             Self::Charge => "charge",
             Self::Refund => "refund",
+            Self::Hold => "hold",
+            Self::Void => "void",
+            Self::Expiry => "expiry",
             Self::Other => "",
         }
     }
@@ -57,6 +66,8 @@ pub struct Transaction {
     pub created_at: String,
     /// For a refund, the id of the charge.
     pub charge_id: Option<Uuid>,
+    /// For a capture, a void and an expiry, the id of the hold.
+    pub hold_id: Option<Uuid>,
     /// The client's own reference, unchanged.
     pub reference: Option<String>,
     /// The client's own object, with names sorted.
@@ -82,11 +93,142 @@ pub struct Booked {
     pub attempts: u32,
 }
 
+/// Money that is reserved for a charge to come.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct Hold {
+    /// The id, a UUIDv8: ids sort by time.
+    pub id: Uuid,
+    /// The user whose money it reserves.
+    pub user_id: i64,
+    /// What became of it.
+    pub status: HoldStatus,
+    /// The amount that was reserved.
+    pub amount: Amount,
+    /// The part of it that was charged; zero until the capture.
+    pub captured: Amount,
+    /// The code of ISO 4217.
+    pub currency: String,
+    /// From this moment on it counts for nothing: RFC 3339, in UTC, to the millisecond.
+    pub expires_at: String,
+    /// The idempotency key under which it was taken.
+    pub idempotency_key: Uuid,
+    /// RFC 3339, in UTC, to the millisecond.
+    pub created_at: String,
+    /// The client's own reference, unchanged.
+    pub reference: Option<String>,
+    /// The client's own object, with names sorted.
+    pub metadata: Option<Value>,
+}
+
+/// What became of a hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum HoldStatus {
+    /// It reserves its amount.
+    Open,
+    /// All or a part of it was charged, and the rest is free again.
+    Captured,
+    /// The client gave it back.
+    Voided,
+    /// Its time has run out.
+    Expired,
+    /// A status that this version of the client does not know.
+    #[serde(other)]
+    Other,
+}
+
+impl HoldStatus {
+    /// The API's name; empty for a status that this version does not know.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Captured => "captured",
+            Self::Voided => "voided",
+            Self::Expired => "expired",
+            Self::Other => "",
+        }
+    }
+}
+
+/// A hold that was taken or given back.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Held {
+    /// The hold right after it, also in a replay.
+    pub hold: Hold,
+    /// What the user could spend in its currency right after it.
+    pub available: Amount,
+    /// Whether the gateway replayed an earlier answer. After a lost attempt this may be true or false.
+    pub is_replayed: bool,
+    /// The session token, as that of [`Booked`].
+    pub session: Option<String>,
+    /// How often the request was sent, from 1.
+    pub attempts: u32,
+}
+
+/// What an operation of a batch did.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum Done {
+    /// It was a top-up, a charge, a refund or a capture.
+    Booked(Booked),
+    /// It was a hold or a void.
+    Held(Held),
+}
+
+/// The answer of a write, apart from its body.
+#[derive(Debug, Clone)]
+pub(crate) struct Received {
+    pub is_replayed: bool,
+    pub session: Option<String>,
+    pub attempts: u32,
+}
+
 /// The body of a write's answer.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum DoneBody {
+    Booked(BookedBody),
+    Held(HeldBody),
+}
+
+impl DoneBody {
+    pub fn received(self, received: Received) -> Done {
+        match self {
+            Self::Booked(body) => Done::Booked(body.received(received)),
+            Self::Held(body) => Done::Held(body.received(received)),
+        }
+    }
+}
+
 #[derive(Debug, Deserialize)]
 pub(crate) struct BookedBody {
     pub transaction: Transaction,
     pub new_balance: Amount,
+}
+
+impl BookedBody {
+    pub fn received(self, received: Received) -> Booked {
+        let Self { transaction, new_balance } = self;
+        let Received { is_replayed, session, attempts } = received;
+        Booked { transaction, new_balance, is_replayed, session, attempts }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct HeldBody {
+    pub hold: Hold,
+    pub available: Amount,
+}
+
+impl HeldBody {
+    pub fn received(self, received: Received) -> Held {
+        let Self { hold, available } = self;
+        let Received { is_replayed, session, attempts } = received;
+        Held { hold, available, is_replayed, session, attempts }
+    }
 }
 
 /// A user's balance in one currency.
@@ -97,6 +239,10 @@ pub struct Balance {
     pub currency: String,
     /// The balance, zero or more.
     pub balance: Amount,
+    /// The part of it that open holds reserve.
+    pub held: Amount,
+    /// The rest, which can be spent.
+    pub available: Amount,
 }
 
 #[derive(Debug, Deserialize)]
@@ -109,12 +255,12 @@ pub(crate) struct LookupBody {
     pub transaction: Transaction,
 }
 
-/// A part of a history, newest first. An empty page is not always the end.
+/// A part of a list, newest first. An empty page is not always the end.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[non_exhaustive]
-pub struct Page {
-    /// The transactions, newest first.
-    pub data: Vec<Transaction>,
+pub struct Page<T = Transaction> {
+    /// The entries, newest first.
+    pub data: Vec<T>,
     /// The cursor of the next page; `None` at the end.
     pub next_cursor: Option<String>,
 }

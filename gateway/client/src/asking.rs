@@ -19,11 +19,12 @@ pub(crate) struct Asking {
 }
 
 /// An attempt that did not succeed.
-struct Failed {
-    meaning: Meaning,
-    retry_after: Option<Duration>,
+#[derive(Debug, Clone)]
+pub(crate) struct Failed {
+    pub meaning: Meaning,
+    pub retry_after: Option<Duration>,
     why: String,
-    problem: Option<Problem>,
+    pub problem: Option<Problem>,
 }
 
 impl Asking {
@@ -49,19 +50,16 @@ impl Asking {
                 Ok(answer) => Failed::told(Problem::read(&answer)),
                 Err(lost) => Failed::lost(&lost),
             };
-            was_unknown |= matches!(failed.meaning, Meaning::Unknown | Meaning::Broken);
+            was_unknown |= failed.is_unknown();
             let pause = self.patience.pause_after(attempts, failed.retry_after);
             let is_over = attempts >= self.patience.attempts_max || Instant::now() + pause >= ends;
             match failed {
                 Failed { meaning: Meaning::Decided, problem: Some(problem), .. } => {
                     return Err(Error::Refused(Box::new(problem)));
                 }
-                Failed { meaning, why: last, .. } if is_over || meaning == Meaning::Broken => {
+                failed if is_over || failed.meaning == Meaning::Broken => {
                     // The outcome of an earlier attempt is not known either.
-                    return Err(match (was_unknown, key) {
-                        (true, Some(_)) => Error::Unknown { key, last, attempts },
-                        _ => Error::NotDone { last, attempts },
-                    });
+                    return Err(failed.given_up(key.filter(|_| was_unknown), attempts));
                 }
                 Failed { .. } => tokio::time::sleep(pause).await,
             }
@@ -70,12 +68,26 @@ impl Asking {
 }
 
 impl Failed {
-    fn told(problem: Problem) -> Self {
+    /// Whether it may have happened.
+    pub fn is_unknown(&self) -> bool {
+        matches!(self.meaning, Meaning::Unknown | Meaning::Broken)
+    }
+
+    /// The error of the last attempt; with the key, if one of them may have happened.
+    pub fn given_up(self, key: Option<Uuid>, attempts: u32) -> Error {
+        let last = self.why;
+        match key {
+            Some(_) => Error::Unknown { key, last, attempts },
+            None => Error::NotDone { last, attempts },
+        }
+    }
+
+    pub fn told(problem: Problem) -> Self {
         let (meaning, retry_after) = (problem.meaning(), problem.retry_after);
         Self { meaning, retry_after, why: problem.to_string(), problem: Some(problem) }
     }
 
-    fn lost(lost: &Lost) -> Self {
+    pub fn lost(lost: &Lost) -> Self {
         let meaning = match lost {
             Lost::NotSent(_) => Meaning::NothingHappened,
             Lost::Broken(_) | Lost::TimedOut(_) => Meaning::Unknown,

@@ -3,15 +3,21 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
-use crate::answer::{Balance, BalancesBody, Booked, BookedBody, LookupBody, Transaction};
+use crate::answer::{
+    Balance, BalancesBody, Booked, BookedBody, Done, Held, HeldBody, Hold, HoldStatus, LookupBody, Received,
+    Transaction,
+};
 use crate::asking::Asking;
+use crate::batch::Operation;
 use crate::error::Error;
 use crate::exchange::{BadTarget, Exchange};
-use crate::history::{History, HistoryQuery};
+use crate::history::HistoryQuery;
+use crate::pages::Pages;
 use crate::patience::Patience;
-use crate::wish::{Payment, Refund};
+use crate::wish::{Capture, NewHold, Payment, Refund, Void};
 
 /// A client of one gateway, or of a balancer before several. Clones share their connections.
 #[derive(Debug, Clone)]
@@ -72,6 +78,47 @@ impl Client {
         self.write("/v1/refund", refund.key(), refund).await
     }
 
+    /// Reserves money for a charge to come.
+    pub async fn hold(&self, hold: &NewHold) -> Result<Held, Error> {
+        let (body, received): (HeldBody, _) = self.send("/v1/holds", hold.key(), json(hold)?).await?;
+        Ok(body.received(received))
+    }
+
+    /// Charges what a hold reserves.
+    pub async fn capture(&self, capture: &Capture) -> Result<Booked, Error> {
+        let (body, received): (BookedBody, _) =
+            self.send(&capture.path(), capture.key(), capture.body()).await?;
+        Ok(body.received(received))
+    }
+
+    /// Gives a hold back.
+    pub async fn void(&self, void: &Void) -> Result<Held, Error> {
+        let (body, received): (HeldBody, _) = self.send(&void.path(), void.key(), "{}".to_owned()).await?;
+        Ok(body.received(received))
+    }
+
+    /// A hold as it is now, from the primary.
+    pub async fn look_at_hold(&self, id: Uuid) -> Result<Hold, Error> {
+        let body: HeldBody = self.asking.read(&format!("/v1/holds/{id}"), None).await?;
+        Ok(body.hold)
+    }
+
+    /// A user's holds, newest first, from the primary: all of them, or those with this status now.
+    pub fn holds(&self, user_id: i64, status: Option<HoldStatus>) -> Pages<Hold> {
+        let status = status.map(|status| format!("&status={}", status.as_str())).unwrap_or_default();
+        Pages::new(self.asking.clone(), format!("/v1/holds?user_id={user_id}&limit=100{status}"), None)
+    }
+
+    /// Sends 1 to 500 operations in one request. Each is answered for itself, in the order of the operations,
+    /// and those of one user happen in that order. An operation that was not done, or whose outcome is unknown,
+    /// is sent again under its key; it then comes after those that were done.
+    ///
+    /// # Errors
+    /// When the gateway refused the request as a whole: nothing of it happened.
+    pub async fn batch(&self, operations: &[Operation]) -> Result<Vec<Result<Done, Error>>, Error> {
+        self.asking.batch(operations).await
+    }
+
     /// A user's balances in all currencies, from the primary.
     pub async fn balances(&self, user_id: i64) -> Result<Vec<Balance>, Error> {
         let body: BalancesBody = self.asking.read(&format!("/v1/users/{user_id}/balance"), None).await?;
@@ -84,8 +131,8 @@ impl Client {
     }
 
     /// A user's transactions, newest first.
-    pub fn history(&self, query: HistoryQuery) -> History {
-        History::new(self.asking.clone(), query, None)
+    pub fn history(&self, query: HistoryQuery) -> Pages<Transaction> {
+        Pages::new(self.asking.clone(), query.path(), None)
     }
 
     /// A transaction by its id.
@@ -99,17 +146,29 @@ impl Client {
     }
 
     async fn write(&self, path: &str, key: Option<Uuid>, wish: &impl Serialize) -> Result<Booked, Error> {
+        let (body, received): (BookedBody, _) = self.send(path, key, json(wish)?).await?;
+        Ok(body.received(received))
+    }
+
+    async fn send<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        key: Option<Uuid>,
+        body: String,
+    ) -> Result<(T, Received), Error> {
         // One key for all attempts: without it a retry would be a second charge.
         let key = key.unwrap_or_else(Uuid::new_v4);
-        let body = serde_json::to_string(wish).map_err(|cause| Error::Unreadable { key: None, cause })?;
         let send = || self.asking.exchange.post(path, Some(key), body.clone());
         let (answer, attempts) = self.asking.until_answered(Some(key), send).await?;
         let read = serde_json::from_slice(&answer.body);
-        let BookedBody { transaction, new_balance } =
-            read.map_err(|cause| Error::Unreadable { key: Some(key), cause })?;
+        let body = read.map_err(|cause| Error::Unreadable { key: Some(key), cause })?;
         let session = answer.session().map(str::to_owned);
-        Ok(Booked { transaction, new_balance, is_replayed: answer.is_replayed(), session, attempts })
+        Ok((body, Received { is_replayed: answer.is_replayed(), session, attempts }))
     }
+}
+
+fn json(wish: &impl Serialize) -> Result<String, Error> {
+    serde_json::to_string(wish).map_err(|cause| Error::Unreadable { key: None, cause })
 }
 
 /// One user, whose reads see the writes of this handle. Clones share the session.
@@ -141,6 +200,30 @@ impl UserClient {
         self.remember(self.client.refund(refund).await)
     }
 
+    /// Reserves money. The hold must be for this user.
+    pub async fn hold(&self, hold: &NewHold) -> Result<Held, Error> {
+        let held = self.client.hold(hold).await?;
+        self.keep(held.session.as_deref());
+        Ok(held)
+    }
+
+    /// Charges what this user's hold reserves.
+    pub async fn capture(&self, capture: &Capture) -> Result<Booked, Error> {
+        self.remember(self.client.capture(capture).await)
+    }
+
+    /// Gives this user's hold back.
+    pub async fn void(&self, void: &Void) -> Result<Held, Error> {
+        let held = self.client.void(void).await?;
+        self.keep(held.session.as_deref());
+        Ok(held)
+    }
+
+    /// The user's holds, newest first, from the primary: all of them, or those with this status now.
+    pub fn holds(&self, status: Option<HoldStatus>) -> Pages<Hold> {
+        self.client.holds(self.user_id, status)
+    }
+
     /// The user's balances in all currencies, from the primary.
     pub async fn balances(&self) -> Result<Vec<Balance>, Error> {
         self.client.balances(self.user_id).await
@@ -152,13 +235,13 @@ impl UserClient {
     }
 
     /// The user's transactions, newest first, including the writes of this handle.
-    pub fn history(&self) -> History {
+    pub fn history(&self) -> Pages<Transaction> {
         self.history_by(HistoryQuery::of(self.user_id))
     }
 
     /// The same by a query, which must be about this user.
-    pub fn history_by(&self, query: HistoryQuery) -> History {
-        History::new(self.client.asking.clone(), query, self.session())
+    pub fn history_by(&self, query: HistoryQuery) -> Pages<Transaction> {
+        Pages::new(self.client.asking.clone(), query.path(), self.session())
     }
 
     /// One of the user's transactions.
@@ -172,9 +255,15 @@ impl UserClient {
     }
 
     fn remember(&self, written: Result<Booked, Error>) -> Result<Booked, Error> {
-        if let Ok(Booked { session: Some(session), .. }) = &written {
-            *self.session.lock().unwrap_or_else(PoisonError::into_inner) = Some(session.clone());
+        if let Ok(booked) = &written {
+            self.keep(booked.session.as_deref());
         }
         written
+    }
+
+    fn keep(&self, session: Option<&str>) {
+        if let Some(session) = session {
+            *self.session.lock().unwrap_or_else(PoisonError::into_inner) = Some(session.to_owned());
+        }
     }
 }

@@ -25,6 +25,8 @@
 //! that key, within the client's [`Patience`], where the contract allows it. Either nothing happened (429 and 503, not
 //! before their `Retry-After`), or the key resolves an unknown outcome (504, a lost connection).
 //!
+//! [`Client::batch`] sends many operations in one request.
+//!
 //! Reads may come from a replica. [`Client::user`] returns a handle that shows the session token of its last write with
 //! every read, and so reads its own writes.
 //!
@@ -36,9 +38,12 @@ mod amount;
 pub use amount::{Amount, NoAmount};
 
 mod answer;
-pub use answer::{Balance, Booked, Kind, Page, Transaction};
+pub use answer::{Balance, Booked, Done, Held, Hold, HoldStatus, Kind, Page, Transaction};
 
 mod asking;
+
+mod batch;
+pub use batch::Operation;
 
 mod client;
 pub use client::{Client, UserClient};
@@ -50,7 +55,10 @@ mod exchange;
 pub use exchange::{Answer, BadTarget, Exchange, Lost};
 
 mod history;
-pub use history::{History, HistoryQuery};
+pub use history::HistoryQuery;
+
+mod pages;
+pub use pages::Pages;
 
 mod patience;
 pub use patience::Patience;
@@ -59,4 +67,4 @@ mod problem;
 pub use problem::{Code, FieldError, Problem};
 
 mod wish;
-pub use wish::{Payment, Refund};
+pub use wish::{Capture, NewHold, Payment, Refund, Void};

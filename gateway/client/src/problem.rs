@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::amount::Amount;
+use crate::answer::HoldStatus;
 use crate::exchange::Answer;
 
 /// An answer that is no success.
@@ -36,11 +37,14 @@ pub enum Code {
     Forbidden,
     InsufficientBalance {
         balance: Amount,
+        /// What was not held; `None` of refusals from before there were holds.
+        available: Option<Amount>,
         required: Amount,
         currency: String,
     },
     UserNotFound,
     TransactionNotFound,
+    HoldNotFound,
     NotFound,
     MethodNotAllowed,
     RequestTimeout,
@@ -55,6 +59,13 @@ pub enum Code {
         remaining: Amount,
     },
     NotRefundable,
+    CaptureExceedsHold {
+        remaining: Amount,
+    },
+    HoldNotOpen {
+        status: HoldStatus,
+    },
+    TooManyHolds,
     RateLimited,
     ShardUnavailable {
         shard: Option<String>,
@@ -104,28 +115,33 @@ struct Document {
     detail: String,
     errors: Vec<FieldError>,
     balance: Option<Amount>,
+    available: Option<Amount>,
     required: Option<Amount>,
     currency: Option<String>,
     differs: Vec<String>,
     remaining: Option<Amount>,
+    hold_status: Option<HoldStatus>,
     shard: Option<String>,
 }
 
 impl Problem {
     /// Reads it from an answer that is no success. An answer that is no problem document has no code.
     pub fn read(answer: &Answer) -> Self {
-        let document: Document = serde_json::from_slice(&answer.body).unwrap_or_default();
+        let retry_after = answer.header("retry-after").and_then(|text| text.parse().ok());
+        let request_id = answer.header("x-request-id");
+        Self::of(answer.status, &answer.body, request_id, retry_after.map(Duration::from_secs))
+    }
+
+    pub(crate) fn of(
+        status: u16,
+        body: &[u8],
+        request_id: Option<&str>,
+        retry_after: Option<Duration>,
+    ) -> Self {
+        let document: Document = serde_json::from_slice(body).unwrap_or_default();
         let detail = document.detail.clone();
-        Self {
-            status: answer.status,
-            code: document.into_code(),
-            detail,
-            request_id: answer.header("x-request-id").map(str::to_owned),
-            retry_after: answer
-                .header("retry-after")
-                .and_then(|text| text.parse().ok())
-                .map(Duration::from_secs),
-        }
+        let request_id = request_id.map(str::to_owned);
+        Self { status, code: document.into_code(), detail, request_id, retry_after }
     }
 
     pub(crate) fn meaning(&self) -> Meaning {
@@ -144,9 +160,15 @@ impl Document {
     fn into_code(self) -> Code {
         match (self.code.as_str(), self.balance, self.required, self.currency, self.remaining) {
             ("insufficient-balance", Some(balance), Some(required), Some(currency), _) => {
-                Code::InsufficientBalance { balance, required, currency }
+                Code::InsufficientBalance { balance, available: self.available, required, currency }
             }
             ("refund-exceeds-charge", _, _, _, Some(remaining)) => Code::RefundExceedsCharge { remaining },
+            ("capture-exceeds-hold", _, _, _, Some(remaining)) => Code::CaptureExceedsHold { remaining },
+            ("hold-not-open", ..) => {
+                Code::HoldNotOpen { status: self.hold_status.unwrap_or(HoldStatus::Other) }
+            }
+            ("hold-not-found", ..) => Code::HoldNotFound,
+            ("too-many-holds", ..) => Code::TooManyHolds,
             ("invalid-request", ..) => Code::InvalidRequest { errors: self.errors },
             ("invalid-idempotency-key", ..) => Code::InvalidIdempotencyKey,
             ("unauthorized", ..) => Code::Unauthorized,
@@ -200,13 +222,14 @@ mod tests {
     fn a_problem_is_read_with_what_is_special_about_it() {
         let found = problem(
             402,
-            r#"{"code":"insufficient-balance","detail":"no","balance":"70.00","required":"99.00","currency":"USD"}"#,
+            r#"{"code":"insufficient-balance","detail":"no","balance":"70.00","available":"60.00","required":"99.00","currency":"USD"}"#,
         );
         let amount = |text: &str| Amount::try_from(text).unwrap();
         assert_eq!(
             found.code,
             Code::InsufficientBalance {
                 balance: amount("70.00"),
+                available: Some(amount("60.00")),
                 required: amount("99.00"),
                 currency: "USD".into()
             }
@@ -220,8 +243,12 @@ mod tests {
         // A proxy's own page, or a later version's code.
         assert_eq!(problem(502, "<html>").code, Code::Other { code: String::new() });
         assert_eq!(
-            problem(422, r#"{"code":"hold-not-open"}"#).code,
-            Code::Other { code: "hold-not-open".into() }
+            problem(422, r#"{"code":"hold-not-open","hold_status":"voided"}"#).code,
+            Code::HoldNotOpen { status: HoldStatus::Voided }
+        );
+        assert_eq!(
+            problem(422, r#"{"code":"range-too-large"}"#).code,
+            Code::Other { code: "range-too-large".into() }
         );
     }
 

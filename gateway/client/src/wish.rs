@@ -88,3 +88,106 @@ impl Refund {
         self.key
     }
 }
+
+/// Money to reserve for a charge to come.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct NewHold {
+    #[serde(flatten)]
+    payment: Payment,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires_in: Option<u32>,
+}
+
+impl NewHold {
+    /// Reserves what this payment would charge, under its key, for seven days.
+    pub fn of(payment: Payment) -> Self {
+        Self { payment, expires_in: None }
+    }
+
+    /// Reserves it for so many seconds, from 60 to 2,592,000.
+    #[must_use]
+    pub fn expiring_in(self, seconds: u32) -> Self {
+        Self { expires_in: Some(seconds), ..self }
+    }
+
+    /// The key, if one was set.
+    pub fn key(&self) -> Option<Uuid> {
+        self.payment.key()
+    }
+}
+
+/// A charge of what a hold reserves, whole or in part.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Capture {
+    hold_id: Uuid,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    amount: Option<Amount>,
+    #[serde(skip)]
+    key: Option<Uuid>,
+}
+
+impl Capture {
+    /// A charge of all of this hold.
+    pub fn new(hold_id: Uuid) -> Self {
+        Self { hold_id, amount: None, key: None }
+    }
+
+    /// Charges only this amount of it. The rest is free again.
+    #[must_use]
+    pub fn of(self, amount: Amount) -> Self {
+        Self { amount: Some(amount), ..self }
+    }
+
+    /// Sets the key: the same capture again, if it was sent before.
+    #[must_use]
+    pub fn with_key(self, key: Uuid) -> Self {
+        Self { key: Some(key), ..self }
+    }
+
+    /// The key, if one was set.
+    pub fn key(&self) -> Option<Uuid> {
+        self.key
+    }
+
+    pub(crate) fn path(&self) -> String {
+        format!("/v1/holds/{}/capture", self.hold_id)
+    }
+
+    /// The body of its own route, whose path names the hold.
+    pub(crate) fn body(&self) -> String {
+        match &self.amount {
+            Some(amount) => format!("{{\"amount\":\"{amount}\"}}"),
+            None => "{}".to_owned(),
+        }
+    }
+}
+
+/// The end of a hold that is not needed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Void {
+    hold_id: Uuid,
+    #[serde(skip)]
+    key: Option<Uuid>,
+}
+
+impl Void {
+    /// Gives all of this hold back.
+    pub fn new(hold_id: Uuid) -> Self {
+        Self { hold_id, key: None }
+    }
+
+    /// Sets the key: the same void again, if it was sent before.
+    #[must_use]
+    pub fn with_key(self, key: Uuid) -> Self {
+        Self { key: Some(key), ..self }
+    }
+
+    /// The key, if one was set.
+    pub fn key(&self) -> Option<Uuid> {
+        self.key
+    }
+
+    pub(crate) fn path(&self) -> String {
+        format!("/v1/holds/{}/void", self.hold_id)
+    }
+}

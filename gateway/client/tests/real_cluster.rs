@@ -1,6 +1,9 @@
 //! The client against a whole cluster of real processes.
 
-use picopay_client::{Client, Code, HistoryQuery, Kind, Payment, Refund};
+use picopay_client::{
+    Amount, Capture, Client, Code, Done, Error, HistoryQuery, Hold, HoldStatus, Kind, NewHold, Operation,
+    Payment, Refund, Void,
+};
 use picopay_local::{ClusterSpec, LocalCluster};
 use uuid::Uuid;
 
@@ -23,7 +26,7 @@ async fn a_user_charges_refunds_and_reads_his_own_writes() {
 
     let refused = user.charge(&usd("1000")).await.unwrap_err();
     match &refused.problem().unwrap().code {
-        Code::InsufficientBalance { balance, required, currency } => {
+        Code::InsufficientBalance { balance, required, currency, .. } => {
             assert_eq!((balance.as_str(), required.as_str(), currency.as_str()), ("70.00", "1000.00", "USD"));
         }
         other => panic!("{other:?}"),
@@ -48,5 +51,52 @@ async fn a_user_charges_refunds_and_reads_his_own_writes() {
     assert_eq!(kinds(of_one_kind.collect().await.unwrap()), [Kind::Charge]);
     assert_eq!(user.balance("USD").await.unwrap().balance, "80.00");
     assert_eq!(user.balances().await.unwrap().len(), 1);
+
+    let hold = user.hold(&NewHold::of(usd("30")).expiring_in(60)).await.unwrap();
+    assert_eq!((hold.hold.status, hold.available.as_str()), (HoldStatus::Open, "50.00"));
+    let refused = user.charge(&usd("60")).await.unwrap_err();
+    let code = &refused.problem().unwrap().code;
+    assert!(
+        matches!(code, Code::InsufficientBalance { available: Some(left), .. } if *left == "50.00"),
+        "{code:?}"
+    );
+    let [id, other] = [hold.hold.id, user.hold(&NewHold::of(usd("5"))).await.unwrap().hold.id];
+    let captured = user.capture(&Capture::new(id).of("10".parse().unwrap())).await.unwrap();
+    assert_eq!((captured.transaction.kind, captured.transaction.hold_id), (Kind::Charge, Some(id)));
+    let again = user.void(&Void::new(id)).await.unwrap_err();
+    let code = &again.problem().unwrap().code;
+    assert!(matches!(code, Code::HoldNotOpen { status: HoldStatus::Captured }), "{code:?}");
+    let voided = user.void(&Void::new(other)).await.unwrap();
+    assert_eq!((voided.hold.status, voided.available.as_str()), (HoldStatus::Voided, "70.00"));
+    assert_eq!(client.look_at_hold(id).await.unwrap().captured, "10.00");
+    let ids = |holds: Vec<Hold>| holds.into_iter().map(|hold| hold.id).collect::<Vec<_>>();
+    assert_eq!(ids(user.holds(None).collect().await.unwrap()), [other, id]);
+    assert_eq!(ids(user.holds(Some(HoldStatus::Captured)).collect().await.unwrap()), [id]);
+    let balance = user.balance("USD").await.unwrap();
+    assert_eq!(
+        [&balance.balance, &balance.held, &balance.available].map(Amount::as_str),
+        ["70.00", "0.00", "70.00"]
+    );
+
+    let operations = [
+        Operation::Charge(usd("70")),
+        Operation::Charge(usd("1")),
+        Operation::TopUp(usd("5")),
+        Operation::Hold(NewHold::of(usd("2"))),
+        Operation::Refund(Refund::new(captured.transaction.id)),
+        Operation::Capture(Capture::new(other)),
+    ];
+    let [all, refused, topped_up, held, back, gone] =
+        client.batch(&operations).await.unwrap().try_into().unwrap();
+    let balance_after = |done: Result<Done, Error>| match done {
+        Ok(Done::Booked(booked)) => booked.new_balance,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(balance_after(all), "0.00");
+    assert_eq!(refused.unwrap_err().problem().unwrap().status, 402);
+    assert_eq!(balance_after(topped_up), "5.00");
+    assert!(matches!(held, Ok(Done::Held(held)) if held.available == "3.00"));
+    assert_eq!(balance_after(back), "15.00");
+    assert_eq!(gone.unwrap_err().problem().unwrap().status, 422);
     cluster.stop().await;
 }

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use picopay_client::{Client, Code, Error, Patience, Payment};
+use picopay_client::{Client, Code, Done, Error, Operation, Patience, Payment};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use uuid::Uuid;
@@ -13,7 +13,8 @@ enum Does {
     HangUp,
 }
 
-/// A gateway that answers these one after the other. Returns the keys that were sent.
+/// A gateway that answers these one after the other. Returns the keys that were sent, those of a batch with blanks
+/// between them.
 async fn gateway(answers: Vec<Does>) -> (Client, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -33,7 +34,9 @@ async fn gateway(answers: Vec<Does>) -> (Client, Arc<Mutex<Vec<String>>>) {
             }
             let text = String::from_utf8(request).unwrap();
             let key = text.lines().find_map(|line| line.strip_prefix("idempotency-key: "));
-            seen.lock().unwrap().push(key.unwrap_or_default().to_owned());
+            let of_batch = text.split("\"idempotency_key\":\"").skip(1).map(|rest| &rest[..36]);
+            let keys: Vec<&str> = key.into_iter().chain(of_batch).collect();
+            seen.lock().unwrap().push(keys.join(" "));
             if let Does::Answer(status, headers, body) = answer {
                 let head = format!(
                     "HTTP/1.1 {status} X\r\n{headers}content-length: {}\r\nconnection: close\r\n\r\n",
@@ -51,11 +54,12 @@ async fn gateway(answers: Vec<Does>) -> (Client, Arc<Mutex<Vec<String>>>) {
     (Client::new(&url, "key").unwrap().with_patience(patience), keys)
 }
 
-fn booked() -> Does {
-    let body = r#"{"transaction":{"id":"019a9f3a-7a6b-892e-9356-4ab70000c001","user_id":1,"kind":"charge","status":"completed",
+const BOOKED: &str = r#"{"transaction":{"id":"019a9f3a-7a6b-892e-9356-4ab70000c001","user_id":1,"kind":"charge","status":"completed",
         "amount":"1.00","currency":"USD","balance_after":"9.00","idempotency_key":"550e8400-e29b-41d4-a716-446655440000",
         "created_at":"2026-11-22T12:00:00.123Z"},"new_balance":"9.00"}"#;
-    Does::Answer(200, "picopay-session: token\r\n", body.to_owned())
+
+fn booked() -> Does {
+    Does::Answer(200, "picopay-session: token\r\n", BOOKED.to_owned())
 }
 
 fn problem(status: u16, code: &str) -> Does {
@@ -153,4 +157,49 @@ async fn a_read_that_was_lost_is_asked_again_and_a_history_goes_on_over_an_empty
     let history = client.user(1).history().collect().await;
     // A page ends with a brace too, and these requests have none.
     assert_eq!(history.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn of_a_batch_only_what_has_no_final_answer_is_sent_again_under_its_key() {
+    let result = |status: u16, replayed: bool, body: &str| {
+        format!(r#"{{"status":{status},"replayed":{replayed},"idempotency_key":null,"body":{body}}}"#)
+    };
+    let results =
+        |results: &[String]| Does::Answer(200, "", format!(r#"{{"results":[{}]}}"#, results.join(",")));
+    let problem = |status: u16, code: &str| result(status, false, &format!(r#"{{"code":"{code}"}}"#));
+    let (client, keys) = gateway(vec![
+        Does::HangUp,
+        results(&[
+            result(200, false, BOOKED),
+            problem(503, "shard-unavailable"),
+            problem(422, "idempotency-key-reused"),
+            problem(504, "outcome-unknown"),
+            problem(500, "internal"),
+        ]),
+        results(&[problem(429, "rate-limited"), result(200, true, BOOKED)]),
+        results(&[result(200, false, BOOKED)]),
+    ])
+    .await;
+    let wishes = [(); 5].map(|()| dollar().with_key(Uuid::new_v4()));
+    let sent = wishes.each_ref().map(|payment| payment.key().unwrap().to_string());
+    let answers = client.batch(&wishes.map(Operation::Charge)).await.unwrap();
+    let [first, second, third, fourth, fifth] = answers.try_into().unwrap();
+    let booked = |done: Result<Done, Error>| match done {
+        Ok(Done::Booked(booked)) => booked,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!((booked(first).attempts, booked(second).attempts), (2, 4));
+    assert_eq!(third.unwrap_err().problem().unwrap().status, 422);
+    assert!(booked(fourth).is_replayed);
+    assert!(matches!(fifth, Err(Error::Unknown { key: Some(key), .. }) if key.to_string() == sent[4]));
+    let all = sent.join(" ");
+    let expected = [all.clone(), all, format!("{} {}", sent[1], sent[3]), sent[1].clone()];
+    assert_eq!(*keys.lock().unwrap(), expected);
+}
+
+#[tokio::test]
+async fn a_batch_that_is_refused_as_a_whole_is_one_error() {
+    let (client, _) = gateway(vec![problem(400, "invalid-request")]).await;
+    let refused = client.batch(&[]).await.unwrap_err();
+    assert!(matches!(refused.problem().unwrap().code, Code::InvalidRequest { .. }), "{refused}");
 }

@@ -19,6 +19,17 @@ pub enum Next<T> {
     LookAgain,
 }
 
+impl<T> Next<T> {
+    pub fn map<U>(self, translate: impl FnOnce(T) -> U) -> Next<U> {
+        match self {
+            Self::Answer(answer) => Next::Answer(translate(answer)),
+            Self::GiveUp(end) => Next::GiveUp(end),
+            Self::Retry => Next::Retry,
+            Self::LookAgain => Next::LookAgain,
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GaveUp {
     NotDone(NotDone),

@@ -9,7 +9,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use picopay_shared::cluster::{self, Cluster};
-use picopay_shared::command::{Command, Moved};
+use picopay_shared::command::{Attempt, Command, Moved};
 use picopay_shared::config::Secret;
 use picopay_shared::query::{Answer, ReadRequest};
 use picopay_shared::session::SessionToken;
@@ -26,7 +26,6 @@ use crate::config::ShardClientConfig;
 use crate::ended::{Decision, Ended, NotDone};
 use crate::error::{SOON, ShardError};
 use crate::held::HeldRequests;
-use crate::job::Done;
 use crate::metrics::Metrics;
 use crate::nodes::Nodes;
 use crate::pipe;
@@ -132,7 +131,7 @@ impl ShardClient {
     /// # Errors
     /// [`ShardError`]; only `Unknown` leaves open whether it was done.
     pub async fn write(&self, command: Command) -> Result<Written, ShardError> {
-        let deadline = Instant::now() + self.config.request_timeout;
+        let deadline = self.deadline();
         let slot = command.operation.slot();
         let command = Arc::new(command);
         let mut attempts = Attempts::default();
@@ -150,15 +149,12 @@ impl ShardClient {
                 found.budget.earn();
             }
             let shard = last.insert(found);
-            let Done { ended, session } = shard.attempt(&command, owner.epoch, deadline).await;
-            if let Ended::Moved(moved) = &ended {
-                self.note_moved(shard, moved);
-            }
-            match attempts.after_write(ended, || shard.may_retry(deadline)) {
-                Next::Answer(decision) => {
-                    shard.metrics.writes_answered.inc();
-                    return Ok(Written { decision, session });
-                }
+            let attempt = Attempt { command: Arc::clone(&command), epoch: owner.epoch };
+            let done = shard.attempt(shard.lane_of(&command), vec![attempt], deadline).await;
+            let session = done.session;
+            let ended = done.ended.into_iter().next().expect("one for each attempt");
+            match self.after_write(shard, &mut attempts, (ended, session), || shard.may_retry(deadline)) {
+                Next::Answer(written) => return Ok(written),
                 Next::GiveUp(end) => return Err(shard.write_error(end)),
                 Next::Retry => shard.pause_before_retry().await,
                 Next::LookAgain => self.look_again(slot, owner).await,
@@ -166,10 +162,27 @@ impl ShardClient {
         }
     }
 
+    /// What comes after an attempt of a command at this shard, whoever sent it along with others.
+    pub(crate) fn after_write(
+        &self,
+        shard: &Shard,
+        attempts: &mut Attempts,
+        (ended, session): (Ended<Decision>, Option<SessionToken>),
+        may_retry: impl FnOnce() -> bool,
+    ) -> Next<Written> {
+        if let Ended::Moved(moved) = &ended {
+            self.note_moved(shard, moved);
+        }
+        attempts.after_write(ended, may_retry).map(|decision| {
+            shard.metrics.writes_answered.inc();
+            Written { decision, session }
+        })
+    }
+
     /// Has the request answered by the shard that owns its slot. `reads.rs` sorts out what a query cannot
     /// find.
     pub(crate) async fn read(&self, request: &ReadRequest) -> Result<Answer, ShardError> {
-        let deadline = Instant::now() + self.config.request_timeout;
+        let deadline = self.deadline();
         let slot = request.query.slot();
         let body = Bytes::from(request.to_wire());
         let mut attempts = Attempts::default();
@@ -200,6 +213,10 @@ impl ShardClient {
                 Next::LookAgain => self.look_again(slot, owner).await,
             }
         }
+    }
+
+    pub(crate) fn deadline(&self) -> Instant {
+        Instant::now() + self.config.request_timeout
     }
 
     pub async fn ask_all(&self) {
@@ -235,7 +252,11 @@ impl ShardClient {
 
     /// The slot's owner and its shard. A known owner is returned at once. Otherwise all shards are asked, or
     /// the request waits while the slot is moving.
-    async fn find(&self, slot: Slot, deadline: Instant) -> Result<(Owner, Arc<OpenShard>), Absence> {
+    pub(crate) async fn find(
+        &self,
+        slot: Slot,
+        deadline: Instant,
+    ) -> Result<(Owner, Arc<OpenShard>), Absence> {
         if let Some(found) = self.look_up(slot) {
             return Ok(found);
         }
@@ -255,7 +276,7 @@ impl ShardClient {
         }
     }
 
-    fn look_up(&self, slot: Slot) -> Option<(Owner, Arc<OpenShard>)> {
+    pub(crate) fn look_up(&self, slot: Slot) -> Option<(Owner, Arc<OpenShard>)> {
         let owner = self.map.owner(slot)?;
         let shard = self.shards.load().get(owner.place).cloned()?;
         Some((owner, shard))
@@ -289,7 +310,7 @@ impl ShardClient {
 
     /// Called after a shard said that it does not own the slot. Usually that answer corrects the map, and a
     /// held request waits for the new owner; otherwise all shards are asked again.
-    async fn look_again(&self, slot: Slot, asked: Owner) {
+    pub(crate) async fn look_again(&self, slot: Slot, asked: Owner) {
         if self.map.owner(slot) == Some(asked) {
             Box::pin(self.map.refresh_for_orphan(async || self.ask_all().await)).await;
         }
@@ -361,11 +382,11 @@ impl ShardClient {
     }
 }
 
-#[derive(Debug)]
-struct Absence {
+#[derive(Debug, Clone)]
+pub(crate) struct Absence {
     /// The slot is moving when every shard was heard and none owns it. Otherwise some shard was never heard,
     /// or the owner is gone.
-    why: NotDone,
+    pub why: NotDone,
     /// The shard that is missing, if known.
     shard: Option<String>,
 }

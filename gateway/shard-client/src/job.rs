@@ -1,4 +1,4 @@
-//! A command on its way to a node, and its result.
+//! Commands on their way to a node, and their results.
 
 use std::sync::Arc;
 
@@ -11,7 +11,8 @@ use crate::ticket::Ticket;
 
 #[derive(Debug)]
 pub struct Job {
-    pub attempt: Attempt<Arc<Command>>,
+    /// One command, or several of one client in their order. One batch on the wire takes all of them.
+    pub attempts: Vec<Attempt<Arc<Command>>>,
     pub deadline: Instant,
     /// Decides who takes it first: the pipe that sends it, or the client that gives up.
     pub ticket: Arc<Ticket>,
@@ -20,12 +21,17 @@ pub struct Job {
 
 #[derive(Debug)]
 pub struct Done {
-    pub ended: Ended<Decision>,
+    /// One for each attempt, in the same order.
+    pub ended: Vec<Ended<Decision>>,
     pub session: Option<SessionToken>,
 }
 
 impl Done {
-    pub fn not_sent(why: NotDone) -> Self {
-        Self { ended: Ended::NotDone(why), session: None }
+    pub fn all(ended: Ended<Decision>, count: usize) -> Self {
+        Self { ended: vec![ended; count], session: None }
+    }
+
+    pub fn not_sent(why: NotDone, count: usize) -> Self {
+        Self::all(Ended::NotDone(why), count)
     }
 }

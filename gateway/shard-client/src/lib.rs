@@ -3,10 +3,12 @@
 //! Only this crate calls shard nodes. It knows nothing of the public API: no header, no status, no problem.
 //! Follow a command: [`ShardClient::write`] → `slot_map` (who most likely owns the slot) → `shard` (its lane)
 //! → `pipe` (the batch) → `nodes` (which node) → `wire` (the request). The answer comes back through `ended`
-//! (final, moved, not done, unknown) and `attempts`, which says whether it goes once more.
+//! (final, moved, not done, unknown) and `attempts`, which says whether it goes once more. Several commands of one
+//! client go by [`ShardClient::write_all`] in `bundle`.
 
 mod attempts;
 mod breaker;
+mod bundle;
 mod client;
 mod config;
 mod ended;
@@ -32,5 +34,5 @@ pub use self::client::{ShardClient, Written};
 pub use self::config::ShardClientConfig;
 pub use self::ended::{Decision, NotDone};
 pub use self::error::ShardError;
-pub use self::reads::{Page, Read, Reader};
+pub use self::reads::{HoldsPage, Page, Read, Reader};
 pub use self::shard::ShardView;

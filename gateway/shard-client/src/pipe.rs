@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, warn};
 
-use crate::ended::NotDone;
+use crate::ended::{Ended, NotDone};
 use crate::job::{Done, Job};
 use crate::nodes::Said;
 use crate::pace::Pace;
@@ -47,8 +47,11 @@ async fn run(shard: Arc<Shard>, end: LaneEnd<Job, Done>, number: usize, closing:
         };
         let Some(batch) = batch else { return };
         pace.start();
-        let size = batch.len();
-        let sent = AssertUnwindSafe(run_batch(&shard, batch, number, &mut last_reason)).catch_unwind().await;
+        let size = batch.iter().map(Pending::weight).sum();
+        // A batch may also be full before its last place, when the next item is a heavy one.
+        let is_full = size + shard.lanes[number].queue_length() >= shard.batch_max;
+        let running = run_batch(&shard, batch, (number, is_full), &mut last_reason);
+        let sent = AssertUnwindSafe(running).catch_unwind().await;
         match sent {
             Ok(Taken::Refused) => tokio::time::sleep(refusal_pace::rest_after(size)).await,
             Ok(Taken::Looked) => {}
@@ -91,7 +94,7 @@ impl LastReason {
 async fn run_batch(
     shard: &Shard,
     batch: Vec<Pending<Job, Done>>,
-    number: usize,
+    (number, is_full): (usize, bool),
     last_reason: &mut LastReason,
 ) -> Taken {
     let Some(batch) = admit(shard, batch) else { return Taken::Looked };
@@ -110,7 +113,11 @@ async fn run_batch(
     let answer = shard.nodes.ask(Ask::Write, number, limits, body, judge).await;
     shard.note(answer.as_ref().err().copied());
     if let Ok(reply) = &answer {
-        shard.rooms[number].note_batch(count, sent.elapsed());
+        if is_full {
+            shard.rooms[number].note_full_batch(count, sent.elapsed());
+        } else {
+            shard.rooms[number].note_spare_batch();
+        }
         shard.metrics.cache_hits.inc_by(u64::from(reply.cache_hits));
         if reply.commit_us > 0 {
             shard.metrics.commit.observe(f64::from(reply.commit_us) / 1e6);
@@ -120,14 +127,15 @@ async fn run_batch(
         Ok(WriteReply { outcomes, position, .. }) => {
             let taken = last_reason.note(&shard.name, &outcomes);
             let session = position.map(|position| SessionToken::new(&shard.name, position));
-            for (reply, outcome) in replies.into_iter().zip(outcomes) {
-                reply.send(Done { ended: outcome.into(), session });
+            let mut ended = outcomes.into_iter().map(Ended::from);
+            for (reply, count) in replies {
+                reply.send(Done { ended: ended.by_ref().take(count).collect(), session });
             }
             taken
         }
         Err(error) => {
-            for reply in replies {
-                reply.send(Done { ended: error.into(), session: None });
+            for (reply, count) in replies {
+                reply.send(Done::all(error.into(), count));
             }
             // A node that cannot be reached is for the breaker. A node that rejects does so at once, and
             // would again.
@@ -138,7 +146,8 @@ async fn run_batch(
 
 struct Batch {
     attempts: Vec<Attempt<Arc<Command>>>,
-    replies: Vec<Reply<Done>>,
+    /// Each with the number of commands that it answers.
+    replies: Vec<(Reply<Done>, usize)>,
     deadline: Instant,
 }
 
@@ -149,7 +158,8 @@ fn admit(shard: &Shard, batch: Vec<Pending<Job, Done>>) -> Option<Batch> {
     let is_refused = shard.breaker.is_open() && !jobs.iter().any(|(job, _)| job.is_probe);
     let (mut attempts, mut replies) = (Vec::with_capacity(jobs.len()), Vec::with_capacity(jobs.len()));
     let mut latest = now;
-    for (Job { attempt, deadline, ticket, is_probe: _ }, reply) in jobs {
+    for (Job { attempts: mut of_job, deadline, ticket, is_probe: _ }, reply) in jobs {
+        let count = of_job.len();
         let refusal = if deadline < now + WORTH_SENDING {
             Some(NotDone::Overloaded)
         } else if is_refused {
@@ -158,10 +168,10 @@ fn admit(shard: &Shard, batch: Vec<Pending<Job, Done>>) -> Option<Batch> {
             None
         };
         if let Some(refusal) = refusal {
-            reply.send(Done::not_sent(refusal));
+            reply.send(Done::not_sent(refusal, count));
         } else if ticket.send() {
-            attempts.push(attempt);
-            replies.push(reply);
+            attempts.append(&mut of_job);
+            replies.push((reply, count));
             latest = latest.max(deadline);
         }
     }

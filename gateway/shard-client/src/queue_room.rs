@@ -40,12 +40,15 @@ impl QueueRoom {
         waiting < self.room.load(Ordering::Relaxed)
     }
 
-    pub fn note_batch(&self, size: usize, took: Duration) {
-        if size < self.batch_max {
-            // Nothing was left waiting: the shard keeps up, and its pace is not known.
-            self.room.store(self.queue_max, Ordering::Relaxed);
-            return;
-        }
+    /// Nothing was left waiting behind a batch: the shard keeps up, and its pace is not known.
+    pub fn note_spare_batch(&self) {
+        self.room.store(self.queue_max, Ordering::Relaxed);
+    }
+
+    /// A batch of `size` took so long, and no other command would have fitted into it.
+    pub fn note_full_batch(&self, size: usize, took: Duration) {
+        // A client's own batch is not divided, and may be larger.
+        let took = took.mul_f64(share(self.batch_max, size).min(1.0));
         let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX / MEMORY).max(1);
         let before = match self.batch_us.load(Ordering::Relaxed) {
             0 => took_us,
@@ -59,6 +62,11 @@ impl QueueRoom {
         let room = batches.max(BATCHES_MIN).saturating_mul(self.batch_max);
         self.room.store(room.min(self.queue_max), Ordering::Relaxed);
     }
+}
+
+fn share(part: usize, whole: usize) -> f64 {
+    let number = |count: usize| f64::from(u32::try_from(count).unwrap_or(u32::MAX));
+    number(part) / number(whole.max(1))
 }
 
 #[cfg(test)]
@@ -92,7 +100,7 @@ mod tests {
         ] {
             let room = room_of(100, pipes);
             assert_eq!(places(&room), 4_000, "nothing is known yet");
-            room.note_batch(100, Duration::from_millis(batch_ms));
+            room.note_full_batch(100, Duration::from_millis(batch_ms));
             assert_eq!(places(&room), expected, "{batch_ms} ms, {pipes} pipes");
         }
     }
@@ -101,16 +109,21 @@ mod tests {
     fn one_slow_batch_does_not_shut_the_door_and_a_half_empty_one_opens_it() {
         let room = room_of(100, 1);
         for _ in 0..50 {
-            room.note_batch(100, Duration::from_millis(20));
+            room.note_full_batch(100, Duration::from_millis(20));
         }
         assert_eq!(places(&room), 1_500);
-        room.note_batch(100, Duration::from_millis(180));
+        room.note_full_batch(100, Duration::from_millis(180));
         assert_eq!(places(&room), 700);
         for _ in 0..50 {
-            room.note_batch(100, Duration::from_millis(150));
+            room.note_full_batch(100, Duration::from_millis(150));
         }
         assert_eq!(places(&room), 200);
-        room.note_batch(99, Duration::from_secs(1));
+        // The same pace in another size.
+        for _ in 0..50 {
+            room.note_full_batch(400, Duration::from_millis(80));
+        }
+        assert_eq!(places(&room), 1_400);
+        room.note_spare_batch();
         assert_eq!(places(&room), 4_000);
     }
 }

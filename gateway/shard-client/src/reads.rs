@@ -4,10 +4,13 @@
 //! has to.
 
 use picopay_shared::command::Transaction;
+use picopay_shared::hold::Hold;
 use picopay_shared::id::TransactionId;
-use picopay_shared::money::Currency;
+use picopay_shared::money::{Currency, Money};
 use picopay_shared::origin::Origin;
-use picopay_shared::query::{Answer, Balance, Consistency, Found, HistoryQuery, Query, ReadRequest, Source};
+use picopay_shared::query::{
+    Answer, Balance, Consistency, Found, HistoryQuery, HoldsQuery, Query, ReadRequest, Source,
+};
 use picopay_shared::session::SessionToken;
 use picopay_shared::slot::UserId;
 use tracing::error;
@@ -32,6 +35,14 @@ pub struct Reader {
 pub struct Page {
     pub transactions: Vec<Transaction>,
     /// The next page begins before this transaction; `None` at the end.
+    pub goes_on_before: Option<TransactionId>,
+}
+
+/// A page of a user's holds.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HoldsPage {
+    pub holds: Vec<Hold>,
+    /// The next page begins before this hold; `None` at the end.
     pub goes_on_before: Option<TransactionId>,
 }
 
@@ -83,6 +94,36 @@ impl ShardClient {
         self.ask(Query::Lookup { id }, reader, |found| match found {
             Found::Transaction(transaction) => Some(Some(transaction)),
             Found::TransactionNotFound => Some(None),
+            _ => None,
+        })
+        .await
+    }
+
+    /// `None` when the user does not exist.
+    ///
+    /// # Errors
+    /// [`ShardError::NotDone`].
+    pub async fn read_holds(&self, query: HoldsQuery, reader: Reader) -> Result<Read<HoldsPage>, ShardError> {
+        self.ask(Query::Holds(query), reader, |found| match found {
+            Found::Holds { holds, goes_on_before } => Some(Some(HoldsPage { holds, goes_on_before })),
+            Found::UserNotFound => Some(None),
+            _ => None,
+        })
+        .await
+    }
+
+    /// The hold with what its user can spend; `None` when no hold has this id.
+    ///
+    /// # Errors
+    /// [`ShardError::NotDone`].
+    pub async fn read_hold(
+        &self,
+        id: TransactionId,
+        reader: Reader,
+    ) -> Result<Read<(Box<Hold>, Money)>, ShardError> {
+        self.ask(Query::Hold { id }, reader, |found| match found {
+            Found::Hold { hold, available } => Some(Some((hold, available))),
+            Found::HoldNotFound => Some(None),
             _ => None,
         })
         .await

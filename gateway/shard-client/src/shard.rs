@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures_util::future::{Either, select};
 use picopay_shared::cluster;
 use picopay_shared::command::{Attempt, Command};
-use picopay_shared::lane::{Lane, LaneEnd};
+use picopay_shared::lane::{Lane, LaneEnd, Pending};
 use picopay_shared::node_status::{Degradation, WIRE_VERSION};
 use picopay_shared::query::{Answer, Found};
 use tokio::sync::Semaphore;
@@ -120,41 +120,73 @@ impl Shard {
         self.status.load().is_known
     }
 
-    pub async fn attempt(&self, command: &Arc<Command>, epoch: u64, deadline: Instant) -> Done {
-        if command.operation.is_of_hold() && !self.status.load().takes_holds {
-            // An older node could not read the batch, and its neighbours would suffer.
-            warn!(
-                shard = self.name,
-                request = %command.origin,
-                "a step of a hold waits until no older program is left: run `picopay migrate --finish`"
-            );
-            return Done::not_sent(NotDone::Unavailable);
+    /// The lane of the command's user.
+    pub fn lane_of(&self, command: &Command) -> usize {
+        let tag = usize::try_from(command.operation.tag().get()).expect("30 bits");
+        tag % self.lanes.len()
+    }
+
+    /// Sends commands of one lane together. At most [`WRITE_BATCH_MAX`](picopay_shared::command::WRITE_BATCH_MAX).
+    /// Steps of holds stay here while an older node could not read them: its neighbours in the batch would suffer.
+    pub async fn attempt(
+        &self,
+        lane: usize,
+        attempts: Vec<Attempt<Arc<Command>>>,
+        deadline: Instant,
+    ) -> Done {
+        let takes_holds = self.status.load().takes_holds;
+        let is_sent =
+            |attempt: &Attempt<Arc<Command>>| takes_holds || !attempt.command.operation.is_of_hold();
+        if attempts.iter().all(is_sent) {
+            return self.attempt_all(lane, attempts, deadline).await;
         }
+        warn!(
+            shard = self.name,
+            request = %attempts[0].command.origin,
+            "a step of a hold waits until no older program is left: run `picopay migrate --finish`"
+        );
+        let stays: Vec<bool> = attempts.iter().map(|attempt| !is_sent(attempt)).collect();
+        let sent: Vec<Attempt<Arc<Command>>> = attempts.into_iter().filter(is_sent).collect();
+        let done = if sent.is_empty() {
+            Done::all(Ended::NotDone(NotDone::Unavailable), 0)
+        } else {
+            self.attempt_all(lane, sent, deadline).await
+        };
+        let mut ended = done.ended.into_iter();
+        let unavailable = || Some(Ended::NotDone(NotDone::Unavailable));
+        let all = stays.into_iter().map(|stays| if stays { unavailable() } else { ended.next() });
+        Done { ended: all.map(|ended| ended.expect("one for each attempt")).collect(), session: done.session }
+    }
+
+    async fn attempt_all(
+        &self,
+        lane: usize,
+        attempts: Vec<Attempt<Arc<Command>>>,
+        deadline: Instant,
+    ) -> Done {
+        let count = attempts.len();
         let is_probe = match self.breaker.admit(std::time::Instant::now()) {
             Admission::Pass => false,
             Admission::Probe => true,
-            Admission::Refuse { .. } => return Done::not_sent(NotDone::BreakerOpen),
+            Admission::Refuse { .. } => return Done::not_sent(NotDone::BreakerOpen, count),
         };
-        let tag = usize::try_from(command.operation.tag().get()).expect("30 bits");
-        let lane = tag % self.lanes.len();
         if !self.rooms[lane].has_place(self.lanes[lane].queue_length()) {
-            return Done::not_sent(NotDone::Overloaded);
+            return Done::not_sent(NotDone::Overloaded, count);
         }
         let ticket = Arc::new(Ticket::default());
-        let attempt = Attempt { command: Arc::clone(command), epoch };
-        let job = Job { attempt, deadline, ticket: Arc::clone(&ticket), is_probe };
-        let Ok(answer) = self.lanes[lane].submit(job, 1) else {
-            return Done::not_sent(NotDone::Overloaded);
+        let job = Job { attempts, deadline, ticket: Arc::clone(&ticket), is_probe };
+        let Ok(answer) = self.lanes[lane].submit(job, count) else {
+            return Done::not_sent(NotDone::Overloaded, count);
         };
         // Boxed: a timer is aligned to a cache line, and would make every future around it larger.
         let timer = Box::pin(tokio::time::sleep_until(deadline));
         match select(pin!(answer), timer).await {
             Either::Left((Ok(done), _)) => done,
-            // The pipe was lost or the time is over: what counts is whether the command was sent.
+            // The pipe was lost or the time is over: what counts is whether the commands were sent.
             Either::Left((Err(_), _)) | Either::Right(_) if ticket.give_up() => {
-                Done::not_sent(NotDone::Overloaded)
+                Done::not_sent(NotDone::Overloaded, count)
             }
-            Either::Left((Err(_), _)) | Either::Right(_) => Done { ended: Ended::Unknown, session: None },
+            Either::Left((Err(_), _)) | Either::Right(_) => Done::all(Ended::Unknown, count),
         }
     }
 
@@ -259,11 +291,12 @@ impl Shard {
         tokio::spawn(async move {
             while !waiting.is_empty() {
                 let later = waiting.split_off(batch_max.min(waiting.len()));
-                let told = waiting.len();
+                let told = waiting.iter().map(Pending::weight).sum();
                 for pending in waiting {
+                    let count = pending.weight();
                     let (_job, reply) = pending.split();
                     // It was waiting, so it was not sent. The client may have given up.
-                    reply.send(Done::not_sent(NotDone::BreakerOpen));
+                    reply.send(Done::not_sent(NotDone::BreakerOpen, count));
                 }
                 waiting = later;
                 tokio::time::sleep(refusal_pace::rest_after(told)).await;

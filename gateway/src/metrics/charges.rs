@@ -1,4 +1,4 @@
-//! The counters of `POST /charge`: how each one ended, and how long it took.
+//! The counters of charges, alone or in a batch: how each one ended, and how long it took.
 
 use std::time::Instant;
 
@@ -35,12 +35,12 @@ impl ChargeMetrics {
         let requests = counters(
             registry,
             "charge_requests_total",
-            "Requests to POST /charge, by how they ended.",
+            "Charges, alone or in a batch, by how they ended.",
             &["status"],
         );
         let options = HistogramOpts::new(
             "charge_request_latency_seconds",
-            "From the head of a POST /charge to its answer.",
+            "From the head of a POST /charge to its answer; of a charge in a batch, from the batch's body.",
         )
         .buckets(LATENCY_BUCKETS.to_vec());
         let latency = Histogram::with_opts(options).expect("the buckets rise");

@@ -7,13 +7,16 @@ use std::time::Duration;
 
 use picopay_gateway_config::Scope;
 use picopay_shard_client::{NotDone, ShardError};
+use picopay_shared::hold::HoldStatus;
 use picopay_shared::money::{Currency, Money};
 use utoipa::openapi::example::ExampleBuilder;
 use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
 use utoipa::openapi::{ContentBuilder, Header, HeaderBuilder, Ref, RefOr, ResponseBuilder};
 use utoipa::{IntoParams, IntoResponses, ToSchema};
 
+use crate::hold_body::HoldStatusSchema;
 use crate::problem::{Code, FieldError, MEDIA_TYPE, Problem};
+use crate::request_body::OPERATION_MAX;
 
 /// An id like those that the gateway makes, for examples.
 const EXAMPLE_REQUEST_ID: &str = "0b9f6a3e-6a0f-4c8e-9f55-1d2b3c4d5e6f";
@@ -88,7 +91,10 @@ pub struct ProblemSchema {
     /// Of `insufficient-balance`: what the user had.
     #[schema(nullable = false)]
     balance: Option<String>,
-    /// Of `insufficient-balance`: what the charge needed.
+    /// Of `insufficient-balance`: what of it no open hold reserved. Refusals from before there were holds have none.
+    #[schema(nullable = false)]
+    available: Option<String>,
+    /// Of `insufficient-balance`: what the charge or the hold needed.
     #[schema(nullable = false)]
     required: Option<String>,
     /// Of `insufficient-balance`: the currency of both.
@@ -97,9 +103,12 @@ pub struct ProblemSchema {
     /// Of `idempotency-key-reused`: the fields that differ.
     #[schema(nullable = false)]
     differs: Option<Vec<String>>,
-    /// Of a refused refund: what can still be refunded.
+    /// Of a refused refund or capture: how much it could be.
     #[schema(nullable = false)]
     remaining: Option<String>,
+    /// Of `hold-not-open`: what became of the hold.
+    #[schema(nullable = false)]
+    hold_status: Option<HoldStatusSchema>,
     /// Of `forbidden`: the scope that the key lacks.
     #[schema(nullable = false)]
     scope: Option<String>,
@@ -130,6 +139,18 @@ problem_sets! {
     RefundProblems = InvalidRequest InvalidIdempotencyKey Unauthorized Forbidden TransactionNotFound
         RequestTimeout TooLarge UnsupportedMediaType IdempotencyKeyReused RefundExceedsCharge NotRefundable RateLimited Internal ShardUnavailable
         Overloaded SlotMoving OutcomeUnknown;
+    HoldProblems = InvalidRequest InvalidIdempotencyKey Unauthorized InsufficientBalance Forbidden UserNotFound
+        RequestTimeout TooLarge UnsupportedMediaType IdempotencyKeyReused TooManyHolds RateLimited Internal ShardUnavailable Overloaded SlotMoving
+        OutcomeUnknown;
+    CaptureProblems = InvalidRequest InvalidIdempotencyKey Unauthorized Forbidden HoldNotFound
+        RequestTimeout TooLarge UnsupportedMediaType IdempotencyKeyReused CaptureExceedsHold HoldNotOpen RateLimited Internal ShardUnavailable
+        Overloaded SlotMoving OutcomeUnknown;
+    VoidProblems = InvalidRequest InvalidIdempotencyKey Unauthorized Forbidden HoldNotFound
+        RequestTimeout TooLarge UnsupportedMediaType IdempotencyKeyReused HoldNotOpen RateLimited Internal ShardUnavailable Overloaded SlotMoving
+        OutcomeUnknown;
+    HoldsProblems = InvalidRequest Unauthorized Forbidden UserNotFound RateLimited Internal ShardUnavailable Overloaded SlotMoving;
+    HoldLookupProblems = InvalidRequest Unauthorized Forbidden HoldNotFound RateLimited Internal ShardUnavailable Overloaded SlotMoving;
+    BatchProblems = InvalidRequest InvalidIdempotencyKey Unauthorized RequestTimeout TooLarge UnsupportedMediaType Internal;
     CreateUserProblems = InvalidRequest InvalidIdempotencyKey Unauthorized Forbidden RequestTimeout TooLarge UnsupportedMediaType
         RateLimited Internal ShardUnavailable Overloaded SlotMoving OutcomeUnknown;
     BalanceProblems = InvalidRequest Unauthorized Forbidden UserNotFound RateLimited Internal ShardUnavailable Overloaded SlotMoving;
@@ -187,17 +208,23 @@ fn example(code: Code) -> serde_json::Value {
         Code::InvalidIdempotencyKey => Problem::invalid_idempotency_key("the header is sent twice"),
         Code::Unauthorized => Problem::key_missing(),
         Code::Forbidden => Problem::scope_missing(&[Scope::Charge]),
-        Code::InsufficientBalance => Problem::insufficient_balance(usd("7.50"), usd("50.00")),
+        Code::InsufficientBalance => {
+            Problem::too_little_available(usd("7.50"), usd("5.00"), usd("50.00"), "charge")
+        }
         Code::UserNotFound => Problem::user_not_found(),
         Code::TransactionNotFound => Problem::transaction_not_found(),
         Code::NotFound => Problem::not_found(),
         Code::MethodNotAllowed => Problem::method_not_allowed(),
         Code::RequestTimeout => Problem::body_too_slow(),
-        Code::TooLarge => Problem::too_large(),
+        Code::TooLarge => Problem::too_large(OPERATION_MAX),
         Code::UriTooLong => Problem::uri_too_long(),
         Code::UnsupportedMediaType => Problem::unsupported_media_type(),
         Code::IdempotencyKeyReused => Problem::key_reused(vec!["amount".to_owned()]),
         Code::RefundExceedsCharge => Problem::refund_exceeds_charge(usd("3.00")),
+        Code::HoldNotFound => Problem::hold_not_found(),
+        Code::CaptureExceedsHold => Problem::capture_exceeds_hold(usd("30.00")),
+        Code::HoldNotOpen => Problem::hold_not_open(HoldStatus::Captured),
+        Code::TooManyHolds => Problem::too_many_holds(),
         Code::NotRefundable => Problem::not_refundable(usd("1").currency()),
         Code::RateLimited => Problem::rate_limited(soon),
         Code::HeadersTooLarge => Problem::headers_too_large(),

@@ -45,6 +45,16 @@ impl FieldError {
     pub fn in_header(name: &str, detail: impl Into<String>) -> Self {
         Self { detail: detail.into(), place: Place::Header(name.to_owned()) }
     }
+
+    /// The same error in a body that stands at `pointer` of a larger one.
+    #[must_use]
+    pub fn below(self, pointer: &str) -> Self {
+        let place = match self.place {
+            Place::Pointer(within) => Place::Pointer(format!("{pointer}{within}")),
+            elsewhere => elsewhere,
+        };
+        Self { place, ..self }
+    }
 }
 
 fn escape_pointer(name: &str) -> String {

@@ -5,11 +5,14 @@ mod api;
 mod gateway_process;
 mod scripted_node;
 
+mod batch;
+mod batch_on_its_way;
 mod byte_equal_replays;
 mod connections;
 mod contract_errors;
 mod docs;
 mod history;
+mod holds;
 mod http_edges;
 mod lost_replies;
 mod metrics;

@@ -45,6 +45,8 @@ pub enum Step {
     /// Books every command; but something on the way answers with this status and a page, and the node's answer is lost.
     OnTheWay(u16),
     Nonsense,
+    /// Says that nothing happened to the first so many commands, and books the others.
+    UnavailableBefore(usize),
 }
 
 pub struct ScriptedNode {
@@ -255,7 +257,12 @@ async fn serve(mut stream: TcpStream, state: Arc<State>) {
         let batch: WriteBatch = postcard::from_bytes(&body).unwrap();
         state.seen.lock().unwrap().push(batch.clone());
         let step = state.script.lock().unwrap().pop_front().unwrap_or(Step::Book);
+        let mut spared = 0;
         let outcome: fn(&Command) -> Outcome = match step {
+            Step::UnavailableBefore(count) => {
+                spared = count;
+                |command| booked(command, false)
+            }
             Step::Book => |command| booked(command, false),
             Step::BookAfter(wait) => {
                 // The slowness that the test wants of its node.
@@ -295,7 +302,15 @@ async fn serve(mut stream: TcpStream, state: Arc<State>) {
                 continue;
             }
         };
-        let outcomes = batch.attempts.iter().map(|attempt| outcome(&attempt.command)).collect();
+        let unavailable = || Outcome::Unavailable { reason: "scripted".into() };
+        let outcomes = batch.attempts.iter().enumerate();
+        let outcomes =
+            outcomes.map(
+                |(position, attempt)| {
+                    if position < spared { unavailable() } else { outcome(&attempt.command) }
+                },
+            );
+        let outcomes = outcomes.collect();
         let reply = WriteReply { outcomes, cache_hits: 0, commit_us: 100, position: None };
         state.respond(&mut stream, 200, &postcard::to_stdvec(&reply).unwrap()).await;
     }

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use picopay_loadtest::acks::AckSink;
 use picopay_loadtest::traffic::problem_code;
-use picopay_loadtest::write::{UuidText, Wish, Write, WriteAnswer, describe};
+use picopay_loadtest::write::{UuidText, Wish, Write, describe};
+use picopay_loadtest::write_answer::WriteAnswer;
 use picopay_shared::money::Currency;
 
 use crate::findings::{Finding, Findings, Promise};
@@ -68,10 +69,13 @@ pub enum Taken {
     Wrong,
 }
 
+/// What an acknowledgement says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Acknowledged {
-    pub id: UuidText,
-    pub balance: u64,
+    /// Of the transaction; that of a void stays unknown.
+    pub id: Option<UuidText>,
+    /// The balance after it, in minor units; a hold and a void leave it as it is.
+    pub balance: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -177,29 +181,33 @@ impl Account {
     }
 
     fn read_acknowledgement(&mut self, write: &Write, body: &[u8]) -> Result<Acknowledged, String> {
-        let answer: Result<WriteAnswer<'_>, _> = serde_json::from_slice(body);
-        let transaction = answer.map_err(|error| format!("it cannot be read ({error})"))?.transaction;
-        if let Some(field) = transaction.wrong_field(write, self.currency) {
+        let answer =
+            WriteAnswer::read(write, body).map_err(|error| format!("it cannot be read ({error})"))?;
+        if let Some(field) = answer.wrong_field(write, self.currency) {
             return Err(format!("{field} is not what was asked for"));
         }
-        let id = transaction.id.as_bytes().try_into().map_err(|_| "the id is no UUID".to_owned())?;
-        let digits = transaction.balance_after.bytes().filter(u8::is_ascii_digit);
-        let balance = digits.fold(0_u64, |sum, digit| sum * 10 + u64::from(digit - b'0'));
-        self.acks.record(&transaction);
+        let id = answer.id.map(|id| id.as_bytes().try_into()).transpose();
+        let id = id.map_err(|_| "the id is no UUID".to_owned())?;
+        let balance = answer.balance_after.map(|balance| {
+            let digits = balance.bytes().filter(u8::is_ascii_digit);
+            digits.fold(0_u64, |sum, digit| sum * 10 + u64::from(digit - b'0'))
+        });
+        self.acks.record(&write.key, &answer);
         Ok(Acknowledged { id, balance })
     }
 }
 
 pub fn is_decision(write: &Write, status: u16, body: &[u8]) -> bool {
-    match status {
-        200 => true,
-        402 => write.wish == Wish::Charge && problem_code(status, body) == "insufficient-balance",
-        422 => {
-            matches!(write.wish, Wish::Refund { .. })
-                && matches!(&*problem_code(status, body), "not-refundable" | "refund-exceeds-charge")
-        }
-        _ => false,
-    }
+    let refusals: &[&str] = match (status, write.wish) {
+        (200, _) => return true,
+        (402, Wish::Charge | Wish::Hold { .. }) => &["insufficient-balance"],
+        (422, Wish::Refund { .. }) => &["not-refundable", "refund-exceeds-charge"],
+        (422, Wish::Hold { .. }) => &["too-many-holds"],
+        (422, Wish::Capture { .. }) => &["capture-exceeds-hold", "hold-not-open"],
+        (422, Wish::Void { .. }) => &["hold-not-open"],
+        _ => return false,
+    };
+    refusals.contains(&&*problem_code(status, body))
 }
 
 #[cfg(test)]
@@ -250,7 +258,10 @@ mod tests {
                 let at = account.open(write);
                 account.note_sent(at);
                 let taken = account.take(at, reply(200, false, &first), asking, Duration::ZERO);
-                assert!(matches!(taken, Taken::First(Some(Acknowledged { balance: 850, .. }))), "{taken:?}");
+                assert!(
+                    matches!(taken, Taken::First(Some(Acknowledged { balance: Some(850), .. }))),
+                    "{taken:?}"
+                );
                 account.note_sent(at);
                 let taken = account.take(at, reply(status, is_replayed, second), asking, Duration::ZERO);
                 assert_eq!(matches!(taken, Taken::Again), is_equal, "{status}, {is_replayed}, {asking:?}");

@@ -15,6 +15,13 @@ pub async fn skip_key_check(cluster: &LocalCluster) -> anyhow::Result<()> {
         .context("the constraint on keys cannot be dropped")
 }
 
+/// Undoes, in the transaction of a void, what it gives back: the user's balance goes on holding it.
+pub async fn forget_release(cluster: &LocalCluster) -> anyhow::Result<()> {
+    on_each_primary(cluster, include_str!("broken/forget_release.sql"))
+        .await
+        .context("what voids give back cannot be held on to")
+}
+
 /// Undoes every release of a slot in the transaction that made it, so that a shard goes on writing a slot that it gave
 /// away.
 pub async fn skip_fence(cluster: &LocalCluster) -> anyhow::Result<()> {

@@ -94,6 +94,8 @@ pub enum Broken {
     AnswerBeforeCommit,
     /// No key is found taken: the constraint is gone.
     SkipKeyCheck,
+    /// A void gives nothing back: what it held stays held.
+    ForgetRelease,
 }
 
 impl Broken {
@@ -101,6 +103,7 @@ impl Broken {
         match self {
             Self::AnswerBeforeCommit => "answer-before-commit",
             Self::SkipKeyCheck => "skip-key-check",
+            Self::ForgetRelease => "forget-release",
         }
     }
 }
@@ -156,10 +159,12 @@ impl Chaos {
         eprintln!("faults until {:.0} s, then the checks", storm_ends.as_secs_f64());
 
         let watch = stalls::Watch::start(Arc::clone(&errors), clock)?;
-        if self.broken == Some(Broken::SkipKeyCheck) {
-            broken::skip_key_check(&arena.cluster).await?;
+        match self.broken {
+            Some(Broken::SkipKeyCheck) => broken::skip_key_check(&arena.cluster).await?,
+            Some(Broken::ForgetRelease) => broken::forget_release(&arena.cluster).await?,
+            Some(Broken::AnswerBeforeCommit) | None => {}
         }
-        let crowd = Crowd::start(&arena.client, self.seed);
+        let crowd = Crowd::start(&arena.client, self.seed, self.time);
         arena.storm(self.schedule(&kinds), storm_ends, stop).await?;
         if self.broken == Some(Broken::AnswerBeforeCommit) {
             broken::lose_primary(&arena.cluster, 0).await?;
@@ -218,7 +223,7 @@ impl Chaos {
         let spec = conditions.apply(ClusterSpec::default().with_shards(SHARDS).with_proxies());
         match self.broken {
             Some(Broken::AnswerBeforeCommit) => spec.with_durability(Durability::Local),
-            Some(Broken::SkipKeyCheck) | None => spec,
+            Some(Broken::SkipKeyCheck | Broken::ForgetRelease) | None => spec,
         }
     }
 

@@ -24,6 +24,10 @@ pub async fn run(url: &str, api_key: &str) -> anyhow::Result<()> {
     smoke.step("and stays refused under its key after a top-up", Smoke::refusal_is_replayed).await?;
     smoke.step("a refund of 10.00 USD, then of the rest", Smoke::refund).await?;
     smoke.step("nothing more can be refunded", Smoke::refund_too_much).await?;
+    smoke.step("a batch: one operation is replayed, one wrong, one done", Smoke::batch).await?;
+    smoke.step("a hold of 30.00 USD leaves less available", Smoke::hold).await?;
+    smoke.step("captured in part, it is a charge, and the rest is free", Smoke::capture).await?;
+    smoke.step("what was captured cannot be voided", Smoke::void_too_late).await?;
     smoke.step("the balance is what all that leaves", Smoke::balance).await?;
     smoke.step("the charge is found by its id", Smoke::lookup).await?;
     smoke.step("the history lists it all, newest first", Smoke::history).await?;
@@ -39,6 +43,8 @@ struct Smoke {
     charge_key: Uuid,
     refused: Option<Answer>,
     refused_key: Uuid,
+    /// The id of the hold.
+    hold: String,
 }
 
 impl Smoke {
@@ -52,6 +58,7 @@ impl Smoke {
             charge_key: Uuid::new_v4(),
             refused: None,
             refused_key: Uuid::new_v4(),
+            hold: String::new(),
         })
     }
 
@@ -165,9 +172,71 @@ impl Smoke {
         expect(&reply, 422, &[("/code", json!("refund-exceeds-charge")), ("/remaining", json!("0.00"))])
     }
 
+    async fn batch(&mut self) -> anyhow::Result<()> {
+        let payment = |amount: &str| json!({"user_id": self.user, "amount": amount, "currency": "USD"});
+        let operations = json!({"operations": [
+            {"operation": "charge", "idempotency_key": self.charge_key, "body": payment("30.00")},
+            {"operation": "topup", "body": payment("-1")},
+            {"operation": "topup", "body": payment("0.50")},
+        ]});
+        let reply = self.exchange.post("/v1/batch", None, operations.to_string()).await?;
+        let first = self.charge.as_ref().map(Answer::json).unwrap_or_default();
+        let fields = [
+            ("/results/0/replayed", json!(true)),
+            ("/results/0/body", first),
+            ("/results/1/status", json!(400)),
+            ("/results/1/body/errors/0/pointer", json!("/amount")),
+            ("/results/2/status", json!(200)),
+            ("/results/2/replayed", json!(false)),
+            ("/results/2/body/new_balance", json!("5100.50")),
+        ];
+        expect(&reply, 200, &fields)
+    }
+
+    async fn hold(&mut self) -> anyhow::Result<()> {
+        let reply = self.pay("/v1/holds", Uuid::new_v4(), "30.00").await?;
+        let fields = [
+            ("/hold/status", json!("open")),
+            ("/hold/amount", json!("30.00")),
+            ("/hold/captured", json!("0.00")),
+            ("/available", json!("5070.50")),
+        ];
+        expect(&reply, 200, &fields)?;
+        self.hold = reply.json()["hold"]["id"].as_str().unwrap_or_default().to_owned();
+        let balance =
+            self.exchange.get(&format!("/v1/users/{}/balance?currency=USD", self.user), None).await?;
+        let fields =
+            [("/balance", json!("5100.50")), ("/held", json!("30.00")), ("/available", json!("5070.50"))];
+        expect(&balance, 200, &fields)
+    }
+
+    async fn capture(&mut self) -> anyhow::Result<()> {
+        let path = format!("/v1/holds/{}", self.hold);
+        let body = json!({"amount": "20.50"}).to_string();
+        let reply = self.exchange.post(&format!("{path}/capture"), Some(Uuid::new_v4()), body).await?;
+        let fields = [
+            ("/transaction/kind", json!("charge")),
+            ("/transaction/hold_id", json!(self.hold)),
+            ("/new_balance", json!("5080.00")),
+        ];
+        expect(&reply, 200, &fields)?;
+        let fields = [
+            ("/hold/status", json!("captured")),
+            ("/hold/captured", json!("20.50")),
+            ("/available", json!("5080.00")),
+        ];
+        expect(&self.exchange.get(&path, None).await?, 200, &fields)
+    }
+
+    async fn void_too_late(&mut self) -> anyhow::Result<()> {
+        let path = format!("/v1/holds/{}/void", self.hold);
+        let reply = self.exchange.post(&path, Some(Uuid::new_v4()), "").await?;
+        expect(&reply, 422, &[("/code", json!("hold-not-open")), ("/hold_status", json!("captured"))])
+    }
+
     async fn balance(&mut self) -> anyhow::Result<()> {
         let reply = self.exchange.get(&format!("/v1/users/{}/balance?currency=USD", self.user), None).await?;
-        expect(&reply, 200, &[("/user_id", json!(self.user)), ("/balance", json!("5100.00"))])
+        expect(&reply, 200, &[("/user_id", json!(self.user)), ("/balance", json!("5080.00"))])
     }
 
     async fn lookup(&mut self) -> anyhow::Result<()> {
@@ -186,12 +255,13 @@ impl Smoke {
 
     async fn history(&mut self) -> anyhow::Result<()> {
         let path = format!("/v1/transactions?user_id={}&limit=10", self.user);
-        let fields: Vec<(String, Value)> = ["refund", "refund", "topup", "charge", "topup"]
-            .into_iter()
-            .enumerate()
-            .map(|(place, kind)| (format!("/data/{place}/kind"), json!(kind)))
-            .chain([("/data/5".to_owned(), Value::Null), ("/next_cursor".to_owned(), Value::Null)])
-            .collect();
+        let fields: Vec<(String, Value)> =
+            ["charge", "hold", "topup", "refund", "refund", "topup", "charge", "topup"]
+                .into_iter()
+                .enumerate()
+                .map(|(place, kind)| (format!("/data/{place}/kind"), json!(kind)))
+                .chain([("/data/8".to_owned(), Value::Null), ("/next_cursor".to_owned(), Value::Null)])
+                .collect();
         let fields: Vec<(&str, Value)> =
             fields.iter().map(|(at, value)| (at.as_str(), value.clone())).collect();
         eventually(async || expect(&self.exchange.get(&path, None).await?, 200, &fields)).await

@@ -111,7 +111,15 @@ impl Form {
     }
 
     pub fn write_post(&self, out: &mut Vec<u8>, idempotency_key: &[u8], body: &[u8]) {
+        self.write_post_to(out, [b""; 3], idempotency_key, body);
+    }
+
+    /// Writes a request with a body; `rest` is what follows the form's path.
+    pub fn write_post_to(&self, out: &mut Vec<u8>, rest: [&[u8]; 3], idempotency_key: &[u8], body: &[u8]) {
         out.extend_from_slice(&self.head);
+        for part in rest {
+            out.extend_from_slice(part);
+        }
         out.extend_from_slice(&self.middle);
         if !idempotency_key.is_empty() {
             out.extend_from_slice(b"idempotency-key: ");

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use picopay_loadtest::arrivals::Spacing;
 use picopay_loadtest::http_client::target::Target;
-use picopay_loadtest::responder::{Seen, answer_as_a_gateway, write_answer};
+use picopay_loadtest::responder::{Seen, answer_as_a_gateway, write_answer, write_results};
 use picopay_loadtest::run::{Plan, Rhythm};
 use picopay_loadtest::scenario::ScenarioArgs;
 use picopay_loadtest::traffic::Kind;
@@ -53,6 +53,84 @@ async fn arrivals_beyond_what_may_wait_are_dropped_and_counted() {
     assert!(tally.dropped >= 400, "{}", tally.dropped);
     assert_eq!(tally.offered, tally.dropped + tally.errors["client:no-answer"]);
     assert_eq!(tally.achieved, 0);
+}
+
+#[tokio::test]
+async fn of_a_batch_each_operation_is_accounted_for() {
+    let mut count = 0;
+    let responder = start(move |seen, out| {
+        count += 1;
+        match count % 5 {
+            0 => write_answer(out, "413 Content Too Large", "", br#"{"code":"too-large"}"#),
+            1 => {
+                let mut body = Vec::new();
+                write_results(&seen, &mut body);
+                let refused =
+                    String::from_utf8(body).unwrap().replacen("\"status\":200", "\"status\":402", 3);
+                write_answer(out, "200 OK", "", refused.as_bytes());
+            }
+            _ => answer_as_a_gateway(seen, out),
+        }
+    });
+    // One user and one amount, so that the responder knows whose a refund is.
+    let scenario = ScenarioArgs {
+        batch: Some(10),
+        topups: 0.2,
+        refunds: 0.2,
+        holds: 0.3,
+        users: 1,
+        amount_max: "0.01".to_owned(),
+        ..charges()
+    };
+    let measured = load(&plan(&responder, open_loop(100.0, 100)), scenario).await;
+    let tally = &measured.tally;
+    assert_eq!((tally.offered, tally.broken), (500, [0; 3]), "{:?}", tally.broken_shown);
+    assert_eq!(tally.offered, tally.latency().count() + measured.errors() + tally.dropped);
+    assert_eq!((tally.errors["too-large"], tally.errors["http-402"]), (100, 30));
+    for kind in [Kind::Charge, Kind::TopUp, Kind::Refund, Kind::Hold, Kind::Capture, Kind::Void] {
+        assert!(tally.latency_of_kind(kind).count() > 0, "{kind:?}");
+    }
+}
+
+#[tokio::test]
+async fn holds_are_captured_and_voided_by_their_own_routes() {
+    let lines = Arc::new(Mutex::new(BTreeSet::new()));
+    let responder = {
+        let lines = Arc::clone(&lines);
+        start(move |seen, out| {
+            let path = seen.line.split(' ').nth(1).unwrap();
+            // Without the id of the hold.
+            let form: Vec<&str> = path.split('/').filter(|part| part.len() < 36).collect();
+            lines.lock().unwrap().insert(form.join("/"));
+            answer_as_a_gateway(seen, out);
+        })
+    };
+    let scenario = ScenarioArgs { holds: 1.0, users: 1, amount_max: "0.01".to_owned(), ..charges() };
+    let measured = load(&plan(&responder, open_loop(400.0, 1_000)), scenario).await;
+    let tally = &measured.tally;
+    assert_eq!((measured.errors(), tally.offered), (0, 200), "{:?} {:?}", tally.errors, tally.broken_shown);
+    assert_eq!(
+        Vec::from_iter(lines.lock().unwrap().iter().map(String::as_str)),
+        ["/v1/holds", "/v1/holds/capture", "/v1/holds/void"]
+    );
+    let count = |kind| tally.latency_of_kind(kind).count();
+    let (held, ended) = (count(Kind::Hold), count(Kind::Capture) + count(Kind::Void));
+    assert!(held >= ended && ended > 50, "{held} and {ended}");
+}
+
+#[tokio::test]
+async fn results_in_another_order_are_no_answer_to_a_batch() {
+    let responder = start(|seen, out| {
+        let mut body = Vec::new();
+        write_results(&seen, &mut body);
+        let mut answer: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        answer["results"].as_array_mut().unwrap().reverse();
+        write_answer(out, "200 OK", "", answer.to_string().as_bytes());
+    });
+    let scenario = ScenarioArgs { batch: Some(2), ..charges() };
+    let measured = load(&plan(&responder, open_loop(20.0, 100)), scenario).await;
+    assert_eq!((measured.tally.offered, measured.tally.achieved), (20, 0));
+    assert_eq!(measured.tally.errors["broken:wrong-answer"], 20);
 }
 
 #[tokio::test]

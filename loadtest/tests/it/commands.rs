@@ -38,6 +38,8 @@ fn nonsense_is_refused_with_the_flag_that_it_is_about() {
         (&["--hot-share", "1.5"], "--hot-share 1.5"),
         (&["--duplicates", "1"], "--duplicates 1"),
         (&["--refunds=-0.1"], "--refunds -0.1"),
+        (&["--batch", "501"], "--batch 501"),
+        (&["--batch", "5", "--history", "0.1"], "--batch 5"),
         (&["--users", "0"], "--users 0"),
         (&["--first-user", "9223372036854775807", "--users", "2"], "--first-user"),
         (&["--currency", "usd"], "--currency usd"),

@@ -56,12 +56,14 @@ impl AckFile {
 
 #[derive(Debug, Deserialize)]
 struct Ack {
-    id: Uuid,
+    /// The answer to a void names its hold only.
+    id: Option<Uuid>,
     user_id: UserId,
     kind: String,
     amount: String,
     currency: String,
-    balance_after: String,
+    /// The answers to a hold and a void do not say it.
+    balance_after: Option<String>,
     idempotency_key: Uuid,
 }
 
@@ -130,8 +132,8 @@ pub async fn check(
 fn parse(line: &[u8]) -> Result<Ack, String> {
     let ack: Ack = serde_json::from_slice(line).map_err(|error| error.to_string())?;
     // Postgres casts them: what it cannot cast would end the whole database transaction.
-    for amount in [&ack.amount, &ack.balance_after] {
-        let (integer, fraction) = amount.split_once('.').unwrap_or((amount, "0"));
+    for amount in [Some(&ack.amount), ack.balance_after.as_ref()].into_iter().flatten() {
+        let (integer, fraction) = amount.split_once('.').unwrap_or((amount.as_str(), "0"));
         let is_digits =
             |part: &str| (1..=24).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit());
         if !is_digits(integer) || !is_digits(fraction) {
@@ -172,7 +174,7 @@ async fn look_up(snapshot: &Snapshot, chunk: &[Line]) -> anyhow::Result<Vec<Find
                 &column(chunk, |ack| ack.kind.as_str()),
                 &column(chunk, |ack| ack.amount.as_str()),
                 &column(chunk, |ack| ack.currency.as_str()),
-                &column(chunk, |ack| ack.balance_after.as_str()),
+                &column(chunk, |ack| ack.balance_after.as_deref()),
                 &column(chunk, |ack| ack.idempotency_key),
             ],
         )
@@ -180,18 +182,17 @@ async fn look_up(snapshot: &Snapshot, chunk: &[Line]) -> anyhow::Result<Vec<Find
     let described = rows.iter().map(|row| {
         let line = &chunk[usize::try_from(row.get::<_, i32>(0)).expect("a position of the chunk")];
         let ack = &line.ack;
-        let told = format!(
-            "{} {} {}, then {}, key {}",
-            ack.kind, ack.amount, ack.currency, ack.balance_after, ack.idempotency_key
-        );
+        let then =
+            ack.balance_after.as_deref().map(|balance| format!(", then {balance}")).unwrap_or_default();
+        let told = format!("{} {} {}{then}, key {}", ack.kind, ack.amount, ack.currency, ack.idempotency_key);
         let found = if !row.get::<_, bool>(1) {
             "no such transaction".to_owned()
         } else if let Some(refusal) = row.get::<_, Option<&str>>(2) {
             format!("a refusal, {refusal}")
         } else {
             let text = |column: usize| row.get::<_, &str>(column);
-            let booked_key: Uuid = row.get(7);
-            format!("{} {} {}, then {}, key {booked_key}", text(3), text(4), text(5), text(6))
+            let key = row.get::<_, Option<Uuid>>(7).unwrap_or_default();
+            format!("{} {} {}, then {}, key {key}", text(3), text(4), text(5), text(6))
         };
         finding(&snapshot.shard, line.number, ack, &told, &found)
     });
@@ -229,6 +230,8 @@ mod tests {
         for amount in ["", "1.", ".5", "1e3", "-1", "NaN", "1 ", "1.2.3"] {
             assert!(parse(line(amount).as_bytes()).is_err(), "{amount:?}");
         }
+        let bare = line("1.00").replace("\"balance_after\":\"0.00\",", "");
+        assert_eq!(parse(bare.as_bytes()).unwrap().balance_after, None);
         assert!(parse(&line("1.00").as_bytes()[..40]).is_err());
         assert!(parse(line("1.00").replace("\"user_id\":1", "\"user_id\":0").as_bytes()).is_err());
     }

@@ -89,7 +89,8 @@ fn answer_with(outcome: Outcome, session: Option<SessionToken>) -> usize {
     let Outcome::Decided { transaction, is_replayed } = outcome else { panic!("it is booked") };
     let key = transaction.idempotency_key;
     let decision = Decision::Decided { transaction, is_replayed };
-    let answered = answer(Written { decision, session }, key.expect("a charge has one"), None).expect("it is booked");
+    let answered =
+        answer(Written { decision, session }, key.expect("a charge has one"), None).expect("it is booked");
     black_box(answered.response).headers().len()
 }
 

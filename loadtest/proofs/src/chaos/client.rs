@@ -13,8 +13,10 @@ use super::ledger::{AcknowledgedWrite, Ledger};
 use super::what::What;
 use crate::account::{Asking, Reply, is_decision};
 use crate::findings::{Finding, Findings, Promise};
+use picopay_loadtest::batch_answer::{BatchAnswer, BatchResult};
 use picopay_loadtest::shard_map::ShardMap;
-use picopay_loadtest::write::{Wish, Write, amount_text, describe, text};
+use picopay_loadtest::traffic::problem_code;
+use picopay_loadtest::write::{Write, describe, text, write_batch_body, write_body};
 
 /// Many times the lag beyond which a replica answers nothing, so that any replica finds the transaction.
 const FOUND_AFTER: Duration = Duration::from_secs(30);
@@ -44,10 +46,12 @@ impl Client {
     /// Hangs up after `patience`.
     pub async fn write_for(&self, write: &Write, asking: Asking, patience: Option<Duration>) -> Attempt {
         self.ledger.note_attempt(write);
-        let (path, body) = request(write, self.ledger.currency().code(), self.ledger.currency().scale());
+        let mut body = Vec::new();
+        write_body(write, self.ledger.currency(), &mut body);
+        let path = write.wish.path();
         let key = text(&write.key).parse().expect("keys are UUIDs");
         let began = self.clock.now();
-        let call = self.exchange.post(path, Some(key), body);
+        let call = self.exchange.post(&path, Some(key), body);
         let Ok(answer) = tokio::time::timeout(patience.unwrap_or(Duration::MAX), call).await else {
             // Its own doing, so no error of the cluster's.
             self.ledger.note_unknown(write);
@@ -71,11 +75,76 @@ impl Client {
                 None => return Attempt::Decided,
             },
         };
+        self.fail_write(write, began, what);
+        Attempt::TryAgain
+    }
+
+    /// Sends all of them in one request, and returns how each ended.
+    pub async fn write_batch(&self, writes: &[Write], asking: Asking) -> Vec<Attempt> {
+        for write in writes {
+            self.ledger.note_attempt(write);
+        }
+        let mut body = Vec::new();
+        write_batch_body(writes.iter(), self.ledger.currency(), &mut body);
+        let began = self.clock.now();
+        let asked = format!("a batch of {}, the first of which is {}", writes.len(), describe(&writes[0]));
+        let answer = match self.exchange.post("/v1/batch", None, body).await {
+            Err(error) => return self.fail_all(writes, began, &What::Lost(error.to_string())),
+            Ok(answer) if answer.status != 200 => {
+                return match self.read_problem(&answer, &asked) {
+                    Some(what) => self.fail_all(writes, began, &what),
+                    None => vec![Attempt::Decided; writes.len()],
+                };
+            }
+            Ok(answer) => answer,
+        };
+        let keys: Vec<_> = writes.iter().map(|write| &write.key).collect();
+        let results = match BatchAnswer::read(&answer.body, &keys) {
+            Ok(answer) => answer.results,
+            Err(what) => {
+                let text = format!("{asked}: {what}");
+                let (promise, at) = (Promise::RightAnswers, Some(self.clock.now()));
+                self.findings.add(Finding { promise, text, at, words: Vec::new() });
+                return vec![Attempt::Decided; writes.len()];
+            }
+        };
+        let session = answer.session().map(str::as_bytes);
+        let judge = |(write, BatchResult { status, replayed, body, .. }): (&Write, BatchResult<'_>)| {
+            let body = body.get().as_bytes();
+            if is_decision(write, status, body) {
+                let reply = Reply { status, is_replayed: replayed, session, body };
+                self.ledger.take(write, reply, asking);
+                return Attempt::Decided;
+            }
+            let code = problem_code(status, body).into_owned();
+            if status < 500 || code.is_empty() {
+                let text = format!("{}: {status} {}", describe(write), String::from_utf8_lossy(body));
+                self.findings.add(Finding::about_key(
+                    Promise::RightAnswers,
+                    text,
+                    write.key,
+                    self.clock.now(),
+                ));
+                return Attempt::Decided;
+            }
+            self.fail_write(write, began, What::Problem { status, code });
+            Attempt::TryAgain
+        };
+        writes.iter().zip(results).map(judge).collect()
+    }
+
+    fn fail_all(&self, writes: &[Write], began: Duration, what: &What) -> Vec<Attempt> {
+        for write in writes {
+            self.fail_write(write, began, what.clone());
+        }
+        vec![Attempt::TryAgain; writes.len()]
+    }
+
+    fn fail_write(&self, write: &Write, began: Duration, what: What) {
         if what.leaves_outcome_unknown() {
             self.ledger.note_unknown(write);
         }
         self.fail(write.user, true, began, what);
-        Attempt::TryAgain
     }
 
     pub async fn make_user(&self, user: UserId) -> bool {
@@ -162,17 +231,5 @@ impl Client {
     fn fail(&self, user: UserId, is_write: bool, began: Duration, what: What) {
         let shard = self.shards.index_of(user.slot());
         self.errors.add(Failure { user, shard, is_write, began, ended: self.clock.now(), what });
-    }
-}
-
-fn request(write: &Write, currency: &str, scale: u32) -> (&'static str, String) {
-    let payment = || {
-        let amount = amount_text(write.minor_units, scale);
-        format!("{{\"user_id\":{},\"amount\":\"{amount}\",\"currency\":\"{currency}\"}}", write.user)
-    };
-    match write.wish {
-        Wish::Charge => ("/v1/charge", payment()),
-        Wish::TopUp => ("/v1/topup", payment()),
-        Wish::Refund { charge } => ("/v1/refund", format!("{{\"transaction_id\":\"{}\"}}", text(&charge))),
     }
 }

@@ -31,8 +31,31 @@ const READS: f64 = 0.12;
 const REPEATS: f64 = 0.08;
 const TOP_UPS: f64 = 0.12;
 const REFUNDS: f64 = 0.10;
+const HOLDS: f64 = 0.14;
 
-/// Of the writes: sent twice at the same moment.
+/// Of the requests about holds: a new one. The others capture or void one, so that most end.
+const NEW_HOLDS: f64 = 0.55;
+
+/// Of the new holds: so short that their time runs out during the run, if it is a long one.
+const SHORT_HOLDS: f64 = 0.3;
+const SHORT_HOLD_S: u32 = 60;
+
+/// Twice as long before the end, and more than the quarter of a long run in which it is checked.
+const SHORT_HOLDS_END_BEFORE: Duration = Duration::from_mins(4);
+
+/// Of the ends of holds: a capture.
+const CAPTURES: f64 = 0.7;
+
+/// Of the captures: of more than the hold, which is refused.
+const TOO_LARGE: f64 = 0.1;
+
+/// Of the writes: sent with others in one request.
+const BATCHES: f64 = 0.06;
+
+/// Operations of such a request: so few that the others do not starve, so many that both shards have some.
+const BATCH_MAX: u64 = 12;
+
+/// Of the writes: sent twice at the same moment, or in the same batch.
 const TWINS: f64 = 0.05;
 
 /// Of the writes: the client hangs up about when the answer arrives.
@@ -56,7 +79,8 @@ pub struct Crowd {
 }
 
 impl Crowd {
-    pub fn start(client: &Client, seed: u64) -> Self {
+    /// `time` is how long the run takes, with its final checks.
+    pub fn start(client: &Client, seed: u64, time: Duration) -> Self {
         let has_ended = Arc::new(AtomicBool::new(false));
         let clients = (1..=CLIENTS).map(|number| {
             let person = Person {
@@ -64,6 +88,7 @@ impl Crowd {
                 random: Random::new(seed, u64::from(number)),
                 // The cluster is new, so keys may be the same ones for the same seed.
                 keys: KeySource::new(seed, number),
+                short_holds_until: time.saturating_sub(SHORT_HOLDS_END_BEFORE),
             };
             tokio::spawn(person.live(Arc::clone(&has_ended)))
         });
@@ -84,6 +109,16 @@ struct Person {
     client: Client,
     random: Random,
     keys: KeySource,
+    /// So early that none runs out while the end of the run is compared.
+    short_holds_until: Duration,
+}
+
+/// Which kind of write was drawn; a charge when none of these.
+#[derive(Debug, Clone, Copy)]
+struct Drawn {
+    is_top_up: bool,
+    is_refund: bool,
+    is_hold: bool,
 }
 
 impl Person {
@@ -97,7 +132,7 @@ impl Person {
     async fn act(&mut self, has_ended: &AtomicBool) {
         let mut point = self.random.unit();
         let mut is_within = |share: f64| {
-            let is_within = point < share;
+            let is_within = (0.0..share).contains(&point);
             point -= share;
             is_within
         };
@@ -108,13 +143,39 @@ impl Person {
                 self.client.write(&write, Asking::InTrouble).await;
             }
         } else {
-            let (is_top_up, is_refund) = (is_within(TOP_UPS), is_within(REFUNDS));
-            let write = self.choose(is_top_up, is_refund);
-            self.insist(&write, has_ended).await;
+            let kind = Drawn {
+                is_top_up: is_within(TOP_UPS),
+                is_refund: is_within(REFUNDS),
+                is_hold: is_within(HOLDS),
+            };
+            let write = self.choose(kind);
+            if self.random.chance(BATCHES) {
+                let batch = self.choose_more(write);
+                self.insist_on_all(batch, has_ended).await;
+            } else {
+                self.insist(&write, has_ended).await;
+            }
         }
     }
 
-    fn choose(&mut self, is_top_up: bool, is_refund: bool) -> Write {
+    fn choose_more(&mut self, first: Write) -> Vec<Write> {
+        let mut batch = vec![first];
+        for _ in 0..self.random.below(BATCH_MAX) {
+            let mut draw = |share| self.random.chance(share);
+            let kind = Drawn { is_top_up: draw(TOP_UPS), is_refund: draw(REFUNDS), is_hold: draw(HOLDS) };
+            let write = self.choose(kind);
+            batch.push(write);
+            if self.random.chance(TWINS) {
+                batch.push(write);
+            }
+        }
+        batch
+    }
+
+    fn choose(&mut self, Drawn { is_top_up, is_refund, is_hold }: Drawn) -> Write {
+        if is_hold {
+            return self.choose_about_holds();
+        }
         let key = self.keys.next_key();
         if is_refund && let Some(charge) = self.client.ledger.any_refundable(&mut self.random) {
             return Write { wish: Wish::Refund { charge: charge.id }, key, ..charge.write };
@@ -122,6 +183,24 @@ impl Person {
         let user = self.any_user();
         let (wish, max) = if is_top_up { (Wish::TopUp, TOP_UP_MAX) } else { (Wish::Charge, CHARGE_MAX) };
         Write { wish, user, minor_units: 1 + self.random.below(max), key }
+    }
+
+    fn choose_about_holds(&mut self) -> Write {
+        let key = self.keys.next_key();
+        if !self.random.chance(NEW_HOLDS)
+            && let Some(hold) = self.client.ledger.any_hold(&mut self.random)
+        {
+            let Write { user, minor_units, .. } = hold.write;
+            if !self.random.chance(CAPTURES) {
+                return Write { wish: Wish::Void { hold: hold.id }, user, minor_units, key };
+            }
+            let captured = 1 + self.random.below(minor_units);
+            let minor_units = if self.random.chance(TOO_LARGE) { minor_units + 1 } else { captured };
+            return Write { wish: Wish::Capture { hold: hold.id }, user, minor_units, key };
+        }
+        let is_short = self.client.clock.now() < self.short_holds_until && self.random.chance(SHORT_HOLDS);
+        let wish = Wish::Hold { expires_in_s: is_short.then_some(SHORT_HOLD_S) };
+        Write { wish, user: self.any_user(), minor_units: 1 + self.random.below(CHARGE_MAX), key }
     }
 
     async fn insist(&mut self, write: &Write, has_ended: &AtomicBool) {
@@ -147,6 +226,18 @@ impl Person {
             }
             tokio::time::sleep(PAUSE_MIN + PAUSE_MORE.mul_f64(self.random.unit())).await;
             attempt = self.client.write(write, Asking::InTrouble).await;
+        }
+    }
+
+    async fn insist_on_all(&mut self, mut batch: Vec<Write>, has_ended: &AtomicBool) {
+        for _ in 0..TRIES_MAX {
+            let attempts = self.client.write_batch(&batch, Asking::InTrouble).await;
+            let mut attempts = attempts.into_iter();
+            batch.retain(|_| attempts.next() == Some(Attempt::TryAgain));
+            if batch.is_empty() || self.random.chance(COMES_BACK_LATE) || has_ended.load(Ordering::Relaxed) {
+                return;
+            }
+            tokio::time::sleep(PAUSE_MIN + PAUSE_MORE.mul_f64(self.random.unit())).await;
         }
     }
 

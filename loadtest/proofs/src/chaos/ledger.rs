@@ -16,6 +16,9 @@ use crate::findings::Findings;
 /// A second refund of a charge, which is refused.
 const REFUND_TWICE: f64 = 0.2;
 
+/// A second step of a hold; one of the two is refused.
+const END_TWICE: f64 = 0.2;
+
 #[derive(Debug, Clone)]
 pub struct AcknowledgedWrite {
     pub id: UuidText,
@@ -38,6 +41,7 @@ struct LedgerState {
     answered: Vec<UuidText>,
     acknowledged: Vec<AcknowledgedWrite>,
     refundable: Vec<AcknowledgedWrite>,
+    holds: Vec<AcknowledgedWrite>,
 }
 
 impl Ledger {
@@ -48,6 +52,7 @@ impl Ledger {
             answered: Vec::new(),
             acknowledged: Vec::new(),
             refundable: Vec::new(),
+            holds: Vec::new(),
         };
         Self { books: Mutex::new(books), clock, currency }
     }
@@ -78,12 +83,16 @@ impl Ledger {
             return;
         };
         books.answered.push(write.key);
-        if let Some(account::Acknowledged { id, .. }) = acknowledged {
+        if acknowledged.is_some() {
             books.account.acks.flush();
+        }
+        if let Some(account::Acknowledged { id: Some(id), .. }) = acknowledged {
             let session = reply.session.map(|session| String::from_utf8_lossy(session).into_owned());
             let acknowledged = AcknowledgedWrite { id, write: *write, at: now, session };
-            if write.wish == Wish::Charge {
-                books.refundable.push(acknowledged.clone());
+            match write.wish {
+                Wish::Charge | Wish::Capture { .. } => books.refundable.push(acknowledged.clone()),
+                Wish::Hold { .. } => books.holds.push(acknowledged.clone()),
+                Wish::TopUp | Wish::Refund { .. } | Wish::Void { .. } => {}
             }
             books.acknowledged.push(acknowledged);
         }
@@ -96,15 +105,12 @@ impl Ledger {
     }
 
     pub fn any_refundable(&self, random: &mut Random) -> Option<AcknowledgedWrite> {
-        let mut books = self.lock();
-        let place = usize::try_from(random.below(u64::try_from(books.refundable.len()).ok()?)).ok()?;
-        if books.refundable.is_empty() {
-            None
-        } else if random.chance(REFUND_TWICE) {
-            Some(books.refundable[place].clone())
-        } else {
-            Some(books.refundable.swap_remove(place))
-        }
+        take_or_look(&mut self.lock().refundable, random, REFUND_TWICE)
+    }
+
+    /// A hold to capture or void: mostly one that is open, unless its time has run out.
+    pub fn any_hold(&self, random: &mut Random) -> Option<AcknowledgedWrite> {
+        take_or_look(&mut self.lock().holds, random, END_TWICE)
     }
 
     /// Any acknowledged write; every other time the last one, which replicas may not have yet.
@@ -118,7 +124,7 @@ impl Ledger {
     }
 
     pub fn acknowledged(&self) -> usize {
-        self.lock().acknowledged.len()
+        self.lock().account.acknowledged()
     }
 
     pub fn entries(&self) -> Vec<Entry> {
@@ -128,6 +134,19 @@ impl Ledger {
     fn lock(&self) -> MutexGuard<'_, LedgerState> {
         self.books.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// With this chance another may have it too.
+fn take_or_look(
+    all: &mut Vec<AcknowledgedWrite>,
+    random: &mut Random,
+    stays: f64,
+) -> Option<AcknowledgedWrite> {
+    if all.is_empty() {
+        return None;
+    }
+    let place = usize::try_from(random.below(u64::try_from(all.len()).ok()?)).ok()?;
+    Some(if random.chance(stays) { all[place].clone() } else { all.swap_remove(place) })
 }
 
 fn pick<'a, T>(all: &'a [T], random: &mut Random) -> Option<&'a T> {

@@ -86,7 +86,7 @@ impl Traffic for Again {
             pause = Some(Duration::from_millis(100));
             result = Err(code.into());
         }
-        Verdict { kind: Kind::Replay, slot, result, broken: None, pause }
+        Verdict { kind: Kind::Replay, slot, result, broken: None, pause, rest: Vec::new() }
     }
 
     fn every_second(&mut self) {

@@ -71,8 +71,9 @@ impl Books {
             Taken::Wrong => return Judged::Wrong,
         };
         let own = acknowledged.and_then(|Acknowledged { id, balance }| {
-            let listed = self.note_acknowledged(write.user, id, balance);
-            reply.session.map(|session| Own { write, id, session: session.to_vec(), listed })
+            let listed = self.note_acknowledged(write.user, id.zip(balance));
+            let (id, session) = id.zip(reply.session)?;
+            Some(Own { write, id, session: session.to_vec(), listed })
         });
         let user = self.user_mut(write.user);
         user.open -= 1;
@@ -95,11 +96,14 @@ impl Books {
         self.account.findings.add(Finding { promise, text, at: None, words: Vec::new() });
     }
 
-    fn note_acknowledged(&mut self, user: UserId, id: UuidText, balance: u64) -> u32 {
+    /// A hold and a void are listed, and leave the balance as it is.
+    fn note_acknowledged(&mut self, user: UserId, moved: Option<(UuidText, u64)>) -> u32 {
         let user = self.user_mut(user);
         user.listed += 1;
         // Two that were on their way at once may be answered in any order; their ids sort by time.
-        if user.newest.is_none_or(|(newest, _)| newest < id) {
+        if let Some((id, balance)) = moved
+            && user.newest.is_none_or(|(newest, _)| newest < id)
+        {
             user.newest = Some((id, balance));
         }
         user.listed

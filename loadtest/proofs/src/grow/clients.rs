@@ -32,6 +32,7 @@ const LOOKUPS: f64 = 0.04;
 const REPEATS: f64 = 0.08;
 const REFUNDS: f64 = 0.08;
 const TOP_UPS: f64 = 0.05;
+const HOLDS: f64 = 0.08;
 /// Refusals have keys and move too.
 const TOO_LARGE: f64 = 0.01;
 
@@ -44,6 +45,13 @@ const OLD_REFUNDS: f64 = 0.3;
 /// Of the refunded charges: refunded once more, to be refused.
 const REFUND_TWICE: f64 = 0.2;
 
+/// Of the requests about holds: a new one. The others end one, mostly from before its slot moved.
+const NEW_HOLDS: f64 = 0.6;
+/// Of the ends of holds: a capture.
+const CAPTURES: f64 = 0.7;
+/// Of the holds that end: once more, to be refused.
+const END_TWICE: f64 = 0.1;
+
 /// Of the lookups: of such charges.
 const OLD_LOOKUPS: f64 = 0.3;
 /// Once slots have moved, these tokens are from before.
@@ -51,13 +59,14 @@ const OLD_TOKENS: f64 = 0.5;
 /// About the very last write, which replicas may not have yet.
 const LAST: f64 = 0.5;
 
-/// The largest charge and top-up that are meant to succeed, in minor units.
+/// The largest charge, top-up and hold that are meant to succeed, in minor units.
 const AMOUNT_MAX: u64 = 100;
 /// More than anybody has: ten thousand millions.
 const TOO_MUCH: u64 = 1_000_000_000_000;
 
 const OWN_MAX: usize = 4_096;
 
+/// A charge or a hold.
 #[derive(Debug, Clone, Copy)]
 pub struct Charge {
     pub user: UserId,
@@ -104,6 +113,7 @@ pub struct Clients {
     twin: Option<usize>,
     refundable: Vec<Charge>,
     old_charges: Vec<Charge>,
+    open_holds: Vec<Charge>,
     own: VecDeque<Rc<Own>>,
     old_own: Vec<Rc<Own>>,
 }
@@ -126,6 +136,7 @@ impl Clients {
             twin: None,
             refundable: Vec::new(),
             old_charges,
+            open_holds: Vec::new(),
             own: VecDeque::new(),
             old_own: Vec::new(),
         }
@@ -134,13 +145,13 @@ impl Clients {
     fn choose(&mut self) -> Subject {
         let mut point = self.random.unit();
         let mut is_within = |share: f64| {
-            let is_within = point < share;
+            let is_within = (0.0..share).contains(&point);
             point -= share;
             is_within
         };
         let (history, balance, lookup) = (is_within(HISTORIES), is_within(BALANCES), is_within(LOOKUPS));
         let (repeat, refund, top_up) = (is_within(REPEATS), is_within(REFUNDS), is_within(TOP_UPS));
-        let is_too_large = is_within(TOO_LARGE);
+        let (hold, is_too_large) = (is_within(HOLDS), is_within(TOO_LARGE));
         if history || balance || lookup {
             if let Some(reading) = self.choose_reading(history, balance) {
                 return Subject::Read(reading);
@@ -153,10 +164,33 @@ impl Clients {
             let Charge { user, id, minor_units } = charge;
             return self.open(Wish::Refund { charge: id }, user, minor_units, Kind::Refund);
         }
+        if hold {
+            return self.choose_about_holds();
+        }
         let user = self.any_user();
         let minor_units = if is_too_large { TOO_MUCH } else { 1 + self.random.below(AMOUNT_MAX) };
         let (wish, kind) = if top_up { (Wish::TopUp, Kind::TopUp) } else { (Wish::Charge, Kind::Charge) };
         self.open(wish, user, minor_units, kind)
+    }
+
+    fn choose_about_holds(&mut self) -> Subject {
+        let place = self.random.place(self.open_holds.len());
+        if !self.random.chance(NEW_HOLDS)
+            && let Some(at) = place
+        {
+            let hold = self.open_holds[at];
+            if !self.random.chance(END_TWICE) {
+                self.open_holds.swap_remove(at);
+            }
+            let Charge { user, id, minor_units } = hold;
+            if self.random.chance(CAPTURES) {
+                let captured = 1 + self.random.below(minor_units);
+                return self.open(Wish::Capture { hold: id }, user, captured, Kind::Capture);
+            }
+            return self.open(Wish::Void { hold: id }, user, minor_units, Kind::Void);
+        }
+        let (user, minor_units) = (self.any_user(), 1 + self.random.below(AMOUNT_MAX));
+        self.open(Wish::Hold { expires_in_s: None }, user, minor_units, Kind::Hold)
     }
 
     fn open(&mut self, wish: Wish, user: UserId, minor_units: u64, kind: Kind) -> Subject {
@@ -252,9 +286,12 @@ impl Clients {
     }
 
     fn remember(&mut self, own: Own) {
-        if own.write.wish == Wish::Charge {
-            let Own { write, id, .. } = &own;
-            self.refundable.push(Charge { user: write.user, id: *id, minor_units: write.minor_units });
+        let Own { write, id, .. } = &own;
+        let one = Charge { user: write.user, id: *id, minor_units: write.minor_units };
+        match write.wish {
+            Wish::Charge | Wish::Capture { .. } => self.refundable.push(one),
+            Wish::Hold { .. } => self.open_holds.push(one),
+            Wish::TopUp | Wish::Refund { .. } | Wish::Void { .. } => {}
         }
         if self.old_own.is_empty() && self.shared.old_keys.load(Ordering::Relaxed) > 0 {
             self.old_own = self.own.iter().cloned().collect();
@@ -313,7 +350,7 @@ impl Traffic for Clients {
             }
         };
         lock(&self.shared.pauses).waiting = self.retries.len();
-        Verdict { kind, slot: user.slot(), result, broken: None, pause: None }
+        Verdict { kind, slot: user.slot(), result, broken: None, pause: None, rest: Vec::new() }
     }
 
     fn every_second(&mut self) {

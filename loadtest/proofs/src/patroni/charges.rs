@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use picopay_client::{Booked, Client, Error, Patience, Payment};
 use picopay_loadtest::acks::{AckFile, AckSink};
-use picopay_loadtest::write::AnsweredTransaction;
+use picopay_loadtest::write_answer::WriteAnswer;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
@@ -188,16 +188,20 @@ impl OneClient {
         let came = Instant::now();
         let record = &booked.transaction;
         self.book.acknowledged.lock().expect("nobody panics with it").push(came);
-        self.acks.record(&AnsweredTransaction {
-            id: &record.id.to_string(),
+        let key = record.idempotency_key.unwrap_or_default().to_string();
+        let answer = WriteAnswer {
+            id: Some(&record.id.to_string()),
             user_id: record.user_id,
             kind: record.kind.as_str(),
             amount: record.amount.as_str(),
             currency: &record.currency,
-            balance_after: record.balance_after.as_str(),
-            idempotency_key: &record.idempotency_key.unwrap_or_default().to_string(),
+            balance_after: Some(record.balance_after.as_str()),
+            idempotency_key: Some(&key),
             charge_id: None,
-        });
+            hold_id: None,
+            hold_status: None,
+        };
+        self.acks.record(key.as_bytes().try_into().expect("a UUID has 36 characters"), &answer);
         // The file must hold it before anything else can happen to this process.
         self.acks.flush();
     }

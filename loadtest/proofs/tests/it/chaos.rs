@@ -33,6 +33,11 @@ fn a_run_fails_when_keys_are_not_checked() {
     fails_when("skip-key-check", "doubled");
 }
 
+#[test]
+fn a_run_fails_when_a_void_releases_nothing() {
+    fails_when("forget-release", "verify_failures");
+}
+
 fn fails_when(broken: &str, count: &str) {
     let folder = tempfile::tempdir().unwrap();
     let run = run(folder.path(), "0.6", &["--broken", broken]);

@@ -25,12 +25,12 @@ async fn what_was_acknowledged_under_load_is_in_the_ledger_once() {
 
     let (is_right, said) = run(&mut picopay("picopay-proofs", "smoke"));
     assert!(is_right, "{said}");
-    assert_eq!(said.matches("ok    ").count(), 14, "{said}");
+    assert_eq!(said.matches("ok    ").count(), 18, "{said}");
 
     let mut load = picopay("picopay-loadtest", "run");
     load.args(["--users", "200", "--connections", "32", "--warmup", "0", "--duration", "5"]);
     load.args(["--duplicates", "0.3", "--refunds", "0.1", "--topups", "0.1", "--hot-share", "0.2"]);
-    load.args(["--history", "0.1", "--balance-reads", "0.1"]);
+    load.args(["--history", "0.1", "--balance-reads", "0.1", "--holds", "0.2"]);
     load.arg("--acks").arg(&acks).arg("--report").arg(&report).arg("--cluster").arg(cluster.cluster_file());
     let (is_right, said) = run(&mut load);
     assert!(is_right, "{said}");
@@ -56,7 +56,27 @@ async fn what_was_acknowledged_under_load_is_in_the_ledger_once() {
         .iter()
         .map(|kind| kind["name"].as_str().unwrap().to_owned())
         .collect();
-    assert_eq!(kinds, ["charge", "replay", "refund", "topup", "balance", "history"]);
+    let all = ["charge", "replay", "refund", "topup", "hold", "capture", "void", "balance", "history"];
+    assert_eq!(kinds, all);
+
+    // The same in batches, all writes, into the same file.
+    let mut load = picopay("picopay-loadtest", "run");
+    load.args(["--users", "200", "--connections", "4", "--warmup", "0", "--duration", "3", "--skip-funding"]);
+    load.args([
+        "--batch",
+        "50",
+        "--duplicates",
+        "0.3",
+        "--refunds",
+        "0.1",
+        "--topups",
+        "0.1",
+        "--holds",
+        "0.2",
+    ]);
+    load.arg("--acks").arg(&acks);
+    let (is_right, said) = run(&mut load);
+    assert!(is_right, "{said}");
 
     // Refunds and charges that were answered, and 200 top-ups before them.
     let lines = std::fs::read_to_string(&acks).unwrap().lines().count();
