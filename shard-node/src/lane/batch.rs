@@ -305,7 +305,7 @@ async fn lock_and_read(
         store::read_balances(client, sql, &users),
         store::read_by_keys(client, sql, looked_up),
         store::read_refund_totals(client, sql, &refunded),
-        store::holds::read_named(client, &sql.holds, &hold_ids),
+        Box::pin(store::holds::read_named(client, &sql.holds, &hold_ids)),
     )
     .await?;
     let Locked { users, held, now } = locked;
@@ -314,7 +314,7 @@ async fn lock_and_read(
         KnownHolds { held: held_money, rows, are_told: session.opening.takes_holds, ..KnownHolds::default() };
     let due = holds.users_due(now.unix_ms());
     if !due.is_empty() {
-        store::holds::read_due(client, &sql.holds, &due, now.unix_ms(), &mut holds).await?;
+        Box::pin(store::holds::read_due(client, &sql.holds, &due, now.unix_ms(), &mut holds)).await?;
     }
     store::holds::check_sums(&holds)?;
     let known = Known {
@@ -360,7 +360,8 @@ async fn write_and_commit(
     let writing = future::join4(
         store::insert_transactions(client, sql, &booked.transactions),
         store::write_balances(client, sql, booked),
-        store::holds::write(client, &sql.holds, booked),
+        // Boxed, like all about holds: it would make every batch larger.
+        Box::pin(store::holds::write(client, &sql.holds, booked)),
         store::write_refund_totals(client, sql, &booked.refund_totals),
     );
     let flight = future::join3(writing, unlimited, commits.commit(client));
