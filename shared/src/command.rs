@@ -308,7 +308,7 @@ impl Operation {
             hash.update([u8::from(text.is_some())]);
             field(hash, text.unwrap_or_default().as_bytes());
         }
-        fn of_payment(hash: &mut Sha256, operation: &[u8; 4], payment: &Payment) {
+        fn of_payment(hash: &mut Sha256, operation: [u8; 4], payment: &Payment) {
             hash.update(operation);
             hash.update(payment.user_id.get().to_le_bytes());
             field(hash, payment.money.currency().code().as_bytes());
@@ -323,10 +323,10 @@ impl Operation {
                 hash.update(b"user");
                 hash.update(user_id.get().to_le_bytes());
             }
-            Self::TopUp(payment) => of_payment(&mut hash, b"topu", payment),
-            Self::Charge(payment) => of_payment(&mut hash, b"char", payment),
+            Self::TopUp(payment) => of_payment(&mut hash, *b"topu", payment),
+            Self::Charge(payment) => of_payment(&mut hash, *b"char", payment),
             Self::Hold { payment, expires_in_s } => {
-                of_payment(&mut hash, b"hold", payment);
+                of_payment(&mut hash, *b"hold", payment);
                 hash.update(expires_in_s.to_le_bytes());
             }
             Self::Capture { hold_id, amount } => {

@@ -181,6 +181,7 @@ impl Answer {
     /// # Errors
     /// When the bytes are no answer, or the part behind does not fit.
     pub fn from_wire(bytes: &[u8]) -> Result<Self, postcard::Error> {
+        type Behind = (Vec<Option<String>>, Option<TransactionId>);
         let (mut answer, rest): (Self, &[u8]) = postcard::take_from_bytes(bytes)?;
         if rest.is_empty() {
             if let Found::History { transactions, has_more: true, goes_on_before } = &mut answer.found {
@@ -188,7 +189,6 @@ impl Answer {
             }
             return Ok(answer);
         }
-        type Behind = (Vec<Option<String>>, Option<TransactionId>);
         let ((makers, goes_on), rest): (Behind, &[u8]) = postcard::take_from_bytes(rest)?;
         // A release before there were holds sends no more.
         let (parts, held): (Vec<(u32, HoldPart)>, Vec<Money>) =

@@ -74,6 +74,7 @@ mod nil_is_none {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
     use uuid::Uuid;
 
+    #[expect(clippy::ref_option, reason = "serde gives it so")]
     pub fn serialize<S: Serializer>(key: &Option<Uuid>, serializer: S) -> Result<S::Ok, S::Error> {
         key.unwrap_or_default().serialize(serializer)
     }

@@ -83,9 +83,8 @@ impl Tally {
         let slot = i16::from_be_bytes(fields[SLOT]?.try_into().ok()?);
         let amount = Decimal::from_sql(&Type::NUMERIC, fields[AMOUNT]?).ok()?;
         let money = match (fields[REFUSAL], fields[KIND]?) {
-            (Some(_), _) => Decimal::ZERO,
+            (Some(_), _) | (None, b"hold" | b"void" | b"expiry") => Decimal::ZERO,
             (None, b"charge") => -amount,
-            (None, b"hold" | b"void" | b"expiry") => Decimal::ZERO,
             (None, _) => amount,
         };
         let currency = std::str::from_utf8(fields[CURRENCY]?).ok()?;

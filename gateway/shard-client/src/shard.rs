@@ -56,6 +56,7 @@ pub struct Shard {
 }
 
 #[derive(Debug, Clone, Default, PartialEq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 struct ShardStatus {
     is_known: bool,
     is_reachable: bool,

@@ -199,15 +199,14 @@ impl Book {
         } else {
             None
         };
-        let status = match refusal {
-            Some(refusal) => refused(admitted, refusal),
-            None => {
-                let held = self.held(account);
-                let sum = held.sum.checked_add(money).expect("no more than the balance");
-                let due_ms = Some(held.due_ms.map_or(expires_at_ms, |due| due.min(expires_at_ms)));
-                self.set_held(account, Held { sum, count: held.count + 1, due_ms });
-                Status::Completed
-            }
+        let status = if let Some(refusal) = refusal {
+            refused(admitted, refusal)
+        } else {
+            let held = self.held(account);
+            let sum = held.sum.checked_add(money).expect("no more than the balance");
+            let due_ms = Some(held.due_ms.map_or(expires_at_ms, |due| due.min(expires_at_ms)));
+            self.set_held(account, Held { sum, count: held.count + 1, due_ms });
+            Status::Completed
         };
         let recorded = record_payment(id, admitted, payment, Kind::Hold, status, balance);
         let hold_part = HoldPart {
@@ -310,10 +309,10 @@ impl Book {
         assert_eq!(hold.status, HoldStatus::Open, "a hold ends once");
         (hold.status, hold.captured) = (status, captured);
         let (account, money) = ((hold.user_id, hold.money.currency()), hold.money);
-        let held = self.held(account);
-        let sum = held.sum.checked_sub(money).expect("the ledger sums the open holds up");
-        let count = held.count - 1;
-        let due_ms = held.due_ms.filter(|_| count > 0);
+        let before = self.held(account);
+        let sum = before.sum.checked_sub(money).expect("the ledger sums the open holds up");
+        let count = before.count - 1;
+        let due_ms = before.due_ms.filter(|_| count > 0);
         self.set_held(account, Held { sum, count, due_ms });
         self.holds.ended.push((id, by));
     }

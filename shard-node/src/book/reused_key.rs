@@ -32,7 +32,6 @@ fn differing_fields(operation: &Operation, first: &Transaction) -> Vec<String> {
     };
     compare("operation", is_same);
     match operation {
-        Operation::CreateUser { .. } | Operation::Sweep { .. } => {}
         Operation::TopUp(payment) | Operation::Charge(payment) | Operation::Hold { payment, .. } => {
             // The first request had these fields, too.
             if matches!(first.kind, Kind::TopUp | Kind::Charge | Kind::Hold) && !is_capture {
@@ -57,9 +56,13 @@ fn differing_fields(operation: &Operation, first: &Transaction) -> Vec<String> {
             compare("amount", !same_hold);
         }
         Operation::Void { hold_id } if is_same => {
-            compare("hold_id", Some(*hold_id) == first.hold_part.hold_id)
+            compare("hold_id", Some(*hold_id) == first.hold_part.hold_id);
         }
-        Operation::Refund { .. } | Operation::Capture { .. } | Operation::Void { .. } => {}
+        Operation::CreateUser { .. }
+        | Operation::Refund { .. }
+        | Operation::Capture { .. }
+        | Operation::Void { .. }
+        | Operation::Sweep { .. } => {}
     }
     differs
 }

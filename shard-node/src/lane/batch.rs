@@ -301,7 +301,7 @@ async fn lock_and_read(
             store::open_batch(client, sql, slots, &users),
             store::read_by_keys(client, sql, looked_up),
             store::read_refund_totals(client, sql, &refunded),
-            store::holds::read_named(client, &sql.holds, &hold_ids),
+            Box::pin(store::holds::read_named(client, &sql.holds, &hold_ids)),
         )
         .await?;
         read = opened.map(|opened| (opened, by_key, totals, rows));
@@ -314,7 +314,7 @@ async fn lock_and_read(
                 store::open_batch_slowly(client, sql, slots, &users, manner.skips_held),
                 store::read_by_keys(client, sql, looked_up),
                 store::read_refund_totals(client, sql, &refunded),
-                store::holds::read_named(client, &sql.holds, &hold_ids),
+                Box::pin(store::holds::read_named(client, &sql.holds, &hold_ids)),
             )
             .await?
         }
@@ -325,7 +325,7 @@ async fn lock_and_read(
         KnownHolds { held: held_money, rows, are_told: session.opening.takes_holds, ..KnownHolds::default() };
     let due = holds.users_due(now.unix_ms());
     if !due.is_empty() {
-        store::holds::read_due(client, &sql.holds, &due, now.unix_ms(), &mut holds).await?;
+        Box::pin(store::holds::read_due(client, &sql.holds, &due, now.unix_ms(), &mut holds)).await?;
     }
     store::holds::check_sums(&holds)?;
     let known = Known {

@@ -19,7 +19,8 @@ pub async fn write_booked(client: &Client, sql: &WriteStatements, booked: &Booke
         write_transactions(client, sql, booked),
         insert_balances(client, sql, &booked.new_balances),
         write_refund_totals(client, sql, &booked.refund_totals),
-        holds::write(client, &sql.holds, booked),
+        // Boxed, like all about holds: it would make every batch larger.
+        Box::pin(holds::write(client, &sql.holds, booked)),
     )
     .await;
     rows.and(new_balances).and(totals).and(holds)

@@ -6,6 +6,7 @@ use futures_util::future::join_all;
 use jiff::Timestamp;
 use picopay_local::ClusterSpec;
 use picopay_shared::command::{Command, Kind, Operation, Outcome, Payment, Refusal, Status, Transaction};
+use picopay_shared::hold::HoldStatus::{Captured, Expired, Open, Voided};
 use picopay_shared::hold::{Hold, HoldStatus};
 use picopay_shared::id::TransactionId;
 use picopay_shared::money::{Amount, Currency, Money};
@@ -80,8 +81,8 @@ async fn assert_held_is_open_holds(shard: &TestShard) {
     );
 }
 
-fn not_open(status: HoldStatus) -> Option<Refusal> {
-    Some(Refusal::HoldNotOpen { status })
+fn not_open(status: HoldStatus) -> Refusal {
+    Refusal::HoldNotOpen { status }
 }
 
 /// Interleavings: both in one batch, and on two node processes at once.
@@ -107,7 +108,7 @@ async fn of_two_captures_or_a_capture_and_a_void_at_once_one_is_done() {
             _ => (HoldStatus::Voided, "100.00"),
         };
         let refused = outcomes.iter().find(|outcome| !is_completed(outcome)).unwrap();
-        assert_eq!(refusal(refused), not_open(status));
+        assert_eq!(refusal(refused), Some(not_open(status)));
         assert_eq!(balance_of(&shard.node, user).await, both(left, left));
         let (now, available) = hold_now(&shard.node, taken.id).await;
         assert_eq!((now.status, available.to_string().as_str()), (status, left));
@@ -150,13 +151,13 @@ async fn a_capture_at_the_millisecond_of_the_end_has_one_truth() {
         };
         let last = &transactions[0];
         if is_completed(outcome) {
-            let captured = decided(outcome).0;
-            assert!(captured.id.unix_ms() < end_ms, "captured at its end or later: {captured:?}");
+            let charged = decided(outcome).0;
+            assert!(charged.id.unix_ms() < end_ms, "captured at its end or later: {charged:?}");
             assert_eq!(now.status, HoldStatus::Captured);
             assert_eq!(balance_of(&shard.node, *user).await, both("0.00", "0.00"));
-            assert_eq!((last.id, last.kind), (captured.id, Kind::Charge));
+            assert_eq!((last.id, last.kind), (charged.id, Kind::Charge));
         } else {
-            assert_eq!(refusal(outcome), not_open(HoldStatus::Expired));
+            assert_eq!(refusal(outcome), Some(not_open(HoldStatus::Expired)));
             assert_eq!(now.status, HoldStatus::Expired);
             assert_eq!(balance_of(&shard.node, *user).await, both("10.00", "10.00"));
             assert_eq!((last.kind, last.hold_part.hold_id), (Kind::Expiry, Some(taken.id)));
@@ -356,7 +357,6 @@ async fn holds_are_listed_as_they_are_now() {
     let (all, end) = page(100, None, None).await;
     assert_eq!(all.iter().map(|hold| hold.id).collect::<Vec<_>>(), newest_first);
     assert_eq!(end, None);
-    use HoldStatus::{Captured, Expired, Open, Voided};
     assert_eq!(
         all.iter().map(|hold| hold.status).collect::<Vec<_>>(),
         [Open, Open, Voided, Captured, Expired]
@@ -403,7 +403,7 @@ async fn a_hold_moves_with_its_slot() {
     moved.own().await.unwrap();
     assert_eq!(balance_of(&second, user).await, both("90.00", "40.00"));
     assert_eq!(hold_now(&second, one.id).await.0.status, HoldStatus::Captured);
-    assert_eq!(refusal(&second.run(capture(one.id, None)).await), not_open(HoldStatus::Captured));
+    assert_eq!(refusal(&second.run(capture(one.id, None)).await), Some(not_open(HoldStatus::Captured)));
     let captured = take(&second, capture(two.id, None)).await;
     assert_eq!(captured.balance_after, usd("40"));
     assert!(matches!(shard.node.run(void(two.id)).await, Outcome::Moved(_)));

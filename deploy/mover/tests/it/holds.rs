@@ -100,8 +100,8 @@ async fn a_hold_from_before_a_move_is_captured_during_it_or_after_it() {
             holder.hold("5", 600).await;
         }
     });
-    let moved = mover.run(&batch, &watcher).await.unwrap();
-    assert!(matches!(moved, Ended::Moved(_)), "{moved:?}");
+    let outcome = mover.run(&batch, &watcher).await.unwrap();
+    assert!(matches!(outcome, Ended::Moved(_)), "{outcome:?}");
     // 100 - 1 - 10; held are 30 and 5.
     assert_eq!(holder.balance().await, ("89.00".to_owned(), "54.00".to_owned()));
     assert_eq!(holder.capture(after).await.balance_after, usd("59"));

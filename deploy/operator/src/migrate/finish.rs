@@ -61,7 +61,7 @@ mod tests {
 
     use super::*;
 
-    fn status(more: serde_json::Value) -> NodeStatus {
+    fn status(more: &serde_json::Value) -> NodeStatus {
         let mut told = json!({"shard": "a", "is_ready": true, "not_ready_reason": null, "owned": [], "cache": "off",
                               "replica_lag_ms": null});
         told.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
@@ -70,7 +70,7 @@ mod tests {
 
     #[test]
     fn an_older_node_and_one_that_was_just_asked_by_an_older_program_are_waited_for() {
-        let waits = |more| reason_to_wait(&status(more)).is_some();
+        let waits = |more: serde_json::Value| reason_to_wait(&status(&more)).is_some();
         assert!(waits(json!({})), "a node that does not name its version is an older one");
         assert!(waits(json!({"wire": WIRE_VERSION - 1})));
         assert!(waits(json!({"wire": WIRE_VERSION, "older_caller_ms": HEARD_WITHIN_MS - 1})));
