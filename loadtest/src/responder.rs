@@ -98,12 +98,12 @@ pub fn write_transaction(seen: &Seen<'_>, body: &mut Vec<u8>) {
     let (user, amount) = (posted.user_id.unwrap_or(1), posted.amount.unwrap_or("0.01"));
     let currency = posted.currency.unwrap_or("USD");
     let key = seen.idempotency_key;
-    let held = match word {
+    let step = match word {
         "hold" | "holds" => Some((key, "open")),
         "void" => Some((hold, "voided")),
         _ => None,
     };
-    let text = if let Some((id, status)) = held {
+    let text = if let Some((id, status)) = step {
         format!(
             "{{\"hold\":{{\"id\":\"{id}\",\"user_id\":{user},\"status\":\"{status}\",\"amount\":\"{amount}\",\"captured\":\"0.00\",\
              \"currency\":\"{currency}\",\"expires_at\":\"2026-11-29T12:00:00.123Z\",\"idempotency_key\":\"{key}\",\
@@ -134,15 +134,15 @@ pub fn write_results(seen: &Seen<'_>, body: &mut Vec<u8>) {
     }
     #[derive(serde::Deserialize)]
     struct Operation<'a> {
-        operation: &'a str,
+        #[serde(rename = "operation")]
+        word: &'a str,
         idempotency_key: &'a str,
         #[serde(borrow)]
         body: &'a serde_json::value::RawValue,
     }
     let posted: Posted<'_> = serde_json::from_slice(seen.body).unwrap_or(Posted { operations: Vec::new() });
     body.extend_from_slice(b"{\"results\":[");
-    for (position, Operation { operation, idempotency_key, body: of }) in posted.operations.iter().enumerate()
-    {
+    for (position, Operation { word, idempotency_key, body: of }) in posted.operations.iter().enumerate() {
         if position > 0 {
             body.push(b',');
         }
@@ -150,7 +150,7 @@ pub fn write_results(seen: &Seen<'_>, body: &mut Vec<u8>) {
             "{{\"status\":200,\"replayed\":false,\"idempotency_key\":\"{idempotency_key}\",\"body\":"
         );
         body.extend_from_slice(head.as_bytes());
-        let line = format!("POST /v1/{operation} HTTP/1.1");
+        let line = format!("POST /v1/{word} HTTP/1.1");
         write_transaction(&Seen { line: &line, idempotency_key, body: of.get().as_bytes() }, body);
         body.push(b'}');
     }

@@ -131,7 +131,7 @@ impl Client {
     }
 
     /// A user's transactions, newest first.
-    pub fn history(&self, query: HistoryQuery) -> Pages<Transaction> {
+    pub fn history(&self, query: &HistoryQuery) -> Pages<Transaction> {
         Pages::new(self.asking.clone(), query.path(), None)
     }
 
@@ -202,9 +202,9 @@ impl UserClient {
 
     /// Reserves money. The hold must be for this user.
     pub async fn hold(&self, hold: &NewHold) -> Result<Held, Error> {
-        let held = self.client.hold(hold).await?;
-        self.keep(held.session.as_deref());
-        Ok(held)
+        let taken = self.client.hold(hold).await?;
+        self.keep(taken.session.as_deref());
+        Ok(taken)
     }
 
     /// Charges what this user's hold reserves.
@@ -236,11 +236,11 @@ impl UserClient {
 
     /// The user's transactions, newest first, including the writes of this handle.
     pub fn history(&self) -> Pages<Transaction> {
-        self.history_by(HistoryQuery::of(self.user_id))
+        self.history_by(&HistoryQuery::of(self.user_id))
     }
 
     /// The same by a query, which must be about this user.
-    pub fn history_by(&self, query: HistoryQuery) -> Pages<Transaction> {
+    pub fn history_by(&self, query: &HistoryQuery) -> Pages<Transaction> {
         Pages::new(self.client.asking.clone(), query.path(), self.session())
     }
 

@@ -45,22 +45,22 @@ async fn a_user_charges_refunds_and_reads_his_own_writes() {
     };
     let all = [Kind::Refund, Kind::Charge, Kind::TopUp];
     assert_eq!(kinds(user.history().collect().await.unwrap()), all);
-    let one_by_one = user.history_by(HistoryQuery::of(7).with_limit(1));
+    let one_by_one = user.history_by(&HistoryQuery::of(7).with_limit(1));
     assert_eq!(kinds(one_by_one.collect().await.unwrap()), all);
-    let of_one_kind = user.history_by(HistoryQuery::of(7).of_kind("charge"));
+    let of_one_kind = user.history_by(&HistoryQuery::of(7).of_kind("charge"));
     assert_eq!(kinds(of_one_kind.collect().await.unwrap()), [Kind::Charge]);
     assert_eq!(user.balance("USD").await.unwrap().balance, "80.00");
     assert_eq!(user.balances().await.unwrap().len(), 1);
 
-    let hold = user.hold(&NewHold::of(usd("30")).expiring_in(60)).await.unwrap();
-    assert_eq!((hold.hold.status, hold.available.as_str()), (HoldStatus::Open, "50.00"));
+    let taken = user.hold(&NewHold::of(usd("30")).expiring_in(60)).await.unwrap();
+    assert_eq!((taken.hold.status, taken.available.as_str()), (HoldStatus::Open, "50.00"));
     let refused = user.charge(&usd("60")).await.unwrap_err();
     let code = &refused.problem().unwrap().code;
     assert!(
         matches!(code, Code::InsufficientBalance { available: Some(left), .. } if *left == "50.00"),
         "{code:?}"
     );
-    let [id, other] = [hold.hold.id, user.hold(&NewHold::of(usd("5"))).await.unwrap().hold.id];
+    let [id, other] = [taken.hold.id, user.hold(&NewHold::of(usd("5"))).await.unwrap().hold.id];
     let captured = user.capture(&Capture::new(id).of("10".parse().unwrap())).await.unwrap();
     assert_eq!((captured.transaction.kind, captured.transaction.hold_id), (Kind::Charge, Some(id)));
     let again = user.void(&Void::new(id)).await.unwrap_err();

@@ -178,7 +178,7 @@ async fn what_is_wrong_with_a_step_is_told() {
     // An id that no hold can have, one that none has, and one of a transaction that is none.
     let charge = api.pay("/charge", user, "1", "USD").await.json()["transaction"]["id"].clone();
     let another = format!("{}f", &held["id"].as_str().unwrap()[..35]);
-    let another = if held["id"] == json!(another) { another.replace("f", "e") } else { another };
+    let another = if held["id"] == json!(another) { another.replace('f', "e") } else { another };
     for id in ["550e8400-e29b-41d4-a716-446655440000", &another, charge.as_str().unwrap()] {
         for answer in [
             api.post(&format!("/holds/{id}/capture"), "{}").await,

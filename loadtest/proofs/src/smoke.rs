@@ -202,7 +202,7 @@ impl Smoke {
             ("/available", json!("5070.50")),
         ];
         expect(&reply, 200, &fields)?;
-        self.hold = reply.json()["hold"]["id"].as_str().unwrap_or_default().to_owned();
+        reply.json()["hold"]["id"].as_str().unwrap_or_default().clone_into(&mut self.hold);
         let balance =
             self.exchange.get(&format!("/v1/users/{}/balance?currency=USD", self.user), None).await?;
         let fields =

@@ -110,7 +110,7 @@ async fn holds_are_captured_and_voided_by_their_own_routes() {
     let tally = &measured.tally;
     assert_eq!((measured.errors(), tally.offered), (0, 200), "{:?} {:?}", tally.errors, tally.broken_shown);
     assert_eq!(
-        Vec::from_iter(lines.lock().unwrap().iter().map(String::as_str)),
+        lines.lock().unwrap().iter().map(String::as_str).collect::<Vec<_>>(),
         ["/v1/holds", "/v1/holds/capture", "/v1/holds/void"]
     );
     let count = |kind| tally.latency_of_kind(kind).count();

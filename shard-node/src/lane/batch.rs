@@ -310,12 +310,13 @@ async fn lock_and_read(
         Some(read) => read,
         // Somebody holds a user, or changes an owner now: each is waited for by a statement of its own.
         None => {
-            future::try_join4(
+            // Boxed, because it is rare, and would make every batch larger.
+            Box::pin(future::try_join4(
                 store::open_batch_slowly(client, sql, slots, &users, manner.skips_held),
                 store::read_by_keys(client, sql, looked_up),
                 store::read_refund_totals(client, sql, &refunded),
                 Box::pin(store::holds::read_named(client, &sql.holds, &hold_ids)),
-            )
+            ))
             .await?
         }
     };

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use axum::http::{HeaderMap, HeaderValue};
 use picopay_gateway::auth::KeyRing;
 use picopay_gateway::fields;
-use picopay_gateway::idempotency_key::read_key;
+use picopay_gateway::idempotency_key::{Key, read_key};
 use picopay_gateway::payment::read_payment;
 use picopay_gateway::request_id::RequestId;
 use picopay_gateway::request_origin;
@@ -57,13 +57,13 @@ fn go_once(ring: &KeyRing, posted: &[Posted], known: Known) -> usize {
 
 fn command(ring: &KeyRing, posted: &Posted) -> Arc<Command> {
     let made_by = ring.admit(&posted.headers, &[Scope::Charge]).expect("the key is known");
-    let (key, is_client_key) = read_key(&posted.headers).expect("a key is there");
+    let Key { uuid, is_client_key } = read_key(&posted.headers).expect("a key is there");
     let payment = read_payment(&posted.body, fields::currency).expect("the body is right");
     let operation = Operation::Charge(payment);
     Arc::new(Command {
         fingerprint: operation.fingerprint(),
         operation,
-        idempotency_key: key,
+        idempotency_key: uuid,
         is_client_key,
         origin: request_origin::of(&posted.headers, &RequestId::take_or_make(&posted.headers)),
         made_by: Some(made_by),

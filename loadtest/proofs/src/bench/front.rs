@@ -19,7 +19,7 @@ use super::saturation::CONNECTIONS;
 use super::stand::Stand;
 use picopay_loadtest::http_client::target::Target;
 use picopay_loadtest::run::{self, Plan, Stop};
-use picopay_loadtest::scenario::{Asked, Scenario, ScenarioTraffic};
+use picopay_loadtest::scenario::{Scenario, ScenarioTraffic, Sent};
 use picopay_loadtest::timing::Timing;
 use picopay_loadtest::traffic::{Answer, Kind, Traffic, Verdict, problem_code};
 
@@ -100,18 +100,26 @@ async fn address_of(echo: &mut Child) -> anyhow::Result<String> {
 struct EchoTraffic(ScenarioTraffic);
 
 impl Traffic for EchoTraffic {
-    type Request = Asked;
+    type Request = Sent;
 
-    fn next(&mut self, output: &mut Vec<u8>) -> Option<Asked> {
+    fn next(&mut self, output: &mut Vec<u8>) -> Option<Sent> {
         self.0.next(output)
     }
 
-    fn judge(&mut self, asked: Asked, answer: Answer<'_>, _: Timing) -> Verdict {
+    fn judge(&mut self, sent: Sent, answer: Answer<'_>, _: Timing) -> Verdict {
         let result = match answer {
             Answer::Reply { status: 200, .. } => Ok(()),
             Answer::Reply { status, body, .. } => Err(problem_code(status, body)),
             Answer::Lost(lost) => Err(lost.code().into()),
         };
-        Verdict { kind: Kind::Charge, slot: asked.slot(), result, broken: None, pause: None }
+        let Sent::Alone(asked) = sent else { unreachable!("the bench of the front sends no batches") };
+        Verdict {
+            kind: Kind::Charge,
+            slot: asked.slot(),
+            result,
+            broken: None,
+            pause: None,
+            rest: Vec::new(),
+        }
     }
 }
