@@ -163,7 +163,7 @@ mod tests {
 
     #[test]
     fn an_answer_to_a_hold_is_about_that_hold_in_the_state_that_it_must_have() {
-        let held = |status: &str| {
+        let answer = |status: &str| {
             format!(
                 r#"{{"hold": {{"id": "{HOLD}", "user_id": 7, "status": "{status}", "amount": "1.50", "captured": "0.00",
                 "currency": "USD", "expires_at": "2026-11-22T12:00:00.123Z", "idempotency_key": "{KEY}",
@@ -171,16 +171,16 @@ mod tests {
             )
         };
         let hold = HOLD.as_bytes().try_into().unwrap();
-        assert_eq!(wrong_field(Wish::Hold { expires_in_s: None }, &held("open")), None);
-        assert_eq!(wrong_field(Wish::Hold { expires_in_s: None }, &held("voided")), Some("status"));
+        assert_eq!(wrong_field(Wish::Hold { expires_in_s: None }, &answer("open")), None);
+        assert_eq!(wrong_field(Wish::Hold { expires_in_s: None }, &answer("voided")), Some("status"));
         assert_eq!(
-            wrong_field(Wish::Hold { expires_in_s: None }, &held("open").replace("440000", "440001")),
+            wrong_field(Wish::Hold { expires_in_s: None }, &answer("open").replace("440000", "440001")),
             Some("idempotency_key")
         );
-        assert_eq!(wrong_field(Wish::Void { hold }, &held("voided")), None);
-        assert_eq!(wrong_field(Wish::Void { hold }, &held("captured")), Some("status"));
+        assert_eq!(wrong_field(Wish::Void { hold }, &answer("voided")), None);
+        assert_eq!(wrong_field(Wish::Void { hold }, &answer("captured")), Some("status"));
         assert_eq!(
-            wrong_field(Wish::Void { hold: *b"019a9f3a-7a6b-892e-9356-4ab70000c002" }, &held("voided")),
+            wrong_field(Wish::Void { hold: *b"019a9f3a-7a6b-892e-9356-4ab70000c002" }, &answer("voided")),
             Some("hold_id")
         );
     }

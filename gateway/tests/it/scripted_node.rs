@@ -175,6 +175,14 @@ impl ScriptedNode {
 }
 
 impl State {
+    fn note_seen(&self, path: &str, body: &[u8]) {
+        if path == WRITE_PATH {
+            self.seen.lock().unwrap().push(postcard::from_bytes(body).unwrap());
+        } else if path == READ_PATH {
+            self.reads.lock().unwrap().push(ReadRequest::from_wire(body).unwrap());
+        }
+    }
+
     fn now(&self) -> NodeMoment {
         NodeMoment { process: PROCESS, ms: u64::try_from(self.started.elapsed().as_millis()).unwrap() }
     }
@@ -209,11 +217,7 @@ async fn serve(mut stream: TcpStream, state: Arc<State>) {
         let path = head.split(' ').nth(1).unwrap();
         if state.is_frozen.load(Ordering::Relaxed) {
             // What arrived is seen, also by a process that does nothing about it.
-            if path == WRITE_PATH {
-                state.seen.lock().unwrap().push(postcard::from_bytes(&body).unwrap());
-            } else if path == READ_PATH {
-                state.reads.lock().unwrap().push(ReadRequest::from_wire(&body).unwrap());
-            }
+            state.note_seen(path, &body);
             return pending().await;
         }
         let wanted = state.secret.lock().unwrap().clone();
