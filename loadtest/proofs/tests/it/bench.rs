@@ -46,11 +46,7 @@ fn a_bench_measures_everything_and_proves_what_was_acknowledged() {
     assert!(at("/reads").is_f64() && at("/cpu_us_per_charge/redis").is_f64());
     let costs = at("/costs").as_array().unwrap();
     let names: Vec<&str> = costs.iter().map(|cost| cost["name"].as_str().unwrap()).collect();
-    assert_eq!(names[..4], ["20/s", "40/s", "60/s", "80/s"]);
-    assert!(
-        names[4].starts_with("half of saturation: ") && names[5].starts_with("saturation: "),
-        "{names:?}"
-    );
+    assert_eq!(names, ["20/s", "40/s", "60/s", "80/s", "half of saturation", "saturation"]);
     for (number, cost) in costs.iter().enumerate() {
         let is_beside_pgbench = number < 4;
         for (figure, is_there) in [
