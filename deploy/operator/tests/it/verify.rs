@@ -274,7 +274,7 @@ const CHANGES: &[(&str, &str, &[&str])] = &[
     ("UPDATE transactions SET idempotency_key = '00000000-0000-4000-8000-000000000000' WHERE user_id = 2 AND kind = 'refund'",
      "key", &[r#""user_id":2"#, "00000000-0000-4000-8000-000000000000", r#""found":"2 transactions""#]),
     ("UPDATE balances SET held = 1, open_holds = 1, hold_due_at = now() WHERE user_id = 2 AND currency = 'USD'",
-     "hold", &[r#""table":"balances""#, r#""user_id":2"#, "0 held by 0 open holds", "1.0000 held by 1 open holds"]),
+     "hold", &[r#""table":"balances""#, r#""user_id":2"#, "0 held by 0 open holds", "1.0000 held by 1, due"]),
     ("INSERT INTO holds SELECT slot, user_id, id, currency, amount, 0, 'open', now(), NULL
       FROM transactions WHERE user_id = 2 AND amount = 0.25",
      "hold", &[r#""table":"balances""#, "0.2500 held by 1 open holds", "nothing held"]),
