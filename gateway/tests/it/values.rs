@@ -108,13 +108,18 @@ async fn balances_and_transactions_read_as_the_contract_shows_them() {
         (
             "",
             format!(
-                r#"{{"user_id":{user},"balances":[{{"currency":"EUR","balance":"7.00"}},{{"currency":"USD","balance":"950.00"}}]}}"#
+                r#"{{"user_id":{user},"balances":[{{"currency":"EUR","balance":"7.00","held":"0.00","available":"7.00"}},{{"currency":"USD","balance":"950.00","held":"0.00","available":"950.00"}}]}}"#
             ),
         ),
-        ("?currency=USD", format!(r#"{{"user_id":{user},"currency":"USD","balance":"950.00"}}"#)),
+        (
+            "?currency=USD",
+            format!(
+                r#"{{"user_id":{user},"currency":"USD","balance":"950.00","held":"0.00","available":"950.00"}}"#
+            ),
+        ),
         (
             "?currency=JPY&consistency=strong",
-            format!(r#"{{"user_id":{user},"currency":"JPY","balance":"0"}}"#),
+            format!(r#"{{"user_id":{user},"currency":"JPY","balance":"0","held":"0","available":"0"}}"#),
         ),
     ] {
         let answer = api.get(&format!("/users/{user}/balance{query}")).await;
