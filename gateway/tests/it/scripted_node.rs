@@ -175,6 +175,15 @@ impl ScriptedNode {
 }
 
 impl State {
+    async fn answer_read(&self, stream: &mut TcpStream, head: &str, body: &[u8]) {
+        self.note_deadline(head);
+        let left = head.lines().find_map(|line| line.strip_prefix(&format!("{DEADLINE_HEADER}: ")));
+        self.reads_left_ms.lock().unwrap().push(left.expect("a deadline").trim().parse().unwrap());
+        self.note_seen(READ_PATH, body);
+        let answer = Answer { found: Found::UserNotFound, source: Source::Primary };
+        self.respond(stream, 200, &postcard::to_stdvec(&answer).unwrap()).await;
+    }
+
     fn note_seen(&self, path: &str, body: &[u8]) {
         if path == WRITE_PATH {
             self.seen.lock().unwrap().push(postcard::from_bytes(body).unwrap());
@@ -226,12 +235,7 @@ async fn serve(mut stream: TcpStream, state: Arc<State>) {
             continue;
         }
         if path == READ_PATH {
-            state.note_deadline(&head);
-            let left = head.lines().find_map(|line| line.strip_prefix(&format!("{DEADLINE_HEADER}: ")));
-            state.reads_left_ms.lock().unwrap().push(left.expect("a deadline").trim().parse().unwrap());
-            state.reads.lock().unwrap().push(ReadRequest::from_wire(&body).unwrap());
-            let answer = Answer { found: Found::UserNotFound, source: Source::Primary };
-            state.respond(&mut stream, 200, &postcard::to_stdvec(&answer).unwrap()).await;
+            state.answer_read(&mut stream, &head, &body).await;
             continue;
         }
         if path == READ_BATCH_PATH {

@@ -125,13 +125,14 @@ async fn a_slow_user_holds_up_nobody_else_and_what_was_given_up_is_cancelled() {
     let users = users(&shard, 16).await;
     shard.replica_in_use(users[0]).await;
     let superuser = shard.cluster.connect_as_superuser(0).await.unwrap();
-    // His row takes longer than a busy machine does for the others, whose reads find no connections at first.
     let slow = users[5];
+    // Longer than a busy machine takes for the others, whose reads find no connections at first.
+    let slowly = "pg_sleep(1.4)::text = ''";
     let policy = format!(
         "ALTER TABLE transactions ENABLE ROW LEVEL SECURITY;
          ALTER TABLE transactions FORCE ROW LEVEL SECURITY;
          CREATE POLICY slow ON transactions
-             USING (CASE WHEN user_id = {} THEN pg_sleep(1.4)::text = '' ELSE true END)",
+             USING (CASE WHEN user_id = {} THEN {slowly} ELSE true END)",
         slow.get()
     );
     superuser.batch_execute(&policy).await.unwrap();
