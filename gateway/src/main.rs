@@ -10,7 +10,8 @@ use picopay_gateway::{router, server};
 use picopay_gateway_config::{GatewayConfig, Keys};
 use picopay_shared::cluster::Cluster;
 use picopay_shared::reload::Reloads;
-use picopay_shared::{open_files, runtime, telemetry};
+use picopay_shared::runtime::{self, Share};
+use picopay_shared::{open_files, telemetry};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
@@ -48,7 +49,7 @@ fn start(arguments: &Arguments) -> anyhow::Result<()> {
     let cluster = Cluster::load(&arguments.cluster)?;
     let config = GatewayConfig::load(&arguments.config)?;
     open_files::allow_many();
-    runtime::start(config.worker_threads)?.block_on(run(arguments, &cluster, config))
+    runtime::start(config.worker_threads, Share::All)?.block_on(run(arguments, &cluster, config))
 }
 
 async fn run(arguments: &Arguments, cluster: &Cluster, config: GatewayConfig) -> anyhow::Result<()> {

@@ -304,6 +304,8 @@ impl Book {
                 new_balances.push(row);
             }
             if self.holds.has_changed(account) {
+                let before = if is_new { row.balance } else { row.before };
+                let row = BalanceRow { before, ..row };
                 held_balances.push(HeldRow { row, held: self.known.holds.held[&account] });
             } else if !is_new {
                 updated_balances.push(row);

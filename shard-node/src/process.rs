@@ -12,7 +12,8 @@ use clap::Parser;
 use picopay_shard_node_config::NodeConfig;
 use picopay_shared::cluster::Cluster;
 use picopay_shared::reload::Reloads;
-use picopay_shared::{open_files, runtime, telemetry};
+use picopay_shared::runtime::{self, Share};
+use picopay_shared::{open_files, telemetry};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::clock;
@@ -47,7 +48,7 @@ fn start(arguments: &Arguments) -> anyhow::Result<()> {
     let cluster = Cluster::load(&arguments.cluster)?;
     let config = NodeConfig::load(&arguments.config)?;
     clock::set_offset(config.testing.clock_offset_seconds);
-    runtime::start(config.worker_threads)?.block_on(serve(arguments, &cluster, &config))
+    runtime::start(config.worker_threads, Share::Half)?.block_on(serve(arguments, &cluster, &config))
 }
 
 async fn serve(arguments: &Arguments, cluster: &Cluster, config: &NodeConfig) -> anyhow::Result<()> {

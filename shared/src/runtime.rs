@@ -1,8 +1,4 @@
 //! How many threads run the tasks of a service.
-//!
-//! Tokio takes one for each processor. At a low rate such a thread is asleep when work comes, is woken through the kernel to
-//! look for it, and finds that another one has it: a third of a node's processor time for a small batch. So the default
-//! leaves a processor out. What runs beside the service needs one anyhow, and the network's share of the kernel does.
 
 use std::io;
 use std::num::NonZeroUsize;
@@ -10,22 +6,34 @@ use std::thread;
 
 use tokio::runtime::{Builder, Runtime};
 
-/// A runtime with `worker_threads` threads; `None` for one fewer than this process may use processors, and at least one.
+/// What a service takes of the processors that the process may use, when nobody says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Share {
+    /// For a service that may have a machine to itself, and whose own work is the limit there.
+    All,
+    /// For one whose work is a small part of what it asks of a database. A thread that is asleep when work comes is woken
+    /// through the kernel, often to find that another one has it. Fewer threads sleep less.
+    Half,
+}
+
+/// A runtime with `worker_threads` threads; `None` for the service's share.
 ///
 /// # Errors
 /// When the system starts no more threads.
-pub fn start(worker_threads: Option<NonZeroUsize>) -> io::Result<Runtime> {
-    let count = worker_threads.map_or_else(default_count, NonZeroUsize::get);
+pub fn start(worker_threads: Option<NonZeroUsize>, share: Share) -> io::Result<Runtime> {
+    // Its affinity and its control group's quota count, not what the machine has.
+    let processors = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let count = worker_threads.map_or_else(|| share.of(processors), NonZeroUsize::get);
     Builder::new_multi_thread().worker_threads(count).enable_all().build()
 }
 
-/// Counts what the process may use: its affinity and its control group's quota, not what the machine has.
-fn default_count() -> usize {
-    threads_for(thread::available_parallelism().map_or(1, NonZeroUsize::get))
-}
-
-fn threads_for(processors: usize) -> usize {
-    processors.saturating_sub(1).max(1)
+impl Share {
+    fn of(self, processors: usize) -> usize {
+        match self {
+            Self::All => processors,
+            Self::Half => (processors / 2).max(1),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -33,9 +41,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn there_is_one_thread_fewer_than_processors_and_at_least_one() {
-        for (processors, threads) in [(1, 1), (2, 1), (3, 2), (4, 3), (16, 15), (64, 63)] {
-            assert_eq!(threads_for(processors), threads);
+    fn a_share_follows_the_processors_and_is_at_least_one() {
+        for (processors, half) in [(1, 1), (2, 1), (3, 1), (4, 2), (64, 32)] {
+            assert_eq!((Share::All.of(processors), Share::Half.of(processors)), (processors, half));
         }
     }
 }

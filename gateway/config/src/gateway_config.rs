@@ -24,8 +24,8 @@ pub struct GatewayConfig {
     pub listen: String,
     /// The address that clients use, without a slash at its end; the `type` of every problem starts with it.
     pub public_url: String,
-    /// Threads for its tasks. Without a value, one fewer than the processors that the process may use, and at
-    /// least one (`shared/src/runtime.rs`).
+    /// Threads for its tasks. Without a value, all the processors that the process may use, and at least one
+    /// (`shared/src/runtime.rs`).
     pub worker_threads: Option<NonZeroUsize>,
     pub keys: Vec<ApiKey>,
     pub server: ServerConfig,

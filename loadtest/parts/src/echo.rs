@@ -13,7 +13,7 @@ use std::path::PathBuf;
 
 use clap::Parser;
 use picopay_gateway_config::GatewayConfig;
-use picopay_shared::runtime;
+use picopay_shared::runtime::{self, Share};
 use tokio::net::TcpListener;
 
 /// As the gateway has it.
@@ -39,7 +39,7 @@ struct Arguments {
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let config = GatewayConfig::load(&arguments.config)?;
-    runtime::start(config.worker_threads)?.block_on(serve(arguments))
+    runtime::start(config.worker_threads, Share::All)?.block_on(serve(arguments))
 }
 
 async fn serve(arguments: Arguments) -> anyhow::Result<()> {

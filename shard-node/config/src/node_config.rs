@@ -18,8 +18,8 @@ pub struct NodeConfig {
     pub shard: String,
     /// Where gateways reach it.
     pub listen: SocketAddr,
-    /// Threads for its tasks. Without a value, one fewer than the processors that the process may use, and at
-    /// least one (`shared/src/runtime.rs`).
+    /// Threads for its tasks. Without a value, half the processors that the process may use, and at least one
+    /// (`shared/src/runtime.rs`).
     pub worker_threads: Option<NonZeroUsize>,
     #[serde(default)]
     pub lanes: LaneConfig,

@@ -1,4 +1,4 @@
--- As `insert_transactions.sql`, for those that say something of a hold.
+-- As in `write_batch.sql`, for the transactions that say something of a hold.
 INSERT INTO transactions (
     slot, user_id, id, idempotency_key, fingerprint, created_at, amount, balance_after, kind, currency,
     refusal, request_id, remaining, reference, metadata, made_by, hold_id, expires_at, available, hold_key, hold_status

@@ -234,10 +234,11 @@ async fn update_held_balances(
     let counts: Vec<i32> =
         rows.iter().map(|held| i32::try_from(held.held.count).expect("they are bounded")).collect();
     let due: Vec<Option<Timestamp>> = rows.iter().map(|held| held.held.due_ms.map(moment)).collect();
+    let before: Vec<Decimal> = rows.iter().map(|held| held.row.before.amount()).collect();
     client
         .execute(
             &sql.update_held_balances,
-            &[&slots, &users, &currencies, &balances, &stamps, &sums, &counts, &due],
+            &[&slots, &users, &currencies, &balances, &stamps, &sums, &counts, &due, &before],
         )
         .await?;
     Ok(())

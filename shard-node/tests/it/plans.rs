@@ -149,7 +149,7 @@ const OF_BATCHES: [(&str, &str); 13] = [
     (include_str!("../../src/sql/end_holds.sql"), "smallint[], bigint[], uuid[], text[], numeric[], uuid[]"),
     (
         include_str!("../../src/sql/update_held_balances.sql"),
-        "smallint[], bigint[], text[], numeric[], bigint[], numeric[], integer[], timestamptz[]",
+        "smallint[], bigint[], text[], numeric[], bigint[], numeric[], integer[], timestamptz[], numeric[]",
     ),
 ];
 const WRITE_BATCH_TYPES: &str = "smallint[], bigint[], uuid[], uuid[], bytea[], timestamptz[], numeric[], numeric[], \
