@@ -108,6 +108,10 @@ impl Bench {
         let share = |wanted: Mix| {
             mixed.iter().find(|mixed| mixed.mix == wanted).map(|mixed| mixed.share).expect("all are measured")
         };
+        let batches_per_second = mixed
+            .iter()
+            .find(|mixed| mixed.mix == Mix::Batches)
+            .map_or(0.0, |mixed| mixed.figures.per_second);
         let of_middle = middle_of(&rounds, |round| &round.saturation);
         let wal_bytes_per_charge = median(rounds.iter().map(|round| round.saturation.wal_bytes));
         let proofs = || std::iter::once(&proof).chain(full.iter().flat_map(|full| &full.proofs));
@@ -132,6 +136,8 @@ impl Bench {
             hot_user: share(Mix::HotUser),
             retry_storm: share(Mix::RetryStorm),
             reads: share(Mix::Reads),
+            batches: share(Mix::Batches),
+            batches_of_tigerbeetle: rounded(batches_per_second / mix::TIGERBEETLE_PER_SECOND),
             memory_mib,
             errors: errors_by_name.values().sum(),
             lost: proofs().map(|proof| proof.lost).sum(),
@@ -223,6 +229,8 @@ impl Bench {
             "redis": true,
             "saturation_connections": saturation::CANDIDATES,
             "mixed_connections": saturation::CONNECTIONS,
+            "batch_connections": saturation::BATCH_CONNECTIONS,
+            "batch": mix::BATCH,
             "latency_connections": latency::CONNECTIONS,
             "baseline_clients": baseline::CLIENTS,
             "pace": self.pace,

@@ -2,6 +2,7 @@
 
 use super::bar::{Bar, Bound};
 use super::cost::Cost;
+use super::mix::BATCH;
 use super::summary::Summary;
 
 /// CPU for a charge divided by pgbench's, at the first rates of the pace. Below that a batch has one charge or two.
@@ -39,6 +40,12 @@ pub fn bars(summary: &Summary) -> Vec<Bar> {
         Bar::new("a hot user, of uniform", AtLeast(0.9), "", Some(summary.hot_user)),
         Bar::new("a retry storm, of uniform", AtLeast(1.0), "", Some(summary.retry_storm)),
         Bar::new("four of five read history, of uniform", AtLeast(0.7), "", Some(summary.reads)),
+        Bar::new(
+            format!("charges/s, {BATCH} in a request, of uniform"),
+            AtLeast(2.5),
+            "",
+            Some(summary.batches),
+        ),
         Bar::new("CPU for a charge, 4 shards ÷ 1", AtMost(1.2), "", full.map(|full| full.four_shards_cost)),
         Bar::new("5 million transactions, of none", AtLeast(0.85), "", full.map(|full| full.existing_share)),
         Bar::new("peak memory of the gateway", AtMost(100.0), " MiB", Some(memory.gateway)),

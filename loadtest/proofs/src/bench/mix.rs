@@ -7,6 +7,12 @@ use picopay_loadtest::scenario::ScenarioArgs;
 /// Users whose history is read alone, from the first on: each has a full page. To give all users one would take a minute.
 pub const READERS: u64 = 10_000;
 
+/// Charges in one request of the load of batches.
+pub const BATCH: u16 = 128;
+
+/// Charges a second of TigerBeetle with as many in a request, on a machine like those of `docs/measurements.md`: the aim.
+pub const TIGERBEETLE_PER_SECOND: f64 = 73_000.0;
+
 /// Transactions on a page, which is the API's default.
 pub const PAGE: u64 = 20;
 
@@ -24,6 +30,8 @@ pub enum Mix {
     Pages,
     /// Nothing but reads of balances.
     Balances,
+    /// Charges only, many in each request.
+    Batches,
 }
 
 impl Mix {
@@ -35,6 +43,7 @@ impl Mix {
             Self::Reads => "reads",
             Self::Pages => "pages",
             Self::Balances => "balances",
+            Self::Batches => "batches",
         }
     }
 
@@ -48,6 +57,7 @@ impl Mix {
             Self::Reads => ScenarioArgs { history: 0.8, ..charges },
             Self::Pages => ScenarioArgs { history: 1.0, ..readers },
             Self::Balances => ScenarioArgs { balance_reads: 1.0, ..readers },
+            Self::Batches => ScenarioArgs { batch: Some(BATCH), ..charges },
         }
     }
 }

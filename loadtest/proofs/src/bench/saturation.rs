@@ -17,6 +17,9 @@ pub const CANDIDATES: [usize; 2] = [256, 512];
 /// Connections of the loads that are compared with one another.
 pub const CONNECTIONS: usize = 512;
 
+/// Of the load of batches: some 2,000 charges are under way, which is a quarter of what two shards let wait.
+pub const BATCH_CONNECTIONS: usize = 16;
+
 #[derive(Debug, Clone, Serialize)]
 pub struct Mixed {
     pub mix: Mix,
@@ -68,7 +71,7 @@ pub async fn measure_reads(
     Ok(figures)
 }
 
-/// The three mixed loads, each between two uniform ones; and these.
+/// The mixed loads, each between two uniform ones; and these.
 pub async fn measure_mixed(
     stand: &mut Stand,
     pace: &Pace,
@@ -76,8 +79,9 @@ pub async fn measure_mixed(
 ) -> anyhow::Result<(Vec<Mixed>, Vec<LoadFigures>)> {
     let mut uniform = vec![measure(stand, pace, pace.mixed_s, CONNECTIONS, stop).await?];
     let mut all = Vec::new();
-    for mix in [Mix::HotUser, Mix::RetryStorm, Mix::Reads] {
-        let figures = closed_loop(stand, pace, mix, pace.mixed_s, CONNECTIONS, stop).await?;
+    for mix in [Mix::HotUser, Mix::RetryStorm, Mix::Reads, Mix::Batches] {
+        let connections = if mix == Mix::Batches { BATCH_CONNECTIONS } else { CONNECTIONS };
+        let figures = closed_loop(stand, pace, mix, pace.mixed_s, connections, stop).await?;
         let next = measure(stand, pace, pace.mixed_s, CONNECTIONS, stop).await?;
         let (before, after) = (uniform[uniform.len() - 1].per_second, next.per_second);
         let share = rounded(figures.per_second / (f64::midpoint(before, after)).max(1.0));

@@ -35,6 +35,9 @@ pub struct Summary {
     pub hot_user: f64,
     pub retry_storm: f64,
     pub reads: f64,
+    /// Charges a second with many in each request, of those that go alone; and of TigerBeetle's.
+    pub batches: f64,
+    pub batches_of_tigerbeetle: f64,
     /// The peak, after 512 connections were open.
     pub memory_mib: Memory,
     pub errors: u64,

@@ -37,6 +37,8 @@ fn a_bench_measures_everything_and_proves_what_was_acknowledged() {
         "/front/front/cpu_us",
         "/hot_user",
         "/retry_storm",
+        "/batches",
+        "/batches_of_tigerbeetle",
         "/memory_mib/gateway",
         "/memory_mib/node",
         "/proof/acknowledged",
@@ -75,6 +77,7 @@ fn a_bench_measures_everything_and_proves_what_was_acknowledged() {
         "p99 at half of saturation",
         "CPU for a page of 20",
         "CPU for a balance",
+        "charges/s, 128 in a request, of uniform",
     ] {
         let bar = bars.iter().find(|bar| bar["figure"] == figure);
         assert!(bar.is_some_and(|bar| bar["value"].is_f64()), "{figure} in {bars:?}");
