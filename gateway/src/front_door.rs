@@ -59,6 +59,10 @@ impl FrontDoor {
                 response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
         }
+        if self.gateway.ending.has_begun() {
+            // The client's next request goes elsewhere, and this connection does not have to be cut.
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
         let headers = response.headers_mut();
         headers.insert(X_REQUEST_ID.clone(), id.to_header());
         // Balances, histories and refusals are of this moment. Files of the documentation set their own.

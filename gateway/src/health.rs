@@ -73,7 +73,8 @@ pub async fn get_health(RawQuery(query): RawQuery) -> Result<Response, Problem> 
 
 /// Whether at least one shard can serve
 ///
-/// Ready with one shard of many: the users of the others hear at once that theirs is unavailable.
+/// Ready with one shard of many: the users of the others hear at once that theirs is unavailable. Not ready from the
+/// moment that the gateway is told to end, although it serves on for a while.
 #[utoipa::path(
     get, path = "/readyz", tag = "operation", security(()),
     responses((status = 200, description = "At least one shard can serve.", body = ReadinessBody), NotReadyProblems),
@@ -83,6 +84,9 @@ pub async fn get_readyz(
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     Parameters::refuse_all(query.as_deref())?;
+    if gateway.ending.has_begun() {
+        return Err(Problem::shutting_down());
+    }
     let shards = gateway.shards.views();
     if shards.iter().any(|shard| shard.is_ready) {
         return Ok(json(StatusCode::OK, &ReadinessBody { status: "ready", shards }));

@@ -9,10 +9,10 @@ use picopay_gateway::state::GatewayState;
 use picopay_gateway::{router, server};
 use picopay_gateway_config::{GatewayConfig, Keys};
 use picopay_shared::cluster::Cluster;
+use picopay_shared::ending::{EndSignals, Ending, Stage};
 use picopay_shared::reload::Reloads;
 use picopay_shared::runtime::{self, Share};
 use picopay_shared::{open_files, telemetry};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
@@ -54,8 +54,11 @@ fn start(arguments: &Arguments) -> anyhow::Result<()> {
 
 async fn run(arguments: &Arguments, cluster: &Cluster, config: GatewayConfig) -> anyhow::Result<()> {
     let listener = server::bind(&config.listen).await?;
-    let stop = stop_on_signal()?;
+    let signals = EndSignals::listen()?;
     let gateway = GatewayState::start(cluster, config);
+    let drain = gateway.config.drain;
+    tokio::spawn(gateway.ending.clone().follow(signals, move || drain));
+    let stop = stop_when_drained(gateway.ending.clone());
     let reloads = Reloads::watch(&arguments.cluster, Arc::clone(&gateway.in_force))?;
     let key_reloads = Reloads::watch(&arguments.config, Arc::clone(&gateway.keys_in_force))?;
     // Before the first request, so that none waits for the map. No shard needs to answer.
@@ -70,27 +73,27 @@ async fn run(arguments: &Arguments, cluster: &Cluster, config: GatewayConfig) ->
         Ok(())
     };
     tokio::select! {
+        () = gateway.ending.reached(Stage::Now) => return Ok(()),
         () = server::serve(listener, router(&gateway), &gateway.config.server, &gateway.metrics, stop) => {}
         never = reloads.follow(take_over, |reload| gateway.count_reload(reload)) => match never {},
         never = key_reloads.follow(replace_keys, |reload| gateway.count_reload(reload)) => match never {},
     }
     // Commands of clients that hung up are still under way.
-    let _ = tokio::time::timeout(gateway.config.shard_client.request_timeout, gateway.shards.close()).await;
+    let closing = tokio::time::timeout(gateway.config.shard_client.request_timeout, gateway.shards.close());
+    tokio::select! {
+        () = gateway.ending.reached(Stage::Now) => return Ok(()),
+        _ = closing => {}
+    }
     info!("stopped");
     Ok(())
 }
 
-/// SIGTERM comes from supervisors, SIGINT from Ctrl-C.
-fn stop_on_signal() -> anyhow::Result<CancellationToken> {
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+fn stop_when_drained(ending: Ending) -> CancellationToken {
     let stop = CancellationToken::new();
     let stopping = stop.clone();
     tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
+        ending.reached(Stage::Finishing).await;
         stopping.cancel();
     });
-    Ok(stop)
+    stop
 }

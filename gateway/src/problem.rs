@@ -5,6 +5,7 @@
 
 mod code;
 mod field_error;
+mod not_ready;
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -241,12 +242,6 @@ impl Problem {
 
     pub fn internal() -> Self {
         Self::new(Code::Internal, "the request id finds this in the log")
-    }
-
-    pub fn not_ready(shards: serde_json::Value) -> Self {
-        Self::new(Code::ShardUnavailable, "no shard can serve")
-            .with(Extension::Shards(shards))
-            .retry_after(Duration::from_secs(1))
     }
 
     /// A recorded refusal, all of it from the record, so that it reads the same each time.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use picopay_shared::cluster::Cluster;
+use picopay_shared::ending::Ending;
 use picopay_shared::internal_secret::InternalSecret;
 use picopay_shared::reload::{InForce, Reload};
 
@@ -20,6 +21,7 @@ pub struct GatewayState {
     pub keys_in_force: Arc<InForce<Keys>>,
     pub secret: InternalSecret,
     pub metrics: Metrics,
+    pub ending: Ending,
 }
 
 impl GatewayState {
@@ -35,6 +37,7 @@ impl GatewayState {
             in_force: Arc::new(InForce::new(cluster.clone())),
             secret: InternalSecret::new(&cluster.internal_secret),
             metrics,
+            ending: Ending::default(),
         })
     }
 

@@ -11,7 +11,9 @@ use anyhow::Context;
 use arc_swap::ArcSwap;
 use picopay_shard_node_config::{NodeConfig, of_node};
 use picopay_shared::cluster::{Cluster, Shard};
+use picopay_shared::ending::Ending;
 use picopay_shared::internal_secret::InternalSecret;
+use picopay_shared::node_status::NodeStatus;
 use picopay_shared::reload::{InForce, Reload};
 use picopay_shared::running_config::{RunningConfig, Salt};
 use tokio::sync::Notify;
@@ -32,6 +34,7 @@ pub struct Node {
     service: ArcSwap<Service>,
     replaced: Notify,
     in_force: Arc<InForce>,
+    ending: Ending,
 }
 
 impl Node {
@@ -52,6 +55,7 @@ impl Node {
             service: ArcSwap::new(service),
             replaced: Notify::new(),
             in_force: Arc::new(InForce::new(cluster.clone())),
+            ending: Ending::default(),
         }))
     }
 
@@ -62,6 +66,20 @@ impl Node {
     /// The current service. Holding it keeps it alive.
     pub fn service(&self) -> Arc<Service> {
         self.service.load_full()
+    }
+
+    /// The end of this process, which gateways hear of before it stops.
+    pub fn ending(&self) -> &Ending {
+        &self.ending
+    }
+
+    pub async fn status(&self) -> NodeStatus {
+        let status = self.service().status().await;
+        if !self.ending.has_begun() {
+            return status;
+        }
+        let not_ready_reason = Some("it was told to end, and serves on for a moment".to_owned());
+        NodeStatus { is_ready: false, not_ready_reason, ..status }
     }
 
     /// Returns only when the database turns out to be another shard's.

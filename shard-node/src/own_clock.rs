@@ -7,9 +7,10 @@
 use std::time::{Duration, Instant};
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderValue};
+use axum::http::{HeaderMap, HeaderValue, header};
 use axum::middleware::Next;
 use axum::response::Response;
+use picopay_shared::ending::Ending;
 use picopay_shared::node_mark::{DEADLINE_AT_HEADER, NODE_HEADER, NodeMoment};
 use uuid::Uuid;
 
@@ -58,12 +59,20 @@ impl Arrival {
     }
 }
 
-pub async fn mark(State(clock): State<OwnClock>, mut request: Request, next: Next) -> Response {
+/// Marks an answer, and once the node was told to end, has the gateway take another connection for its next request.
+pub async fn mark(
+    State((clock, ending)): State<(OwnClock, Ending)>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     let arrival = clock.arrival(request.headers());
     request.extensions_mut().insert(arrival);
     let mut response = next.run(request).await;
     let mark = HeaderValue::try_from(clock.now().to_string()).expect("digits and a dash");
     response.headers_mut().insert(NODE_HEADER, mark);
+    if ending.has_begun() {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     response
 }
 

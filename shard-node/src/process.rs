@@ -11,10 +11,10 @@ use axum_server::{Handle, Server};
 use clap::Parser;
 use picopay_shard_node_config::NodeConfig;
 use picopay_shared::cluster::Cluster;
+use picopay_shared::ending::{EndSignals, Stage};
 use picopay_shared::reload::Reloads;
 use picopay_shared::runtime::{self, Share};
 use picopay_shared::{open_files, telemetry};
-use tokio::signal::unix::{SignalKind, signal};
 
 use crate::clock;
 use crate::node::Node;
@@ -57,8 +57,8 @@ async fn serve(arguments: &Arguments, cluster: &Cluster, config: &NodeConfig) ->
     let listener = listen(config.listen)?;
     tracing::info!(shard = config.shard, listen = %config.listen, "serving");
     let handle: Handle<SocketAddr> = Handle::new();
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
+    let (ending, drain) = (node.ending(), config.drain);
+    tokio::spawn(ending.clone().follow(EndSignals::listen()?, move || drain));
     let server = Server::<SocketAddr>::from_listener(listener)
         .acceptor(NoDelayAcceptor::new())
         .handle(handle.clone())
@@ -68,12 +68,14 @@ async fn serve(arguments: &Arguments, cluster: &Cluster, config: &NodeConfig) ->
     tokio::select! {
         wrong = node.wrong_database() => return Err(wrong.into()),
         never = reloads.follow(take_over, |reload| node.count_reload(reload)) => match never {},
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+        () = ending.reached(Stage::Finishing) => {}
     }
     tracing::info!("stopping: finishing what was accepted");
     handle.graceful_shutdown(Some(config.shutdown_timeout));
-    server.await?.context("the server failed")
+    tokio::select! {
+        () = ending.reached(Stage::Now) => Ok(()),
+        ended = server => ended?.context("the server failed"),
+    }
 }
 
 fn listen(address: SocketAddr) -> anyhow::Result<tokio::net::TcpListener> {

@@ -29,6 +29,7 @@ const BODY_MAX: usize = WRITE_BATCH_MAX * 8 * 1024;
 const READ_MAX: Duration = Duration::from_secs(4);
 
 pub fn router(node: Arc<Node>) -> Router {
+    let marks = (OwnClock::start(), node.ending().clone());
     let internal = Router::new()
         .route(WRITE_PATH, post(write))
         .route(READ_PATH, post(read))
@@ -44,7 +45,7 @@ pub fn router(node: Arc<Node>) -> Router {
         .merge(internal)
         .with_state(node)
         // Outermost, so that refusals of any kind are marked too.
-        .layer(middleware::from_fn_with_state(OwnClock::start(), own_clock::mark))
+        .layer(middleware::from_fn_with_state(marks, own_clock::mark))
 }
 
 async fn require_secret(State(node): State<Arc<Node>>, request: Request, next: Next) -> Response {
@@ -142,7 +143,7 @@ fn longest(headers: &HeaderMap) -> Duration {
 }
 
 async fn status(State(node): State<Arc<Node>>) -> Response {
-    axum::Json(node.service().status().await).into_response()
+    axum::Json(node.status().await).into_response()
 }
 
 async fn config(State(node): State<Arc<Node>>) -> Response {

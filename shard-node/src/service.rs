@@ -295,6 +295,7 @@ mod tests {
             cache: CacheConfig::default(),
             reads: ReadConfig::default(),
             testing: TestingConfig::default(),
+            drain: Duration::ZERO,
             shutdown_timeout: Duration::from_secs(1),
         };
         let service = Service::start(&shard, &Lasting::new("a", &Secret::new("s")), &config).unwrap();

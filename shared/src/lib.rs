@@ -35,6 +35,8 @@ pub mod cluster;
 
 pub mod config;
 
+pub mod ending;
+
 pub mod internal_secret;
 
 pub mod lane;

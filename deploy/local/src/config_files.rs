@@ -76,18 +76,25 @@ pub(crate) fn patroni_cluster_toml(cluster_id: Uuid, shard: &str, ports: &[u16],
 }
 
 pub(crate) fn node_toml(shard: &str, port: u16, more: &str) -> String {
-    format!("{HEADER}shard = {shard:?}\nlisten = \"127.0.0.1:{port}\"\n{more}")
+    let drain = drain_unless_said(more);
+    format!("{HEADER}shard = {shard:?}\nlisten = \"127.0.0.1:{port}\"\n{drain}{more}")
 }
 
 /// `gateway.toml`. The keys come last: whatever `more` opens, `[[keys]]` closes.
 pub(crate) fn gateway_toml(listen: &str, keys: &[ApiKey], more: &str) -> String {
-    let mut text = format!("{HEADER}listen = {listen:?}\n{more}\n");
+    let drain = drain_unless_said(more);
+    let mut text = format!("{HEADER}listen = {listen:?}\n{drain}{more}\n");
     for key in keys {
         let (name, digest, scopes) = (&key.name, hex::encode(Sha256::digest(&key.key)), &key.scopes);
         let _ =
             write!(text, "\n[[keys]]\nname = {name:?}\ndigest = \"sha256:{digest}\"\nscopes = {scopes:?}\n");
     }
     text
+}
+
+/// Nobody else sends requests to a cluster on this machine, so its end waits for none.
+fn drain_unless_said(more: &str) -> &'static str {
+    if more.contains("drain = ") { "" } else { "drain = \"0s\"\n" }
 }
 
 const HEADER: &str = "# Written at every start by picopay-local; changes here are lost.\n";

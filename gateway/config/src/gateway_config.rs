@@ -27,6 +27,9 @@ pub struct GatewayConfig {
     /// Threads for its tasks. Without a value, all the processors that the process may use, and at least one
     /// (`shared/src/runtime.rs`).
     pub worker_threads: Option<NonZeroUsize>,
+    /// How long a gateway that was told to end goes on serving, while `/readyz` says so. Load balancers need as long as
+    /// two of their probes to send nothing more.
+    pub drain: Duration,
     pub keys: Vec<ApiKey>,
     pub server: ServerConfig,
     pub shard_client: ShardClientConfig,
@@ -89,6 +92,8 @@ struct GatewayFile {
     listen: String,
     public_url: Option<String>,
     worker_threads: Option<NonZeroUsize>,
+    #[serde(default = "default_drain", with = "human_duration")]
+    drain: Duration,
     #[serde(default)]
     keys: Vec<KeyEntry>,
     #[serde(default)]
@@ -111,6 +116,10 @@ struct KeyEntry {
 /// Only this machine: listening to the whole network is a decision of the operator.
 fn default_listen() -> String {
     "127.0.0.1:8080".to_owned()
+}
+
+fn default_drain() -> Duration {
+    Duration::from_secs(5)
 }
 
 impl GatewayConfig {
@@ -141,6 +150,7 @@ impl GatewayConfig {
             listen: read.listen,
             public_url,
             worker_threads: read.worker_threads,
+            drain: read.drain,
             keys,
             server: read.server,
             shard_client: read.shard_client,

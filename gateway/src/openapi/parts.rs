@@ -157,7 +157,7 @@ problem_sets! {
     HistoryProblems = InvalidRequest Unauthorized Forbidden UserNotFound RateLimited Internal ShardUnavailable Overloaded SlotMoving;
     LookupProblems = InvalidRequest Unauthorized Forbidden TransactionNotFound RateLimited Internal ShardUnavailable Overloaded
         SlotMoving;
-    NotReadyProblems = InvalidRequest ShardUnavailable;
+    NotReadyProblems = InvalidRequest ShardUnavailable ShuttingDown;
     OpenProblems = InvalidRequest;
 }
 
@@ -233,6 +233,7 @@ fn example(code: Code) -> serde_json::Value {
         Code::ShardUnavailable => not_done(NotDone::Unavailable).into(),
         Code::Overloaded => not_done(NotDone::Overloaded).into(),
         Code::SlotMoving => not_done(NotDone::SlotMoving).into(),
+        Code::ShuttingDown => Problem::shutting_down(),
         Code::OutcomeUnknown => ShardError::Unknown.into(),
     };
     serde_json::from_slice(&problem.body(EXAMPLE_REQUEST_ID, "")).expect("a problem is JSON")

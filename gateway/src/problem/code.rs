@@ -32,11 +32,12 @@ pub enum Code {
     ShardUnavailable,
     Overloaded,
     SlotMoving,
+    ShuttingDown,
     OutcomeUnknown,
 }
 
 impl Code {
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 29] = [
         Self::InvalidRequest,
         Self::InvalidIdempotencyKey,
         Self::Unauthorized,
@@ -64,6 +65,7 @@ impl Code {
         Self::ShardUnavailable,
         Self::Overloaded,
         Self::SlotMoving,
+        Self::ShuttingDown,
         Self::OutcomeUnknown,
     ];
 
@@ -118,6 +120,7 @@ impl Code {
             Self::ShardUnavailable => (503, "shard-unavailable", "The user's shard cannot be reached", "Nothing happened. Retry with the same idempotency key after Retry-After seconds. Users of other shards are not affected."),
             Self::Overloaded => (503, "overloaded", "Too much is waiting", "Nothing happened. Retry with the same idempotency key after Retry-After seconds, and slow down if you can."),
             Self::SlotMoving => (503, "slot-moving", "The user is moving to another shard", "Nothing happened. Most moves are waited for and not noticed; this one takes longer, or too many wait: retry with the same idempotency key after Retry-After seconds."),
+            Self::ShuttingDown => (503, "shutting-down", "The gateway is shutting down", "This gateway was told to end: it serves on for a moment and then stops. Send what comes next to another one, with the same idempotency key where something is tried again."),
             Self::OutcomeUnknown => (504, "outcome-unknown", "It is not known whether this was done", "The answer was lost. It was done once or not at all: retry with the same idempotency key to find out, never with a new one."),
         }
     }

@@ -62,7 +62,11 @@ impl GatewayProcess {
         let (new, file) = (self.folder.path().join("new"), self.folder.path().join("gateway.toml"));
         let listen = self.api.url.strip_prefix("http://").unwrap();
         let dev = key_entry("dev", "dev-key", &["admin"], "");
-        std::fs::write(&new, format!("listen = \"{listen}\"\n{entries}\n{dev}")).unwrap();
+        std::fs::write(
+            &new,
+            format!("listen = \"{listen}\"\n{}{entries}\n{dev}", drain_unless_said(entries)),
+        )
+        .unwrap();
         std::fs::rename(new, file).unwrap();
     }
 
@@ -97,6 +101,11 @@ impl Drop for GatewayProcess {
     }
 }
 
+/// A test that is not about it does not wait for it.
+fn drain_unless_said(gateway_toml: &str) -> &'static str {
+    if gateway_toml.contains("drain = ") { "" } else { "drain = \"0s\"\n" }
+}
+
 /// A gateway that is not started yet, on a free port, with the key `dev-key`.
 pub fn prepare(cluster_toml: &str, gateway_toml: &str) -> (Command, tempfile::TempDir, Api) {
     let folder = tempfile::tempdir().unwrap();
@@ -104,7 +113,10 @@ pub fn prepare(cluster_toml: &str, gateway_toml: &str) -> (Command, tempfile::Te
     let key = key_entry("dev", "dev-key", &["admin"], "");
     let files = [
         ("cluster.toml", cluster_toml.to_owned()),
-        ("gateway.toml", format!("listen = \"{listen}\"\n{gateway_toml}\n{key}")),
+        (
+            "gateway.toml",
+            format!("listen = \"{listen}\"\n{}{gateway_toml}\n{key}", drain_unless_said(gateway_toml)),
+        ),
     ];
     let mut command = Command::new(env!("CARGO_BIN_EXE_picopay-gateway"));
     for ((name, text), option) in files.into_iter().zip(["--cluster", "--config"]) {

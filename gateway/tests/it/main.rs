@@ -11,6 +11,7 @@ mod byte_equal_replays;
 mod connections;
 mod contract_errors;
 mod docs;
+mod drain;
 mod history;
 mod holds;
 mod http_edges;

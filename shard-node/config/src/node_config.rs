@@ -32,9 +32,17 @@ pub struct NodeConfig {
     /// For tests of this program only.
     #[serde(default)]
     pub testing: TestingConfig,
+    /// How long a node that was told to end goes on serving, and says that it is not ready. Longer than gateways take to
+    /// notice (`shard_client.poll_interval`), so that they ask another node before this one stops.
+    #[serde(default = "drain", with = "human_duration")]
+    pub drain: Duration,
     /// How long a stopping node may take to finish what it accepted. Longer than any batch.
     #[serde(default = "shutdown_timeout", with = "human_duration")]
     pub shutdown_timeout: Duration,
+}
+
+fn drain() -> Duration {
+    Duration::from_secs(5)
 }
 
 fn shutdown_timeout() -> Duration {
