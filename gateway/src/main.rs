@@ -34,7 +34,7 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    telemetry::start();
+    let _log = telemetry::start();
     match start(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -4,6 +4,9 @@
 
 mod charges;
 
+use std::sync::Arc;
+
+use picopay_shared::process_metrics::ProcessMetrics;
 use prometheus::{Encoder, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
 
 pub use self::charges::{ChargeCount, ChargeEnd, ChargeMetrics};
@@ -54,6 +57,7 @@ pub struct Metrics {
     pub reloads_taken: IntCounter,
     pub reloads_refused: IntCounter,
     pub is_reload_refused: IntGauge,
+    process: Arc<ProcessMetrics>,
 }
 
 impl Metrics {
@@ -83,8 +87,10 @@ impl Metrics {
         registry
             .register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))
             .expect("each name is registered once");
+        let process = ProcessMetrics::register(&registry, "picopay-gateway", env!("CARGO_PKG_VERSION"));
         Self {
             registry,
+            process: Arc::new(process),
             charges,
             clients,
             connections_refused,
@@ -95,6 +101,7 @@ impl Metrics {
     }
 
     pub fn render(&self) -> Vec<u8> {
+        self.process.read_off();
         let mut text = Vec::new();
         TextEncoder::new()
             .encode(&self.registry.gather(), &mut text)

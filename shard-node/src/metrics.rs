@@ -1,5 +1,6 @@
 //! Prometheus metrics of a node.
 
+use picopay_shared::process_metrics::ProcessMetrics;
 use prometheus::{
     Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder,
@@ -7,6 +8,9 @@ use prometheus::{
 
 pub struct Metrics {
     registry: Registry,
+    /// Of what all services have, under the same names.
+    common: Registry,
+    process: ProcessMetrics,
     pub outcomes: IntCounterVec,
     pub batch_size: Histogram,
     /// Time from BEGIN to the answer to COMMIT, in seconds.
@@ -58,7 +62,11 @@ impl Metrics {
             Some([("shard".to_owned(), shard.to_owned())].into()),
         )
         .expect("the prefix is a legal name");
+        let common = Registry::new_custom(None, Some([("shard".to_owned(), shard.to_owned())].into()))
+            .expect("without a prefix");
         let metrics = Self {
+            process: ProcessMetrics::register(&common, "picopay-node", env!("CARGO_PKG_VERSION")),
+            common,
             outcomes: counters("outcomes_total", "Commands by what became of them.", "outcome"),
             batch_size: histogram(
                 "batch_size",
@@ -162,10 +170,11 @@ impl Metrics {
     }
 
     pub fn render(&self) -> Vec<u8> {
+        self.process.read_off();
+        let mut families = self.registry.gather();
+        families.extend(self.common.gather());
         let mut text = Vec::new();
-        TextEncoder::new()
-            .encode(&self.registry.gather(), &mut text)
-            .expect("writing to memory does not fail");
+        TextEncoder::new().encode(&families, &mut text).expect("writing to memory does not fail");
         text
     }
 }

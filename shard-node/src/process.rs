@@ -33,7 +33,7 @@ struct Arguments {
 }
 
 pub fn run() -> ExitCode {
-    telemetry::start_with(clock::now_text);
+    let _log = telemetry::start_with(clock::now_text);
     open_files::allow_many();
     match start(&Arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,

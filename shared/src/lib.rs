@@ -43,6 +43,8 @@ pub mod lane;
 
 pub mod open_files;
 
+pub mod process_metrics;
+
 pub mod reload;
 
 pub mod runtime;

@@ -2,7 +2,7 @@
 
 use std::future::ready;
 use std::net::TcpListener;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use http::Method;
@@ -39,7 +39,12 @@ pub fn cluster_of_nodes(nodes: &[&str]) -> String {
 
 impl GatewayProcess {
     pub async fn start(cluster_toml: &str, gateway_toml: &str) -> Self {
-        let (mut command, folder, api) = prepare(cluster_toml, gateway_toml);
+        let (command, folder, api) = prepare(cluster_toml, gateway_toml);
+        Self::spawn(command, folder, api).await
+    }
+
+    /// Starts what [`prepare`] has prepared, and the test may have changed.
+    pub async fn spawn(mut command: Command, folder: tempfile::TempDir, api: Api) -> Self {
         let child = command.spawn().unwrap();
         let process = Self { child, api, folder };
         let url = format!("{}/health", process.api.url);
@@ -82,6 +87,11 @@ impl GatewayProcess {
     fn send(&self, signal: Signal) {
         let pid = i32::try_from(self.child.id()).unwrap();
         kill(Pid::from_raw(pid), signal).unwrap();
+    }
+
+    /// Its log, which is a pipe that the test asked for.
+    pub fn take_stderr(&mut self) -> ChildStderr {
+        self.child.stderr.take().expect("asked for")
     }
 
     pub fn is_running(&mut self) -> bool {

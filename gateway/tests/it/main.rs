@@ -15,6 +15,7 @@ mod drain;
 mod history;
 mod holds;
 mod http_edges;
+mod logs;
 mod lost_replies;
 mod metrics;
 mod moved_away;

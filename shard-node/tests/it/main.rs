@@ -11,6 +11,7 @@ mod fence;
 mod floors;
 mod holds;
 mod identity;
+mod logs;
 mod moves;
 mod neighbours;
 mod node_killed;
