@@ -18,6 +18,7 @@ use tracing::info;
 use crate::header_names::X_API_KEY;
 use crate::problem::Problem;
 use picopay_gateway_config::{ApiKey, Rate, Scope};
+use picopay_shard_client::journey;
 
 /// The known keys, each with its own rate limit. A reload replaces them.
 #[derive(Debug)]
@@ -75,6 +76,7 @@ impl KeyRing {
         let shown = shown_key(headers)?.ok_or_else(Problem::key_missing)?;
         let keys = self.keys.load();
         let known = find(&keys, shown).ok_or_else(Problem::key_unknown)?;
+        journey::note(|journey| journey.key_name = Some(Arc::clone(&known.key.name)));
         if known.key.expires_at.is_some_and(|expires_at| expires_at.is_over(SystemTime::now())) {
             return Err(known.refused(Problem::key_expired()));
         }

@@ -129,7 +129,7 @@ pub async fn post_batch(State(guarded): State<Guarded>, request: Request<Body>) 
     content_headers::check(&parts.headers)?;
     check_length(&parts.headers, BATCH_MAX)?;
     read_key(&parts.headers)?;
-    let body = read_body(body, BATCH_MAX, gateway.config.server.body_read_timeout).await?;
+    let body = read_body(body, BATCH_MAX, gateway.live().server.body_read_timeout).await?;
     let parameters = Parameters::read(parts.uri.query(), &[]);
     let operations = parameters.finish_with_body(read_operations(&body))?;
     let request_id: &RequestId = parts.extensions.get().expect("the front door names every request");

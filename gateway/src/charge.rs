@@ -53,6 +53,6 @@ pub fn end_of(answer: Result<bool, &Problem>) -> ChargeEnd {
         Ok(false) => ChargeEnd::Success,
         Err(problem) if problem.is_replayed() => ChargeEnd::Replayed,
         Err(problem) if problem.code() == Code::InsufficientBalance => ChargeEnd::InsufficientBalance,
-        Err(_) => ChargeEnd::Failed,
+        Err(problem) => ChargeEnd::Problem(problem.code()),
     }
 }

@@ -3,11 +3,12 @@
 //! One function around the router rather than a layer for each concern. It is on the path of every charge,
 //! and each layer of a router costs several allocations.
 
+use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::http::{HeaderValue, Request, StatusCode, header};
+use axum::http::{HeaderValue, Request, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::{BoxError, Router};
 use bytes::Bytes;
@@ -16,23 +17,38 @@ use hyper::body::Body as HttpBody;
 use tower::Service;
 use tracing::error;
 
+use crate::access_log::RequestRecord;
 use crate::header_names::X_REQUEST_ID;
 use crate::metrics::Open;
 use crate::problem::{Code, Problem};
 use crate::request_id::RequestId;
+use crate::route_name::RouteName;
 use crate::state::GatewayState;
 use crate::unread_body::{self, Rest, Returned};
 use crate::{head, request_path};
+use picopay_gateway_config::ServerConfig;
 
 #[derive(Debug, Clone)]
 pub struct FrontDoor {
     gateway: Arc<GatewayState>,
     router: Router,
+    peer: Option<SocketAddr>,
 }
 
 impl FrontDoor {
     pub fn new(gateway: Arc<GatewayState>, router: Router) -> Self {
-        Self { gateway, router }
+        Self { gateway, router, peer: None }
+    }
+
+    /// The same for the requests of one connection.
+    #[must_use]
+    pub fn of_peer(self, peer: SocketAddr) -> Self {
+        Self { peer: Some(peer), ..self }
+    }
+
+    /// The limits in force now.
+    pub fn server_config(&self) -> ServerConfig {
+        self.gateway.live().server.clone()
     }
 
     pub async fn answer<B>(&mut self, request: Request<B>) -> Response
@@ -40,26 +56,34 @@ impl FrontDoor {
         B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<BoxError>,
     {
-        let _open = Open::count(&self.gateway.metrics.clients.requests);
+        let Self { gateway, router, peer } = self;
+        let _open = Open::count(&gateway.metrics.clients.requests);
+        let id = RequestId::take_or_make(request.headers());
+        let plain = request_path::plain(request.uri());
+        let route = RouteName::of(plain.as_ref().unwrap_or(request.uri()).path());
+        let access_log = gateway.live().access_log;
+        let mut record =
+            RequestRecord::begin(&gateway.metrics.requests, access_log, route, &request, (&id, *peer));
         let (mut parts, body) = request.into_parts();
-        let id = RequestId::take_or_make(&parts.headers);
         parts.extensions.insert(id.clone());
         // Such a client sends its body only when somebody begins to read.
         let waits_for_continue = parts.headers.contains_key(header::EXPECT);
         let (body, returned) = unread_body::lend(body);
-        let mut response = self.route(Request::from_parts(parts, body)).await;
-        if let Some(problem) = response.extensions_mut().remove::<Problem>() {
-            response = self.write_down(problem, &id, response);
+        let mut response = record.keep(answer_from(router, plain, Request::from_parts(parts, body))).await;
+        let problem = response.extensions_mut().remove::<Problem>();
+        record.answered(&response, problem.as_ref());
+        if let Some(problem) = problem {
+            response = write_down(gateway, problem, &id, response);
         }
         if let Some(body) = returned.filter(Returned::is_unread) {
             // A body that came too slowly was waited for long enough.
             let is_hopeless = waits_for_continue || response.status() == StatusCode::REQUEST_TIMEOUT;
-            let limit = self.gateway.config.server.body_read_timeout;
+            let limit = gateway.live().server.body_read_timeout;
             if is_hopeless || body.read_away(limit).await == Rest::ToCome {
                 response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
         }
-        if self.gateway.ending.has_begun() {
+        if gateway.ending.has_begun() {
             // The client's next request goes elsewhere, and this connection does not have to be cut.
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
@@ -69,33 +93,33 @@ impl FrontDoor {
         headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
         response
     }
+}
 
-    async fn route(&mut self, mut request: Request<Body>) -> Response {
-        if let Err(problem) = head::check(&request) {
-            return problem.into_response();
-        }
-        if let Some(plain) = request_path::plain(request.uri()) {
-            *request.uri_mut() = plain;
-        }
-        match AssertUnwindSafe(self.router.call(request)).catch_unwind().await {
-            Ok(Ok(response)) => response,
-            Ok(Err(never)) => match never {},
-            // The panic hook has logged it already.
-            Err(_panic) => Problem::internal().into_response(),
-        }
+async fn answer_from(router: &mut Router, plain: Option<Uri>, mut request: Request<Body>) -> Response {
+    if let Err(problem) = head::check(&request) {
+        return problem.into_response();
     }
+    if let Some(plain) = plain {
+        *request.uri_mut() = plain;
+    }
+    match AssertUnwindSafe(router.call(request)).catch_unwind().await {
+        Ok(Ok(response)) => response,
+        Ok(Err(never)) => match never {},
+        // The panic hook has logged it already.
+        Err(_panic) => Problem::internal().into_response(),
+    }
+}
 
-    fn write_down(&self, problem: Problem, id: &RequestId, mut bare: Response) -> Response {
-        if problem.code() == Code::Internal {
-            error!(request_id = id.as_str(), "a request failed for a reason of our own");
-        }
-        let mut response = problem.into_response_to(id.as_str(), &self.gateway.config.public_url);
-        // Only the router knows this. Its other headers describe an empty answer.
-        if let Some(methods) = bare.headers_mut().remove(header::ALLOW) {
-            response.headers_mut().insert(header::ALLOW, methods);
-        }
-        response
+fn write_down(gateway: &GatewayState, problem: Problem, id: &RequestId, mut bare: Response) -> Response {
+    if problem.code() == Code::Internal {
+        error!(request_id = id.as_str(), "a request failed for a reason of our own");
     }
+    let mut response = problem.into_response_to(id.as_str(), &gateway.config.public_url);
+    // Only the router knows this. Its other headers describe an empty answer.
+    if let Some(methods) = bare.headers_mut().remove(header::ALLOW) {
+        response.headers_mut().insert(header::ALLOW, methods);
+    }
+    response
 }
 
 #[cfg(test)]

@@ -10,7 +10,13 @@ pub mod state;
 
 pub mod routes;
 
+pub mod route_name;
+
+pub mod admin;
+
 pub mod front_door;
+
+pub mod access_log;
 
 pub mod head;
 

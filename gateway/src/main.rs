@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use clap::Parser;
 use picopay_gateway::state::GatewayState;
-use picopay_gateway::{router, server};
-use picopay_gateway_config::{GatewayConfig, Keys};
+use picopay_gateway::{admin, router, server};
+use picopay_gateway_config::{Changeable, GatewayConfig};
 use picopay_shared::cluster::Cluster;
 use picopay_shared::ending::{EndSignals, Ending, Stage};
 use picopay_shared::reload::Reloads;
 use picopay_shared::runtime::{self, Share};
-use picopay_shared::{open_files, telemetry};
+use picopay_shared::{open_files, supervisor, telemetry};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
@@ -56,27 +56,36 @@ async fn run(arguments: &Arguments, cluster: &Cluster, config: GatewayConfig) ->
     let listener = server::bind(&config.listen).await?;
     let signals = EndSignals::listen()?;
     let gateway = GatewayState::start(cluster, config);
-    let drain = gateway.config.drain;
-    tokio::spawn(gateway.ending.clone().follow(signals, move || drain));
+    let drain = {
+        let gateway = Arc::clone(&gateway);
+        move || gateway.live().drain
+    };
+    tokio::spawn(gateway.ending.clone().follow(signals, drain));
     let stop = stop_when_drained(gateway.ending.clone());
     let reloads = Reloads::watch(&arguments.cluster, Arc::clone(&gateway.in_force))?;
-    let key_reloads = Reloads::watch(&arguments.config, Arc::clone(&gateway.keys_in_force))?;
+    let file_reloads = Reloads::watch(&arguments.config, Arc::clone(&gateway.file_in_force))?;
+    let admin = match &gateway.config.admin {
+        Some(admin) => Some(server::bind(&admin.listen).await?),
+        None => None,
+    };
     // Before the first request, so that none waits for the map. No shard needs to answer.
     gateway.shards.ask_all().await;
+    tokio::spawn(supervisor::keep_informed(gateway.ending.clone()));
     info!(listen = gateway.config.listen, public_url = gateway.config.public_url, "serving");
     let take_over = async |cluster: &Cluster| {
         gateway.take_over(cluster).await;
         Ok(())
     };
-    let replace_keys = async |Keys(keys): &Keys| {
-        gateway.keys.replace(keys);
-        Ok(())
-    };
+    let take_over_file = async |changed: &Changeable| gateway.take_over_file(changed);
+    if let Some(listener) = admin {
+        let gateway = Arc::clone(&gateway);
+        tokio::spawn(async move { admin::serve(listener, &gateway).await });
+    }
     tokio::select! {
         () = gateway.ending.reached(Stage::Now) => return Ok(()),
-        () = server::serve(listener, router(&gateway), &gateway.config.server, &gateway.metrics, stop) => {}
+        () = server::serve(listener, router(&gateway), &gateway.metrics, stop) => {}
         never = reloads.follow(take_over, |reload| gateway.count_reload(reload)) => match never {},
-        never = key_reloads.follow(replace_keys, |reload| gateway.count_reload(reload)) => match never {},
+        never = file_reloads.follow(take_over_file, |reload| gateway.count_reload(reload)) => match never {},
     }
     // Commands of clients that hung up are still under way.
     let closing = tokio::time::timeout(gateway.config.shard_client.request_timeout, gateway.shards.close());

@@ -3,6 +3,8 @@
 //! Every handle is resolved at the start, so that counting is one atomic addition.
 
 mod charges;
+mod limits;
+mod requests;
 
 use std::sync::Arc;
 
@@ -10,6 +12,8 @@ use picopay_shared::process_metrics::ProcessMetrics;
 use prometheus::{Encoder, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
 
 pub use self::charges::{ChargeCount, ChargeEnd, ChargeMetrics};
+pub use self::limits::LimitMetrics;
+pub use self::requests::{RequestEnd, RequestMetrics};
 
 #[derive(Debug, Clone)]
 pub struct ClientMetrics {
@@ -52,6 +56,8 @@ pub struct Metrics {
     /// The registry, which also holds the metrics of calls to shards.
     pub registry: Registry,
     pub charges: ChargeMetrics,
+    pub requests: RequestMetrics,
+    pub limits: LimitMetrics,
     pub clients: ClientMetrics,
     pub connections_refused: IntCounter,
     pub reloads_taken: IntCounter,
@@ -64,6 +70,8 @@ impl Metrics {
     pub fn new() -> Self {
         let registry = Registry::new();
         let charges = ChargeMetrics::new(&registry);
+        let requests = RequestMetrics::new(&registry);
+        let limits = LimitMetrics::new(&registry);
         let clients = ClientMetrics::new(&registry);
         let connections_refused = IntCounter::new(
             "picopay_gateway_connections_refused_total",
@@ -74,12 +82,12 @@ impl Metrics {
         let reloads = counters(
             &registry,
             "picopay_gateway_reloads_total",
-            "Changed cluster.toml files: taken, or refused with the one before still in force.",
+            "Changed cluster.toml and gateway.toml files: taken, or refused with the one before still in force.",
             &["result"],
         );
         let is_reload_refused = IntGauge::new(
             "picopay_gateway_reload_refused",
-            "1 while the cluster.toml on disk is one that was refused.",
+            "1 while the cluster.toml or the gateway.toml on disk is one that was refused.",
         )
         .expect("a good name");
         register(&registry, &is_reload_refused);
@@ -92,6 +100,8 @@ impl Metrics {
             registry,
             process: Arc::new(process),
             charges,
+            requests,
+            limits,
             clients,
             connections_refused,
             reloads_taken: reloads.with_label_values(&["taken"]),

@@ -10,6 +10,11 @@ pub fn of(headers: &HeaderMap, request_id: &RequestId) -> Origin {
     Origin { request_id: request_id.as_str().to_owned(), traceparent: traceparent(headers) }
 }
 
+/// The trace that a request belongs to, if its trace context has the form that it must have.
+pub fn trace_id(headers: &HeaderMap) -> Option<String> {
+    traceparent(headers)?.split('-').nth(1).map(str::to_owned)
+}
+
 /// A W3C trace context, passed on unchanged if it has the form `00-` 32 `-` 16 `-` 2 hexadecimal digits, or
 /// more for a later version. Anything else is dropped, as the recommendation says.
 fn traceparent(headers: &HeaderMap) -> Option<String> {

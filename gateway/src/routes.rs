@@ -64,7 +64,9 @@ fn table() -> [(&'static str, Route); 20] {
 
 pub fn router(gateway: &Arc<GatewayState>) -> FrontDoor {
     let mut router = Router::new();
-    for (path, route) in table() {
+    // With an admin address, operators ask there.
+    let has_admin = gateway.config.admin.is_some();
+    for (path, route) in table().into_iter().filter(|(path, _)| !(has_admin && *path == "/metrics")) {
         let methods = match route {
             OneOf(scopes, methods) => methods.with_state(Guarded::new(Arc::clone(gateway), scopes)),
             EachItsScope(methods) => methods.with_state(Guarded::new(Arc::clone(gateway), &[])),
@@ -72,11 +74,26 @@ pub fn router(gateway: &Arc<GatewayState>) -> FrontDoor {
         };
         router = router.route(path, methods.clone()).route(&format!("/v1{path}"), methods);
     }
-    let router = router
+    if !has_admin {
         // For operators of this cluster; not part of the API.
-        .route(CONFIG_PATH, get(running_config::get_config))
+        router = router.route(CONFIG_PATH, get(running_config::get_config));
+    }
+    let router = router
         .fallback(async || Problem::not_found())
         .method_not_allowed_fallback(async || Problem::method_not_allowed())
         .with_state(Arc::clone(gateway));
     FrontDoor::new(Arc::clone(gateway), router)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::route_name::RouteName;
+
+    #[test]
+    fn every_route_has_a_name_in_metrics_and_access_lines() {
+        for (path, _) in table() {
+            assert_eq!(RouteName::of(path).as_str(), path);
+        }
+    }
 }

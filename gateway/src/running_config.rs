@@ -24,5 +24,6 @@ pub async fn get_config(
         return Err(Problem::not_found());
     }
     let config = of_gateway(&gateway.in_force.cluster(), Salt::random()).with_refusal(&gateway.in_force);
+    let config = config.with_refusal(&gateway.file_in_force);
     Ok(json(StatusCode::OK, &config))
 }

@@ -8,7 +8,6 @@ mod patient_io;
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::Request;
@@ -17,7 +16,6 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
@@ -52,14 +50,7 @@ pub async fn bind(listen: &str) -> Result<TcpListener, BindError> {
     TcpListener::bind(listen).await.map_err(|source| BindError { listen: listen.to_owned(), source })
 }
 
-pub async fn serve(
-    listener: TcpListener,
-    front_door: FrontDoor,
-    config: &ServerConfig,
-    metrics: &Metrics,
-    stop: CancellationToken,
-) {
-    let places = Arc::new(Semaphore::new(config.connections_max));
+pub async fn serve(listener: TcpListener, front_door: FrontDoor, metrics: &Metrics, stop: CancellationToken) {
     let connections = TaskTracker::new();
     loop {
         let accepted = tokio::select! {
@@ -74,13 +65,14 @@ pub async fn serve(
                 continue;
             }
         };
-        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+        let config = front_door.server_config();
+        if connections.len() >= config.connections_max {
             metrics.connections_refused.inc();
             continue;
         };
-        let connection = Connection { stream, peer, place, stop: stop.clone() };
+        let connection = Connection { stream, peer, stop: stop.clone() };
         let open = Open::count(&metrics.clients.connections);
-        let (front_door, config) = (front_door.clone(), config.clone());
+        let front_door = front_door.clone().of_peer(peer);
         connections.spawn(async move {
             let _open = open;
             connection.serve(front_door, &config).await;
@@ -90,7 +82,7 @@ pub async fn serve(
     drop(listener);
     connections.close();
     info!(open = connections.len(), "stopping: finishing what was accepted");
-    if tokio::time::timeout(config.shutdown_timeout, connections.wait()).await.is_err() {
+    if tokio::time::timeout(front_door.server_config().shutdown_timeout, connections.wait()).await.is_err() {
         warn!(open = connections.len(), "the time to finish is over");
     }
 }
@@ -98,13 +90,12 @@ pub async fn serve(
 struct Connection {
     stream: TcpStream,
     peer: SocketAddr,
-    place: OwnedSemaphorePermit,
     stop: CancellationToken,
 }
 
 impl Connection {
     async fn serve(self, front_door: FrontDoor, config: &ServerConfig) {
-        let Self { stream, peer, place: _place, stop } = self;
+        let Self { stream, peer, stop } = self;
         // Answers are small and complete: waiting for more to send would only add latency.
         if let Err(error) = stream.set_nodelay(true) {
             debug!(%peer, %error, "the connection ended before it began");

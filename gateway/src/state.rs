@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use arc_swap::{ArcSwap, Guard};
 use picopay_shared::cluster::Cluster;
 use picopay_shared::ending::Ending;
 use picopay_shared::internal_secret::InternalSecret;
@@ -9,16 +10,18 @@ use picopay_shared::reload::{InForce, Reload};
 
 use crate::auth::KeyRing;
 use crate::metrics::Metrics;
-use picopay_gateway_config::{GatewayConfig, Keys};
+use picopay_gateway_config::{Changeable, GatewayConfig};
 use picopay_shard_client::ShardClient;
 
 #[derive(Debug)]
 pub struct GatewayState {
+    /// As it was at the start. What changes meanwhile is in [`GatewayState::live`].
     pub config: GatewayConfig,
+    live: ArcSwap<Changeable>,
     pub keys: KeyRing,
     pub shards: Arc<ShardClient>,
     pub in_force: Arc<InForce>,
-    pub keys_in_force: Arc<InForce<Keys>>,
+    pub file_in_force: Arc<InForce<Changeable>>,
     pub secret: InternalSecret,
     pub metrics: Metrics,
     pub ending: Ending,
@@ -31,7 +34,8 @@ impl GatewayState {
         let shards = ShardClient::start(cluster, &config.shard_client, &metrics.registry);
         Arc::new(Self {
             keys: KeyRing::new(&config.keys),
-            keys_in_force: Arc::new(InForce::new(Keys(config.keys.clone()))),
+            live: ArcSwap::from_pointee(Changeable::of(&config)),
+            file_in_force: Arc::new(InForce::new(Changeable::of(&config))),
             config,
             shards,
             in_force: Arc::new(InForce::new(cluster.clone())),
@@ -39,6 +43,28 @@ impl GatewayState {
             metrics,
             ending: Ending::default(),
         })
+    }
+
+    /// The keys, rates and limits in force now.
+    pub fn live(&self) -> Guard<Arc<Changeable>> {
+        self.live.load()
+    }
+
+    /// Uses a changed `gateway.toml` from now on: for requests that come, and limits of connections that are opened.
+    ///
+    /// # Errors
+    /// The settings that differ and take a restart.
+    pub fn take_over_file(&self, changed: &Changeable) -> Result<(), String> {
+        let fixed = self.live().needs_restart(changed);
+        if !fixed.is_empty() {
+            let named = fixed.join(", ");
+            return Err(format!(
+                "{named}: changed in the file, and a running gateway cannot change it: put it back, or restart"
+            ));
+        }
+        self.keys.replace(&changed.keys);
+        self.live.store(Arc::new(changed.clone()));
+        Ok(())
     }
 
     pub async fn take_over(&self, cluster: &Cluster) {

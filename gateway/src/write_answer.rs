@@ -2,7 +2,7 @@
 
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use picopay_shard_client::{Decision, Written};
+use picopay_shard_client::{Decision, Written, journey};
 use picopay_shared::command::{Status, Transaction};
 use uuid::Uuid;
 
@@ -38,10 +38,13 @@ pub fn favour_or_problem(decision: Decision) -> Result<Favour, Problem> {
     Ok(match decision {
         Decision::UserCreated => Favour::User { is_new: true },
         Decision::UserExisted => Favour::User { is_new: false },
-        Decision::Decided { transaction, is_replayed } => match refusal(&transaction, is_replayed) {
-            Some(refused) => return Err(refused),
-            None => Favour::Booked { transaction, is_replayed },
-        },
+        Decision::Decided { transaction, is_replayed } => {
+            journey::note(|journey| journey.transaction = Some(transaction.id.as_uuid()));
+            match refusal(&transaction, is_replayed) {
+                Some(refused) => return Err(refused),
+                None => Favour::Booked { transaction, is_replayed },
+            }
+        }
         Decision::KeyReused(differs) => return Err(Problem::key_reused(differs)),
         Decision::UserNotFound => return Err(Problem::user_not_found()),
         Decision::TransactionNotFound => return Err(Problem::transaction_not_found()),

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::http::Request;
 use axum::http::request::Parts;
+use picopay_shard_client::journey;
 use picopay_shared::command::{Command, Operation};
 use picopay_shared::origin::Origin;
 
@@ -58,8 +59,9 @@ async fn decide(
 ) -> Result<Answered, Problem> {
     check_length(&parts.headers, OPERATION_MAX)?;
     let key = read_key(&parts.headers)?;
+    journey::note(|journey| journey.idempotency_key = Some(key.uuid));
     let decide = async {
-        let body = read_body(body, OPERATION_MAX, gateway.config.server.body_read_timeout).await?;
+        let body = read_body(body, OPERATION_MAX, gateway.live().server.body_read_timeout).await?;
         if !body.is_empty() {
             is_described?;
         }

@@ -14,7 +14,7 @@ use picopay_shared::cluster::Cluster;
 use picopay_shared::ending::{EndSignals, Stage};
 use picopay_shared::reload::Reloads;
 use picopay_shared::runtime::{self, Share};
-use picopay_shared::{open_files, telemetry};
+use picopay_shared::{open_files, supervisor, telemetry};
 
 use crate::clock;
 use crate::node::Node;
@@ -55,6 +55,7 @@ async fn serve(arguments: &Arguments, cluster: &Cluster, config: &NodeConfig) ->
     let node = Node::start(cluster, config)?;
     let reloads = Reloads::watch(&arguments.cluster, Arc::clone(node.in_force()))?;
     let listener = listen(config.listen)?;
+    tokio::spawn(supervisor::keep_informed(node.ending().clone()));
     tracing::info!(shard = config.shard, listen = %config.listen, "serving");
     let handle: Handle<SocketAddr> = Handle::new();
     let (ending, drain) = (node.ending(), config.drain);

@@ -51,4 +51,6 @@ pub mod runtime;
 
 pub mod running_config;
 
+pub mod supervisor;
+
 pub mod telemetry;

@@ -122,13 +122,14 @@ impl RunningConfig {
         self
     }
 
-    /// Adds whether the file on disk was refused.
+    /// Adds whether the file on disk was refused. Of several files, the first that was.
     #[must_use]
-    pub fn with_refusal(mut self, in_force: &InForce) -> Self {
-        self.refused = in_force.refusal().map(|refusal| RefusedReload {
+    pub fn with_refusal<T>(mut self, in_force: &InForce<T>) -> Self {
+        let refusal = self.refused.is_none().then(|| in_force.refusal()).flatten();
+        self.refused = self.refused.or(refusal.map(|refusal| RefusedReload {
             reason: refusal.reason,
             for_s: refusal.since.elapsed().as_secs(),
-        });
+        }));
         self
     }
 

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use picopay_shard_client::ShardClientConfig;
 use picopay_shared::config::{self, ConfigError, human_duration};
-use picopay_shared::reload::Reloadable;
 use serde::Deserialize;
 
+use crate::access_log::AccessLogConfig;
 use crate::api_key::{ApiKey, Expiry, Rate, parse_digest};
 use crate::rfc3339::NO_TIME;
 use crate::scope::Scope;
@@ -32,26 +32,23 @@ pub struct GatewayConfig {
     pub drain: Duration,
     pub keys: Vec<ApiKey>,
     pub server: ServerConfig,
+    pub access_log: AccessLogConfig,
+    /// Without a value there is no admin address.
+    pub admin: Option<AdminConfig>,
     pub shard_client: ShardClientConfig,
 }
 
-/// The keys of a `gateway.toml`: the part that is taken over while the gateway runs.
-#[derive(Debug, PartialEq)]
-pub struct Keys(pub Vec<ApiKey>);
-
-impl Reloadable for Keys {
-    /// A change is in force 2 s after it was made (contract, "API keys"), also where the file system does not
-    /// report changes.
-    const LOOK_EVERY: Duration = Duration::from_secs(1);
-
-    /// The whole file must be right, so that no reload accepts what a restart would refuse.
-    fn load(file: &Path) -> Result<Self, ConfigError> {
-        GatewayConfig::load(file).map(|config| Self(config.keys))
-    }
+/// Where operators and Prometheus ask.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AdminConfig {
+    /// For `/metrics`, `/readyz`, `/health` and the running configuration. The first and the last are then not on the
+    /// public address.
+    pub listen: String,
 }
 
 /// Connections from clients: how many, and how slow they may be.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ServerConfig {
     /// Connections at once; one more is accepted and closed. So its client tries another gateway at once, and
@@ -99,6 +96,9 @@ struct GatewayFile {
     #[serde(default)]
     server: ServerConfig,
     #[serde(default)]
+    access_log: AccessLogConfig,
+    admin: Option<AdminConfig>,
+    #[serde(default)]
     shard_client: ShardClientConfig,
 }
 
@@ -130,10 +130,13 @@ impl GatewayConfig {
     pub fn load(file: &Path) -> Result<Self, ConfigError> {
         let read: GatewayFile = config::load(file, ENV_PREFIX)?;
         let mut problems = Problems { file, found: Vec::new() };
-        let port = read.listen.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
-        problems.expect(port.is_some(), || {
-            format!("listen: {:?} is no address:port, for example \"127.0.0.1:8080\"", read.listen)
-        });
+        check_address("listen", &read.listen, &mut problems);
+        if let Some(admin) = &read.admin {
+            check_address("admin.listen", &admin.listen, &mut problems);
+            problems.expect(admin.listen != read.listen, || {
+                "admin.listen is the same address as listen".to_owned()
+            });
+        }
         let public_url = read.public_url.unwrap_or_else(|| format!("http://{}", read.listen));
         let is_url = public_url.starts_with("http://") || public_url.starts_with("https://");
         problems.expect(is_url, || format!("public_url: {public_url:?} must start with http:// or https://"));
@@ -153,9 +156,18 @@ impl GatewayConfig {
             drain: read.drain,
             keys,
             server: read.server,
+            access_log: read.access_log,
+            admin: read.admin,
             shard_client: read.shard_client,
         })
     }
+}
+
+fn check_address(name: &str, listen: &str, problems: &mut Problems<'_>) {
+    let port = listen.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
+    problems.expect(port.is_some(), || {
+        format!("{name}: {listen:?} is no address:port, for example \"127.0.0.1:8080\"")
+    });
 }
 
 fn check_keys(entries: Vec<KeyEntry>, problems: &mut Problems<'_>) -> Vec<ApiKey> {

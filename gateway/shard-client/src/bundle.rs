@@ -141,7 +141,7 @@ impl ShardClient {
         &self,
         shard: &Arc<OpenShard>,
         travellers: Vec<(Traveller, Owner)>,
-        Done { ended, session }: Done,
+        Done { ended, session, .. }: Done,
         deadline: Instant,
     ) -> Arrived {
         assert_eq!(ended.len(), travellers.len(), "one for each attempt");

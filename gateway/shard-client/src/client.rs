@@ -26,6 +26,7 @@ use crate::config::ShardClientConfig;
 use crate::ended::{Decision, Ended, NotDone};
 use crate::error::{SOON, ShardError};
 use crate::held::HeldRequests;
+use crate::journey;
 use crate::metrics::Metrics;
 use crate::nodes::Nodes;
 use crate::pipe;
@@ -149,6 +150,7 @@ impl ShardClient {
                 found.budget.earn();
             }
             let shard = last.insert(found);
+            note_way(slot, shard);
             let attempt = Attempt { command: Arc::clone(&command), epoch: owner.epoch };
             let done = shard.attempt(shard.lane_of(&command), vec![attempt], deadline).await;
             let session = done.session;
@@ -199,6 +201,7 @@ impl ShardClient {
                 found.budget.earn();
             }
             let shard = last.insert(found);
+            note_way(slot, shard);
             let ended = shard.attempt_read(body.clone(), deadline).await;
             if let Ended::Moved(moved) = &ended {
                 self.note_moved(shard, moved);
@@ -380,6 +383,13 @@ impl ShardClient {
             self.map.take_claims(shard.place, &owned, &importing);
         }
     }
+}
+
+fn note_way(slot: Slot, shard: &Shard) {
+    journey::note(|journey| {
+        journey.slot = Some(slot);
+        journey.shard = Some(shard.name.clone());
+    });
 }
 
 #[derive(Debug, Clone)]

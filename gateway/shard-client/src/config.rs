@@ -6,7 +6,7 @@ use picopay_shared::command::WRITE_BATCH_MAX;
 use picopay_shared::config::human_duration;
 use serde::Deserialize;
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ShardClientConfig {
     /// How long a request may take in all, with its retry and its time in the queue. Most clients give up
@@ -90,7 +90,21 @@ impl Default for ShardClientConfig {
     }
 }
 
+/// The names of the fields in which two differ, with the table's name before them.
+macro_rules! differing {
+    ($before:expr, $after:expr; $($field:ident)*) => {
+        [$((concat!("shard_client.", stringify!($field)), $before.$field != $after.$field)),*]
+    };
+}
+
 impl ShardClientConfig {
+    /// The settings in which `after` differs.
+    pub fn differences(&self, after: &Self) -> Vec<&'static str> {
+        let all = differing!(self, after; request_timeout call_timeout connect_timeout node_idle_timeout lanes pipes
+            batch_interval batch_max queue_max queue_wait reads_max move_wait moving_max poll_interval poll_timeout);
+        all.into_iter().filter_map(|(name, differs)| differs.then_some(name)).collect()
+    }
+
     /// Everything that is wrong with the numbers. Each text begins with the field's name.
     pub fn faults(&self) -> Vec<String> {
         let mut faults = Vec::new();

@@ -7,6 +7,7 @@ use picopay_shared::session::SessionToken;
 use tokio::time::Instant;
 
 use crate::ended::{Decision, Ended, NotDone};
+use crate::journey::Sent;
 use crate::ticket::Ticket;
 
 #[derive(Debug)]
@@ -24,11 +25,13 @@ pub struct Done {
     /// One for each attempt, in the same order.
     pub ended: Vec<Ended<Decision>>,
     pub session: Option<SessionToken>,
+    /// How it travelled; `None` when it was not sent.
+    pub sent: Option<Sent>,
 }
 
 impl Done {
     pub fn all(ended: Ended<Decision>, count: usize) -> Self {
-        Self { ended: vec![ended; count], session: None }
+        Self { ended: vec![ended; count], session: None, sent: None }
     }
 
     pub fn not_sent(why: NotDone, count: usize) -> Self {

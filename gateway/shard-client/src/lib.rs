@@ -15,6 +15,7 @@ mod ended;
 mod error;
 mod held;
 mod job;
+pub mod journey;
 mod metrics;
 mod node_clock;
 mod nodes;

@@ -18,6 +18,7 @@ use tracing::{error, warn};
 
 use crate::ended::{Ended, NotDone};
 use crate::job::{Done, Job};
+use crate::journey::Sent;
 use crate::nodes::Said;
 use crate::pace::Pace;
 use crate::refusal_pace;
@@ -108,6 +109,7 @@ async fn run_batch(
         Bytes::from(request.to_wire())
     };
     let sent = Instant::now();
+    let mut travelled = Sent { at: sent.into_std(), batch_size: count, commit: None };
     let limits = (deadline, shard.call_timeout);
     let judge = |bytes: &Bytes| read_reply(shard, bytes, count);
     let answer = shard.nodes.ask(Ask::Write, number, limits, body, judge).await;
@@ -121,6 +123,7 @@ async fn run_batch(
         shard.metrics.cache_hits.inc_by(u64::from(reply.cache_hits));
         if reply.commit_us > 0 {
             shard.metrics.commit.observe(f64::from(reply.commit_us) / 1e6);
+            travelled.commit = Some(Duration::from_micros(u64::from(reply.commit_us)));
         }
     }
     match answer {
@@ -129,13 +132,14 @@ async fn run_batch(
             let session = position.map(|position| SessionToken::new(&shard.name, position));
             let mut ended = outcomes.into_iter().map(Ended::from);
             for (reply, count) in replies {
-                reply.send(Done { ended: ended.by_ref().take(count).collect(), session });
+                let ended = ended.by_ref().take(count).collect();
+                reply.send(Done { ended, session, sent: Some(travelled) });
             }
             taken
         }
         Err(error) => {
             for (reply, count) in replies {
-                reply.send(Done::all(error.into(), count));
+                reply.send(Done { sent: Some(travelled), ..Done::all(error.into(), count) });
             }
             // A node that cannot be reached is for the breaker. A node that rejects does so at once, and
             // would again.

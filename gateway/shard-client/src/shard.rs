@@ -24,6 +24,7 @@ use crate::config::ShardClientConfig;
 use crate::ended::{Ended, NotDone};
 use crate::error::{SOON, ShardError};
 use crate::job::{Done, Job};
+use crate::journey;
 use crate::metrics::{Metrics, ShardMetrics};
 use crate::nodes::{NodeState, Nodes, Said};
 use crate::queue_room::QueueRoom;
@@ -148,15 +149,16 @@ impl Shard {
         );
         let stays: Vec<bool> = attempts.iter().map(|attempt| !is_sent(attempt)).collect();
         let sent: Vec<Attempt<Arc<Command>>> = attempts.into_iter().filter(is_sent).collect();
-        let done = if sent.is_empty() {
+        let mut done = if sent.is_empty() {
             Done::all(Ended::NotDone(NotDone::Unavailable), 0)
         } else {
             self.attempt_all(lane, sent, deadline).await
         };
-        let mut ended = done.ended.into_iter();
+        let mut ended = std::mem::take(&mut done.ended).into_iter();
         let unavailable = || Some(Ended::NotDone(NotDone::Unavailable));
         let all = stays.into_iter().map(|stays| if stays { unavailable() } else { ended.next() });
-        Done { ended: all.map(|ended| ended.expect("one for each attempt")).collect(), session: done.session }
+        let ended = all.map(|ended| ended.expect("one for each attempt")).collect();
+        Done { ended, ..done }
     }
 
     async fn attempt_all(
@@ -174,6 +176,7 @@ impl Shard {
         if !self.rooms[lane].has_place(self.lanes[lane].queue_length()) {
             return Done::not_sent(NotDone::Overloaded, count);
         }
+        let queued = journey::moment();
         let ticket = Arc::new(Ticket::default());
         let job = Job { attempts, deadline, ticket: Arc::clone(&ticket), is_probe };
         let Ok(answer) = self.lanes[lane].submit(job, count) else {
@@ -182,7 +185,10 @@ impl Shard {
         // Boxed: a timer is aligned to a cache line, and would make every future around it larger.
         let timer = Box::pin(tokio::time::sleep_until(deadline));
         match select(pin!(answer), timer).await {
-            Either::Left((Ok(done), _)) => done,
+            Either::Left((Ok(done), _)) => {
+                journey::note_sent(queued, done.sent);
+                done
+            }
             // The pipe was lost or the time is over: what counts is whether the commands were sent.
             Either::Left((Err(_), _)) | Either::Right(_) if ticket.give_up() => {
                 Done::not_sent(NotDone::Overloaded, count)
@@ -310,6 +316,7 @@ impl Shard {
         let may = has_time && self.budget.spend();
         if may {
             self.metrics.retries.inc();
+            journey::note(|journey| journey.retries += 1);
         }
         may
     }

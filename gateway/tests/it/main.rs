@@ -5,6 +5,8 @@ mod api;
 mod gateway_process;
 mod scripted_node;
 
+mod access_log;
+mod admin;
 mod batch;
 mod batch_on_its_way;
 mod byte_equal_replays;
