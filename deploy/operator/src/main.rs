@@ -7,6 +7,7 @@ mod cluster_file;
 mod config_check;
 mod doctor;
 mod failover;
+mod health;
 mod init;
 mod keys;
 mod migrate;
@@ -54,6 +55,8 @@ enum Command {
     Slots(slots::SlotsArgs),
     /// Make a shard's replica its primary, in the cluster that `up` runs on this machine
     Failover(failover::FailoverArgs),
+    /// Say by the exit code whether a service answers: for probes in images without curl
+    Health(health::HealthArgs),
     /// Show how the cluster is: slots, databases, nodes, Redis
     Status(status::StatusArgs),
     /// Prove that the money is right: balances, refunds, keys, and every row in its place
@@ -78,6 +81,7 @@ async fn main() -> ExitCode {
         Command::Slot(command) => slot::run(command).await,
         Command::Slots(args) => slots::run(args).await,
         Command::Failover(args) => failover::run(args).await,
+        Command::Health(args) => health::run(args).await,
         Command::Status(args) => status::run(args).await,
         Command::Verify(args) => verify::run(args).await,
         Command::Keys(command) => keys::run(command),
