@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use axum::http::{Method, Request};
+use axum::http::{HeaderValue, Method, Request};
 use axum::response::Response;
 use picopay_gateway_config::{AccessLines, AccessLogConfig};
 use picopay_shard_client::journey::{self, Journey};
@@ -78,7 +78,7 @@ impl<'a> RequestRecord<'a> {
         }
     }
 
-    /// The request has its answer. `problem`: the one that it is made of.
+    /// The request has its answer, from a problem or not. The problem may still have to be written.
     pub fn answered(&mut self, response: &Response, problem: Option<&Problem>) {
         self.end = match problem {
             Some(problem) => RequestEnd::Problem(problem.code()),
@@ -86,7 +86,14 @@ impl<'a> RequestRecord<'a> {
         };
         if let Some(line) = &mut self.line {
             line.outcome = outcome_of(response, problem);
-            line.source = match response.headers().get(&PICOPAY_SOURCE).map(|source| source.as_bytes()) {
+        }
+    }
+
+    /// The answer is written, with the headers of its problem too.
+    pub fn written(&mut self, response: &Response) {
+        if let Some(line) = &mut self.line {
+            let source = response.headers().get(&PICOPAY_SOURCE);
+            line.source = match source.map(HeaderValue::as_bytes) {
                 Some(b"primary") => Some("primary"),
                 Some(b"replica") => Some("replica"),
                 _ => None,

@@ -75,6 +75,7 @@ impl FrontDoor {
         if let Some(problem) = problem {
             response = write_down(gateway, problem, &id, response);
         }
+        record.written(&response);
         if let Some(body) = returned.filter(Returned::is_unread) {
             // A body that came too slowly was waited for long enough.
             let is_hopeless = waits_for_continue || response.status() == StatusCode::REQUEST_TIMEOUT;

@@ -2,8 +2,8 @@
 
 use picopay_shared::process_metrics::ProcessMetrics;
 use prometheus::{
-    Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder,
+    Encoder, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
 };
 
 pub struct Metrics {
@@ -41,6 +41,10 @@ pub struct Metrics {
     pub acknowledged_lost: IntGauge,
     /// Lag of each replica in milliseconds; -1 while it is not known.
     pub replica_lag_ms: IntGaugeVec,
+    /// The same in seconds, for alarms that know no other unit.
+    pub replica_lag_seconds: GaugeVec,
+    /// The limits of what `of` names.
+    pub limits: IntGaugeVec,
     pub reads: IntCounterVec,
     /// Reads that no replica answered although one was fresh, by reason. The replica was `behind` the client's own write,
     /// `failed`, or had `not found` it. Or the session token was of an `other shard`, or `beyond` all that the shard has.
@@ -108,6 +112,16 @@ impl Metrics {
             )
             .expect("a legal name"),
             replica_lag_ms: gauges("replica_lag_ms", "Lag by replica; -1 is unknown.", "replica"),
+            replica_lag_seconds: GaugeVec::new(
+                Opts::new("replica_lag_seconds", "Lag by replica; -1 is unknown."),
+                &["replica"],
+            )
+            .expect("a legal name"),
+            limits: gauges(
+                "limit",
+                "The limit of picopay_node_queue_length of each lane, and of picopay_node_batch_size.",
+                "of",
+            ),
             reads: counters("reads_total", "Reads by the database that answered.", "source"),
             passed_over: counters(
                 "replicas_passed_over_total",
@@ -139,7 +153,7 @@ impl Metrics {
     }
 
     fn register_all(&self) {
-        let collectors: [Box<dyn prometheus::core::Collector>; 23] = [
+        let collectors: [Box<dyn prometheus::core::Collector>; 25] = [
             Box::new(self.outcomes.clone()),
             Box::new(self.batch_size.clone()),
             Box::new(self.transaction_seconds.clone()),
@@ -156,6 +170,8 @@ impl Metrics {
             Box::new(self.two_primaries.clone()),
             Box::new(self.acknowledged_lost.clone()),
             Box::new(self.replica_lag_ms.clone()),
+            Box::new(self.replica_lag_seconds.clone()),
+            Box::new(self.limits.clone()),
             Box::new(self.reads.clone()),
             Box::new(self.passed_over.clone()),
             Box::new(self.reloads.clone()),

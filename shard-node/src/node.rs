@@ -142,6 +142,7 @@ impl Node {
         self.replaced.notify_one();
         // There may be fewer replicas now, and each had its gauge.
         self.lasting.metrics.replica_lag_ms.reset();
+        self.lasting.metrics.replica_lag_seconds.reset();
         tracing::info!(
             shard = entry.name,
             "the changed entry is in use; what was accepted before is finished as it was"
@@ -171,6 +172,10 @@ impl Node {
 
     pub fn render_metrics(&self) -> Vec<u8> {
         let metrics = &self.lasting.metrics;
+        let lanes = &self.config.lanes;
+        for (of, limit) in [("queue_length", lanes.queue_max), ("batch_size", lanes.batch_max)] {
+            metrics.limits.with_label_values(&[of]).set(i64::try_from(limit).unwrap_or(i64::MAX));
+        }
         metrics.is_reload_refused.set(i64::from(self.in_force.refusal().is_some()));
         self.service().read_off(metrics);
         metrics.render()

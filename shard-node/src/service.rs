@@ -253,6 +253,8 @@ impl Service {
         for (replica, lag) in self.reader.lags().into_iter().enumerate() {
             let gauge = metrics.replica_lag_ms.with_label_values(&[&replica.to_string()]);
             gauge.set(lag.map_or(-1, |lag| i64::try_from(lag.as_millis()).unwrap_or(i64::MAX)));
+            let seconds = metrics.replica_lag_seconds.with_label_values(&[&replica.to_string()]);
+            seconds.set(lag.map_or(-1.0, |lag| lag.as_secs_f64()));
         }
     }
 }

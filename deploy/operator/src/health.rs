@@ -23,8 +23,8 @@ fn read_duration(text: &str) -> Result<Duration, String> {
 
 pub async fn run(HealthArgs { url, timeout }: HealthArgs) -> anyhow::Result<ExitCode> {
     let uri: Uri = url.parse().with_context(|| format!("{url} is no URL"))?;
-    ensure!(uri.host().is_some(), "{url} is no URL: write for example http://127.0.0.1:8080/readyz");
-    ensure!(uri.scheme_str() == Some("http"), "{url}: only http:// can be asked");
+    let is_asked = uri.host().is_some() && uri.scheme_str() == Some("http");
+    ensure!(is_asked, "{url} cannot be asked: write for example http://127.0.0.1:8080/readyz");
     let asked = if uri.path() == "/" { format!("{}/health", url.trim_end_matches('/')) } else { url };
     let Ok(answer) = tokio::time::timeout(timeout, http_call::get(&asked)).await else {
         bail!("{asked} does not answer within {} ms", timeout.as_millis());

@@ -214,7 +214,7 @@ async fn whatever_a_client_sends_no_key_and_no_amount_is_in_the_log() {
         assert!(answer.starts_with("HTTP/1.1 "), "{number}: {request} got {answer}");
         booked += usize::from(answer.starts_with("HTTP/1.1 200"));
     }
-    assert!(booked > 5, "some of them are good: {booked}");
+    assert!(booked >= 3, "some of them are good: {booked}");
     let lines = gateway.wait_for(300).await;
     assert_eq!(lines.len(), 300, "one for each");
     let text = gateway.text();
