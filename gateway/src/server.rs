@@ -69,7 +69,7 @@ pub async fn serve(listener: TcpListener, front_door: FrontDoor, metrics: &Metri
         if connections.len() >= config.connections_max {
             metrics.connections_refused.inc();
             continue;
-        };
+        }
         let connection = Connection { stream, peer, stop: stop.clone() };
         let open = Open::count(&metrics.clients.connections);
         let front_door = front_door.clone().of_peer(peer);

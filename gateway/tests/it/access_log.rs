@@ -1,5 +1,6 @@
 //! One line for each request, with what an operator looks for, and nothing that is not his to see.
 
+use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
@@ -35,7 +36,7 @@ impl Logged {
         let text = Arc::clone(&log);
         std::thread::spawn(move || {
             for line in reader.lines().map_while(Result::ok) {
-                *text.lock().unwrap() += &format!("{line}\n");
+                let _ = writeln!(text.lock().unwrap(), "{line}");
             }
         });
         Self { process, log }
@@ -180,10 +181,11 @@ fn fuzzed(dice: &mut Dice) -> String {
         dice.secret()
     );
     if dice.roll(2) == 0 {
-        head += &format!("x-api-key: {KEY}\r\ncontent-type: application/json\r\n");
+        let _ = write!(head, "x-api-key: {KEY}\r\ncontent-type: application/json\r\n");
     }
     for _ in 0..dice.roll(4) {
-        head += &format!(
+        let _ = write!(
+            head,
             "{}: {}{}\r\n",
             names[dice.roll(names.len())],
             ["", "Bearer ", "00-"][dice.roll(3)],
