@@ -1,9 +1,10 @@
 //! Nobody waits for who reads the log of a node.
 
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use picopay_local::{eventually, http_call};
 use picopay_shared::telemetry::LOG_ENV;
+use tokio::process::Command;
 use tokio::task::JoinSet;
 
 /// So many requests at once, each on a connection of its own, which is what has lines; and whether all were answered well.
@@ -33,6 +34,7 @@ async fn a_reader_of_the_log_who_stands_still_holds_up_no_request() {
         .env(LOG_ENV, "trace")
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
+        .kill_on_drop(true)
         .spawn()
         .unwrap();
     let url = |path: &str| format!("http://127.0.0.1:{port}{path}");
@@ -48,6 +50,5 @@ async fn a_reader_of_the_log_who_stands_still_holds_up_no_request() {
     for _ in 0..20 {
         assert!(answers().await, "while the pipe is full");
     }
-    child.kill().unwrap();
-    child.wait().unwrap();
+    child.kill().await.unwrap();
 }
