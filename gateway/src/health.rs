@@ -102,8 +102,9 @@ pub async fn get_metrics(
     Parameters::refuse_all(query.as_deref())?;
     // This updates the shards' gauges.
     let _ = gateway.shards.views();
-    let is_refused = gateway.in_force.refusal().is_some() || gateway.keys_in_force.refusal().is_some();
+    let is_refused = gateway.in_force.refusal().is_some() || gateway.file_in_force.refusal().is_some();
     gateway.metrics.is_reload_refused.set(i64::from(is_refused));
+    gateway.metrics.note_expiries(&gateway.certificate_expiries());
     let text_format = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     Ok(([(header::CONTENT_TYPE, text_format)], gateway.metrics.render()).into_response())
 }

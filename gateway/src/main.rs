@@ -5,9 +5,10 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser;
+use picopay_gateway::server::Door;
 use picopay_gateway::state::GatewayState;
 use picopay_gateway::{router, server};
-use picopay_gateway_config::{GatewayConfig, Keys};
+use picopay_gateway_config::{Changeable, GatewayConfig};
 use picopay_shared::cluster::Cluster;
 use picopay_shared::reload::Reloads;
 use picopay_shared::runtime::{self, Share};
@@ -57,7 +58,8 @@ async fn run(arguments: &Arguments, cluster: &Cluster, config: GatewayConfig) ->
     let stop = stop_on_signal()?;
     let gateway = GatewayState::start(cluster, config);
     let reloads = Reloads::watch(&arguments.cluster, Arc::clone(&gateway.in_force))?;
-    let key_reloads = Reloads::watch(&arguments.config, Arc::clone(&gateway.keys_in_force))?;
+    let own_reloads = Reloads::watch(&arguments.config, Arc::clone(&gateway.file_in_force))?;
+    let door = Door::new(&gateway)?;
     // Before the first request, so that none waits for the map. No shard needs to answer.
     gateway.shards.ask_all().await;
     info!(listen = gateway.config.listen, public_url = gateway.config.public_url, "serving");
@@ -65,14 +67,15 @@ async fn run(arguments: &Arguments, cluster: &Cluster, config: GatewayConfig) ->
         gateway.take_over(cluster).await;
         Ok(())
     };
-    let replace_keys = async |Keys(keys): &Keys| {
-        gateway.keys.replace(keys);
+    let take_own = async |changed: &Changeable| {
+        door.take_over(changed.tls.as_ref())?;
+        gateway.keys.replace(&changed.keys);
         Ok(())
     };
     tokio::select! {
-        () = server::serve(listener, router(&gateway), &gateway.config.server, &gateway.metrics, stop) => {}
+        () = server::serve(listener, &door, router(&gateway), stop) => {}
         never = reloads.follow(take_over, |reload| gateway.count_reload(reload)) => match never {},
-        never = key_reloads.follow(replace_keys, |reload| gateway.count_reload(reload)) => match never {},
+        never = own_reloads.follow(take_own, |reload| gateway.count_reload(reload)) => match never {},
     }
     // Commands of clients that hung up are still under way.
     let _ = tokio::time::timeout(gateway.config.shard_client.request_timeout, gateway.shards.close()).await;

@@ -1,14 +1,16 @@
 //! The state that every handler works with. A restart loses nothing that matters.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use picopay_shared::cluster::Cluster;
+use picopay_shared::front_tls::FrontTls;
 use picopay_shared::internal_secret::InternalSecret;
 use picopay_shared::reload::{InForce, Reload};
 
 use crate::auth::KeyRing;
 use crate::metrics::Metrics;
-use picopay_gateway_config::{GatewayConfig, Keys};
+use picopay_gateway_config::{Changeable, GatewayConfig};
 use picopay_shard_client::ShardClient;
 
 #[derive(Debug)]
@@ -17,7 +19,7 @@ pub struct GatewayState {
     pub keys: KeyRing,
     pub shards: Arc<ShardClient>,
     pub in_force: Arc<InForce>,
-    pub keys_in_force: Arc<InForce<Keys>>,
+    pub file_in_force: Arc<InForce<Changeable>>,
     pub secret: InternalSecret,
     pub metrics: Metrics,
 }
@@ -29,7 +31,10 @@ impl GatewayState {
         let shards = ShardClient::start(cluster, &config.shard_client, &metrics.registry);
         Arc::new(Self {
             keys: KeyRing::new(&config.keys),
-            keys_in_force: Arc::new(InForce::new(Keys(config.keys.clone()))),
+            file_in_force: Arc::new(InForce::new(Changeable {
+                keys: config.keys.clone(),
+                tls: config.tls.clone(),
+            })),
             config,
             shards,
             in_force: Arc::new(InForce::new(cluster.clone())),
@@ -43,6 +48,12 @@ impl GatewayState {
             self.shards.show(&cluster.internal_secret);
         }
         self.shards.take_over(cluster).await;
+    }
+
+    /// The certificates in force, with when they expire.
+    pub fn certificate_expiries(&self) -> Vec<(String, SystemTime)> {
+        let own = self.file_in_force.current().tls.as_ref().map(FrontTls::expiries).unwrap_or_default();
+        own.into_iter().chain(self.in_force.cluster().caller_expiries()).collect()
     }
 
     pub fn count_reload(&self, reload: Reload) {
