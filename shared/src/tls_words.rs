@@ -19,7 +19,7 @@ pub struct TlsWords {
 /// What they demand. Names of files are as they were written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TlsDemand {
-    /// No TLS.
+    /// Connections are made without TLS.
     Off,
     /// TLS, or no connection.
     On {

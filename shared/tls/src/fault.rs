@@ -9,9 +9,9 @@ pub enum Fault {
     /// It is missing, or may not be read.
     #[error("{}: cannot be read: {source}", path.display())]
     Unreadable {
-        /// The file.
+        /// The file with the fault, as it was named.
         path: PathBuf,
-        /// The system's reason.
+        /// What the system said when it was opened.
         source: io::Error,
     },
     /// It holds no certificate.
@@ -20,9 +20,9 @@ pub enum Fault {
     /// A part of it is no certificate.
     #[error("{}: its {position}. certificate cannot be read: {reason}", path.display())]
     BadCertificate {
-        /// The file.
+        /// The file with the fault, as it was named.
         path: PathBuf,
-        /// Counted from 1.
+        /// Its place in the file, counted from 1.
         position: usize,
         /// What the parser says.
         reason: String,
@@ -33,7 +33,7 @@ pub enum Fault {
     /// It is of a kind that is not supported.
     #[error("{}: the private key cannot be used: {reason}; ECDSA P-256 or RSA of 2048 bits or more can", path.display())]
     BadKey {
-        /// The file.
+        /// The file with the fault, as it was named.
         path: PathBuf,
         /// What the library says.
         reason: String,
@@ -49,11 +49,11 @@ pub enum Fault {
     /// Its time is over.
     #[error("{}: the certificate of {subject} expired at {at}", path.display())]
     Expired {
-        /// The file.
+        /// The file with the fault, as it was named.
         path: PathBuf,
-        /// Whose it is.
+        /// Whose certificate it is, as in RFC 4514.
         subject: String,
-        /// When, in UTC.
+        /// When its time was over, in UTC.
         at: String,
     },
     /// The system has no certificates of authorities.

@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 
-/// A connection.
+/// A connection, over TLS or not.
 #[derive(Debug)]
 pub enum Stream {
     /// What is sent can be read on the way.
@@ -18,7 +18,7 @@ pub enum Stream {
 }
 
 impl Stream {
-    /// What carries it.
+    /// The TCP connection that carries it.
     pub fn tcp(&self) -> &TcpStream {
         match self {
             Self::Plain(stream) => stream,
