@@ -77,6 +77,7 @@ fn know_an_api_key(bencher: Bencher, keys: u8) {
         name: format!("key {number}").into(),
         // The last one matches.
         digest: if number + 1 == keys { Sha256::digest(shown).into() } else { [number; 32] },
+        client_subject: None,
         scopes: vec![Scope::Write],
         expires_at: None,
         rate: None,

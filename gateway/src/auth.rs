@@ -35,12 +35,33 @@ struct KnownKey {
     key: ApiKey,
     /// Shared with the previous ring, so that a reload gives nobody a new allowance.
     limiter: Option<Arc<DefaultDirectRateLimiter>>,
+    stand_in: Option<StandIn>,
+}
+
+/// What a request carries whose client showed a certificate instead of a key: a key that this process has made up, and
+/// that nobody else ever sees.
+#[derive(Debug)]
+struct StandIn {
+    subject: Arc<str>,
+    shown: HeaderValue,
+    digest: [u8; 32],
+}
+
+impl StandIn {
+    fn of(key: &ApiKey) -> Option<Self> {
+        let subject = Arc::clone(key.client_subject.as_ref()?);
+        let secret = hex::encode(rand::random::<[u8; 32]>());
+        let mut shown = HeaderValue::from_str(&secret).expect("hexadecimal digits");
+        shown.set_sensitive(true);
+        Some(Self { subject, digest: Sha256::digest(&secret).into(), shown })
+    }
 }
 
 impl KeyRing {
     pub fn new(keys: &[ApiKey]) -> Self {
         let known = |key: &ApiKey| KnownKey {
             key: key.clone(),
+            stand_in: StandIn::of(key),
             limiter: key.rate.map(|rate| Arc::new(limiter(rate))),
         };
         Self { keys: ArcSwap::from_pointee(keys.iter().map(known).map(Arc::new).collect()) }
@@ -54,10 +75,23 @@ impl KeyRing {
             let kept = same.and_then(|known| known.limiter.clone());
             KnownKey {
                 key: key.clone(),
+                stand_in: StandIn::of(key),
                 limiter: kept.or_else(|| key.rate.map(|rate| Arc::new(limiter(rate)))),
             }
         };
         self.keys.store(Arc::new(keys.iter().map(known).map(Arc::new).collect()));
+    }
+
+    /// Has a request without any key go by the one that the subject of its client's certificate stands for.
+    pub fn stand_in(&self, subject: &str, headers: &mut HeaderMap) {
+        if headers.contains_key(&X_API_KEY) || headers.contains_key(header::AUTHORIZATION) {
+            return;
+        }
+        let keys = self.keys.load();
+        let mut stand_ins = keys.iter().filter_map(|known| known.stand_in.as_ref());
+        if let Some(found) = stand_ins.find(|stand_in| &*stand_in.subject == subject) {
+            headers.insert(X_API_KEY.clone(), found.shown.clone());
+        }
     }
 
     /// Admits a request that shows a key with one of the scopes `needed`, and returns the key's name.
@@ -116,7 +150,8 @@ fn find<'a>(keys: &'a [Arc<KnownKey>], shown: &[u8]) -> Option<&'a Arc<KnownKey>
     let digest: [u8; 32] = Sha256::digest(shown).into();
     let mut found = None;
     for known in keys {
-        if bool::from(known.key.digest.ct_eq(&digest)) {
+        let stands_in = known.stand_in.as_ref().is_some_and(|stand_in| stand_in.digest.ct_eq(&digest).into());
+        if bool::from(known.key.digest.ct_eq(&digest)) || stands_in {
             found = Some(known);
         }
     }
@@ -164,6 +199,7 @@ mod tests {
         ApiKey {
             name: name.into(),
             digest: Sha256::digest(secret).into(),
+            client_subject: None,
             scopes: scopes.to_vec(),
             expires_at: None,
             rate: per_second.map(|n| Rate { per_second: number(n), burst: number(n) }),

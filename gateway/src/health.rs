@@ -109,6 +109,7 @@ pub async fn get_metrics(
     let is_refused = gateway.in_force.refusal().is_some() || gateway.file_in_force.refusal().is_some();
     gateway.metrics.limits.show(&gateway.live().server, &gateway.config.shard_client);
     gateway.metrics.is_reload_refused.set(i64::from(is_refused));
+    gateway.metrics.note_expiries(&gateway.certificate_expiries());
     let text_format = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     Ok(([(header::CONTENT_TYPE, text_format)], gateway.metrics.render()).into_response())
 }

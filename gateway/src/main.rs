@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser;
+use picopay_gateway::server::Door;
 use picopay_gateway::state::GatewayState;
 use picopay_gateway::{admin, router, server};
 use picopay_gateway_config::{Changeable, GatewayConfig};
@@ -64,6 +65,7 @@ async fn run(arguments: &Arguments, cluster: &Cluster, config: GatewayConfig) ->
     let stop = stop_when_drained(gateway.ending.clone());
     let reloads = Reloads::watch(&arguments.cluster, Arc::clone(&gateway.in_force))?;
     let file_reloads = Reloads::watch(&arguments.config, Arc::clone(&gateway.file_in_force))?;
+    let door = Door::new(&gateway)?;
     let admin = match &gateway.config.admin {
         Some(admin) => Some(server::bind(&admin.listen).await?),
         None => None,
@@ -76,14 +78,15 @@ async fn run(arguments: &Arguments, cluster: &Cluster, config: GatewayConfig) ->
         gateway.take_over(cluster).await;
         Ok(())
     };
-    let take_over_file = async |changed: &Changeable| gateway.take_over_file(changed);
+    let take_over_file =
+        async |changed: &Changeable| gateway.take_over_file(changed, || door.take_over(changed.tls.as_ref()));
     if let Some(listener) = admin {
         let gateway = Arc::clone(&gateway);
         tokio::spawn(async move { admin::serve(listener, &gateway).await });
     }
     tokio::select! {
         () = gateway.ending.reached(Stage::Now) => return Ok(()),
-        () = server::serve(listener, router(&gateway), &gateway.metrics, stop) => {}
+        () = server::serve(listener, &door, router(&gateway), stop) => {}
         never = reloads.follow(take_over, |reload| gateway.count_reload(reload)) => match never {},
         never = file_reloads.follow(take_over_file, |reload| gateway.count_reload(reload)) => match never {},
     }

@@ -7,9 +7,11 @@ mod limits;
 mod requests;
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
+use picopay_shared::front_tls::seconds_until;
 use picopay_shared::process_metrics::ProcessMetrics;
-use prometheus::{Encoder, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
+use prometheus::{Encoder, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 
 pub use self::charges::{ChargeCount, ChargeEnd, ChargeMetrics};
 pub use self::limits::LimitMetrics;
@@ -64,6 +66,29 @@ pub struct Metrics {
     pub reloads_refused: IntCounter,
     pub is_reload_refused: IntGauge,
     process: Arc<ProcessMetrics>,
+    pub handshakes: HandshakeMetrics,
+    certificates: IntGaugeVec,
+}
+
+#[derive(Debug, Clone)]
+pub struct HandshakeMetrics {
+    pub under_way: IntGauge,
+    /// Handshakes that ended without a connection: clients that were too slow, crowded out, or refused.
+    pub failed: IntCounter,
+}
+
+impl HandshakeMetrics {
+    fn new(registry: &Registry) -> Self {
+        let under_way = IntGauge::new("picopay_gateway_handshakes", "TLS handshakes under way.");
+        let failed = IntCounter::new(
+            "picopay_gateway_handshakes_failed_total",
+            "TLS handshakes that ended without a connection.",
+        );
+        let (under_way, failed) = (under_way.expect("a good name"), failed.expect("a good name"));
+        register(registry, &under_way);
+        register(registry, &failed);
+        Self { under_way, failed }
+    }
 }
 
 impl Metrics {
@@ -91,6 +116,16 @@ impl Metrics {
         )
         .expect("a good name");
         register(&registry, &is_reload_refused);
+        let handshakes = HandshakeMetrics::new(&registry);
+        let certificates = IntGaugeVec::new(
+            Opts::new(
+                "picopay_gateway_certificate_seconds_to_expiry",
+                "For how long each certificate in force is still good; below 0 it has expired.",
+            ),
+            &["certificate"],
+        )
+        .expect("a good name");
+        register(&registry, &certificates);
         #[cfg(target_os = "linux")]
         registry
             .register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))
@@ -107,6 +142,16 @@ impl Metrics {
             reloads_taken: reloads.with_label_values(&["taken"]),
             reloads_refused: reloads.with_label_values(&["refused"]),
             is_reload_refused,
+            handshakes,
+            certificates,
+        }
+    }
+
+    /// Writes down for how long the certificates in force are good.
+    pub fn note_expiries(&self, expiries: &[(String, SystemTime)]) {
+        self.certificates.reset();
+        for (name, expires) in expiries {
+            self.certificates.with_label_values(&[name]).set(seconds_until(*expires));
         }
     }
 

@@ -3,6 +3,7 @@
 //! An accept loop of our own over hyper. The ready-made ones lack the limit on slow heads or the limit on
 //! connections. hyper's own head timeout also runs on idle connections; here the two limits are separate.
 
+mod door;
 mod patient_io;
 
 use std::convert::Infallible;
@@ -16,14 +17,16 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
+pub use self::door::Door;
 use self::patient_io::{PatientIo, Phase};
 use crate::front_door::FrontDoor;
-use crate::metrics::{Metrics, Open};
-use picopay_gateway_config::{ENV_PREFIX, ServerConfig};
+use crate::metrics::Open;
+use picopay_gateway_config::ENV_PREFIX;
 
 /// Without a free file descriptor, accepting fails at once, again and again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -50,7 +53,8 @@ pub async fn bind(listen: &str) -> Result<TcpListener, BindError> {
     TcpListener::bind(listen).await.map_err(|source| BindError { listen: listen.to_owned(), source })
 }
 
-pub async fn serve(listener: TcpListener, front_door: FrontDoor, metrics: &Metrics, stop: CancellationToken) {
+pub async fn serve(listener: TcpListener, door: &Door, front_door: FrontDoor, stop: CancellationToken) {
+    let metrics = &door.gateway.metrics;
     let connections = TaskTracker::new();
     loop {
         let accepted = tokio::select! {
@@ -72,10 +76,10 @@ pub async fn serve(listener: TcpListener, front_door: FrontDoor, metrics: &Metri
         }
         let connection = Connection { stream, peer, stop: stop.clone() };
         let open = Open::count(&metrics.clients.connections);
-        let front_door = front_door.clone().of_peer(peer);
+        let (front_door, door) = (front_door.clone().of_peer(peer), door.clone());
         connections.spawn(async move {
             let _open = open;
-            connection.serve(front_door, &config).await;
+            connection.serve(front_door, &door).await;
         });
     }
     // Refuses new connections at once, rather than leaving them in the kernel's queue.
@@ -94,17 +98,31 @@ struct Connection {
 }
 
 impl Connection {
-    async fn serve(self, front_door: FrontDoor, config: &ServerConfig) {
+    async fn serve(self, front_door: FrontDoor, door: &Door) {
         let Self { stream, peer, stop } = self;
+        let config = front_door.server_config();
+        let began = Instant::now();
         // Answers are small and complete: waiting for more to send would only add latency.
         if let Err(error) = stream.set_nodelay(true) {
             debug!(%peer, %error, "the connection ended before it began");
             return;
         }
+        let (stream, subject) = match door.open(stream, &stop).await {
+            Ok(opened) => opened,
+            Err(reason) => {
+                door.gateway.metrics.handshakes.failed.inc();
+                debug!(%peer, reason, "no TLS connection");
+                return;
+            }
+        };
         let phase = Phase::default();
-        let io = PatientIo::new(stream, phase.clone(), config.header_read_timeout, config.idle_timeout);
-        let service = service_fn(move |request: Request<Incoming>| {
+        let io =
+            PatientIo::new(stream, phase.clone(), began, config.header_read_timeout, config.idle_timeout);
+        let service = service_fn(move |mut request: Request<Incoming>| {
             let (mut front_door, phase) = (front_door.clone(), phase.clone());
+            if let Some(subject) = &subject {
+                door.gateway.keys.stand_in(subject, request.headers_mut());
+            }
             async move {
                 phase.begin_request();
                 let answer = front_door.answer(request).await;

@@ -1,10 +1,12 @@
 //! The state that every handler works with. A restart loses nothing that matters.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use arc_swap::{ArcSwap, Guard};
 use picopay_shared::cluster::Cluster;
 use picopay_shared::ending::Ending;
+use picopay_shared::front_tls::FrontTls;
 use picopay_shared::internal_secret::InternalSecret;
 use picopay_shared::reload::{InForce, Reload};
 
@@ -53,8 +55,12 @@ impl GatewayState {
     /// Uses a changed `gateway.toml` from now on: for requests that come, and limits of connections that are opened.
     ///
     /// # Errors
-    /// The settings that differ and take a restart.
-    pub fn take_over_file(&self, changed: &Changeable) -> Result<(), String> {
+    /// The settings that differ and take a restart, or why the certificates cannot be used.
+    pub fn take_over_file(
+        &self,
+        changed: &Changeable,
+        take_certificates: impl FnOnce() -> Result<(), String>,
+    ) -> Result<(), String> {
         let fixed = self.live().needs_restart(changed);
         if !fixed.is_empty() {
             let named = fixed.join(", ");
@@ -62,6 +68,7 @@ impl GatewayState {
                 "{named}: changed in the file, and a running gateway cannot change it: put it back, or restart"
             ));
         }
+        take_certificates()?;
         self.keys.replace(&changed.keys);
         self.live.store(Arc::new(changed.clone()));
         Ok(())
@@ -72,6 +79,12 @@ impl GatewayState {
             self.shards.show(&cluster.internal_secret);
         }
         self.shards.take_over(cluster).await;
+    }
+
+    /// The certificates in force, with when they expire.
+    pub fn certificate_expiries(&self) -> Vec<(String, SystemTime)> {
+        let own = self.file_in_force.current().tls.as_ref().map(FrontTls::expiries).unwrap_or_default();
+        own.into_iter().chain(self.in_force.cluster().caller_expiries()).collect()
     }
 
     pub fn count_reload(&self, reload: Reload) {

@@ -5,11 +5,11 @@
 use std::time::Duration;
 
 use anyhow::Context;
+use picopay_postgres::{Answer, Endpoint, Servers, ask_all};
 use picopay_shared::cluster::{Cluster, Shard};
 use picopay_shared::node_status::OwnedRange;
 use serde_json::{Map, Value};
-use tokio_postgres::config::TargetSessionAttrs;
-use tokio_postgres::{Client, NoTls};
+use tokio_postgres::Client;
 
 use crate::report::Surroundings;
 use crate::shard_map::ShardMap;
@@ -36,21 +36,27 @@ pub async fn read(cluster: &Cluster) -> anyhow::Result<(ShardMap, Surroundings)>
 }
 
 async fn read_shard(shard: &Shard) -> anyhow::Result<(Vec<OwnedRange>, Map<String, Value>, String)> {
-    let mut config: tokio_postgres::Config = shard.primary.parse()?;
+    let mut endpoint =
+        Endpoint::parse(&shard.primary, &shard.certificates).map_err(|reason| anyhow::anyhow!(reason))?;
     if let Some(password) = &shard.password {
-        config.password(password.expose());
+        endpoint.config.password(password.expose());
     }
-    config
-        .application_name("picopay-loadtest")
-        .connect_timeout(PATIENCE)
-        .target_session_attrs(TargetSessionAttrs::ReadWrite);
-    let (client, connection) = config.connect(NoTls).await?;
-    // It ends with the client; what goes wrong on it the queries tell.
-    let driver = tokio::spawn(connection);
-    let read = read_client(&client, shard).await;
-    drop(client);
-    drop(driver.await);
-    read
+    endpoint.config.application_name("picopay-loadtest").connect_timeout(PATIENCE);
+    let answers = ask_all(&Servers::of(&endpoint), PATIENCE).await;
+    let mut reasons = Vec::new();
+    for answer in answers {
+        match answer {
+            Answer::Stands(connection, standing) if standing.writes_on().is_some() => {
+                let read = read_client(&connection.client, shard).await;
+                connection.close(PATIENCE).await;
+                return read;
+            }
+            Answer::Stands(..) => reasons.push("a server that takes no writes".to_owned()),
+            Answer::Refused(error) => reasons.push(error.to_string()),
+            Answer::Unknown(reason) => reasons.push(reason),
+        }
+    }
+    anyhow::bail!("{}", reasons.join("; "))
 }
 
 async fn read_client(

@@ -1,5 +1,6 @@
 //! What the command lines of the load test and of the proofs have in common.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -34,11 +35,14 @@ pub struct GatewayArgs {
     /// A key with the scopes read and write. Without one, the demo key is tried, on this machine only.
     #[arg(long, env = "PICOPAY_API_KEY", hide_env_values = true, value_name = "KEY")]
     pub api_key: Option<String>,
+    /// For an https URL: the file with the authority that signed the gateway's certificate [default: the system's].
+    #[arg(long, value_name = "FILE")]
+    pub cacert: Option<PathBuf>,
 }
 
 impl GatewayArgs {
     pub fn target(&self) -> Result<Target, Failure> {
-        Target::new(&self.url, self.api_key.as_deref()).map_err(usage)
+        Target::trusting(&self.url, self.api_key.as_deref(), self.cacert.as_deref()).map_err(usage)
     }
 }
 

@@ -160,7 +160,7 @@ fn orders(plan: &Plan, stop: &Stop, worker: u32, workers: u32, gate: Arc<Gate>) 
         },
     };
     Orders {
-        address: plan.target.address(),
+        target: plan.target.clone(),
         connections: share(plan.connections).max(1),
         pace,
         gate,

@@ -5,7 +5,6 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier, OnceLock};
 use std::time::{Duration, Instant};
@@ -16,6 +15,7 @@ use crate::alarm::Alarm;
 use crate::arrivals::Schedule;
 use crate::http_client::connection::{Connection, Lost, Progress};
 use crate::http_client::response::Head;
+use crate::http_client::target::Target;
 use crate::shard_map::ShardMap;
 use crate::tally::{Second, Tally, count_error};
 use crate::timing::Timing;
@@ -46,7 +46,7 @@ pub enum Pace {
 
 #[derive(Debug, Clone)]
 pub struct Orders {
-    pub address: SocketAddr,
+    pub target: Target,
     pub connections: usize,
     pub pace: Pace,
     /// Where all workers of a run wait for each other before they start.
@@ -101,8 +101,8 @@ struct Line<R> {
 }
 
 impl<R> Line<R> {
-    fn new(address: SocketAddr) -> Self {
-        let connection = Connection::new(address);
+    fn new(target: &Target) -> Self {
+        let connection = Connection::new(target);
         Self {
             connection,
             request: None,
@@ -145,7 +145,7 @@ impl<T: Traffic, F: FnMut(Second)> Worker<T, F> {
     fn open(orders: Orders, traffic: T, report: F) -> io::Result<Self> {
         let poll = Poll::new()?;
         let alarm = Alarm::new(poll.registry(), Token(orders.connections))?;
-        let lines = (0..orders.connections).map(|_| Line::new(orders.address)).collect();
+        let lines = (0..orders.connections).map(|_| Line::new(&orders.target)).collect();
         let mut worker = Self {
             warmup_ns: nanos(orders.warmup),
             end_ns: nanos(orders.warmup + orders.duration),

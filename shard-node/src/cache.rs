@@ -95,18 +95,22 @@ impl Remembered {
 }
 
 impl Cache {
-    /// The cache at `url`. Connects when first used, so that a node starts without Redis.
+    /// The shard's cache. Connects when first used, so that a node starts without Redis.
     ///
     /// # Errors
-    /// When `url` is not valid.
-    pub fn new(url: Option<&str>, config: &CacheConfig, whose: Whose) -> Result<Self, redis::RedisError> {
-        let Some(url) = url else { return Ok(Self { redis: None }) };
+    /// When the client cannot be managed.
+    pub fn new(
+        client: Option<redis::Client>,
+        config: &CacheConfig,
+        whose: Whose,
+    ) -> Result<Self, redis::RedisError> {
+        let Some(client) = client else { return Ok(Self { redis: None }) };
         let settings = ConnectionManagerConfig::new()
             // The manager's own retries would make a lookup wait for seconds while Redis is down.
             .set_number_of_retries(0)
             .set_connection_timeout(Some(config.lookup_timeout))
             .set_response_timeout(Some(config.lookup_timeout));
-        let manager = ConnectionManager::new_lazy_with_config(redis::Client::open(url)?, settings)?;
+        let manager = ConnectionManager::new_lazy_with_config(client, settings)?;
         let (fills, waiting) = mpsc::channel(FILLS_WAITING_MAX);
         let (floors_wait, told) = mpsc::channel(1);
         let connection = Arc::new(Connection {

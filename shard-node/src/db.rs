@@ -10,13 +10,12 @@ use std::time::{Duration, Instant};
 
 use deadpool_postgres::{PoolError, TimeoutType};
 use picopay_postgres::{
-    Answer, Commits, Connection, OpenError, Servers, address, ask, is_server_lost, set_session,
+    Answer, Commits, Connection, Endpoint, OpenError, Servers, address, ask, is_server_lost, set_session,
 };
 use picopay_shard_node_config::PostgresConfig;
 use picopay_shared::cluster::{Durability, Shard};
-use picopay_shared::config::Secret;
 use tokio::time::timeout;
-use tokio_postgres::{Client, Config};
+use tokio_postgres::Client;
 
 use crate::identity::{self, Expected, Unfit};
 use crate::read_pool::{Lease, ReadPool, Target};
@@ -107,9 +106,12 @@ impl Primary {
         timelines: Timelines,
         expected: Expected,
     ) -> Result<Self, ConnectionStringError> {
-        let config = parse(&shard.primary, shard.password.as_ref(), settings)
-            .map_err(|reason| ConnectionStringError { shard: shard.name.clone(), role: "primary", reason })?;
-        let servers = Servers::of(&config);
+        let endpoint = parse(&shard.primary, shard, settings).map_err(|reason| ConnectionStringError {
+            shard: shard.name.clone(),
+            role: "primary",
+            reason,
+        })?;
+        let servers = Servers::of(&endpoint);
         let readers = servers.clone().with(|config| set_session(config, &read_options(settings)));
         let nothing = Found { server: None, reads: (Instant::now(), Err("starting".to_owned())) };
         let found = Arc::new(Mutex::new(nothing));
@@ -170,11 +172,11 @@ impl Primary {
         durability: Durability,
     ) -> Result<Dedicated, ConnectError> {
         let server = lock(&self.found).server.ok_or(ConnectError::NoneKnown)?;
-        let mut config = self.servers.at(server.position).clone();
-        config.application_name(application_name);
-        set_session(&mut config, &write_options(&self.settings, durability));
+        let mut endpoint = self.servers.at(server.position).clone();
+        endpoint.config.application_name(application_name);
+        set_session(&mut endpoint.config, &write_options(&self.settings, durability));
         let limit = self.settings.connect_timeout;
-        let connection = match ask(&config, limit).await {
+        let connection = match ask(&endpoint, limit).await {
             Answer::Stands(connection, standing)
                 if standing.writes_on() == Some(server.timeline)
                     && standing.started_us == server.started_us =>
@@ -257,11 +259,14 @@ impl Replica {
         let mut all: Vec<Self> = Vec::new();
         let mut seen = HashSet::new();
         for (entry, text) in shard.replicas.iter().enumerate() {
-            let mut config = parse(text, shard.password.as_ref(), settings).map_err(|reason| {
-                ConnectionStringError { shard: shard.name.clone(), role: "replica", reason }
+            let mut endpoint = parse(text, shard, settings).map_err(|reason| ConnectionStringError {
+                shard: shard.name.clone(),
+                role: "replica",
+                reason,
             })?;
-            set_session(&mut config, &read_options(settings));
-            for server in Servers::of(&config).iter().filter(|server| seen.insert(address(server))) {
+            set_session(&mut endpoint.config, &read_options(settings));
+            let is_new = |server: &&Endpoint| seen.insert(address(&server.config));
+            for server in Servers::of(&endpoint).iter().filter(is_new) {
                 let readers = Servers::of(server);
                 let watching = readers.clone().with(|config| {
                     config.application_name("picopay-node lag");
@@ -303,9 +308,10 @@ fn alone(settings: &PostgresConfig) -> PostgresConfig {
     PostgresConfig { read_connections: 1, ..settings.clone() }
 }
 
-fn parse(text: &str, password: Option<&Secret>, settings: &PostgresConfig) -> Result<Config, String> {
-    let mut config = picopay_postgres::parse(text)?;
-    if let Some(password) = password {
+fn parse(text: &str, shard: &Shard, settings: &PostgresConfig) -> Result<Endpoint, String> {
+    let mut endpoint = Endpoint::parse(text, &shard.certificates)?;
+    let config = &mut endpoint.config;
+    if let Some(password) = &shard.password {
         config.password(password.expose());
     }
     // The system's own defaults notice a lost peer after two hours.
@@ -316,7 +322,7 @@ fn parse(text: &str, password: Option<&Secret>, settings: &PostgresConfig) -> Re
         .keepalives_retries(2)
         .tcp_user_timeout(Duration::from_secs(3))
         .application_name("picopay-node reads");
-    Ok(config)
+    Ok(endpoint)
 }
 
 /// Keeps the planner to the one good plan of a batch: each row by its key.

@@ -62,6 +62,7 @@ pub mod older_callers;
 
 pub mod routes;
 
+mod front;
 pub mod process;
 
 #[cfg(test)]

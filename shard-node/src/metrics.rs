@@ -1,5 +1,8 @@
 //! Prometheus metrics of a node.
 
+use std::time::SystemTime;
+
+use picopay_shared::front_tls::seconds_until;
 use picopay_shared::process_metrics::ProcessMetrics;
 use prometheus::{
     Encoder, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
@@ -52,6 +55,7 @@ pub struct Metrics {
     /// Changed `cluster.toml` files, by `taken` or `refused`.
     pub reloads: IntCounterVec,
     pub is_reload_refused: IntGauge,
+    certificates: IntGaugeVec,
     /// Open holds that had run out when the sweeper looked last, as many as it takes at once at most.
     pub holds_overdue: IntGauge,
     pub open_holds: IntGaugeVec,
@@ -134,6 +138,11 @@ impl Metrics {
                 "Whether the cluster.toml on disk is one that was refused.",
             )
             .expect("a legal name"),
+            certificates: gauges(
+                "certificate_seconds_to_expiry",
+                "For how long each certificate in force is still good; below 0 it has expired.",
+                "certificate",
+            ),
             holds_overdue: IntGauge::new("holds_overdue", "Holds that ran out and wait for the sweeper.")
                 .expect("a legal name"),
             open_holds: gauges("open_holds", "Open holds, by currency.", "currency"),
@@ -153,7 +162,7 @@ impl Metrics {
     }
 
     fn register_all(&self) {
-        let collectors: [Box<dyn prometheus::core::Collector>; 25] = [
+        let collectors: [Box<dyn prometheus::core::Collector>; 26] = [
             Box::new(self.outcomes.clone()),
             Box::new(self.batch_size.clone()),
             Box::new(self.transaction_seconds.clone()),
@@ -176,12 +185,21 @@ impl Metrics {
             Box::new(self.passed_over.clone()),
             Box::new(self.reloads.clone()),
             Box::new(self.is_reload_refused.clone()),
+            Box::new(self.certificates.clone()),
             Box::new(self.holds_overdue.clone()),
             Box::new(self.open_holds.clone()),
             Box::new(self.held_minor_units.clone()),
         ];
         for collector in collectors {
             self.registry.register(collector).expect("each name is registered once");
+        }
+    }
+
+    /// Writes down for how long the certificates in force are good.
+    pub fn note_expiries(&self, expiries: &[(String, SystemTime)]) {
+        self.certificates.reset();
+        for (name, expires) in expiries {
+            self.certificates.with_label_values(&[name]).set(seconds_until(*expires));
         }
     }
 

@@ -5,13 +5,14 @@
 //! write. Until then the old one goes on, and it finishes what it accepted.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 use arc_swap::ArcSwap;
-use picopay_shard_node_config::{NodeConfig, of_node};
+use picopay_shard_node_config::{NodeConfig, OwnTls, of_node};
 use picopay_shared::cluster::{Cluster, Shard};
 use picopay_shared::ending::Ending;
+use picopay_shared::front_tls::FrontTls;
 use picopay_shared::internal_secret::InternalSecret;
 use picopay_shared::node_status::NodeStatus;
 use picopay_shared::reload::{InForce, Reload};
@@ -34,6 +35,7 @@ pub struct Node {
     service: ArcSwap<Service>,
     replaced: Notify,
     in_force: Arc<InForce>,
+    own_in_force: Arc<InForce<OwnTls>>,
     ending: Ending,
 }
 
@@ -42,7 +44,11 @@ impl Node {
     ///
     /// # Errors
     /// When the configuration cannot be used.
-    pub fn start(cluster: &Cluster, config: &NodeConfig) -> anyhow::Result<Arc<Self>> {
+    pub fn start(
+        cluster: &Cluster,
+        config: &NodeConfig,
+        own_in_force: Arc<InForce<OwnTls>>,
+    ) -> anyhow::Result<Arc<Self>> {
         let lasting = Lasting::new(&config.shard, &cluster.internal_secret);
         if let Some(id) = cluster.cluster_id() {
             lasting.kept.cluster_id.get_or_init(|| id);
@@ -55,6 +61,7 @@ impl Node {
             service: ArcSwap::new(service),
             replaced: Notify::new(),
             in_force: Arc::new(InForce::new(cluster.clone())),
+            own_in_force,
             ending: Ending::default(),
         }))
     }
@@ -170,13 +177,27 @@ impl Node {
         self.lasting.metrics.reloads.with_label_values(&[word]).inc();
     }
 
+    /// The certificates in force, with when they expire.
+    fn certificate_expiries(&self) -> Vec<(String, SystemTime)> {
+        let own = self.own_in_force.current().0.as_ref().map(FrontTls::expiries).unwrap_or_default();
+        let cluster = self.in_force.cluster();
+        let shard = cluster.shard(&self.config.shard).into_iter().flat_map(|shard| {
+            let database = shard.certificates.expiries().map(|(file, at)| (format!("postgres {file}"), at));
+            let redis = shard.redis_access.expiries.iter();
+            database.chain(redis.map(|(file, at)| (format!("redis {file}"), *at)))
+        });
+        own.into_iter().chain(shard).collect()
+    }
+
     pub fn render_metrics(&self) -> Vec<u8> {
         let metrics = &self.lasting.metrics;
         let lanes = &self.config.lanes;
         for (of, limit) in [("queue_length", lanes.queue_max), ("batch_size", lanes.batch_max)] {
             metrics.limits.with_label_values(&[of]).set(i64::try_from(limit).unwrap_or(i64::MAX));
         }
-        metrics.is_reload_refused.set(i64::from(self.in_force.refusal().is_some()));
+        let is_refused = self.in_force.refusal().is_some() || self.own_in_force.refusal().is_some();
+        metrics.is_reload_refused.set(i64::from(is_refused));
+        metrics.note_expiries(&self.certificate_expiries());
         self.service().read_off(metrics);
         metrics.render()
     }
@@ -194,22 +215,35 @@ fn own_entry<'a>(cluster: &'a Cluster, shard: &str) -> anyhow::Result<&'a Shard>
 
 /// Whether all that a node uses is equal. Where nodes are only concerns gateways.
 fn means_the_same(before: &Shard, after: &Shard) -> bool {
-    let Shard { name, cluster_id, nodes: _, primary, replicas, password, redis, durability } = before;
-    (name, cluster_id, primary, replicas, password, redis, durability)
+    let Shard {
+        name,
+        cluster_id,
+        nodes: _,
+        primary,
+        replicas,
+        password,
+        certificates,
+        redis,
+        redis_access,
+        durability,
+    } = before;
+    (name, cluster_id, primary, replicas, password, certificates, redis, redis_access, durability)
         == (
             &after.name,
             &after.cluster_id,
             &after.primary,
             &after.replicas,
             &after.password,
+            &after.certificates,
             &after.redis,
+            &after.redis_access,
             &after.durability,
         )
 }
 
 #[cfg(test)]
 mod tests {
-    use picopay_shared::cluster::Durability;
+    use picopay_shared::cluster::{DatabaseCertificates, Durability, RedisAccess};
     use picopay_shared::config::Secret;
     use uuid::Uuid;
 
@@ -224,7 +258,9 @@ mod tests {
             primary: "host=p".into(),
             replicas: vec!["host=r".into()],
             password: Some(Secret::new("s")),
+            certificates: DatabaseCertificates::default(),
             redis: None,
+            redis_access: RedisAccess::default(),
             durability: Durability::Replicated,
         };
         let is_seen = |change: fn(&mut Shard)| {

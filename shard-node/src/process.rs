@@ -6,17 +6,17 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context;
-use axum_server::accept::NoDelayAcceptor;
 use axum_server::{Handle, Server};
 use clap::Parser;
-use picopay_shard_node_config::NodeConfig;
+use picopay_shard_node_config::{NodeConfig, OwnTls};
 use picopay_shared::cluster::Cluster;
 use picopay_shared::ending::{EndSignals, Stage};
-use picopay_shared::reload::Reloads;
+use picopay_shared::reload::{InForce, Reloads};
 use picopay_shared::runtime::{self, Share};
 use picopay_shared::{open_files, supervisor, telemetry};
 
 use crate::clock;
+use crate::front::Acceptor;
 use crate::node::Node;
 use crate::routes;
 
@@ -52,7 +52,11 @@ fn start(arguments: &Arguments) -> anyhow::Result<()> {
 }
 
 async fn serve(arguments: &Arguments, cluster: &Cluster, config: &NodeConfig) -> anyhow::Result<()> {
-    let node = Node::start(cluster, config)?;
+    let tls = OwnTls::read(config, &arguments.config)?;
+    let acceptor = Acceptor::new(tls.0.as_ref())?;
+    let own_in_force = Arc::new(InForce::new(tls));
+    let node = Node::start(cluster, config, Arc::clone(&own_in_force))?;
+    let own_reloads = Reloads::watch(&arguments.config, own_in_force)?;
     let reloads = Reloads::watch(&arguments.cluster, Arc::clone(node.in_force()))?;
     let listener = listen(config.listen)?;
     tokio::spawn(supervisor::keep_informed(node.ending().clone()));
@@ -61,14 +65,16 @@ async fn serve(arguments: &Arguments, cluster: &Cluster, config: &NodeConfig) ->
     let (ending, drain) = (node.ending(), config.drain);
     tokio::spawn(ending.clone().follow(EndSignals::listen()?, move || drain));
     let server = Server::<SocketAddr>::from_listener(listener)
-        .acceptor(NoDelayAcceptor::new())
+        .acceptor(acceptor.clone())
         .handle(handle.clone())
         .serve(routes::router(Arc::clone(&node)).into_make_service());
     let server = tokio::spawn(server);
     let take_over = async |cluster: &Cluster| node.take_over(cluster).await;
+    let take_own = async |OwnTls(tls): &OwnTls| acceptor.take_over(tls.as_ref());
     tokio::select! {
         wrong = node.wrong_database() => return Err(wrong.into()),
         never = reloads.follow(take_over, |reload| node.count_reload(reload)) => match never {},
+        never = own_reloads.follow(take_own, |reload| node.count_reload(reload)) => match never {},
         () = ending.reached(Stage::Finishing) => {}
     }
     tracing::info!("stopping: finishing what was accepted");

@@ -12,7 +12,7 @@ use deadpool_postgres::{
     Timeouts,
 };
 use futures_util::future::{BoxFuture, FutureExt};
-use picopay_postgres::{Answer, OpenError, Servers, ask};
+use picopay_postgres::{Answer, OpenError, Servers, Tls, ask};
 use picopay_shard_node_config::PostgresConfig;
 use tokio::task::JoinHandle;
 use tokio_postgres::{Client, Config, Error};
@@ -29,6 +29,7 @@ const FAILURES_MAX: u32 = 3;
 #[derive(Clone)]
 pub struct ReadPool {
     pool: Pool,
+    tls: Tls,
     /// Connections from before are not used any more.
     dropped: Arc<Mutex<Option<Instant>>>,
     failures: Arc<AtomicU32>,
@@ -54,6 +55,7 @@ impl ReadPool {
         });
         // For the last of several silent servers, and for a slow login.
         let create = settings.connect_timeout * u32::try_from(servers.count() + 1).unwrap_or(u32::MAX);
+        let tls = servers.at(0).tls.clone();
         let connect = PoolConnect {
             servers,
             patience: settings.connect_timeout,
@@ -79,7 +81,7 @@ impl ReadPool {
             .pre_recycle(is_stale)
             .build()
             .expect("a pool with a runtime can have timeouts");
-        Self { pool, dropped, failures: Arc::default() }
+        Self { pool, tls, dropped, failures: Arc::default() }
     }
 
     /// A connection.
@@ -87,7 +89,7 @@ impl ReadPool {
     /// # Errors
     /// [`PoolError`] when none is free in time, or none can be made.
     pub async fn lease(&self) -> Result<Lease, PoolError> {
-        self.pool.get().await.map(Lease::of)
+        self.pool.get().await.map(|client| Lease::of(client, &self.tls))
     }
 
     pub fn note_success(&self) {

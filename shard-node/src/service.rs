@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use picopay_shard_node_config::NodeConfig;
+use picopay_shard_node_config::{NodeConfig, redis_client};
 use picopay_shared::cluster::Shard;
 use picopay_shared::config::Secret;
 use picopay_shared::internal_secret::InternalSecret;
@@ -94,7 +94,7 @@ impl Service {
             durability: shard.durability,
             secret: Arc::clone(&lasting.secret),
         };
-        let cache = Cache::new(shard.redis.as_deref(), &config.cache, whose)?;
+        let cache = Cache::new(redis_client(shard)?, &config.cache, whose)?;
         let parts = Arc::new(LaneParts {
             primary: primary.clone(),
             gate: WriteGate::default(),
@@ -267,7 +267,7 @@ fn node_name(config: &NodeConfig) -> String {
 
 #[cfg(test)]
 mod tests {
-    use picopay_shared::cluster::Durability;
+    use picopay_shared::cluster::{DatabaseCertificates, Durability, RedisAccess};
     use picopay_shared::origin::Origin;
     use picopay_shared::query::{Consistency, Found, Query, ReadRequest};
     use picopay_shared::slot::UserId;
@@ -285,12 +285,15 @@ mod tests {
             primary: "host=127.0.0.1 port=1 user=nobody dbname=none".into(),
             replicas: vec![],
             password: None,
+            certificates: DatabaseCertificates::default(),
             redis: None,
+            redis_access: RedisAccess::default(),
             durability: Durability::Replicated,
         };
         let config = NodeConfig {
             shard: shard.name.clone(),
             worker_threads: None,
+            tls: None,
             listen: "127.0.0.1:0".parse().unwrap(),
             lanes: LaneConfig::default(),
             postgres: PostgresConfig::default(),

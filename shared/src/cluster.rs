@@ -5,11 +5,17 @@
 use std::collections::HashSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
+use picopay_tls::Caller;
 use serde::Deserialize;
 use uuid::Uuid;
 
 use crate::config::{self, ConfigError, Secret};
+
+mod tls;
+use tls::CallerEntry;
+pub use tls::{DatabaseCertificates, RedisAccess, read_identity};
 
 /// Environment variables that override `cluster.toml`: `PICOPAY_CLUSTER__INTERNAL_SECRET`, for example.
 pub const ENV_PREFIX: &str = "PICOPAY_CLUSTER__";
@@ -23,6 +29,8 @@ pub const INTERNAL_SECRET_MIN: usize = 32;
 pub struct Cluster {
     /// The secret that gateways and operators show to a shard node.
     pub internal_secret: Secret,
+    /// How nodes with an `https` URL are called; `None` where there are none.
+    pub caller: Option<Caller>,
     /// All shards, at least one.
     pub shards: Vec<Shard>,
 }
@@ -36,7 +44,7 @@ pub struct Shard {
     /// environment has a `shard-1`; this id distinguishes them. Without it, a process keeps to the first one
     /// that it sees.
     pub cluster_id: Option<Uuid>,
-    /// Base URLs of its node processes, `http://host:port`, in order of preference.
+    /// Base URLs of its node processes, `http://host:port` or `https://host:port`, in order of preference.
     pub nodes: Vec<String>,
     /// Connection string of the primary (libpq keywords or URL), without the password. It may name several
     /// hosts.
@@ -45,8 +53,12 @@ pub struct Shard {
     pub replicas: Vec<String>,
     /// The password for all of them.
     pub password: Option<Secret>,
-    /// `redis://host:port`, if there is a cache.
+    /// What these connection strings name of certificates.
+    pub certificates: DatabaseCertificates,
+    /// `redis://host:port` or `rediss://host:port`, if there is a cache.
     pub redis: Option<String>,
+    /// How Redis is entered.
+    pub redis_access: RedisAccess,
     /// What an acknowledged write survives.
     pub durability: Durability,
 }
@@ -68,6 +80,7 @@ struct ClusterFile {
     cluster_id: Option<String>,
     internal_secret: Option<Secret>,
     internal_secret_file: Option<PathBuf>,
+    tls: Option<CallerEntry>,
     #[serde(default)]
     shards: Vec<ShardEntry>,
 }
@@ -83,6 +96,12 @@ struct ShardEntry {
     password: Option<Secret>,
     password_file: Option<PathBuf>,
     redis: Option<String>,
+    redis_user: Option<String>,
+    redis_password: Option<Secret>,
+    redis_password_file: Option<PathBuf>,
+    redis_ca_file: Option<PathBuf>,
+    redis_cert_file: Option<PathBuf>,
+    redis_key_file: Option<PathBuf>,
     #[serde(default)]
     durability: Durability,
 }
@@ -110,6 +129,7 @@ impl Cluster {
             None => {}
         }
         let cluster_id = read.cluster_id.and_then(|text| problems.cluster_id(&text));
+        let caller = read.tls.and_then(|entry| problems.keep("tls", entry.read(base)));
         if read.shards.is_empty() {
             problems.add("there is no [[shards]] entry");
         }
@@ -122,10 +142,10 @@ impl Cluster {
             if entry.primary.trim().is_empty() {
                 problems.add(&format!("{place}: primary is empty; write for example \"host=10.0.0.1 dbname=picopay user=picopay\""));
             }
-            if let Some(url) = &entry.redis
-                && !url.starts_with("redis://")
-            {
-                problems.add(&format!("{place}: redis must start with redis://"));
+            let redis_access = problems.redis(&place, &entry, base);
+            let mut certificates = DatabaseCertificates::default();
+            for string in std::iter::once(&entry.primary).chain(&entry.replicas) {
+                problems.keep(&place, certificates.add(string, base));
             }
             let key = format!("{place}: password");
             let password =
@@ -137,12 +157,17 @@ impl Cluster {
                 primary: entry.primary,
                 replicas: entry.replicas,
                 password,
+                certificates,
                 redis: entry.redis,
+                redis_access,
                 durability: entry.durability,
             });
         }
+        problems.check_https(caller.as_ref(), &shards);
         match secret {
-            Some(internal_secret) if problems.found.is_empty() => Ok(Self { internal_secret, shards }),
+            Some(internal_secret) if problems.found.is_empty() => {
+                Ok(Self { internal_secret, caller, shards })
+            }
             _ => Err(ConfigError::Invalid(problems.found)),
         }
     }
@@ -150,6 +175,14 @@ impl Cluster {
     /// The cluster that all databases must belong to, if the file names it.
     pub fn cluster_id(&self) -> Option<Uuid> {
         self.shards.first().and_then(|shard| shard.cluster_id)
+    }
+
+    /// Each certificate that the callers of nodes use, with when it expires.
+    pub fn caller_expiries(&self) -> Vec<(String, SystemTime)> {
+        let Some(caller) = &self.caller else { return Vec::new() };
+        let authorities = ("cluster tls.ca_file".to_owned(), caller.authorities.expires());
+        let own = caller.identity.as_ref().map(|own| ("cluster tls.cert_file".to_owned(), own.expires()));
+        std::iter::once(authorities).chain(own).collect()
     }
 
     /// The shard with this name.
@@ -161,7 +194,7 @@ impl Cluster {
 /// A connection string or a URL may hold a password, so none is shown.
 impl fmt::Debug for Shard {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, cluster_id, nodes, primary: _, replicas, password, redis, durability } = self;
+        let Self { name, cluster_id, nodes, replicas, password, redis, redis_access, durability, .. } = self;
         formatter
             .debug_struct("Shard")
             .field("name", name)
@@ -171,8 +204,9 @@ impl fmt::Debug for Shard {
             .field("replicas", &vec![Hidden; replicas.len()])
             .field("password", password)
             .field("redis", &redis.as_ref().map(|_| Hidden))
+            .field("redis_access", redis_access)
             .field("durability", durability)
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 
@@ -198,6 +232,54 @@ struct Problems<'a> {
 impl Problems<'_> {
     fn add(&mut self, text: &str) {
         self.found.push(format!("{}: {text}", self.file.display()));
+    }
+
+    /// The value, or its problem noted with the place where it stands.
+    fn keep<T>(&mut self, place: &str, read: Result<T, String>) -> Option<T> {
+        read.map_err(|reason| self.add(&format!("{place}: {reason}"))).ok()
+    }
+
+    fn redis(&mut self, place: &str, entry: &ShardEntry, base: &Path) -> RedisAccess {
+        let is_tls = match entry.redis.as_deref().map(|url| url.split_once("://")) {
+            Some(Some(("redis", _))) => Some(false),
+            Some(Some(("rediss", _))) => Some(true),
+            Some(_) => {
+                self.add(&format!("{place}: redis must start with redis:// or rediss://"));
+                return RedisAccess::default();
+            }
+            None => None,
+        };
+        let ShardEntry { redis_ca_file: ca, redis_cert_file: cert, redis_key_file: key, .. } = entry;
+        if is_tls != Some(true) && (ca.is_some() || cert.is_some() || key.is_some()) {
+            self.add(&format!(
+                "{place}: redis_ca_file, redis_cert_file and redis_key_file need redis = \"rediss://…\""
+            ));
+        }
+        let password = self.secret(
+            &format!("{place}: redis_password"),
+            entry.redis_password.as_ref(),
+            entry.redis_password_file.as_deref(),
+            base,
+        );
+        if is_tls.is_none() && (entry.redis_user.is_some() || password.is_some()) {
+            self.add(&format!("{place}: redis_user and redis_password mean nothing without redis"));
+        }
+        let read = RedisAccess::read(base, ca.as_deref(), cert.as_deref(), key.as_deref());
+        let access = self.keep(&format!("{place}: redis"), read).unwrap_or_default();
+        RedisAccess { user: entry.redis_user.clone(), password, ..access }
+    }
+
+    fn check_https(&mut self, caller: Option<&Caller>, shards: &[Shard]) {
+        let secure = |shard: &&Shard| shard.nodes.iter().any(|url| url.starts_with("https://"));
+        if let (None, Some(shard)) = (caller, shards.iter().find(secure))
+            && self.found.is_empty()
+        {
+            self.add(&format!(
+                "a node of {} has an https URL: [tls] with ca_file (and cert_file, key_file) must stand before the first \
+                 [[shards]]",
+                shard.name
+            ));
+        }
     }
 
     fn secret(
@@ -264,8 +346,11 @@ impl Problems<'_> {
                 ));
                 continue;
             }
-            if !url.starts_with("http://") || url.len() == "http://".len() {
-                self.add(&format!("{place}: node {url:?} must look like http://host:port"));
+            let host = url.strip_prefix("http://").or(url.strip_prefix("https://"));
+            if host.is_none_or(str::is_empty) {
+                self.add(&format!(
+                    "{place}: node {url:?} must look like http://host:port or https://host:port"
+                ));
             }
             if !seen.insert(url.trim_end_matches('/').to_owned()) {
                 self.add(&format!("{place}: node {url} is named twice"));
@@ -354,7 +439,7 @@ mod tests {
             "redis = redis://:s3cret@r",
             "durability = \"host=x password=s3cret\"",
             "nodes = [\"http://user:s3cret@x:1\"]",
-            "redis = \"rediss://:s3cret@r\"",
+            "redis = \"redisss://:s3cret@r\"",
         ] {
             let file = format!("{SECRET}[[shards]]\nname = \"a\"\nprimary = \"host=x\"\n{text}\n");
             let message = load(&file).unwrap_err();
@@ -362,6 +447,38 @@ mod tests {
         }
         let message = load("shards = \"host=x password=s3cret\"").unwrap_err();
         assert!(!message.contains("s3cret") && message.contains("shards"), "{message}");
+    }
+
+    #[test]
+    fn what_cannot_be_done_over_tls_is_refused_with_what_to_write() {
+        let with = |node: &str, primary: &str, more: &str| {
+            let shard =
+                format!("[[shards]]\nname = \"a\"\nnodes = [{node:?}]\nprimary = {primary:?}\n{more}\n");
+            load(&format!("{SECRET}{shard}")).unwrap_err()
+        };
+        for (node, primary, more, needle) in [
+            ("https://x:1", "host=x", "", "[tls] with ca_file"),
+            ("http://x:1", "host=x sslmode=require", "", "does not look who the server is"),
+            ("http://x:1", "host=x sslmode=verify-full sslrootcert=none.pem", "", "none.pem: cannot be read"),
+            (
+                "http://x:1",
+                "host=x",
+                "redis = \"redis://r\"\nredis_ca_file = \"password\"",
+                "need redis = \"rediss:",
+            ),
+            (
+                "http://x:1",
+                "host=x",
+                "redis = \"rediss://r\"\nredis_ca_file = \"password\"",
+                "holds no certificate",
+            ),
+            ("http://x:1", "host=x", "redis_password = \"s3cret\"", "mean nothing without redis"),
+        ] {
+            let message = with(node, primary, more);
+            assert!(message.contains(needle) && !message.contains("s3cret"), "{needle} in {message}");
+        }
+        let message = load(&format!("{SECRET}[tls]\nca_file = \"password\"\n")).unwrap_err();
+        assert!(message.contains("tls: ") && message.contains("holds no certificate"), "{message}");
     }
 
     #[test]

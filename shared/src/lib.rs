@@ -33,6 +33,10 @@ pub mod node_mark;
 
 pub mod cluster;
 
+pub mod tls_words;
+
+pub mod front_tls;
+
 pub mod config;
 
 pub mod ending;

@@ -11,6 +11,7 @@ use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 use uuid::Uuid;
 
+use crate::certificates::{Certificates, NODE};
 use crate::folder::{Folder, numbered, read_layout, write};
 use crate::guardian::Guardian;
 use crate::ports::Ports;
@@ -19,7 +20,7 @@ use crate::process::{Process, start_on_free_port};
 use crate::secrets::Secrets;
 use crate::server_pair::{Failover, Site};
 use crate::services::{
-    CLUSTER_FILE, prepare_gateway, prepare_init, prepare_migrate, reachable, write_node_config,
+    CLUSTER_FILE, front_toml, prepare_gateway, prepare_init, prepare_migrate, reachable, write_node_config,
 };
 use crate::shard::LocalShard;
 use crate::spec::ClusterSpec;
@@ -98,7 +99,7 @@ impl LocalCluster {
             programs: programs_for(&folder)?,
             user,
             guardian,
-            secrets: Secrets::read_or_make(&folder)?,
+            secrets: Secrets::read_or_make(&folder, spec.has_tls)?,
             ports: Ports::default(),
         };
         Ok(Self {
@@ -143,7 +144,17 @@ impl LocalCluster {
 
     pub fn redis_url(&self) -> String {
         let (_, port) = self.redis.as_ref().expect("this cluster was started without a Redis");
-        format!("redis://127.0.0.1:{port}")
+        let scheme = if self.spec.has_tls { "rediss" } else { "redis" };
+        format!("{scheme}://127.0.0.1:{port}")
+    }
+
+    fn scheme(&self) -> &'static str {
+        if self.spec.has_tls { "https" } else { "http" }
+    }
+
+    /// What clients of a cluster over TLS have to believe: the file of its authority, with the certificates beside it.
+    pub fn authority_file(&self) -> Option<PathBuf> {
+        self.ground.secrets.certificates.as_ref().map(Certificates::authority)
     }
 
     pub fn gateway(&self) -> Process {
@@ -152,7 +163,7 @@ impl LocalCluster {
 
     pub fn gateway_url(&self) -> String {
         let (_, listen) = self.gateway.as_ref().expect("this cluster was started without a gateway");
-        format!("http://{}", reachable(*listen))
+        format!("{}://{}", self.scheme(), reachable(*listen))
     }
 
     pub fn api_key(&self) -> &str {
@@ -227,7 +238,7 @@ impl LocalCluster {
             shard.name(),
             shard.node(number).name(),
             shard.node_port(number),
-            &toml,
+            &format!("{toml}{}", front_toml(&self.ground, NODE)),
         )
     }
 
@@ -333,7 +344,7 @@ impl LocalCluster {
         if !self.spec.has_redis {
             return Ok(None);
         }
-        let prepare = |port| redis::prepare(&self.folder, &self.ground.guardian, port);
+        let prepare = |port| redis::prepare(&self.folder, &self.ground, port);
         start_on_free_port(&self.ground.ports, prepare).await.map(Some)
     }
 
@@ -431,7 +442,7 @@ impl LocalCluster {
     }
 
     async fn start_gateway(&self) -> Result<(Process, SocketAddr), LocalError> {
-        let prepare = |listen| prepare_gateway(&self.folder, &self.ground.guardian, &self.spec, listen);
+        let prepare = |listen| prepare_gateway(&self.folder, &self.ground, &self.spec, listen);
         if let Some(listen) = self.spec.gateway_listen {
             let gateway = prepare(listen)?;
             return match gateway.start().await {

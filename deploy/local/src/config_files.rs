@@ -6,7 +6,8 @@ use picopay_shared::cluster::Durability;
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
-use crate::secrets::{INTERNAL_FILE, PICOPAY_FILE};
+use crate::certificates::{CALLER, Certificates};
+use crate::secrets::{INTERNAL_FILE, PICOPAY_FILE, REDIS_FILE};
 use crate::services_database::{DATABASE, ROLE};
 use crate::spec::ApiKey;
 
@@ -24,25 +25,36 @@ pub(crate) fn cluster_toml(
     shards: &[ShardEntry],
     redis_port: Option<u16>,
     durability: Durability,
+    certificates: Option<&Certificates>,
 ) -> String {
     let id = cluster_id.to_string();
     let mut text = format!("{HEADER}cluster_id = {id:?}\ninternal_secret_file = {INTERNAL_FILE:?}\n");
+    if let Some(own) = certificates {
+        let [ca, cert, key] = own.names(CALLER);
+        let _ = write!(text, "\n[tls]\nca_file = {ca:?}\ncert_file = {cert:?}\nkey_file = {key:?}\n");
+    }
     for shard in shards {
         text.push('\n');
-        text.push_str(&shard_toml(shard, redis_port, durability));
+        text.push_str(&shard_toml(shard, redis_port, durability, certificates));
     }
     text
 }
 
-pub(crate) fn shard_toml(shard: &ShardEntry, redis_port: Option<u16>, durability: Durability) -> String {
+pub(crate) fn shard_toml(
+    shard: &ShardEntry,
+    redis_port: Option<u16>,
+    durability: Durability,
+    certificates: Option<&Certificates>,
+) -> String {
     let durability = match durability {
         Durability::Replicated => "replicated",
         Durability::Local => "local",
     };
     let (name, nodes) = (&shard.name, &shard.nodes);
     // For the primary, whoever connects takes the server that takes writes; for the replica, the other one.
+    let tls = certificates.map(|own| own.words(ROLE)).unwrap_or_default();
     let servers = |[first, second]: [u16; 2]| {
-        format!("host=127.0.0.1,127.0.0.1 port={first},{second} dbname={DATABASE} user={ROLE}")
+        format!("host=127.0.0.1,127.0.0.1 port={first},{second} dbname={DATABASE} user={ROLE}{tls}")
     };
     let [first, second] = shard.database_ports;
     let primary = servers([first, second]);
@@ -51,14 +63,25 @@ pub(crate) fn shard_toml(shard: &ShardEntry, redis_port: Option<u16>, durability
         shard
             .more_replicas
             .iter()
-            .map(|port| format!("host=127.0.0.1 port={port} dbname={DATABASE} user={ROLE}")),
+            .map(|port| format!("host=127.0.0.1 port={port} dbname={DATABASE} user={ROLE}{tls}")),
     );
     let mut text = format!(
         "[[shards]]\nname = {name:?}\nnodes = {nodes:?}\nprimary = {primary:?}\nreplicas = {replicas:?}\n\
          password_file = {PICOPAY_FILE:?}\ndurability = {durability:?}\n"
     );
-    if let Some(port) = redis_port {
-        let _ = writeln!(text, "redis = \"redis://127.0.0.1:{port}\"");
+    match (redis_port, certificates) {
+        (None, _) => {}
+        (Some(port), None) => {
+            let _ = writeln!(text, "redis = \"redis://127.0.0.1:{port}\"");
+        }
+        (Some(port), Some(own)) => {
+            let [ca, cert, key] = own.names(ROLE);
+            let _ = write!(
+                text,
+                "redis = \"rediss://127.0.0.1:{port}\"\nredis_password_file = {REDIS_FILE:?}\n\
+                 redis_ca_file = {ca:?}\nredis_cert_file = {cert:?}\nredis_key_file = {key:?}\n"
+            );
+        }
     }
     text
 }
@@ -122,6 +145,7 @@ mod tests {
             &[entry("shard-1", 10_100), entry("shard-2", 10_200)],
             Some(10_300),
             Durability::Local,
+            None,
         );
         let file = folder.path().join("cluster.toml");
         std::fs::write(&file, text).unwrap();

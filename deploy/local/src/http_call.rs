@@ -3,12 +3,15 @@
 //! Every call opens a connection, so that a test never sees the state of a pool.
 
 use std::fmt;
+use std::io;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Uri};
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::TokioIo;
+use picopay_tls::{Caller, Stream};
 use tokio::net::TcpStream;
 
 /// Longer than any deadline inside the cluster, so that the cluster's own answer arrives.
@@ -48,6 +51,19 @@ impl CallError {
     }
 }
 
+/// For `https`: what the cluster that was started last shows and believes.
+static CALLER: Mutex<Option<Caller>> = Mutex::new(None);
+
+pub(crate) fn call_as(caller: Caller) {
+    *CALLER.lock().unwrap_or_else(PoisonError::into_inner) = Some(caller);
+}
+
+pub(crate) async fn over_tls(name: &str, stream: TcpStream) -> io::Result<Stream> {
+    let caller = CALLER.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let caller = caller.ok_or_else(|| io::Error::other("no cluster over TLS was started here"))?;
+    caller.shake_hands(name, stream, CALL_WAIT).await
+}
+
 pub async fn get(url: &str) -> Result<Answer, CallError> {
     call(Method::GET, url, &[], "").await
 }
@@ -85,6 +101,11 @@ async fn call_at_once(
 
     let place = (authority.host().trim_matches(['[', ']']), authority.port_u16().unwrap_or(80));
     let stream = TcpStream::connect(place).await.map_err(|error| CallError::because(&error))?;
+    let stream = if uri.scheme_str() == Some("https") {
+        over_tls(place.0, stream).await.map_err(|error| CallError::because(&error))?
+    } else {
+        Stream::Plain(stream)
+    };
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await
         .map_err(|error| CallError::because(&error))?;

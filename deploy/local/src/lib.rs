@@ -70,6 +70,7 @@ mod redis_ping;
 
 mod services;
 
+mod certificates;
 mod config_files;
 
 mod secrets;

@@ -65,7 +65,7 @@ impl PatroniShard {
             programs: programs::find_postgres()?,
             user,
             guardian,
-            secrets: Secrets::read_or_make(&folder)?,
+            secrets: Secrets::read_or_make(&folder, false)?,
             ports: Ports::default(),
         };
         let home = folder.shard(SHARD);
@@ -135,7 +135,8 @@ impl PatroniShard {
         let leader = self.leader().await;
         let leader = leader.ok_or_else(|| LocalError::Unfit("there is no primary".to_owned()))?;
         let port = self.members[leader].port();
-        postgres::connect(port, "postgres", &self.ground.secrets.superuser, DATABASE).await
+        postgres::connect(&self.ground.secrets, port, "postgres", &self.ground.secrets.superuser, DATABASE)
+            .await
     }
 
     pub async fn timeline(&self) -> Result<i32, LocalError> {
@@ -193,8 +194,14 @@ impl PatroniShard {
     /// Patroni makes the superuser and the role of the replicas; the services' is ours.
     async fn create_service_role(&self, leader: usize) -> Result<(), LocalError> {
         let Secrets { superuser, picopay, .. } = &self.ground.secrets;
-        let client =
-            postgres::connect(self.members[leader].port(), "postgres", superuser, "postgres").await?;
+        let client = postgres::connect(
+            &self.ground.secrets,
+            self.members[leader].port(),
+            "postgres",
+            superuser,
+            "postgres",
+        )
+        .await?;
         // The standbys that commits wait for do not exist yet. A password cannot be a parameter of this statement; it is
         // hexadecimal digits, made by this crate.
         let role = format!(
@@ -213,8 +220,8 @@ impl PatroniShard {
         write(&self.cluster_file(), &patroni_cluster_toml(Uuid::new_v4(), SHARD, &ports, node_port))?;
         let (folder, guardian) = (&self.folder, &self.ground.guardian);
         let names = (SHARD, "shard-1-node-1", 1);
-        let node = prepare_node(folder, guardian, &self.spec, names, node_port, CLUSTER_FILE)?;
-        let gateway = prepare_gateway(folder, guardian, &self.spec, self.gateway)?;
+        let node = prepare_node(folder, &self.ground, &self.spec, names, node_port, CLUSTER_FILE)?;
+        let gateway = prepare_gateway(folder, &self.ground, &self.spec, self.gateway)?;
         let init = prepare_init(folder, guardian)?;
         self.services = vec![gateway.clone(), node.clone()];
         node.start().await?;

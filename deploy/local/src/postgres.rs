@@ -5,9 +5,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio_postgres::{Client, Config, NoTls};
+use picopay_postgres::{Connection, Endpoint, OpenError};
+use picopay_shared::cluster::DatabaseCertificates;
+use tokio_postgres::Client;
 use uuid::Uuid;
 
+use crate::certificates::{Certificates, POSTGRES, REPLICATOR};
 use crate::database_user::DatabaseUser;
 use crate::folder::{make_private, remove, write, write_private};
 use crate::guardian::Guardian;
@@ -159,6 +162,17 @@ pub(crate) async fn base_backup(
     }
     let mut recipe = ground.recipe(&format!("pg_basebackup of {name}"), "pg_basebackup", arguments, log);
     recipe.environment.insert("PGPASSWORD".into(), ground.secrets.replicator.clone().into());
+    if ground.secrets.certificates.is_some() {
+        let own = replicators_files(data);
+        for (name, value) in [
+            ("PGSSLMODE", "verify-full".into()),
+            ("PGSSLROOTCERT", own.join("ca.pem").into_os_string()),
+            ("PGSSLCERT", own.join("replicator.pem").into()),
+            ("PGSSLKEY", own.join("replicator.key").into()),
+        ] {
+            recipe.environment.insert(name.into(), value);
+        }
+    }
     let tool = Process::new(recipe, Arc::clone(&ground.guardian));
     tool.spawn()?;
     tool.wait_until_done().await
@@ -228,7 +242,7 @@ pub(crate) async fn make_its_own(
     old_superuser: &str,
     cluster_id: Option<Uuid>,
 ) -> Result<(), LocalError> {
-    let client = connect(primary.port, "postgres", old_superuser, DATABASE).await?;
+    let client = connect(&ground.secrets, primary.port, "postgres", old_superuser, DATABASE).await?;
     let Secrets { superuser, picopay, replicator, .. } = &ground.secrets;
     let passwords = format!(
         "{ALONE};
@@ -254,7 +268,8 @@ pub(crate) async fn run_founding_sql(
     if founding_sql.is_empty() {
         return Ok(());
     }
-    let client = connect(primary.port, "postgres", &ground.secrets.superuser, DATABASE).await?;
+    let client =
+        connect(&ground.secrets, primary.port, "postgres", &ground.secrets.superuser, DATABASE).await?;
     for statement in std::iter::once(ALONE).chain(founding_sql.iter().map(String::as_str)) {
         let doing = LocalError::postgres(format!("run {statement:?}"));
         client.batch_execute(statement).await.map_err(doing)?;
@@ -305,7 +320,7 @@ pub(crate) async fn promote(client: &Client, standby: &Process) -> Result<(), Lo
 }
 
 pub(crate) async fn connect_to_administer(ground: &Ground, server: &Server) -> Result<Client, LocalError> {
-    connect(server.port, "postgres", &ground.secrets.superuser, "postgres").await
+    connect(&ground.secrets, server.port, "postgres", &ground.secrets.superuser, "postgres").await
 }
 
 pub(crate) fn is_standby(data: &Path) -> bool {
@@ -319,24 +334,28 @@ pub(crate) fn make_standby(ground: &Ground, data: &Path) -> Result<(), LocalErro
 }
 
 pub(crate) async fn connect(
+    secrets: &Secrets,
     port: u16,
     user: &str,
     password: &str,
     database: &str,
 ) -> Result<Client, LocalError> {
-    let mut config = Config::new();
-    config.host("127.0.0.1").port(port).user(user).password(password).dbname(database);
-    config.application_name("picopay-local").connect_timeout(CONNECT_WAIT);
     let doing = format!("connect to PostgreSQL on port {port} as {user}");
-    // `connect_timeout` covers the connection only; a frozen server takes that and never says a word.
-    let Ok(connected) = tokio::time::timeout(CONNECT_WAIT, config.connect(NoTls)).await else {
-        return Err(LocalError::Unfit(format!("cannot {doing}: no answer in {} s", CONNECT_WAIT.as_secs())));
-    };
-    let (client, connection) = connected.map_err(LocalError::postgres(doing))?;
-    tokio::spawn(async move {
-        let _ = connection.await;
-    });
-    Ok(client)
+    let mut text = format!("host=127.0.0.1 port={port} user={user} dbname={database}");
+    let mut files = DatabaseCertificates::default();
+    if let Some(own) = &secrets.certificates {
+        text.push_str(&own.words(ROLE));
+        files.add(&text, Path::new("")).map_err(LocalError::Unfit)?;
+    }
+    let mut endpoint = Endpoint::parse(&text, &files).map_err(LocalError::Unfit)?;
+    endpoint.config.password(password).application_name("picopay-local").connect_timeout(CONNECT_WAIT);
+    match Connection::open(&endpoint, CONNECT_WAIT).await {
+        Ok(connection) => Ok(connection.into_parts().0),
+        Err(OpenError::Failed(error)) => Err(LocalError::postgres(doing)(error)),
+        Err(OpenError::TimedOut(after)) => {
+            Err(LocalError::Unfit(format!("cannot {doing}: no answer in {} s", after.as_secs())))
+        }
+    }
 }
 
 impl Ground {
@@ -384,6 +403,15 @@ pub(crate) async fn begin_to_serve(
 
 pub(crate) fn configure(ground: &Ground, blueprint: &Blueprint<'_>, port: u16) -> Result<(), LocalError> {
     let name = &blueprint.name;
+    let tls = ground.secrets.certificates.as_ref();
+    match tls {
+        Some(own) => insist_on_tls(ground, blueprint, own)?,
+        // It was started over TLS before.
+        None if replicators_files(&blueprint.data).exists() => {
+            write_for_server(ground, &blueprint.data.join("pg_hba.conf"), PLAIN)?;
+        }
+        None => {}
+    }
     let mut text = format!("{SETTINGS}\nport = {port}\ncluster_name = '{name}'\nsynchronous_commit = on\n");
     let standby = blueprint.synchronous_standby.as_ref();
     let standby = standby.map_or_else(String::new, |standby| format!("FIRST 1 (\"{standby}\")"));
@@ -391,9 +419,13 @@ pub(crate) fn configure(ground: &Ground, blueprint: &Blueprint<'_>, port: u16) -
     if let Role::Replica { primary_port } = blueprint.role {
         let password = &ground.secrets.replicator;
         let primary = format!(
-            "host=127.0.0.1 port={primary_port} user=replicator password={password} application_name={name}"
+            "host=127.0.0.1 port={primary_port} user=replicator password={password} application_name={name}{}",
+            tls.map(|_| replicators_words(&blueprint.data)).unwrap_or_default()
         );
         text.push_str(&setting("primary_conninfo", &primary));
+    }
+    if tls.is_some() {
+        text.push_str(SERVER_TLS);
     }
     for (name, value) in blueprint.settings {
         text.push_str(&setting(name, value));
@@ -403,6 +435,72 @@ pub(crate) fn configure(ground: &Ground, blueprint: &Blueprint<'_>, port: u16) -
     }
     // `initdb` and `pg_basebackup` made the file, readable by its owner only, and this keeps that.
     write(&blueprint.data.join("postgresql.conf"), &text)
+}
+
+/// Relative to the data folder.
+const SERVER_TLS: &str =
+    "ssl = on\nssl_cert_file = 'server.pem'\nssl_key_file = 'server.key'\nssl_ca_file = 'ca.pem'\n";
+
+/// Nobody comes in without TLS, and the cluster's own roles not without a certificate either.
+const TLS_ONLY: &str = "\
+hostssl all         picopay    127.0.0.1/32 scram-sha-256 clientcert=verify-full
+hostssl replication replicator 127.0.0.1/32 scram-sha-256 clientcert=verify-full
+hostssl all         postgres   127.0.0.1/32 scram-sha-256
+";
+
+const PLAIN: &str = "\
+host all         all 127.0.0.1/32 scram-sha-256
+host replication all 127.0.0.1/32 scram-sha-256
+";
+
+/// A server reads only files that belong to its user.
+fn insist_on_tls(ground: &Ground, blueprint: &Blueprint<'_>, own: &Certificates) -> Result<(), LocalError> {
+    let data = &blueprint.data;
+    let read = |path: PathBuf| {
+        fs::read_to_string(&path).map_err(LocalError::system(format!("read {}", path.display())))
+    };
+    for (name, text) in [
+        ("ca.pem", read(own.authority())?),
+        ("server.pem", read(own.certificate(POSTGRES))?),
+        ("server.key", read(own.key(POSTGRES))?),
+        ("pg_hba.conf", TLS_ONLY.to_owned()),
+    ] {
+        write_for_server(ground, &data.join(name), &text)?;
+    }
+    let folder = replicators_files(data);
+    make_private(&folder)?;
+    ground.user.as_ref().map_or(Ok(()), |user| user.give(&folder))?;
+    for (name, path) in [
+        ("ca.pem", own.authority()),
+        ("replicator.pem", own.certificate(REPLICATOR)),
+        ("replicator.key", own.key(REPLICATOR)),
+    ] {
+        write_for_server(ground, &folder.join(name), &read(path)?)?;
+    }
+    Ok(())
+}
+
+fn write_for_server(ground: &Ground, path: &Path, text: &str) -> Result<(), LocalError> {
+    write_private(path, text)?;
+    ground.user.as_ref().map_or(Ok(()), |user| user.give(path))
+}
+
+/// Beside the data folders of a shard: a copy is made before there is a data folder.
+fn replicators_files(data: &Path) -> PathBuf {
+    data.parent().expect("a data folder stands in its shard's folder").join("tls")
+}
+
+/// The end of a standby's connection string.
+fn replicators_words(data: &Path) -> String {
+    let file = |name: &str| {
+        replicators_files(data).join(name).display().to_string().replace('\\', "\\\\").replace('\'', "\\'")
+    };
+    format!(
+        " sslmode=verify-full sslrootcert='{}' sslcert='{}' sslkey='{}'",
+        file("ca.pem"),
+        file("replicator.pem"),
+        file("replicator.key")
+    )
 }
 
 fn setting(name: &str, value: &str) -> String {

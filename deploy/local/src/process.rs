@@ -53,8 +53,9 @@ pub(crate) enum Kind {
     },
     Redis {
         port: u16,
+        is_tls: bool,
     },
-    /// A node or a gateway, ready when `GET /health` on this address answers 200.
+    /// A node or a gateway, ready when `GET /health` at this URL answers 200.
     Service {
         address: String,
     },
@@ -280,10 +281,10 @@ impl Process {
             Kind::Postgres { data } => {
                 self.pid().is_some_and(|pid| lock_file_says_ready(&data.join("postmaster.pid"), pid))
             }
-            Kind::Redis { port } => redis_ping::answers(*port).await,
-            Kind::Service { address } => http_call::get(&format!("http://{address}/health"))
-                .await
-                .is_ok_and(|answer| answer.status == 200),
+            Kind::Redis { port, is_tls } => redis_ping::answers(*port, *is_tls).await,
+            Kind::Service { address } => {
+                http_call::get(&format!("{address}/health")).await.is_ok_and(|answer| answer.status == 200)
+            }
             Kind::Tool => true,
         }
     }

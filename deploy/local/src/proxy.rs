@@ -6,8 +6,8 @@
 
 use std::io;
 use std::net::Ipv4Addr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -32,6 +32,9 @@ pub enum Weather {
     Slow(Duration),
 }
 
+/// What went over a wire, both ways, in the order in which it was read.
+type Record = Arc<Mutex<Vec<u8>>>;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Way {
     Request,
@@ -51,6 +54,7 @@ struct Listening {
 
 #[derive(Debug, Clone)]
 struct Switches {
+    record: Option<Record>,
     weather: Weather,
     resets: u64,
     servers: Arc<Vec<u16>>,
@@ -68,7 +72,8 @@ impl Proxy {
         let listener = listen(ports).await?;
         let port = listener.local_addr().map_err(LocalError::system("ask a proxy for its port"))?.port();
         let servers = Arc::new(vec![server]);
-        let (switches, watched) = watch::channel(Switches { weather: Weather::Clear, resets: 0, servers });
+        let (switches, watched) =
+            watch::channel(Switches { record: None, weather: Weather::Clear, resets: 0, servers });
         let accepting = tokio::spawn(accept(listener, watched));
         Ok(Self(Arc::new(Listening { port, switches, accepting })))
     }
@@ -84,6 +89,16 @@ impl Proxy {
     /// Ends all its connections at once, on both sides by RST. New ones are taken.
     pub fn reset(&self) {
         self.0.switches.send_modify(|switches| switches.resets += 1);
+    }
+
+    /// Keeps what goes over it from now on.
+    pub fn record(&self) {
+        self.0.switches.send_modify(|switches| switches.record = Some(Record::default()));
+    }
+
+    pub fn recorded(&self) -> Vec<u8> {
+        let record = self.0.switches.borrow().record.clone().unwrap_or_default();
+        record.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub fn lead_to(&self, servers: &[u16]) {
@@ -166,6 +181,9 @@ async fn pump(
     let mut chunk = vec![0; CHUNK_BYTES];
     loop {
         let length = from.read(&mut chunk).await?;
+        if let Some(record) = &switches.borrow().record {
+            record.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(&chunk[..length]);
+        }
         let passes = |switches: &Switches| match switches.weather {
             Weather::Clear | Weather::Slow(_) => true,
             Weather::Silent => false,

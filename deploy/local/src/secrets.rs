@@ -4,8 +4,9 @@ use std::fs;
 
 use rand::RngCore as _;
 
-use crate::LocalError;
+use crate::certificates::Certificates;
 use crate::folder::{Folder, write_private};
+use crate::{LocalError, http_call};
 
 #[derive(Debug, Clone)]
 pub(crate) struct Secrets {
@@ -13,18 +14,30 @@ pub(crate) struct Secrets {
     pub picopay: String,
     pub replicator: String,
     pub internal: String,
+    pub redis: String,
+    /// `None` in a cluster that speaks plainly.
+    pub certificates: Option<Certificates>,
 }
 
 pub(crate) const PICOPAY_FILE: &str = "secrets/picopay";
 
+/// Asked for over TLS only.
+pub(crate) const REDIS_FILE: &str = "secrets/redis";
+
 pub(crate) const INTERNAL_FILE: &str = "secrets/internal";
 
 impl Secrets {
-    pub(crate) fn read_or_make(folder: &Folder) -> Result<Self, LocalError> {
+    pub(crate) fn read_or_make(folder: &Folder, has_tls: bool) -> Result<Self, LocalError> {
+        let certificates = if has_tls { Some(Certificates::read_or_make(folder)?) } else { None };
+        if let Some(certificates) = &certificates {
+            http_call::call_as(certificates.caller()?);
+        }
         Ok(Self {
+            certificates,
             superuser: read_or_make(folder, "secrets/superuser")?,
             picopay: read_or_make(folder, PICOPAY_FILE)?,
             replicator: read_or_make(folder, "secrets/replicator")?,
+            redis: read_or_make(folder, REDIS_FILE)?,
             internal: read_or_make(folder, INTERNAL_FILE)?,
         })
     }

@@ -5,18 +5,32 @@ use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
+use crate::certificates::{GATEWAY, NODE};
 use crate::config_files::{gateway_toml, node_toml};
 use crate::folder::{Folder, write};
 use crate::guardian::Guardian;
+use crate::postgres::Ground;
 use crate::process::{Kind, Process, Recipe};
 use crate::spec::ClusterSpec;
 use crate::{LocalError, programs};
 
 pub(crate) const CLUSTER_FILE: &str = "cluster.toml";
 
+/// `[tls]` of a service, and nothing in a cluster that speaks plainly. Callers of nodes must show a certificate; clients
+/// of the gateway may.
+pub(crate) fn front_toml(ground: &Ground, name: &str) -> String {
+    let Some(certificates) = &ground.secrets.certificates else { return String::new() };
+    let [ca, cert, key] = certificates.names(name);
+    format!("\n[tls]\ncert_file = {cert:?}\nkey_file = {key:?}\nclient_ca_file = {ca:?}\n")
+}
+
+fn scheme(ground: &Ground) -> &'static str {
+    if ground.secrets.certificates.is_some() { "https" } else { "http" }
+}
+
 pub(crate) fn prepare_node(
     folder: &Folder,
-    guardian: &Arc<Guardian>,
+    ground: &Ground,
     spec: &ClusterSpec,
     (shard, name, number): (&str, &str, usize),
     port: u16,
@@ -24,12 +38,13 @@ pub(crate) fn prepare_node(
 ) -> Result<Process, LocalError> {
     let own = spec.toml_of_nodes.iter().filter(|(of, _)| *of == number).map(|(_, toml)| toml.as_str());
     let more: String = std::iter::once(spec.node_toml.as_str()).chain(own).collect();
+    let more = format!("{more}{}", front_toml(ground, NODE));
     write_node_config(folder, shard, name, port, &more)?;
     let config = node_config(name);
-    let kind = Kind::Service { address: format!("127.0.0.1:{port}") };
+    let kind = Kind::Service { address: format!("{}://127.0.0.1:{port}", scheme(ground)) };
     let environment = &spec.node_environment;
     let arguments = ["--config", &config, "--cluster", cluster_file];
-    service(folder, guardian, (name, "picopay-node"), &arguments, environment, kind)
+    service(folder, &ground.guardian, (name, "picopay-node"), &arguments, environment, kind)
 }
 
 pub(crate) fn write_node_config(
@@ -48,16 +63,17 @@ fn node_config(name: &str) -> String {
 
 pub(crate) fn prepare_gateway(
     folder: &Folder,
-    guardian: &Arc<Guardian>,
+    ground: &Ground,
     spec: &ClusterSpec,
     listen: SocketAddr,
 ) -> Result<Process, LocalError> {
     let config = "gateway.toml";
-    let text = gateway_toml(&listen.to_string(), &spec.api_keys, &spec.gateway_toml);
+    let more = format!("{}{}", spec.gateway_toml, front_toml(ground, GATEWAY));
+    let text = gateway_toml(&listen.to_string(), &spec.api_keys, &more);
     write(&folder.file(config), &text)?;
-    let kind = Kind::Service { address: reachable(listen).to_string() };
+    let kind = Kind::Service { address: format!("{}://{}", scheme(ground), reachable(listen)) };
     let arguments = ["--config", config, "--cluster", CLUSTER_FILE];
-    service(folder, guardian, ("gateway", "picopay-gateway"), &arguments, &[], kind)
+    service(folder, &ground.guardian, ("gateway", "picopay-gateway"), &arguments, &[], kind)
 }
 
 pub(crate) fn prepare_init(folder: &Folder, guardian: &Arc<Guardian>) -> Result<Process, LocalError> {

@@ -73,9 +73,8 @@ impl LocalShard {
         port: u16,
     ) -> Result<Process, LocalError> {
         let name = self.node_name(number);
-        let (guardian, names) = (&ground.guardian, (self.name.as_str(), name.as_str(), number));
-        let process =
-            services::prepare_node(folder, guardian, spec, names, port, &self.cluster_file(number))?;
+        let names = (self.name.as_str(), name.as_str(), number);
+        let process = services::prepare_node(folder, ground, spec, names, port, &self.cluster_file(number))?;
         process.start().await?;
         let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
         nodes.push(Node { process: process.clone(), port });
@@ -133,8 +132,12 @@ impl LocalShard {
         self.nodes()[number].process.clone()
     }
 
+    fn scheme(&self) -> &'static str {
+        if self.secrets.certificates.is_some() { "https" } else { "http" }
+    }
+
     pub fn node_url(&self, number: usize) -> String {
-        format!("http://127.0.0.1:{}", self.nodes()[number].port)
+        format!("{}://127.0.0.1:{}", self.scheme(), self.nodes()[number].port)
     }
 
     /// From 0; the node's own port, behind its proxy if it has one.
@@ -179,24 +182,40 @@ impl LocalShard {
     }
 
     pub async fn connect_primary(&self) -> Result<Client, LocalError> {
-        postgres::connect(self.servers.primary().port, ROLE, &self.secrets.picopay, DATABASE).await
+        postgres::connect(&self.secrets, self.servers.primary().port, ROLE, &self.secrets.picopay, DATABASE)
+            .await
     }
 
     pub async fn connect_replica(&self) -> Result<Client, LocalError> {
-        postgres::connect(self.servers.replica().port, ROLE, &self.secrets.picopay, DATABASE).await
+        postgres::connect(&self.secrets, self.servers.replica().port, ROLE, &self.secrets.picopay, DATABASE)
+            .await
     }
 
     pub async fn connect_as_superuser(&self) -> Result<Client, LocalError> {
-        postgres::connect(self.servers.primary().port, "postgres", &self.secrets.superuser, DATABASE).await
+        postgres::connect(
+            &self.secrets,
+            self.servers.primary().port,
+            "postgres",
+            &self.secrets.superuser,
+            DATABASE,
+        )
+        .await
     }
 
     pub async fn connect_replica_as_superuser(&self) -> Result<Client, LocalError> {
-        postgres::connect(self.servers.replica().port, "postgres", &self.secrets.superuser, DATABASE).await
+        postgres::connect(
+            &self.secrets,
+            self.servers.replica().port,
+            "postgres",
+            &self.secrets.superuser,
+            DATABASE,
+        )
+        .await
     }
 
     pub async fn connect_more_replica_as_superuser(&self, number: usize) -> Result<Client, LocalError> {
         let port = self.more_replicas[number].port;
-        postgres::connect(port, "postgres", &self.secrets.superuser, DATABASE).await
+        postgres::connect(&self.secrets, port, "postgres", &self.secrets.superuser, DATABASE).await
     }
 
     pub(crate) fn processes(&self) -> Vec<Process> {
@@ -260,7 +279,7 @@ impl LocalShard {
         };
         *self.entry.lock().unwrap_or_else(PoisonError::into_inner) = Some(ShardEntry {
             name: self.name.clone(),
-            nodes: seen_nodes.iter().map(|port| format!("http://127.0.0.1:{port}")).collect(),
+            nodes: seen_nodes.iter().map(|port| format!("{}://127.0.0.1:{port}", self.scheme())).collect(),
             database_ports,
             more_replicas: self.more_replicas.iter().map(|server| server.port).collect(),
         });

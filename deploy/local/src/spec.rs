@@ -9,6 +9,7 @@ use crate::services_database::{DATABASE, ROLE};
 
 /// The default is what tests want: two replicated shards, Redis, a gateway on a free port and a temporary folder.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a choice of its own")]
 pub struct ClusterSpec {
     pub shards: usize,
     pub nodes_per_shard: usize,
@@ -19,6 +20,8 @@ pub struct ClusterSpec {
     /// have wires of their own to the databases.
     pub has_proxies: bool,
     pub has_redis: bool,
+    /// Whether every hop is over TLS, and every caller shows a certificate, except clients to the gateway.
+    pub has_tls: bool,
     /// `Replicated` makes each replica its primary's synchronous standby; with `Local` it follows on its own.
     pub durability: Durability,
     pub data: Data,
@@ -69,6 +72,7 @@ impl Default for ClusterSpec {
             node_environment: Vec::new(),
             has_proxies: false,
             has_redis: true,
+            has_tls: false,
             durability: Durability::Replicated,
             data: Data::Temporary,
             has_gateway: true,
@@ -114,6 +118,11 @@ impl ClusterSpec {
     #[must_use]
     pub fn with_proxies(self) -> Self {
         Self { has_proxies: true, ..self }
+    }
+
+    #[must_use]
+    pub fn with_tls(self) -> Self {
+        Self { has_tls: true, ..self }
     }
 
     #[must_use]

@@ -102,7 +102,9 @@ impl Template {
         let all = beside_the_program()?;
         // Where nobody may write, each is made anew.
         make_private(&all).ok()?;
-        Some(Self { place: all.join(name(ground, parts)) })
+        let tls = if spec.has_tls { "tls" } else { "plain" };
+        let parts = parts.iter().copied().chain([tls]).collect::<Vec<_>>();
+        Some(Self { place: all.join(name(ground, &parts)) })
     }
 
     /// To copy it. `fill` makes it if it is not there: it puts a data folder for each shard into a folder, of servers that

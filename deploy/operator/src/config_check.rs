@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use picopay_gateway_config::GatewayConfig;
 use picopay_postgres::{addresses_of, databases_of};
-use picopay_shard_node_config::NodeConfig;
+use picopay_shard_node_config::{NodeConfig, redis_client};
 use picopay_shared::cluster::{Cluster, Durability, Shard};
 use picopay_shared::config::ConfigError;
 use serde::Serialize;
@@ -227,9 +227,7 @@ fn check_addresses(file: &Path, cluster: &Cluster, problems: &mut Vec<String>) {
                 }
             }
         }
-        if let Some(url) = &shard.redis
-            && let Err(error) = redis::Client::open(url.as_str())
-        {
+        if let Err(error) = redis_client(shard) {
             problems.push(format!("{}: {error}", place("redis")));
         }
     }
@@ -259,10 +257,9 @@ fn shard_line(shard: &Shard) -> ShardLine {
         primary: addresses(&shard.primary),
         replicas: shard.replicas.iter().flat_map(addresses).collect(),
         nodes: shard.nodes.clone(),
-        redis: shard
-            .redis
-            .as_ref()
-            .and_then(|url| redis::Client::open(url.as_str()).ok())
+        redis: redis_client(shard)
+            .ok()
+            .flatten()
             .map(|client| client.get_connection_info().addr().to_string()),
     }
 }

@@ -3,6 +3,7 @@
 //! A cluster runs without it. Each command has a file of its own. SQL connections are made in `shared/postgres`, and slots
 //! moved in `deploy/mover`.
 
+mod certs;
 mod cluster_file;
 mod config_check;
 mod doctor;
@@ -64,6 +65,9 @@ enum Command {
     /// API keys of a gateway: make, list and revoke them
     #[command(subcommand)]
     Keys(keys::KeysCommand),
+    /// Certificates: an authority of the cluster's own, and what it signs
+    #[command(subcommand)]
+    Certs(certs::CertsCommand),
     /// Configuration files of a cluster and its services
     #[command(subcommand)]
     Config(config_check::ConfigCommand),
@@ -85,6 +89,7 @@ async fn main() -> ExitCode {
         Command::Status(args) => status::run(args).await,
         Command::Verify(args) => verify::run(args).await,
         Command::Keys(command) => keys::run(command),
+        Command::Certs(command) => certs::run(command),
         Command::Config(command) => config_check::run(command).await,
     };
     result.unwrap_or_else(|error| {

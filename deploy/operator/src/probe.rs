@@ -8,15 +8,16 @@ use http::header::AUTHORIZATION;
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use picopay_migrations::Unfit;
 use picopay_mover::MOVER_LOCK;
-use picopay_shared::cluster::Shard;
+use picopay_shard_node_config::redis_client;
+use picopay_shared::cluster::{Cluster, Shard};
 use picopay_shared::config::Secret;
 use picopay_shared::node_status::{Degradation, NodeStatus, STATUS_PATH, WIRE_HEADER, WIRE_VERSION};
 use picopay_shared::running_config::{CONFIG_PATH, RunningConfig};
 use picopay_shared::slot_owner::SlotState;
+use picopay_tls::NodeConnector;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
@@ -111,24 +112,27 @@ pub struct RedisState {
     pub answered: Result<Duration, String>,
 }
 
-pub async fn probe(shard: &Shard, internal_secret: &Secret) -> ShardProbe {
-    let client = Client::builder(TokioExecutor::new()).build_http();
+type NodeClient = Client<NodeConnector, Empty<Bytes>>;
+
+fn node_client(cluster: &Cluster) -> NodeClient {
+    let connector = NodeConnector::new(cluster.caller.as_ref(), NODE_TIMEOUT)
+        .expect("certificates that could be read can be used");
+    Client::builder(TokioExecutor::new()).build(connector)
+}
+
+pub async fn probe(cluster: &Cluster, shard: &Shard) -> ShardProbe {
+    let (client, internal_secret) = (node_client(cluster), &cluster.internal_secret);
     let (told, end) = watch::channel(None);
     let replicas = shard.replicas.iter().map(|text| probe_replica(shard, text, end.clone()));
     let nodes = shard.nodes.iter().map(|url| probe_node(&client, url, internal_secret));
-    let redis = async {
-        match &shard.redis {
-            Some(url) => Some(probe_redis(url).await),
-            None => None,
-        }
-    };
+    let redis = async { if shard.redis.is_some() { Some(probe_redis(shard).await) } else { None } };
     let (primary, replicas, nodes, redis) =
         tokio::join!(probe_primary(shard, told), join_all(replicas), join_all(nodes), redis);
     ShardProbe { primary, replicas, nodes, redis }
 }
 
-pub async fn node(url: &str, internal_secret: &Secret) -> Result<NodeStatus, String> {
-    probe_node(&Client::builder(TokioExecutor::new()).build_http(), url, internal_secret).await
+pub async fn node(cluster: &Cluster, url: &str) -> Result<NodeStatus, String> {
+    probe_node(&node_client(cluster), url, &cluster.internal_secret).await
 }
 
 async fn probe_primary(
@@ -209,9 +213,9 @@ pub enum NotTold {
     NoAnswer(String),
 }
 
-pub async fn running_config(url: &str, internal_secret: &Secret) -> Result<RunningConfig, NotTold> {
-    let client = Client::builder(TokioExecutor::new()).build_http();
-    let asked = timeout(NODE_TIMEOUT, ask(&client, url, CONFIG_PATH, internal_secret)).await;
+pub async fn running_config(cluster: &Cluster, url: &str) -> Result<RunningConfig, NotTold> {
+    let client = node_client(cluster);
+    let asked = timeout(NODE_TIMEOUT, ask(&client, url, CONFIG_PATH, &cluster.internal_secret)).await;
     match asked {
         Err(_) => Err(NotTold::NoAnswer(format!("no answer in {} s", NODE_TIMEOUT.as_secs()))),
         Ok(Err(reason)) => Err(NotTold::NoAnswer(reason)),
@@ -225,20 +229,12 @@ pub async fn running_config(url: &str, internal_secret: &Secret) -> Result<Runni
     }
 }
 
-async fn probe_node(
-    client: &Client<HttpConnector, Empty<Bytes>>,
-    url: &str,
-    internal_secret: &Secret,
-) -> Result<NodeStatus, String> {
+async fn probe_node(client: &NodeClient, url: &str, internal_secret: &Secret) -> Result<NodeStatus, String> {
     let asked = timeout(NODE_TIMEOUT, ask_node(client, url, internal_secret)).await;
     asked.map_err(|_| format!("no answer in {} s", NODE_TIMEOUT.as_secs()))?
 }
 
-async fn ask_node(
-    client: &Client<HttpConnector, Empty<Bytes>>,
-    url: &str,
-    internal_secret: &Secret,
-) -> Result<NodeStatus, String> {
+async fn ask_node(client: &NodeClient, url: &str, internal_secret: &Secret) -> Result<NodeStatus, String> {
     let (status, body) = ask(client, url, STATUS_PATH, internal_secret).await?;
     match status {
         StatusCode::OK => {}
@@ -251,7 +247,7 @@ async fn ask_node(
 }
 
 async fn ask(
-    client: &Client<HttpConnector, Empty<Bytes>>,
+    client: &NodeClient,
     url: &str,
     path: &str,
     internal_secret: &Secret,
@@ -271,9 +267,10 @@ async fn ask(
     Ok((status, body))
 }
 
-async fn probe_redis(url: &str) -> RedisState {
-    let client = match redis::Client::open(url) {
-        Ok(client) => client,
+async fn probe_redis(shard: &Shard) -> RedisState {
+    let client = match redis_client(shard) {
+        Ok(Some(client)) => client,
+        Ok(None) => return RedisState { address: "?".to_owned(), answered: Err("there is none".to_owned()) },
         Err(error) => return RedisState { address: "?".to_owned(), answered: Err(error.to_string()) },
     };
     let address = client.get_connection_info().addr().to_string();

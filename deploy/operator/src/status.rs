@@ -29,7 +29,7 @@ pub struct StatusArgs {
 
 pub async fn run(args: StatusArgs) -> anyhow::Result<ExitCode> {
     let cluster = args.cluster.load()?;
-    let probes = cluster.shards.iter().map(|shard| probe::probe(shard, &cluster.internal_secret));
+    let probes = cluster.shards.iter().map(|shard| probe::probe(&cluster, shard));
     let report = judgement::judge(&cluster.shards, &join_all(probes).await);
     args.output.print(&report, screen::screen);
     Ok(if report.is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -52,6 +52,9 @@ pub struct UpArgs {
     /// Where the gateway listens
     #[arg(long, value_name = "ADDRESS", env = "PICOPAY_GATEWAY__LISTEN", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
+    /// Everything over TLS, with an authority and certificates of its own
+    #[arg(long)]
+    tls: bool,
     /// Do not make the demo user
     #[arg(long)]
     no_demo: bool,
@@ -98,6 +101,7 @@ fn spec(args: &UpArgs) -> ClusterSpec {
         shards: args.shards.or(kept).unwrap_or(SHARDS),
         data: Data::Kept { folder: args.data.clone(), is_fresh: args.fresh },
         gateway_listen: Some(args.listen),
+        has_tls: args.tls,
         ..ClusterSpec::default()
     }
 }
@@ -142,6 +146,9 @@ async fn watch(cluster: &LocalCluster, stop: &mut StopSignals) {
 
 fn welcome(cluster: &LocalCluster, args: &UpArgs, took: Duration) -> String {
     let (url, key) = (cluster.gateway_url(), cluster.api_key());
+    let trust = cluster
+        .authority_file()
+        .map_or_else(String::new, |file| format!(" --cacert {}", shell_quoted(&file.to_string_lossy())));
     let mut text = String::new();
     let mut say = |line: &str| {
         let _ = writeln!(text, "{line}");
@@ -158,15 +165,15 @@ fn welcome(cluster: &LocalCluster, args: &UpArgs, took: Duration) -> String {
         let once = Uuid::new_v4();
         say("\nUser 1 was given 1000.00 USD. Charge 50.00 of it:\n");
         say(&format!(
-            "  curl -iw '\\n' {url}/charge {header} \\\n    -H 'Content-Type: application/json' -H 'Idempotency-Key: {once}' \\\n    \
+            "  curl{trust} -iw '\\n' {url}/charge {header} \\\n    -H 'Content-Type: application/json' -H 'Idempotency-Key: {once}' \\\n    \
              -d '{{\"user_id\": 1, \"amount\": \"50.00\", \"currency\": \"USD\"}}'"
         ));
         say(
             "\nThe same line again gets the same answer, marked Idempotent-Replayed: true, and charges nothing.",
         );
         say("The balance, and what happened to it:\n");
-        say(&format!("  curl -w '\\n' {header} {url}/users/1/balance"));
-        say(&format!("  curl -w '\\n' {header} '{url}/transactions?user_id=1'"));
+        say(&format!("  curl{trust} -w '\\n' {header} {url}/users/1/balance"));
+        say(&format!("  curl{trust} -w '\\n' {header} '{url}/transactions?user_id=1'"));
     }
     let _ = write!(text, "\n{DIM}Ctrl-C stops all of it.{DIM:#}");
     text

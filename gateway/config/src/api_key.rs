@@ -38,6 +38,8 @@ pub struct ApiKey {
     pub name: Arc<str>,
     /// SHA-256 of the key: 256 random bits need no slow hash.
     pub digest: [u8; 32],
+    /// Of a certificate that stands for the key, as in RFC 4514: `CN=shop,O=Example`.
+    pub client_subject: Option<Arc<str>>,
     pub scopes: Vec<Scope>,
     /// When it stops working; `None` for never.
     pub expires_at: Option<Expiry>,

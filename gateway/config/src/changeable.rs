@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use picopay_shard_client::ShardClientConfig;
 use picopay_shared::config::ConfigError;
+use picopay_shared::front_tls::FrontTls;
 use picopay_shared::reload::Reloadable;
 
 use crate::access_log::AccessLogConfig;
@@ -16,6 +17,7 @@ use crate::gateway_config::{AdminConfig, GatewayConfig, ServerConfig};
 #[derive(Debug, Clone, PartialEq)]
 pub struct Changeable {
     pub keys: Vec<ApiKey>,
+    pub tls: Option<FrontTls>,
     pub drain: Duration,
     pub server: ServerConfig,
     pub access_log: AccessLogConfig,
@@ -36,6 +38,7 @@ impl Changeable {
     pub fn of(config: &GatewayConfig) -> Self {
         Self {
             keys: config.keys.clone(),
+            tls: config.tls.clone(),
             drain: config.drain,
             server: config.server.clone(),
             access_log: config.access_log,

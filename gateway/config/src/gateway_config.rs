@@ -5,10 +5,12 @@
 use std::collections::HashSet;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use picopay_shard_client::ShardClientConfig;
 use picopay_shared::config::{self, ConfigError, human_duration};
+use picopay_shared::front_tls::{FrontEntry, FrontTls};
 use serde::Deserialize;
 
 use crate::access_log::AccessLogConfig;
@@ -31,6 +33,8 @@ pub struct GatewayConfig {
     /// two of their probes to send nothing more.
     pub drain: Duration,
     pub keys: Vec<ApiKey>,
+    /// What the gateway shows to clients; `None` for plain HTTP.
+    pub tls: Option<FrontTls>,
     pub server: ServerConfig,
     pub access_log: AccessLogConfig,
     /// Without a value there is no admin address.
@@ -54,6 +58,13 @@ pub struct ServerConfig {
     /// Connections at once; one more is accepted and closed. So its client tries another gateway at once, and
     /// does not wait in the kernel's queue. An idle connection costs about 20 kB.
     pub connections_max: usize,
+    /// From the start of a connection to the end of its TLS handshake. A client on a bad line needs a second;
+    /// what it takes counts as part of the first `header_read_timeout` too.
+    #[serde(with = "human_duration")]
+    pub handshake_timeout: Duration,
+    /// TLS handshakes under way at once. With one more, the oldest is closed: who says nothing grows old, and
+    /// other clients are done within their round trips.
+    pub handshakes_max: usize,
     /// From the first byte of a request's head to its last. A client on a bad line needs well under a second.
     #[serde(with = "human_duration")]
     pub header_read_timeout: Duration,
@@ -74,6 +85,8 @@ impl Default for ServerConfig {
     fn default() -> Self {
         Self {
             connections_max: 10_000,
+            handshake_timeout: Duration::from_secs(3),
+            handshakes_max: 1_000,
             header_read_timeout: Duration::from_secs(5),
             body_read_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(75),
@@ -93,6 +106,7 @@ struct GatewayFile {
     drain: Duration,
     #[serde(default)]
     keys: Vec<KeyEntry>,
+    tls: Option<FrontEntry>,
     #[serde(default)]
     server: ServerConfig,
     #[serde(default)]
@@ -108,6 +122,7 @@ struct KeyEntry {
     name: String,
     digest: String,
     scopes: Vec<String>,
+    client_subject: Option<String>,
     expires_at: Option<String>,
     rate_per_second: Option<u32>,
     burst: Option<u32>,
@@ -137,10 +152,19 @@ impl GatewayConfig {
                 "admin.listen is the same address as listen".to_owned()
             });
         }
-        let public_url = read.public_url.unwrap_or_else(|| format!("http://{}", read.listen));
+        let scheme = if read.tls.is_some() { "https" } else { "http" };
+        let public_url = read.public_url.unwrap_or_else(|| format!("{scheme}://{}", read.listen));
         let is_url = public_url.starts_with("http://") || public_url.starts_with("https://");
         problems.expect(is_url, || format!("public_url: {public_url:?} must start with http:// or https://"));
         let keys = check_keys(read.keys, &mut problems);
+        let tls = read.tls.and_then(|entry| {
+            let base = file.parent().unwrap_or(Path::new("."));
+            entry.read(base).map_err(|reason| problems.add(&format!("tls: {reason}"))).ok()
+        });
+        let takes_subjects = tls.as_ref().is_some_and(|tls| tls.client_authorities.is_some());
+        if let Some(key) = keys.iter().find(|key| key.client_subject.is_some() && !takes_subjects) {
+            problems.add(&format!("keys ({}): client_subject needs [tls] with client_ca_file", key.name));
+        }
         check_server(&read.server, &mut problems);
         for fault in read.shard_client.faults() {
             problems.add(&format!("shard_client.{fault}"));
@@ -155,6 +179,7 @@ impl GatewayConfig {
             worker_threads: read.worker_threads,
             drain: read.drain,
             keys,
+            tls,
             server: read.server,
             access_log: read.access_log,
             admin: read.admin,
@@ -174,7 +199,7 @@ fn check_keys(entries: Vec<KeyEntry>, problems: &mut Problems<'_>) -> Vec<ApiKey
     problems.expect(!entries.is_empty(), || {
         "there is no [[keys]] entry, so nobody could call; make one with `picopay keys create`".to_owned()
     });
-    let (mut names, mut digests) = (HashSet::new(), HashSet::new());
+    let (mut names, mut digests, mut subjects) = (HashSet::new(), HashSet::new(), HashSet::new());
     let mut keys = Vec::new();
     for (position, entry) in entries.into_iter().enumerate() {
         let place = format!("keys[{position}] ({})", entry.name);
@@ -202,7 +227,11 @@ fn check_keys(entries: Vec<KeyEntry>, problems: &mut Problems<'_>) -> Vec<ApiKey
         let rate = check_rate(&place, entry.rate_per_second, entry.burst, problems);
         let expires_at = entry.expires_at.as_deref().map(Expiry::parse);
         problems.expect(expires_at != Some(None), || format!("{place}: expires_at {NO_TIME}"));
-        keys.push(ApiKey { name: entry.name.into(), digest, scopes, expires_at: expires_at.flatten(), rate });
+        let client_subject: Option<Arc<str>> = entry.client_subject.map(Into::into);
+        let is_new = client_subject.clone().is_none_or(|subject| subjects.insert(subject));
+        problems.expect(is_new, || format!("{place}: another key has this client_subject"));
+        let name = entry.name.into();
+        keys.push(ApiKey { name, digest, client_subject, scopes, expires_at: expires_at.flatten(), rate });
     }
     keys
 }
@@ -224,7 +253,9 @@ fn check_rate(
 
 fn check_server(server: &ServerConfig, problems: &mut Problems<'_>) {
     problems.expect(server.connections_max > 0, || "server.connections_max must be at least 1".to_owned());
+    problems.expect(server.handshakes_max > 0, || "server.handshakes_max must be at least 1".to_owned());
     for (name, duration) in [
+        ("handshake_timeout", server.handshake_timeout),
         ("header_read_timeout", server.header_read_timeout),
         ("body_read_timeout", server.body_read_timeout),
         ("idle_timeout", server.idle_timeout),
@@ -342,6 +373,15 @@ mod tests {
             assert!(message.contains(needle), "{needle} in {message}");
         }
         assert!(load("").unwrap_err().contains("[[keys]]"));
+    }
+
+    #[test]
+    fn certificates_that_cannot_be_used_are_refused_with_the_file_and_the_reason() {
+        let tls = "[tls]\ncert_file = \"gateway.toml\"\nkey_file = \"missing\"\n";
+        let message = load(&format!("{tls}{}", key(""))).unwrap_err();
+        assert!(message.contains("tls: ") && message.contains("holds no certificate"), "{message}");
+        let message = load(&key("client_subject = \"CN=shop\"")).unwrap_err();
+        assert!(message.contains("client_subject needs [tls] with client_ca_file"), "{message}");
     }
 
     #[test]

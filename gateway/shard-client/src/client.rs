@@ -76,7 +76,7 @@ impl ShardClient {
             shards: ArcSwap::default(),
             map: SlotMap::default(),
             held: HeldRequests::new(config.moving_max, metrics.held.clone()),
-            wire: Wire::new(config, &cluster.internal_secret),
+            wire: Wire::new(config, &cluster.internal_secret, cluster.caller.as_ref()),
             metrics,
             config: config.clone(),
             closing: CancellationToken::new(),
@@ -103,6 +103,7 @@ impl ShardClient {
     /// The old connections finish what they accepted.
     pub async fn take_over(self: &Arc<Self>, cluster: &Cluster) {
         let _one_at_a_time = self.reloading.lock().await;
+        self.wire.call_as(cluster.caller.as_ref());
         let before = self.shards.load_full();
         let mut opened = Vec::new();
         let after = before.changed_to(cluster, |place, entry| {

@@ -91,7 +91,7 @@ impl ShardSet {
 
 #[cfg(test)]
 mod tests {
-    use picopay_shared::cluster::Durability;
+    use picopay_shared::cluster::{DatabaseCertificates, Durability, RedisAccess};
     use picopay_shared::config::Secret;
 
     use super::*;
@@ -110,15 +110,21 @@ mod tests {
             primary: format!("host={text}"),
             replicas: Vec::new(),
             password: None,
+            certificates: DatabaseCertificates::default(),
             redis: None,
+            redis_access: RedisAccess::default(),
             durability: Durability::Replicated,
         };
-        Cluster { internal_secret: Secret::new("s"), shards: shards.iter().map(shard).collect() }
+        Cluster {
+            internal_secret: Secret::new("s"),
+            caller: None,
+            shards: shards.iter().map(shard).collect(),
+        }
     }
 
     fn open(place: usize, entry: &cluster::Shard) -> Arc<OpenShard> {
         let (config, metrics) = (ShardClientConfig::default(), Metrics::new(&Registry::new()));
-        let wire = Wire::new(&config, &Secret::new("s"));
+        let wire = Wire::new(&config, &Secret::new("s"), None);
         let nodes =
             Nodes::new(entry, &wire, config.batch_interval, |position| metrics.node(&entry.name, position));
         let shard = Arc::new(Shard::new(place, entry, nodes, &config, &metrics));

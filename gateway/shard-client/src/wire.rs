@@ -5,7 +5,7 @@
 //! proxy between does not know what the node did.
 
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -15,7 +15,6 @@ use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Frame, SizeHint};
 use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use picopay_shared::command::WRITE_PATH;
 use picopay_shared::config::Secret;
@@ -24,6 +23,7 @@ use picopay_shared::node_mark::{DEADLINE_AT_HEADER, NODE_HEADER, NodeMoment};
 use picopay_shared::node_status::{STATUS_PATH, WIRE_HEADER, WIRE_VERSION};
 use picopay_shared::query::{DEADLINE_HEADER, READ_PATH};
 use picopay_shared::read_batch::READ_BATCH_PATH;
+use picopay_tls::{Caller, NodeConnector};
 use tokio::time::{Instant, timeout_at};
 use tracing::warn;
 
@@ -43,7 +43,8 @@ pub fn left_ms(deadline: Instant) -> u32 {
 
 #[derive(Debug, Clone)]
 pub struct Wire {
-    connections: Client<HttpConnector, Watched>,
+    connections: Client<NodeConnector, Watched>,
+    connector: NodeConnector,
     bearers: Arc<ArcSwap<Bearers>>,
 }
 
@@ -54,6 +55,8 @@ pub struct Target {
     read: Uri,
     read_batch: Uri,
     status: Uri,
+    /// Why it gave no status last; empty when it gave one.
+    no_status: Mutex<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,25 +124,43 @@ impl Target {
             read: uri(READ_PATH),
             read_batch: uri(READ_BATCH_PATH),
             status: uri(STATUS_PATH),
+            no_status: Mutex::default(),
         }
+    }
+
+    /// Returns whether that is new.
+    fn note_status(&self, causes: &str) -> bool {
+        let mut known = self.no_status.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_new = *known != causes;
+        if is_new {
+            causes.clone_into(&mut known);
+        }
+        is_new
     }
 }
 
 impl Wire {
-    pub fn new(config: &ShardClientConfig, secret: &Secret) -> Self {
-        let mut connector = HttpConnector::new();
-        connector.set_nodelay(true);
-        connector.set_connect_timeout(Some(config.connect_timeout));
+    /// `caller` is what it shows and demands where a node's URL says `https`.
+    pub fn new(config: &ShardClientConfig, secret: &Secret, caller: Option<&Caller>) -> Self {
+        let connector = NodeConnector::new(caller, config.connect_timeout)
+            .expect("certificates that could be read can be used");
         let connections = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(config.node_idle_timeout)
-            .build(connector);
-        Self { connections, bearers: Arc::new(ArcSwap::from_pointee(Bearers::of(secret))) }
+            .build(connector.clone());
+        Self { connections, connector, bearers: Arc::new(ArcSwap::from_pointee(Bearers::of(secret))) }
     }
 
     /// Shows this secret from now on. Nodes that do not know it yet are shown the previous one for a while.
     pub fn show(&self, secret: &Secret) {
         self.bearers.store(Arc::new(self.bearers.load().changed_to(secret)));
+    }
+
+    /// Shows and demands this from the next connection on.
+    pub fn call_as(&self, caller: Option<&Caller>) {
+        if let Err(fault) = self.connector.replace(caller) {
+            warn!(%fault, "the certificates for calls to nodes stay as they were");
+        }
     }
 
     /// Sends one request, and returns the body of the node's own 200.
@@ -215,12 +236,21 @@ impl Wire {
         };
         let ended = timeout_at(deadline, call).await;
         let causes = match ended.unwrap_or_else(|_elapsed| Err("not in time".to_owned())) {
-            Ok(answer) => return Ok(answer),
+            Ok(answer) => {
+                if ask == Ask::Status {
+                    target.note_status("");
+                }
+                return Ok(answer);
+            }
             Err(causes) => causes,
         };
         match ask {
-            // Asked every second: the poll logs a change once.
-            Ask::Status => tracing::debug!(node = target.url, causes, "no status"),
+            // Asked every second: said once.
+            Ask::Status => {
+                if target.note_status(&causes) {
+                    warn!(node = target.url, causes, "the node gives no status");
+                }
+            }
             Ask::Write | Ask::Read | Ask::ReadBatch => {
                 warn!(node = target.url, ?ask, causes, "the node did not answer");
             }

@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use picopay_tls::Stream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
 /// How often a request began or ended, shared by the connection and its service: odd while one is answered.
@@ -33,7 +33,7 @@ impl Phase {
 }
 
 pub struct PatientIo {
-    stream: TcpStream,
+    stream: Stream,
     phase: Phase,
     head_timeout: Duration,
     idle_timeout: Duration,
@@ -45,17 +45,23 @@ pub struct PatientIo {
 }
 
 impl PatientIo {
-    pub fn new(stream: TcpStream, phase: Phase, head_timeout: Duration, idle_timeout: Duration) -> Self {
-        let now = Instant::now();
-        let timer = Box::pin(tokio::time::sleep(head_timeout.min(idle_timeout)));
+    /// `began` is when the connection was accepted: what a TLS handshake took counts as part of the first head.
+    pub fn new(
+        stream: Stream,
+        phase: Phase,
+        began: Instant,
+        head_timeout: Duration,
+        idle_timeout: Duration,
+    ) -> Self {
+        let timer = Box::pin(tokio::time::sleep_until(began + head_timeout.min(idle_timeout)));
         Self {
             stream,
             phase,
             head_timeout,
             idle_timeout,
-            idle_since: now,
+            idle_since: began,
             // A client opens a connection to send something, so its first head has the short time.
-            head_since: Some(now),
+            head_since: Some(began),
             turns_seen: 0,
             timer,
         }

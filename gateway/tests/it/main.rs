@@ -26,5 +26,6 @@ mod protection;
 mod read_batches;
 mod reload;
 mod start_and_stop;
+mod tls;
 mod traces;
 mod values;

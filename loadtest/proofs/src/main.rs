@@ -46,7 +46,7 @@ async fn main() -> ExitCode {
         Command::Bench(args) => commands::bench::run(args, &stop).await,
         Command::Chaos(args) => commands::chaos::run(args, &stop).await,
         Command::Grow(args) => commands::grow::run(args, &stop).await,
-        Command::Protect(args) => commands::protect::run(&args, &stop).await,
+        Command::Protect(args) => Box::pin(commands::protect::run(&args, &stop)).await,
         Command::Patroni(args) => commands::patroni::run(args).await,
     };
     command_line::exit_code(done)

@@ -134,7 +134,8 @@ impl Load {
     }
 
     async fn run_on(&self, local: &LocalCluster, stop: &Stop) -> Result<(), Failure> {
-        let target = Target::new(&local.gateway_url(), Some(local.api_key()))?;
+        let target =
+            Target::trusting(&local.gateway_url(), Some(local.api_key()), local.authority_file().as_deref())?;
         let cluster = Cluster::load(&local.cluster_file()).context("the local cluster")?;
         self.run(&target, Some(&cluster), stop).await
     }

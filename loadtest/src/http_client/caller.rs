@@ -1,12 +1,13 @@
 //! One request at a time, waiting for its answer: for the steps around a load, never for the load itself.
 
-use std::io::{Read as _, Write as _};
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use rustls::StreamOwned;
 
-use super::response::{self, Read};
+use super::response::{self, Read as Answer};
 use super::target::Target;
 
 /// Longer than a gateway's own deadline, so that its problem still arrives.
@@ -53,6 +54,14 @@ impl Caller {
         let mut stream = TcpStream::connect_timeout(&self.target.address(), PATIENCE)
             .with_context(|| format!("no gateway answers at {url}"))?;
         stream.set_read_timeout(Some(PATIENCE))?;
+        match self.target.tls() {
+            None => self.exchange_on(&mut stream, request),
+            Some(tls) => self.exchange_on(&mut StreamOwned::new(tls.begin()?, stream), request),
+        }
+    }
+
+    fn exchange_on(&self, stream: &mut (impl Read + Write), request: &[u8]) -> anyhow::Result<Reply> {
+        let url = self.target.url();
         stream.write_all(request).with_context(|| format!("{url} ended the connection"))?;
         let (mut input, mut chunk) = (Vec::new(), [0_u8; 8 * 1024]);
         loop {
@@ -63,7 +72,7 @@ impl Caller {
             input.extend_from_slice(&chunk[..count]);
             let read = response::read(&input)
                 .with_context(|| format!("{url} does not speak as a PicoPay gateway does"))?;
-            if let Read::Complete(head) = read {
+            if let Answer::Complete(head) = read {
                 let body = String::from_utf8_lossy(&input[head.body]).into_owned();
                 return Ok(Reply { status: head.status, is_replayed: head.is_replayed, body });
             }

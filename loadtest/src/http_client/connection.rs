@@ -5,8 +5,10 @@ use std::net::SocketAddr;
 
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
+use rustls::{ClientConnection, StreamOwned};
 
 use super::response::{self, Head, Malformed};
+use super::target::{Target, Tls};
 
 /// An answer to a charge fits several times; a page of history makes it grow once.
 const INPUT_START: usize = 4 * 1024;
@@ -53,7 +55,8 @@ enum State {
 #[derive(Debug)]
 pub struct Connection {
     address: SocketAddr,
-    stream: Option<TcpStream>,
+    tls: Option<Tls>,
+    stream: Option<Wire>,
     state: State,
     output: Vec<u8>,
     written: usize,
@@ -61,10 +64,50 @@ pub struct Connection {
     filled: usize,
 }
 
+/// The handshake is part of the first write: the library does it between the pieces that the socket takes and gives.
+#[derive(Debug)]
+enum Wire {
+    Plain(TcpStream),
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+}
+
+impl Wire {
+    fn socket(&self) -> &TcpStream {
+        match self {
+            Self::Plain(socket) => socket,
+            Self::Tls(stream) => &stream.sock,
+        }
+    }
+
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(socket) => socket.read(buffer),
+            Self::Tls(stream) => stream.read(buffer),
+        }
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(socket) => socket.write(bytes),
+            Self::Tls(stream) => stream.write(bytes),
+        }
+    }
+}
+
 impl Connection {
-    pub fn new(address: SocketAddr) -> Self {
+    pub fn new(target: &Target) -> Self {
+        let (address, tls) = (target.address(), target.tls().cloned());
         let input = vec![0; INPUT_START];
-        Self { address, stream: None, state: State::Closed, output: Vec::new(), written: 0, input, filled: 0 }
+        Self {
+            address,
+            tls,
+            stream: None,
+            state: State::Closed,
+            output: Vec::new(),
+            written: 0,
+            input,
+            filled: 0,
+        }
     }
 
     pub fn connect(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
@@ -72,7 +115,10 @@ impl Connection {
         let mut stream = TcpStream::connect(self.address)?;
         // Edge-triggered: registered once, for good, and no system call for it ever after.
         registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
-        self.stream = Some(stream);
+        self.stream = Some(match &self.tls {
+            None => Wire::Plain(stream),
+            Some(tls) => Wire::Tls(Box::new(StreamOwned::new(tls.begin()?, stream))),
+        });
         self.state = State::Connecting;
         Ok(())
     }
@@ -139,7 +185,7 @@ impl Connection {
     }
 
     fn finish_connect(&mut self) -> Progress {
-        let Some(stream) = &self.stream else { return Progress::Pending };
+        let Some(stream) = self.stream.as_ref().map(Wire::socket) else { return Progress::Pending };
         let failure = stream.take_error().ok().flatten();
         if failure.is_none() {
             match stream.peer_addr() {

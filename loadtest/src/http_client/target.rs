@@ -1,8 +1,14 @@
 //! Where requests go, and how they are written.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context, bail};
+use picopay_tls::{Authorities, Caller};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection};
 
 #[derive(Debug, Clone)]
 pub struct Target {
@@ -11,6 +17,22 @@ pub struct Target {
     host: String,
     path: String,
     api_key: String,
+    tls: Option<Tls>,
+}
+
+/// What connections demand where the URL says `https`.
+#[derive(Debug, Clone)]
+pub struct Tls {
+    config: Arc<ClientConfig>,
+    name: ServerName<'static>,
+}
+
+impl Tls {
+    /// # Errors
+    /// When the library refuses it.
+    pub fn begin(&self) -> io::Result<ClientConnection> {
+        ClientConnection::new(Arc::clone(&self.config), self.name.clone()).map_err(io::Error::other)
+    }
 }
 
 /// Tried only on this machine, so that no key is guessed elsewhere.
@@ -19,10 +41,16 @@ const DEMO_KEY: &str = "dev-key";
 impl Target {
     /// Reads `http://host[:port][/path]` and resolves the host. Another host than this machine needs a key.
     pub fn new(url: &str, api_key: Option<&str>) -> anyhow::Result<Self> {
-        let Some(rest) = url.strip_prefix("http://") else {
-            bail!(
-                "--url {url}: it must look like http://127.0.0.1:8080 (no https: put the load test behind the TLS)"
-            );
+        Self::trusting(url, api_key, None)
+    }
+
+    /// The same for `https://`, where this file has the authority that the gateway's certificate must be of. Without one,
+    /// those count that the system trusts.
+    pub fn trusting(url: &str, api_key: Option<&str>, cacert: Option<&Path>) -> anyhow::Result<Self> {
+        let (rest, port) = match (url.strip_prefix("http://"), url.strip_prefix("https://")) {
+            (Some(rest), _) => (rest, 80),
+            (None, Some(rest)) => (rest, 443),
+            (None, None) => bail!("--url {url}: it must look like http://127.0.0.1:8080"),
         };
         let (authority, path) = match rest.find('/') {
             Some(slash) => rest.split_at(slash),
@@ -32,7 +60,7 @@ impl Target {
             bail!("--url {url}: it must look like http://127.0.0.1:8080");
         }
         let has_port = authority.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
-        let with_port = if has_port { authority.to_owned() } else { format!("{authority}:80") };
+        let with_port = if has_port { authority.to_owned() } else { format!("{authority}:{port}") };
         let address = with_port
             .to_socket_addrs()
             .with_context(|| format!("--url {url}: the host has no address"))?
@@ -49,7 +77,8 @@ impl Target {
             bail!("--api-key: a key has only visible ASCII characters and no blanks");
         }
         let path = path.trim_end_matches('/').to_owned();
-        Ok(Self { url: url.to_owned(), address, host: authority.to_owned(), path, api_key })
+        let tls = if port == 443 { Some(tls(&with_port, cacert)?) } else { None };
+        Ok(Self { url: url.to_owned(), address, host: authority.to_owned(), path, api_key, tls })
     }
 
     pub fn url(&self) -> &str {
@@ -65,6 +94,10 @@ impl Target {
         self.address
     }
 
+    pub fn tls(&self) -> Option<&Tls> {
+        self.tls.as_ref()
+    }
+
     pub fn is_local(&self) -> bool {
         is_this_machine(self.address.ip())
     }
@@ -75,6 +108,18 @@ impl Target {
         let middle = format!(" HTTP/1.1\r\nhost: {host}\r\nx-api-key: {api_key}\r\n");
         Form { head: head.into_bytes(), middle: middle.into_bytes() }
     }
+}
+
+fn tls(host_and_port: &str, cacert: Option<&Path>) -> anyhow::Result<Tls> {
+    let host =
+        host_and_port.rsplit_once(':').map_or(host_and_port, |(host, _)| host).trim_matches(['[', ']']);
+    let authorities = match cacert {
+        Some(file) => Authorities::read(file).context("--cacert")?,
+        None => Authorities::of_system()?,
+    };
+    let name = ServerName::try_from(host.to_owned())
+        .with_context(|| format!("--url: {host} is no name of a server"))?;
+    Ok(Tls { config: Caller { authorities, identity: None }.client()?, name })
 }
 
 fn is_this_machine(ip: IpAddr) -> bool {
@@ -169,7 +214,7 @@ mod tests {
     #[test]
     fn what_is_no_url_is_refused_with_an_example() {
         for url in
-            ["", "https://127.0.0.1", "127.0.0.1:8080", "http://", "http://a b", "http://127.0.0.1:99999"]
+            ["", "ftp://127.0.0.1", "127.0.0.1:8080", "http://", "http://a b", "http://127.0.0.1:99999"]
         {
             let message = format!("{:#}", Target::new(url, Some("k")).unwrap_err());
             assert!(message.contains("--url"), "{message}");

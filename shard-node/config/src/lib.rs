@@ -5,9 +5,12 @@
 
 mod node_config;
 
+mod redis_client;
+
 mod running_config;
 
 pub use node_config::{
-    CacheConfig, ENV_PREFIX, LaneConfig, NodeConfig, PostgresConfig, ReadConfig, TestingConfig,
+    CacheConfig, ENV_PREFIX, LaneConfig, NodeConfig, OwnTls, PostgresConfig, ReadConfig, TestingConfig,
 };
+pub use redis_client::redis_client;
 pub use running_config::of_node;

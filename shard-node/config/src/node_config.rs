@@ -6,6 +6,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use picopay_shared::config::{self, ConfigError, human_duration};
+use picopay_shared::front_tls::{FrontEntry, FrontTls};
+use picopay_shared::reload::{LOOK_EVERY, Reloadable};
 use serde::Deserialize;
 
 /// Environment variables that override `node.toml`: `PICOPAY_NODE__LISTEN`, for example.
@@ -21,6 +23,8 @@ pub struct NodeConfig {
     /// Threads for its tasks. Without a value, half the processors that the process may use, and at least one
     /// (`shared/src/runtime.rs`).
     pub worker_threads: Option<NonZeroUsize>,
+    /// What the node shows to its callers, and which it demands of them. Without it, plain HTTP.
+    pub tls: Option<FrontEntry>,
     #[serde(default)]
     pub lanes: LaneConfig,
     #[serde(default)]
@@ -183,6 +187,29 @@ pub struct TestingConfig {
     pub clock_offset_seconds: i64,
     /// Leaves it to batches to write down which holds have run out: `sweeper.rs`.
     pub has_no_sweeper: bool,
+}
+
+/// The certificates that `node.toml` names, which are taken over while the node runs.
+#[derive(Debug, PartialEq)]
+pub struct OwnTls(pub Option<FrontTls>);
+
+impl OwnTls {
+    /// # Errors
+    /// [`ConfigError`], when a file cannot be used.
+    pub fn read(config: &NodeConfig, file: &Path) -> Result<Self, ConfigError> {
+        let base = file.parent().unwrap_or(Path::new("."));
+        let read = config.tls.as_ref().map(|entry| entry.read(base)).transpose();
+        read.map(Self)
+            .map_err(|reason| ConfigError::Invalid(vec![format!("{}: tls: {reason}", file.display())]))
+    }
+}
+
+impl Reloadable for OwnTls {
+    const LOOK_EVERY: Duration = LOOK_EVERY;
+
+    fn load(file: &Path) -> Result<Self, ConfigError> {
+        Self::read(&NodeConfig::load(file)?, file)
+    }
 }
 
 impl NodeConfig {

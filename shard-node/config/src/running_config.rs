@@ -30,6 +30,9 @@ fn own_shard(entry: &Shard, salt: &Salt) -> RunningShard {
             .map_or_else(|_| "no URL".to_owned(), |client| client.get_connection_info().addr().to_string());
         told = told.with_hidden(salt, "redis", url, &address);
     }
+    if let Some(password) = &entry.redis_access.password {
+        told = told.with_hidden(salt, "redis_password", password.expose(), "a secret");
+    }
     let durability = match entry.durability {
         Durability::Replicated => "replicated",
         Durability::Local => "local",
@@ -39,6 +42,7 @@ fn own_shard(entry: &Shard, salt: &Salt) -> RunningShard {
 
 #[cfg(test)]
 mod tests {
+    use picopay_shared::cluster::{DatabaseCertificates, RedisAccess};
     use picopay_shared::config::Secret;
 
     use super::*;
@@ -47,6 +51,7 @@ mod tests {
     fn an_operator_sees_where_it_leads_and_no_password() {
         let cluster = Cluster {
             internal_secret: Secret::new("s3cret"),
+            caller: None,
             shards: vec![Shard {
                 name: "a".into(),
                 cluster_id: None,
@@ -54,7 +59,9 @@ mod tests {
                 primary: "postgresql://picopay:s3cret@10.0.0.2,10.0.0.3:5433/picopay".into(),
                 replicas: vec!["host=10.0.0.4 dbname=picopay user=picopay password='s3cret'".into()],
                 password: Some(Secret::new("s3cret")),
+                certificates: DatabaseCertificates::default(),
                 redis: Some("redis://:s3cret@10.0.0.5:6379/1".into()),
+                redis_access: RedisAccess::default(),
                 durability: Durability::Replicated,
             }],
         };

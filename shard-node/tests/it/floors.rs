@@ -29,7 +29,12 @@ impl Stand {
 
     fn cache(&self, shard: &str, durability: Durability) -> Cache {
         let whose = Whose { shard: shard.to_owned(), durability, secret: Arc::clone(&self.secret) };
-        Cache::new(Some(&self.cluster.redis_url()), &CacheConfig::default(), whose).unwrap()
+        Cache::new(
+            Some(redis::Client::open(self.cluster.redis_url()).unwrap()),
+            &CacheConfig::default(),
+            whose,
+        )
+        .unwrap()
     }
 
     async fn ask<T: FromRedisValue>(&self, command: &[&str]) -> T {

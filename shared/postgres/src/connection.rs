@@ -5,12 +5,14 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_postgres::error::{DbError, Severity, SqlState};
-use tokio_postgres::{AsyncMessage, Client, Config, NoTls};
+use tokio_postgres::{AsyncMessage, Client, NoTls, Socket};
 
 use crate::error::describe;
+use crate::tls::{Endpoint, Tls};
 
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -43,27 +45,27 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Connects to the one server that `config` names. The driver's own `connect_timeout` covers the TCP connect only; a
+    /// Connects to the one server that `endpoint` names. The driver's own `connect_timeout` covers the TCP connect only; a
     /// frozen server accepts that and never answers the login.
-    pub async fn open(config: &Config, patience: Duration) -> Result<Self, OpenError> {
-        debug_assert!(config.get_hosts().len() < 2, "several servers are asked by `Servers`");
-        let opening = timeout(patience, config.connect(NoTls)).await;
-        let (client, mut connection) = opening.map_err(|_| OpenError::TimedOut(patience))??;
+    pub async fn open(endpoint: &Endpoint, patience: Duration) -> Result<Self, OpenError> {
+        debug_assert!(endpoint.config.get_hosts().len() < 2, "several servers are asked by `Servers`");
         let warning: Arc<Mutex<Option<String>>> = Arc::default();
         let ear = Arc::clone(&warning);
-        // Ends with the connection: when the client is dropped, or the server is gone. Whoever waits for an answer on it
-        // gets the driver's error.
-        let driver = tokio::spawn(async move {
-            while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await {
-                if let AsyncMessage::Notice(notice) = message {
-                    tracing::debug!(code = notice.code().code(), "postgres: {}", notice.message());
-                    if is_warning(&notice) {
-                        *ear.lock().unwrap_or_else(PoisonError::into_inner) =
-                            Some(notice.message().to_owned());
-                    }
+        let opening = async {
+            match &endpoint.tls {
+                Tls::Off => {
+                    let (client, connection) = endpoint.config.connect(NoTls).await?;
+                    Ok((client, tokio::spawn(drive(connection, ear))))
+                }
+                Tls::On(tls) => {
+                    let (client, connection) = Box::pin(endpoint.config.connect(tls.clone())).await?;
+                    Ok((client, tokio::spawn(drive(connection, ear))))
                 }
             }
-        });
+        };
+        let opened: Result<_, tokio_postgres::Error> =
+            timeout(patience, opening).await.map_err(|_| OpenError::TimedOut(patience))?;
+        let (client, driver) = opened?;
         Ok(Self { client, warning, driver })
     }
 
@@ -84,6 +86,22 @@ impl Connection {
     pub async fn close(self, patience: Duration) {
         drop(self.client);
         let _ = timeout(patience, self.driver).await;
+    }
+}
+
+/// Ends with the connection: when the client is dropped, or the server is gone. Whoever waits for an answer on it gets the
+/// driver's error.
+async fn drive<T: AsyncRead + AsyncWrite + Unpin>(
+    mut connection: tokio_postgres::Connection<Socket, T>,
+    ear: Arc<Mutex<Option<String>>>,
+) {
+    while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await {
+        if let AsyncMessage::Notice(notice) = message {
+            tracing::debug!(code = notice.code().code(), "postgres: {}", notice.message());
+            if is_warning(&notice) {
+                *ear.lock().unwrap_or_else(PoisonError::into_inner) = Some(notice.message().to_owned());
+            }
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use tokio_postgres::error::SqlState;
 pub fn describe(error: &Error) -> String {
     match error.as_db_error() {
         Some(cause) => format!("{} (SQLSTATE {})", cause.message(), cause.code().code()),
-        None => match std::error::Error::source(error) {
+        None => match cause(error) {
             Some(cause) => format!("{error}: {cause}"),
             None => error.to_string(),
         },
@@ -22,10 +22,13 @@ pub fn describe_with_detail(error: &Error) -> String {
             None => format!("{} [{}]", said.message(), said.code().code()),
         };
     }
-    match std::error::Error::source(error) {
-        Some(source) => source.to_string(),
-        None => error.to_string(),
-    }
+    cause(error).unwrap_or_else(|| error.to_string())
+}
+
+/// What is below the driver's own words; of TLS, which side refused the other, and why.
+fn cause(error: &Error) -> Option<String> {
+    let source = std::error::Error::source(error)?;
+    Some(source.downcast_ref().map_or_else(|| source.to_string(), picopay_tls::describe))
 }
 
 /// Whether this error says that the connection, and so the pool it came from, leads to the wrong server or nowhere:

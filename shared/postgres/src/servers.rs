@@ -3,66 +3,64 @@
 //! The driver would go through them itself. But it takes the first that says yes, and after a failover whose old primary
 //! lives on, two do. And a frozen server takes the connection and never answers the login.
 
+use picopay_shared::tls_words::TlsWords;
 use tokio_postgres::Config;
 use tokio_postgres::config::Host;
 
-use crate::error::describe_with_detail;
+use crate::tls::{Endpoint, parse_rest};
 
 #[derive(Clone)]
 pub struct Servers {
     /// At least one; each names one server.
-    configs: Vec<Config>,
+    all: Vec<Endpoint>,
 }
 
 impl Servers {
-    pub fn of(config: &Config) -> Self {
-        let count = config.get_hosts().len().max(config.get_hostaddrs().len());
-        // With no host at all, the driver says best what is missing.
-        let configs = if count < 2 {
-            vec![config.clone()]
-        } else {
-            (0..count).map(|position| only(config, position)).collect()
-        };
-        Self { configs }
+    pub fn of(endpoint: &Endpoint) -> Self {
+        let each = each_of(&endpoint.config).into_iter();
+        let all = each.map(|config| Endpoint { config, tls: endpoint.tls.clone() }.for_its_host());
+        Self { all: all.collect() }
     }
 
     #[must_use]
     pub fn with(mut self, change: impl Fn(&mut Config)) -> Self {
-        self.configs.iter_mut().for_each(change);
+        self.all.iter_mut().for_each(|server| change(&mut server.config));
         self
     }
 
     pub fn count(&self) -> usize {
-        self.configs.len()
+        self.all.len()
     }
 
-    pub fn at(&self, position: usize) -> &Config {
-        &self.configs[position]
+    pub fn at(&self, position: usize) -> &Endpoint {
+        &self.all[position]
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = &Config> {
-        self.configs.iter()
+    pub fn iter(&self) -> impl Iterator<Item = &Endpoint> {
+        self.all.iter()
     }
 }
 
-/// Reads a connection string. What is wrong with one is not said where it holds a password: the parser names the word that it
-/// stumbles over, which is a part of the password when that has a space and no quotes.
-pub fn parse(connection_string: &str) -> Result<Config, String> {
-    connection_string.parse().map_err(|error| {
-        if connection_string.contains("password") {
-            return "it cannot be read; why is not said, since it holds a password, which stands in single quotes if it has \
-                    a space"
-                .to_owned();
-        }
-        describe_with_detail(&error)
-    })
+fn each_of(config: &Config) -> Vec<Config> {
+    let count = config.get_hosts().len().max(config.get_hostaddrs().len());
+    // With no host at all, the driver says best what is missing.
+    if count < 2 {
+        return vec![config.clone()];
+    }
+    (0..count).map(|position| only(config, position)).collect()
+}
+
+/// The driver's part of a connection string: where it leads, without how.
+fn parse(connection_string: &str) -> Result<Config, String> {
+    let (_, rest) = TlsWords::take_off(connection_string)?;
+    parse_rest(&rest)
 }
 
 /// Where a connection string leads, for people: `10.0.0.2:5432,10.0.0.3:5433/picopay`. Nothing else of it is shown, since
 /// it may hold a password.
 pub fn describe(connection_string: &str) -> String {
-    let Ok(config) = connection_string.parse::<Config>() else { return "no connection string".to_owned() };
-    let servers: Vec<String> = Servers::of(&config).configs.iter().map(address).collect();
+    let Ok(config) = parse(connection_string) else { return "no connection string".to_owned() };
+    let servers: Vec<String> = each_of(&config).iter().map(address).collect();
     format!("{}/{}", servers.join(","), config.get_dbname().unwrap_or_default())
 }
 
@@ -71,7 +69,7 @@ pub fn addresses_of(connection_string: &str) -> Result<Vec<String>, String> {
     if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
         return Err("it names no host".to_owned());
     }
-    Ok(Servers::of(&config).iter().map(address).collect())
+    Ok(each_of(&config).iter().map(address).collect())
 }
 
 pub fn databases_of(connection_string: &str) -> Result<Vec<String>, String> {
@@ -137,6 +135,7 @@ fn only(config: &Config, position: usize) -> Config {
     one.keepalives(config.get_keepalives())
         .keepalives_idle(config.get_keepalives_idle())
         .ssl_mode(config.get_ssl_mode())
+        .ssl_negotiation(config.get_ssl_negotiation())
         .channel_binding(config.get_channel_binding())
         .target_session_attrs(config.get_target_session_attrs());
     one
@@ -149,22 +148,21 @@ mod tests {
     #[test]
     fn each_server_stands_alone_with_all_that_was_said_of_them() {
         let text = "host=a,b,c port=1,2,3 dbname=d user=u target_session_attrs=read-write keepalives_idle=7";
-        let servers = Servers::of(&text.parse().unwrap());
+        let servers = Servers::of(&Endpoint::plain(text.parse().unwrap()));
         assert_eq!(servers.count(), 3);
         for (position, name) in ["a", "b", "c"].into_iter().enumerate() {
             let expected = format!(
-                "host={name} port={} dbname=d user=u target_session_attrs=read-write keepalives_idle=7",
+                "host={name} port={} dbname=d user=u target_session_attrs=read-write keepalives_idle=7 sslmode=disable",
                 position + 1
             );
-            assert_eq!(*servers.at(position), expected.parse().unwrap());
+            assert_eq!(servers.at(position).config, expected.parse().unwrap());
         }
-        let one_port = Servers::of(&"host=a,b port=7 dbname=d user=u".parse().unwrap());
-        assert_eq!(one_port.iter().map(address).collect::<Vec<_>>(), ["a:7", "b:7"]);
+        assert_eq!(addresses_of("host=a,b port=7 dbname=d user=u").unwrap(), ["a:7", "b:7"]);
     }
 
     #[test]
     fn a_connection_string_that_cannot_be_read_shows_nothing_of_its_password() {
-        let reason = |text: &str| parse(text).unwrap_err();
+        let reason = |text: &str| addresses_of(text).unwrap_err();
         assert!(reason("hots=x").contains("hots"));
         let said = reason("host=x password=my s3cret=y");
         assert!(!said.contains("s3cret") && said.contains("single quotes"), "{said}");

@@ -24,10 +24,11 @@ use crate::connection::Connection;
 use crate::db_error::{DbError, Place};
 use crate::degradation;
 use crate::error::describe_with_detail as reason;
-use crate::servers::{Servers, address, addresses_of, parse};
+use crate::servers::{Servers, address, addresses_of};
 use crate::session::set_session;
 use crate::slot_owner::{READ_OWNERS, owner_from_row};
 use crate::standing::{Answer, Standing, ask_all};
+use crate::tls::Endpoint;
 
 mod copy;
 
@@ -114,8 +115,9 @@ impl ShardDb {
         rank: impl Fn(&Standing) -> Option<u32>,
         patience: Patience,
     ) -> Result<Self, DbError> {
-        let mut config = parse(connection_string)
+        let mut endpoint = Endpoint::parse(connection_string, &shard.certificates)
             .map_err(|reason| DbError::ConnectionString { place: Place(role.to_owned()), reason })?;
+        let config = &mut endpoint.config;
         if let Some(password) = &shard.password {
             config.password(password.expose());
         }
@@ -126,9 +128,9 @@ impl ShardDb {
             .keepalives_idle(KEEPALIVE_IDLE)
             .keepalives_interval(KEEPALIVE_INTERVAL)
             .keepalives_retries(KEEPALIVE_RETRIES);
-        set_session(&mut config, "");
-        let servers = Servers::of(&config);
-        let addresses: Vec<String> = servers.iter().map(address).collect();
+        set_session(config, "");
+        let servers = Servers::of(&endpoint);
+        let addresses: Vec<String> = servers.iter().map(|server| address(&server.config)).collect();
         let (mut best, mut reasons): (Option<(u32, Connection, Standing, &String)>, _) = (None, Vec::new());
         for (answer, address) in ask_all(&servers, patience.connect).await.into_iter().zip(&addresses) {
             let why_not = match answer {

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use futures_util::future;
 use tokio::time::timeout;
-use tokio_postgres::{Client, Config, Error};
+use tokio_postgres::{Client, Error};
 
 use crate::connection::{Connection, OpenError};
 use crate::servers::Servers;
+use crate::tls::Endpoint;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Standing {
@@ -43,9 +44,9 @@ pub enum Answer {
     Unknown(String),
 }
 
-pub async fn ask(config: &Config, patience: Duration) -> Answer {
+pub async fn ask(server: &Endpoint, patience: Duration) -> Answer {
     let asked = async {
-        let connection = Connection::open(config, patience).await?;
+        let connection = Connection::open(server, patience).await?;
         let standing = Standing::read(&connection.client).await?;
         Ok((connection, standing))
     };
@@ -59,5 +60,5 @@ pub async fn ask(config: &Config, patience: Duration) -> Answer {
 
 /// Asks all servers at the same time; the answers are in their order.
 pub async fn ask_all(servers: &Servers, patience: Duration) -> Vec<Answer> {
-    future::join_all(servers.iter().map(|config| ask(config, patience))).await
+    future::join_all(servers.iter().map(|server| ask(server, patience))).await
 }

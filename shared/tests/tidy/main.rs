@@ -3,6 +3,7 @@
 mod circles;
 mod doc_comments;
 mod documents;
+mod one_way;
 mod sources;
 
 use sources::SourceFile;

@@ -64,14 +64,18 @@ impl LocalCluster {
     }
 
     pub fn shard_toml(&self, shard: &LocalShard) -> Option<String> {
-        Some(shard_toml(&shard.entry()?, self.redis_port(), self.spec.durability))
+        let certificates = self.ground.secrets.certificates.as_ref();
+        Some(shard_toml(&shard.entry()?, self.redis_port(), self.spec.durability, certificates))
     }
 
     /// Writes `cluster.toml` anew, in one step: somebody may be reading it.
     pub(super) fn write_cluster_file(&self) -> Result<(), LocalError> {
         let entries: Vec<_> = self.shards().iter().filter_map(|shard| shard.entry()).collect();
         let id = *self.cluster_id.get().expect("it is known before the first file is written");
-        let text = |entries: &[_]| cluster_toml(id, entries, self.redis_port(), self.spec.durability);
+        let text = |entries: &[_]| {
+            let certificates = self.ground.secrets.certificates.as_ref();
+            cluster_toml(id, entries, self.redis_port(), self.spec.durability, certificates)
+        };
         replace(&self.cluster_file(), &text(&entries))?;
         for shard in self.shards() {
             for (file, own) in shard.own_cluster_files() {

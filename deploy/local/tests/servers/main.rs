@@ -2,6 +2,7 @@
 
 mod databases;
 mod failover;
+mod tls;
 
 use picopay_local::{ClusterSpec, LocalCluster};
 use tokio_postgres::Client;

@@ -67,7 +67,7 @@ pub async fn compare(cluster: &Cluster, gateways: &[String]) -> Vec<RunningLine>
             nodes.insert(url.clone(), Node { shard: shard.name.clone(), is_in_use: false });
         }
     }
-    let asked = gateways.iter().map(|url| probe::running_config(url, &cluster.internal_secret));
+    let asked = gateways.iter().map(|url| probe::running_config(cluster, url));
     let mut lines = Vec::new();
     for (url, told) in gateways.iter().zip(join_all(asked).await) {
         lines.push(match told {
@@ -102,7 +102,7 @@ fn note_nodes(gateway: &RunningConfig, nodes: &mut BTreeMap<String, Node>) {
 }
 
 async fn ask_node(cluster: &Cluster, url: &str, node: &Node) -> RunningLine {
-    let mut line = match probe::running_config(url, &cluster.internal_secret).await {
+    let mut line = match probe::running_config(cluster, url).await {
         Ok(now) => {
             let shard =
                 now.shards.first().map_or(node.shard.as_str(), |shard| shard.name.as_str()).to_owned();

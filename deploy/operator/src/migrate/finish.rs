@@ -19,9 +19,9 @@ const HEARD_WITHIN_MS: u64 = 15_000;
 
 pub async fn finish(cluster: &Cluster, shards: &mut [MigratedShard]) -> anyhow::Result<()> {
     let nodes = cluster.shards.iter().flat_map(|shard| shard.nodes.iter().map(|url| (&shard.name, url)));
-    let asked = join_all(nodes.map(async |(shard, url)| {
-        (format!("{shard}, node {url}"), probe::node(url, &cluster.internal_secret).await)
-    }))
+    let asked = join_all(
+        nodes.map(async |(shard, url)| (format!("{shard}, node {url}"), probe::node(cluster, url).await)),
+    )
     .await;
     let mut older = Vec::new();
     for (node, answer) in &asked {

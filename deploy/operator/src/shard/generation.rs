@@ -144,7 +144,7 @@ async fn confirm(shard: &Shard, database: &ShardDb) -> Confirmation {
 async fn wait_for_nodes(cluster: &Cluster, shard: &Shard, generation: i64) -> Vec<NodeGeneration> {
     let started = Instant::now();
     loop {
-        let asked = shard.nodes.iter().map(|url| probe::node(url, &cluster.internal_secret));
+        let asked = shard.nodes.iter().map(|url| probe::node(cluster, url));
         let lines: Vec<NodeGeneration> = shard
             .nodes
             .iter()

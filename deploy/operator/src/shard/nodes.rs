@@ -32,7 +32,7 @@ pub async fn wait_for_nodes(
     let started = Instant::now();
     loop {
         meanwhile().await?;
-        let asked = shard.nodes.iter().map(|url| probe::node(url, &cluster.internal_secret));
+        let asked = shard.nodes.iter().map(|url| probe::node(cluster, url));
         let lines: Vec<FollowingNode> = shard
             .nodes
             .iter()

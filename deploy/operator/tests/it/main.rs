@@ -1,6 +1,7 @@
 //! What the operator's command promises: the program itself, on real clusters.
 
 mod bare_databases;
+mod certs;
 mod command;
 mod documented;
 mod users;

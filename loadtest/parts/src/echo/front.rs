@@ -40,7 +40,7 @@ pub async fn serve(listener: TcpListener, cluster: &Path, config: &Path) -> anyh
     let charge = post(post_charge).with_state(Guarded::new(Arc::clone(&gateway), &[Scope::Charge]));
     let router = Router::new().route("/charge", charge.clone()).route("/v1/charge", charge);
     let front_door = FrontDoor::new(Arc::clone(&gateway), router);
-    server::serve(listener, front_door, &gateway.metrics, CancellationToken::new()).await;
+    server::serve(listener, &server::Door::new(&gateway)?, front_door, CancellationToken::new()).await;
     Ok(())
 }
 

@@ -97,7 +97,14 @@ fn answer_with(outcome: Outcome, session: Option<SessionToken>) -> usize {
 fn ring() -> KeyRing {
     let digest = Sha256::digest(API_KEY).into();
     let scopes = vec![Scope::Charge];
-    KeyRing::new(&[ApiKey { name: "dev".into(), digest, scopes, expires_at: None, rate: None }])
+    KeyRing::new(&[ApiKey {
+        name: "dev".into(),
+        digest,
+        client_subject: None,
+        scopes,
+        expires_at: None,
+        rate: None,
+    }])
 }
 
 fn posted(number: u32) -> Posted {

@@ -41,6 +41,10 @@ pub struct Full {
     pub redis: Vec<Variant>,
     /// Charges a second with it, divided by those without.
     pub redis_share: f64,
+    /// In plain text, and with TLS on every hop.
+    pub tls: Vec<Variant>,
+    /// Charges a second with it, divided by those without.
+    pub tls_share: f64,
     /// With one and two replicas a shard; four of five requests read history.
     pub replicas: Vec<Variant>,
     pub replica_shares: Vec<f64>,
@@ -66,6 +70,7 @@ impl Full {
             &mut self.shards,
             &mut self.existing,
             &mut self.redis,
+            &mut self.tls,
             &mut self.replicas,
             &mut self.connections,
         ];
@@ -107,6 +112,11 @@ impl FullBench<'_> {
         let redis = self.compare(&mut stands).await?;
         self.end_all(stands).await?;
 
+        let variants = vec![("in plain text".to_owned(), base()), ("over TLS".to_owned(), base().with_tls())];
+        let mut stands = self.start_all(variants).await?;
+        let tls = self.compare(&mut stands).await?;
+        self.end_all(stands).await?;
+
         let variants = vec![
             ("one replica".to_owned(), base()),
             ("two replicas".to_owned(), base().with_more_replicas(1)),
@@ -134,6 +144,8 @@ impl FullBench<'_> {
             existing,
             redis_share: rounded(redis[0].per_second / redis[1].per_second),
             redis,
+            tls_share: rounded(tls[1].per_second / tls[0].per_second),
+            tls,
             replicas,
             replica_shares,
             heavy,

@@ -116,7 +116,11 @@ impl Stand {
         let cluster =
             LocalCluster::start(wal_files::keep(spec)).await.context("no cluster on this machine")?;
         let began = Instant::now();
-        let target = Target::new(&cluster.gateway_url(), Some(cluster.api_key()))?;
+        let target = Target::trusting(
+            &cluster.gateway_url(),
+            Some(cluster.api_key()),
+            cluster.authority_file().as_deref(),
+        )?;
         let (shards, around) = cluster_view::read(&Cluster::load(&cluster.cluster_file())?).await?;
         let mut primaries = Vec::new();
         for position in 0..cluster.shards().len() {

@@ -34,7 +34,7 @@ pub async fn run(args: GrowArgs, stop: &Stop) -> Result<(), Failure> {
     let scale = if args.quick { Scale::quick() } else { Scale::default() };
     let grow = Grow { seed, scale, out: args.out, broken: args.broken };
     let stop = stop.clone();
-    let summary = on_threads(async move || grow.run(&stop).await).await?;
+    let summary = on_threads(async move || Box::pin(grow.run(&stop)).await).await?;
     // The last line, for programs.
     println!("{}", serde_json::to_string(&summary).map_err(anyhow::Error::from)?);
     if summary.holds {

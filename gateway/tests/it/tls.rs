@@ -1,0 +1,310 @@
+//! TLS on the hops around the gateway: who is refused and what is said then, certificates that change, and clients that
+//! connect and say nothing.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use picopay_certs::{Authority, Leaf, in_days};
+use picopay_local::{ClusterSpec, LocalCluster, eventually};
+use picopay_tls::{Authorities, Caller, Identity};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use uuid::Uuid;
+
+use crate::api::{Api, payment};
+
+const HOSTS: [&str; 2] = ["localhost", "127.0.0.1"];
+
+/// A cluster over TLS, and the files of its certificates.
+struct Secure {
+    cluster: LocalCluster,
+    api: Api,
+    folder: PathBuf,
+}
+
+impl Secure {
+    async fn start(spec: ClusterSpec) -> Self {
+        let cluster = LocalCluster::start(spec.with_tls()).await.unwrap();
+        let api = Api::new(cluster.gateway_url(), cluster.api_key());
+        let folder = cluster.authority_file().unwrap().parent().unwrap().to_owned();
+        Self { cluster, api, folder }
+    }
+
+    fn authority(&self) -> Authority {
+        Authority::read(&self.folder).unwrap()
+    }
+
+    fn replace(&self, authority: &Authority, name: &str, hosts: &[&str], expires: SystemTime) {
+        let pair = authority.issue(&Leaf { name, hosts, expires }).unwrap();
+        let file = |end: &str| self.folder.join(format!("{name}.{end}"));
+        pair.replace(&file("pem"), &file("key")).unwrap();
+    }
+
+    /// A client that shows this certificate, or none.
+    fn client(&self, identity: Option<Identity>) -> Caller {
+        Caller { authorities: Authorities::read(&self.folder.join("ca.pem")).unwrap(), identity }
+    }
+
+    async fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.api.url.strip_prefix("https://").unwrap()).await.unwrap()
+    }
+
+    async fn status_of_charge(&self, user: i64) -> u16 {
+        self.api.post_with("/charge", Uuid::new_v4(), &payment(user, "1", "USD")).await.status
+    }
+
+    fn gateway_says(&self, text: &str) -> bool {
+        self.cluster.gateway().log_tail(400).contains(text)
+    }
+}
+
+#[tokio::test]
+async fn no_amount_key_or_secret_is_seen_on_any_wire() {
+    for is_secure in [true, false] {
+        let spec = ClusterSpec::one_shard().with_proxies();
+        let cluster = LocalCluster::start(if is_secure { spec.with_tls() } else { spec }).await.unwrap();
+        let shard = cluster.shard(0);
+        let wires = [shard.node_proxy(0), shard.primary_proxy()];
+        for wire in &wires {
+            wire.record();
+            // So that a login is on the wire too.
+            wire.reset();
+        }
+        cluster.wait_until_ready().await.unwrap();
+        let api = Api::new(cluster.gateway_url(), cluster.api_key());
+        let user = api.user_with("7351.24", "USD").await;
+        let key = Uuid::new_v4();
+        let charged = api.post_with("/charge", key, &payment(user, "1357.91", "USD")).await;
+        assert_eq!(charged.status, 200, "{charged:?}");
+        let seen = wires.each_ref().map(picopay_local::Proxy::recorded);
+        let has = |wire: &[u8], needle: &[u8]| wire.windows(needle.len()).any(|part| part == needle);
+        assert!(seen.iter().all(|wire| !wire.is_empty()), "both wires were used");
+        let secret = cluster.internal_secret().as_bytes().to_vec();
+        for (wire, needle) in [
+            // The bearer, the key in its 16 bytes, and a word of PostgreSQL's protocol.
+            (0, secret.as_slice()),
+            (0, key.as_bytes().as_slice()),
+            (1, key.as_bytes().as_slice()),
+            (1, b"write_batch".as_slice()),
+        ] {
+            let shown = has(&seen[wire], needle);
+            assert!(!(shown && is_secure), "{} on wire {wire}", String::from_utf8_lossy(needle));
+            // The same look finds them where nothing is hidden.
+            let is_word = needle == b"write_batch";
+            assert!(is_secure || shown || is_word, "{needle:?} is not on plain wire {wire}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_node_that_cannot_be_believed_is_refused_in_one_clear_line_and_its_clients_hear_unavailable() {
+    let secure = Secure::start(ClusterSpec::one_shard().with_proxies()).await;
+    let user = secure.api.user_with("100", "USD").await;
+    let (own, other) = (secure.authority(), Authority::make(in_days(1)).unwrap());
+    let node = secure.cluster.shard(0).node(0);
+    for (authority, hosts, expires, line) in [
+        // First: the others take long, and this one must still be good when its node starts.
+        (&own, &HOSTS[..], SystemTime::now() + Duration::from_secs(8), "it has expired"),
+        (&other, &HOSTS, in_days(1), "no authority that is trusted here signed it"),
+        (&own, &["node.example"], in_days(1), "it is not for this name"),
+    ] {
+        secure.replace(authority, "node", hosts, expires);
+        node.kill().await.unwrap();
+        node.start().await.ok();
+        if let Ok(left) = expires.duration_since(SystemTime::now())
+            && left < Duration::from_mins(1)
+        {
+            // It is good until then, and what was connected before stays connected.
+            tokio::time::sleep(left + Duration::from_secs(1)).await;
+            secure.cluster.shard(0).node_proxy(0).reset();
+        }
+        eventually(line, async || secure.gateway_says(line)).await;
+        let asked = Instant::now();
+        let body = payment(user, "1", "USD");
+        let answer = secure.api.post_with("/charge", Uuid::new_v4(), &body).await;
+        secure.api.expect_problem(&answer, 503, "shard-unavailable");
+        assert!(asked.elapsed() < Duration::from_secs(4), "{:?}", asked.elapsed());
+    }
+    secure.replace(&own, "node", &HOSTS, in_days(1));
+    node.kill().await.unwrap();
+    node.start().await.unwrap();
+    eventually("the node is believed again", async || secure.status_of_charge(user).await == 200).await;
+}
+
+#[tokio::test]
+async fn a_caller_whom_a_node_does_not_let_in_hears_that_nothing_happened() {
+    let secure = Secure::start(ClusterSpec::one_shard()).await;
+    let user = secure.api.user_with("100", "USD").await;
+    let node = secure.cluster.shard(0).node(0);
+    let file = secure.cluster.cluster_file();
+    let good = std::fs::read_to_string(&file).unwrap();
+    let other = Authority::make(in_days(1)).unwrap();
+    let anonymous: String = good
+        .lines()
+        .filter(|line| !line.starts_with("cert_file") && !line.starts_with("key_file"))
+        .collect::<Vec<_>>()
+        .join("\n");
+    let pair = other.issue(&Leaf { name: "stranger", hosts: &[], expires: in_days(1) }).unwrap();
+    pair.save(&secure.folder.join("stranger.pem"), &secure.folder.join("stranger.key")).unwrap();
+    let strange = good.replace("/caller.", "/stranger.");
+    for (text, line) in [(&anonymous, "none was shown"), (&strange, "signed ours")] {
+        std::fs::write(&file, text).unwrap();
+        secure.cluster.gateway().reload();
+        eventually("the file is taken", async || secure.gateway_says("reloaded")).await;
+        // Its open connections were let in before.
+        node.kill().await.unwrap();
+        node.start().await.ok();
+        eventually(line, async || secure.gateway_says(line)).await;
+        let body = payment(user, "1", "USD");
+        let answer = secure.api.post_with("/charge", Uuid::new_v4(), &body).await;
+        secure.api.expect_problem(&answer, 503, "shard-unavailable");
+        assert!(node.log_tail(400).contains("no TLS connection with a caller"), "{}", node.log_tail(20));
+    }
+    std::fs::write(&file, &good).unwrap();
+    secure.cluster.gateway().reload();
+    eventually("the caller is let in again", async || secure.status_of_charge(user).await == 200).await;
+    assert_eq!(secure.api.balance(user, "USD").await, "99.00", "nothing happened before");
+}
+
+#[tokio::test]
+async fn three_rotations_under_load_fail_no_request_and_a_bad_certificate_changes_nothing() {
+    let secure = Arc::new(Secure::start(ClusterSpec::one_shard()).await);
+    let (own, is_over, done) =
+        (secure.authority(), Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let mut clients = Vec::new();
+    for _ in 0..4 {
+        let user = secure.api.user_with("100000", "USD").await;
+        let (secure, is_over, done) = (Arc::clone(&secure), Arc::clone(&is_over), Arc::clone(&done));
+        clients.push(tokio::spawn(async move {
+            let mut failed = Vec::new();
+            while !is_over.load(Ordering::Relaxed) {
+                let body = payment(user, "1", "USD");
+                let answer = secure.api.post_with("/charge", Uuid::new_v4(), &body).await;
+                done.fetch_add(1, Ordering::Relaxed);
+                if answer.status != 200 {
+                    failed.push(answer);
+                }
+            }
+            failed
+        }));
+    }
+    let expires_of = async |days: u32| {
+        let metrics = secure.api.get("/metrics").await.body;
+        let line = metrics.lines().find(|line| {
+            line.starts_with("picopay_gateway_certificate_seconds_to_expiry")
+                && line.contains("\"tls.cert_file\"")
+        });
+        let seconds: i64 = line.unwrap().rsplit(' ').next().unwrap().parse().unwrap();
+        (i64::from(days) * 86_400 - seconds).abs() < 600
+    };
+    for round in 1..=3 {
+        for (name, hosts) in [("gateway", &HOSTS[..]), ("node", &HOSTS), ("caller", &[]), ("picopay", &[])] {
+            secure.replace(&own, name, hosts, in_days(round));
+        }
+        for process in [secure.cluster.gateway(), secure.cluster.shard(0).node(0)] {
+            process.reload();
+        }
+        eventually("the new certificate", async || expires_of(round).await).await;
+        let so_far = done.load(Ordering::Relaxed);
+        eventually("charges go on", async || done.load(Ordering::Relaxed) > so_far + 20).await;
+    }
+    // Neither a half-written nor a wrong one is taken.
+    std::fs::write(secure.folder.join("gateway.key"), "not a key").unwrap();
+    secure.cluster.gateway().reload();
+    eventually("it is refused", async || secure.gateway_says("holds no private key")).await;
+    assert!(secure.api.get("/metrics").await.body.contains("picopay_gateway_reload_refused 1"));
+    assert!(expires_of(3).await);
+    is_over.store(true, Ordering::Relaxed);
+    for client in clients {
+        let failed = client.await.unwrap();
+        assert!(failed.is_empty(), "{failed:?}");
+    }
+}
+
+#[tokio::test]
+async fn clients_that_connect_and_say_nothing_crowd_out_each_other_and_nobody_else() {
+    let bounds =
+        "[server]\nhandshakes_max = 50\nhandshake_timeout = \"30s\"\nheader_read_timeout = \"30s\"\n";
+    let secure = Secure::start(ClusterSpec::one_shard().with_gateway_toml(bounds)).await;
+    let user = secure.api.user_with("100", "USD").await;
+    let mut silent = Vec::new();
+    for _ in 0..300 {
+        silent.push(secure.connect().await);
+    }
+    for _ in 0..20 {
+        let asked = Instant::now();
+        assert_eq!(secure.status_of_charge(user).await, 200);
+        assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
+    }
+    let metrics = secure.api.get("/metrics").await.body;
+    let value = |name: &str| {
+        let line = metrics.lines().find(|line| line.starts_with(name) && !line.starts_with('#'));
+        line.unwrap().rsplit(' ').next().unwrap().parse::<u64>().unwrap()
+    };
+    assert!(
+        value("picopay_gateway_handshakes ") <= 50 && value("picopay_gateway_handshakes_failed_total") >= 250
+    );
+    let mut oldest = silent.swap_remove(0);
+    assert_eq!(oldest.read(&mut [0]).await.unwrap_or(0), 0, "the oldest was closed");
+}
+
+#[tokio::test]
+async fn a_handshake_has_a_time_limit_and_plain_http_is_no_handshake() {
+    let bounds = "[server]\nhandshake_timeout = \"1s\"\n";
+    let secure = Secure::start(ClusterSpec::one_shard().with_gateway_toml(bounds)).await;
+    let (began, mut silent) = (Instant::now(), secure.connect().await);
+    assert_eq!(silent.read(&mut [0]).await.unwrap_or(0), 0);
+    let took = began.elapsed();
+    assert!(took > Duration::from_millis(900) && took < Duration::from_secs(4), "{took:?}");
+    let mut plain = secure.connect().await;
+    plain.write_all(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    let mut answer = Vec::new();
+    let _ = plain.read_to_end(&mut answer).await;
+    assert!(!answer.starts_with(b"HTTP"), "{answer:?}");
+}
+
+#[tokio::test]
+async fn the_subject_of_a_clients_certificate_stands_for_the_key_that_names_it() {
+    let secure = Secure::start(ClusterSpec::one_shard()).await;
+    let config = secure.cluster.folder().join("gateway.toml");
+    let digest = "ab".repeat(32);
+    let mut text = std::fs::read_to_string(&config).unwrap();
+    write!(
+        text,
+        "\n[[keys]]\nname = \"shop\"\ndigest = \"sha256:{digest}\"\nclient_subject = \"CN=shop\"\nscopes = [\"read\"]\n"
+    )
+    .unwrap();
+    std::fs::write(&config, text).unwrap();
+    eventually("the key is taken", async || secure.gateway_says("reloaded")).await;
+    let user = secure.api.user_with("100", "USD").await;
+    let identity = |authority: &Authority, name: &str| {
+        let pair = authority.issue(&Leaf { name, hosts: &[], expires: in_days(1) }).unwrap();
+        let file = |end: &str| secure.folder.join(format!("{name}-{}.{end}", Uuid::new_v4()));
+        let (certificate, key) = (file("pem"), file("key"));
+        pair.save(&certificate, &key).unwrap();
+        Identity::read(&certificate, &key).unwrap()
+    };
+    let own = secure.authority();
+    let ask = async |identity: Option<Identity>, header: &str| {
+        let caller = secure.client(identity);
+        let patience = Duration::from_secs(5);
+        let mut stream = caller.shake_hands("127.0.0.1", secure.connect().await, patience).await.ok()?;
+        let head =
+            format!("GET /users/{user}/balance HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{header}\r\n");
+        stream.write_all(head.as_bytes()).await.ok()?;
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer).await;
+        String::from_utf8_lossy(&answer).split(' ').nth(1)?.parse::<u16>().ok()
+    };
+    assert_eq!(ask(Some(identity(&own, "shop")), "").await, Some(200));
+    assert_eq!(ask(Some(identity(&own, "other")), "").await, Some(401), "no key names it");
+    assert_eq!(ask(None, "").await, Some(401), "no certificate");
+    assert_eq!(ask(None, "x-api-key: dev-key\r\n").await, Some(200), "nobody needs one");
+    let wrong = ask(Some(identity(&own, "shop")), "x-api-key: wrong\r\n").await;
+    assert_eq!(wrong, Some(401), "a key that is shown counts");
+    let stranger = identity(&Authority::make(in_days(1)).unwrap(), "shop");
+    assert_eq!(ask(Some(stranger), "").await, None, "of another authority: no connection");
+}

@@ -1,0 +1,27 @@
+//! TLS on every hop: certificates read from files and checked, and what a server or a client of PicoPay shows and demands.
+//!
+//! One cryptographic provider for the whole process, named wherever a configuration is made. Nothing here knows of
+//! PostgreSQL, shards or `cluster.toml`; those who do hand over the names of files.
+
+#![warn(missing_docs)]
+
+mod authorities;
+mod certificate;
+mod client;
+mod fault;
+mod identity;
+mod node_connector;
+mod provider;
+mod server;
+mod stream;
+mod trouble;
+
+pub use authorities::Authorities;
+pub use client::{Caller, Check, database_client};
+pub use fault::Fault;
+pub use identity::Identity;
+pub use node_connector::{NodeConnector, NodeStream};
+pub use provider::provider;
+pub use server::{ClientCertificates, Front, Handshake};
+pub use stream::Stream;
+pub use trouble::describe;

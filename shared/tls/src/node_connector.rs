@@ -1,0 +1,173 @@
+//! Connections to shard nodes, over TLS where the URL says `https`.
+//!
+//! In TLS 1.3 a client is done before the server has looked at its certificate. A request that is sent then may have
+//! arrived or not. So a client waits for the server's ticket, which comes only after that look: a refusal ends the
+//! connect, and nothing was sent. A server that sends no tickets cannot be called.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::Uri;
+use http::uri::Scheme;
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ProtocolVersion};
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tower::Service;
+
+use crate::client::Caller;
+use crate::fault::Fault;
+use crate::stream::Stream;
+use crate::trouble::describe;
+
+/// Connects to nodes. All clones take a change.
+#[derive(Debug, Clone)]
+pub struct NodeConnector {
+    tcp: HttpConnector,
+    patience: Duration,
+    tls: Arc<RwLock<Option<Arc<ClientConfig>>>>,
+}
+
+impl NodeConnector {
+    /// `patience` is for the TCP connection, and again for the handshake. Without a `caller`, `https` is refused.
+    ///
+    /// # Errors
+    /// [`Fault`] when the library refuses it.
+    pub fn new(caller: Option<&Caller>, patience: Duration) -> Result<Self, Fault> {
+        let mut tcp = HttpConnector::new();
+        tcp.set_nodelay(true);
+        tcp.set_connect_timeout(Some(patience));
+        tcp.enforce_http(false);
+        Ok(Self { tcp, patience, tls: Arc::new(RwLock::new(caller.map(Caller::client).transpose()?)) })
+    }
+
+    /// From the next connection on.
+    ///
+    /// # Errors
+    /// [`Fault`] when the library refuses it; then everything is as before.
+    pub fn replace(&self, caller: Option<&Caller>) -> Result<(), Fault> {
+        let changed = caller.map(Caller::client).transpose()?;
+        *self.tls.write().unwrap_or_else(PoisonError::into_inner) = changed;
+        Ok(())
+    }
+}
+
+impl Service<Uri> for NodeConnector {
+    type Response = NodeStream;
+    type Error = io::Error;
+    type Future = Pin<Box<dyn Future<Output = io::Result<NodeStream>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.tcp.poll_ready(context).map_err(io::Error::other)
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let is_tls = uri.scheme() == Some(&Scheme::HTTPS);
+        // An IPv6 address stands in brackets in a URL, and not in a certificate.
+        let name = uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
+        let tls = self.tls.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let (connecting, patience) = (self.tcp.call(uri), self.patience);
+        Box::pin(async move {
+            let stream = connecting.await.map_err(io::Error::other)?.into_inner();
+            if !is_tls {
+                return Ok(NodeStream(TokioIo::new(Stream::Plain(stream))));
+            }
+            let tls = tls.ok_or_else(|| io::Error::other("https needs [tls] ca_file in cluster.toml"))?;
+            let shaken = timeout(patience, shake_hands(tls, name, stream)).await;
+            let late = |_| io::Error::new(io::ErrorKind::TimedOut, "the TLS handshake was not done in time");
+            let stream = shaken.map_err(late)?.map_err(|error| io::Error::other(describe(&error)))?;
+            Ok(NodeStream(TokioIo::new(Stream::Tls(Box::new(stream.into())))))
+        })
+    }
+}
+
+async fn shake_hands(
+    tls: Arc<ClientConfig>,
+    name: String,
+    stream: TcpStream,
+) -> io::Result<TlsStream<TcpStream>> {
+    let name = ServerName::try_from(name).map_err(io::Error::other)?;
+    let mut stream = TlsConnector::from(tls).connect(name, stream).await?;
+    if stream.get_ref().1.protocol_version() == Some(ProtocolVersion::TLSv1_3) {
+        wait_for_ticket(&mut stream).await?;
+    }
+    Ok(stream)
+}
+
+async fn wait_for_ticket(stream: &mut TlsStream<TcpStream>) -> io::Result<()> {
+    poll_fn(|context| {
+        if stream.get_ref().1.tls13_tickets_received() > 0 {
+            return Poll::Ready(Ok(()));
+        }
+        let mut byte = [0];
+        match Pin::new(&mut *stream).poll_read(context, &mut ReadBuf::new(&mut byte)) {
+            Poll::Pending if stream.get_ref().1.tls13_tickets_received() > 0 => Poll::Ready(Ok(())),
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Ready(Ok(())) => {
+                Poll::Ready(Err(io::Error::other("the server ended the connection or spoke first")))
+            }
+        }
+    })
+    .await
+}
+
+/// A connection to a node.
+#[derive(Debug)]
+pub struct NodeStream(TokioIo<Stream>);
+
+impl Connection for NodeStream {
+    fn connected(&self) -> Connected {
+        Connected::new()
+    }
+}
+
+impl Read for NodeStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(context, buffer)
+    }
+}
+
+impl Write for NodeStream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.0.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(context)
+    }
+}
