@@ -68,6 +68,8 @@ pub mod sums;
 
 pub mod totals;
 
+pub mod totals_metrics;
+
 pub mod shard_sources;
 
 pub mod transactions;
