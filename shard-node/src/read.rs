@@ -38,6 +38,9 @@ mod together;
 
 use self::company::{Company, Pause};
 
+/// Sums and totals at once. Each reads for as long as seconds and fills a processor of its database. Others wait.
+const AGGREGATES_MAX: usize = 2;
+
 pub struct Reader {
     shard: String,
     parts: Arc<LaneParts>,
@@ -108,7 +111,7 @@ impl Reader {
             replica_timeout: config.replica_timeout,
             primary_timeout,
             primary_fallback: Semaphore::new(config.primary_fallback_max),
-            aggregates: Semaphore::new(aggregates::AT_ONCE),
+            aggregates: Semaphore::new(AGGREGATES_MAX),
             company: Company::default(),
             primary_pause: Pause::default(),
         }

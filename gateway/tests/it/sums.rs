@@ -9,6 +9,8 @@ use rust_decimal::Decimal;
 use serde_json::{Value, json};
 
 use crate::api::{Api, payment};
+use crate::gateway_process::{GatewayProcess, cluster_of};
+use crate::scripted_node::ScriptedNode;
 
 fn slot_of(user: i64) -> Slot {
     UserId::try_from(user).unwrap().slot()
@@ -133,7 +135,8 @@ async fn sums_are_what_the_histories_of_their_users_add_up_to() {
 
 #[tokio::test]
 async fn totals_are_all_balances_and_a_shard_that_is_down_is_named_and_never_left_out() {
-    let cluster = LocalCluster::start(ClusterSpec::one_shard().with_shards(2)).await.unwrap();
+    let spec = ClusterSpec::one_shard().with_shards(2).with_gateway_toml("[totals]\nevery = \"1s\"\n");
+    let cluster = LocalCluster::start(spec).await.unwrap();
     let api = Api::new(cluster.gateway_url(), cluster.api_key());
     let users = users_of_both(&api, "100").await;
     let before = totals(&api, "USD").await;
@@ -161,6 +164,13 @@ async fn totals_are_all_balances_and_a_shard_that_is_down_is_named_and_never_lef
     eventually("one hold that is left", async || {
         let held = totals(&api, "USD").await["held"].clone();
         if held == "1.50" { Ok(()) } else { Err(held.to_string()) }
+    })
+    .await;
+
+    eventually("the figures as metrics", async || {
+        let metrics = api.get("/metrics").await.body;
+        let names = ["picopay_totals_held{currency=\"USD\"} 1.5", "picopay_totals_users{currency=\"JPY\"} 2"];
+        if names.iter().all(|name| metrics.contains(name)) { Ok(()) } else { Err(metrics) }
     })
     .await;
 
@@ -202,7 +212,12 @@ async fn a_slot_that_moves_between_the_answers_of_two_shards_is_counted_once() {
     assert_eq!(before, json!([{"currency": "USD", "kind": "topup", "count": 2, "amount": "200.00"}]));
     let slot = slot_of(users[0]);
     let mut epoch = 1;
-    for (from, to) in [(0, 1), (1, 0), (0, 1)] {
+    for (from, to, is_replica_behind) in [(0, 1, false), (1, 0, false), (0, 1, true)] {
+        // The replica of the old owner answers as of before the move, while the new owner has the slot.
+        let replica = cluster.shard(from).connect_replica_as_superuser().await.unwrap();
+        if is_replica_behind {
+            replica.batch_execute("SELECT pg_wal_replay_pause()").await.unwrap();
+        }
         let mut moving = cluster.slot_move(slot, from, to, epoch).await.unwrap();
         moving.import().await.unwrap();
         // While the target has copies, and while nobody owns the slot.
@@ -220,8 +235,28 @@ async fn a_slot_that_moves_between_the_answers_of_two_shards_is_counted_once() {
         assert_eq!((&during["sums"], &total_during), (&before, &total));
         assert_eq!(sums(&api, &query).await["sums"], before);
         assert_eq!(totals(&api, "USD").await, total);
+        replica.batch_execute("SELECT pg_wal_replay_resume()").await.unwrap();
     }
     cluster.stop().await;
+}
+
+/// It would refuse a batch of reads as a whole, and be passed over for that.
+#[tokio::test]
+async fn a_node_of_an_older_release_is_not_asked_what_it_does_not_know() {
+    let node = ScriptedNode::start(&[]).await;
+    let gateway = GatewayProcess::start(&cluster_of(&node.url), "").await;
+    let api = &gateway.api;
+    for answer in [
+        api.post("/sums", r#"{"user_ids":[1]}"#).await,
+        api.get("/totals").await,
+        api.get("/users/1/balance?at=2026-11-22T12:00:00Z").await,
+    ] {
+        let problem = api.expect_problem(&answer, 503, "shard-unavailable");
+        assert_eq!((&problem["shard"], answer.header("retry-after").is_some()), (&json!("shard-1"), true));
+    }
+    assert!(node.reads().is_empty());
+    // The node knows nobody.
+    assert_eq!(api.get("/transactions?user_id=1").await.status, 404);
 }
 
 #[tokio::test]

@@ -16,9 +16,6 @@ use crate::read_pool::Lease;
 use crate::replay_wait::{self, NotShown};
 use crate::store;
 
-/// Each reads for as long as seconds and fills a processor of its database. Others wait.
-pub const AT_ONCE: usize = 2;
-
 impl Reader {
     /// Answers before `deadline`.
     pub async fn aggregate(&self, request: &AggregateRequest, deadline: Instant) -> AggregateAnswer {
