@@ -318,7 +318,9 @@ async fn a_balance_at_a_time_is_what_the_last_transaction_of_its_millisecond_lef
 
 #[tokio::test]
 async fn more_than_a_million_transactions_are_refused_and_what_one_seldom_has_is_found_among_them() {
-    let cluster = LocalCluster::start(ClusterSpec::one_shard()).await.unwrap();
+    // A million rows take a second, and much longer on a busy machine.
+    let spec = ClusterSpec::one_shard().with_gateway_toml("[shard_client]\nrequest_timeout = \"30s\"\n");
+    let cluster = LocalCluster::start(spec).await.unwrap();
     let api = Api::new(cluster.gateway_url(), cluster.api_key());
     let user = api.user_with("100", "USD").await;
     assert_eq!(api.pay("/topup", user, "5", "EUR").await.status, 200);
