@@ -27,12 +27,12 @@ pub struct AggregateRequest {
     pub query: AggregateQuery,
     /// The token of the client's last write, which the answer must show.
     pub session: Option<SessionToken>,
-    /// The client's request.
+    /// The client's request, which log lines name.
     pub origin: Origin,
 }
 
 impl AggregateRequest {
-    /// Encodes the request.
+    /// Encodes the request for a node.
     pub fn to_wire(&self) -> Vec<u8> {
         postcard::to_stdvec(self).expect("plain data always serializes")
     }
@@ -108,7 +108,7 @@ pub struct AggregateAnswer {
 }
 
 impl AggregateAnswer {
-    /// Encodes the answer.
+    /// Encodes the answer for a gateway.
     pub fn to_wire(&self) -> Vec<u8> {
         postcard::to_stdvec(self).expect("plain data always serializes")
     }

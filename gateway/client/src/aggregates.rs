@@ -98,7 +98,7 @@ pub struct Total {
 pub struct ShardSource {
     /// The name of the shard.
     pub shard: String,
-    /// `primary` or `replica`.
+    /// The database that answered: `primary` or `replica`.
     pub source: String,
     /// How far the replica was behind, in milliseconds; 0 for the primary.
     pub lag_ms: u64,

@@ -17,7 +17,7 @@ use crate::replay_wait::{self, NotShown};
 use crate::store;
 
 impl Reader {
-    /// Answers before `deadline`.
+    /// Answers before `deadline`, whatever the databases do.
     pub async fn aggregate(&self, request: &AggregateRequest, deadline: Instant) -> AggregateAnswer {
         let answer = match timeout_at(deadline.into(), self.find_aggregate(request, deadline)).await {
             Ok(answer) => answer,
