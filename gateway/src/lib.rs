@@ -62,6 +62,16 @@ pub mod metadata;
 
 pub mod balance;
 
+pub mod balance_at;
+
+pub mod sums;
+
+pub mod totals;
+
+pub mod totals_metrics;
+
+pub mod shard_sources;
+
 pub mod transactions;
 
 pub mod holds;

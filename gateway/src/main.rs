@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use clap::Parser;
 use picopay_gateway::state::GatewayState;
-use picopay_gateway::{router, server};
+use picopay_gateway::{router, server, totals_metrics};
 use picopay_gateway_config::{GatewayConfig, Keys};
 use picopay_shared::cluster::Cluster;
 use picopay_shared::reload::Reloads;
@@ -71,6 +71,7 @@ async fn run(arguments: &Arguments, cluster: &Cluster, config: GatewayConfig) ->
     };
     tokio::select! {
         () = server::serve(listener, router(&gateway), &gateway.config.server, &gateway.metrics, stop) => {}
+        never = totals_metrics::keep_reading(&gateway, gateway.config.totals.every) => match never {},
         never = reloads.follow(take_over, |reload| gateway.count_reload(reload)) => match never {},
         never = key_reloads.follow(replace_keys, |reload| gateway.count_reload(reload)) => match never {},
     }

@@ -5,6 +5,8 @@
 
 mod code;
 mod field_error;
+mod holds;
+mod ranges;
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -13,7 +15,7 @@ use axum::body::Body;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use picopay_shared::command::{Refusal, Transaction};
-use picopay_shared::hold::{HoldStatus, OPEN_HOLDS_MAX};
+use picopay_shared::hold::HoldStatus;
 use picopay_shared::money::{Currency, Money};
 use picopay_shared::query::Source;
 use serde::ser::SerializeMap;
@@ -289,23 +291,6 @@ impl Problem {
         let detail = format!("{available} {currency} is available, the {what} needs {required} {currency}");
         let extension = Extension::Balance { balance, available: Some(available), required };
         Self::new(Code::InsufficientBalance, detail).with(extension)
-    }
-
-    pub fn hold_not_found() -> Self {
-        Self::new(Code::HoldNotFound, "no hold has this id")
-    }
-
-    pub fn capture_exceeds_hold(remaining: Money) -> Self {
-        let detail = format!("of this hold {remaining} {} can be captured", remaining.currency());
-        Self::new(Code::CaptureExceedsHold, detail).with(Extension::Remaining(remaining))
-    }
-
-    pub fn hold_not_open(status: HoldStatus) -> Self {
-        Self::new(Code::HoldNotOpen, "the hold has ended").with(Extension::HoldStatus(status))
-    }
-
-    pub fn too_many_holds() -> Self {
-        Self::new(Code::TooManyHolds, format!("a user has at most {OPEN_HOLDS_MAX} open holds"))
     }
 
     pub fn refund_exceeds_charge(remaining: Money) -> Self {

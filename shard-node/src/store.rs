@@ -3,6 +3,8 @@
 //! Nothing is decided in this file. `lane` explains the order of the statements. The queries of the read path
 //! are in `store/seen.rs`.
 
+mod aggregates;
+mod balances_at;
 mod booked;
 mod opened;
 mod seen;
@@ -28,6 +30,8 @@ use tokio_postgres::types::FromSql;
 use tokio_postgres::{Client, Row, Statement};
 use uuid::Uuid;
 
+pub use self::aggregates::aggregate;
+pub use self::balances_at::find_balances_at;
 pub use self::booked::write_booked;
 use self::holds::HoldStatements;
 pub use self::opened::{Opened, open_batch, open_batch_slowly};

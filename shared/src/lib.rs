@@ -25,6 +25,8 @@ pub mod query;
 
 pub mod read_batch;
 
+pub mod aggregate;
+
 pub mod session;
 
 pub mod node_status;

@@ -8,6 +8,7 @@ use crate::command::{Kind, Moved, Transaction};
 use crate::hold::{Hold, HoldPart, HoldStatus};
 use crate::id::TransactionId;
 use crate::money::{Currency, Money};
+use crate::node_status::AGGREGATES;
 use crate::origin::Origin;
 use crate::session::SessionToken;
 use crate::slot::{Slot, UserId};
@@ -86,6 +87,16 @@ pub enum Query {
         /// The id of the hold.
         id: TransactionId,
     },
+    /// One or all balances of a user as they were at the end of a millisecond.
+    BalanceAt {
+        /// The user whose balances are read.
+        user_id: UserId,
+        /// In this currency only.
+        currency: Option<Currency>,
+        /// Unix time in milliseconds. The balances follow from all transactions up to here, by the time in
+        /// their ids.
+        at_ms: i64,
+    },
 }
 
 /// A page of a user's holds. It may have fewer entries than `limit` and still not be the last.
@@ -127,10 +138,22 @@ impl Query {
     /// The slot whose owner answers.
     pub fn slot(&self) -> Slot {
         match self {
-            Self::Balance { user_id, .. } => user_id.slot(),
+            Self::Balance { user_id, .. } | Self::BalanceAt { user_id, .. } => user_id.slot(),
             Self::History(history) => history.user_id.slot(),
             Self::Lookup { id } | Self::Hold { id } => id.slot(),
             Self::Holds(holds) => holds.user_id.slot(),
+        }
+    }
+
+    /// The lowest version of the wire that knows this query.
+    pub fn least_wire(&self) -> u16 {
+        match self {
+            Self::BalanceAt { .. } => AGGREGATES,
+            Self::Balance { .. }
+            | Self::History(_)
+            | Self::Lookup { .. }
+            | Self::Holds(_)
+            | Self::Hold { .. } => 0,
         }
     }
 }
@@ -283,6 +306,8 @@ pub enum Found {
     },
     /// The hold does not exist.
     HoldNotFound,
+    /// A balance at a time lies too deep in a history to be found by looking at a bounded number of rows.
+    RangeTooLarge,
 }
 
 /// What a user has in one currency.

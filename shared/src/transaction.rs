@@ -125,6 +125,14 @@ impl Kind {
         }
     }
 
+    /// Whether a completed transaction of this kind changed the balance. Sums count these only.
+    pub fn moves_money(self) -> bool {
+        match self {
+            Self::TopUp | Self::Charge | Self::Refund => true,
+            Self::Hold | Self::Void | Self::Expiry => false,
+        }
+    }
+
     /// The kind with this word.
     pub fn parse(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.as_str() == word)

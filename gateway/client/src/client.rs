@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
+use crate::aggregates::{BalanceAt, BalancesAtBody, Sums, SumsQuery, Totals};
 use crate::answer::{
     Balance, BalancesBody, Booked, BookedBody, Done, Held, HeldBody, Hold, HoldStatus, LookupBody, Received,
     Transaction,
@@ -15,7 +16,7 @@ use crate::batch::Operation;
 use crate::error::Error;
 use crate::exchange::{BadTarget, Exchange};
 use crate::history::HistoryQuery;
-use crate::pages::Pages;
+use crate::pages::{Pages, encode};
 use crate::patience::Patience;
 use crate::wish::{Capture, NewHold, Payment, Refund, Void};
 
@@ -130,6 +131,35 @@ impl Client {
         self.asking.read(&format!("/v1/users/{user_id}/balance?currency={currency}"), None).await
     }
 
+    /// A user's balances in all currencies as they were at the end of this millisecond (RFC 3339).
+    pub async fn balances_at(&self, user_id: i64, time: &str) -> Result<Vec<BalanceAt>, Error> {
+        self.look_back(user_id, time, None).await
+    }
+
+    /// What transactions of many users add up to, by currency and kind, over all shards.
+    pub async fn sums(&self, query: &SumsQuery) -> Result<Sums, Error> {
+        let body = json(query)?;
+        let send = || self.asking.exchange.post("/v1/sums", None, body.clone());
+        let (answer, _) = self.asking.until_answered(None, send).await?;
+        serde_json::from_slice(&answer.body).map_err(|cause| Error::Unreadable { key: None, cause })
+    }
+
+    /// What all users have together, by currency, over all shards. The key needs the scope `admin`.
+    pub async fn totals(&self) -> Result<Totals, Error> {
+        self.asking.read("/v1/totals", None).await
+    }
+
+    async fn look_back(
+        &self,
+        user_id: i64,
+        time: &str,
+        session: Option<&str>,
+    ) -> Result<Vec<BalanceAt>, Error> {
+        let path = format!("/v1/users/{user_id}/balance?at={}", encode(time));
+        let body: BalancesAtBody = self.asking.read(&path, session).await?;
+        Ok(body.balances)
+    }
+
     /// A user's transactions, newest first.
     pub fn history(&self, query: &HistoryQuery) -> Pages<Transaction> {
         Pages::new(self.asking.clone(), query.path(), None)
@@ -232,6 +262,12 @@ impl UserClient {
     /// The user's balance in one currency, from the primary.
     pub async fn balance(&self, currency: &str) -> Result<Balance, Error> {
         self.client.balance(self.user_id, currency).await
+    }
+
+    /// The user's balances as they were at the end of this millisecond (RFC 3339), including the writes of this
+    /// handle.
+    pub async fn balances_at(&self, time: &str) -> Result<Vec<BalanceAt>, Error> {
+        self.client.look_back(self.user_id, time, self.session().as_deref()).await
     }
 
     /// The user's transactions, newest first, including the writes of this handle.

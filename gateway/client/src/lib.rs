@@ -30,9 +30,14 @@
 //! Reads may come from a replica. [`Client::user`] returns a handle that shows the session token of its last write with
 //! every read, and so reads its own writes.
 //!
+//! [`Client::sums`] adds up transactions of many users, [`Client::totals`] all balances, over all shards.
+//!
 //! Money is [`Amount`], a text, and never a float. [`Exchange`] returns the bytes of an answer, one request at a time.
 
 #![warn(missing_docs)]
+
+mod aggregates;
+pub use aggregates::{BalanceAt, ShardSource, Sum, Sums, SumsQuery, Total, Totals};
 
 mod amount;
 pub use amount::{Amount, NoAmount};

@@ -66,6 +66,7 @@ pub enum Code {
         status: HoldStatus,
     },
     TooManyHolds,
+    RangeTooLarge,
     RateLimited,
     ShardUnavailable {
         shard: Option<String>,
@@ -169,6 +170,7 @@ impl Document {
             }
             ("hold-not-found", ..) => Code::HoldNotFound,
             ("too-many-holds", ..) => Code::TooManyHolds,
+            ("range-too-large", ..) => Code::RangeTooLarge,
             ("invalid-request", ..) => Code::InvalidRequest { errors: self.errors },
             ("invalid-idempotency-key", ..) => Code::InvalidIdempotencyKey,
             ("unauthorized", ..) => Code::Unauthorized,
@@ -247,8 +249,8 @@ mod tests {
             Code::HoldNotOpen { status: HoldStatus::Voided }
         );
         assert_eq!(
-            problem(422, r#"{"code":"range-too-large"}"#).code,
-            Code::Other { code: "range-too-large".into() }
+            problem(422, r#"{"code":"of-a-later-release"}"#).code,
+            Code::Other { code: "of-a-later-release".into() }
         );
     }
 

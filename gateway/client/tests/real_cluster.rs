@@ -2,7 +2,7 @@
 
 use picopay_client::{
     Amount, Capture, Client, Code, Done, Error, HistoryQuery, Hold, HoldStatus, Kind, NewHold, Operation,
-    Payment, Refund, Void,
+    Payment, Refund, SumsQuery, Void,
 };
 use picopay_local::{ClusterSpec, LocalCluster};
 use uuid::Uuid;
@@ -51,6 +51,14 @@ async fn a_user_charges_refunds_and_reads_his_own_writes() {
     assert_eq!(kinds(of_one_kind.collect().await.unwrap()), [Kind::Charge]);
     assert_eq!(user.balance("USD").await.unwrap().balance, "80.00");
     assert_eq!(user.balances().await.unwrap().len(), 1);
+    let then = user.balances_at(&charged.transaction.created_at).await.unwrap();
+    assert!(then[0].currency == "USD" && then[0].balance != "80.00", "{then:?}");
+    assert_eq!(user.balances_at(&found.created_at).await.unwrap()[0].balance, "80.00");
+    // From a replica, which has the top-up, as the reads above have shown.
+    let sums = client.sums(&SumsQuery::of([7]).of_kind("topup")).await.unwrap();
+    assert_eq!((sums.sums[0].count, sums.sums[0].amount.as_str()), (1, "100.00"));
+    let totals = client.totals().await.unwrap();
+    assert_eq!((totals.totals[0].users, totals.shards.len()), (1, 1));
 
     let taken = user.hold(&NewHold::of(usd("30")).expiring_in(60)).await.unwrap();
     assert_eq!((taken.hold.status, taken.available.as_str()), (HoldStatus::Open, "50.00"));

@@ -10,7 +10,7 @@ use std::time::Duration;
 use picopay_shard_client::ShardClientConfig;
 use picopay_shared::config::{self, ConfigError, human_duration};
 use picopay_shared::reload::Reloadable;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use crate::api_key::{ApiKey, Expiry, Rate, parse_digest};
 use crate::rfc3339::NO_TIME;
@@ -30,6 +30,7 @@ pub struct GatewayConfig {
     pub keys: Vec<ApiKey>,
     pub server: ServerConfig,
     pub shard_client: ShardClientConfig,
+    pub totals: TotalsConfig,
 }
 
 /// The keys of a `gateway.toml`: the part that is taken over while the gateway runs.
@@ -82,6 +83,20 @@ impl Default for ServerConfig {
     }
 }
 
+/// What all users have together, as metrics.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TotalsConfig {
+    /// How often the totals are read; not at all without it. Each time reads every balance once, from replicas,
+    /// so one gateway of a cluster is enough.
+    #[serde(deserialize_with = "some_duration")]
+    pub every: Option<Duration>,
+}
+
+fn some_duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    human_duration::deserialize(deserializer).map(Some)
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct GatewayFile {
@@ -95,6 +110,8 @@ struct GatewayFile {
     server: ServerConfig,
     #[serde(default)]
     shard_client: ShardClientConfig,
+    #[serde(default)]
+    totals: TotalsConfig,
 }
 
 #[derive(Deserialize)]
@@ -130,6 +147,9 @@ impl GatewayConfig {
         problems.expect(is_url, || format!("public_url: {public_url:?} must start with http:// or https://"));
         let keys = check_keys(read.keys, &mut problems);
         check_server(&read.server, &mut problems);
+        problems.expect(read.totals.every.is_none_or(|every| every >= Duration::from_secs(1)), || {
+            "totals.every must be at least 1s: each time reads every balance".to_owned()
+        });
         for fault in read.shard_client.faults() {
             problems.add(&format!("shard_client.{fault}"));
         }
@@ -144,6 +164,7 @@ impl GatewayConfig {
             keys,
             server: read.server,
             shard_client: read.shard_client,
+            totals: read.totals,
         })
     }
 }
@@ -284,6 +305,8 @@ mod tests {
             public_url = "ftp://x"
             [server]
             connections_max = 0
+            [totals]
+            every = "999ms"
             [shard_client]
             batch_max = 1000
             call_timeout = "9s"
@@ -306,6 +329,7 @@ mod tests {
             "listen",
             "public_url",
             "connections_max",
+            "totals.every must be at least 1s",
             "at most 512",
             "call_timeout must be below",
             "move_wait must be below",

@@ -199,7 +199,7 @@ impl ShardClient {
                 found.budget.earn();
             }
             let shard = last.insert(found);
-            let ended = shard.attempt_read(body.clone(), deadline).await;
+            let ended = shard.attempt_read(body.clone(), request.query.least_wire(), deadline).await;
             if let Ended::Moved(moved) = &ended {
                 self.note_moved(shard, moved);
             }
@@ -300,7 +300,11 @@ impl ShardClient {
         }
     }
 
-    fn note_moved(&self, shard: &Shard, moved: &Moved) {
+    pub(crate) fn all_shards(&self) -> Arc<ShardSet> {
+        self.shards.load_full()
+    }
+
+    pub(crate) fn note_moved(&self, shard: &Shard, moved: &Moved) {
         shard.metrics.moved.inc();
         let shards = self.shards.load();
         let next = moved.owner.as_ref().and_then(|name| shards.iter().find(|one| one.name == *name));

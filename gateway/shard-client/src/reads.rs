@@ -46,6 +46,14 @@ pub struct HoldsPage {
     pub goes_on_before: Option<TransactionId>,
 }
 
+/// What a user's balances were.
+#[derive(Debug, Clone, PartialEq)]
+pub enum BalancesAt {
+    Found(Vec<Money>),
+    /// One of them lies too deep in the history: too many transactions in other currencies are around it.
+    TooDeep,
+}
+
 impl ShardClient {
     /// `None` when the user does not exist.
     ///
@@ -61,6 +69,29 @@ impl ShardClient {
         let query = Query::Balance { user_id, currency, consistency };
         self.ask(query, reader, |found| match found {
             Found::Balances(balances) => Some(Some(balances)),
+            Found::UserNotFound => Some(None),
+            _ => None,
+        })
+        .await
+    }
+
+    /// The balances at the end of a millisecond of Unix time; `None` when the user does not exist.
+    ///
+    /// # Errors
+    /// [`ShardError::NotDone`].
+    pub async fn read_balances_at(
+        &self,
+        user_id: UserId,
+        currency: Option<Currency>,
+        at_ms: i64,
+        reader: Reader,
+    ) -> Result<Read<BalancesAt>, ShardError> {
+        let query = Query::BalanceAt { user_id, currency, at_ms };
+        self.ask(query, reader, |found| match found {
+            Found::Balances(balances) => {
+                Some(Some(BalancesAt::Found(balances.into_iter().map(Money::from).collect())))
+            }
+            Found::RangeTooLarge => Some(Some(BalancesAt::TooDeep)),
             Found::UserNotFound => Some(None),
             _ => None,
         })

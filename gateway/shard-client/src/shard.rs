@@ -9,10 +9,11 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use futures_util::future::{Either, select};
+use picopay_shared::aggregate::{AggregateAnswer, Aggregated};
 use picopay_shared::cluster;
 use picopay_shared::command::{Attempt, Command};
 use picopay_shared::lane::{Lane, LaneEnd, Pending};
-use picopay_shared::node_status::{Degradation, WIRE_VERSION};
+use picopay_shared::node_status::{AGGREGATES, Degradation, WIRE_OF_HOLDS};
 use picopay_shared::query::{Answer, Found};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -191,7 +192,8 @@ impl Shard {
         }
     }
 
-    pub async fn attempt_read(&self, body: Bytes, deadline: Instant) -> Ended<Answer> {
+    /// Only nodes that speak this version of the wire, or a later one, are asked.
+    pub async fn attempt_read(&self, body: Bytes, least_wire: u16, deadline: Instant) -> Ended<Answer> {
         if let Admission::Refuse { .. } = self.breaker.admit(std::time::Instant::now()) {
             return Ended::NotDone(NotDone::BreakerOpen);
         }
@@ -202,7 +204,8 @@ impl Shard {
         let preferred = self.readers.available_permits();
         let limits = (deadline, self.call_timeout);
         let judge = |bytes: &Bytes| self.read_answer(bytes);
-        let answer = self.nodes.ask(Ask::Read, preferred, limits, |_| body.clone(), judge).await;
+        let ask = (Ask::Read, least_wire);
+        let answer = self.nodes.ask(ask, preferred, limits, |_| body.clone(), judge).await;
         self.note(answer.as_ref().err().copied());
         match answer {
             Ok(Answer { found: Found::Unavailable { reason }, .. }) => {
@@ -214,6 +217,45 @@ impl Shard {
                 Ended::NotDone(NotDone::Internal)
             }
             Ok(Answer { found: Found::Moved(moved), .. }) => Ended::Moved(moved),
+            Ok(answer) => Ended::Final(answer),
+            Err(error) => Ended::from(error).of_read(),
+        }
+    }
+
+    /// Asks for sums or totals, which may take all the time until the deadline.
+    pub async fn attempt_aggregate(&self, body: Bytes, deadline: Instant) -> Ended<AggregateAnswer> {
+        if let Admission::Refuse { .. } = self.breaker.admit(std::time::Instant::now()) {
+            return Ended::NotDone(NotDone::BreakerOpen);
+        }
+        let Ok(_place) = self.readers.try_acquire() else {
+            return Ended::NotDone(NotDone::Overloaded);
+        };
+        let preferred = self.readers.available_permits();
+        let longest = deadline.saturating_duration_since(Instant::now());
+        let judge = |bytes: &Bytes| match AggregateAnswer::from_wire(bytes) {
+            Ok(answer) if matches!(answer.found, Aggregated::Unavailable { .. }) => {
+                // One that was late is no worse than the next: there may be too much to read.
+                let left = deadline.saturating_duration_since(Instant::now());
+                if left > longest / 2 { Said::Nothing(answer) } else { Said::Fine(answer) }
+            }
+            Ok(answer) => Said::Fine(answer),
+            Err(error) => {
+                error!(shard = self.name, %error, "the node's answer makes no sense");
+                Said::Nonsense
+            }
+        };
+        let ask = (Ask::Aggregate, AGGREGATES);
+        let answer = self.nodes.ask(ask, preferred, (deadline, longest), |_| body.clone(), judge).await;
+        self.note(answer.as_ref().err().copied());
+        match answer {
+            Ok(AggregateAnswer { found: Aggregated::Unavailable { reason }, .. }) => {
+                warn!(shard = self.name, reason, "the shard could not add up");
+                Ended::NotDone(NotDone::Unavailable)
+            }
+            Ok(AggregateAnswer { found: Aggregated::Corrupt { reason }, .. }) => {
+                error!(shard = self.name, reason, "rows cannot be added up");
+                Ended::NotDone(NotDone::Internal)
+            }
             Ok(answer) => Ended::Final(answer),
             Err(error) => Ended::from(error).of_read(),
         }
@@ -356,7 +398,7 @@ impl Shard {
                 replica_lag_ms: answer.replica_lag_ms,
                 degraded: answer.degraded.clone(),
                 takes_holds: if answer.is_ready {
-                    answer.finished >= WIRE_VERSION
+                    answer.finished >= WIRE_OF_HOLDS
                 } else {
                     before.takes_holds
                 },

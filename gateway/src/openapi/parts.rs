@@ -153,10 +153,13 @@ problem_sets! {
     BatchProblems = InvalidRequest InvalidIdempotencyKey Unauthorized RequestTimeout TooLarge UnsupportedMediaType Internal;
     CreateUserProblems = InvalidRequest InvalidIdempotencyKey Unauthorized Forbidden RequestTimeout TooLarge UnsupportedMediaType
         RateLimited Internal ShardUnavailable Overloaded SlotMoving OutcomeUnknown;
-    BalanceProblems = InvalidRequest Unauthorized Forbidden UserNotFound RateLimited Internal ShardUnavailable Overloaded SlotMoving;
+    BalanceProblems = InvalidRequest Unauthorized Forbidden UserNotFound RangeTooLarge RateLimited Internal ShardUnavailable Overloaded SlotMoving;
     HistoryProblems = InvalidRequest Unauthorized Forbidden UserNotFound RateLimited Internal ShardUnavailable Overloaded SlotMoving;
     LookupProblems = InvalidRequest Unauthorized Forbidden TransactionNotFound RateLimited Internal ShardUnavailable Overloaded
         SlotMoving;
+    SumsProblems = InvalidRequest Unauthorized Forbidden RequestTimeout TooLarge UnsupportedMediaType RangeTooLarge RateLimited Internal
+        ShardUnavailable Overloaded SlotMoving;
+    TotalsProblems = InvalidRequest Unauthorized Forbidden RateLimited Internal ShardUnavailable Overloaded SlotMoving;
     NotReadyProblems = InvalidRequest ShardUnavailable;
     OpenProblems = InvalidRequest;
 }
@@ -225,6 +228,7 @@ fn example(code: Code) -> serde_json::Value {
         Code::CaptureExceedsHold => Problem::capture_exceeds_hold(usd("30.00")),
         Code::HoldNotOpen => Problem::hold_not_open(HoldStatus::Captured),
         Code::TooManyHolds => Problem::too_many_holds(),
+        Code::RangeTooLarge => Problem::range_too_large(),
         Code::NotRefundable => Problem::not_refundable(usd("1").currency()),
         Code::RateLimited => Problem::rate_limited(soon),
         Code::HeadersTooLarge => Problem::headers_too_large(),

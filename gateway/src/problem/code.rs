@@ -25,6 +25,7 @@ pub enum Code {
     CaptureExceedsHold,
     HoldNotOpen,
     TooManyHolds,
+    RangeTooLarge,
     RateLimited,
     HeadersTooLarge,
     Internal,
@@ -36,7 +37,7 @@ pub enum Code {
 }
 
 impl Code {
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 29] = [
         Self::InvalidRequest,
         Self::InvalidIdempotencyKey,
         Self::Unauthorized,
@@ -57,6 +58,7 @@ impl Code {
         Self::CaptureExceedsHold,
         Self::HoldNotOpen,
         Self::TooManyHolds,
+        Self::RangeTooLarge,
         Self::RateLimited,
         Self::HeadersTooLarge,
         Self::Internal,
@@ -111,6 +113,7 @@ impl Code {
             Self::CaptureExceedsHold => (422, "capture-exceeds-hold", "The capture is more than the hold", "A hold can be captured up to its amount, which `remaining` says. The refusal is recorded: another attempt needs a new key."),
             Self::HoldNotOpen => (422, "hold-not-open", "The hold is not open any more", "It was captured or voided before, or its time has run out: `hold_status` says which. The refusal is recorded under the key."),
             Self::TooManyHolds => (422, "too-many-holds", "The user has too many open holds", "A user has at most 1,000 open holds. Capture or void some, or let them expire. The refusal is recorded: another attempt needs a new key."),
+            Self::RangeTooLarge => (422, "range-too-large", "There is too much to look at", "One request looks at a million transactions on a shard at most, and for a balance at a time at some of its history. Ask for a shorter time or for fewer users, and add the answers up."),
             Self::RateLimited => (429, "rate-limited", "Too many requests", "The API key has used up its rate. Wait as long as Retry-After says; nothing happened."),
             Self::HeadersTooLarge => (431, "headers-too-large", "The headers are too large", "A request has at most 100 header lines, and they have at most 32 KiB together."),
             Self::Internal => (500, "internal", "Something is wrong on our side", "A bug. The request id finds it in the log. Retrying with the same idempotency key is safe."),

@@ -22,5 +22,6 @@ mod protection;
 mod read_batches;
 mod reload;
 mod start_and_stop;
+mod sums;
 mod traces;
 mod values;
