@@ -31,7 +31,7 @@ const READ_MAX: Duration = Duration::from_secs(4);
 
 /// The same for sums and totals, which read up to a million rows and all balances. An operator of many
 /// balances lets his gateways wait longer than usual.
-const AGGREGATE_MAX: Duration = Duration::from_secs(60);
+const AGGREGATE_MAX: Duration = Duration::from_mins(1);
 
 pub fn router(node: Arc<Node>) -> Router {
     let internal = Router::new()
