@@ -203,6 +203,7 @@ mod tests {
             metadata: None,
             made_by: None,
             hold_part: HoldPart::default(),
+            transfer: None,
         }
     }
 

@@ -46,6 +46,10 @@ pub fn favour_or_problem(decision: Decision) -> Result<Favour, Problem> {
         Decision::UserNotFound => return Err(Problem::user_not_found()),
         Decision::TransactionNotFound => return Err(Problem::transaction_not_found()),
         Decision::HoldNotFound => return Err(Problem::hold_not_found()),
+        // For the route of transfers, which comes next.
+        Decision::Transferred { .. } | Decision::Credited(_) | Decision::TransferNotFound => {
+            return Err(Problem::internal());
+        }
         Decision::AmountInvalid(detail) => {
             return Err(Problem::invalid_request(vec![FieldError::in_field("amount", detail)]));
         }

@@ -148,6 +148,9 @@ impl Book {
                 None => Outcome::HoldNotFound,
                 Some(user) => self.once(command, user, |book| Ok(book.void(admitted, *hold_id))),
             },
+            Operation::Transfer { .. } | Operation::Credit(_) | Operation::Settle { .. } => {
+                Outcome::Unavailable { reason: "transfers are not built yet".to_owned() }
+            }
         }
     }
 
@@ -261,6 +264,7 @@ impl Book {
             metadata: None,
             made_by: admitted.command.made_by.clone(),
             hold_part: HoldPart::default(),
+            transfer: None,
         }
     }
 
@@ -371,6 +375,7 @@ fn record_payment(
         metadata: payment.metadata.clone(),
         made_by: admitted.command.made_by.clone(),
         hold_part: HoldPart::default(),
+        transfer: None,
     }
 }
 

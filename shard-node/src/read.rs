@@ -324,7 +324,7 @@ impl From<ReadError> for NoAnswer {
 fn is_strong(query: &Query) -> bool {
     match query {
         Query::Balance { consistency, .. } => *consistency == Consistency::Strong,
-        Query::Holds(_) | Query::Hold { .. } => true,
+        Query::Holds(_) | Query::Hold { .. } | Query::Transfer { .. } => true,
         Query::History(_) | Query::Lookup { .. } => false,
     }
 }

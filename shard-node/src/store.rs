@@ -386,6 +386,7 @@ fn recorded_from_row(row: &Row) -> Result<Recorded, ReadError> {
                 .transpose()?,
             hold_key: column(row, 18)?,
         },
+        transfer: None,
     };
     Ok(Recorded { transaction, fingerprint: fingerprint.map(Fingerprint) })
 }

@@ -15,6 +15,7 @@ use picopay_postgres::degradation;
 use picopay_postgres::{CommitError, describe};
 use picopay_shared::command::{Attempt, Command, Operation, Outcome, Transaction};
 use picopay_shared::id::TransactionId;
+use picopay_shared::node_status::HOLDS;
 use picopay_shared::session::LogPosition;
 use picopay_shared::slot::{Slot, UserId};
 use picopay_shared::slot_owner::OwnerRow;
@@ -29,8 +30,8 @@ use crate::floor::Acknowledged;
 use crate::slot_owner::{self, Stopped};
 use crate::store::{self, Balances, Locked, Opened, ReadError};
 
-/// An older program could not read what a hold leaves behind.
-const NOT_FINISHED: &str = "holds wait until no older program is left: run `picopay migrate --finish`";
+/// An older program could not read what the operation leaves behind.
+const NOT_FINISHED: &str = "it waits until no older program is left: run `picopay migrate --finish`";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Keys {
@@ -119,9 +120,12 @@ pub async fn transact(
 fn user_of(command: &Command, charges: &HashMap<TransactionId, UserId>) -> Option<UserId> {
     match &command.operation {
         Operation::CreateUser { user_id } | Operation::Sweep { user_id } => Some(*user_id),
-        Operation::TopUp(payment) | Operation::Charge(payment) | Operation::Hold { payment, .. } => {
-            Some(payment.user_id)
-        }
+        Operation::TopUp(payment)
+        | Operation::Charge(payment)
+        | Operation::Hold { payment, .. }
+        | Operation::Transfer { payment, .. } => Some(payment.user_id),
+        Operation::Credit(credit) => Some(credit.to_user_id),
+        Operation::Settle { transfer_id, .. } => transfer_id.user(),
         Operation::Refund { charge_id, .. } => charges.get(charge_id).copied(),
         // Ids from before they named their users are of no hold.
         Operation::Capture { hold_id, .. } | Operation::Void { hold_id } => hold_id.user(),
@@ -180,8 +184,9 @@ fn admit<'a>(
     let mut batch = Vec::with_capacity(attempts.len());
     for (position, Attempt { command, epoch }) in attempts.iter().enumerate() {
         match slot_owner::pass(command.operation.slot(), *epoch, owners) {
-            Ok(()) if command.operation.is_of_hold() && !session.opening.takes_holds => {
-                tracing::warn!(request = %command.origin, reason = NOT_FINISHED, "a step of a hold was refused");
+            Ok(()) if command.operation.wire_version() > session.opening.finished => {
+                let step = command.operation.name_of_step();
+                tracing::warn!(request = %command.origin, reason = NOT_FINISHED, "{step} was refused");
                 outcomes[position] = Outcome::Unavailable { reason: NOT_FINISHED.to_owned() };
             }
             Ok(()) => batch.push(Admitted { position, command }),
@@ -323,7 +328,7 @@ async fn lock_and_read(
     let Opened { owners, locked: Locked { users, held, now }, balances: read } = opened;
     let Balances { balances, held: held_money, last_stamps } = read;
     let mut holds =
-        KnownHolds { held: held_money, rows, are_told: session.opening.takes_holds, ..KnownHolds::default() };
+        KnownHolds { held: held_money, rows, are_told: session.opening.finished >= HOLDS, ..KnownHolds::default() };
     let due = holds.users_due(now.unix_ms());
     if !due.is_empty() {
         Box::pin(store::holds::read_due(client, &sql.holds, &due, now.unix_ms(), &mut holds)).await?;

@@ -206,5 +206,6 @@ fn transaction_from_row(row: &Row, id: Uuid, user_id: UserId) -> Result<Transact
             hold_id: column::<Option<Uuid>>(row, 11)?.map(TransactionId::from_uuid),
             ..HoldPart::default()
         },
+        transfer: None,
     })
 }
