@@ -8,6 +8,8 @@ mod holds;
 
 mod reused_key;
 
+mod transfers;
+
 use std::collections::{HashMap, HashSet};
 
 use picopay_shared::command::{
@@ -17,10 +19,13 @@ use picopay_shared::hold::HoldPart;
 use picopay_shared::id::{Stamp, TransactionId};
 use picopay_shared::money::{Currency, Money, MoneyError};
 use picopay_shared::slot::UserId;
+use picopay_shared::transfer::Transfer;
 use uuid::Uuid;
 
 use self::holds::HoldBook;
+use self::transfers::TransferBook;
 pub use self::holds::{Due, EndedHold, Held, HeldRow, KnownHolds};
+pub use self::transfers::{DecidedCredit, KnownTransfer, KnownTransfers};
 
 #[derive(Debug)]
 pub struct Admitted<'a> {
@@ -28,8 +33,7 @@ pub struct Admitted<'a> {
     pub command: &'a Command,
 }
 
-/// A transaction with the fingerprint of its request, with which a replay is compared. Nobody asked for an expiry, so that has
-/// none.
+/// A transaction with the fingerprint of its request, with which a replay is compared. What has no key has none.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Recorded {
     pub transaction: Transaction,
@@ -56,6 +60,7 @@ pub struct Known {
     pub refunded: HashMap<TransactionId, Transaction>,
     pub refund_totals: HashMap<TransactionId, Money>,
     pub holds: KnownHolds,
+    pub transfers: KnownTransfers,
 }
 
 #[derive(Debug, Default)]
@@ -70,6 +75,9 @@ pub struct Booked {
     pub held_balances: Vec<HeldRow>,
     pub new_holds: Vec<EndedHold>,
     pub ended_holds: Vec<EndedHold>,
+    pub new_transfers: Vec<Transfer>,
+    pub ended_transfers: Vec<Transfer>,
+    pub credits: Vec<DecidedCredit>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,6 +112,7 @@ struct Book {
     transactions: Vec<Recorded>,
     new_by_key: HashMap<(UserId, Uuid), usize>,
     holds: HoldBook,
+    transfers: TransferBook,
 }
 
 impl Book {
@@ -117,6 +126,7 @@ impl Book {
             transactions: Vec::new(),
             new_by_key: HashMap::new(),
             holds: HoldBook::default(),
+            transfers: TransferBook::default(),
         }
     }
 
@@ -148,9 +158,17 @@ impl Book {
                 None => Outcome::HoldNotFound,
                 Some(user) => self.once(command, user, |book| Ok(book.void(admitted, *hold_id))),
             },
-            Operation::Transfer { .. } | Operation::Credit(_) | Operation::Settle { .. } => {
-                Outcome::Unavailable { reason: "transfers are not built yet".to_owned() }
+            Operation::Transfer { payment, to_user_id } if payment.user_id == *to_user_id => {
+                Outcome::AmountInvalid { detail: "a transfer is to somebody else".to_owned() }
             }
+            Operation::Transfer { payment, to_user_id } => {
+                let outcome = self.once(command, payment.user_id, |book| {
+                    Ok(book.begin_transfer(admitted, payment, *to_user_id))
+                });
+                self.show_transfer(outcome)
+            }
+            Operation::Credit(credit) => self.credit(admitted, credit),
+            Operation::Settle { transfer_id, credited } => self.settle(admitted, *transfer_id, *credited),
         }
     }
 
@@ -316,6 +334,7 @@ impl Book {
             }
         }
         let (new_holds, ended_holds) = self.holds.close(&self.known.holds);
+        let (new_transfers, ended_transfers, credits) = self.transfers.close(&self.known.transfers);
         let refund_totals = self
             .changed_totals
             .iter()
@@ -338,6 +357,9 @@ impl Book {
             held_balances,
             new_holds,
             ended_holds,
+            new_transfers,
+            ended_transfers,
+            credits,
         }
     }
 }

@@ -167,6 +167,10 @@ impl Service {
         let _ = connected.wait_for(|connected| *connected >= lanes).await.expect("it lives as long as self");
     }
 
+    pub fn primary(&self) -> &Primary {
+        &self.parts.primary
+    }
+
     pub fn gate(&self) -> &WriteGate {
         &self.parts.gate
     }

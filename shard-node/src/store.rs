@@ -9,6 +9,7 @@ mod seen;
 mod seen_holds;
 
 pub mod holds;
+pub mod transfers;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use picopay_shared::id::{Stamp, TransactionId};
 use picopay_shared::money::{Currency, Money, MoneyError};
 use picopay_shared::slot::{FENCE_LOCK, Slot, UserId};
 use picopay_shared::slot_owner::OwnerRow;
+use picopay_shared::transfer::TransferPart;
 use rust_decimal::Decimal;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::FromSql;
@@ -30,12 +32,14 @@ use uuid::Uuid;
 
 pub use self::booked::write_booked;
 use self::holds::HoldStatements;
+use self::transfers::TransferStatements;
 pub use self::opened::{Opened, open_batch, open_batch_slowly};
 pub use self::seen::{LOOKS_MAX, Page, PageWanted, Seen, find_balances, find_histories, find_transactions};
 pub use self::seen_holds::{HoldPage, find_hold, find_holds};
 use crate::book::{Held, Recorded};
 
 pub const ONE_PER_KEY: &str = "one_transaction_per_key";
+pub const ONE_PER_CREDIT: &str = "one_credit_per_transfer";
 pub const ONE_PER_ID: &str = "transactions_pkey";
 
 #[derive(Debug, thiserror::Error)]
@@ -89,6 +93,7 @@ pub struct WriteStatements {
     insert_balances: Statement,
     write_refund_totals: Statement,
     pub holds: HoldStatements,
+    pub transfers: TransferStatements,
 }
 
 impl WriteStatements {
@@ -129,6 +134,7 @@ impl WriteStatements {
             insert_balances: next(),
             write_refund_totals: next(),
             holds: HoldStatements::prepare(client).await?,
+            transfers: TransferStatements::prepare(client).await?,
         })
     }
 }
@@ -386,9 +392,19 @@ fn recorded_from_row(row: &Row) -> Result<Recorded, ReadError> {
                 .transpose()?,
             hold_key: column(row, 18)?,
         },
-        transfer: None,
+        transfer: transfer_part(row, 20)?,
     };
     Ok(Recorded { transaction, fingerprint: fingerprint.map(Fingerprint) })
+}
+
+/// What two columns from here say of a transfer. A refused one has no id of its own.
+fn transfer_part(row: &Row, from: usize) -> Result<Option<TransferPart>, ReadError> {
+    let Some(other) = column::<Option<i64>>(row, from + 1)? else { return Ok(None) };
+    let id = match column::<Option<Uuid>>(row, from)? {
+        Some(id) => id,
+        None => column(row, 1)?,
+    };
+    Ok(Some(TransferPart { transfer_id: TransactionId::from_uuid(id), other_user_id: user_from(other)? }))
 }
 
 fn status_from_row(row: &Row, currency: Currency) -> Result<Status, ReadError> {

@@ -37,6 +37,11 @@ pub struct Transfer {
 }
 
 impl Transfer {
+    /// Whether the sender has the money again.
+    pub fn is_reversed(&self) -> bool {
+        matches!(self.status, TransferStatus::Reversed { .. })
+    }
+
     /// The second step: the command for the recipient's shard.
     pub fn credit(&self) -> Operation {
         Operation::Credit(Box::new(Credit {

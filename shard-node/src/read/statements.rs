@@ -79,9 +79,16 @@ async fn ask_holds(client: &deadpool_postgres::Client, query: &Query) -> Result<
                 None => Found::HoldNotFound,
             })
         }),
-        Query::Transfer { .. } => Ok(Found::Unavailable { reason: "transfers are not built yet".to_owned() }),
+        Query::Transfer { id } => {
+            store::transfers::find_transfer(client, *id).await.map(|Seen { owner, mut found, .. }| {
+                moved(id.slot(), owner.as_ref()).unwrap_or_else(|| match found.pop() {
+                    Some(transfer) => Found::Transfer(Box::new(transfer)),
+                    None => Found::TransferNotFound,
+                })
+            })
+        }
         Query::Balance { .. } | Query::History(_) | Query::Lookup { .. } => {
-            unreachable!("it was asked for holds")
+            unreachable!("it was asked for holds or transfers")
         }
     };
     match found {

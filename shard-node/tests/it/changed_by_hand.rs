@@ -61,7 +61,7 @@ async fn rows_that_the_database_keeps_from_being_written_fail_their_own_user_alo
         database.batch_execute(&format!("DROP TRIGGER leave_out ON {table}")).await.unwrap();
     }
     let sql = "SELECT count(*) FROM balances b WHERE balance <> (
-                   SELECT sum(CASE WHEN kind = 'charge' THEN -amount WHEN kind IN ('hold', 'void', 'expiry') THEN 0 ELSE amount END) FROM transactions t
+                   SELECT sum(CASE WHEN kind IN ('charge', 'transfer_out') THEN -amount WHEN kind IN ('hold', 'void', 'expiry') THEN 0 ELSE amount END) FROM transactions t
                    WHERE t.user_id = b.user_id AND refusal IS NULL)";
     assert_eq!(database.query_one(sql, &[]).await.unwrap().get::<_, i64>(0), 0);
     assert_eq!((shard.row_count(one).await, shard.row_count(new).await), (2, 0));
