@@ -219,6 +219,7 @@ fn judge_nodes(shard: &Shard, probe: &ShardProbe, remarks: &mut Remarks) -> Vec<
             url: url.clone(),
             is_up: false,
             is_ready: false,
+            wire: None,
             cache: None,
             reason: Some(reason.clone()),
         },
@@ -229,6 +230,7 @@ fn judge_nodes(shard: &Shard, probe: &ShardProbe, remarks: &mut Remarks) -> Vec<
                 url: url.clone(),
                 is_up: true,
                 is_ready: status.is_ready && !serves_other,
+                wire: Some(status.wire),
                 cache: Some(status.cache),
                 reason: if serves_other { Some(other) } else { status.not_ready_reason.clone() },
             }
