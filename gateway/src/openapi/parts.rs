@@ -68,6 +68,15 @@ pub struct ReadHeaders {
     traceparent: Option<String>,
 }
 
+/// The path of what has an id.
+#[derive(Debug, IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "the documentation is made of its fields")]
+pub struct IdInPath {
+    #[param(format = "uuid", example = "019a9f3a-7a6b-892e-9356-4ab70000c001")]
+    id: String,
+}
+
 /// An RFC 9457 problem.
 #[derive(Debug, ToSchema)]
 #[schema(as = Problem)]
