@@ -12,6 +12,7 @@ mod connections;
 mod contract_errors;
 mod docs;
 mod history;
+mod hold_races;
 mod holds;
 mod http_edges;
 mod lost_replies;
