@@ -23,8 +23,8 @@ use picopay_shared::transfer::Transfer;
 use uuid::Uuid;
 
 use self::holds::HoldBook;
-use self::transfers::TransferBook;
 pub use self::holds::{Due, EndedHold, Held, HeldRow, KnownHolds};
+use self::transfers::TransferBook;
 pub use self::transfers::{DecidedCredit, KnownTransfer, KnownTransfers};
 
 #[derive(Debug)]
@@ -158,10 +158,15 @@ impl Book {
                 None => Outcome::HoldNotFound,
                 Some(user) => self.once(command, user, |book| Ok(book.void(admitted, *hold_id))),
             },
-            Operation::Transfer { payment, to_user_id } if payment.user_id == *to_user_id => {
+            Operation::Transfer { payment, to_user_id, .. } if payment.user_id == *to_user_id => {
                 Outcome::AmountInvalid { detail: "a transfer is to somebody else".to_owned() }
             }
-            Operation::Transfer { payment, to_user_id } => {
+            Operation::Transfer { payment, only_replays: true, .. }
+                if self.answer_of(payment.user_id, command.idempotency_key).is_none() =>
+            {
+                Outcome::UserNotFound
+            }
+            Operation::Transfer { payment, to_user_id, .. } => {
                 let outcome = self.once(command, payment.user_id, |book| {
                     Ok(book.begin_transfer(admitted, payment, *to_user_id))
                 });
@@ -183,6 +188,12 @@ impl Book {
         }
     }
 
+    /// What was recorded under a key, as far as keys were looked up.
+    fn answer_of(&self, user: UserId, key: Uuid) -> Option<&Recorded> {
+        let of_this_batch = self.new_by_key.get(&(user, key)).map(|position| &self.transactions[*position]);
+        of_this_batch.or_else(|| self.known.by_key.get(&(user, key)))
+    }
+
     /// Runs `book_new` unless the key already has its answer.
     fn once(
         &mut self,
@@ -194,11 +205,10 @@ impl Book {
             return Outcome::UserNotFound;
         }
         self.expire_due(user);
-        let key = (user, command.idempotency_key);
-        let of_this_batch = self.new_by_key.get(&key).map(|position| &self.transactions[*position]);
-        if let Some(recorded) = of_this_batch.or_else(|| self.known.by_key.get(&key)) {
+        if let Some(recorded) = self.answer_of(user, command.idempotency_key) {
             return reused_key::answer(command, recorded);
         }
+        let key = (user, command.idempotency_key);
         match book_new(self) {
             Err(error) => Outcome::AmountInvalid { detail: error.to_string() },
             Ok(transaction) => {

@@ -14,10 +14,10 @@ use uuid::Uuid;
 use crate::hold::HoldPart;
 use crate::id::TransactionId;
 use crate::money::{Amount, Money};
+use crate::node_status::{HOLDS, TRANSFERS, WIRE_BEFORE_HOLDS};
 use crate::origin::Origin;
 use crate::session::LogPosition;
 use crate::slot::{Slot, UserId, UserTag};
-use crate::node_status::{HOLDS, TRANSFERS, WIRE_BEFORE_HOLDS};
 pub use crate::transaction::{Kind, Refusal, Status, Transaction};
 use crate::transfer::{Credit, Credited, Transfer};
 
@@ -255,6 +255,9 @@ pub enum Operation {
         payment: Payment,
         /// The recipient, who is not the sender.
         to_user_id: UserId,
+        /// Set when the recipient is known not to exist. A key that was used before is answered as ever, and a new one with
+        /// [`Outcome::UserNotFound`]: nothing is done then, and nothing recorded.
+        only_replays: bool,
     },
     /// The second step: gives the money to the recipient. It has no key; its answer is [`Outcome::Credited`].
     Credit(Box<Credit>),
@@ -362,7 +365,8 @@ impl Operation {
         let mut hash = Sha256::new();
         match self {
             Self::Sweep { .. } => hash.update(b"swee"),
-            Self::Transfer { payment, to_user_id } => {
+            // Whether the recipient exists is nothing that the client asked for.
+            Self::Transfer { payment, to_user_id, only_replays: _ } => {
                 of_payment(&mut hash, *b"tran", payment);
                 hash.update(to_user_id.get().to_le_bytes());
             }
@@ -633,6 +637,7 @@ mod tests {
         let transfer = |to: i64| Operation::Transfer {
             payment: payment("100", "USD"),
             to_user_id: UserId::try_from(to).unwrap(),
+            only_replays: false,
         };
         assert_eq!(refund(amount("1.0")).fingerprint(), refund(amount("1.00")).fingerprint());
         let all = [
@@ -653,6 +658,9 @@ mod tests {
             transfer(2),
             transfer(3),
         ];
+        let Operation::Transfer { payment, to_user_id, .. } = transfer(2) else { panic!("a transfer") };
+        let replayed = Operation::Transfer { payment, to_user_id, only_replays: true };
+        assert_eq!(replayed.fingerprint(), transfer(2).fingerprint());
         let distinct: std::collections::HashSet<_> = all.iter().map(Operation::fingerprint).collect();
         assert_eq!(distinct.len(), all.len());
     }

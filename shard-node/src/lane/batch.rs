@@ -164,9 +164,14 @@ async fn hides_a_replay(
     charges: &HashMap<TransactionId, UserId>,
 ) -> Result<bool, StoreError> {
     // An unknown user or charge has no keys either.
-    let writes_nothing = |outcome: &Outcome| matches!(outcome, Outcome::AmountInvalid { .. });
+    let writes_nothing = |position: usize, outcome: &Outcome| {
+        let operation = &attempts[position].command.operation;
+        let only_replays = matches!(operation, Operation::Transfer { only_replays: true, .. });
+        matches!(outcome, Outcome::AmountInvalid { .. })
+            || (only_replays && *outcome == Outcome::UserNotFound)
+    };
     let hidden: Vec<(UserId, Uuid)> = (booked.outcomes.iter())
-        .filter(|(_, outcome)| writes_nothing(outcome))
+        .filter(|(position, outcome)| writes_nothing(*position, outcome))
         .filter_map(|(position, _)| {
             let command = &attempts[*position].command;
             user_of(command, charges).map(|user| (user, command.idempotency_key))
@@ -344,8 +349,12 @@ async fn lock_and_read(
     };
     let Opened { owners, locked: Locked { users, held, now }, balances: read } = opened;
     let Balances { balances, held: held_money, last_stamps } = read;
-    let mut holds =
-        KnownHolds { held: held_money, rows, are_told: session.opening.finished >= HOLDS, ..KnownHolds::default() };
+    let mut holds = KnownHolds {
+        held: held_money,
+        rows,
+        are_told: session.opening.finished >= HOLDS,
+        ..KnownHolds::default()
+    };
     let due = holds.users_due(now.unix_ms());
     if !due.is_empty() {
         Box::pin(store::holds::read_due(client, &sql.holds, &due, now.unix_ms(), &mut holds)).await?;
