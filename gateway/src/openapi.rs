@@ -23,7 +23,8 @@ use crate::parameters::Parameters;
 use crate::problem::Problem;
 use crate::state::GatewayState;
 use crate::{
-    balance, batch, charge, currency_schema, health, hold, holds, refund, session, topup, transactions, users,
+    balance, batch, charge, currency_schema, health, hold, holds, refund, session, topup, transactions,
+    transfer, transfers, users,
 };
 
 #[derive(Debug, OpenApi)]
@@ -43,6 +44,7 @@ root. Parameters and fields that an operation does not name are refused.",
     tags(
         (name = "money", description = "Operations on a user's balance."),
         (name = "holds", description = "Money that is reserved for a charge to come."),
+        (name = "transfers", description = "Money from one user to another."),
         (name = "users", description = "Who can have a balance, and what it is."),
         (name = "transactions", description = "The immutable record of every operation."),
         (name = "operation", description = "For supervisors and load balancers."),
@@ -50,6 +52,7 @@ root. Parameters and fields that an operation does not name are refused.",
     paths(
         charge::post_charge, topup::post_topup, refund::post_refund, batch::post_batch,
         hold::post_hold, hold::capture::post_capture, hold::void::post_void, holds::get_holds, holds::get_hold,
+        transfer::post_transfer, transfers::get_transfer,
         users::post_users, balance::get_balance,
         transactions::get_transactions, transactions::get_transaction,
         health::get_health, health::get_readyz, health::get_metrics,
@@ -92,7 +95,7 @@ impl Modify for Finish {
                     .tags
                     .iter()
                     .flatten()
-                    .any(|tag| tag == "users" || tag == "holds" || tag == "transactions");
+                    .any(|tag| ["users", "holds", "transfers", "transactions"].contains(&tag.as_str()));
                 if is_read {
                     add_headers(
                         operation,
@@ -129,7 +132,7 @@ impl Where {
     fn includes(self, status: &str) -> bool {
         match self {
             Self::Everywhere => true,
-            Self::Recorded => matches!(status, "200" | "201" | "402" | "422"),
+            Self::Recorded => matches!(status, "200" | "201" | "202" | "402" | "422"),
             Self::FoundOrNot => matches!(status, "200" | "404"),
         }
     }
@@ -175,7 +178,7 @@ fn specification() -> serde_json::Value {
             })
         })
         .collect();
-    for name in ["Charge", "TopUp", "NewHold"] {
+    for name in ["Charge", "TopUp", "NewHold", "NewTransfer"] {
         document["components"]["schemas"][name]["allOf"] = rules.clone().into();
     }
     document
@@ -183,6 +186,8 @@ fn specification() -> serde_json::Value {
 
 #[cfg(test)]
 mod tests {
+    use picopay_shared::command::Kind;
+
     use super::*;
     use crate::problem::MEDIA_TYPE;
 
@@ -201,6 +206,8 @@ mod tests {
             ("post", "/holds/{id}/void"),
             ("get", "/holds"),
             ("get", "/holds/{id}"),
+            ("post", "/transfers"),
+            ("get", "/transfers/{id}"),
             ("get", "/users/{user_id}/balance"),
             ("get", "/transactions"),
             ("get", "/transactions/{id}"),
@@ -223,6 +230,7 @@ mod tests {
             ("/charge", vec!["200", "402"]),
             ("/refund", vec!["200", "422"]),
             ("/batch", vec!["200"]),
+            ("/transfers", vec!["200", "202", "402"]),
         ] {
             for status in statuses {
                 let headers = &specification["paths"][path]["post"]["responses"][status]["headers"];
@@ -288,10 +296,7 @@ mod tests {
                 None => schema.clone(),
             }
         };
-        assert_eq!(
-            schema_of("/transactions", "kind")["enum"],
-            json!(["topup", "charge", "refund", "hold", "void", "expiry"])
-        );
+        assert_eq!(schema_of("/transactions", "kind")["enum"], json!(Kind::ALL.map(Kind::as_str)));
         assert_eq!(
             schema_of("/users/{user_id}/balance", "consistency")["enum"],
             json!(["strong", "eventual"])
@@ -333,6 +338,10 @@ mod tests {
         for payment in ["Charge", "TopUp"] {
             assert_eq!(names(payment), ["amount", "currency", "metadata", "reference", "user_id"]);
         }
+        assert_eq!(
+            names("NewTransfer"),
+            ["amount", "currency", "from_user_id", "metadata", "reference", "to_user_id"]
+        );
         assert_eq!(names("Refund"), ["amount", "transaction_id"]);
         assert_eq!(
             names("NewHold"),

@@ -30,6 +30,7 @@ pub struct GatewayConfig {
     pub keys: Vec<ApiKey>,
     pub server: ServerConfig,
     pub shard_client: ShardClientConfig,
+    pub testing: TestingConfig,
 }
 
 /// The keys of a `gateway.toml`: the part that is taken over while the gateway runs.
@@ -82,6 +83,26 @@ impl Default for ServerConfig {
     }
 }
 
+/// Settings for tests. They do not affect money.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TestingConfig {
+    /// Ends the process at once when a transfer comes to this step.
+    pub dies_before: Option<TransferStep>,
+}
+
+/// What a gateway does after a transfer's money was taken from its sender.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TransferStep {
+    /// Gives it to the recipient.
+    Credit,
+    /// Ends the transfer: what the recipient's shard has said is known.
+    Settle,
+    /// Answers the client: the transfer has ended.
+    Answer,
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct GatewayFile {
@@ -95,6 +116,8 @@ struct GatewayFile {
     server: ServerConfig,
     #[serde(default)]
     shard_client: ShardClientConfig,
+    #[serde(default)]
+    testing: TestingConfig,
 }
 
 #[derive(Deserialize)]
@@ -144,6 +167,7 @@ impl GatewayConfig {
             keys,
             server: read.server,
             shard_client: read.shard_client,
+            testing: read.testing,
         })
     }
 }

@@ -24,4 +24,6 @@ mod read_batches;
 mod reload;
 mod start_and_stop;
 mod traces;
+mod transfer_faults;
+mod transfers;
 mod values;
