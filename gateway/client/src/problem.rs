@@ -45,6 +45,7 @@ pub enum Code {
     UserNotFound,
     TransactionNotFound,
     HoldNotFound,
+    TransferNotFound,
     NotFound,
     MethodNotAllowed,
     RequestTimeout,
@@ -168,6 +169,7 @@ impl Document {
                 Code::HoldNotOpen { status: self.hold_status.unwrap_or(HoldStatus::Other) }
             }
             ("hold-not-found", ..) => Code::HoldNotFound,
+            ("transfer-not-found", ..) => Code::TransferNotFound,
             ("too-many-holds", ..) => Code::TooManyHolds,
             ("invalid-request", ..) => Code::InvalidRequest { errors: self.errors },
             ("invalid-idempotency-key", ..) => Code::InvalidIdempotencyKey,
