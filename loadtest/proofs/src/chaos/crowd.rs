@@ -1,4 +1,4 @@
-//! Clients that charge, refund, top up, read, repeat and lose patience. A seed repeats them.
+//! Clients that charge, refund, top up, hold, transfer, read, repeat and lose patience. A seed repeats them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -32,6 +32,7 @@ const REPEATS: f64 = 0.08;
 const TOP_UPS: f64 = 0.12;
 const REFUNDS: f64 = 0.10;
 const HOLDS: f64 = 0.14;
+const TRANSFERS: f64 = 0.12;
 
 /// Of the requests about holds: a new one. The others capture or void one, so that most end.
 const NEW_HOLDS: f64 = 0.55;
@@ -119,6 +120,7 @@ struct Drawn {
     is_top_up: bool,
     is_refund: bool,
     is_hold: bool,
+    is_transfer: bool,
 }
 
 impl Person {
@@ -147,9 +149,11 @@ impl Person {
                 is_top_up: is_within(TOP_UPS),
                 is_refund: is_within(REFUNDS),
                 is_hold: is_within(HOLDS),
+                is_transfer: is_within(TRANSFERS),
             };
             let write = self.choose(kind);
-            if self.random.chance(BATCHES) {
+            // A batch takes no transfers.
+            if !kind.is_transfer && self.random.chance(BATCHES) {
                 let batch = self.choose_more(write);
                 self.insist_on_all(batch, has_ended).await;
             } else {
@@ -162,7 +166,12 @@ impl Person {
         let mut batch = vec![first];
         for _ in 0..self.random.below(BATCH_MAX) {
             let mut draw = |share| self.random.chance(share);
-            let kind = Drawn { is_top_up: draw(TOP_UPS), is_refund: draw(REFUNDS), is_hold: draw(HOLDS) };
+            let kind = Drawn {
+                is_top_up: draw(TOP_UPS),
+                is_refund: draw(REFUNDS),
+                is_hold: draw(HOLDS),
+                is_transfer: false,
+            };
             let write = self.choose(kind);
             batch.push(write);
             if self.random.chance(TWINS) {
@@ -172,7 +181,10 @@ impl Person {
         batch
     }
 
-    fn choose(&mut self, Drawn { is_top_up, is_refund, is_hold }: Drawn) -> Write {
+    fn choose(&mut self, Drawn { is_top_up, is_refund, is_hold, is_transfer }: Drawn) -> Write {
+        if is_transfer {
+            return self.choose_transfer();
+        }
         if is_hold {
             return self.choose_about_holds();
         }
@@ -183,6 +195,15 @@ impl Person {
         let user = self.any_user();
         let (wish, max) = if is_top_up { (Wish::TopUp, TOP_UP_MAX) } else { (Wish::Charge, CHARGE_MAX) };
         Write { wish, user, minor_units: 1 + self.random.below(max), key }
+    }
+
+    /// Of two different users, mostly of two shards.
+    fn choose_transfer(&mut self) -> Write {
+        let (key, user) = (self.keys.next_key(), self.any_user());
+        let others = USERS.unsigned_abs() - 1;
+        let steps = 1 + i64::try_from(self.random.below(others)).expect("below the number of users");
+        let to = UserId::try_from(1 + (user.get() - 1 + steps) % USERS).expect("above zero");
+        Write { wish: Wish::Transfer { to }, user, minor_units: 1 + self.random.below(CHARGE_MAX), key }
     }
 
     fn choose_about_holds(&mut self) -> Write {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use picopay_shared::slot::UserId;
 
-use super::books::{Books, Judged, Own};
+use super::books::{Books, Judged, Own, RECIPIENT_EVERY};
 use super::pauses::Pauses;
 use super::reads::{Reading, check};
 use crate::account::{Asking, Reply};
@@ -33,6 +33,7 @@ const REPEATS: f64 = 0.08;
 const REFUNDS: f64 = 0.08;
 const TOP_UPS: f64 = 0.05;
 const HOLDS: f64 = 0.08;
+const TRANSFERS: f64 = 0.06;
 /// Refusals have keys and move too.
 const TOO_LARGE: f64 = 0.01;
 
@@ -152,6 +153,7 @@ impl Clients {
         let (history, balance, lookup) = (is_within(HISTORIES), is_within(BALANCES), is_within(LOOKUPS));
         let (repeat, refund, top_up) = (is_within(REPEATS), is_within(REFUNDS), is_within(TOP_UPS));
         let (hold, is_too_large) = (is_within(HOLDS), is_within(TOO_LARGE));
+        let transfer = is_within(TRANSFERS);
         if history || balance || lookup {
             if let Some(reading) = self.choose_reading(history, balance) {
                 return Subject::Read(reading);
@@ -166,6 +168,12 @@ impl Clients {
         }
         if hold {
             return self.choose_about_holds();
+        }
+        if transfer && let Some(to) = self.any_recipient() {
+            let (user, minor_units) = (self.any_user(), 1 + self.random.below(AMOUNT_MAX));
+            if user != to {
+                return self.open(Wish::Transfer { to }, user, minor_units, Kind::Transfer);
+            }
         }
         let user = self.any_user();
         let minor_units = if is_too_large { TOO_MUCH } else { 1 + self.random.below(AMOUNT_MAX) };
@@ -243,6 +251,12 @@ impl Clients {
         UserId::try_from(id).expect("above zero")
     }
 
+    fn any_recipient(&mut self) -> Option<UserId> {
+        let recipients = self.users / RECIPIENT_EVERY;
+        let id = RECIPIENT_EVERY * (1 + self.random.below(recipients.max(1)));
+        i64::try_from(id).ok().filter(|_| recipients > 0).and_then(|id| UserId::try_from(id).ok())
+    }
+
     fn write_request(&mut self, what: &Subject, output: &mut Vec<u8>) {
         match what {
             Subject::Write(at, _) => {
@@ -291,7 +305,7 @@ impl Clients {
         match write.wish {
             Wish::Charge | Wish::Capture { .. } => self.refundable.push(one),
             Wish::Hold { .. } => self.open_holds.push(one),
-            Wish::TopUp | Wish::Refund { .. } | Wish::Void { .. } => {}
+            Wish::TopUp | Wish::Refund { .. } | Wish::Void { .. } | Wish::Transfer { .. } => {}
         }
         if self.old_own.is_empty() && self.shared.old_keys.load(Ordering::Relaxed) > 0 {
             self.old_own = self.own.iter().cloned().collect();
