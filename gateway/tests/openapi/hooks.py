@@ -23,7 +23,7 @@ def whole(value):
 @schemathesis.hook
 def map_body(context, body):
     if isinstance(body, dict):
-        for name in ("user_id", "amount"):
+        for name in ("user_id", "from_user_id", "to_user_id", "amount", "expires_in"):
             if name in body:
                 body[name] = whole(body[name])
     return body
