@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use picopay_loadtest::traffic::problem_code;
+use picopay_loadtest::batch_answer::BatchAnswer;
+use picopay_loadtest::traffic::{Answer, problem_code};
 use picopay_loadtest::write::{UuidText, Write};
 use picopay_shared::slot::UserId;
 
@@ -88,6 +89,35 @@ impl Books {
         user.open -= 1;
         user.version += 1;
         Judged::Decided(own)
+    }
+
+    /// Takes the answer to a batch: one judgement for each operation.
+    pub fn take_batch(&mut self, places: &[usize], answer: Answer<'_>) -> Vec<Judged> {
+        let (status, session, body) = match answer {
+            Answer::Lost(lost) => {
+                places.iter().for_each(|at| self.account.note_unknown(*at));
+                return places.iter().map(|_| Judged::Again(lost.code().to_owned())).collect();
+            }
+            Answer::Reply { status, session, body, .. } => (status, session, body),
+        };
+        let reply = |status, is_replayed, body| Reply { status, is_replayed, session, body };
+        if status != 200 {
+            return places.iter().map(|at| self.read_problem(*at, reply(status, false, body))).collect();
+        }
+        let keys: Vec<UuidText> = places.iter().map(|at| self.account.entries[*at].write.key).collect();
+        match BatchAnswer::read(body, &keys.iter().collect::<Vec<_>>()) {
+            Err(what) => {
+                let text = format!("a batch of {}: {what}", places.len());
+                self.add_finding(Promise::RightAnswers, text);
+                places.iter().map(|_| Judged::Wrong).collect()
+            }
+            Ok(answer) => (places.iter().zip(answer.results))
+                .map(|(at, result)| {
+                    let body = result.body.get().as_bytes();
+                    self.take(*at, reply(result.status, result.replayed, body), Asking::InTrouble)
+                })
+                .collect(),
+        }
     }
 
     /// The balance, with a version that tells whether something happened meanwhile.
