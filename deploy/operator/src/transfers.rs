@@ -42,7 +42,7 @@ pub struct TransfersReport {
 }
 
 /// The money of one currency that has left senders of one shard and is not settled there.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub struct InTransit {
     /// The senders'.
     pub shard: String,
@@ -51,7 +51,7 @@ pub struct InTransit {
     pub amount: String,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub struct PendingTransfer {
     /// The sender's.
     pub shard: String,
