@@ -454,7 +454,12 @@ proptest! {
                         *balance += amount;
                         *refunded.entry(transaction.charge_id.unwrap()).or_default() += amount;
                     }
-                    Kind::Hold | Kind::Void | Kind::Expiry => unreachable!("nobody asks for one here"),
+                    Kind::Hold
+                    | Kind::Void
+                    | Kind::Expiry
+                    | Kind::TransferOut
+                    | Kind::TransferIn
+                    | Kind::TransferBack => unreachable!("nobody asks for one here"),
                 }
                 prop_assert!(*balance >= 0, "a balance never goes below zero");
                 let after = i64::try_from(transaction.balance_after.amount().mantissa()).unwrap();
