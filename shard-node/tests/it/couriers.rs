@@ -53,7 +53,7 @@ impl TwoShards {
     /// The first step.
     async fn begin(&self, from: UserId, to_user_id: UserId, money: &str) -> Transfer {
         let payment = Payment { user_id: from, money: usd(money), reference: None, metadata: None };
-        match self.ask(command(Operation::Transfer { payment, to_user_id })).await {
+        match self.ask(command(Operation::Transfer { payment, to_user_id, only_replays: false })).await {
             Decision::Transferred { transfer, .. } => *transfer,
             other => panic!("{other:?}"),
         }

@@ -24,7 +24,7 @@ fn transfer(from: UserId, to_user_id: UserId, money: Money) -> Command {
         reference: Some("rent".to_owned()),
         metadata: Some(r#"{"month": 11}"#.to_owned()),
     };
-    command(Operation::Transfer { payment, to_user_id })
+    command(Operation::Transfer { payment, to_user_id, only_replays: false })
 }
 
 fn begun(outcome: &Outcome) -> (Transfer, String, bool) {
@@ -154,10 +154,10 @@ async fn a_refused_transfer_is_recorded_and_a_used_key_is_judged_by_what_was_ask
     };
     let Operation::Transfer { payment, .. } = asked.operation.clone() else { unreachable!() };
     let somebody_else = shard.user_with(usd("0")).await;
-    let other = Operation::Transfer { payment: payment.clone(), to_user_id: somebody_else };
+    let other = Operation::Transfer { payment: payment.clone(), to_user_id: somebody_else, only_replays: false };
     assert_eq!(differs(other).await, ["to_user_id"]);
     let other_money = Payment { money: usd("1"), ..payment.clone() };
-    assert_eq!(differs(Operation::Transfer { payment: other_money, to_user_id: to }).await, ["amount"]);
+    assert_eq!(differs(Operation::Transfer { payment: other_money, to_user_id: to, only_replays: false }).await, ["amount"]);
     assert_eq!(differs(Operation::Charge(payment)).await, ["operation"]);
 
     let to_self = node.run(transfer(from, from, usd("1"))).await;
