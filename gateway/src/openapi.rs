@@ -164,7 +164,8 @@ pub async fn get_openapi(
     Ok(([(header::CONTENT_TYPE, json)], Bytes::from(text)).into_response())
 }
 
-/// The specification with what `utoipa` cannot express: an amount has at most the decimals of its currency.
+/// The specification with what `utoipa` cannot express: an amount has at most the decimals of its currency, an operation of a
+/// batch has no other fields, and a body that may be left out is not `null`.
 fn specification() -> serde_json::Value {
     let mut document = serde_json::to_value(Specification::openapi()).expect("a specification is JSON");
     let rules: Vec<serde_json::Value> = (0..4)
@@ -180,6 +181,15 @@ fn specification() -> serde_json::Value {
         .collect();
     for name in ["Charge", "TopUp", "NewHold", "NewTransfer"] {
         document["components"]["schemas"][name]["allOf"] = rules.clone().into();
+    }
+    let operations = document["components"]["schemas"]["BatchOperation"]["oneOf"].as_array_mut();
+    for operation in operations.expect("an operation is one of several") {
+        operation["additionalProperties"] = false.into();
+    }
+    for step in ["capture", "void"] {
+        let post = &mut document["paths"][format!("/holds/{{id}}/{step}")]["post"];
+        let schema = &mut post["requestBody"]["content"]["application/json"]["schema"];
+        *schema = schema["oneOf"][0].take();
     }
     document
 }
@@ -335,6 +345,13 @@ mod tests {
             let properties = &specification["components"]["schemas"][schema]["properties"];
             properties.as_object().unwrap_or_else(|| panic!("{schema}")).keys().cloned().collect()
         };
+        let operations = &specification["components"]["schemas"]["BatchOperation"]["oneOf"];
+        assert!(operations.as_array().unwrap().iter().all(|one| one["additionalProperties"] == false));
+        for (step, schema) in [("capture", "Capture"), ("void", "Void")] {
+            let body = &specification["paths"][format!("/holds/{{id}}/{step}")]["post"]["requestBody"];
+            let named = body["content"]["application/json"]["schema"]["$ref"].as_str().unwrap();
+            assert!(named.ends_with(&format!("/{schema}")) && body["required"] != true, "{body}");
+        }
         for payment in ["Charge", "TopUp"] {
             assert_eq!(names(payment), ["amount", "currency", "metadata", "reference", "user_id"]);
         }

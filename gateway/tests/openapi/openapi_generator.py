@@ -37,7 +37,7 @@ assert [t.amount for t in page.data] == ["40.25"] and page.next_cursor is None
 assert history.get_transaction(first.data.transaction.id, pico_pay_session=session).transaction.amount == "40.25"
 held = holds.post_hold(m.NewHold(user_id=user, amount=m.Amount("10"), currency=m.Currency.USD, expires_in=60))
 assert held.hold.status == m.HoldStatus.OPEN and held.available == "50.50", held
-captured = holds.post_capture(held.hold.id, m.Capture(amount=m.Amount("4.25")))
+captured = holds.post_capture(held.hold.id, capture=m.Capture(amount=m.Amount("4.25")))
 assert captured.transaction.hold_id == held.hold.id and captured.new_balance == "56.25", captured
 other = holds.post_hold(m.NewHold(user_id=user, amount=m.Amount("1"), currency=m.Currency.USD))
 assert holds.post_void(other.hold.id).hold.status == m.HoldStatus.VOIDED
@@ -55,7 +55,7 @@ assert users.get_balance(friend).actual_instance.balances[0].balance == "6.25"
 operations = [
     {"operation": "charge", "idempotency_key": str(uuid.uuid4()), "body": {"user_id": user, "amount": "1", "currency": "USD"}},
     {"operation": "hold", "body": {"user_id": friend, "amount": "1", "currency": "USD"}},
-    {"operation": "void", "body": {"hold_id": other.hold.id}},
+    {"operation": "void", "body": {"hold_id": str(other.hold.id)}},
 ]
 results = money.post_batch(m.Batch.from_dict({"operations": operations})).results
 assert [result.status for result in results] == [200, 200, 422], results
