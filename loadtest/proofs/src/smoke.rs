@@ -239,7 +239,8 @@ impl Smoke {
         let (key, other) = (Uuid::new_v4(), self.user + 1);
         let user = json!({"user_id": other}).to_string();
         ensure!((200..300).contains(&self.exchange.post("/v1/users", None, user).await?.status));
-        let body = json!({"from_user_id": self.user, "to_user_id": other, "amount": "80.00", "currency": "USD"});
+        let body =
+            json!({"from_user_id": self.user, "to_user_id": other, "amount": "80.00", "currency": "USD"});
         let reply = self.exchange.post("/v1/transfers", Some(key), body.to_string()).await?;
         let fields = [("/transfer/status", json!("completed")), ("/new_balance", json!("5000.00"))];
         expect(&reply, 200, &fields)?;

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use picopay_loadtest::arrivals::Spacing;
 use picopay_loadtest::http_client::target::Target;
-use picopay_loadtest::responder::{Seen, answer_as_a_gateway, write_answer, write_results, write_transaction};
+use picopay_loadtest::responder::{
+    Seen, answer_as_a_gateway, write_answer, write_results, write_transaction,
+};
 use picopay_loadtest::run::{Plan, Rhythm};
 use picopay_loadtest::scenario::ScenarioArgs;
 use picopay_loadtest::traffic::Kind;
