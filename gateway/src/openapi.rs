@@ -349,8 +349,8 @@ mod tests {
         assert!(operations.as_array().unwrap().iter().all(|one| one["additionalProperties"] == false));
         for (step, schema) in [("capture", "Capture"), ("void", "Void")] {
             let body = &specification["paths"][format!("/holds/{{id}}/{step}")]["post"]["requestBody"];
-            let named = body["content"]["application/json"]["schema"]["$ref"].as_str().unwrap();
-            assert!(named.ends_with(&format!("/{schema}")) && body["required"] != true, "{body}");
+            let reference = body["content"]["application/json"]["schema"]["$ref"].as_str().unwrap();
+            assert!(reference.ends_with(&format!("/{schema}")) && body["required"] != true, "{body}");
         }
         for payment in ["Charge", "TopUp"] {
             assert_eq!(names(payment), ["amount", "currency", "metadata", "reference", "user_id"]);

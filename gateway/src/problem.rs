@@ -456,6 +456,7 @@ impl IntoResponse for Problem {
 
 #[cfg(test)]
 mod tests {
+    use picopay_shard_client::{NotDone, ShardError};
     use picopay_shared::command::Status;
     use picopay_shared::hold::HoldPart;
     use picopay_shared::id::TransactionId;

@@ -53,11 +53,11 @@ pub async fn run_with_path(
 ///
 /// # Errors
 /// Those of [`run`].
-pub async fn read<'a>(
-    guarded: &'a Guarded,
+pub async fn read(
+    guarded: &Guarded,
     request: Request<Body>,
     read_operation: impl FnOnce(&[u8]) -> Result<Operation, Problem>,
-) -> Result<(&'a Arc<GatewayState>, Command), Problem> {
+) -> Result<(&Arc<GatewayState>, Command), Problem> {
     let (parts, body) = request.into_parts();
     let admitted = guarded.admit(&parts.headers)?;
     content_headers::check(&parts.headers)?;

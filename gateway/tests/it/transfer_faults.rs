@@ -84,9 +84,9 @@ async fn a_recipients_shard_that_is_gone_costs_the_sender_two_seconds_and_gets_t
     let node = cluster.shard(1).node(0);
     for (round, left, there) in [(0, "90.00", "110.00"), (1, "80.00", "120.00")] {
         if round == 0 {
-            node.kill().await.unwrap()
+            node.kill().await.unwrap();
         } else {
-            node.freeze()
+            node.freeze();
         }
         let (key, wish) = (Uuid::new_v4(), transfer(one, other, "10", "USD"));
         let asked = Instant::now();
@@ -121,9 +121,9 @@ async fn a_recipients_shard_that_is_gone_costs_the_sender_two_seconds_and_gets_t
             (Some("true"), Some(left))
         );
         if round == 0 {
-            node.start().await.unwrap()
+            node.start().await.unwrap();
         } else {
-            node.thaw()
+            node.thaw();
         }
         eventually("the end", async || status_of(&api, &made).await == "completed").await;
         assert_eq!([api.balance(one, "USD").await.as_str(), &api.balance(other, "USD").await], [left, there]);

@@ -114,13 +114,14 @@ struct Person {
     short_holds_until: Duration,
 }
 
-/// Which kind of write was drawn; a charge when none of these.
-#[derive(Debug, Clone, Copy)]
-struct Drawn {
-    is_top_up: bool,
-    is_refund: bool,
-    is_hold: bool,
-    is_transfer: bool,
+/// Which kind of write was drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Drawn {
+    Charge,
+    TopUp,
+    Refund,
+    Hold,
+    Transfer,
 }
 
 impl Person {
@@ -145,15 +146,17 @@ impl Person {
                 self.client.write(&write, Asking::InTrouble).await;
             }
         } else {
-            let kind = Drawn {
-                is_top_up: is_within(TOP_UPS),
-                is_refund: is_within(REFUNDS),
-                is_hold: is_within(HOLDS),
-                is_transfer: is_within(TRANSFERS),
-            };
+            let kinds = [
+                (TOP_UPS, Drawn::TopUp),
+                (REFUNDS, Drawn::Refund),
+                (HOLDS, Drawn::Hold),
+                (TRANSFERS, Drawn::Transfer),
+            ];
+            let kind = kinds.into_iter().find(|(share, _)| is_within(*share));
+            let kind = kind.map_or(Drawn::Charge, |(_, kind)| kind);
             let write = self.choose(kind);
             // A batch takes no transfers.
-            if !kind.is_transfer && self.random.chance(BATCHES) {
+            if kind != Drawn::Transfer && self.random.chance(BATCHES) {
                 let batch = self.choose_more(write);
                 self.insist_on_all(batch, has_ended).await;
             } else {
@@ -165,13 +168,9 @@ impl Person {
     fn choose_more(&mut self, first: Write) -> Vec<Write> {
         let mut batch = vec![first];
         for _ in 0..self.random.below(BATCH_MAX) {
-            let mut draw = |share| self.random.chance(share);
-            let kind = Drawn {
-                is_top_up: draw(TOP_UPS),
-                is_refund: draw(REFUNDS),
-                is_hold: draw(HOLDS),
-                is_transfer: false,
-            };
+            let kinds = [(HOLDS, Drawn::Hold), (REFUNDS, Drawn::Refund), (TOP_UPS, Drawn::TopUp)];
+            let kind = kinds.into_iter().find(|(share, _)| self.random.chance(*share));
+            let kind = kind.map_or(Drawn::Charge, |(_, kind)| kind);
             let write = self.choose(kind);
             batch.push(write);
             if self.random.chance(TWINS) {
@@ -181,19 +180,21 @@ impl Person {
         batch
     }
 
-    fn choose(&mut self, Drawn { is_top_up, is_refund, is_hold, is_transfer }: Drawn) -> Write {
-        if is_transfer {
-            return self.choose_transfer();
-        }
-        if is_hold {
-            return self.choose_about_holds();
+    fn choose(&mut self, kind: Drawn) -> Write {
+        match kind {
+            Drawn::Hold => return self.choose_about_holds(),
+            Drawn::Transfer => return self.choose_transfer(),
+            Drawn::Charge | Drawn::TopUp | Drawn::Refund => {}
         }
         let key = self.keys.next_key();
-        if is_refund && let Some(charge) = self.client.ledger.any_refundable(&mut self.random) {
+        if kind == Drawn::Refund
+            && let Some(charge) = self.client.ledger.any_refundable(&mut self.random)
+        {
             return Write { wish: Wish::Refund { charge: charge.id }, key, ..charge.write };
         }
         let user = self.any_user();
-        let (wish, max) = if is_top_up { (Wish::TopUp, TOP_UP_MAX) } else { (Wish::Charge, CHARGE_MAX) };
+        let (wish, max) =
+            if kind == Drawn::TopUp { (Wish::TopUp, TOP_UP_MAX) } else { (Wish::Charge, CHARGE_MAX) };
         Write { wish, user, minor_units: 1 + self.random.below(max), key }
     }
 

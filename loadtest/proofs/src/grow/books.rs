@@ -95,7 +95,9 @@ impl Books {
     pub fn take_batch(&mut self, places: &[usize], answer: Answer<'_>) -> Vec<Judged> {
         let (status, session, body) = match answer {
             Answer::Lost(lost) => {
-                places.iter().for_each(|at| self.account.note_unknown(*at));
+                for at in places {
+                    self.account.note_unknown(*at);
+                }
                 return places.iter().map(|_| Judged::Again(lost.code().to_owned())).collect();
             }
             Answer::Reply { status, session, body, .. } => (status, session, body),
