@@ -23,8 +23,8 @@ use picopay_shared::transfer::Transfer;
 use uuid::Uuid;
 
 use self::holds::HoldBook;
-use self::transfers::TransferBook;
 pub use self::holds::{Due, EndedHold, Held, HeldRow, KnownHolds};
+use self::transfers::TransferBook;
 pub use self::transfers::{DecidedCredit, KnownTransfer, KnownTransfers};
 
 #[derive(Debug)]

@@ -14,10 +14,10 @@ use uuid::Uuid;
 use crate::hold::HoldPart;
 use crate::id::TransactionId;
 use crate::money::{Amount, Money};
+use crate::node_status::{HOLDS, TRANSFERS, WIRE_BEFORE_HOLDS};
 use crate::origin::Origin;
 use crate::session::LogPosition;
 use crate::slot::{Slot, UserId, UserTag};
-use crate::node_status::{HOLDS, TRANSFERS, WIRE_BEFORE_HOLDS};
 pub use crate::transaction::{Kind, Refusal, Status, Transaction};
 use crate::transfer::{Credit, Credited, Transfer};
 

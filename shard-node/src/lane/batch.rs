@@ -344,8 +344,12 @@ async fn lock_and_read(
     };
     let Opened { owners, locked: Locked { users, held, now }, balances: read } = opened;
     let Balances { balances, held: held_money, last_stamps } = read;
-    let mut holds =
-        KnownHolds { held: held_money, rows, are_told: session.opening.finished >= HOLDS, ..KnownHolds::default() };
+    let mut holds = KnownHolds {
+        held: held_money,
+        rows,
+        are_told: session.opening.finished >= HOLDS,
+        ..KnownHolds::default()
+    };
     let due = holds.users_due(now.unix_ms());
     if !due.is_empty() {
         Box::pin(store::holds::read_due(client, &sql.holds, &due, now.unix_ms(), &mut holds)).await?;
