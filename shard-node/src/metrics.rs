@@ -1,8 +1,8 @@
 //! Prometheus metrics of a node.
 
 use prometheus::{
-    Encoder, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder,
+    Encoder, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
 };
 
 pub struct Metrics {
@@ -129,7 +129,11 @@ impl Metrics {
                 "Money that open holds reserve, in the currency's smallest unit.",
                 "currency",
             ),
-            transfers_pending: gauges("transfers_pending", "Transfers that are not ended, by currency.", "currency"),
+            transfers_pending: gauges(
+                "transfers_pending",
+                "Transfers that are not ended, by currency.",
+                "currency",
+            ),
             in_transit_minor_units: gauges(
                 "in_transit_minor_units",
                 "Money in transit from this shard, in the currency's smallest unit.",

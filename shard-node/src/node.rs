@@ -47,8 +47,7 @@ impl Node {
         }
         let service = Service::start(own_entry(cluster, &config.shard)?, &lasting, config)?;
         service.gate().take_up();
-        let (service, in_force) =
-            (Arc::new(ArcSwap::new(service)), Arc::new(InForce::new(cluster.clone())));
+        let (service, in_force) = (Arc::new(ArcSwap::new(service)), Arc::new(InForce::new(cluster.clone())));
         if !config.testing.has_no_courier {
             let (service, in_force) = (Arc::downgrade(&service), Arc::clone(&in_force));
             tokio::spawn(Courier::new(service, in_force, Arc::clone(&lasting.metrics)).run());

@@ -32,10 +32,10 @@ use uuid::Uuid;
 
 pub use self::booked::write_booked;
 use self::holds::HoldStatements;
-use self::transfers::TransferStatements;
 pub use self::opened::{Opened, open_batch, open_batch_slowly};
 pub use self::seen::{LOOKS_MAX, Page, PageWanted, Seen, find_balances, find_histories, find_transactions};
 pub use self::seen_holds::{HoldPage, find_hold, find_holds};
+use self::transfers::TransferStatements;
 use crate::book::{Held, Recorded};
 
 pub const ONE_PER_KEY: &str = "one_transaction_per_key";

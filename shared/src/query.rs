@@ -183,7 +183,8 @@ impl Answer {
             .zip(self.transactions())
             .filter_map(|(position, one)| Some((position, one.transfer?)))
             .collect();
-        postcard::to_stdvec(&(self, makers, goes_on, parts, held, transfers)).expect("plain data always serializes")
+        postcard::to_stdvec(&(self, makers, goes_on, parts, held, transfers))
+            .expect("plain data always serializes")
     }
 
     /// Decodes the answer, also of an older program.

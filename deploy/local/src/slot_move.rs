@@ -8,7 +8,8 @@ use tokio_postgres::{Client, Error};
 use crate::{LocalCluster, LocalError};
 
 /// The tables of users, as the database lists them.
-const TABLES: &str = "SELECT table_name::text FROM information_schema.view_table_usage WHERE view_name = 'rows_of_users'";
+const TABLES: &str =
+    "SELECT table_name::text FROM information_schema.view_table_usage WHERE view_name = 'rows_of_users'";
 
 /// Each table by itself, whatever it refers to.
 const ANY_ORDER: &str = "SET session_replication_role = replica";

@@ -139,7 +139,9 @@ impl Handover<'_> {
         let (bound, since_ms) = (Bound::at(before(TAIL)), before(TAIL_OF_USERS));
         let sql = include_str!("sql/scope.sql");
         for side in [self.source, self.target] {
-            side.database.query(sql, &[&self.slots, &bound.booked, &bound.refused, &since_ms, &bound.time_ms]).await?;
+            side.database
+                .query(sql, &[&self.slots, &bound.booked, &bound.refused, &since_ms, &bound.time_ms])
+                .await?;
         }
         Ok(bound)
     }

@@ -86,15 +86,11 @@ async fn read(cluster: &Cluster, limit: u32) -> anyhow::Result<TransfersReport> 
     Ok(TransfersReport { in_transit: in_transit.concat(), pending: pending.concat() })
 }
 
-async fn read_shard(
-    shard: &Shard,
-    limit: u32,
-) -> anyhow::Result<(Vec<InTransit>, Vec<PendingTransfer>)> {
+async fn read_shard(shard: &Shard, limit: u32) -> anyhow::Result<(Vec<InTransit>, Vec<PendingTransfer>)> {
     let database = ShardDb::primary_of_anybody(shard, PATIENCE).await?;
     database.require_schema().await?;
     let sums = database.query(include_str!("sql/transfers/sum_pending.sql"), &[]).await?;
-    let rows =
-        database.query(include_str!("sql/transfers/list_pending.sql"), &[&i64::from(limit)]).await?;
+    let rows = database.query(include_str!("sql/transfers/list_pending.sql"), &[&i64::from(limit)]).await?;
     database.close().await;
     let in_transit = sums.iter().map(|row| {
         let currency: String = row.get(0);
@@ -147,7 +143,8 @@ fn screen(report: &TransfersReport) -> String {
             output::plain(&line.amount),
         ]);
     }
-    let mut table = output::table(["transfer", "from", "to", "amount", "pending for", "tries", "next", "why"]);
+    let mut table =
+        output::table(["transfer", "from", "to", "amount", "pending for", "tries", "next", "why"]);
     for one in &report.pending {
         let next =
             if one.next_try_in_s == 0 { "now".to_owned() } else { format!("in {} s", one.next_try_in_s) };

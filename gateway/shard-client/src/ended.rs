@@ -30,7 +30,10 @@ pub enum NotDone {
 pub enum Decision {
     UserCreated,
     UserExisted,
-    Decided { transaction: Box<Transaction>, is_replayed: bool },
+    Decided {
+        transaction: Box<Transaction>,
+        is_replayed: bool,
+    },
     KeyReused(Vec<String>),
     UserNotFound,
     TransactionNotFound,

@@ -148,8 +148,7 @@ impl Shard {
         deadline: Instant,
     ) -> Done {
         let finished = self.status.load().finished;
-        let is_sent =
-            |attempt: &Attempt<Arc<Command>>| attempt.command.operation.wire_version() <= finished;
+        let is_sent = |attempt: &Attempt<Arc<Command>>| attempt.command.operation.wire_version() <= finished;
         if attempts.iter().all(is_sent) {
             return self.attempt_all(lane, attempts, deadline).await;
         }
@@ -372,11 +371,9 @@ impl Shard {
                 degraded: answer.degraded.clone(),
                 finished: if answer.is_ready { answer.finished } else { before.finished },
             },
-            None => ShardStatus {
-                is_known: before.is_known,
-                finished: before.finished,
-                ..ShardStatus::default()
-            },
+            None => {
+                ShardStatus { is_known: before.is_known, finished: before.finished, ..ShardStatus::default() }
+            }
         };
         if (before.is_reachable, before.is_ready) != (status.is_reachable, status.is_ready) {
             let reason = answer.and_then(|answer| answer.not_ready_reason.clone()).unwrap_or_default();

@@ -41,7 +41,9 @@ fn differing_fields(operation: &Operation, first: &Transaction) -> Vec<String> {
         | Operation::Hold { payment, .. }
         | Operation::Transfer { payment, .. } => {
             // The first request had these fields, too.
-            if matches!(first.kind, Kind::TopUp | Kind::Charge | Kind::Hold | Kind::TransferOut) && !is_capture {
+            if matches!(first.kind, Kind::TopUp | Kind::Charge | Kind::Hold | Kind::TransferOut)
+                && !is_capture
+            {
                 compare_payment(&mut compare, payment, first);
             }
             if let (Operation::Hold { expires_in_s, .. }, true) = (operation, is_same) {

@@ -8,7 +8,9 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Error};
 use uuid::Uuid;
 
-use super::{WriteStatements, created_at, holds, refusal_word, refused_remaining, refused_request, transfers};
+use super::{
+    WriteStatements, created_at, holds, refusal_word, refused_remaining, refused_request, transfers,
+};
 use crate::book::{BalanceRow, Booked, Recorded, RefundTotal};
 
 /// Writes all of it in one flight. A statement fails if a balance or a total that it should write is not

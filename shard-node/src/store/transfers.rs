@@ -74,10 +74,7 @@ pub async fn read_known(
         let (key_users, keys) = split(&named.keys, |key| *key);
         let ((id_slots, id_users), (key_slots, key_users)) = (user_keys(&id_users), user_keys(&key_users));
         let rows = client
-            .query(
-                &sql.read_transfers,
-                &[&id_slots, &id_users, &ids, &key_slots, &key_users, &keys],
-            )
+            .query(&sql.read_transfers, &[&id_slots, &id_users, &ids, &key_slots, &key_users, &keys])
             .await?;
         for row in &rows {
             let transfer = transfer_from_row(row)?;
@@ -156,7 +153,8 @@ async fn insert_steps(
             part.map(|part| part.transfer_id.as_uuid())
         })
         .collect();
-    let others: Vec<Option<i64>> = each().map(|one| one.transfer.map(|part| part.other_user_id.get())).collect();
+    let others: Vec<Option<i64>> =
+        each().map(|one| one.transfer.map(|part| part.other_user_id.get())).collect();
     client
         .execute(
             &sql.insert_steps,
@@ -246,7 +244,8 @@ async fn insert_credits(
     let senders: Vec<i64> = credits.iter().map(|one| one.credit.from_user_id.get()).collect();
     let currencies: Vec<&str> = credits.iter().map(|one| one.credit.money.currency().code()).collect();
     let amounts: Vec<Decimal> = credits.iter().map(|one| one.credit.money.amount()).collect();
-    let transactions: Vec<Option<Uuid>> = credits.iter().map(|one| Some(one.decided.ok()?.as_uuid())).collect();
+    let transactions: Vec<Option<Uuid>> =
+        credits.iter().map(|one| Some(one.decided.ok()?.as_uuid())).collect();
     let refusals: Vec<Option<&str>> = credits.iter().map(|one| Some(one.decided.err()?.as_str())).collect();
     let times: Vec<Timestamp> = credits.iter().map(|one| moment(one.at_ms)).collect();
     client

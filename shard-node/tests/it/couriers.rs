@@ -204,7 +204,10 @@ async fn a_transfer_survives_its_node_and_a_failover_of_either_primary() {
     assert_eq!(test.credit(&transfer).await, Credited::Given);
     test.cluster.failover(0).await.unwrap();
     assert_eq!(test.end_of(&transfer).await, TransferStatus::Completed);
-    assert_eq!((test.balance(there[0]).await, test.balance(there[1]).await), ("110.00".into(), "110.00".into()));
+    assert_eq!(
+        (test.balance(there[0]).await, test.balance(there[1]).await),
+        ("110.00".into(), "110.00".into())
+    );
     test.assert_books().await;
     test.cluster.stop().await;
 }
@@ -251,7 +254,7 @@ async fn a_ring_of_transfers_with_faults_leaves_the_total_as_it_was() {
             2 => test.cluster.shard(1).node(0).start().await.unwrap(),
             3 => {
                 test.cluster.failover(0).await.unwrap();
-            },
+            }
             _ => {}
         }
     }

@@ -245,7 +245,11 @@ async fn an_analyze_of_what_grows_is_short() {
                                       UNION SELECT confrelid FROM pg_constraint WHERE contype = 'f')
                    AND attnum > 0 AND NOT attisdropped";
     let columns = superuser.query(columns, &[]).await.unwrap();
-    assert!(columns.len() >= 70, "users, balances, transactions, refund_totals, holds, transfers and credits: {}", columns.len());
+    assert!(
+        columns.len() >= 70,
+        "users, balances, transactions, refund_totals, holds, transfers and credits: {}",
+        columns.len()
+    );
     for column in columns {
         assert_eq!(column.get::<_, i32>(1), 10, "{}", column.get::<_, String>(0));
     }

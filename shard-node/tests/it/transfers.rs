@@ -11,7 +11,8 @@ use picopay_shared::transfer::{CreditRefusal, Credited, Transfer, TransferStatus
 use uuid::Uuid;
 
 use crate::test_shard::{
-    NodeClient, TestShard, charge, command, command_with_key, decided, eventually, is_completed, refusal, top_up, usd,
+    NodeClient, TestShard, charge, command, command_with_key, decided, eventually, is_completed, refusal,
+    top_up, usd,
 };
 
 /// Nobody but the test drives a step.
@@ -69,9 +70,9 @@ async fn transfer_now(node: &NodeClient, id: TransactionId) -> Transfer {
 async fn history(node: &NodeClient, user: UserId) -> Vec<(Kind, Option<UserId>, String)> {
     let Found::History { mut transactions, .. } = node.history(user).await.found else { panic!("none") };
     transactions.reverse();
-    let told = transactions.iter().map(|one| {
-        (one.kind, one.transfer.map(|part| part.other_user_id), one.balance_after.to_string())
-    });
+    let told = transactions
+        .iter()
+        .map(|one| (one.kind, one.transfer.map(|part| part.other_user_id), one.balance_after.to_string()));
     told.collect()
 }
 
@@ -86,7 +87,10 @@ async fn a_transfer_is_taken_given_and_ended_once_and_its_replay_shows_it_as_it_
     let (from, to) = (shard.user_with(usd("100")).await, shard.user_with(usd("0")).await);
     let asked = transfer(from, to, usd("30"));
     let (pending, new_balance, is_replayed) = begun(&node.run(asked.clone()).await);
-    assert_eq!((pending.status, new_balance.as_str(), is_replayed), (TransferStatus::Pending, "70.00", false));
+    assert_eq!(
+        (pending.status, new_balance.as_str(), is_replayed),
+        (TransferStatus::Pending, "70.00", false)
+    );
     assert_eq!((balance(&node, from).await.as_deref(), balance(&node, to).await), (Some("70.00"), None));
     assert_eq!(transfer_now(&node, pending.id).await, pending);
     assert!(is_completed(&node.run(charge(from, usd("5"))).await));
@@ -100,8 +104,7 @@ async fn a_transfer_is_taken_given_and_ended_once_and_its_replay_shows_it_as_it_
     assert_eq!((still.status, is_replayed), (TransferStatus::Pending, true));
 
     for (number, node) in [&other, &node, &other].into_iter().enumerate() {
-        let (ended, new_balance, is_replayed) =
-            begun(&node.run(step(pending.settle(Credited::Given))).await);
+        let (ended, new_balance, is_replayed) = begun(&node.run(step(pending.settle(Credited::Given))).await);
         assert_eq!((ended.status, is_replayed), (TransferStatus::Completed, number > 0));
         assert_eq!(new_balance, "70.00", "right after the debit");
         assert!(ended.ended_at_ms.unwrap() >= pending.id.unix_ms());
@@ -111,11 +114,8 @@ async fn a_transfer_is_taken_given_and_ended_once_and_its_replay_shows_it_as_it_
     assert_eq!(now, transfer_now(&other, pending.id).await);
 
     let first = (Kind::TopUp, None, "100.00".to_owned());
-    let expected = [
-        first,
-        (Kind::TransferOut, Some(to), "70.00".to_owned()),
-        (Kind::Charge, None, "65.00".to_owned()),
-    ];
+    let expected =
+        [first, (Kind::TransferOut, Some(to), "70.00".to_owned()), (Kind::Charge, None, "65.00".to_owned())];
     assert_eq!(history(&node, from).await, expected);
     assert_eq!(history(&node, to).await, [(Kind::TransferIn, Some(from), "30.00".to_owned())]);
     let Found::History { transactions, .. } = node.history(to).await.found else { panic!("none") };
@@ -124,7 +124,9 @@ async fn a_transfer_is_taken_given_and_ended_once_and_its_replay_shows_it_as_it_
     assert_eq!(given.reference.as_deref(), Some("rent"));
     // What was given can be spent, and is looked up like anything else.
     assert!(is_completed(&node.run(charge(to, usd("30"))).await));
-    let Found::Transaction(found) = node.read(Query::Lookup { id: given.id }).await.found else { panic!("none") };
+    let Found::Transaction(found) = node.read(Query::Lookup { id: given.id }).await.found else {
+        panic!("none")
+    };
     assert_eq!(found.transfer, given.transfer);
     shard.stop().await;
 }
@@ -257,8 +259,7 @@ async fn a_hundred_transfers_and_charges_at_once_take_exactly_what_is_there() {
     let nodes = [shard.node.clone(), shard.second_node()];
     let (from, to) = (shard.user_with(usd("100")).await, shard.user_with(usd("0")).await);
     let asked = (0..100).map(|number| {
-        let command =
-            if number % 4 < 2 { transfer(from, to, usd("3")) } else { charge(from, usd("3")) };
+        let command = if number % 4 < 2 { transfer(from, to, usd("3")) } else { charge(from, usd("3")) };
         nodes[number % 2].run(command)
     });
     let outcomes = join_all(asked).await;
@@ -283,10 +284,7 @@ async fn a_degraded_shard_begins_no_transfer_and_credits_none() {
         .batch_execute("INSERT INTO degradation (degraded_by, reason) VALUES ('test', 'a test')")
         .await
         .unwrap();
-    eventually("a degraded node", || async {
-        shard.node.status().await.ok()?.degraded.map(|_| ())
-    })
-    .await;
+    eventually("a degraded node", || async { shard.node.status().await.ok()?.degraded.map(|_| ()) }).await;
     eventually("a charge while degraded", || async {
         is_completed(&node.run(charge(from, usd("1"))).await).then_some(())
     })

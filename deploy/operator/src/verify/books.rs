@@ -120,7 +120,8 @@ fn at_scale(value: i128, currency: &str) -> String {
 }
 
 pub fn table(books: &[CurrencyBooks]) -> Table {
-    let mut table = output::table(["currency", "top-ups", "charges", "refunds", "balances", "in transit", "difference"]);
+    let mut table =
+        output::table(["currency", "top-ups", "charges", "refunds", "balances", "in transit", "difference"]);
     for line in books {
         let is_closed = line.difference.bytes().all(|byte| matches!(byte, b'0' | b'.'));
         let mark = if is_closed { output::good } else { output::bad };

@@ -18,7 +18,10 @@ pub const PROMISES: [(&str, &str); 14] = [
     ("books", "per currency the books add up to zero"),
     ("refund", "refunds stay within their charge, and their totals agree"),
     ("hold", "what is held is the sum of the open holds, and each hold is what its transactions say"),
-    ("transfer", "each transfer has left its sender and reached its recipient once, or came back, and none is pending for long"),
+    (
+        "transfer",
+        "each transfer has left its sender and reached its recipient once, or came back, and none is pending for long",
+    ),
     ("key", "a user's idempotency key has one transaction"),
     ("owned", "rows are only in slots that their shard owns, or that moved"),
     ("fence", "no write came after its slot was given away"),

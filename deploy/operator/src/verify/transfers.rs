@@ -133,9 +133,8 @@ async fn compare(
         }
         // At first each where it most likely is, then all of them everywhere.
         let asked = now.iter().enumerate().map(async |(position, database)| {
-            let is_here = |side: &&usize| {
-                reading > 0 || owners[sides[**side].other.slot().index()] == Some(position)
-            };
+            let is_here =
+                |side: &&usize| reading > 0 || owners[sides[**side].other.slot().index()] == Some(position);
             let here: Vec<usize> = wanted.iter().filter(is_here).copied().collect();
             look_up(database, direction, sides, &here).await
         });
@@ -151,7 +150,8 @@ async fn compare(
     }
     for (side, found) in sides.iter().zip(said) {
         let Side { transfer, user, other, currency, amount, decided } = side;
-        let (expected, pending) = (tell(*user, currency, amount, Some(decided)), tell(*user, currency, amount, None));
+        let (expected, pending) =
+            (tell(*user, currency, amount, Some(decided)), tell(*user, currency, amount, None));
         let is_right = match &found {
             Some(found) => *found == expected || (direction.may_be_pending && *found == pending),
             None => false,
