@@ -96,6 +96,7 @@ impl Ledger {
             refunded: completed.map(|row| (row.transaction.id, row.transaction.clone())).collect(),
             refund_totals: self.refund_totals.clone(),
             holds: self.known_holds(),
+            ..Known::default()
         };
         let booked = decide(&batch, known);
         for (rows, is_new) in [(&booked.new_balances, true), (&booked.updated_balances, false)] {

@@ -156,10 +156,14 @@ async fn a_refused_transfer_is_recorded_and_a_used_key_is_judged_by_what_was_ask
     };
     let Operation::Transfer { payment, .. } = asked.operation.clone() else { unreachable!() };
     let somebody_else = shard.user_with(usd("0")).await;
-    let other = Operation::Transfer { payment: payment.clone(), to_user_id: somebody_else, only_replays: false };
+    let other =
+        Operation::Transfer { payment: payment.clone(), to_user_id: somebody_else, only_replays: false };
     assert_eq!(differs(other).await, ["to_user_id"]);
     let other_money = Payment { money: usd("1"), ..payment.clone() };
-    assert_eq!(differs(Operation::Transfer { payment: other_money, to_user_id: to, only_replays: false }).await, ["amount"]);
+    assert_eq!(
+        differs(Operation::Transfer { payment: other_money, to_user_id: to, only_replays: false }).await,
+        ["amount"]
+    );
     assert_eq!(differs(Operation::Charge(payment)).await, ["operation"]);
 
     let to_self = node.run(transfer(from, from, usd("1"))).await;
