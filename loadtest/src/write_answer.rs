@@ -242,6 +242,6 @@ mod tests {
             assert_eq!(wrong_field(wish, &answer(status, 8)), None);
         }
         assert_eq!(wrong_field(wish, &answer("completed", 9)), Some("to_user_id"));
-        assert_eq!(wrong_field(wish, &answer("completed", 8).replace("7", "6")), Some("user_id"));
+        assert_eq!(wrong_field(wish, &answer("completed", 8).replace("id\": 7", "id\": 6")), Some("user_id"));
     }
 }

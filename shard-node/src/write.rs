@@ -127,7 +127,9 @@ fn outcome_word(outcome: &Outcome) -> &'static str {
     match outcome {
         Outcome::UserCreated => "user_created",
         Outcome::UserExisted => "user_existed",
-        Outcome::Decided { is_replayed: true, .. } => "replayed",
+        Outcome::Decided { is_replayed: true, .. }
+        | Outcome::Transferred { is_replayed: true, .. }
+        | Outcome::Credited { is_replayed: true, .. } => "replayed",
         Outcome::Decided { transaction, .. } if transaction.status == Status::Completed => "completed",
         Outcome::Decided { .. } => "refused",
         Outcome::KeyReused { .. } => "key_reused",
@@ -135,9 +137,6 @@ fn outcome_word(outcome: &Outcome) -> &'static str {
         Outcome::TransactionNotFound => "transaction_not_found",
         Outcome::HoldNotFound => "hold_not_found",
         Outcome::Swept => "swept",
-        Outcome::Transferred { is_replayed: true, .. } | Outcome::Credited { is_replayed: true, .. } => {
-            "replayed"
-        }
         Outcome::Transferred { .. } => "transferred",
         Outcome::Credited { credited: Credited::Given, .. } => "credited",
         Outcome::Credited { credited: Credited::Refused(_), .. } => "credit_refused",

@@ -193,6 +193,7 @@ impl Answer {
     /// When the bytes are no answer, or the part behind does not fit.
     pub fn from_wire(bytes: &[u8]) -> Result<Self, postcard::Error> {
         type Behind = (Vec<Option<String>>, Option<TransactionId>);
+        type OfHolds = (Vec<(u32, HoldPart)>, Vec<Money>);
         let (mut answer, rest): (Self, &[u8]) = postcard::take_from_bytes(bytes)?;
         if rest.is_empty() {
             if let Found::History { transactions, has_more: true, goes_on_before } = &mut answer.found {
@@ -202,7 +203,7 @@ impl Answer {
         }
         let ((makers, goes_on), rest): (Behind, &[u8]) = postcard::take_from_bytes(rest)?;
         // A release before there were holds sends no more.
-        let ((parts, held), rest): ((Vec<(u32, HoldPart)>, Vec<Money>), &[u8]) =
+        let ((parts, held), rest): (OfHolds, &[u8]) =
             if rest.is_empty() { Default::default() } else { postcard::take_from_bytes(rest)? };
         // Nor one from before there were transfers.
         let transfers: Vec<(u32, TransferPart)> =
