@@ -95,6 +95,7 @@ impl Ledger {
                 .collect(),
             refunded: completed.map(|row| (row.transaction.id, row.transaction.clone())).collect(),
             refund_totals: self.refund_totals.clone(),
+            transfers: super::KnownTransfers::default(),
             holds: self.known_holds(),
             ..Known::default()
         };
