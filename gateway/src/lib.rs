@@ -38,6 +38,8 @@ pub mod refund;
 
 pub mod hold;
 
+pub mod transfer;
+
 pub mod batch;
 
 pub mod wish;
@@ -76,6 +78,8 @@ pub mod transactions;
 
 pub mod holds;
 
+pub mod transfers;
+
 pub mod page_limit;
 
 pub mod cursor;
@@ -95,6 +99,8 @@ pub mod json_answer;
 pub mod write_body;
 
 pub mod hold_body;
+
+pub mod transfer_body;
 
 pub mod transaction_body;
 

@@ -3,10 +3,12 @@
 //! Every handle is resolved at the start, so that counting is one atomic addition.
 
 mod charges;
+mod transfers;
 
 use prometheus::{Encoder, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
 
 pub use self::charges::{ChargeCount, ChargeEnd, ChargeMetrics};
+pub use self::transfers::{TransferEnd, TransferMetrics};
 
 #[derive(Debug, Clone)]
 pub struct ClientMetrics {
@@ -49,6 +51,7 @@ pub struct Metrics {
     /// The registry, which also holds the metrics of calls to shards.
     pub registry: Registry,
     pub charges: ChargeMetrics,
+    pub transfers: TransferMetrics,
     pub clients: ClientMetrics,
     pub connections_refused: IntCounter,
     pub reloads_taken: IntCounter,
@@ -60,6 +63,7 @@ impl Metrics {
     pub fn new() -> Self {
         let registry = Registry::new();
         let charges = ChargeMetrics::new(&registry);
+        let transfers = TransferMetrics::new(&registry);
         let clients = ClientMetrics::new(&registry);
         let connections_refused = IntCounter::new(
             "picopay_gateway_connections_refused_total",
@@ -86,6 +90,7 @@ impl Metrics {
         Self {
             registry,
             charges,
+            transfers,
             clients,
             connections_refused,
             reloads_taken: reloads.with_label_values(&["taken"]),

@@ -6,6 +6,7 @@
 mod code;
 mod field_error;
 mod holds;
+mod not_done;
 mod ranges;
 
 use std::borrow::Cow;
@@ -14,10 +15,11 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
-use picopay_shared::command::{Refusal, Transaction};
+use picopay_shared::command::{Kind, Refusal, Transaction};
 use picopay_shared::hold::HoldStatus;
 use picopay_shared::money::{Currency, Money};
 use picopay_shared::query::Source;
+use picopay_shared::slot::UserId;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use uuid::Uuid;
@@ -27,7 +29,6 @@ pub use self::field_error::{FieldError, Place};
 use crate::header_names::{IDEMPOTENCY_KEY, IDEMPOTENT_REPLAYED, PICOPAY_SESSION};
 use crate::source_headers::name_source;
 use picopay_gateway_config::Scope;
-use picopay_shard_client::{NotDone, ShardError};
 
 pub const MEDIA_TYPE: &str = "application/problem+json";
 
@@ -64,6 +65,7 @@ enum Extension {
     Differs(Vec<String>),
     Remaining(Money),
     HoldStatus(HoldStatus),
+    User(UserId),
     Scope(Scope),
     Shard(String),
     Shards(serde_json::Value),
@@ -103,8 +105,10 @@ impl Problem {
     }
 
     #[must_use]
-    pub fn with_session(mut self, session: Option<HeaderValue>) -> Self {
-        self.0.session = session;
+    pub fn with_session_if_recorded(mut self, session: Option<&HeaderValue>) -> Self {
+        if self.is_recorded() {
+            self.0.session = session.cloned();
+        }
         self
     }
 
@@ -229,6 +233,16 @@ impl Problem {
         Self::new(Code::UserNotFound, "make the user with POST /users first")
     }
 
+    /// One of the two users of a transfer.
+    pub fn party_not_found(user_id: UserId) -> Self {
+        Self::new(Code::UserNotFound, format!("there is no user {user_id}; nothing happened"))
+            .with(Extension::User(user_id))
+    }
+
+    pub fn transfer_not_found() -> Self {
+        Self::new(Code::TransferNotFound, "no transfer has this id")
+    }
+
     pub fn transaction_not_found() -> Self {
         Self::new(Code::TransactionNotFound, "no completed transaction has this id")
     }
@@ -261,7 +275,10 @@ impl Problem {
         let mut problem = match refusal {
             Refusal::InsufficientBalance => match record.hold_part.available {
                 Some(available) => {
-                    let what = record.kind.as_str();
+                    let what = match record.kind {
+                        Kind::TransferOut => "transfer",
+                        kind => kind.as_str(),
+                    };
                     Self::too_little_available(record.balance_after, available, record.money, what)
                 }
                 None => Self::insufficient_balance(record.balance_after, record.money),
@@ -402,6 +419,7 @@ impl Serialize for Written<'_> {
             Extension::Remaining(remaining) => {
                 map.serialize_entry("remaining", &format_args!("{remaining}"))?;
             }
+            Extension::User(user_id) => map.serialize_entry("user_id", user_id)?,
             Extension::HoldStatus(status) => map.serialize_entry("hold_status", status.as_str())?,
             Extension::Scope(scope) => map.serialize_entry("scope", scope.as_str())?,
             Extension::Shard(shard) => map.serialize_entry("shard", shard)?,
@@ -421,44 +439,12 @@ impl IntoResponse for Problem {
     }
 }
 
-impl From<ShardError> for Problem {
-    fn from(error: ShardError) -> Self {
-        let (why, shard, retry_after) = match error {
-            ShardError::NotDone { why, shard, retry_after } => (why, shard, retry_after),
-            ShardError::Unknown => {
-                return Self::new(
-                    Code::OutcomeUnknown,
-                    "it was done once or not at all; retry with the same key, never with a new one",
-                );
-            }
-        };
-        // Exhaustive, no `_` arm: a new reason forces a decision here.
-        let (code, detail) = match why {
-            NotDone::Unavailable | NotDone::BreakerOpen => (
-                Code::ShardUnavailable,
-                "the user's shard cannot be reached; nothing happened, retry with the same key",
-            ),
-            NotDone::Overloaded => (
-                Code::Overloaded,
-                "too much is waiting for the user's shard; nothing happened, retry with the same key",
-            ),
-            NotDone::SlotMoving => (
-                Code::SlotMoving,
-                "the user is moving to another shard; nothing happened, retry with the same key",
-            ),
-            NotDone::Internal => return Self::internal(),
-        };
-        let shard = shard.map_or(Extension::None, Extension::Shard);
-        Self::new(code, detail).with(shard).retry_after(retry_after)
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use picopay_shared::command::{Kind, Status};
+    use picopay_shard_client::{NotDone, ShardError};
+    use picopay_shared::command::Status;
     use picopay_shared::hold::HoldPart;
     use picopay_shared::id::TransactionId;
-    use picopay_shared::slot::UserId;
 
     use super::*;
 
@@ -484,6 +470,7 @@ mod tests {
             metadata: None,
             made_by: None,
             hold_part: HoldPart::default(),
+            transfer: None,
         }
     }
 

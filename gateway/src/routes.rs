@@ -19,7 +19,7 @@ use crate::state::GatewayState;
 use crate::topup::TOP_UP;
 use crate::{
     balance, batch, charge, docs, health, hold, holds, openapi, problem_pages, refund, running_config, sums,
-    topup, totals, transactions, users,
+    topup, totals, transactions, transfer, transfers, users,
 };
 
 use self::Route::{EachItsScope, OneOf, WithoutKey};
@@ -37,7 +37,7 @@ enum Route {
 /// The routes: path, scopes, handler. Each is under `/v1` and, because existing clients call `POST /charge`,
 /// at the root.
 #[rustfmt::skip] // One line per route, so that the table reads as one.
-fn table() -> [(&'static str, Route); 22] {
+fn table() -> [(&'static str, Route); 24] {
     [
         ("/users",                   OneOf(&Scope::MOVING,    post(users::post_users))),
         ("/topup",                   OneOf(TOP_UP.scopes,     post(topup::post_topup))),
@@ -48,6 +48,8 @@ fn table() -> [(&'static str, Route); 22] {
         ("/holds/{id}",              OneOf(&[Scope::Read],    get(holds::get_hold))),
         ("/holds/{id}/capture",      OneOf(CAPTURE.scopes,    post(capture::post_capture))),
         ("/holds/{id}/void",         OneOf(VOID.scopes,       post(void::post_void))),
+        ("/transfers",               OneOf(&[Scope::Transfer], post(transfer::post_transfer))),
+        ("/transfers/{id}",          OneOf(&[Scope::Read],    get(transfers::get_transfer))),
         ("/batch",                   EachItsScope(            post(batch::post_batch))),
         ("/users/{user_id}/balance", OneOf(&[Scope::Read],    get(balance::get_balance))),
         ("/transactions",            OneOf(&[Scope::Read],    get(transactions::get_transactions))),

@@ -54,11 +54,14 @@ pub struct SumsQueryBody {
 
 /// A kind of transaction that moves money.
 #[derive(Debug, ToSchema)]
-#[schema(as = MovingKind, rename_all = "lowercase")]
+#[schema(as = MovingKind, rename_all = "snake_case")]
 pub enum MovingKindSchema {
-    TopUp,
+    Topup,
     Charge,
     Refund,
+    TransferOut,
+    TransferIn,
+    TransferBack,
 }
 
 /// Sums by currency and kind, with where they came from.

@@ -1,8 +1,8 @@
 //! Prometheus metrics of a node.
 
 use prometheus::{
-    Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder,
+    Encoder, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
 };
 
 pub struct Metrics {
@@ -49,6 +49,15 @@ pub struct Metrics {
     pub open_holds: IntGaugeVec,
     /// What open holds reserve, by currency, in its smallest unit.
     pub held_minor_units: IntGaugeVec,
+    /// Transfers from this shard that are not ended, by currency.
+    pub transfers_pending: IntGaugeVec,
+    /// Their money, by currency, in its smallest unit.
+    pub in_transit_minor_units: IntGaugeVec,
+    /// How long the oldest of them has been pending. Alarm above a minute.
+    pub transfer_pending_seconds_max: Gauge,
+    pub transfers_reversed: IntCounter,
+    /// What the courier of this node did with the transfers that it took up: `ended` or `postponed`.
+    pub courier_tries: IntCounterVec,
 }
 
 impl Metrics {
@@ -120,6 +129,27 @@ impl Metrics {
                 "Money that open holds reserve, in the currency's smallest unit.",
                 "currency",
             ),
+            transfers_pending: gauges(
+                "transfers_pending",
+                "Transfers that are not ended, by currency.",
+                "currency",
+            ),
+            in_transit_minor_units: gauges(
+                "in_transit_minor_units",
+                "Money in transit from this shard, in the currency's smallest unit.",
+                "currency",
+            ),
+            transfer_pending_seconds_max: Gauge::new(
+                "transfer_pending_seconds_max",
+                "How long the oldest unfinished transfer has been pending.",
+            )
+            .expect("a legal name"),
+            transfers_reversed: counter("transfers_reversed_total", "Transfers that were reversed."),
+            courier_tries: counters(
+                "courier_tries_total",
+                "Transfers that the courier took up, by how that ended.",
+                "result",
+            ),
             registry,
         };
         metrics.register_all();
@@ -131,7 +161,7 @@ impl Metrics {
     }
 
     fn register_all(&self) {
-        let collectors: [Box<dyn prometheus::core::Collector>; 23] = [
+        let collectors: [Box<dyn prometheus::core::Collector>; 28] = [
             Box::new(self.outcomes.clone()),
             Box::new(self.batch_size.clone()),
             Box::new(self.transaction_seconds.clone()),
@@ -155,6 +185,11 @@ impl Metrics {
             Box::new(self.holds_overdue.clone()),
             Box::new(self.open_holds.clone()),
             Box::new(self.held_minor_units.clone()),
+            Box::new(self.transfers_pending.clone()),
+            Box::new(self.in_transit_minor_units.clone()),
+            Box::new(self.transfer_pending_seconds_max.clone()),
+            Box::new(self.transfers_reversed.clone()),
+            Box::new(self.courier_tries.clone()),
         ];
         for collector in collectors {
             self.registry.register(collector).expect("each name is registered once");

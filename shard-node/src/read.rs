@@ -330,7 +330,7 @@ impl From<ReadError> for NoAnswer {
 fn is_strong(query: &Query) -> bool {
     match query {
         Query::Balance { consistency, .. } => *consistency == Consistency::Strong,
-        Query::Holds(_) | Query::Hold { .. } => true,
+        Query::Holds(_) | Query::Hold { .. } | Query::Transfer { .. } => true,
         Query::History(_) | Query::Lookup { .. } | Query::BalanceAt { .. } => false,
     }
 }

@@ -11,6 +11,7 @@ mod seen;
 mod seen_holds;
 
 pub mod holds;
+pub mod transfers;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -24,6 +25,7 @@ use picopay_shared::id::{Stamp, TransactionId};
 use picopay_shared::money::{Currency, Money, MoneyError};
 use picopay_shared::slot::{FENCE_LOCK, Slot, UserId};
 use picopay_shared::slot_owner::OwnerRow;
+use picopay_shared::transfer::TransferPart;
 use rust_decimal::Decimal;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::FromSql;
@@ -37,9 +39,11 @@ use self::holds::HoldStatements;
 pub use self::opened::{Opened, open_batch, open_batch_slowly};
 pub use self::seen::{LOOKS_MAX, Page, PageWanted, Seen, find_balances, find_histories, find_transactions};
 pub use self::seen_holds::{HoldPage, find_hold, find_holds};
+use self::transfers::TransferStatements;
 use crate::book::{Held, Recorded};
 
 pub const ONE_PER_KEY: &str = "one_transaction_per_key";
+pub const ONE_PER_CREDIT: &str = "one_credit_per_transfer";
 pub const ONE_PER_ID: &str = "transactions_pkey";
 
 #[derive(Debug, thiserror::Error)]
@@ -93,6 +97,7 @@ pub struct WriteStatements {
     insert_balances: Statement,
     write_refund_totals: Statement,
     pub holds: HoldStatements,
+    pub transfers: TransferStatements,
 }
 
 impl WriteStatements {
@@ -133,6 +138,7 @@ impl WriteStatements {
             insert_balances: next(),
             write_refund_totals: next(),
             holds: HoldStatements::prepare(client).await?,
+            transfers: TransferStatements::prepare(client).await?,
         })
     }
 }
@@ -390,8 +396,19 @@ fn recorded_from_row(row: &Row) -> Result<Recorded, ReadError> {
                 .transpose()?,
             hold_key: column(row, 18)?,
         },
+        transfer: transfer_part(row, 20)?,
     };
     Ok(Recorded { transaction, fingerprint: fingerprint.map(Fingerprint) })
+}
+
+/// What two columns from here say of a transfer. A refused one has no id of its own.
+fn transfer_part(row: &Row, from: usize) -> Result<Option<TransferPart>, ReadError> {
+    let Some(other) = column::<Option<i64>>(row, from + 1)? else { return Ok(None) };
+    let id = match column::<Option<Uuid>>(row, from)? {
+        Some(id) => id,
+        None => column(row, 1)?,
+    };
+    Ok(Some(TransferPart { transfer_id: TransactionId::from_uuid(id), other_user_id: user_from(other)? }))
 }
 
 fn status_from_row(row: &Row, currency: Currency) -> Result<Status, ReadError> {

@@ -17,6 +17,8 @@ pub mod origin;
 
 pub mod hold;
 
+pub mod transfer;
+
 pub mod transaction;
 
 pub mod command;

@@ -6,11 +6,8 @@ use serde::{Deserialize, Serialize};
 pub const STATUS_PATH: &str = "/internal/v1/status";
 
 /// The version of the wire that this release speaks. 2: top-ups, charges and refunds. 3: holds, and reads in
-/// batches, too. 4: sums, totals and balances at a time, too.
+/// batches, too. 4: transfers, sums, totals and balances at a time, too.
 pub const WIRE_VERSION: u16 = 4;
-
-/// The version from which on all processes of a shard can read the steps of holds.
-pub const WIRE_OF_HOLDS: u16 = 3;
 
 /// The version of releases before there were holds, whose status does not name it.
 pub const WIRE_BEFORE_HOLDS: u16 = 2;
@@ -22,6 +19,12 @@ pub(crate) fn unnamed_version() -> u16 {
 /// The header in which gateways and operators name their [`WIRE_VERSION`]. Who does not name one is from before there were
 /// holds.
 pub const WIRE_HEADER: &str = "picopay-wire";
+
+/// From this version on, programs know holds.
+pub const HOLDS: u16 = 3;
+
+/// From this version on, programs know transfers.
+pub const TRANSFERS: u16 = 4;
 
 /// From this version on, a node takes reads in batches (`read_batch.rs`).
 pub const READS_TOGETHER: u16 = 3;

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use crate::aggregates::{BalanceAt, BalancesAtBody, Sums, SumsQuery, Totals};
 use crate::answer::{
     Balance, BalancesBody, Booked, BookedBody, Done, Held, HeldBody, Hold, HoldStatus, LookupBody, Received,
-    Transaction,
+    Transaction, Transfer, TransferBody, Transferred, TransferredBody,
 };
 use crate::asking::Asking;
 use crate::batch::Operation;
@@ -18,7 +18,7 @@ use crate::exchange::{BadTarget, Exchange};
 use crate::history::HistoryQuery;
 use crate::pages::{Pages, encode};
 use crate::patience::Patience;
-use crate::wish::{Capture, NewHold, Payment, Refund, Void};
+use crate::wish::{Capture, NewHold, NewTransfer, Payment, Refund, Void};
 
 /// A client of one gateway, or of a balancer before several. Clones share their connections.
 #[derive(Debug, Clone)]
@@ -108,6 +108,20 @@ impl Client {
     pub fn holds(&self, user_id: i64, status: Option<HoldStatus>) -> Pages<Hold> {
         let status = status.map(|status| format!("&status={}", status.as_str())).unwrap_or_default();
         Pages::new(self.asking.clone(), format!("/v1/holds?user_id={user_id}&limit=100{status}"), None)
+    }
+
+    /// Moves money to another user, exactly once. The answer comes within some two seconds: a transfer that is still pending
+    /// then goes on by itself, whatever breaks.
+    pub async fn transfer(&self, transfer: &NewTransfer) -> Result<Transferred, Error> {
+        let (body, received): (TransferredBody, _) =
+            self.send("/v1/transfers", transfer.key(), json(transfer)?).await?;
+        Ok(body.received(received))
+    }
+
+    /// A transfer as it is now, from the primary.
+    pub async fn look_at_transfer(&self, id: Uuid) -> Result<Transfer, Error> {
+        let body: TransferBody = self.asking.read(&format!("/v1/transfers/{id}"), None).await?;
+        Ok(body.transfer)
     }
 
     /// Sends 1 to 500 operations in one request. Each is answered for itself, in the order of the operations,
@@ -247,6 +261,13 @@ impl UserClient {
         let held = self.client.void(void).await?;
         self.keep(held.session.as_deref());
         Ok(held)
+    }
+
+    /// Moves this user's money to another user.
+    pub async fn transfer(&self, transfer: &NewTransfer) -> Result<Transferred, Error> {
+        let moved = self.client.transfer(transfer).await?;
+        self.keep(moved.session.as_deref());
+        Ok(moved)
     }
 
     /// The user's holds, newest first, from the primary: all of them, or those with this status now.

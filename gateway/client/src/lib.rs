@@ -43,7 +43,10 @@ mod amount;
 pub use amount::{Amount, NoAmount};
 
 mod answer;
-pub use answer::{Balance, Booked, Done, Held, Hold, HoldStatus, Kind, Page, Transaction};
+pub use answer::{
+    Balance, Booked, Done, Held, Hold, HoldStatus, Kind, Page, Transaction, Transfer, TransferStatus,
+    Transferred,
+};
 
 mod asking;
 
@@ -72,4 +75,4 @@ mod problem;
 pub use problem::{Code, FieldError, Problem};
 
 mod wish;
-pub use wish::{Capture, NewHold, Payment, Refund, Void};
+pub use wish::{Capture, NewHold, NewTransfer, Payment, Refund, Void};

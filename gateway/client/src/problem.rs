@@ -45,6 +45,7 @@ pub enum Code {
     UserNotFound,
     TransactionNotFound,
     HoldNotFound,
+    TransferNotFound,
     NotFound,
     MethodNotAllowed,
     RequestTimeout,
@@ -169,6 +170,7 @@ impl Document {
                 Code::HoldNotOpen { status: self.hold_status.unwrap_or(HoldStatus::Other) }
             }
             ("hold-not-found", ..) => Code::HoldNotFound,
+            ("transfer-not-found", ..) => Code::TransferNotFound,
             ("too-many-holds", ..) => Code::TooManyHolds,
             ("range-too-large", ..) => Code::RangeTooLarge,
             ("invalid-request", ..) => Code::InvalidRequest { errors: self.errors },

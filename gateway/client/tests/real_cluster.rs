@@ -1,8 +1,8 @@
 //! The client against a whole cluster of real processes.
 
 use picopay_client::{
-    Amount, Capture, Client, Code, Done, Error, HistoryQuery, Hold, HoldStatus, Kind, NewHold, Operation,
-    Payment, Refund, SumsQuery, Void,
+    Amount, Capture, Client, Code, Done, Error, HistoryQuery, Hold, HoldStatus, Kind, NewHold, NewTransfer,
+    Operation, Payment, Refund, SumsQuery, TransferStatus, Void,
 };
 use picopay_local::{ClusterSpec, LocalCluster};
 use uuid::Uuid;
@@ -106,5 +106,19 @@ async fn a_user_charges_refunds_and_reads_his_own_writes() {
     assert!(matches!(held, Ok(Done::Held(held)) if held.available == "3.00"));
     assert_eq!(balance_after(back), "15.00");
     assert_eq!(gone.unwrap_err().problem().unwrap().status, 422);
+
+    client.create_user(8).await.unwrap();
+    let rent = NewTransfer::of(usd("4").with_reference("rent").with_key(Uuid::new_v4()), 8);
+    let sent = user.transfer(&rent).await.unwrap();
+    assert_eq!((sent.transfer.status, sent.new_balance.as_str()), (TransferStatus::Completed, "11.00"));
+    assert!(!sent.is_replayed && sent.transfer.completed_at.is_some() && sent.transfer.reason.is_none());
+    let again = user.transfer(&rent).await.unwrap();
+    assert!(again.is_replayed && again.transfer == sent.transfer, "{again:?}");
+    assert_eq!(client.look_at_transfer(sent.transfer.id).await.unwrap(), sent.transfer);
+    let out = &user.history().collect().await.unwrap()[0];
+    assert_eq!((out.kind, out.to_user_id, out.transfer_id), (Kind::TransferOut, Some(8), Some(out.id)));
+    assert_eq!(client.balance(8, "USD").await.unwrap().balance, "4.00");
+    let nobody = user.transfer(&NewTransfer::of(usd("1"), 9)).await.unwrap_err();
+    assert!(matches!(nobody.problem().unwrap().code, Code::UserNotFound), "{nobody:?}");
     cluster.stop().await;
 }

@@ -31,6 +31,7 @@ pub struct GatewayConfig {
     pub server: ServerConfig,
     pub shard_client: ShardClientConfig,
     pub totals: TotalsConfig,
+    pub testing: TestingConfig,
 }
 
 /// The keys of a `gateway.toml`: the part that is taken over while the gateway runs.
@@ -97,6 +98,26 @@ fn some_duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Du
     human_duration::deserialize(deserializer).map(Some)
 }
 
+/// Settings for tests. They do not affect money.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TestingConfig {
+    /// Ends the process at once when a transfer comes to this step.
+    pub dies_before: Option<TransferStep>,
+}
+
+/// What a gateway does after a transfer's money was taken from its sender.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TransferStep {
+    /// Gives it to the recipient.
+    Credit,
+    /// Ends the transfer: what the recipient's shard has said is known.
+    Settle,
+    /// Answers the client: the transfer has ended.
+    Answer,
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct GatewayFile {
@@ -112,6 +133,8 @@ struct GatewayFile {
     shard_client: ShardClientConfig,
     #[serde(default)]
     totals: TotalsConfig,
+    #[serde(default)]
+    testing: TestingConfig,
 }
 
 #[derive(Deserialize)]
@@ -165,6 +188,7 @@ impl GatewayConfig {
             server: read.server,
             shard_client: read.shard_client,
             totals: read.totals,
+            testing: read.testing,
         })
     }
 }

@@ -9,6 +9,6 @@ mod running_config;
 mod scope;
 
 pub use self::api_key::{ApiKey, Expiry, Rate};
-pub use self::gateway_config::{ENV_PREFIX, GatewayConfig, Keys, ServerConfig};
+pub use self::gateway_config::{ENV_PREFIX, GatewayConfig, Keys, ServerConfig, TestingConfig, TransferStep};
 pub use self::running_config::of_gateway;
 pub use self::scope::Scope;

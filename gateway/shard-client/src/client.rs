@@ -282,6 +282,11 @@ impl ShardClient {
         Some((owner, shard))
     }
 
+    /// The shard that most likely owns the slot; `None` while none is known.
+    pub fn shard_of(&self, slot: Slot) -> Option<String> {
+        self.look_up(slot).map(|(_, shard)| shard.name.clone())
+    }
+
     fn absence(&self, slot: Slot) -> Absence {
         let shards = self.shards.load();
         let unavailable =

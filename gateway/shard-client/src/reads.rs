@@ -13,6 +13,7 @@ use picopay_shared::query::{
 };
 use picopay_shared::session::SessionToken;
 use picopay_shared::slot::UserId;
+use picopay_shared::transfer::Transfer;
 use tracing::error;
 
 use crate::client::ShardClient;
@@ -155,6 +156,23 @@ impl ShardClient {
         self.ask(Query::Hold { id }, reader, |found| match found {
             Found::Hold { hold, available } => Some(Some((hold, available))),
             Found::HoldNotFound => Some(None),
+            _ => None,
+        })
+        .await
+    }
+
+    /// The transfer as it is now; `None` when no transfer has this id.
+    ///
+    /// # Errors
+    /// [`ShardError::NotDone`].
+    pub async fn read_transfer(
+        &self,
+        id: TransactionId,
+        reader: Reader,
+    ) -> Result<Read<Box<Transfer>>, ShardError> {
+        self.ask(Query::Transfer { id }, reader, |found| match found {
+            Found::Transfer(transfer) => Some(Some(transfer)),
+            Found::TransferNotFound => Some(None),
             _ => None,
         })
         .await

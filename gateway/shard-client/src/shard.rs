@@ -13,7 +13,7 @@ use picopay_shared::aggregate::{AggregateAnswer, Aggregated};
 use picopay_shared::cluster;
 use picopay_shared::command::{Attempt, Command};
 use picopay_shared::lane::{Lane, LaneEnd, Pending};
-use picopay_shared::node_status::{AGGREGATES, Degradation, WIRE_OF_HOLDS};
+use picopay_shared::node_status::{AGGREGATES, Degradation, WIRE_BEFORE_HOLDS};
 use picopay_shared::query::{Answer, Found};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -56,16 +56,28 @@ pub struct Shard {
     pub call_timeout: Duration,
 }
 
-#[derive(Debug, Clone, Default, PartialEq)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
+#[derive(Debug, Clone, PartialEq)]
 struct ShardStatus {
     is_known: bool,
     is_reachable: bool,
     is_ready: bool,
     replica_lag_ms: Option<u64>,
     degraded: Option<Degradation>,
-    /// Whether all of its nodes can read a step of a hold, as its ready nodes said last.
-    takes_holds: bool,
+    /// The version of the wire that all of its nodes speak, as its ready nodes said last.
+    finished: u16,
+}
+
+impl Default for ShardStatus {
+    fn default() -> Self {
+        Self {
+            is_known: false,
+            is_reachable: false,
+            is_ready: false,
+            replica_lag_ms: None,
+            degraded: None,
+            finished: WIRE_BEFORE_HOLDS,
+        }
+    }
 }
 
 /// A shard in the answer of `/readyz`.
@@ -129,24 +141,26 @@ impl Shard {
     }
 
     /// Sends commands of one lane together. At most [`WRITE_BATCH_MAX`](picopay_shared::command::WRITE_BATCH_MAX).
-    /// Steps of holds stay here while an older node could not read them: its neighbours in the batch would suffer.
+    /// What an older node could not read stays here while there may be one: its neighbours in the batch would suffer.
     pub async fn attempt(
         &self,
         lane: usize,
         attempts: Vec<Attempt<Arc<Command>>>,
         deadline: Instant,
     ) -> Done {
-        let takes_holds = self.status.load().takes_holds;
-        let is_sent =
-            |attempt: &Attempt<Arc<Command>>| takes_holds || !attempt.command.operation.is_of_hold();
+        let finished = self.status.load().finished;
+        let is_sent = |attempt: &Attempt<Arc<Command>>| attempt.command.operation.wire_version() <= finished;
         if attempts.iter().all(is_sent) {
             return self.attempt_all(lane, attempts, deadline).await;
         }
-        warn!(
-            shard = self.name,
-            request = %attempts[0].command.origin,
-            "a step of a hold waits until no older program is left: run `picopay migrate --finish`"
-        );
+        if let Some(waiting) = attempts.iter().find(|attempt| !is_sent(attempt)) {
+            warn!(
+                shard = self.name,
+                request = %waiting.command.origin,
+                "{} waits until no older program is left: run `picopay migrate --finish`",
+                waiting.command.operation.name_of_step()
+            );
+        }
         let stays: Vec<bool> = attempts.iter().map(|attempt| !is_sent(attempt)).collect();
         let sent: Vec<Attempt<Arc<Command>>> = attempts.into_iter().filter(is_sent).collect();
         let done = if sent.is_empty() {
@@ -397,17 +411,11 @@ impl Shard {
                 is_ready: answer.is_ready,
                 replica_lag_ms: answer.replica_lag_ms,
                 degraded: answer.degraded.clone(),
-                takes_holds: if answer.is_ready {
-                    answer.finished >= WIRE_OF_HOLDS
-                } else {
-                    before.takes_holds
-                },
+                finished: if answer.is_ready { answer.finished } else { before.finished },
             },
-            None => ShardStatus {
-                is_known: before.is_known,
-                takes_holds: before.takes_holds,
-                ..ShardStatus::default()
-            },
+            None => {
+                ShardStatus { is_known: before.is_known, finished: before.finished, ..ShardStatus::default() }
+            }
         };
         if (before.is_reachable, before.is_ready) != (status.is_reachable, status.is_ready) {
             let reason = answer.and_then(|answer| answer.not_ready_reason.clone()).unwrap_or_default();

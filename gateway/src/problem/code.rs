@@ -13,6 +13,7 @@ pub enum Code {
     UserNotFound,
     TransactionNotFound,
     HoldNotFound,
+    TransferNotFound,
     NotFound,
     MethodNotAllowed,
     RequestTimeout,
@@ -37,7 +38,7 @@ pub enum Code {
 }
 
 impl Code {
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::InvalidRequest,
         Self::InvalidIdempotencyKey,
         Self::Unauthorized,
@@ -46,6 +47,7 @@ impl Code {
         Self::UserNotFound,
         Self::TransactionNotFound,
         Self::HoldNotFound,
+        Self::TransferNotFound,
         Self::NotFound,
         Self::MethodNotAllowed,
         Self::RequestTimeout,
@@ -96,11 +98,12 @@ impl Code {
             Self::InvalidRequest => (400, "invalid-request", "The request is not valid", "Something in the request does not follow the API. `errors` names every place and says what would be right. Nothing was recorded under the idempotency key."),
             Self::InvalidIdempotencyKey => (400, "invalid-idempotency-key", "The idempotency key is not valid", "The header Idempotency-Key, or the idempotency_key of an operation in a batch, is not one UUID, or it is the nil UUID. Send one UUID with hyphens, bare or in double quotes, or leave it out."),
             Self::Unauthorized => (401, "unauthorized", "An API key is needed", "Send a valid API key as X-API-Key or as Authorization: Bearer, once."),
-            Self::InsufficientBalance => (402, "insufficient-balance", "The balance is too low", "What is available to the user in this currency (`available`: the balance less what open holds reserve) is less than the charge or the hold. The refusal is recorded: the same key gets the same answer for ever. After a top-up, try again with a new key."),
+            Self::InsufficientBalance => (402, "insufficient-balance", "The balance is too low", "What is available to the user in this currency (`available`: the balance less what open holds reserve) is less than the charge, the hold or the transfer. The refusal is recorded: the same key gets the same answer for ever. After a top-up, try again with a new key."),
             Self::Forbidden => (403, "forbidden", "The API key may not do this", "The API key is known but lacks the scope that this call needs. Use another key, or have the scope added."),
-            Self::UserNotFound => (404, "user-not-found", "There is no such user", "Make the user with POST /users first. Nothing was recorded under the idempotency key."),
+            Self::UserNotFound => (404, "user-not-found", "There is no such user", "Make the user with POST /users first. Of a transfer, `user_id` says which of the two it is. Nothing was recorded under the idempotency key."),
             Self::TransactionNotFound => (404, "transaction-not-found", "There is no such transaction", "No completed transaction has this id."),
             Self::HoldNotFound => (404, "hold-not-found", "There is no such hold", "No hold has this id. Nothing was recorded under the idempotency key."),
+            Self::TransferNotFound => (404, "transfer-not-found", "There is no such transfer", "No transfer has this id."),
             Self::NotFound => (404, "not-found", "There is nothing here", "The path is not part of the API. /docs lists all that is."),
             Self::MethodNotAllowed => (405, "method-not-allowed", "The path does not take this method", "The header Allow names the methods that it takes."),
             Self::RequestTimeout => (408, "request-timeout", "The body did not arrive in time", "The head of the request came and its body did not. Nothing happened. The connection ends: retry with the same idempotency key on a new one."),

@@ -34,7 +34,7 @@ pub async fn ask_all(
             Query::Balance { user_id, .. } => users.push(*user_id),
             Query::History(history) => pages.push(page_wanted(history)),
             Query::Lookup { id } => ids.push(*id),
-            Query::Holds(_) | Query::Hold { .. } | Query::BalanceAt { .. } => {
+            Query::Holds(_) | Query::Hold { .. } | Query::Transfer { .. } | Query::BalanceAt { .. } => {
                 singles.push(ask_single(client, query));
             }
         }
@@ -60,7 +60,7 @@ pub async fn ask_all(
                     None => Found::TransactionNotFound,
                 })
             }),
-            Query::Holds(_) | Query::Hold { .. } | Query::BalanceAt { .. } => {
+            Query::Holds(_) | Query::Hold { .. } | Query::Transfer { .. } | Query::BalanceAt { .. } => {
                 Ok(singles.next().expect(one_each))
             }
         };
@@ -82,6 +82,14 @@ async fn ask_single(client: &deadpool_postgres::Client, query: &Query) -> Result
         Query::BalanceAt { user_id, currency, at_ms } => {
             let seen = store::find_balances_at(client, *user_id, *currency, *at_ms).await;
             seen.map(|seen| of_balances_at(user_id.slot(), *currency, seen))
+        }
+        Query::Transfer { id } => {
+            store::transfers::find_transfer(client, *id).await.map(|Seen { owner, mut found, .. }| {
+                moved(id.slot(), owner.as_ref()).unwrap_or_else(|| match found.pop() {
+                    Some(transfer) => Found::Transfer(Box::new(transfer)),
+                    None => Found::TransferNotFound,
+                })
+            })
         }
         Query::Balance { .. } | Query::History(_) | Query::Lookup { .. } => {
             unreachable!("those have a statement for many")
