@@ -41,7 +41,7 @@ test: setup check bins
 	@deploy/german.sh
 	@if cargo nextest --version > /dev/null 2>&1; then \
 	    rm -f $(TARGET)/nextest/default/junit.xml; \
-	    cargo nextest run --locked --workspace --test-threads $(TEST_THREADS); ended=$$?; \
+	    TMPDIR=$$(deploy/test-folder.sh) cargo nextest run --locked --workspace --test-threads $(TEST_THREADS); ended=$$?; \
 	    deploy/slowest.sh $(TARGET); \
 	    exit $$ended; \
 	else \

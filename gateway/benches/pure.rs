@@ -58,6 +58,7 @@ fn format_an_answer(bencher: Bencher) {
         metadata: None,
         made_by: None,
         hold_part: HoldPart::default(),
+        transfer: None,
     };
     bencher.bench(|| json(StatusCode::OK, &WriteBody(black_box(&transaction))));
 }

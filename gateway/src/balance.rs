@@ -10,6 +10,7 @@ use picopay_shared::query::{Balance, Consistency};
 use serde::Serialize;
 use utoipa::{IntoParams, ToSchema};
 
+use crate::balance_at::{BalancesAtBody, UserBalanceAtBody, read_balances_at};
 use crate::currency_schema::CurrencySchema;
 use crate::guarded::{Admitted, Guarded};
 use crate::openapi::parts::{BalanceProblems, ReadHeaders};
@@ -19,6 +20,7 @@ use crate::read_answer::read_answer;
 use crate::read_request::reader;
 use crate::request_id::RequestId;
 use crate::transaction_body::serialize_display;
+use picopay_gateway_config::rfc3339::read_unix_ms_down;
 
 /// All balances of one user.
 #[derive(Debug, Serialize, ToSchema)]
@@ -69,6 +71,10 @@ pub enum BalanceSchema {
     All(BalancesBody),
     /// The answer with `currency`.
     One(UserBalanceBody),
+    /// The answer with `at`.
+    AllAt(BalancesAtBody),
+    /// The answer with `at` and `currency`.
+    OneAt(UserBalanceAtBody),
 }
 
 // The query of a balance, for the documentation.
@@ -83,6 +89,11 @@ struct BalanceParameters {
     /// PicoPay-Lag-Ms. With PicoPay-Session it still shows that write.
     #[param(required = false, value_type = ConsistencySchema, example = "strong")]
     consistency: Consistency,
+    /// The balance at the end of this millisecond, RFC 3339: what all transactions made up to then have left. It comes from a
+    /// replica if one is fresh enough, as a history does, and so excludes `consistency`. With PicoPay-Session it takes that
+    /// write into account. A time that is not over yet shows what is booked so far.
+    #[param(required = false, format = DateTime, example = "2026-11-22T12:00:00Z")]
+    at: String,
 }
 
 /// How fresh a balance must be.
@@ -97,7 +108,7 @@ pub enum ConsistencySchema {
 
 /// Read a user's balance
 ///
-/// A currency that the user never had reads as zero.
+/// A currency that the user never had reads as zero. With `at`: what it was then, without `held` and `available`.
 #[utoipa::path(
     get, path = "/users/{user_id}/balance", tag = "users",
     params(ReadHeaders, ("user_id" = i64, Path, minimum = 1, maximum = 9_223_372_036_854_775_807_i64, example = 1), BalanceParameters),
@@ -111,13 +122,21 @@ pub async fn get_balance(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let Admitted { gateway, .. } = guarded.admit(&headers)?;
-    let mut parameters = Parameters::read(query.as_deref(), &["currency", "consistency"]);
+    let mut parameters = Parameters::read(query.as_deref(), &["currency", "consistency", "at"]);
     let user_id = parameters.in_path("user_id", path.get("user_id"), parameters::user_id);
     let currency =
         parameters.optional("currency", |code| Currency::parse(code).map_err(|error| error.to_string()));
-    let consistency = parameters.optional("consistency", parse_consistency).unwrap_or_default();
+    let consistency = parameters.optional("consistency", parse_consistency);
+    let at_ms = parameters.optional("at", read_unix_ms_down);
+    if consistency.is_some() && at_ms.is_some() {
+        parameters.add("consistency", "does not go with at: what was then does not change any more");
+    }
     let reader = reader(&headers, &request_id, &mut parameters);
     let user_id = parameters.finish(user_id)?;
+    if let Some(at_ms) = at_ms {
+        return read_balances_at(gateway, user_id, currency, at_ms, reader).await;
+    }
+    let consistency = consistency.unwrap_or_default();
     let Read { found, source } = gateway.shards.read_balances(user_id, currency, consistency, reader).await?;
     let balances = found.ok_or_else(|| Problem::user_not_found().with_source(source))?;
     let user_id = user_id.get();

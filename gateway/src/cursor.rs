@@ -5,17 +5,20 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use picopay_shared::command::Kind;
 use picopay_shared::hold::HoldStatus;
 use picopay_shared::id::TransactionId;
 use picopay_shared::query::{HistoryQuery, HoldsQuery};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+use crate::parameters::Parameters;
+
 /// Changes with the layout below, so that a cursor of an older gateway is refused and not misread.
 const VERSION: u8 = 1;
 const LENGTH: usize = 1 + 16 + 8;
 
-pub const NOT_USABLE: &str =
+const NOT_USABLE: &str =
     "is not a next_cursor of this very query; start again without it, or repeat the query that it came from";
 
 /// The cursors of one query.
@@ -30,10 +33,15 @@ impl Cursor {
         let HistoryQuery { user_id, limit: _, before: _, kind, from_ms, to_ms, takes_short_pages: _ } = query;
         let mut hash = Sha256::new();
         hash.update(user_id.get().to_le_bytes());
-        hash.update([kind.map_or(0, |kind| kind.as_str().as_bytes()[0])]);
+        // The first letter, as gateways from before there were transfers do, and the whole word where it needs more.
+        let word = kind.map_or(&[0][..], |kind| kind.as_str().as_bytes());
+        hash.update(&word[..1]);
         for bound in [from_ms, to_ms] {
             hash.update([u8::from(bound.is_some())]);
             hash.update(bound.unwrap_or_default().to_le_bytes());
+        }
+        if matches!(kind, Some(Kind::TransferOut | Kind::TransferIn | Kind::TransferBack)) {
+            hash.update(word);
         }
         Self::of(hash)
     }
@@ -63,8 +71,13 @@ impl Cursor {
         URL_SAFE_NO_PAD.encode(bytes)
     }
 
+    /// Reads where the page before ended. Errors go to `parameters`.
+    pub fn read(self, parameters: &mut Parameters) -> Option<TransactionId> {
+        parameters.optional("cursor", |text| self.decode(text).ok_or_else(|| NOT_USABLE.to_owned()))
+    }
+
     /// The last entry that the page before looked at; `None` for another query's cursor or none at all.
-    pub fn decode(self, cursor: &str) -> Option<TransactionId> {
+    fn decode(self, cursor: &str) -> Option<TransactionId> {
         let bytes: [u8; LENGTH] = URL_SAFE_NO_PAD.decode(cursor).ok()?.try_into().ok()?;
         let id = Uuid::from_slice(&bytes[1..17]).ok()?;
         (bytes[0] == VERSION && bytes[17..] == self.query_hash).then(|| TransactionId::from_uuid(id))
@@ -75,7 +88,6 @@ impl Cursor {
 mod tests {
     use std::collections::HashSet;
 
-    use picopay_shared::command::Kind;
     use picopay_shared::slot::UserId;
 
     use super::*;

@@ -9,7 +9,7 @@ use axum::http::HeaderMap;
 use picopay_gateway_config::Scope;
 
 use crate::auth::Caller;
-use crate::metrics::ChargeMetrics;
+use crate::metrics::{ChargeMetrics, TransferMetrics};
 use crate::problem::Problem;
 use crate::state::GatewayState;
 
@@ -21,7 +21,7 @@ pub struct Guarded {
 
 #[derive(Debug)]
 pub struct Admitted<'a> {
-    pub gateway: &'a GatewayState,
+    pub gateway: &'a Arc<GatewayState>,
     pub made_by: Arc<str>,
 }
 
@@ -48,5 +48,9 @@ impl Guarded {
 
     pub fn charges(&self) -> &ChargeMetrics {
         &self.gateway.metrics.charges
+    }
+
+    pub fn transfers(&self) -> &TransferMetrics {
+        &self.gateway.metrics.transfers
     }
 }

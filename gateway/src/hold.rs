@@ -68,7 +68,7 @@ pub async fn post_hold(State(guarded): State<Guarded>, request: Request<Body>) -
 fn read_hold(body: &[u8]) -> Result<Operation, Problem> {
     let known: Vec<&str> = PAYMENT_FIELDS.into_iter().chain(["expires_in"]).collect();
     let mut fields = Fields::read(body, &known)?;
-    let payment = payment_of(&mut fields, fields::currency);
+    let payment = payment_of(&mut fields, "user_id", fields::currency);
     let expires_in_s = fields.optional("expires_in", expires_in_s).unwrap_or(EXPIRES_IN_S_USUALLY);
     fields.finish(payment.map(|payment| Operation::Hold { payment, expires_in_s }))
 }

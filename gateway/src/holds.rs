@@ -6,18 +6,16 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use picopay_shard_client::{HoldsPage, Read};
 use picopay_shared::hold::HoldStatus;
-use picopay_shared::id::TransactionId;
 use picopay_shared::query::HoldsQuery;
 use serde::Serialize;
 use utoipa::{IntoParams, ToSchema};
 
-use crate::cursor::{self, Cursor};
-use crate::fields::{NO_UUID, hyphenated_uuid};
+use crate::cursor::Cursor;
 use crate::guarded::{Admitted, Guarded};
 use crate::hold_body::{
     HoldAnswerBody, HoldAnswerSchema, HoldBody, HoldSchema, HoldStatusSchema, parse_status,
 };
-use crate::openapi::parts::{HoldLookupProblems, HoldsProblems, ReadHeaders};
+use crate::openapi::parts::{HoldLookupProblems, HoldsProblems, IdInPath, ReadHeaders};
 use crate::page_limit::read_limit;
 use crate::parameters::{self, Parameters, PathParameters};
 use crate::problem::Problem;
@@ -96,7 +94,7 @@ pub async fn get_holds(
 /// As it is at this moment.
 #[utoipa::path(
     get, path = "/holds/{id}", tag = "holds",
-    params(ReadHeaders, ("id" = String, Path, format = "uuid", example = "019a9f3a-7a6b-892e-9356-4ab70000c001")),
+    params(ReadHeaders, IdInPath),
     responses((status = 200, description = "The hold.", body = HoldAnswerSchema), HoldLookupProblems),
 )]
 pub async fn get_hold(
@@ -109,9 +107,8 @@ pub async fn get_hold(
     let Admitted { gateway, .. } = guarded.admit(&headers)?;
     let mut parameters = Parameters::read(query.as_deref(), &[]);
     let reader = reader(&headers, &request_id, &mut parameters);
-    let id = parameters
-        .in_path("id", path.get("id"), |text| hyphenated_uuid(text).ok_or_else(|| NO_UUID.to_owned()));
-    let id = TransactionId::from_uuid(parameters.finish(id)?);
+    let id = parameters.id_in_path(&path);
+    let id = parameters.finish(id)?;
     if !id.is_ours() {
         return Err(Problem::hold_not_found());
     }
@@ -127,16 +124,14 @@ fn read_query(parameters: &mut Parameters) -> Option<HoldsQuery> {
     let limit = read_limit(parameters);
     let query = user_id.map(|user_id| HoldsQuery { user_id, limit, before: None, status });
     // Without a user nobody knows whose cursor it is; the missing user is reported anyway.
-    let before = query.as_ref().and_then(|query| {
-        parameters.optional("cursor", |text| {
-            Cursor::of_holds(query).decode(text).ok_or_else(|| cursor::NOT_USABLE.to_owned())
-        })
-    });
+    let before = query.as_ref().and_then(|query| Cursor::of_holds(query).read(parameters));
     query.map(|query| HoldsQuery { before, ..query })
 }
 
 #[cfg(test)]
 mod tests {
+    use picopay_shared::id::TransactionId;
+
     use super::*;
 
     fn read(query: &str) -> Result<HoldsQuery, Problem> {

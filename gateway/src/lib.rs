@@ -44,6 +44,8 @@ pub mod refund;
 
 pub mod hold;
 
+pub mod transfer;
+
 pub mod batch;
 
 pub mod wish;
@@ -68,9 +70,21 @@ pub mod metadata;
 
 pub mod balance;
 
+pub mod balance_at;
+
+pub mod sums;
+
+pub mod totals;
+
+pub mod totals_metrics;
+
+pub mod shard_sources;
+
 pub mod transactions;
 
 pub mod holds;
+
+pub mod transfers;
 
 pub mod page_limit;
 
@@ -91,6 +105,8 @@ pub mod json_answer;
 pub mod write_body;
 
 pub mod hold_body;
+
+pub mod transfer_body;
 
 pub mod transaction_body;
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use clap::Parser;
 use picopay_gateway::server::Door;
 use picopay_gateway::state::GatewayState;
-use picopay_gateway::{admin, router, server};
+use picopay_gateway::{admin, router, server, totals_metrics};
 use picopay_gateway_config::{Changeable, GatewayConfig};
 use picopay_shared::cluster::Cluster;
 use picopay_shared::ending::{EndSignals, Ending, Stage};
@@ -87,6 +87,7 @@ async fn run(arguments: &Arguments, cluster: &Cluster, config: GatewayConfig) ->
     tokio::select! {
         () = gateway.ending.reached(Stage::Now) => return Ok(()),
         () = server::serve(listener, &door, router(&gateway), stop) => {}
+        never = totals_metrics::keep_reading(&gateway, gateway.config.totals.every) => match never {},
         never = reloads.follow(take_over, |reload| gateway.count_reload(reload)) => match never {},
         never = file_reloads.follow(take_over_file, |reload| gateway.count_reload(reload)) => match never {},
     }

@@ -5,6 +5,7 @@
 mod charges;
 mod limits;
 mod requests;
+mod transfers;
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -16,6 +17,7 @@ use prometheus::{Encoder, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts
 pub use self::charges::{ChargeCount, ChargeEnd, ChargeMetrics};
 pub use self::limits::LimitMetrics;
 pub use self::requests::{RequestEnd, RequestMetrics};
+pub use self::transfers::{TransferEnd, TransferMetrics};
 
 #[derive(Debug, Clone)]
 pub struct ClientMetrics {
@@ -60,6 +62,7 @@ pub struct Metrics {
     pub charges: ChargeMetrics,
     pub requests: RequestMetrics,
     pub limits: LimitMetrics,
+    pub transfers: TransferMetrics,
     pub clients: ClientMetrics,
     pub connections_refused: IntCounter,
     pub reloads_taken: IntCounter,
@@ -97,6 +100,7 @@ impl Metrics {
         let charges = ChargeMetrics::new(&registry);
         let requests = RequestMetrics::new(&registry);
         let limits = LimitMetrics::new(&registry);
+        let transfers = TransferMetrics::new(&registry);
         let clients = ClientMetrics::new(&registry);
         let connections_refused = IntCounter::new(
             "picopay_gateway_connections_refused_total",
@@ -137,6 +141,7 @@ impl Metrics {
             charges,
             requests,
             limits,
+            transfers,
             clients,
             connections_refused,
             reloads_taken: reloads.with_label_values(&["taken"]),

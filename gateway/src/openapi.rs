@@ -23,7 +23,8 @@ use crate::parameters::Parameters;
 use crate::problem::Problem;
 use crate::state::GatewayState;
 use crate::{
-    balance, batch, charge, currency_schema, health, hold, holds, refund, session, topup, transactions, users,
+    balance, batch, charge, currency_schema, health, hold, holds, refund, session, sums, topup, totals,
+    transactions, transfer, transfers, users,
 };
 
 #[derive(Debug, OpenApi)]
@@ -43,6 +44,7 @@ root. Parameters and fields that an operation does not name are refused.",
     tags(
         (name = "money", description = "Operations on a user's balance."),
         (name = "holds", description = "Money that is reserved for a charge to come."),
+        (name = "transfers", description = "Money from one user to another."),
         (name = "users", description = "Who can have a balance, and what it is."),
         (name = "transactions", description = "The immutable record of every operation."),
         (name = "operation", description = "For supervisors and load balancers."),
@@ -50,8 +52,9 @@ root. Parameters and fields that an operation does not name are refused.",
     paths(
         charge::post_charge, topup::post_topup, refund::post_refund, batch::post_batch,
         hold::post_hold, hold::capture::post_capture, hold::void::post_void, holds::get_holds, holds::get_hold,
+        transfer::post_transfer, transfers::get_transfer,
         users::post_users, balance::get_balance,
-        transactions::get_transactions, transactions::get_transaction,
+        transactions::get_transactions, transactions::get_transaction, sums::post_sums, totals::get_totals,
         health::get_health, health::get_readyz, health::get_metrics,
     ),
     components(schemas(ProblemSchema, balance::ConsistencySchema)),
@@ -71,7 +74,8 @@ impl Modify for Finish {
             HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some("The API key.")).build();
         components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
         for (name, path) in &mut specification.paths.paths {
-            if let Some(operation) = &mut path.post {
+            // The one read that is a POST, because a URL has no room for so many users.
+            if let Some(operation) = path.post.as_mut().filter(|_| name != "/sums") {
                 // A batch has no key. Each of its operations has.
                 if name != "/batch" {
                     add_headers(
@@ -92,7 +96,7 @@ impl Modify for Finish {
                     .tags
                     .iter()
                     .flatten()
-                    .any(|tag| tag == "users" || tag == "holds" || tag == "transactions");
+                    .any(|tag| ["users", "holds", "transfers", "transactions"].contains(&tag.as_str()));
                 if is_read {
                     add_headers(
                         operation,
@@ -129,7 +133,7 @@ impl Where {
     fn includes(self, status: &str) -> bool {
         match self {
             Self::Everywhere => true,
-            Self::Recorded => matches!(status, "200" | "201" | "402" | "422"),
+            Self::Recorded => matches!(status, "200" | "201" | "202" | "402" | "422"),
             Self::FoundOrNot => matches!(status, "200" | "404"),
         }
     }
@@ -161,7 +165,8 @@ pub async fn get_openapi(
     Ok(([(header::CONTENT_TYPE, json)], Bytes::from(text)).into_response())
 }
 
-/// The specification with what `utoipa` cannot express: an amount has at most the decimals of its currency.
+/// The specification with what `utoipa` cannot express: an amount has at most the decimals of its currency, an operation of a
+/// batch has no other fields, and a body that may be left out is not `null`.
 fn specification() -> serde_json::Value {
     let mut document = serde_json::to_value(Specification::openapi()).expect("a specification is JSON");
     let rules: Vec<serde_json::Value> = (0..4)
@@ -175,14 +180,25 @@ fn specification() -> serde_json::Value {
             })
         })
         .collect();
-    for name in ["Charge", "TopUp", "NewHold"] {
+    for name in ["Charge", "TopUp", "NewHold", "NewTransfer"] {
         document["components"]["schemas"][name]["allOf"] = rules.clone().into();
+    }
+    let operations = document["components"]["schemas"]["BatchOperation"]["oneOf"].as_array_mut();
+    for operation in operations.expect("an operation is one of several") {
+        operation["additionalProperties"] = false.into();
+    }
+    for step in ["capture", "void"] {
+        let post = &mut document["paths"][format!("/holds/{{id}}/{step}")]["post"];
+        let schema = &mut post["requestBody"]["content"]["application/json"]["schema"];
+        *schema = schema["oneOf"][0].take();
     }
     document
 }
 
 #[cfg(test)]
 mod tests {
+    use picopay_shared::command::Kind;
+
     use super::*;
     use crate::problem::MEDIA_TYPE;
 
@@ -201,9 +217,13 @@ mod tests {
             ("post", "/holds/{id}/void"),
             ("get", "/holds"),
             ("get", "/holds/{id}"),
+            ("post", "/transfers"),
+            ("get", "/transfers/{id}"),
             ("get", "/users/{user_id}/balance"),
             ("get", "/transactions"),
             ("get", "/transactions/{id}"),
+            ("post", "/sums"),
+            ("get", "/totals"),
             ("get", "/health"),
             ("get", "/readyz"),
             ("get", "/metrics"),
@@ -223,6 +243,7 @@ mod tests {
             ("/charge", vec!["200", "402"]),
             ("/refund", vec!["200", "422"]),
             ("/batch", vec!["200"]),
+            ("/transfers", vec!["200", "202", "402"]),
         ] {
             for status in statuses {
                 let headers = &specification["paths"][path]["post"]["responses"][status]["headers"];
@@ -288,10 +309,7 @@ mod tests {
                 None => schema.clone(),
             }
         };
-        assert_eq!(
-            schema_of("/transactions", "kind")["enum"],
-            json!(["topup", "charge", "refund", "hold", "void", "expiry"])
-        );
+        assert_eq!(schema_of("/transactions", "kind")["enum"], json!(Kind::ALL.map(Kind::as_str)));
         assert_eq!(
             schema_of("/users/{user_id}/balance", "consistency")["enum"],
             json!(["strong", "eventual"])
@@ -330,9 +348,20 @@ mod tests {
             let properties = &specification["components"]["schemas"][schema]["properties"];
             properties.as_object().unwrap_or_else(|| panic!("{schema}")).keys().cloned().collect()
         };
+        let operations = &specification["components"]["schemas"]["BatchOperation"]["oneOf"];
+        assert!(operations.as_array().unwrap().iter().all(|one| one["additionalProperties"] == false));
+        for (step, schema) in [("capture", "Capture"), ("void", "Void")] {
+            let body = &specification["paths"][format!("/holds/{{id}}/{step}")]["post"]["requestBody"];
+            let reference = body["content"]["application/json"]["schema"]["$ref"].as_str().unwrap();
+            assert!(reference.ends_with(&format!("/{schema}")) && body["required"] != true, "{body}");
+        }
         for payment in ["Charge", "TopUp"] {
             assert_eq!(names(payment), ["amount", "currency", "metadata", "reference", "user_id"]);
         }
+        assert_eq!(
+            names("NewTransfer"),
+            ["amount", "currency", "from_user_id", "metadata", "reference", "to_user_id"]
+        );
         assert_eq!(names("Refund"), ["amount", "transaction_id"]);
         assert_eq!(
             names("NewHold"),

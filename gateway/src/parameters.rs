@@ -7,8 +7,10 @@ use std::convert::Infallible;
 use axum::extract::{FromRequestParts, RawPathParams};
 use axum::http::HeaderMap;
 use axum::http::request::Parts;
+use picopay_shared::id::TransactionId;
 use picopay_shared::slot::{UserId, UserIdError};
 
+use crate::fields::{NO_UUID, hyphenated_uuid};
 use crate::problem::{ERRORS_MAX, FieldError, Problem};
 
 const NOT_DECODABLE: &str = "must be UTF-8, percent-encoded (RFC 3986)";
@@ -98,6 +100,12 @@ impl<'a> Parameters<'a> {
     ) -> Option<T> {
         let read = text.ok_or_else(|| NOT_DECODABLE.to_owned()).and_then(read);
         read.map_err(|detail| self.add(name, detail)).ok()
+    }
+
+    /// Reads the `id` in the path, which may be one that is not of our making.
+    pub fn id_in_path(&mut self, path: &PathParameters) -> Option<TransactionId> {
+        let read = |text: &str| hyphenated_uuid(text).ok_or_else(|| NO_UUID.to_owned());
+        self.in_path("id", path.get("id"), read).map(TransactionId::from_uuid)
     }
 
     pub fn add(&mut self, name: &str, detail: impl Into<String>) {

@@ -65,16 +65,17 @@ pub fn read_payment(
     read_currency: impl FnOnce(&str) -> Result<Currency, String>,
 ) -> Result<Payment, Problem> {
     let mut fields = Fields::read(body, &PAYMENT_FIELDS)?;
-    let payment = payment_of(&mut fields, read_currency);
+    let payment = payment_of(&mut fields, "user_id", read_currency);
     fields.finish(payment)
 }
 
-/// Reads the fields of a payment. Errors stay with them.
+/// Reads the fields of a payment, of which one names the user. Errors stay with them.
 pub fn payment_of(
     fields: &mut Fields,
+    user_field: &str,
     read_currency: impl FnOnce(&str) -> Result<Currency, String>,
 ) -> Option<Payment> {
-    let user_id = fields.required("user_id", fields::user_id);
+    let user_id = fields.required(user_field, fields::user_id);
     let amount = fields.required("amount", fields::amount);
     let currency = fields.required("currency", read_currency);
     let reference = fields.optional("reference", reference);

@@ -5,7 +5,10 @@
 
 mod code;
 mod field_error;
+mod holds;
+mod not_done;
 mod not_ready;
+mod ranges;
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -13,10 +16,11 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
-use picopay_shared::command::{Refusal, Transaction};
-use picopay_shared::hold::{HoldStatus, OPEN_HOLDS_MAX};
+use picopay_shared::command::{Kind, Refusal, Transaction};
+use picopay_shared::hold::HoldStatus;
 use picopay_shared::money::{Currency, Money};
 use picopay_shared::query::Source;
+use picopay_shared::slot::UserId;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use uuid::Uuid;
@@ -26,7 +30,6 @@ pub use self::field_error::{FieldError, Place};
 use crate::header_names::{IDEMPOTENCY_KEY, IDEMPOTENT_REPLAYED, PICOPAY_SESSION};
 use crate::source_headers::name_source;
 use picopay_gateway_config::Scope;
-use picopay_shard_client::{NotDone, ShardError};
 
 pub const MEDIA_TYPE: &str = "application/problem+json";
 
@@ -63,6 +66,7 @@ enum Extension {
     Differs(Vec<String>),
     Remaining(Money),
     HoldStatus(HoldStatus),
+    User(UserId),
     Scope(Scope),
     Shard(String),
     Shards(serde_json::Value),
@@ -102,8 +106,10 @@ impl Problem {
     }
 
     #[must_use]
-    pub fn with_session(mut self, session: Option<HeaderValue>) -> Self {
-        self.0.session = session;
+    pub fn with_session_if_recorded(mut self, session: Option<&HeaderValue>) -> Self {
+        if self.is_recorded() {
+            self.0.session = session.cloned();
+        }
         self
     }
 
@@ -228,6 +234,16 @@ impl Problem {
         Self::new(Code::UserNotFound, "make the user with POST /users first")
     }
 
+    /// One of the two users of a transfer.
+    pub fn party_not_found(user_id: UserId) -> Self {
+        Self::new(Code::UserNotFound, format!("there is no user {user_id}; nothing happened"))
+            .with(Extension::User(user_id))
+    }
+
+    pub fn transfer_not_found() -> Self {
+        Self::new(Code::TransferNotFound, "no transfer has this id")
+    }
+
     pub fn transaction_not_found() -> Self {
         Self::new(Code::TransactionNotFound, "no completed transaction has this id")
     }
@@ -254,7 +270,10 @@ impl Problem {
         let mut problem = match refusal {
             Refusal::InsufficientBalance => match record.hold_part.available {
                 Some(available) => {
-                    let what = record.kind.as_str();
+                    let what = match record.kind {
+                        Kind::TransferOut => "transfer",
+                        kind => kind.as_str(),
+                    };
                     Self::too_little_available(record.balance_after, available, record.money, what)
                 }
                 None => Self::insufficient_balance(record.balance_after, record.money),
@@ -284,23 +303,6 @@ impl Problem {
         let detail = format!("{available} {currency} is available, the {what} needs {required} {currency}");
         let extension = Extension::Balance { balance, available: Some(available), required };
         Self::new(Code::InsufficientBalance, detail).with(extension)
-    }
-
-    pub fn hold_not_found() -> Self {
-        Self::new(Code::HoldNotFound, "no hold has this id")
-    }
-
-    pub fn capture_exceeds_hold(remaining: Money) -> Self {
-        let detail = format!("of this hold {remaining} {} can be captured", remaining.currency());
-        Self::new(Code::CaptureExceedsHold, detail).with(Extension::Remaining(remaining))
-    }
-
-    pub fn hold_not_open(status: HoldStatus) -> Self {
-        Self::new(Code::HoldNotOpen, "the hold has ended").with(Extension::HoldStatus(status))
-    }
-
-    pub fn too_many_holds() -> Self {
-        Self::new(Code::TooManyHolds, format!("a user has at most {OPEN_HOLDS_MAX} open holds"))
     }
 
     pub fn refund_exceeds_charge(remaining: Money) -> Self {
@@ -412,6 +414,7 @@ impl Serialize for Written<'_> {
             Extension::Remaining(remaining) => {
                 map.serialize_entry("remaining", &format_args!("{remaining}"))?;
             }
+            Extension::User(user_id) => map.serialize_entry("user_id", user_id)?,
             Extension::HoldStatus(status) => map.serialize_entry("hold_status", status.as_str())?,
             Extension::Scope(scope) => map.serialize_entry("scope", scope.as_str())?,
             Extension::Shard(shard) => map.serialize_entry("shard", shard)?,
@@ -431,44 +434,12 @@ impl IntoResponse for Problem {
     }
 }
 
-impl From<ShardError> for Problem {
-    fn from(error: ShardError) -> Self {
-        let (why, shard, retry_after) = match error {
-            ShardError::NotDone { why, shard, retry_after } => (why, shard, retry_after),
-            ShardError::Unknown => {
-                return Self::new(
-                    Code::OutcomeUnknown,
-                    "it was done once or not at all; retry with the same key, never with a new one",
-                );
-            }
-        };
-        // Exhaustive, no `_` arm: a new reason forces a decision here.
-        let (code, detail) = match why {
-            NotDone::Unavailable | NotDone::BreakerOpen => (
-                Code::ShardUnavailable,
-                "the user's shard cannot be reached; nothing happened, retry with the same key",
-            ),
-            NotDone::Overloaded => (
-                Code::Overloaded,
-                "too much is waiting for the user's shard; nothing happened, retry with the same key",
-            ),
-            NotDone::SlotMoving => (
-                Code::SlotMoving,
-                "the user is moving to another shard; nothing happened, retry with the same key",
-            ),
-            NotDone::Internal => return Self::internal(),
-        };
-        let shard = shard.map_or(Extension::None, Extension::Shard);
-        Self::new(code, detail).with(shard).retry_after(retry_after)
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use picopay_shared::command::{Kind, Status};
+    use picopay_shard_client::{NotDone, ShardError};
+    use picopay_shared::command::Status;
     use picopay_shared::hold::HoldPart;
     use picopay_shared::id::TransactionId;
-    use picopay_shared::slot::UserId;
 
     use super::*;
 
@@ -494,6 +465,7 @@ mod tests {
             metadata: None,
             made_by: None,
             hold_part: HoldPart::default(),
+            transfer: None,
         }
     }
 

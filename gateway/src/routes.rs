@@ -18,8 +18,8 @@ use crate::refund::REFUND;
 use crate::state::GatewayState;
 use crate::topup::TOP_UP;
 use crate::{
-    balance, batch, charge, docs, health, hold, holds, openapi, problem_pages, refund, running_config, topup,
-    transactions, users,
+    balance, batch, charge, docs, health, hold, holds, openapi, problem_pages, refund, running_config, sums,
+    topup, totals, transactions, transfer, transfers, users,
 };
 
 use self::Route::{EachItsScope, OneOf, WithoutKey};
@@ -37,7 +37,7 @@ enum Route {
 /// The routes: path, scopes, handler. Each is under `/v1` and, because existing clients call `POST /charge`,
 /// at the root.
 #[rustfmt::skip] // One line per route, so that the table reads as one.
-fn table() -> [(&'static str, Route); 20] {
+fn table() -> [(&'static str, Route); 24] {
     [
         ("/users",                   OneOf(&Scope::MOVING,    post(users::post_users))),
         ("/topup",                   OneOf(TOP_UP.scopes,     post(topup::post_topup))),
@@ -48,10 +48,14 @@ fn table() -> [(&'static str, Route); 20] {
         ("/holds/{id}",              OneOf(&[Scope::Read],    get(holds::get_hold))),
         ("/holds/{id}/capture",      OneOf(CAPTURE.scopes,    post(capture::post_capture))),
         ("/holds/{id}/void",         OneOf(VOID.scopes,       post(void::post_void))),
+        ("/transfers",               OneOf(&[Scope::Transfer], post(transfer::post_transfer))),
+        ("/transfers/{id}",          OneOf(&[Scope::Read],    get(transfers::get_transfer))),
         ("/batch",                   EachItsScope(            post(batch::post_batch))),
         ("/users/{user_id}/balance", OneOf(&[Scope::Read],    get(balance::get_balance))),
         ("/transactions",            OneOf(&[Scope::Read],    get(transactions::get_transactions))),
         ("/transactions/{id}",       OneOf(&[Scope::Read],    get(transactions::get_transaction))),
+        ("/sums",                    OneOf(&[Scope::Read],    post(sums::post_sums))),
+        ("/totals",                  OneOf(&[Scope::Admin],   get(totals::get_totals))),
         ("/health",                  WithoutKey(get(health::get_health))),
         ("/readyz",                  WithoutKey(get(health::get_readyz))),
         ("/metrics",                 WithoutKey(get(health::get_metrics))),

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use jiff::fmt::temporal::DateTimePrinter;
-use picopay_shared::command::Transaction;
+use picopay_shared::command::{Kind, Transaction};
 use serde::Serialize;
 use serde::ser::{SerializeStruct, Serializer};
 use serde_json::value::RawValue;
@@ -55,7 +55,7 @@ impl Serialize for TransactionBody<'_> {
         // The text was checked when it was written, and `json` columns hold nothing else.
         let metadata: Option<&RawValue> =
             record.metadata.as_deref().and_then(|text| serde_json::from_str(text).ok());
-        let mut body = serializer.serialize_struct("Transaction", 14)?;
+        let mut body = serializer.serialize_struct("Transaction", 16)?;
         body.serialize_field("id", &record.id)?;
         body.serialize_field("user_id", &record.user_id)?;
         body.serialize_field("kind", record.kind.as_str())?;
@@ -72,6 +72,11 @@ impl Serialize for TransactionBody<'_> {
         }
         if let Some(hold_id) = &record.hold_part.hold_id {
             body.serialize_field("hold_id", hold_id)?;
+        }
+        if let Some(part) = &record.transfer {
+            body.serialize_field("transfer_id", &part.transfer_id)?;
+            let other = if record.kind == Kind::TransferIn { "from_user_id" } else { "to_user_id" };
+            body.serialize_field(other, &part.other_user_id)?;
         }
         if let Some(reference) = &record.reference {
             body.serialize_field("reference", reference)?;
@@ -107,7 +112,7 @@ pub struct TransactionSchema {
     /// The user's balance in this currency right after it.
     #[schema(example = "950.00")]
     balance_after: String,
-    /// The key of its request; an expiry has none.
+    /// The key of its request. An expiry has none, nor have `transfer_in` and `transfer_back`.
     #[schema(format = "uuid", nullable = false, example = "550e8400-e29b-41d4-a716-446655440000")]
     idempotency_key: Option<String>,
     #[schema(format = DateTime, example = "2026-11-22T12:00:00.123Z")]
@@ -118,6 +123,15 @@ pub struct TransactionSchema {
     /// Of a capture, a void and an expiry: the hold.
     #[schema(format = "uuid", nullable = false)]
     hold_id: Option<String>,
+    /// Of a transfer's steps: the transfer.
+    #[schema(format = "uuid", nullable = false)]
+    transfer_id: Option<String>,
+    /// Of a `transfer_in`: who sent it.
+    #[schema(nullable = false, minimum = 1)]
+    from_user_id: Option<i64>,
+    /// Of a `transfer_out` and a `transfer_back`: the recipient.
+    #[schema(nullable = false, minimum = 1)]
+    to_user_id: Option<i64>,
     /// The client's own reference, unchanged.
     #[schema(nullable = false)]
     reference: Option<String>,
@@ -132,7 +146,7 @@ pub struct TransactionSchema {
 
 /// What a transaction records.
 #[derive(Debug, ToSchema)]
-#[schema(as = Kind, rename_all = "lowercase")]
+#[schema(as = Kind, rename_all = "snake_case")]
 pub enum KindSchema {
     /// Money that comes in.
     Topup,
@@ -146,6 +160,12 @@ pub enum KindSchema {
     Void,
     /// A hold whose time has run out. It moves nothing.
     Expiry,
+    /// Money that a transfer took from its sender.
+    TransferOut,
+    /// Money that a transfer brought its recipient.
+    TransferIn,
+    /// Money of a reversed transfer, with its sender again.
+    TransferBack,
 }
 
 /// Every transaction that can be seen is completed.
@@ -179,11 +199,12 @@ pub struct LookupSchema {
 
 #[cfg(test)]
 mod tests {
-    use picopay_shared::command::{Kind, Status};
+    use picopay_shared::command::Status;
     use picopay_shared::hold::HoldPart;
     use picopay_shared::id::TransactionId;
     use picopay_shared::money::{Currency, Money};
     use picopay_shared::slot::UserId;
+    use picopay_shared::transfer::TransferPart;
     use uuid::Uuid;
 
     use super::*;
@@ -203,6 +224,7 @@ mod tests {
             metadata: None,
             made_by: None,
             hold_part: HoldPart::default(),
+            transfer: None,
         }
     }
 
@@ -219,6 +241,20 @@ mod tests {
         assert!(text.ends_with(&format!(r#"{end},"made_by":"shop"}}"#)), "{text}");
         let text = serde_json::to_string(&TransactionBody::of_write(&record)).unwrap();
         assert!(text.ends_with(&format!("{end}}}")), "{text}");
+    }
+
+    #[test]
+    fn a_step_of_a_transfer_names_it_and_the_other_user() {
+        let other_user_id = UserId::try_from(2).unwrap();
+        let transfer = Some(TransferPart { transfer_id: record().id, other_user_id });
+        for (kind, name) in
+            [(Kind::TransferOut, "to"), (Kind::TransferIn, "from"), (Kind::TransferBack, "to")]
+        {
+            let record = Transaction { kind, transfer, idempotency_key: None, ..record() };
+            let text = serde_json::to_string(&TransactionBody::of_read(&record)).unwrap();
+            let id = "01a20320-a27b-0000-0000-000000000000";
+            assert!(text.ends_with(&format!(r#","transfer_id":"{id}","{name}_user_id":2}}"#)), "{text}");
+        }
     }
 
     #[test]

@@ -8,15 +8,13 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use picopay_shard_client::{Page, Read};
 use picopay_shared::command::Kind;
-use picopay_shared::id::TransactionId;
 use picopay_shared::query::HistoryQuery;
 use serde::Serialize;
 use utoipa::{IntoParams, ToSchema};
 
-use crate::cursor::{self, Cursor};
-use crate::fields::{NO_UUID, hyphenated_uuid};
+use crate::cursor::Cursor;
 use crate::guarded::{Admitted, Guarded};
-use crate::openapi::parts::{HistoryProblems, LookupProblems, ReadHeaders};
+use crate::openapi::parts::{HistoryProblems, IdInPath, LookupProblems, ReadHeaders};
 use crate::page_limit::read_limit;
 use crate::parameters::{self, Parameters, PathParameters};
 use crate::problem::Problem;
@@ -104,7 +102,7 @@ pub async fn get_transactions(
 /// Look up a transaction
 #[utoipa::path(
     get, path = "/transactions/{id}", tag = "transactions",
-    params(ReadHeaders, ("id" = String, Path, format = "uuid", example = "019a9f3a-7a6b-892e-9356-4ab70000c001")),
+    params(ReadHeaders, IdInPath),
     responses((status = 200, description = "The transaction.", body = LookupSchema), LookupProblems),
 )]
 pub async fn get_transaction(
@@ -117,9 +115,8 @@ pub async fn get_transaction(
     let Admitted { gateway, .. } = guarded.admit(&headers)?;
     let mut parameters = Parameters::read(query.as_deref(), &[]);
     let reader = reader(&headers, &request_id, &mut parameters);
-    let id = parameters
-        .in_path("id", path.get("id"), |text| hyphenated_uuid(text).ok_or_else(|| NO_UUID.to_owned()));
-    let id = TransactionId::from_uuid(parameters.finish(id)?);
+    let id = parameters.id_in_path(&path);
+    let id = parameters.finish(id)?;
     if !id.is_ours() {
         return Err(Problem::transaction_not_found());
     }
@@ -145,11 +142,7 @@ fn read_history_query(parameters: &mut Parameters) -> Option<HistoryQuery> {
         takes_short_pages: true,
     });
     // Without a user nobody knows whose cursor it is; the missing user is reported anyway.
-    let before = query.as_ref().and_then(|query| {
-        parameters.optional("cursor", |text| {
-            Cursor::of_history(query).decode(text).ok_or_else(|| cursor::NOT_USABLE.to_owned())
-        })
-    });
+    let before = query.as_ref().and_then(|query| Cursor::of_history(query).read(parameters));
     query.map(|query| HistoryQuery { before, ..query })
 }
 
@@ -159,6 +152,8 @@ fn parse_kind(word: &str) -> Result<Kind, String> {
 
 #[cfg(test)]
 mod tests {
+    use picopay_shared::id::TransactionId;
+
     use super::*;
 
     fn read_query(query: &str) -> Result<HistoryQuery, Problem> {

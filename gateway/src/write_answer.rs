@@ -49,6 +49,10 @@ pub fn favour_or_problem(decision: Decision) -> Result<Favour, Problem> {
         Decision::UserNotFound => return Err(Problem::user_not_found()),
         Decision::TransactionNotFound => return Err(Problem::transaction_not_found()),
         Decision::HoldNotFound => return Err(Problem::hold_not_found()),
+        // `transfer.rs` sorts them out; no other route asks for one.
+        Decision::Transferred { .. } | Decision::Credited(_) | Decision::TransferNotFound => {
+            return Err(Problem::internal());
+        }
         Decision::AmountInvalid(detail) => {
             return Err(Problem::invalid_request(vec![FieldError::in_field("amount", detail)]));
         }
@@ -57,20 +61,27 @@ pub fn favour_or_problem(decision: Decision) -> Result<Favour, Problem> {
 
 pub fn answer(written: Written, key: Uuid, user_id: Option<i64>) -> Result<Answered, Problem> {
     let session = written.session.map(session::to_header);
-    let favour = favour_or_problem(written.decision).map_err(|problem| {
-        let kept = if problem.is_recorded() { session.clone() } else { None };
-        problem.with_session(kept)
-    })?;
-    let (mut response, is_replayed) = match favour {
+    let favour = favour_or_problem(written.decision)
+        .map_err(|problem| problem.with_session_if_recorded(session.as_ref()))?;
+    Ok(match favour {
         Favour::User { is_new } => {
             let user_id = user_id.ok_or_else(Problem::internal)?;
             let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
-            (json(status, &UserBody { user_id }), false)
+            answered(json(status, &UserBody { user_id }), key, session, false)
         }
         Favour::Booked { transaction, is_replayed } => {
-            (json(StatusCode::OK, &WriteBody(&transaction)), is_replayed)
+            answered(json(StatusCode::OK, &WriteBody(&transaction)), key, session, is_replayed)
         }
-    };
+    })
+}
+
+/// An answer with the headers of a write.
+pub fn answered(
+    mut response: Response,
+    key: Uuid,
+    session: Option<HeaderValue>,
+    is_replayed: bool,
+) -> Answered {
     let headers = response.headers_mut();
     headers.insert(IDEMPOTENCY_KEY.clone(), key_header(key));
     if let Some(session) = session {
@@ -79,7 +90,7 @@ pub fn answer(written: Written, key: Uuid, user_id: Option<i64>) -> Result<Answe
     if is_replayed {
         headers.insert(IDEMPOTENT_REPLAYED.clone(), HeaderValue::from_static("true"));
     }
-    Ok(Answered { response, is_replayed })
+    Answered { response, is_replayed }
 }
 
 fn refusal(record: &Transaction, is_replayed: bool) -> Option<Problem> {

@@ -53,6 +53,7 @@ mod tests {
             metadata: None,
             made_by: None,
             hold_part,
+            transfer: None,
         }
     }
 

@@ -84,6 +84,8 @@ pub fn write_transaction(seen: &Seen<'_>, body: &mut Vec<u8>) {
     #[derive(Default, serde::Deserialize)]
     struct Posted<'a> {
         user_id: Option<i64>,
+        from_user_id: Option<i64>,
+        to_user_id: Option<i64>,
         amount: Option<&'a str>,
         currency: Option<&'a str>,
         transaction_id: Option<&'a str>,
@@ -103,7 +105,13 @@ pub fn write_transaction(seen: &Seen<'_>, body: &mut Vec<u8>) {
         "void" => Some((hold, "voided")),
         _ => None,
     };
-    let text = if let Some((id, status)) = step {
+    let text = if let Some((from, to)) = posted.from_user_id.zip(posted.to_user_id) {
+        format!(
+            "{{\"transfer\":{{\"id\":\"{key}\",\"from_user_id\":{from},\"to_user_id\":{to},\"status\":\"completed\",\"amount\":\"{amount}\",\
+             \"currency\":\"{currency}\",\"idempotency_key\":\"{key}\",\"created_at\":\"2026-11-22T12:00:00.123Z\",\
+             \"completed_at\":\"2026-11-22T12:00:00.131Z\"}},\"new_balance\":\"950.00\"}}"
+        )
+    } else if let Some((id, status)) = step {
         format!(
             "{{\"hold\":{{\"id\":\"{id}\",\"user_id\":{user},\"status\":\"{status}\",\"amount\":\"{amount}\",\"captured\":\"0.00\",\
              \"currency\":\"{currency}\",\"expires_at\":\"2026-11-29T12:00:00.123Z\",\"idempotency_key\":\"{key}\",\

@@ -68,6 +68,9 @@ pub struct ScenarioArgs {
     /// Share of the requests that hold money, or capture or void what an earlier one holds.
     #[arg(long, default_value_t = 0.0, value_name = "SHARE")]
     pub holds: f64,
+    /// Share of the requests that move money from a user to another.
+    #[arg(long, default_value_t = 0.0, value_name = "SHARE")]
+    pub transfers: f64,
     /// Send this many writes in each request (1 to 500, each with its own key); without it each goes alone. All figures
     /// count the writes, --rate the requests.
     #[arg(long, value_name = "N")]
@@ -96,6 +99,7 @@ impl ScenarioArgs {
             refunds: 0.0,
             topups: 0.0,
             holds: 0.0,
+            transfers: 0.0,
             batch: None,
             currency: "USD".to_owned(),
             amount_max: "1".to_owned(),
@@ -121,6 +125,7 @@ impl Scenario {
             ("--refunds", args.refunds),
             ("--topups", args.topups),
             ("--holds", args.holds),
+            ("--transfers", args.transfers),
         ];
         for (flag, share) in kinds.into_iter().chain([("--hot-share", args.hot_share)]) {
             if !(0.0..=1.0).contains(&share) {
@@ -149,6 +154,12 @@ impl Scenario {
             if args.history + args.balance_reads > 0.0 {
                 bail!("--batch {batch}: a batch has writes only; leave out --history and --balance-reads");
             }
+            if args.transfers > 0.0 {
+                bail!("--batch {batch}: a batch takes no transfers; leave out --transfers");
+            }
+        }
+        if args.transfers > 0.0 && args.users < 2 {
+            bail!("--transfers {}: nobody transfers to himself; --users must be at least 2", args.transfers);
         }
         if args.users == 0 {
             bail!("--users 0: somebody has to be charged");
@@ -263,7 +274,7 @@ impl ScenarioTraffic {
             return Asked::Balance(self.any_user());
         }
         let (is_refund, is_top_up) = (is_within(args.refunds), is_within(args.topups));
-        let is_hold = is_within(args.holds);
+        let (is_hold, is_transfer) = (is_within(args.holds), is_within(args.transfers));
         if self.random.chance(args.duplicates) && !self.repeatable.is_empty() {
             let at = self.random.below(u64::try_from(self.repeatable.len()).expect("fits 64 bits"));
             let at = usize::try_from(at).expect("below a length");
@@ -276,6 +287,10 @@ impl ScenarioTraffic {
             return self.hold_or_end_one();
         }
         let minor_units = 1 + self.random.below(self.scenario.amount_max);
+        if is_transfer {
+            let (user, to) = self.any_two_users();
+            return self.first(Wish::Transfer { to }, user, minor_units);
+        }
         let (wish, user) = if is_top_up {
             (Wish::TopUp, self.any_user())
         } else if self.random.chance(args.hot_share) {
@@ -308,6 +323,14 @@ impl ScenarioTraffic {
 
     fn any_user(&mut self) -> UserId {
         self.scenario.user(self.random.below(self.scenario.args.users))
+    }
+
+    /// Two different ones: there are two, or the scenario has no transfers.
+    fn any_two_users(&mut self) -> (UserId, UserId) {
+        let users = self.scenario.args.users;
+        let first = self.random.below(users);
+        let other = (first + 1 + self.random.below(users - 1)) % users;
+        (self.scenario.user(first), self.scenario.user(other))
     }
 
     fn judge_one(&mut self, asked: &Asked, status: u16, is_replayed: bool, body: &[u8]) -> Judgement {
@@ -356,7 +379,9 @@ impl ScenarioTraffic {
                 format!("a new key was answered as a replay: {}", show(write, status, body)),
             );
         }
-        if status != 200 {
+        // A transfer that is still on its way; the money was taken.
+        let is_pending = status == 202 && matches!(write.wish, Wish::Transfer { .. });
+        if status != 200 && !is_pending {
             let code = problem_code(status, body);
             if is_recorded(&code) {
                 self.remember(write, status, body);
@@ -396,7 +421,10 @@ impl ScenarioTraffic {
         {
             self.open_holds.push_back(OpenHold { hold, user: write.user, minor_units: write.minor_units });
         }
-        self.remember(write, status, body);
+        // What is pending may have ended by the time of a repeat.
+        if !is_pending {
+            self.remember(write, status, body);
+        }
         Judgement::fine()
     }
 
@@ -487,6 +515,7 @@ impl Asked {
                 Wish::Hold { .. } => Kind::Hold,
                 Wish::Capture { .. } => Kind::Capture,
                 Wish::Void { .. } => Kind::Void,
+                Wish::Transfer { .. } => Kind::Transfer,
             },
             Self::Repeat(_) => Kind::Replay,
             Self::Balance(_) => Kind::Balance,

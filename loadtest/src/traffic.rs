@@ -19,6 +19,7 @@ pub enum Kind {
     Hold,
     Capture,
     Void,
+    Transfer,
     Balance,
     History,
     CreateUser,
@@ -26,7 +27,7 @@ pub enum Kind {
 
 impl Kind {
     /// All, in the order in which a report lists them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Charge,
         Self::Replay,
         Self::Refund,
@@ -34,6 +35,7 @@ impl Kind {
         Self::Hold,
         Self::Capture,
         Self::Void,
+        Self::Transfer,
         Self::Balance,
         Self::History,
         Self::CreateUser,
@@ -52,6 +54,7 @@ impl Kind {
             Self::Hold => "hold",
             Self::Capture => "capture",
             Self::Void => "void",
+            Self::Transfer => "transfer",
             Self::Balance => "balance",
             Self::History => "history",
             Self::CreateUser => "create user",

@@ -25,6 +25,9 @@ pub enum Wish {
     Void {
         hold: UuidText,
     },
+    Transfer {
+        to: UserId,
+    },
 }
 
 impl Wish {
@@ -36,6 +39,7 @@ impl Wish {
             Self::Hold { .. } => "hold",
             Self::Capture { .. } => "capture",
             Self::Void { .. } => "void",
+            Self::Transfer { .. } => "transfer",
         }
     }
 
@@ -46,15 +50,18 @@ impl Wish {
             Self::Hold { .. } => HOLDS.to_owned(),
             Self::Capture { hold } => format!("{HOLDS}/{}/capture", text(&hold)),
             Self::Void { hold } => format!("{HOLDS}/{}/void", text(&hold)),
+            Self::Transfer { .. } => TRANSFERS.to_owned(),
         }
     }
 }
 
 const HOLDS: &str = "/v1/holds";
+const TRANSFERS: &str = "/v1/transfers";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Write {
     pub wish: Wish,
+    /// Of a transfer: the sender.
     pub user: UserId,
     /// How much, in the currency's smallest unit. Of a refund: what the charge was; of a void: what the hold is.
     pub minor_units: u64,
@@ -110,6 +117,7 @@ pub struct WriteForms {
     top_up: Form,
     refund: Form,
     holds: Form,
+    transfers: Form,
     batch: Form,
     currency: Currency,
     body: Vec<u8>,
@@ -122,6 +130,7 @@ impl WriteForms {
             top_up: target.form("POST", "/v1/topup"),
             refund: target.form("POST", "/v1/refund"),
             holds: target.form("POST", HOLDS),
+            transfers: target.form("POST", TRANSFERS),
             batch: target.form("POST", "/v1/batch"),
             currency,
             body: Vec::with_capacity(128),
@@ -138,6 +147,7 @@ impl WriteForms {
             Wish::Hold { .. } => (&self.holds, [b"", b"", b""]),
             Wish::Capture { hold } => (&self.holds, [b"/", hold, b"/capture"]),
             Wish::Void { hold } => (&self.holds, [b"/", hold, b"/void"]),
+            Wish::Transfer { .. } => (&self.transfers, [b"", b"", b""]),
         };
         form.write_post_to(output, rest, &write.key, &self.body);
     }
@@ -191,8 +201,14 @@ fn write_fields(write: &Write, currency: Currency, body: &mut Vec<u8>) {
             body.extend_from_slice(&charge);
             body.push(b'"');
         }
-        Wish::Charge | Wish::TopUp | Wish::Hold { .. } => {
-            body.extend_from_slice(b"\"user_id\":");
+        Wish::Charge | Wish::TopUp | Wish::Hold { .. } | Wish::Transfer { .. } => {
+            if let Wish::Transfer { to } = write.wish {
+                body.extend_from_slice(b"\"to_user_id\":");
+                write_number(body, to.get().unsigned_abs());
+                body.extend_from_slice(b",\"from_user_id\":");
+            } else {
+                body.extend_from_slice(b"\"user_id\":");
+            }
             write_number(body, write.user.get().unsigned_abs());
             body.extend_from_slice(b",\"amount\":\"");
             write_amount(body, write.minor_units, currency.scale());
@@ -247,6 +263,7 @@ pub fn describe(write: &Write) -> String {
         Wish::Refund { charge } => format!("refund of {}", text(&charge)),
         Wish::Capture { hold } => format!("capture of {} minor units of {}", write.minor_units, text(&hold)),
         Wish::Void { hold } => format!("void of {}", text(&hold)),
+        Wish::Transfer { to } => format!("transfer of {} minor units to user {to}", write.minor_units),
     };
     format!("{what}, user {}, key {}", write.user, text(&write.key))
 }

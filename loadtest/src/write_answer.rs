@@ -24,6 +24,8 @@ pub struct WriteAnswer<'a> {
     pub hold_id: Option<&'a str>,
     /// Of a hold and a void.
     pub hold_status: Option<&'a str>,
+    /// Of a transfer, which may still be on its way: what became of it, and the recipient.
+    pub transfer: Option<(&'a str, i64)>,
 }
 
 #[derive(Deserialize)]
@@ -46,6 +48,24 @@ struct Transaction<'a> {
 }
 
 #[derive(Deserialize)]
+struct Moved<'a> {
+    #[serde(borrow)]
+    transfer: Transfer<'a>,
+    new_balance: &'a str,
+}
+
+#[derive(Deserialize)]
+struct Transfer<'a> {
+    id: &'a str,
+    from_user_id: i64,
+    to_user_id: i64,
+    status: &'a str,
+    amount: &'a str,
+    currency: &'a str,
+    idempotency_key: &'a str,
+}
+
+#[derive(Deserialize)]
 struct Held<'a> {
     #[serde(borrow)]
     hold: Hold<'a>,
@@ -64,6 +84,22 @@ struct Hold<'a> {
 impl<'a> WriteAnswer<'a> {
     /// Reads the answer to this write.
     pub fn read(write: &Write, body: &'a [u8]) -> Result<Self, serde_json::Error> {
+        if matches!(write.wish, Wish::Transfer { .. }) {
+            let Moved { transfer, new_balance } = serde_json::from_slice(body)?;
+            return Ok(Self {
+                id: Some(transfer.id),
+                user_id: transfer.from_user_id,
+                kind: "transfer_out",
+                amount: transfer.amount,
+                currency: transfer.currency,
+                balance_after: Some(new_balance),
+                idempotency_key: Some(transfer.idempotency_key),
+                charge_id: None,
+                hold_id: None,
+                hold_status: None,
+                transfer: Some((transfer.status, transfer.to_user_id)),
+            });
+        }
         if !matches!(write.wish, Wish::Hold { .. } | Wish::Void { .. }) {
             let Booked { transaction } = serde_json::from_slice(body)?;
             return Ok(Self {
@@ -77,6 +113,7 @@ impl<'a> WriteAnswer<'a> {
                 charge_id: transaction.charge_id,
                 hold_id: transaction.hold_id,
                 hold_status: None,
+                transfer: None,
             });
         }
         let Held { hold } = serde_json::from_slice(body)?;
@@ -92,6 +129,7 @@ impl<'a> WriteAnswer<'a> {
             charge_id: None,
             hold_id: is_void.then_some(hold.id),
             hold_status: Some(hold.status),
+            transfer: None,
         })
     }
 
@@ -105,6 +143,11 @@ impl<'a> WriteAnswer<'a> {
             Wish::Hold { .. } => ("hold", None, None, Some("open")),
             Wish::Capture { hold } => ("charge", None, Some(&hold[..]), None),
             Wish::Void { hold } => ("void", None, Some(&hold[..]), Some("voided")),
+            Wish::Transfer { .. } => ("transfer_out", None, None, None),
+        };
+        let recipient = match write.wish {
+            Wish::Transfer { to } => Some(to.get()),
+            _ => None,
         };
         let checks = [
             ("idempotency_key", self.idempotency_key.is_none_or(|key| key.as_bytes() == write.key)),
@@ -115,6 +158,7 @@ impl<'a> WriteAnswer<'a> {
             ("charge_id", self.charge_id.map(str::as_bytes) == charge),
             ("hold_id", self.hold_id.map(str::as_bytes) == hold),
             ("status", self.hold_status == status),
+            ("to_user_id", self.transfer.map(|(_, to)| to) == recipient),
         ];
         checks.into_iter().find_map(|(field, is_right)| (!is_right).then_some(field))
     }
@@ -183,5 +227,21 @@ mod tests {
             wrong_field(Wish::Void { hold: *b"019a9f3a-7a6b-892e-9356-4ab70000c002" }, &answer("voided")),
             Some("hold_id")
         );
+    }
+    #[test]
+    fn an_answer_to_a_transfer_is_about_both_its_users() {
+        let wish = Wish::Transfer { to: UserId::try_from(8).unwrap() };
+        let answer = |status: &str, to: i64| {
+            format!(
+                r#"{{"transfer": {{"id": "{HOLD}", "from_user_id": 7, "to_user_id": {to}, "status": "{status}",
+                "amount": "1.50", "currency": "USD", "idempotency_key": "{KEY}",
+                "created_at": "2026-11-22T12:00:00.123Z"}}, "new_balance": "8.50"}}"#
+            )
+        };
+        for status in ["pending", "completed"] {
+            assert_eq!(wrong_field(wish, &answer(status, 8)), None);
+        }
+        assert_eq!(wrong_field(wish, &answer("completed", 9)), Some("to_user_id"));
+        assert_eq!(wrong_field(wish, &answer("completed", 8).replace("id\": 7", "id\": 6")), Some("user_id"));
     }
 }

@@ -10,6 +10,9 @@ use crate::migration;
 /// The migration that brought holds. Programs that were built with it can read what holds leave behind.
 const HOLDS: i32 = 10;
 
+/// The one that brought transfers.
+const TRANSFERS: i32 = 13;
+
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Schema {
     applied: BTreeSet<i32>,
@@ -65,6 +68,11 @@ impl Schema {
     /// Whether no program serves that could not read what holds leave behind, as `picopay migrate --finish` has made sure.
     pub fn takes_holds(&self) -> bool {
         self.oldest_known >= HOLDS
+    }
+
+    /// The same for transfers.
+    pub fn takes_transfers(&self) -> bool {
+        self.oldest_known >= TRANSFERS
     }
 
     pub fn check(&self) -> Result<(), Unfit> {

@@ -8,6 +8,8 @@ mod holds;
 
 mod reused_key;
 
+mod transfers;
+
 use std::collections::{HashMap, HashSet};
 
 use picopay_shared::command::{
@@ -17,10 +19,13 @@ use picopay_shared::hold::HoldPart;
 use picopay_shared::id::{Stamp, TransactionId};
 use picopay_shared::money::{Currency, Money, MoneyError};
 use picopay_shared::slot::UserId;
+use picopay_shared::transfer::Transfer;
 use uuid::Uuid;
 
 use self::holds::HoldBook;
 pub use self::holds::{Due, EndedHold, Held, HeldRow, KnownHolds};
+use self::transfers::TransferBook;
+pub use self::transfers::{DecidedCredit, KnownTransfer, KnownTransfers};
 
 #[derive(Debug)]
 pub struct Admitted<'a> {
@@ -28,8 +33,7 @@ pub struct Admitted<'a> {
     pub command: &'a Command,
 }
 
-/// A transaction with the fingerprint of its request, with which a replay is compared. Nobody asked for an expiry, so that has
-/// none.
+/// A transaction with the fingerprint of its request, with which a replay is compared. What has no key has none.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Recorded {
     pub transaction: Transaction,
@@ -56,6 +60,7 @@ pub struct Known {
     pub refunded: HashMap<TransactionId, Transaction>,
     pub refund_totals: HashMap<TransactionId, Money>,
     pub holds: KnownHolds,
+    pub transfers: KnownTransfers,
 }
 
 #[derive(Debug, Default)]
@@ -70,6 +75,9 @@ pub struct Booked {
     pub held_balances: Vec<HeldRow>,
     pub new_holds: Vec<EndedHold>,
     pub ended_holds: Vec<EndedHold>,
+    pub new_transfers: Vec<Transfer>,
+    pub ended_transfers: Vec<Transfer>,
+    pub credits: Vec<DecidedCredit>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,6 +112,7 @@ struct Book {
     transactions: Vec<Recorded>,
     new_by_key: HashMap<(UserId, Uuid), usize>,
     holds: HoldBook,
+    transfers: TransferBook,
 }
 
 impl Book {
@@ -117,6 +126,7 @@ impl Book {
             transactions: Vec::new(),
             new_by_key: HashMap::new(),
             holds: HoldBook::default(),
+            transfers: TransferBook::default(),
         }
     }
 
@@ -148,6 +158,22 @@ impl Book {
                 None => Outcome::HoldNotFound,
                 Some(user) => self.once(command, user, |book| Ok(book.void(admitted, *hold_id))),
             },
+            Operation::Transfer { payment, to_user_id, .. } if payment.user_id == *to_user_id => {
+                Outcome::AmountInvalid { detail: "a transfer is to somebody else".to_owned() }
+            }
+            Operation::Transfer { payment, only_replays: true, .. }
+                if self.answer_of(payment.user_id, command.idempotency_key).is_none() =>
+            {
+                Outcome::UserNotFound
+            }
+            Operation::Transfer { payment, to_user_id, .. } => {
+                let outcome = self.once(command, payment.user_id, |book| {
+                    Ok(book.begin_transfer(admitted, payment, *to_user_id))
+                });
+                self.show_transfer(outcome)
+            }
+            Operation::Credit(credit) => self.credit(admitted, credit),
+            Operation::Settle { transfer_id, credited } => self.settle(admitted, *transfer_id, *credited),
         }
     }
 
@@ -162,6 +188,12 @@ impl Book {
         }
     }
 
+    /// What was recorded under a key, as far as keys were looked up.
+    fn answer_of(&self, user: UserId, key: Uuid) -> Option<&Recorded> {
+        let of_this_batch = self.new_by_key.get(&(user, key)).map(|position| &self.transactions[*position]);
+        of_this_batch.or_else(|| self.known.by_key.get(&(user, key)))
+    }
+
     /// Runs `book_new` unless the key already has its answer.
     fn once(
         &mut self,
@@ -173,11 +205,10 @@ impl Book {
             return Outcome::UserNotFound;
         }
         self.expire_due(user);
-        let key = (user, command.idempotency_key);
-        let of_this_batch = self.new_by_key.get(&key).map(|position| &self.transactions[*position]);
-        if let Some(recorded) = of_this_batch.or_else(|| self.known.by_key.get(&key)) {
+        if let Some(recorded) = self.answer_of(user, command.idempotency_key) {
             return reused_key::answer(command, recorded);
         }
+        let key = (user, command.idempotency_key);
         match book_new(self) {
             Err(error) => Outcome::AmountInvalid { detail: error.to_string() },
             Ok(transaction) => {
@@ -261,6 +292,7 @@ impl Book {
             metadata: None,
             made_by: admitted.command.made_by.clone(),
             hold_part: HoldPart::default(),
+            transfer: None,
         }
     }
 
@@ -312,6 +344,7 @@ impl Book {
             }
         }
         let (new_holds, ended_holds) = self.holds.close(&self.known.holds);
+        let (new_transfers, ended_transfers, credits) = self.transfers.close(&self.known.transfers);
         let refund_totals = self
             .changed_totals
             .iter()
@@ -334,6 +367,9 @@ impl Book {
             held_balances,
             new_holds,
             ended_holds,
+            new_transfers,
+            ended_transfers,
+            credits,
         }
     }
 }
@@ -371,6 +407,7 @@ fn record_payment(
         metadata: payment.metadata.clone(),
         made_by: admitted.command.made_by.clone(),
         hold_part: HoldPart::default(),
+        transfer: None,
     }
 }
 

@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwapOption;
 use picopay_shard_node_config::CacheConfig;
 use picopay_shared::cluster::Durability;
-use picopay_shared::command::{Attempt, Command, Outcome};
+use picopay_shared::command::{Attempt, Command, Kind, Outcome};
 use picopay_shared::internal_secret::InternalSecret;
 use picopay_shared::node_status::CacheState;
 use picopay_shared::session::LogPosition;
@@ -187,8 +187,10 @@ impl Cache {
         let places = redis.places_for(opening);
         let mut fill = Fill::new();
         for (command, outcome) in answers {
+            // Transfers are never kept: theirs are the only answers that change.
             if let Outcome::Decided { transaction, is_replayed } = outcome
                 && command.is_client_key
+                && transaction.kind != Kind::TransferOut
             {
                 if *is_replayed {
                     redis.replays.note(Instant::now());

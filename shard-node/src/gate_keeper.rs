@@ -375,7 +375,7 @@ impl Watch<'_> {
     /// Whether the database is ours and set up to keep what the shard promises.
     async fn look(&self, connection: &Dedicated) -> Result<Finding, Lost> {
         let client = connection.client();
-        let Identity { cluster_id, generation, takes_holds } =
+        let Identity { cluster_id, generation, finished } =
             identity::check(client, self.keeper.primary.expected()).await?;
         // A shard that promises no more than it keeps cannot be degraded.
         let degraded = match self.keeper.promised {
@@ -415,7 +415,7 @@ impl Watch<'_> {
         }
         let degraded = degraded.map(Arc::new);
         let server = connection.server;
-        Ok(Finding::Fit(Opening { cluster_id, generation, server, durability, takes_holds, degraded }))
+        Ok(Finding::Fit(Opening { cluster_id, generation, server, durability, finished, degraded }))
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use picopay_migrations::Schema;
+use picopay_shared::node_status::{HOLDS, TRANSFERS, WIRE_BEFORE_HOLDS};
 use picopay_shared::slot::{SLOT_COUNT, SLOT_HASH};
 use serde::{Deserialize, Serialize};
 use tokio_postgres::Client;
@@ -46,8 +47,8 @@ pub struct Identity {
     pub cluster_id: Uuid,
     /// Raised when the database is restored to an earlier moment.
     pub generation: Generation,
-    /// Whether no older program is left that could not read what holds leave behind.
-    pub takes_holds: bool,
+    /// The version of the wire that all programs speak which may serve this schema. What only a higher one can read waits.
+    pub finished: u16,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -128,7 +129,16 @@ pub async fn check(client: &Client, expected: &Expected) -> Result<Identity, Unf
     schema.map_err(Unfit::Schema)?;
     let row = client.query_one("SELECT generation, generation_id FROM shard_identity", &[]).await?;
     let generation = Generation { number: row.get(0), id: row.get(1) };
-    Ok(Identity { cluster_id, generation, takes_holds: found.takes_holds() })
+    Ok(Identity { cluster_id, generation, finished: finished_version(&found) })
+}
+
+/// As `picopay migrate --finish` has made sure.
+fn finished_version(schema: &Schema) -> u16 {
+    match (schema.takes_transfers(), schema.takes_holds()) {
+        (true, _) => TRANSFERS,
+        (false, true) => HOLDS,
+        (false, false) => WIRE_BEFORE_HOLDS,
+    }
 }
 
 async fn read_cluster_id(client: &Client, expected: &Expected) -> Result<Uuid, Unfit> {

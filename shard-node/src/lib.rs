@@ -52,6 +52,8 @@ pub mod metrics;
 
 pub mod service;
 
+pub mod courier;
+
 pub mod node;
 
 pub mod own_clock;

@@ -5,8 +5,8 @@ use std::time::SystemTime;
 use picopay_shared::front_tls::seconds_until;
 use picopay_shared::process_metrics::ProcessMetrics;
 use prometheus::{
-    Encoder, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder,
+    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Opts, Registry, TextEncoder,
 };
 
 pub struct Metrics {
@@ -61,6 +61,15 @@ pub struct Metrics {
     pub open_holds: IntGaugeVec,
     /// What open holds reserve, by currency, in its smallest unit.
     pub held_minor_units: IntGaugeVec,
+    /// Transfers from this shard that are not ended, by currency.
+    pub transfers_pending: IntGaugeVec,
+    /// Their money, by currency, in its smallest unit.
+    pub in_transit_minor_units: IntGaugeVec,
+    /// How long the oldest of them has been pending. Alarm above a minute.
+    pub transfer_pending_seconds_max: Gauge,
+    pub transfers_reversed: IntCounter,
+    /// What the courier of this node did with the transfers that it took up: `ended` or `postponed`.
+    pub courier_tries: IntCounterVec,
 }
 
 impl Metrics {
@@ -151,6 +160,27 @@ impl Metrics {
                 "Money that open holds reserve, in the currency's smallest unit.",
                 "currency",
             ),
+            transfers_pending: gauges(
+                "transfers_pending",
+                "Transfers that are not ended, by currency.",
+                "currency",
+            ),
+            in_transit_minor_units: gauges(
+                "in_transit_minor_units",
+                "Money in transit from this shard, in the currency's smallest unit.",
+                "currency",
+            ),
+            transfer_pending_seconds_max: Gauge::new(
+                "transfer_pending_seconds_max",
+                "How long the oldest unfinished transfer has been pending.",
+            )
+            .expect("a legal name"),
+            transfers_reversed: counter("transfers_reversed_total", "Transfers that were reversed."),
+            courier_tries: counters(
+                "courier_tries_total",
+                "Transfers that the courier took up, by how that ended.",
+                "result",
+            ),
             registry,
         };
         metrics.register_all();
@@ -162,7 +192,7 @@ impl Metrics {
     }
 
     fn register_all(&self) {
-        let collectors: [Box<dyn prometheus::core::Collector>; 26] = [
+        let collectors: [Box<dyn prometheus::core::Collector>; 31] = [
             Box::new(self.outcomes.clone()),
             Box::new(self.batch_size.clone()),
             Box::new(self.transaction_seconds.clone()),
@@ -189,6 +219,11 @@ impl Metrics {
             Box::new(self.holds_overdue.clone()),
             Box::new(self.open_holds.clone()),
             Box::new(self.held_minor_units.clone()),
+            Box::new(self.transfers_pending.clone()),
+            Box::new(self.in_transit_minor_units.clone()),
+            Box::new(self.transfer_pending_seconds_max.clone()),
+            Box::new(self.transfers_reversed.clone()),
+            Box::new(self.courier_tries.clone()),
         ];
         for collector in collectors {
             self.registry.register(collector).expect("each name is registered once");

@@ -20,6 +20,7 @@ use picopay_shared::running_config::{RunningConfig, Salt};
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
+use crate::courier::Courier;
 use crate::gate_keeper::WrongDatabase;
 use crate::older_callers::OlderCallers;
 use crate::service::{Lasting, Service};
@@ -32,7 +33,7 @@ const TAKE_OVER_WITHIN: Duration = Duration::from_secs(5);
 pub struct Node {
     config: NodeConfig,
     lasting: Lasting,
-    service: ArcSwap<Service>,
+    service: Arc<ArcSwap<Service>>,
     replaced: Notify,
     in_force: Arc<InForce>,
     own_in_force: Arc<InForce<OwnTls>>,
@@ -55,12 +56,17 @@ impl Node {
         }
         let service = Service::start(own_entry(cluster, &config.shard)?, &lasting, config)?;
         service.gate().take_up();
+        let (service, in_force) = (Arc::new(ArcSwap::new(service)), Arc::new(InForce::new(cluster.clone())));
+        if !config.testing.has_no_courier {
+            let (service, in_force) = (Arc::downgrade(&service), Arc::clone(&in_force));
+            tokio::spawn(Courier::new(service, in_force, Arc::clone(&lasting.metrics)).run());
+        }
         Ok(Arc::new(Self {
             config: config.clone(),
             lasting,
-            service: ArcSwap::new(service),
+            service,
             replaced: Notify::new(),
-            in_force: Arc::new(InForce::new(cluster.clone())),
+            in_force,
             own_in_force,
             ending: Ending::default(),
         }))

@@ -31,11 +31,15 @@ use crate::replay_wait::{self, NotShown, WaitError};
 use crate::replica_lag::{Lag, PrimaryLog};
 use crate::store::ReadError;
 
+mod aggregates;
 mod company;
 mod statements;
 mod together;
 
 use self::company::{Company, Pause};
+
+/// Sums and totals at once. Each reads for as long as seconds and fills a processor of its database. Others wait.
+const AGGREGATES_MAX: usize = 2;
 
 pub struct Reader {
     shard: String,
@@ -48,6 +52,7 @@ pub struct Reader {
     replica_timeout: Duration,
     primary_timeout: Duration,
     primary_fallback: Semaphore,
+    aggregates: Semaphore,
     company: Company,
     primary_pause: Pause,
 }
@@ -106,6 +111,7 @@ impl Reader {
             replica_timeout: config.replica_timeout,
             primary_timeout,
             primary_fallback: Semaphore::new(config.primary_fallback_max),
+            aggregates: Semaphore::new(AGGREGATES_MAX),
             company: Company::default(),
             primary_pause: Pause::default(),
         }
@@ -324,8 +330,8 @@ impl From<ReadError> for NoAnswer {
 fn is_strong(query: &Query) -> bool {
     match query {
         Query::Balance { consistency, .. } => *consistency == Consistency::Strong,
-        Query::Holds(_) | Query::Hold { .. } => true,
-        Query::History(_) | Query::Lookup { .. } => false,
+        Query::Holds(_) | Query::Hold { .. } | Query::Transfer { .. } => true,
+        Query::History(_) | Query::Lookup { .. } | Query::BalanceAt { .. } => false,
     }
 }
 

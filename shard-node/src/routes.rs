@@ -10,6 +10,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Router};
+use picopay_shared::aggregate::{AGGREGATE_PATH, AggregateRequest};
 use picopay_shared::command::{WRITE_BATCH_MAX, WRITE_PATH, WriteBatch};
 use picopay_shared::node_status::STATUS_PATH;
 use picopay_shared::query::{Answer, DEADLINE_HEADER, Found, READ_PATH, ReadRequest};
@@ -28,12 +29,17 @@ const BODY_MAX: usize = WRITE_BATCH_MAX * 8 * 1024;
 /// The longest wait for a read, whatever a caller says: twice a gateway's default.
 const READ_MAX: Duration = Duration::from_secs(4);
 
+/// The same for sums and totals, which read up to a million rows and all balances. An operator of many
+/// balances lets his gateways wait longer than usual.
+const AGGREGATE_MAX: Duration = Duration::from_mins(1);
+
 pub fn router(node: Arc<Node>) -> Router {
     let marks = (OwnClock::start(), node.ending().clone());
     let internal = Router::new()
         .route(WRITE_PATH, post(write))
         .route(READ_PATH, post(read))
         .route(READ_BATCH_PATH, post(read_batch))
+        .route(AGGREGATE_PATH, post(aggregate))
         .route(STATUS_PATH, get(status))
         .route(CONFIG_PATH, get(config))
         .layer(middleware::from_fn_with_state(node.older_callers(), older_callers::note))
@@ -90,7 +96,7 @@ async fn read(
 ) -> Response {
     match ReadRequest::from_wire(&body) {
         Ok(request) => {
-            let left = arrival.time_left(longest(&headers));
+            let left = arrival.time_left(longest(&headers).min(READ_MAX));
             if left.is_zero() {
                 return octets(not_in_time().to_wire());
             }
@@ -137,9 +143,26 @@ async fn read_batch(
     }
 }
 
+async fn aggregate(
+    State(node): State<Arc<Node>>,
+    Extension(arrival): Extension<Arrival>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    match AggregateRequest::from_wire(&body) {
+        Ok(request) => {
+            let ends = arrival.ends_after(longest(&headers).min(AGGREGATE_MAX));
+            // No task of its own: nobody needs the answer once the gateway hangs up, and the database is told
+            // to stop.
+            octets(node.service().reader().aggregate(&request, ends).await.to_wire())
+        }
+        Err(error) => refuse(&format!("no request for sums or totals: {error}")),
+    }
+}
+
 fn longest(headers: &HeaderMap) -> Duration {
     let given = headers.get(DEADLINE_HEADER).and_then(|value| value.to_str().ok()?.parse().ok());
-    given.map_or(READ_MAX, Duration::from_millis).min(READ_MAX)
+    given.map_or(READ_MAX, Duration::from_millis)
 }
 
 async fn status(State(node): State<Arc<Node>>) -> Response {

@@ -167,6 +167,10 @@ impl Service {
         let _ = connected.wait_for(|connected| *connected >= lanes).await.expect("it lives as long as self");
     }
 
+    pub fn primary(&self) -> &Primary {
+        &self.parts.primary
+    }
+
     pub fn gate(&self) -> &WriteGate {
         &self.parts.gate
     }
@@ -190,8 +194,7 @@ impl Service {
             not_ready_reason = Some(format!("the primary does not say which slots it owns: {error:#}"));
         }
         let generation = opening.as_ref().map(|opening| opening.generation.number);
-        let takes_holds = opening.as_ref().is_some_and(|opening| opening.takes_holds);
-        let finished = if takes_holds { WIRE_VERSION } else { WIRE_BEFORE_HOLDS };
+        let finished = opening.as_ref().map_or(WIRE_BEFORE_HOLDS, |opening| opening.finished);
         let degraded = opening.and_then(|opening| opening.degraded);
         let Slots { owned, importing } = slots.unwrap_or_default();
         NodeStatus {

@@ -3,12 +3,15 @@
 //! Nothing is decided in this file. `lane` explains the order of the statements. The queries of the read path
 //! are in `store/seen.rs`.
 
+mod aggregates;
+mod balances_at;
 mod booked;
 mod opened;
 mod seen;
 mod seen_holds;
 
 pub mod holds;
+pub mod transfers;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -22,20 +25,25 @@ use picopay_shared::id::{Stamp, TransactionId};
 use picopay_shared::money::{Currency, Money, MoneyError};
 use picopay_shared::slot::{FENCE_LOCK, Slot, UserId};
 use picopay_shared::slot_owner::OwnerRow;
+use picopay_shared::transfer::TransferPart;
 use rust_decimal::Decimal;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::FromSql;
 use tokio_postgres::{Client, Row, Statement};
 use uuid::Uuid;
 
+pub use self::aggregates::aggregate;
+pub use self::balances_at::find_balances_at;
 pub use self::booked::write_booked;
 use self::holds::HoldStatements;
 pub use self::opened::{Opened, open_batch, open_batch_slowly};
 pub use self::seen::{LOOKS_MAX, Page, PageWanted, Seen, find_balances, find_histories, find_transactions};
 pub use self::seen_holds::{HoldPage, find_hold, find_holds};
+use self::transfers::TransferStatements;
 use crate::book::{Held, Recorded};
 
 pub const ONE_PER_KEY: &str = "one_transaction_per_key";
+pub const ONE_PER_CREDIT: &str = "one_credit_per_transfer";
 pub const ONE_PER_ID: &str = "transactions_pkey";
 
 #[derive(Debug, thiserror::Error)]
@@ -89,6 +97,7 @@ pub struct WriteStatements {
     insert_balances: Statement,
     write_refund_totals: Statement,
     pub holds: HoldStatements,
+    pub transfers: TransferStatements,
 }
 
 impl WriteStatements {
@@ -129,6 +138,7 @@ impl WriteStatements {
             insert_balances: next(),
             write_refund_totals: next(),
             holds: HoldStatements::prepare(client).await?,
+            transfers: TransferStatements::prepare(client).await?,
         })
     }
 }
@@ -386,8 +396,19 @@ fn recorded_from_row(row: &Row) -> Result<Recorded, ReadError> {
                 .transpose()?,
             hold_key: column(row, 18)?,
         },
+        transfer: transfer_part(row, 20)?,
     };
     Ok(Recorded { transaction, fingerprint: fingerprint.map(Fingerprint) })
+}
+
+/// What two columns from here say of a transfer. A refused one has no id of its own.
+fn transfer_part(row: &Row, from: usize) -> Result<Option<TransferPart>, ReadError> {
+    let Some(other) = column::<Option<i64>>(row, from + 1)? else { return Ok(None) };
+    let id = match column::<Option<Uuid>>(row, from)? {
+        Some(id) => id,
+        None => column(row, 1)?,
+    };
+    Ok(Some(TransferPart { transfer_id: TransactionId::from_uuid(id), other_user_id: user_from(other)? }))
 }
 
 fn status_from_row(row: &Row, currency: Currency) -> Result<Status, ReadError> {

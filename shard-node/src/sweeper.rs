@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use picopay_shared::command::{Attempt, Command, Operation, WriteBatch};
 use picopay_shared::money::Currency;
+use picopay_shared::node_status::HOLDS;
 use picopay_shared::origin::Origin;
 use picopay_shared::slot::UserId;
 use rust_decimal::Decimal;
@@ -49,7 +50,7 @@ impl Sweeper {
         let mut count_at = Instant::now();
         loop {
             sleep(SWEEP_EVERY).await;
-            if !self.gate.check().is_ok_and(|opening| opening.takes_holds) {
+            if !self.gate.check().is_ok_and(|opening| opening.finished >= HOLDS) {
                 continue;
             }
             for _ in 0..ROUNDS_MAX {

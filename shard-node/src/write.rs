@@ -8,6 +8,7 @@ use futures_util::future;
 use picopay_shared::command::{Attempt, Outcome, Status, WriteBatch, WriteReply};
 use picopay_shared::lane::{Lane, QueueFull};
 use picopay_shared::node_status::CacheState;
+use picopay_shared::transfer::Credited;
 
 use crate::cache::{Cache, Remembered};
 use crate::lane::{self, Done, Job, LaneParts};
@@ -126,7 +127,9 @@ fn outcome_word(outcome: &Outcome) -> &'static str {
     match outcome {
         Outcome::UserCreated => "user_created",
         Outcome::UserExisted => "user_existed",
-        Outcome::Decided { is_replayed: true, .. } => "replayed",
+        Outcome::Decided { is_replayed: true, .. }
+        | Outcome::Transferred { is_replayed: true, .. }
+        | Outcome::Credited { is_replayed: true, .. } => "replayed",
         Outcome::Decided { transaction, .. } if transaction.status == Status::Completed => "completed",
         Outcome::Decided { .. } => "refused",
         Outcome::KeyReused { .. } => "key_reused",
@@ -134,6 +137,10 @@ fn outcome_word(outcome: &Outcome) -> &'static str {
         Outcome::TransactionNotFound => "transaction_not_found",
         Outcome::HoldNotFound => "hold_not_found",
         Outcome::Swept => "swept",
+        Outcome::Transferred { .. } => "transferred",
+        Outcome::Credited { credited: Credited::Given, .. } => "credited",
+        Outcome::Credited { credited: Credited::Refused(_), .. } => "credit_refused",
+        Outcome::TransferNotFound => "transfer_not_found",
         Outcome::AmountInvalid { .. } => "amount_invalid",
         Outcome::Moved(_) => "moved",
         Outcome::Unavailable { .. } => "unavailable",

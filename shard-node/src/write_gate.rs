@@ -24,8 +24,8 @@ pub struct Opening {
     pub generation: Generation,
     pub server: ServerId,
     pub durability: Durability,
-    /// Whether no older program is left that could not read what holds leave behind.
-    pub takes_holds: bool,
+    /// The version of the wire that all programs of the shard speak. What only a higher one can read waits.
+    pub finished: u16,
     /// Set while an operator lets the shard go on without its standby.
     pub degraded: Option<Arc<Degradation>>,
 }

@@ -14,10 +14,12 @@ use uuid::Uuid;
 use crate::hold::HoldPart;
 use crate::id::TransactionId;
 use crate::money::{Amount, Money};
+use crate::node_status::{HOLDS, TRANSFERS, WIRE_BEFORE_HOLDS};
 use crate::origin::Origin;
 use crate::session::LogPosition;
 use crate::slot::{Slot, UserId, UserTag};
 pub use crate::transaction::{Kind, Refusal, Status, Transaction};
+use crate::transfer::{Credit, Credited, Transfer};
 
 /// The path where a node takes a [`WriteBatch`] and answers with a [`WriteReply`].
 pub const WRITE_PATH: &str = "/internal/v2/write";
@@ -246,6 +248,27 @@ pub enum Operation {
         /// The hold to void.
         hold_id: TransactionId,
     },
+    /// The first step of a transfer: takes its money from the sender. Its answer is [`Outcome::Transferred`], or as for a
+    /// charge.
+    Transfer {
+        /// The sender, the amount, and what goes with it.
+        payment: Payment,
+        /// The recipient, who is not the sender.
+        to_user_id: UserId,
+        /// Set when the recipient is known not to exist. A key that was used before is answered as ever, and a new one with
+        /// [`Outcome::UserNotFound`]: nothing is done then, and nothing recorded.
+        only_replays: bool,
+    },
+    /// The second step: gives the money to the recipient. It has no key; its answer is [`Outcome::Credited`].
+    Credit(Box<Credit>),
+    /// The third step: ends the transfer, as the recipient's shard has decided. It has no key; its answer is
+    /// [`Outcome::Transferred`].
+    Settle {
+        /// The transfer to end.
+        transfer_id: TransactionId,
+        /// What the recipient's shard has answered.
+        credited: Credited,
+    },
     /// Writes down which of a user's holds have run out. A node asks this of itself only.
     #[serde(skip)]
     Sweep {
@@ -254,7 +277,7 @@ pub enum Operation {
     },
 }
 
-/// The fields that a top-up, a charge and a hold share.
+/// The fields that a top-up, a charge, a hold and a transfer share.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Payment {
     /// The user whose balance changes.
@@ -272,9 +295,12 @@ impl Operation {
     pub fn slot(&self) -> Slot {
         match self {
             Self::CreateUser { user_id } | Self::Sweep { user_id } => user_id.slot(),
-            Self::TopUp(payment) | Self::Charge(payment) | Self::Hold { payment, .. } => {
-                payment.user_id.slot()
-            }
+            Self::TopUp(payment)
+            | Self::Charge(payment)
+            | Self::Hold { payment, .. }
+            | Self::Transfer { payment, .. } => payment.user_id.slot(),
+            Self::Credit(credit) => credit.to_user_id.slot(),
+            Self::Settle { transfer_id, .. } => transfer_id.slot(),
             Self::Refund { charge_id, .. } => charge_id.slot(),
             Self::Capture { hold_id, .. } | Self::Void { hold_id } => hold_id.slot(),
         }
@@ -284,17 +310,37 @@ impl Operation {
     pub fn tag(&self) -> UserTag {
         match self {
             Self::CreateUser { user_id } | Self::Sweep { user_id } => user_id.tag(),
-            Self::TopUp(payment) | Self::Charge(payment) | Self::Hold { payment, .. } => {
-                payment.user_id.tag()
-            }
+            Self::TopUp(payment)
+            | Self::Charge(payment)
+            | Self::Hold { payment, .. }
+            | Self::Transfer { payment, .. } => payment.user_id.tag(),
+            Self::Credit(credit) => credit.to_user_id.tag(),
+            Self::Settle { transfer_id, .. } => transfer_id.tag(),
             Self::Refund { charge_id, .. } => charge_id.tag(),
             Self::Capture { hold_id, .. } | Self::Void { hold_id } => hold_id.tag(),
         }
     }
 
-    /// Whether it is a step of a hold. Releases before holds cannot read it, so it waits until none is left.
-    pub fn is_of_hold(&self) -> bool {
-        matches!(self, Self::Hold { .. } | Self::Capture { .. } | Self::Void { .. })
+    /// The version of the wire from which on programs can read it, and what it leaves behind. It waits until none is left
+    /// that speaks an older one.
+    pub fn wire_version(&self) -> u16 {
+        match self {
+            Self::CreateUser { .. }
+            | Self::TopUp(_)
+            | Self::Charge(_)
+            | Self::Refund { .. }
+            | Self::Sweep { .. } => WIRE_BEFORE_HOLDS,
+            Self::Hold { .. } | Self::Capture { .. } | Self::Void { .. } => HOLDS,
+            Self::Transfer { .. } | Self::Credit(_) | Self::Settle { .. } => TRANSFERS,
+        }
+    }
+
+    /// What it is a step of, in a sentence about why it waits.
+    pub fn name_of_step(&self) -> &'static str {
+        match self {
+            Self::Transfer { .. } | Self::Credit(_) | Self::Settle { .. } => "a step of a transfer",
+            _ => "a step of a hold",
+        }
     }
 
     /// The hash of what the client asked for: the operation and its parsed values, never a value that a
@@ -319,6 +365,20 @@ impl Operation {
         let mut hash = Sha256::new();
         match self {
             Self::Sweep { .. } => hash.update(b"swee"),
+            // Whether the recipient exists is nothing that the client asked for.
+            Self::Transfer { payment, to_user_id, only_replays: _ } => {
+                of_payment(&mut hash, *b"tran", payment);
+                hash.update(to_user_id.get().to_le_bytes());
+            }
+            // The transfer is their key.
+            Self::Credit(credit) => {
+                hash.update(b"cred");
+                hash.update(credit.transfer_id.as_uuid().as_bytes());
+            }
+            Self::Settle { transfer_id, .. } => {
+                hash.update(b"sett");
+                hash.update(transfer_id.as_uuid().as_bytes());
+            }
             Self::CreateUser { user_id } => {
                 hash.update(b"user");
                 hash.update(user_id.get().to_le_bytes());
@@ -398,6 +458,24 @@ pub enum Outcome {
     Overloaded,
     /// The hold to capture or void does not exist.
     HoldNotFound,
+    /// A transfer was begun or ended now or (replayed) before.
+    Transferred {
+        /// The transfer as it is now.
+        transfer: Box<Transfer>,
+        /// The sender's balance right after its first step.
+        balance_after: Money,
+        /// Whether this step was done before.
+        is_replayed: bool,
+    },
+    /// The recipient's shard has decided now or (replayed) before.
+    Credited {
+        /// Its decision, for [`Operation::Settle`].
+        credited: Credited,
+        /// Whether it was made before.
+        is_replayed: bool,
+    },
+    /// The transfer to settle does not exist.
+    TransferNotFound,
     /// What had run out of the user's holds is written down.
     #[serde(skip)]
     Swept,
@@ -497,6 +575,7 @@ mod tests {
                 metadata: None,
                 made_by: None,
                 hold_part,
+                transfer: None,
             };
             Outcome::Decided { transaction: Box::new(transaction), is_replayed: false }
         };
@@ -555,6 +634,11 @@ mod tests {
         let refund = |amount| Operation::Refund { charge_id: id, amount };
         let hold = |expires_in_s| Operation::Hold { payment: payment("100", "USD"), expires_in_s };
         let capture = |amount| Operation::Capture { hold_id: id, amount };
+        let transfer = |to: i64| Operation::Transfer {
+            payment: payment("100", "USD"),
+            to_user_id: UserId::try_from(to).unwrap(),
+            only_replays: false,
+        };
         assert_eq!(refund(amount("1.0")).fingerprint(), refund(amount("1.00")).fingerprint());
         let all = [
             base,
@@ -571,7 +655,12 @@ mod tests {
             capture(None),
             capture(amount("1")),
             Operation::Void { hold_id: id },
+            transfer(2),
+            transfer(3),
         ];
+        let Operation::Transfer { payment, to_user_id, .. } = transfer(2) else { panic!("a transfer") };
+        let replayed = Operation::Transfer { payment, to_user_id, only_replays: true };
+        assert_eq!(replayed.fingerprint(), transfer(2).fingerprint());
         let distinct: std::collections::HashSet<_> = all.iter().map(Operation::fingerprint).collect();
         assert_eq!(distinct.len(), all.len());
     }

@@ -17,6 +17,8 @@ pub mod origin;
 
 pub mod hold;
 
+pub mod transfer;
+
 pub mod transaction;
 
 pub mod command;
@@ -24,6 +26,8 @@ pub mod command;
 pub mod query;
 
 pub mod read_batch;
+
+pub mod aggregate;
 
 pub mod session;
 

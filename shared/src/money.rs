@@ -4,6 +4,7 @@
 //! refused.
 
 mod currency;
+mod sum;
 
 use std::fmt;
 
@@ -12,6 +13,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use self::currency::{Currency, TABLE_DATE};
+pub use self::sum::MoneySum;
 
 /// Digits before the decimal point that an amount may have (contract, "Values").
 const AMOUNT_INTEGER_DIGITS_MAX: usize = 14;

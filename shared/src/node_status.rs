@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 pub const STATUS_PATH: &str = "/internal/v1/status";
 
 /// The version of the wire that this release speaks. 2: top-ups, charges and refunds. 3: holds, and reads in
-/// batches, too.
-pub const WIRE_VERSION: u16 = 3;
+/// batches, too. 4: transfers, sums, totals and balances at a time, too.
+pub const WIRE_VERSION: u16 = 4;
 
 /// The version of releases before there were holds, whose status does not name it.
 pub const WIRE_BEFORE_HOLDS: u16 = 2;
@@ -20,8 +20,17 @@ pub(crate) fn unnamed_version() -> u16 {
 /// holds.
 pub const WIRE_HEADER: &str = "picopay-wire";
 
+/// From this version on, programs know holds.
+pub const HOLDS: u16 = 3;
+
+/// From this version on, programs know transfers.
+pub const TRANSFERS: u16 = 4;
+
 /// From this version on, a node takes reads in batches (`read_batch.rs`).
 pub const READS_TOGETHER: u16 = 3;
+
+/// From this version on, a node adds up the rows of many users (`aggregate.rs`), and reads balances at a time.
+pub const AGGREGATES: u16 = 4;
 
 /// One node process, as it sees its shard.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

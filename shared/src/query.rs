@@ -8,9 +8,11 @@ use crate::command::{Kind, Moved, Transaction};
 use crate::hold::{Hold, HoldPart, HoldStatus};
 use crate::id::TransactionId;
 use crate::money::{Currency, Money};
+use crate::node_status::AGGREGATES;
 use crate::origin::Origin;
 use crate::session::SessionToken;
 use crate::slot::{Slot, UserId};
+use crate::transfer::{Transfer, TransferPart};
 
 /// The path where a node takes a [`ReadRequest`] and answers with an [`Answer`]. Like `WRITE_PATH`, it
 /// changes with the types.
@@ -86,6 +88,21 @@ pub enum Query {
         /// The id of the hold.
         id: TransactionId,
     },
+    /// One or all balances of a user as they were at the end of a millisecond.
+    BalanceAt {
+        /// The user whose balances are read.
+        user_id: UserId,
+        /// In this currency only.
+        currency: Option<Currency>,
+        /// Unix time in milliseconds. The balances follow from all transactions up to here, by the time in
+        /// their ids.
+        at_ms: i64,
+    },
+    /// One transfer, by its id, from the primary.
+    Transfer {
+        /// The id of the transfer.
+        id: TransactionId,
+    },
 }
 
 /// A page of a user's holds. It may have fewer entries than `limit` and still not be the last.
@@ -127,10 +144,23 @@ impl Query {
     /// The slot whose owner answers.
     pub fn slot(&self) -> Slot {
         match self {
-            Self::Balance { user_id, .. } => user_id.slot(),
+            Self::Balance { user_id, .. } | Self::BalanceAt { user_id, .. } => user_id.slot(),
             Self::History(history) => history.user_id.slot(),
-            Self::Lookup { id } | Self::Hold { id } => id.slot(),
+            Self::Lookup { id } | Self::Hold { id } | Self::Transfer { id } => id.slot(),
             Self::Holds(holds) => holds.user_id.slot(),
+        }
+    }
+
+    /// The lowest version of the wire that knows this query.
+    pub fn least_wire(&self) -> u16 {
+        match self {
+            Self::BalanceAt { .. } => AGGREGATES,
+            Self::Balance { .. }
+            | Self::History(_)
+            | Self::Lookup { .. }
+            | Self::Holds(_)
+            | Self::Hold { .. }
+            | Self::Transfer { .. } => 0,
         }
     }
 }
@@ -156,7 +186,7 @@ pub struct Answer {
 
 impl Answer {
     /// Encodes the answer. What an older program does not know comes last, and is not read there: the maker
-    /// of each transaction, where a history goes on, and what holds reserve.
+    /// of each transaction, where a history goes on, what holds reserve, and which transfers transactions are of.
     pub fn to_wire(&self) -> Vec<u8> {
         let makers: Vec<Option<&str>> =
             self.transactions().iter().map(|one| one.made_by.as_deref()).collect();
@@ -173,7 +203,12 @@ impl Answer {
             Found::Balances(balances) => balances.iter().map(|one| one.held).collect(),
             _ => Vec::new(),
         };
-        postcard::to_stdvec(&(self, makers, goes_on, parts, held)).expect("plain data always serializes")
+        let transfers: Vec<(u32, TransferPart)> = (0..)
+            .zip(self.transactions())
+            .filter_map(|(position, one)| Some((position, one.transfer?)))
+            .collect();
+        postcard::to_stdvec(&(self, makers, goes_on, parts, held, transfers))
+            .expect("plain data always serializes")
     }
 
     /// Decodes the answer, also of an older program.
@@ -182,6 +217,7 @@ impl Answer {
     /// When the bytes are no answer, or the part behind does not fit.
     pub fn from_wire(bytes: &[u8]) -> Result<Self, postcard::Error> {
         type Behind = (Vec<Option<String>>, Option<TransactionId>);
+        type OfHolds = (Vec<(u32, HoldPart)>, Vec<Money>);
         let (mut answer, rest): (Self, &[u8]) = postcard::take_from_bytes(bytes)?;
         if rest.is_empty() {
             if let Found::History { transactions, has_more: true, goes_on_before } = &mut answer.found {
@@ -191,8 +227,11 @@ impl Answer {
         }
         let ((makers, goes_on), rest): (Behind, &[u8]) = postcard::take_from_bytes(rest)?;
         // A release before there were holds sends no more.
-        let (parts, held): (Vec<(u32, HoldPart)>, Vec<Money>) =
-            if rest.is_empty() { Default::default() } else { postcard::from_bytes(rest)? };
+        let ((parts, held), rest): (OfHolds, &[u8]) =
+            if rest.is_empty() { Default::default() } else { postcard::take_from_bytes(rest)? };
+        // Nor one from before there were transfers.
+        let transfers: Vec<(u32, TransferPart)> =
+            if rest.is_empty() { Vec::new() } else { postcard::from_bytes(rest)? };
         let mut balances: &mut [Balance] = &mut [];
         let mut transactions: &mut [Transaction] = &mut [];
         match &mut answer.found {
@@ -214,6 +253,10 @@ impl Answer {
         for (position, part) in parts {
             let position = usize::try_from(position).unwrap_or(usize::MAX);
             transactions.get_mut(position).ok_or_else(misfit)?.hold_part = part;
+        }
+        for (position, transfer) in transfers {
+            let position = usize::try_from(position).unwrap_or(usize::MAX);
+            transactions.get_mut(position).ok_or_else(misfit)?.transfer = Some(transfer);
         }
         for (balance, held) in balances.iter_mut().zip(held) {
             if held.currency() != balance.balance.currency() {
@@ -283,6 +326,12 @@ pub enum Found {
     },
     /// The hold does not exist.
     HoldNotFound,
+    /// A balance at a time lies too deep in a history to be found by looking at a bounded number of rows.
+    RangeTooLarge,
+    /// The transfer that was asked for, as it is now.
+    Transfer(Box<Transfer>),
+    /// The transfer does not exist.
+    TransferNotFound,
 }
 
 /// What a user has in one currency.
@@ -351,6 +400,7 @@ mod tests {
                 metadata: None,
                 made_by: made_by.map(Arc::from),
                 hold_part: HoldPart::default(),
+                transfer: None,
             }
         };
         let answer = |found: Found| Answer { found, source: Source::Replica { lag_ms: 3 } };
@@ -365,6 +415,12 @@ mod tests {
         let hold_part = HoldPart { available: Some(one), ..HoldPart::default() };
         let with_hold = Transaction { hold_part, ..transaction(None) };
         let with_hold = answer(Found::Transaction(Box::new(with_hold)));
+        let part = TransferPart {
+            transfer_id: TransactionId::first_at(5),
+            other_user_id: UserId::try_from(2).unwrap(),
+        };
+        let with_transfer = Transaction { transfer: Some(part), ..transaction(None) };
+        let with_transfer = answer(Found::Transaction(Box::new(with_transfer)));
         for (sent, to_older) in [
             (history([Some("shop"), None, Some("")]), history([None; 3])),
             (lookup(Some("shop")), lookup(None)),
@@ -374,6 +430,7 @@ mod tests {
                 answer(Found::Balances(vec![some_held.balance.into()])),
             ),
             (with_hold, lookup(None)),
+            (with_transfer, lookup(None)),
         ] {
             let wire = sent.to_wire();
             assert_eq!(Answer::from_wire(&wire).unwrap(), sent);

@@ -9,6 +9,7 @@ use crate::hold::{Hold, HoldPart, HoldStatus};
 use crate::id::TransactionId;
 use crate::money::Money;
 use crate::slot::UserId;
+use crate::transfer::TransferPart;
 
 /// The immutable record of one operation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -25,8 +26,8 @@ pub struct Transaction {
     pub money: Money,
     /// The user's balance in this currency right after it.
     pub balance_after: Money,
-    /// The key under which it is replayed; `None` for an expiry, which nobody asked for. On the wire, that is the nil
-    /// UUID, which is no key.
+    /// The key under which it is replayed; `None` for an expiry, which nobody asked for, and for the later steps of a
+    /// transfer. On the wire, that is the nil UUID, which is no key.
     #[serde(with = "nil_is_none")]
     pub idempotency_key: Option<Uuid>,
     /// For a refund, the charge.
@@ -43,6 +44,9 @@ pub struct Transaction {
     /// `Answer::to_wire`).
     #[serde(skip)]
     pub hold_part: HoldPart,
+    /// What it says about a transfer. Only reads carry it, behind their answer (`Answer::to_wire`).
+    #[serde(skip)]
+    pub transfer: Option<TransferPart>,
 }
 
 impl Transaction {
@@ -54,7 +58,13 @@ impl Transaction {
         let (id, status, key) = match self.kind {
             Kind::Hold => (self.id, HoldStatus::Open, self.idempotency_key),
             Kind::Void => (self.hold_part.hold_id?, HoldStatus::Voided, self.hold_part.hold_key),
-            Kind::TopUp | Kind::Charge | Kind::Refund | Kind::Expiry => return None,
+            Kind::TopUp
+            | Kind::Charge
+            | Kind::Refund
+            | Kind::Expiry
+            | Kind::TransferOut
+            | Kind::TransferIn
+            | Kind::TransferBack => return None,
         };
         Some(Hold {
             id,
@@ -106,12 +116,30 @@ pub enum Kind {
     /// A hold has run out. It moves nothing.
     #[serde(rename = "expiry")]
     Expiry,
+    /// A transfer took money from its sender.
+    #[serde(rename = "transfer_out")]
+    TransferOut,
+    /// A transfer gave money to its recipient.
+    #[serde(rename = "transfer_in")]
+    TransferIn,
+    /// A transfer was reversed: its sender has the money again.
+    #[serde(rename = "transfer_back")]
+    TransferBack,
 }
 
 impl Kind {
     /// All kinds, in the documentation's order.
-    pub const ALL: [Self; 6] =
-        [Self::TopUp, Self::Charge, Self::Refund, Self::Hold, Self::Void, Self::Expiry];
+    pub const ALL: [Self; 9] = [
+        Self::TopUp,
+        Self::Charge,
+        Self::Refund,
+        Self::Hold,
+        Self::Void,
+        Self::Expiry,
+        Self::TransferOut,
+        Self::TransferIn,
+        Self::TransferBack,
+    ];
 
     /// The word that the API and the ledger use.
     pub fn as_str(self) -> &'static str {
@@ -122,6 +150,22 @@ impl Kind {
             Self::Hold => "hold",
             Self::Void => "void",
             Self::Expiry => "expiry",
+            Self::TransferOut => "transfer_out",
+            Self::TransferIn => "transfer_in",
+            Self::TransferBack => "transfer_back",
+        }
+    }
+
+    /// Whether a completed transaction of this kind changed the balance. Sums count these only.
+    pub fn moves_money(self) -> bool {
+        match self {
+            Self::TopUp
+            | Self::Charge
+            | Self::Refund
+            | Self::TransferOut
+            | Self::TransferIn
+            | Self::TransferBack => true,
+            Self::Hold | Self::Void | Self::Expiry => false,
         }
     }
 
@@ -149,7 +193,7 @@ pub enum Status {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Refusal {
     /// What is available ([`HoldPart::available`]; all of `balance_after` in a record from before there were holds)
-    /// is less than the charge or the hold.
+    /// is less than the charge, the hold or the transfer.
     InsufficientBalance,
     /// Together with earlier refunds this would exceed the charge.
     RefundExceedsCharge {

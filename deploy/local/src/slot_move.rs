@@ -7,8 +7,12 @@ use tokio_postgres::{Client, Error};
 
 use crate::{LocalCluster, LocalError};
 
-/// In the order of the foreign keys.
-const TABLES: [&str; 5] = ["users", "balances", "transactions", "refund_totals", "holds"];
+/// The tables of users, as the database lists them.
+const TABLES: &str =
+    "SELECT table_name::text FROM information_schema.view_table_usage WHERE view_name = 'rows_of_users'";
+
+/// Each table by itself, whatever it refers to.
+const ANY_ORDER: &str = "SET session_replication_role = replica";
 
 #[derive(Debug)]
 pub struct SlotMove {
@@ -31,8 +35,8 @@ impl LocalCluster {
     ) -> Result<SlotMove, LocalError> {
         Ok(SlotMove {
             slot: slot.as_i16(),
-            source: self.connect_primary(from).await?,
-            target: self.connect_primary(to).await?,
+            source: self.connect_as_superuser(from).await?,
+            target: self.connect_as_superuser(to).await?,
             source_name: self.shard(from).name().to_owned(),
             target_name: self.shard(to).name().to_owned(),
             epoch,
@@ -56,7 +60,8 @@ impl SlotMove {
 
     /// If copied before the release, rows lack what is written until then.
     pub async fn copy(&self) -> Result<(), Error> {
-        for table in TABLES {
+        self.target.batch_execute(ANY_ORDER).await?;
+        for table in tables(&self.source).await? {
             let read = format!("SELECT coalesce(json_agg(r), '[]')::text FROM {table} r WHERE slot = $1");
             let rows: String = self.source.query_one(&read, &[&self.slot]).await?.get(0);
             let write = format!(
@@ -64,7 +69,7 @@ impl SlotMove {
             );
             self.target.execute(&write, &[&rows]).await?;
         }
-        Ok(())
+        self.target.batch_execute("RESET session_replication_role").await
     }
 
     pub async fn own(&mut self) -> Result<(), Error> {
@@ -91,10 +96,15 @@ impl SlotMove {
 }
 
 async fn delete_rows(database: &Client, slot: i16) -> Result<(), Error> {
-    for table in TABLES.iter().rev() {
+    database.batch_execute(ANY_ORDER).await?;
+    for table in tables(database).await? {
         database.execute(&format!("DELETE FROM {table} WHERE slot = $1"), &[&slot]).await?;
     }
-    Ok(())
+    database.batch_execute("RESET session_replication_role").await
+}
+
+async fn tables(database: &Client) -> Result<Vec<String>, Error> {
+    Ok(database.query(TABLES, &[]).await?.iter().map(|row| row.get(0)).collect())
 }
 
 async fn set_owner(

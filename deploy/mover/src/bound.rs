@@ -8,13 +8,15 @@ use uuid::Uuid;
 pub struct Bound {
     pub booked: Uuid,
     pub refused: Uuid,
+    /// The same bound for what has a time and no id: Unix time in milliseconds.
+    pub time_ms: i64,
 }
 
 impl Bound {
     /// Those that were made at this time or later: Unix time in milliseconds.
     pub fn at(unix_ms: i64) -> Self {
         let first = TransactionId::first_at(unix_ms);
-        Self { booked: first.as_uuid(), refused: first.of_refusal().as_uuid() }
+        Self { booked: first.as_uuid(), refused: first.of_refusal().as_uuid(), time_ms: unix_ms }
     }
 }
 

@@ -9,6 +9,7 @@ use rust_decimal::Decimal;
 use crate::bound::Bound;
 
 const OLDER: &str = "older transactions";
+const FINISHED_HOLDS: &str = "finished holds";
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Key {
@@ -33,7 +34,7 @@ impl Digest {
     /// Of everything but the transactions older than `bound`; of those a `Tally` (`tally.rs`) makes it.
     pub async fn of_rest(database: &ShardDb, slots: &[i16], bound: Bound) -> Result<Self, DbError> {
         let sql = include_str!("sql/digest_rest.sql");
-        let rows = database.query(sql, &[&slots, &bound.booked, &bound.refused]).await?;
+        let rows = database.query(sql, &[&slots, &bound.booked, &bound.refused, &bound.time_ms]).await?;
         let line = |row: &tokio_postgres::Row| {
             let key = Key { rows: row.get(0), slot: row.get(1), currency: row.get(2) };
             (key, Line { count: row.get(3), hash: row.get(4), money: row.try_get(5).ok() })
@@ -52,15 +53,25 @@ impl Digest {
         Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
     }
 
-    /// Of the holds that ended with a transaction older than `bound`.
-    pub async fn of_finished_holds(database: &ShardDb, slots: &[i16], bound: Bound) -> Result<Self, DbError> {
-        let rows =
-            database.query(include_str!("sql/digest_finished_holds.sql"), &[&slots, &bound.booked]).await?;
+    /// Of what never changes again and is older than `bound`, but for the transactions.
+    pub async fn of_finished(database: &ShardDb, slots: &[i16], bound: Bound) -> Result<Self, DbError> {
+        let sql = include_str!("sql/digest_finished.sql");
+        let rows = database.query(sql, &[&slots, &bound.booked, &bound.time_ms]).await?;
         let line = |row: &tokio_postgres::Row| {
-            let key = Key { rows: "finished holds".to_owned(), slot: row.get(0), currency: String::new() };
-            (key, Line { count: row.get(1), hash: row.get(2), money: Some(Decimal::ZERO) })
+            let key = Key { rows: row.get(0), slot: row.get(1), currency: String::new() };
+            (key, Line { count: row.get(2), hash: row.get(3), money: Some(Decimal::ZERO) })
         };
         Ok(Self(rows.iter().map(line).collect()))
+    }
+
+    /// How many of those can have come late without a transaction that did, by table and slot.
+    pub async fn count_finished(
+        database: &ShardDb,
+        slots: &[i16],
+        bound: Bound,
+    ) -> Result<BTreeMap<(String, i16), i64>, DbError> {
+        let rows = database.query(include_str!("sql/count_finished.sql"), &[&slots, &bound.time_ms]).await?;
+        Ok(rows.iter().map(|row| ((row.get(0), row.get(1)), row.get(2))).collect())
     }
 
     pub fn add_older(&mut self, slot: i16, currency: String, count: i64, hash: u64, money: Decimal) {
@@ -97,6 +108,14 @@ impl Digest {
             *now.entry(key.slot).or_default() -= line.count;
         }
         now.into_iter().find(|(_, more)| *more != 0)
+    }
+
+    /// Which of them are more now, or fewer.
+    pub fn recount_finished(&self, mut now: BTreeMap<(String, i16), i64>) -> Option<(String, i16, i64)> {
+        for (key, line) in self.0.iter().filter(|(key, _)| key.rows != FINISHED_HOLDS) {
+            *now.entry((key.rows.clone(), key.slot)).or_default() -= line.count;
+        }
+        now.into_iter().find(|(_, more)| *more != 0).map(|((rows, slot), more)| (rows, slot, more))
     }
 
     /// What is wrong with the source itself: its postings against its balances.
@@ -167,6 +186,24 @@ mod tests {
         ] {
             assert_eq!(older.recount(now.iter().copied().collect()), found, "{now:?}");
         }
+    }
+
+    #[test]
+    fn finished_transfers_and_credits_that_come_late_are_seen_by_their_number() {
+        let finished = digest(&[
+            ("finished holds", 7, "", 9, "4", 0),
+            ("finished transfers", 7, "", 2, "5", 0),
+            ("older credits", 7, "", 1, "6", 0),
+        ]);
+        let now = |transfers: i64, credits: i64| {
+            let count = |rows: &str, count| ((rows.to_owned(), 7), count);
+            finished.recount_finished(
+                [count("finished transfers", transfers), count("older credits", credits)].into(),
+            )
+        };
+        assert_eq!(now(2, 1), None);
+        assert_eq!(now(3, 1), Some(("finished transfers".to_owned(), 7, 1)));
+        assert_eq!(now(2, 0), Some(("older credits".to_owned(), 7, -1)));
     }
 
     #[test]

@@ -93,14 +93,14 @@ impl Handover<'_> {
         let sent = self.copy_older().await?;
         self.watcher.reached(Step::Compare).await;
         let older = self.compare_older(sent).await?;
-        self.compare_finished_holds(bound).await?;
-        self.watcher.rows(older.rows());
+        let finished = self.compare_finished(bound).await?;
+        self.watcher.rows(older.rows() + finished.rows());
         let copy = started.elapsed();
         self.watcher.reached(Step::Lock).await;
-        self.lock_import(&epochs, bound, &older).await?;
+        self.lock_import(&epochs, bound, &older, &finished).await?;
         self.watcher.reached(Step::Release).await;
         let paused = self.release(&epochs).await?;
-        let rest = self.within_budget(paused, Box::pin(self.bring_rest(bound, &older))).await?;
+        let rest = self.within_budget(paused, Box::pin(self.bring_rest(bound, &older, &finished))).await?;
         self.watcher.reached(Step::Take).await;
         if paused.elapsed() > self.limits.pause_budget {
             return Err(Stop::OverBudget(self.limits.pause_budget));
@@ -109,7 +109,7 @@ impl Handover<'_> {
         let pause = paused.elapsed();
         self.watcher.rows(rest.rows());
         self.watcher.reached(Step::Done).await;
-        Ok(Figures { rows: older.rows() + rest.rows(), copy, pause })
+        Ok(Figures { rows: older.rows() + finished.rows() + rest.rows(), copy, pause })
     }
 
     /// At epochs higher than any that either side has seen.
@@ -139,7 +139,9 @@ impl Handover<'_> {
         let (bound, since_ms) = (Bound::at(before(TAIL)), before(TAIL_OF_USERS));
         let sql = include_str!("sql/scope.sql");
         for side in [self.source, self.target] {
-            side.database.query(sql, &[&self.slots, &bound.booked, &bound.refused, &since_ms]).await?;
+            side.database
+                .query(sql, &[&self.slots, &bound.booked, &bound.refused, &since_ms, &bound.time_ms])
+                .await?;
         }
         Ok(bound)
     }
@@ -155,9 +157,13 @@ impl Handover<'_> {
         source.copy_into(from, target, into, pace, |_| ()).await?;
         let into = include_str!("sql/copy_transactions_in.sql");
         source.copy_into(COPY_OLDER_OUT, target, into, pace, |row| sent.take(row)).await?;
-        let (from, into) =
-            (include_str!("sql/copy_finished_holds_out.sql"), include_str!("sql/copy_holds_in.sql"));
-        source.copy_into(from, target, into, pace, |_| ()).await?;
+        for (from, into) in [
+            (include_str!("sql/copy_finished_holds_out.sql"), include_str!("sql/copy_holds_in.sql")),
+            (include_str!("sql/copy_finished_transfers_out.sql"), include_str!("sql/copy_transfers_in.sql")),
+            (include_str!("sql/copy_older_credits_out.sql"), include_str!("sql/copy_credits_in.sql")),
+        ] {
+            source.copy_into(from, target, into, pace, |_| ()).await?;
+        }
         target.commit().await?;
         source.execute_all("COMMIT").await?;
         Ok(sent)
@@ -179,20 +185,26 @@ impl Handover<'_> {
         }
     }
 
-    /// They need no second look in the pause: one that came late would have come with a transaction that did.
-    async fn compare_finished_holds(&self, bound: Bound) -> Result<(), Stop> {
+    /// Holds need no second look in the pause: one that came late would have come with a transaction that did.
+    async fn compare_finished(&self, bound: Bound) -> Result<Digest, Stop> {
         let (source, target) = futures_util::try_join!(
-            Digest::of_finished_holds(&self.source.database, self.slots, bound),
-            Digest::of_finished_holds(&self.target.database, self.slots, bound),
+            Digest::of_finished(&self.source.database, self.slots, bound),
+            Digest::of_finished(&self.target.database, self.slots, bound),
         )?;
         match Digest::difference(&source, &target) {
-            None => Ok(()),
+            None => Ok(source),
             Some(difference) => Err(Stop::Unequal(difference)),
         }
     }
 
     /// From here on no mover and no purge changes what was compared.
-    async fn lock_import(&self, epochs: &[i64], bound: Bound, older: &Digest) -> Result<(), Stop> {
+    async fn lock_import(
+        &self,
+        epochs: &[i64],
+        bound: Bound,
+        older: &Digest,
+        finished: &Digest,
+    ) -> Result<(), Stop> {
         self.target.begin_copy().await?;
         self.target.database.execute_all(include_str!("sql/make_moved_users.sql")).await?;
         let sql = include_str!("sql/lock_importing.sql");
@@ -203,6 +215,12 @@ impl Handover<'_> {
         if let Some((slot, more)) = older.recount(now) {
             return Err(Stop::Unequal(format!(
                 "slot {slot}: the target has {more:+} transactions since its copy was compared"
+            )));
+        }
+        let now = Digest::count_finished(&self.target.database, self.slots, bound).await?;
+        if let Some((rows, slot, more)) = finished.recount_finished(now) {
+            return Err(Stop::Unequal(format!(
+                "slot {slot}: the target has {more:+} {rows} since its copy was compared"
             )));
         }
         // The copy took a while. Better to find out now than when users wait.
@@ -234,24 +252,27 @@ impl Handover<'_> {
     }
 
     /// What came since, and everything that can change; then both sides compared.
-    async fn bring_rest(&self, bound: Bound, older: &Digest) -> Result<Digest, Stop> {
+    async fn bring_rest(&self, bound: Bound, older: &Digest, finished: &Digest) -> Result<Digest, Stop> {
         self.watcher.reached(Step::Tail).await;
         let (source, target) = (&self.source.database, &self.target.database);
-        let [users, transactions, balances, refund_totals, holds] = [
+        let [users, rest @ ..] = [
             (include_str!("sql/copy_newer_users_out.sql"), include_str!("sql/copy_moved_users_in.sql")),
             (include_str!("sql/copy_newer_out.sql"), include_str!("sql/copy_transactions_in.sql")),
             (include_str!("sql/copy_balances_out.sql"), include_str!("sql/copy_balances_in.sql")),
             (include_str!("sql/copy_refund_totals_out.sql"), include_str!("sql/copy_refund_totals_in.sql")),
             (include_str!("sql/copy_newer_holds_out.sql"), include_str!("sql/copy_holds_in.sql")),
+            (include_str!("sql/copy_newer_transfers_out.sql"), include_str!("sql/copy_transfers_in.sql")),
+            (include_str!("sql/copy_newer_credits_out.sql"), include_str!("sql/copy_credits_in.sql")),
         ];
         source.copy_into(users.0, target, users.1, None, |_| ()).await?;
         target.execute(include_str!("sql/add_moved_users.sql"), &[]).await?;
-        for (from, into) in [transactions, balances, refund_totals, holds] {
+        for (from, into) in rest {
             source.copy_into(from, target, into, None, |_| ()).await?;
         }
         self.watcher.reached(Step::Verify).await;
-        let (source_now, source, target) = futures_util::try_join!(
+        let (source_now, finished_now, source, target) = futures_util::try_join!(
             Digest::count_older(source, self.slots, bound),
+            Digest::count_finished(source, self.slots, bound),
             Digest::of_rest(source, self.slots, bound),
             Digest::of_rest(target, self.slots, bound),
         )?;
@@ -268,6 +289,15 @@ impl Handover<'_> {
                     "slot {slot}: {} of the source's transactions are gone since they were copied",
                     gone.unsigned_abs()
                 )));
+            }
+            None => {}
+        }
+        match finished.recount_finished(finished_now) {
+            Some((rows, slot, late @ 1..)) => {
+                return Err(Stop::Late(format!("slot {slot}: {late} {rows} came late")));
+            }
+            Some((rows, slot, _)) => {
+                return Err(Stop::Unequal(format!("slot {slot}: some {rows} of the source are gone")));
             }
             None => {}
         }

@@ -21,7 +21,7 @@ const AMOUNT: usize = 6;
 const KIND: usize = 8;
 const CURRENCY: usize = 9;
 const REFUSAL: usize = 10;
-const COLUMNS: usize = 22;
+const COLUMNS: usize = 24;
 
 #[derive(Debug, Default)]
 pub struct Tally {
@@ -84,7 +84,7 @@ impl Tally {
         let amount = Decimal::from_sql(&Type::NUMERIC, fields[AMOUNT]?).ok()?;
         let money = match (fields[REFUSAL], fields[KIND]?) {
             (Some(_), _) | (None, b"hold" | b"void" | b"expiry") => Decimal::ZERO,
-            (None, b"charge") => -amount,
+            (None, b"charge" | b"transfer_out") => -amount,
             (None, _) => amount,
         };
         let currency = std::str::from_utf8(fields[CURRENCY]?).ok()?;
@@ -167,14 +167,17 @@ mod tests {
             row(7, 70, "hold", "EUR", None),
             row(7, 70, "void", "EUR", None),
             row(7, 70, "expiry", "EUR", None),
+            row(7, 9, "transfer_out", "EUR", None),
+            row(7, 4, "transfer_in", "EUR", None),
+            row(7, 3, "transfer_back", "EUR", None),
             row(4095, 1, "topup", "USD", None),
         ];
         let hash =
             |rows: &[Vec<u8>]| rows.iter().fold(0_u64, |sum, row| sum.wrapping_add(XxHash3_64::oneshot(row)));
         let mut expected = Digest::default();
         expected.add_older(7, "USD".to_owned(), 4, hash(&rows[..4]), Decimal::new(400, 2));
-        expected.add_older(7, "EUR".to_owned(), 4, hash(&rows[4..8]), Decimal::new(30, 2));
-        expected.add_older(4095, "USD".to_owned(), 1, hash(&rows[8..]), Decimal::new(1, 2));
+        expected.add_older(7, "EUR".to_owned(), 7, hash(&rows[4..11]), Decimal::new(28, 2));
+        expected.add_older(4095, "USD".to_owned(), 1, hash(&rows[11..]), Decimal::new(1, 2));
         let end = END.to_be_bytes();
         let in_one = [HEADER, &rows.concat(), &end].concat();
         assert_eq!(digest_of(&[&in_one]).as_ref(), Some(&expected));

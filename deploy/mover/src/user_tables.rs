@@ -11,7 +11,17 @@ pub struct UserTable {
 }
 
 /// Rows that name others first, as they are deleted.
-pub const USER_TABLES: [UserTable; 5] = [
+pub const USER_TABLES: [UserTable; 7] = [
+    UserTable {
+        name: "transfers",
+        copy_in: include_str!("sql/copy_transfers_in.sql"),
+        delete: &[include_str!("sql/delete_transfers.sql")],
+    },
+    UserTable {
+        name: "transfer_credits",
+        copy_in: include_str!("sql/copy_credits_in.sql"),
+        delete: &[include_str!("sql/delete_credits.sql")],
+    },
     UserTable {
         name: "holds",
         copy_in: include_str!("sql/copy_holds_in.sql"),

@@ -19,6 +19,7 @@ mod shard;
 mod slot;
 mod slots;
 mod status;
+mod transfers;
 mod up;
 mod verify;
 
@@ -60,6 +61,8 @@ enum Command {
     Health(health::HealthArgs),
     /// Show how the cluster is: slots, databases, nodes, Redis
     Status(status::StatusArgs),
+    /// Show which transfers are pending, since when, and why
+    Transfers(transfers::TransfersArgs),
     /// Prove that the money is right: balances, refunds, keys, and every row in its place
     Verify(verify::VerifyArgs),
     /// API keys of a gateway: make, list and revoke them
@@ -87,6 +90,7 @@ async fn main() -> ExitCode {
         Command::Failover(args) => failover::run(args).await,
         Command::Health(args) => health::run(args).await,
         Command::Status(args) => status::run(args).await,
+        Command::Transfers(args) => transfers::run(args).await,
         Command::Verify(args) => verify::run(args).await,
         Command::Keys(command) => keys::run(command),
         Command::Certs(command) => certs::run(command),

@@ -96,6 +96,16 @@ pub struct LedgerState {
     /// The slots that it has to do with and does not own, in order.
     pub others: Vec<OtherSlot>,
     pub is_mover_at_work: bool,
+    /// `None` when none is, and in a schema from before there were transfers.
+    pub pending_transfers: Option<PendingTransfers>,
+}
+
+/// The unfinished transfers of a shard's senders.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PendingTransfers {
+    pub count: u64,
+    /// Of the oldest.
+    pub for_s: u64,
 }
 
 /// On its way in, given away, or not come.
@@ -173,14 +183,22 @@ async fn probe_replica(
     Ok(ReplicaState { version: row.get(0), is_in_recovery: row.get(1), lsn: row.get(2), lag, ledger })
 }
 
+async fn read_pending(database: &ShardDb) -> Result<Option<PendingTransfers>, DbError> {
+    let row = database.query_one(include_str!("sql/read_pending_transfers.sql"), &[]).await?;
+    let number = |column: usize| u64::try_from(row.get::<_, i64>(column)).unwrap_or_default();
+    Ok((number(0) > 0).then(|| PendingTransfers { count: number(0), for_s: number(1) }))
+}
+
 async fn read_ledger_state(database: &ShardDb) -> Result<Option<LedgerState>, DbError> {
     // The last tables of the two migrations: when one is there, the others of its migration are.
-    let tables = "SELECT to_regclass('heartbeat') IS NOT NULL, to_regclass('degradation') IS NOT NULL";
+    let tables = "SELECT to_regclass('heartbeat') IS NOT NULL, to_regclass('degradation') IS NOT NULL,
+                         to_regclass('transfers') IS NOT NULL";
     let row = database.query_one(tables, &[]).await?;
     if !row.get::<_, bool>(0) {
         return Ok(None);
     }
     let schema = database.check_schema().await?;
+    let pending_transfers = if row.get(2) { read_pending(database).await? } else { None };
     let degraded = if row.get(1) { database.read_degradation().await? } else { None };
     let identity = read_identity(database).await?.map(|identity| (identity.cluster_id, identity.shard_name));
     let owned = database
@@ -204,6 +222,7 @@ async fn read_ledger_state(database: &ShardDb) -> Result<Option<LedgerState>, Db
         owned: owned.iter().filter_map(|row| u16::try_from(row.get::<_, i32>(0)).ok()).collect(),
         others: others.collect(),
         is_mover_at_work: at_work.get(0),
+        pending_transfers,
     }))
 }
 

@@ -76,7 +76,7 @@ pub async fn run(args: UpArgs) -> anyhow::Result<ExitCode> {
         }
     };
     if !args.no_demo {
-        make_demo_user(&cluster).await?;
+        make_demo_users(&cluster).await?;
     }
     // Without it the cluster runs as well; only `picopay failover` and its like do not reach it.
     let requests = control::listen(&args.data).inspect_err(|error| print(&format!("{error:#}"))).ok();
@@ -106,14 +106,17 @@ fn spec(args: &UpArgs) -> ClusterSpec {
     }
 }
 
-/// User 1 with 1000.00 USD, through the gateway as anybody would do it.
-async fn make_demo_user(cluster: &LocalCluster) -> anyhow::Result<()> {
-    let failed = "the demo user could not be made (--no-demo goes without)";
-    let made = cluster.post("/users", None, &json!({"user_id": 1})).await.context(failed)?;
-    expect_success(&made).context(failed)?;
-    let topup = json!({"user_id": 1, "amount": "1000.00", "currency": "USD"});
-    let topped_up = cluster.post("/topup", Some(DEMO_TOPUP_KEY), &topup).await.context(failed)?;
-    expect_success(&topped_up).context(failed)
+/// Users 1 and 2 with 1000.00 USD each, through the gateway as anybody would do it. Keys are each user's own.
+async fn make_demo_users(cluster: &LocalCluster) -> anyhow::Result<()> {
+    let failed = "the demo users could not be made (--no-demo goes without)";
+    for user in [1, 2] {
+        let made = cluster.post("/users", None, &json!({"user_id": user})).await.context(failed)?;
+        expect_success(&made).context(failed)?;
+        let topup = json!({"user_id": user, "amount": "1000.00", "currency": "USD"});
+        let topped_up = cluster.post("/topup", Some(DEMO_TOPUP_KEY), &topup).await.context(failed)?;
+        expect_success(&topped_up).context(failed)?;
+    }
+    Ok(())
 }
 
 fn expect_success(answer: &Answer) -> anyhow::Result<()> {
@@ -163,7 +166,7 @@ fn welcome(cluster: &LocalCluster, args: &UpArgs, took: Duration) -> String {
     if !args.no_demo {
         let header = format!("-H 'X-API-Key: {key}'");
         let once = Uuid::new_v4();
-        say("\nUser 1 was given 1000.00 USD. Charge 50.00 of it:\n");
+        say("\nUsers 1 and 2 were given 1000.00 USD each. Charge user 1 50.00 of it:\n");
         say(&format!(
             "  curl{trust} -iw '\\n' {url}/charge {header} \\\n    -H 'Content-Type: application/json' -H 'Idempotency-Key: {once}' \\\n    \
              -d '{{\"user_id\": 1, \"amount\": \"50.00\", \"currency\": \"USD\"}}'"
@@ -171,7 +174,12 @@ fn welcome(cluster: &LocalCluster, args: &UpArgs, took: Duration) -> String {
         say(
             "\nThe same line again gets the same answer, marked Idempotent-Replayed: true, and charges nothing.",
         );
-        say("The balance, and what happened to it:\n");
+        say("Send 30.00 to user 2:\n");
+        say(&format!(
+            "  curl{trust} -w '\\n' {url}/transfers {header} -H 'Content-Type: application/json' \\\n    \
+             -d '{{\"from_user_id\": 1, \"to_user_id\": 2, \"amount\": \"30.00\", \"currency\": \"USD\"}}'"
+        ));
+        say("\nThe balance, and what happened to it:\n");
         say(&format!("  curl{trust} -w '\\n' {header} {url}/users/1/balance"));
         say(&format!("  curl{trust} -w '\\n' {header} '{url}/transactions?user_id=1'"));
     }

@@ -13,6 +13,7 @@ mod findings;
 mod leftovers;
 mod owners;
 mod snapshot;
+mod transfers;
 mod users;
 
 use std::path::PathBuf;
@@ -94,6 +95,7 @@ async fn verify(cluster: &Cluster, acks: Option<PathBuf>) -> anyhow::Result<Veri
     checks::check_identities(cluster, &snapshots, &mut findings);
     owners::check(cluster, &snapshots, &mut findings).await?;
     let leftovers = leftovers::check(&snapshots, &mut findings).await?;
+    transfers::check(cluster, &snapshots, &mut findings).await?;
     let currencies = books::close(totals, &mut findings);
     let acks = match acks {
         Some(file) => Some(acks::check(file, &snapshots, &mut findings).await?),

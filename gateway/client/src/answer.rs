@@ -24,6 +24,12 @@ pub enum Kind {
     Void,
     /// The time of a hold has run out.
     Expiry,
+    /// A transfer took money from its sender.
+    TransferOut,
+    /// A transfer brought its recipient money.
+    TransferIn,
+    /// A transfer was reversed: its sender has the money again.
+    TransferBack,
     /// A kind that this version of the client does not know.
     #[serde(other)]
     Other,
@@ -39,6 +45,9 @@ impl Kind {
             Self::Hold => "hold",
             Self::Void => "void",
             Self::Expiry => "expiry",
+            Self::TransferOut => "transfer_out",
+            Self::TransferIn => "transfer_in",
+            Self::TransferBack => "transfer_back",
             Self::Other => "",
         }
     }
@@ -68,6 +77,12 @@ pub struct Transaction {
     pub charge_id: Option<Uuid>,
     /// For a capture, a void and an expiry, the id of the hold.
     pub hold_id: Option<Uuid>,
+    /// For a step of a transfer, the id of the transfer.
+    pub transfer_id: Option<Uuid>,
+    /// For a `transfer_in`, the sender.
+    pub from_user_id: Option<i64>,
+    /// For a `transfer_out` and a `transfer_back`, the recipient.
+    pub to_user_id: Option<i64>,
     /// The client's own reference, unchanged.
     pub reference: Option<String>,
     /// The client's own object, with names sorted.
@@ -168,6 +183,68 @@ pub struct Held {
     pub attempts: u32,
 }
 
+/// Money that goes from one user to another.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct Transfer {
+    /// The id, a UUIDv8: ids sort by time. The sender's `transfer_out` has the same id.
+    pub id: Uuid,
+    /// The sender.
+    pub from_user_id: i64,
+    /// The recipient.
+    pub to_user_id: i64,
+    /// What became of it.
+    pub status: TransferStatus,
+    /// The amount, more than zero.
+    pub amount: Amount,
+    /// The code of ISO 4217.
+    pub currency: String,
+    /// The idempotency key of its request.
+    pub idempotency_key: Uuid,
+    /// RFC 3339, in UTC, to the millisecond.
+    pub created_at: String,
+    /// When it was completed; RFC 3339, in UTC, to the millisecond.
+    pub completed_at: Option<String>,
+    /// Why it was reversed: `user-not-found` or `balance-too-large`.
+    pub reason: Option<String>,
+    /// The client's own reference, unchanged.
+    pub reference: Option<String>,
+    /// The client's own object, with names sorted.
+    pub metadata: Option<Value>,
+}
+
+/// What became of a transfer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum TransferStatus {
+    /// It was taken from the sender, and goes on by itself.
+    Pending,
+    /// The recipient has it.
+    Completed,
+    /// The recipient could not have it, and the sender has it again.
+    Reversed,
+    /// A status that this version of the client does not know.
+    #[serde(other)]
+    Other,
+}
+
+/// A transfer that was taken from its sender.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Transferred {
+    /// The transfer as it is now, also in a replay.
+    pub transfer: Transfer,
+    /// The sender's balance right after the money was taken.
+    pub new_balance: Amount,
+    /// Whether the gateway knew the key. After a lost attempt this may be true or false.
+    pub is_replayed: bool,
+    /// The session token of the sender's shard, as that of [`Booked`].
+    pub session: Option<String>,
+    /// How often the request was sent, from 1.
+    pub attempts: u32,
+}
+
 /// What an operation of a batch did.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
@@ -231,6 +308,25 @@ impl HeldBody {
     }
 }
 
+#[derive(Debug, Deserialize)]
+pub(crate) struct TransferredBody {
+    pub transfer: Transfer,
+    pub new_balance: Amount,
+}
+
+impl TransferredBody {
+    pub fn received(self, received: Received) -> Transferred {
+        let Self { transfer, new_balance } = self;
+        let Received { is_replayed, session, attempts } = received;
+        Transferred { transfer, new_balance, is_replayed, session, attempts }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct TransferBody {
+    pub transfer: Transfer,
+}
+
 /// A user's balance in one currency.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[non_exhaustive]
@@ -282,6 +378,7 @@ mod tests {
         assert_eq!(new_balance, "950.00");
         assert_eq!(transaction.metadata.unwrap().to_string(), r#"{"a":1.10}"#, "as it was written");
         assert_eq!(serde_json::from_str::<Kind>(r#""topup""#).unwrap(), Kind::TopUp);
-        assert_eq!(serde_json::from_str::<Kind>(r#""transfer_in""#).unwrap(), Kind::Other);
+        assert_eq!(serde_json::from_str::<Kind>(r#""transfer_in""#).unwrap(), Kind::TransferIn);
+        assert_eq!(serde_json::from_str::<Kind>(r#""interest""#).unwrap(), Kind::Other);
     }
 }

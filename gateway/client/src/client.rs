@@ -6,18 +6,19 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
+use crate::aggregates::{BalanceAt, BalancesAtBody, Sums, SumsQuery, Totals};
 use crate::answer::{
     Balance, BalancesBody, Booked, BookedBody, Done, Held, HeldBody, Hold, HoldStatus, LookupBody, Received,
-    Transaction,
+    Transaction, Transfer, TransferBody, Transferred, TransferredBody,
 };
 use crate::asking::Asking;
 use crate::batch::Operation;
 use crate::error::Error;
 use crate::exchange::{BadTarget, Exchange};
 use crate::history::HistoryQuery;
-use crate::pages::Pages;
+use crate::pages::{Pages, encode};
 use crate::patience::Patience;
-use crate::wish::{Capture, NewHold, Payment, Refund, Void};
+use crate::wish::{Capture, NewHold, NewTransfer, Payment, Refund, Void};
 
 /// A client of one gateway, or of a balancer before several. Clones share their connections.
 #[derive(Debug, Clone)]
@@ -109,6 +110,20 @@ impl Client {
         Pages::new(self.asking.clone(), format!("/v1/holds?user_id={user_id}&limit=100{status}"), None)
     }
 
+    /// Moves money to another user, exactly once. The answer comes within some two seconds: a transfer that is still pending
+    /// then goes on by itself, whatever breaks.
+    pub async fn transfer(&self, transfer: &NewTransfer) -> Result<Transferred, Error> {
+        let (body, received): (TransferredBody, _) =
+            self.send("/v1/transfers", transfer.key(), json(transfer)?).await?;
+        Ok(body.received(received))
+    }
+
+    /// A transfer as it is now, from the primary.
+    pub async fn look_at_transfer(&self, id: Uuid) -> Result<Transfer, Error> {
+        let body: TransferBody = self.asking.read(&format!("/v1/transfers/{id}"), None).await?;
+        Ok(body.transfer)
+    }
+
     /// Sends 1 to 500 operations in one request. Each is answered for itself, in the order of the operations,
     /// and those of one user happen in that order. An operation that was not done, or whose outcome is unknown,
     /// is sent again under its key; it then comes after those that were done.
@@ -128,6 +143,35 @@ impl Client {
     /// A user's balance in one currency, from the primary.
     pub async fn balance(&self, user_id: i64, currency: &str) -> Result<Balance, Error> {
         self.asking.read(&format!("/v1/users/{user_id}/balance?currency={currency}"), None).await
+    }
+
+    /// A user's balances in all currencies as they were at the end of this millisecond (RFC 3339).
+    pub async fn balances_at(&self, user_id: i64, time: &str) -> Result<Vec<BalanceAt>, Error> {
+        self.look_back(user_id, time, None).await
+    }
+
+    /// What transactions of many users add up to, by currency and kind, over all shards.
+    pub async fn sums(&self, query: &SumsQuery) -> Result<Sums, Error> {
+        let body = json(query)?;
+        let send = || self.asking.exchange.post("/v1/sums", None, body.clone());
+        let (answer, _) = self.asking.until_answered(None, send).await?;
+        serde_json::from_slice(&answer.body).map_err(|cause| Error::Unreadable { key: None, cause })
+    }
+
+    /// What all users have together, by currency, over all shards. The key needs the scope `admin`.
+    pub async fn totals(&self) -> Result<Totals, Error> {
+        self.asking.read("/v1/totals", None).await
+    }
+
+    async fn look_back(
+        &self,
+        user_id: i64,
+        time: &str,
+        session: Option<&str>,
+    ) -> Result<Vec<BalanceAt>, Error> {
+        let path = format!("/v1/users/{user_id}/balance?at={}", encode(time));
+        let body: BalancesAtBody = self.asking.read(&path, session).await?;
+        Ok(body.balances)
     }
 
     /// A user's transactions, newest first.
@@ -219,6 +263,13 @@ impl UserClient {
         Ok(held)
     }
 
+    /// Moves this user's money to another user.
+    pub async fn transfer(&self, transfer: &NewTransfer) -> Result<Transferred, Error> {
+        let moved = self.client.transfer(transfer).await?;
+        self.keep(moved.session.as_deref());
+        Ok(moved)
+    }
+
     /// The user's holds, newest first, from the primary: all of them, or those with this status now.
     pub fn holds(&self, status: Option<HoldStatus>) -> Pages<Hold> {
         self.client.holds(self.user_id, status)
@@ -232,6 +283,12 @@ impl UserClient {
     /// The user's balance in one currency, from the primary.
     pub async fn balance(&self, currency: &str) -> Result<Balance, Error> {
         self.client.balance(self.user_id, currency).await
+    }
+
+    /// The user's balances as they were at the end of this millisecond (RFC 3339), including the writes of this
+    /// handle.
+    pub async fn balances_at(&self, time: &str) -> Result<Vec<BalanceAt>, Error> {
+        self.client.look_back(self.user_id, time, self.session().as_deref()).await
     }
 
     /// The user's transactions, newest first, including the writes of this handle.

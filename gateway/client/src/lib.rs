@@ -30,15 +30,23 @@
 //! Reads may come from a replica. [`Client::user`] returns a handle that shows the session token of its last write with
 //! every read, and so reads its own writes.
 //!
+//! [`Client::sums`] adds up transactions of many users, [`Client::totals`] all balances, over all shards.
+//!
 //! Money is [`Amount`], a text, and never a float. [`Exchange`] returns the bytes of an answer, one request at a time.
 
 #![warn(missing_docs)]
+
+mod aggregates;
+pub use aggregates::{BalanceAt, ShardSource, Sum, Sums, SumsQuery, Total, Totals};
 
 mod amount;
 pub use amount::{Amount, NoAmount};
 
 mod answer;
-pub use answer::{Balance, Booked, Done, Held, Hold, HoldStatus, Kind, Page, Transaction};
+pub use answer::{
+    Balance, Booked, Done, Held, Hold, HoldStatus, Kind, Page, Transaction, Transfer, TransferStatus,
+    Transferred,
+};
 
 mod asking;
 
@@ -67,4 +75,4 @@ mod problem;
 pub use problem::{Code, FieldError, Problem};
 
 mod wish;
-pub use wish::{Capture, NewHold, Payment, Refund, Void};
+pub use wish::{Capture, NewHold, NewTransfer, Payment, Refund, Void};

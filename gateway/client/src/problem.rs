@@ -45,6 +45,7 @@ pub enum Code {
     UserNotFound,
     TransactionNotFound,
     HoldNotFound,
+    TransferNotFound,
     NotFound,
     MethodNotAllowed,
     RequestTimeout,
@@ -66,6 +67,7 @@ pub enum Code {
         status: HoldStatus,
     },
     TooManyHolds,
+    RangeTooLarge,
     RateLimited,
     ShardUnavailable {
         shard: Option<String>,
@@ -168,7 +170,9 @@ impl Document {
                 Code::HoldNotOpen { status: self.hold_status.unwrap_or(HoldStatus::Other) }
             }
             ("hold-not-found", ..) => Code::HoldNotFound,
+            ("transfer-not-found", ..) => Code::TransferNotFound,
             ("too-many-holds", ..) => Code::TooManyHolds,
+            ("range-too-large", ..) => Code::RangeTooLarge,
             ("invalid-request", ..) => Code::InvalidRequest { errors: self.errors },
             ("invalid-idempotency-key", ..) => Code::InvalidIdempotencyKey,
             ("unauthorized", ..) => Code::Unauthorized,
@@ -247,8 +251,8 @@ mod tests {
             Code::HoldNotOpen { status: HoldStatus::Voided }
         );
         assert_eq!(
-            problem(422, r#"{"code":"range-too-large"}"#).code,
-            Code::Other { code: "range-too-large".into() }
+            problem(422, r#"{"code":"of-a-later-release"}"#).code,
+            Code::Other { code: "of-a-later-release".into() }
         );
     }
 

@@ -31,12 +31,6 @@ impl Payment {
         Ok(Self { user_id, amount, currency, reference: None, metadata: None, key: None })
     }
 
-    /// Sets the key: the same payment again, if it was sent before.
-    #[must_use]
-    pub fn with_key(self, key: Uuid) -> Self {
-        Self { key: Some(key), ..self }
-    }
-
     /// Adds a text of at most 255 characters that the transaction keeps.
     #[must_use]
     pub fn with_reference(self, reference: impl Into<String>) -> Self {
@@ -47,11 +41,6 @@ impl Payment {
     #[must_use]
     pub fn with_metadata(self, metadata: Value) -> Self {
         Self { metadata: Some(metadata), ..self }
-    }
-
-    /// The key, if one was set.
-    pub fn key(&self) -> Option<Uuid> {
-        self.key
     }
 }
 
@@ -75,17 +64,6 @@ impl Refund {
     #[must_use]
     pub fn of(self, amount: Amount) -> Self {
         Self { amount: Some(amount), ..self }
-    }
-
-    /// Sets the key: the same refund again, if it was sent before.
-    #[must_use]
-    pub fn with_key(self, key: Uuid) -> Self {
-        Self { key: Some(key), ..self }
-    }
-
-    /// The key, if one was set.
-    pub fn key(&self) -> Option<Uuid> {
-        self.key
     }
 }
 
@@ -116,6 +94,29 @@ impl NewHold {
     }
 }
 
+/// Money to move to another user.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct NewTransfer {
+    from_user_id: i64,
+    to_user_id: i64,
+    amount: Amount,
+    currency: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reference: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metadata: Option<Value>,
+    #[serde(skip)]
+    key: Option<Uuid>,
+}
+
+impl NewTransfer {
+    /// Moves what this payment would charge to another user, under its key.
+    pub fn of(payment: Payment, to_user_id: i64) -> Self {
+        let Payment { user_id, amount, currency, reference, metadata, key } = payment;
+        Self { from_user_id: user_id, to_user_id, amount, currency, reference, metadata, key }
+    }
+}
+
 /// A charge of what a hold reserves, whole or in part.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Capture {
@@ -136,17 +137,6 @@ impl Capture {
     #[must_use]
     pub fn of(self, amount: Amount) -> Self {
         Self { amount: Some(amount), ..self }
-    }
-
-    /// Sets the key: the same capture again, if it was sent before.
-    #[must_use]
-    pub fn with_key(self, key: Uuid) -> Self {
-        Self { key: Some(key), ..self }
-    }
-
-    /// The key, if one was set.
-    pub fn key(&self) -> Option<Uuid> {
-        self.key
     }
 
     pub(crate) fn path(&self) -> String {
@@ -176,18 +166,26 @@ impl Void {
         Self { hold_id, key: None }
     }
 
-    /// Sets the key: the same void again, if it was sent before.
-    #[must_use]
-    pub fn with_key(self, key: Uuid) -> Self {
-        Self { key: Some(key), ..self }
-    }
-
-    /// The key, if one was set.
-    pub fn key(&self) -> Option<Uuid> {
-        self.key
-    }
-
     pub(crate) fn path(&self) -> String {
         format!("/v1/holds/{}/void", self.hold_id)
     }
 }
+
+macro_rules! have_keys {
+    ($($wish:ident),+) => {$(
+        impl $wish {
+            /// Sets the key: the same again, if it was sent before.
+            #[must_use]
+            pub fn with_key(self, key: Uuid) -> Self {
+                Self { key: Some(key), ..self }
+            }
+
+            /// The key, if one was set.
+            pub fn key(&self) -> Option<Uuid> {
+                self.key
+            }
+        }
+    )+};
+}
+
+have_keys!(Payment, NewTransfer, Refund, Capture, Void);

@@ -1,8 +1,8 @@
 //! The client against a whole cluster of real processes.
 
 use picopay_client::{
-    Amount, Capture, Client, Code, Done, Error, HistoryQuery, Hold, HoldStatus, Kind, NewHold, Operation,
-    Payment, Refund, Void,
+    Amount, Capture, Client, Code, Done, Error, HistoryQuery, Hold, HoldStatus, Kind, NewHold, NewTransfer,
+    Operation, Payment, Refund, SumsQuery, TransferStatus, Void,
 };
 use picopay_local::{ClusterSpec, LocalCluster};
 use uuid::Uuid;
@@ -51,6 +51,14 @@ async fn a_user_charges_refunds_and_reads_his_own_writes() {
     assert_eq!(kinds(of_one_kind.collect().await.unwrap()), [Kind::Charge]);
     assert_eq!(user.balance("USD").await.unwrap().balance, "80.00");
     assert_eq!(user.balances().await.unwrap().len(), 1);
+    let then = user.balances_at(&charged.transaction.created_at).await.unwrap();
+    assert!(then[0].currency == "USD" && then[0].balance != "80.00", "{then:?}");
+    assert_eq!(user.balances_at(&found.created_at).await.unwrap()[0].balance, "80.00");
+    // From a replica, which has the top-up, as the reads above have shown.
+    let sums = client.sums(&SumsQuery::of([7]).of_kind("topup")).await.unwrap();
+    assert_eq!((sums.sums[0].count, sums.sums[0].amount.as_str()), (1, "100.00"));
+    let totals = client.totals().await.unwrap();
+    assert_eq!((totals.totals[0].users, totals.shards.len()), (1, 1));
 
     let taken = user.hold(&NewHold::of(usd("30")).expiring_in(60)).await.unwrap();
     assert_eq!((taken.hold.status, taken.available.as_str()), (HoldStatus::Open, "50.00"));
@@ -98,5 +106,19 @@ async fn a_user_charges_refunds_and_reads_his_own_writes() {
     assert!(matches!(held, Ok(Done::Held(held)) if held.available == "3.00"));
     assert_eq!(balance_after(back), "15.00");
     assert_eq!(gone.unwrap_err().problem().unwrap().status, 422);
+
+    client.create_user(8).await.unwrap();
+    let rent = NewTransfer::of(usd("4").with_reference("rent").with_key(Uuid::new_v4()), 8);
+    let sent = user.transfer(&rent).await.unwrap();
+    assert_eq!((sent.transfer.status, sent.new_balance.as_str()), (TransferStatus::Completed, "11.00"));
+    assert!(!sent.is_replayed && sent.transfer.completed_at.is_some() && sent.transfer.reason.is_none());
+    let again = user.transfer(&rent).await.unwrap();
+    assert!(again.is_replayed && again.transfer == sent.transfer, "{again:?}");
+    assert_eq!(client.look_at_transfer(sent.transfer.id).await.unwrap(), sent.transfer);
+    let out = &user.history().collect().await.unwrap()[0];
+    assert_eq!((out.kind, out.to_user_id, out.transfer_id), (Kind::TransferOut, Some(8), Some(out.id)));
+    assert_eq!(client.balance(8, "USD").await.unwrap().balance, "4.00");
+    let nobody = user.transfer(&NewTransfer::of(usd("1"), 9)).await.unwrap_err();
+    assert!(matches!(nobody.problem().unwrap().code, Code::UserNotFound), "{nobody:?}");
     cluster.stop().await;
 }

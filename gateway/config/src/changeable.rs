@@ -11,7 +11,7 @@ use picopay_shared::reload::Reloadable;
 
 use crate::access_log::AccessLogConfig;
 use crate::api_key::ApiKey;
-use crate::gateway_config::{AdminConfig, GatewayConfig, ServerConfig};
+use crate::gateway_config::{AdminConfig, GatewayConfig, ServerConfig, TestingConfig, TotalsConfig};
 
 /// A `gateway.toml` as far as a running gateway takes it over, and the rest to compare.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,6 +32,8 @@ struct Fixed {
     worker_threads: Option<NonZeroUsize>,
     admin: Option<AdminConfig>,
     shard_client: ShardClientConfig,
+    totals: TotalsConfig,
+    testing: TestingConfig,
 }
 
 impl Changeable {
@@ -48,6 +50,8 @@ impl Changeable {
                 worker_threads: config.worker_threads,
                 admin: config.admin.clone(),
                 shard_client: config.shard_client.clone(),
+                totals: config.totals.clone(),
+                testing: config.testing.clone(),
             },
         }
     }
@@ -60,6 +64,8 @@ impl Changeable {
             ("public_url", before.public_url != after.public_url),
             ("worker_threads", before.worker_threads != after.worker_threads),
             ("admin.listen", before.admin != after.admin),
+            ("totals.every", before.totals != after.totals),
+            ("testing", before.testing != after.testing),
         ]
         .into_iter()
         .filter_map(|(name, differs)| differs.then_some(name))

@@ -11,7 +11,7 @@ use std::time::Duration;
 use picopay_shard_client::ShardClientConfig;
 use picopay_shared::config::{self, ConfigError, human_duration};
 use picopay_shared::front_tls::{FrontEntry, FrontTls};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use crate::access_log::AccessLogConfig;
 use crate::api_key::{ApiKey, Expiry, Rate, parse_digest};
@@ -40,6 +40,8 @@ pub struct GatewayConfig {
     /// Without a value there is no admin address.
     pub admin: Option<AdminConfig>,
     pub shard_client: ShardClientConfig,
+    pub totals: TotalsConfig,
+    pub testing: TestingConfig,
 }
 
 /// Where operators and Prometheus ask.
@@ -95,6 +97,40 @@ impl Default for ServerConfig {
     }
 }
 
+/// What all users have together, as metrics.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TotalsConfig {
+    /// How often the totals are read; not at all without it. Each time reads every balance once, from replicas,
+    /// so one gateway of a cluster is enough.
+    #[serde(deserialize_with = "some_duration")]
+    pub every: Option<Duration>,
+}
+
+fn some_duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    human_duration::deserialize(deserializer).map(Some)
+}
+
+/// Settings for tests. They do not affect money.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TestingConfig {
+    /// Ends the process at once when a transfer comes to this step.
+    pub dies_before: Option<TransferStep>,
+}
+
+/// What a gateway does after a transfer's money was taken from its sender.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TransferStep {
+    /// Gives it to the recipient.
+    Credit,
+    /// Ends the transfer: what the recipient's shard has said is known.
+    Settle,
+    /// Answers the client: the transfer has ended.
+    Answer,
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct GatewayFile {
@@ -114,6 +150,10 @@ struct GatewayFile {
     admin: Option<AdminConfig>,
     #[serde(default)]
     shard_client: ShardClientConfig,
+    #[serde(default)]
+    totals: TotalsConfig,
+    #[serde(default)]
+    testing: TestingConfig,
 }
 
 #[derive(Deserialize)]
@@ -166,6 +206,9 @@ impl GatewayConfig {
             problems.add(&format!("keys ({}): client_subject needs [tls] with client_ca_file", key.name));
         }
         check_server(&read.server, &mut problems);
+        problems.expect(read.totals.every.is_none_or(|every| every >= Duration::from_secs(1)), || {
+            "totals.every must be at least 1s: each time reads every balance".to_owned()
+        });
         for fault in read.shard_client.faults() {
             problems.add(&format!("shard_client.{fault}"));
         }
@@ -184,6 +227,8 @@ impl GatewayConfig {
             access_log: read.access_log,
             admin: read.admin,
             shard_client: read.shard_client,
+            totals: read.totals,
+            testing: read.testing,
         })
     }
 }
@@ -337,6 +382,8 @@ mod tests {
             public_url = "ftp://x"
             [server]
             connections_max = 0
+            [totals]
+            every = "999ms"
             [shard_client]
             batch_max = 1000
             call_timeout = "9s"
@@ -359,6 +406,7 @@ mod tests {
             "listen",
             "public_url",
             "connections_max",
+            "totals.every must be at least 1s",
             "at most 512",
             "call_timeout must be below",
             "move_wait must be below",

@@ -13,6 +13,8 @@ mod scope;
 pub use self::access_log::{AccessLines, AccessLogConfig};
 pub use self::api_key::{ApiKey, Expiry, Rate};
 pub use self::changeable::Changeable;
-pub use self::gateway_config::{AdminConfig, ENV_PREFIX, GatewayConfig, ServerConfig};
+pub use self::gateway_config::{
+    AdminConfig, ENV_PREFIX, GatewayConfig, ServerConfig, TestingConfig, TransferStep,
+};
 pub use self::running_config::of_gateway;
 pub use self::scope::Scope;

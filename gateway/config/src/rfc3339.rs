@@ -12,10 +12,20 @@ pub const NO_TIME: &str = "must be an RFC 3339 time, for example 2026-11-22T12:0
 /// # Errors
 /// [`NO_TIME`].
 pub fn read_unix_ms(text: &str) -> Result<i64, String> {
-    read(text).ok_or_else(|| NO_TIME.to_owned())
+    let (ms, has_more) = read(text).ok_or_else(|| NO_TIME.to_owned())?;
+    Ok(ms + i64::from(has_more))
 }
 
-fn read(text: &str) -> Option<i64> {
+/// Unix milliseconds, rounded down: the millisecond in which the time lies.
+///
+/// # Errors
+/// [`NO_TIME`].
+pub fn read_unix_ms_down(text: &str) -> Result<i64, String> {
+    read(text).map(|(ms, _)| ms).ok_or_else(|| NO_TIME.to_owned())
+}
+
+/// The whole milliseconds, and whether the time is later than them.
+fn read(text: &str) -> Option<(i64, bool)> {
     let bytes = text.as_bytes();
     let (date_time, rest) = bytes.split_first_chunk::<19>()?;
     let has_marks = [4, 7].iter().all(|at| date_time[*at] == b'-')
@@ -32,7 +42,7 @@ fn read(text: &str) -> Option<i64> {
     if !is_date || hour > 23 || minute > 59 || second > 60 {
         return None;
     }
-    let (fraction_ms, offset) = read_fraction(rest)?;
+    let (fraction_ms, has_more, offset) = read_fraction(rest)?;
     let offset_minutes = read_offset(offset)?;
     let of_day = ((hour * 60 + minute - offset_minutes) * 60 + second) * 1_000;
     let ms = days_since_1970(year, month, day) * DAY_MS + of_day;
@@ -40,12 +50,12 @@ fn read(text: &str) -> Option<i64> {
     if second == 60 && !is_start_of_month(ms, year, month) {
         return None;
     }
-    Some(ms + fraction_ms)
+    Some((ms + fraction_ms, has_more))
 }
 
-/// The whole milliseconds of a fraction, rounded up, and the rest of the text.
-fn read_fraction(rest: &[u8]) -> Option<(i64, &[u8])> {
-    let Some(fraction) = rest.strip_prefix(b".") else { return Some((0, rest)) };
+/// The whole milliseconds of a fraction, whether there is more of it, and the rest of the text.
+fn read_fraction(rest: &[u8]) -> Option<(i64, bool, &[u8])> {
+    let Some(fraction) = rest.strip_prefix(b".") else { return Some((0, false, rest)) };
     let length = fraction.iter().take_while(|byte| byte.is_ascii_digit()).count();
     if length == 0 {
         return None;
@@ -54,7 +64,7 @@ fn read_fraction(rest: &[u8]) -> Option<(i64, &[u8])> {
     let digit_at = |at: usize| fraction.get(at).map_or(0, |byte| i64::from(byte - b'0'));
     let ms = digit_at(0) * 100 + digit_at(1) * 10 + digit_at(2);
     let has_more = fraction.iter().skip(3).any(|byte| *byte != b'0');
-    Some((ms + i64::from(has_more), rest))
+    Some((ms, has_more, rest))
 }
 
 fn read_offset(text: &[u8]) -> Option<i64> {
@@ -167,6 +177,18 @@ mod tests {
             "１970-01-01T00:00:00Z",
         ] {
             assert!(read_unix_ms(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_time_lies_in_the_millisecond_below_it() {
+        for (text, ms) in [
+            ("1970-01-01T00:00:00.0019Z", 1),
+            ("1970-01-01T00:00:00.999999Z", 999),
+            ("1969-12-31T23:59:59.9999Z", -1),
+            ("1970-01-01T00:00:00.002Z", 2),
+        ] {
+            assert_eq!(read_unix_ms_down(text), Ok(ms), "{text}");
         }
     }
 

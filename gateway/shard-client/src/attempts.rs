@@ -60,6 +60,13 @@ impl Attempts {
                 transaction,
                 is_replayed: is_replayed && !self.may_be_booked,
             }),
+            Next::Answer(Decision::Transferred { transfer, balance_after, is_replayed }) => {
+                Next::Answer(Decision::Transferred {
+                    transfer,
+                    balance_after,
+                    is_replayed: is_replayed && !self.may_be_booked,
+                })
+            }
             next => next,
         }
     }
@@ -148,6 +155,7 @@ mod tests {
             metadata: None,
             made_by: None,
             hold_part: HoldPart::default(),
+            transfer: None,
         };
         Outcome::Decided { transaction: Box::new(transaction), is_replayed }.into()
     }

@@ -203,7 +203,7 @@ impl ShardClient {
             }
             let shard = last.insert(found);
             note_way(slot, shard);
-            let ended = shard.attempt_read(body.clone(), deadline).await;
+            let ended = shard.attempt_read(body.clone(), request.query.least_wire(), deadline).await;
             if let Ended::Moved(moved) = &ended {
                 self.note_moved(shard, moved);
             }
@@ -286,6 +286,11 @@ impl ShardClient {
         Some((owner, shard))
     }
 
+    /// The shard that most likely owns the slot; `None` while none is known.
+    pub fn shard_of(&self, slot: Slot) -> Option<String> {
+        self.look_up(slot).map(|(_, shard)| shard.name.clone())
+    }
+
     fn absence(&self, slot: Slot) -> Absence {
         let shards = self.shards.load();
         let unavailable =
@@ -304,7 +309,11 @@ impl ShardClient {
         }
     }
 
-    fn note_moved(&self, shard: &Shard, moved: &Moved) {
+    pub(crate) fn all_shards(&self) -> Arc<ShardSet> {
+        self.shards.load_full()
+    }
+
+    pub(crate) fn note_moved(&self, shard: &Shard, moved: &Moved) {
         shard.metrics.moved.inc();
         let shards = self.shards.load();
         let next = moved.owner.as_ref().and_then(|name| shards.iter().find(|one| one.name == *name));

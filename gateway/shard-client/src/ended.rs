@@ -4,6 +4,8 @@
 //! again; what is unknown only with the same key.
 
 use picopay_shared::command::{Moved, Outcome, Transaction};
+use picopay_shared::money::Money;
+use picopay_shared::transfer::{Credited, Transfer};
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum Ended<T> {
@@ -28,12 +30,24 @@ pub enum NotDone {
 pub enum Decision {
     UserCreated,
     UserExisted,
-    Decided { transaction: Box<Transaction>, is_replayed: bool },
+    Decided {
+        transaction: Box<Transaction>,
+        is_replayed: bool,
+    },
     KeyReused(Vec<String>),
     UserNotFound,
     TransactionNotFound,
     HoldNotFound,
     AmountInvalid(String),
+    /// A transfer was begun or ended. The transfer is as it is now, and the balance the sender's right after the first step.
+    Transferred {
+        transfer: Box<Transfer>,
+        balance_after: Money,
+        is_replayed: bool,
+    },
+    /// The recipient's shard has decided.
+    Credited(Credited),
+    TransferNotFound,
 }
 
 impl<T> Ended<T> {
@@ -57,6 +71,11 @@ impl From<Outcome> for Ended<Decision> {
             Outcome::UserNotFound => Decision::UserNotFound,
             Outcome::TransactionNotFound => Decision::TransactionNotFound,
             Outcome::HoldNotFound => Decision::HoldNotFound,
+            Outcome::Transferred { transfer, balance_after, is_replayed } => {
+                Decision::Transferred { transfer, balance_after, is_replayed }
+            }
+            Outcome::Credited { credited, is_replayed: _ } => Decision::Credited(credited),
+            Outcome::TransferNotFound => Decision::TransferNotFound,
             Outcome::AmountInvalid { detail } => Decision::AmountInvalid(detail),
             Outcome::Moved(moved) => return Self::Moved(moved),
             Outcome::Unavailable { .. } => return Self::NotDone(NotDone::Unavailable),

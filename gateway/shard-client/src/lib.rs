@@ -6,6 +6,7 @@
 //! (final, moved, not done, unknown) and `attempts`, which says whether it goes once more. Several commands of one
 //! client go by [`ShardClient::write_all`] in `bundle`.
 
+mod aggregates;
 mod attempts;
 mod breaker;
 mod bundle;
@@ -31,9 +32,10 @@ mod slot_map;
 mod ticket;
 mod wire;
 
+pub use self::aggregates::{AggregateError, Gathered, ShardSource};
 pub use self::client::{ShardClient, Written};
 pub use self::config::ShardClientConfig;
 pub use self::ended::{Decision, NotDone};
 pub use self::error::ShardError;
-pub use self::reads::{HoldsPage, Page, Read, Reader};
+pub use self::reads::{BalancesAt, HoldsPage, Page, Read, Reader};
 pub use self::shard::ShardView;

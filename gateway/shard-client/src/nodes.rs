@@ -155,11 +155,13 @@ impl Nodes {
     /// because it changes nothing. `preferred` picks among equally good nodes. `body` is made anew for each
     /// node with its own deadline, at most `call_timeout` away and never after `until`.
     ///
+    /// A node that speaks an older version of the wire than the second part of `ask` is not asked.
+    ///
     /// After a node that took no connection, any other is tried. After a node that answered, only one that is
     /// or was just ready is tried.
     pub async fn ask<T>(
         &self,
-        ask: Ask,
+        (ask, least_wire): (Ask, u16),
         preferred: usize,
         (until, call_timeout): (Instant, Duration),
         mut body: impl FnMut(Instant) -> Bytes,
@@ -170,6 +172,10 @@ impl Nodes {
         for position in self.order(preferred) {
             let now = Instant::now();
             let node = &self.all[position];
+            if node.wire_version() < least_wire {
+                last = last.or(Some(Err(CallError::Rejected)));
+                continue;
+            }
             let is_worth_it = match &last {
                 Some(_) if until < now + WORTH_ASKING => false,
                 None | Some(Err(CallError::Unreachable)) => true,
@@ -206,7 +212,7 @@ impl Nodes {
                 Ok(Said::Nonsense) | Err(CallError::Unanswered | CallError::UnansweredToo) => {
                     self.note_trouble(node, Trouble::NoAnswer);
                     let error = answer.err().unwrap_or(CallError::Unanswered);
-                    if ask != Ask::Read {
+                    if !matches!(ask, Ask::Read | Ask::Aggregate) {
                         return Err(error);
                     }
                     last = Some(last.filter(Result::is_ok).unwrap_or(Err(error)));

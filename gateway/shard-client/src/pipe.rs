@@ -112,7 +112,7 @@ async fn run_batch(
     let mut travelled = Sent { at: sent.into_std(), batch_size: count, commit: None };
     let limits = (deadline, shard.call_timeout);
     let judge = |bytes: &Bytes| read_reply(shard, bytes, count);
-    let answer = shard.nodes.ask(Ask::Write, number, limits, body, judge).await;
+    let answer = shard.nodes.ask((Ask::Write, 0), number, limits, body, judge).await;
     shard.note(answer.as_ref().err().copied());
     if let Ok(reply) = &answer {
         if is_full {

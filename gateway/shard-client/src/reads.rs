@@ -13,6 +13,7 @@ use picopay_shared::query::{
 };
 use picopay_shared::session::SessionToken;
 use picopay_shared::slot::UserId;
+use picopay_shared::transfer::Transfer;
 use tracing::error;
 
 use crate::client::ShardClient;
@@ -46,6 +47,14 @@ pub struct HoldsPage {
     pub goes_on_before: Option<TransactionId>,
 }
 
+/// What a user's balances were.
+#[derive(Debug, Clone, PartialEq)]
+pub enum BalancesAt {
+    Found(Vec<Money>),
+    /// One of them lies too deep in the history: too many transactions in other currencies are around it.
+    TooDeep,
+}
+
 impl ShardClient {
     /// `None` when the user does not exist.
     ///
@@ -61,6 +70,29 @@ impl ShardClient {
         let query = Query::Balance { user_id, currency, consistency };
         self.ask(query, reader, |found| match found {
             Found::Balances(balances) => Some(Some(balances)),
+            Found::UserNotFound => Some(None),
+            _ => None,
+        })
+        .await
+    }
+
+    /// The balances at the end of a millisecond of Unix time; `None` when the user does not exist.
+    ///
+    /// # Errors
+    /// [`ShardError::NotDone`].
+    pub async fn read_balances_at(
+        &self,
+        user_id: UserId,
+        currency: Option<Currency>,
+        at_ms: i64,
+        reader: Reader,
+    ) -> Result<Read<BalancesAt>, ShardError> {
+        let query = Query::BalanceAt { user_id, currency, at_ms };
+        self.ask(query, reader, |found| match found {
+            Found::Balances(balances) => {
+                Some(Some(BalancesAt::Found(balances.into_iter().map(Money::from).collect())))
+            }
+            Found::RangeTooLarge => Some(Some(BalancesAt::TooDeep)),
             Found::UserNotFound => Some(None),
             _ => None,
         })
@@ -124,6 +156,23 @@ impl ShardClient {
         self.ask(Query::Hold { id }, reader, |found| match found {
             Found::Hold { hold, available } => Some(Some((hold, available))),
             Found::HoldNotFound => Some(None),
+            _ => None,
+        })
+        .await
+    }
+
+    /// The transfer as it is now; `None` when no transfer has this id.
+    ///
+    /// # Errors
+    /// [`ShardError::NotDone`].
+    pub async fn read_transfer(
+        &self,
+        id: TransactionId,
+        reader: Reader,
+    ) -> Result<Read<Box<Transfer>>, ShardError> {
+        self.ask(Query::Transfer { id }, reader, |found| match found {
+            Found::Transfer(transfer) => Some(Some(transfer)),
+            Found::TransferNotFound => Some(None),
             _ => None,
         })
         .await

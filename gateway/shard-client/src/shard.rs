@@ -9,10 +9,11 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use futures_util::future::{Either, select};
+use picopay_shared::aggregate::{AggregateAnswer, Aggregated};
 use picopay_shared::cluster;
 use picopay_shared::command::{Attempt, Command};
 use picopay_shared::lane::{Lane, LaneEnd, Pending};
-use picopay_shared::node_status::{Degradation, WIRE_VERSION};
+use picopay_shared::node_status::{AGGREGATES, Degradation, WIRE_BEFORE_HOLDS};
 use picopay_shared::query::{Answer, Found};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -56,16 +57,28 @@ pub struct Shard {
     pub call_timeout: Duration,
 }
 
-#[derive(Debug, Clone, Default, PartialEq)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
+#[derive(Debug, Clone, PartialEq)]
 struct ShardStatus {
     is_known: bool,
     is_reachable: bool,
     is_ready: bool,
     replica_lag_ms: Option<u64>,
     degraded: Option<Degradation>,
-    /// Whether all of its nodes can read a step of a hold, as its ready nodes said last.
-    takes_holds: bool,
+    /// The version of the wire that all of its nodes speak, as its ready nodes said last.
+    finished: u16,
+}
+
+impl Default for ShardStatus {
+    fn default() -> Self {
+        Self {
+            is_known: false,
+            is_reachable: false,
+            is_ready: false,
+            replica_lag_ms: None,
+            degraded: None,
+            finished: WIRE_BEFORE_HOLDS,
+        }
+    }
 }
 
 /// A shard in the answer of `/readyz`.
@@ -129,24 +142,26 @@ impl Shard {
     }
 
     /// Sends commands of one lane together. At most [`WRITE_BATCH_MAX`](picopay_shared::command::WRITE_BATCH_MAX).
-    /// Steps of holds stay here while an older node could not read them: its neighbours in the batch would suffer.
+    /// What an older node could not read stays here while there may be one: its neighbours in the batch would suffer.
     pub async fn attempt(
         &self,
         lane: usize,
         attempts: Vec<Attempt<Arc<Command>>>,
         deadline: Instant,
     ) -> Done {
-        let takes_holds = self.status.load().takes_holds;
-        let is_sent =
-            |attempt: &Attempt<Arc<Command>>| takes_holds || !attempt.command.operation.is_of_hold();
+        let finished = self.status.load().finished;
+        let is_sent = |attempt: &Attempt<Arc<Command>>| attempt.command.operation.wire_version() <= finished;
         if attempts.iter().all(is_sent) {
             return self.attempt_all(lane, attempts, deadline).await;
         }
-        warn!(
-            shard = self.name,
-            request = %attempts[0].command.origin,
-            "a step of a hold waits until no older program is left: run `picopay migrate --finish`"
-        );
+        if let Some(waiting) = attempts.iter().find(|attempt| !is_sent(attempt)) {
+            warn!(
+                shard = self.name,
+                request = %waiting.command.origin,
+                "{} waits until no older program is left: run `picopay migrate --finish`",
+                waiting.command.operation.name_of_step()
+            );
+        }
         let stays: Vec<bool> = attempts.iter().map(|attempt| !is_sent(attempt)).collect();
         let sent: Vec<Attempt<Arc<Command>>> = attempts.into_iter().filter(is_sent).collect();
         let mut done = if sent.is_empty() {
@@ -197,7 +212,8 @@ impl Shard {
         }
     }
 
-    pub async fn attempt_read(&self, body: Bytes, deadline: Instant) -> Ended<Answer> {
+    /// Only nodes that speak this version of the wire, or a later one, are asked.
+    pub async fn attempt_read(&self, body: Bytes, least_wire: u16, deadline: Instant) -> Ended<Answer> {
         if let Admission::Refuse { .. } = self.breaker.admit(std::time::Instant::now()) {
             return Ended::NotDone(NotDone::BreakerOpen);
         }
@@ -208,7 +224,8 @@ impl Shard {
         let preferred = self.readers.available_permits();
         let limits = (deadline, self.call_timeout);
         let judge = |bytes: &Bytes| self.read_answer(bytes);
-        let answer = self.nodes.ask(Ask::Read, preferred, limits, |_| body.clone(), judge).await;
+        let ask = (Ask::Read, least_wire);
+        let answer = self.nodes.ask(ask, preferred, limits, |_| body.clone(), judge).await;
         self.note(answer.as_ref().err().copied());
         match answer {
             Ok(Answer { found: Found::Unavailable { reason }, .. }) => {
@@ -220,6 +237,45 @@ impl Shard {
                 Ended::NotDone(NotDone::Internal)
             }
             Ok(Answer { found: Found::Moved(moved), .. }) => Ended::Moved(moved),
+            Ok(answer) => Ended::Final(answer),
+            Err(error) => Ended::from(error).of_read(),
+        }
+    }
+
+    /// Asks for sums or totals, which may take all the time until the deadline.
+    pub async fn attempt_aggregate(&self, body: Bytes, deadline: Instant) -> Ended<AggregateAnswer> {
+        if let Admission::Refuse { .. } = self.breaker.admit(std::time::Instant::now()) {
+            return Ended::NotDone(NotDone::BreakerOpen);
+        }
+        let Ok(_place) = self.readers.try_acquire() else {
+            return Ended::NotDone(NotDone::Overloaded);
+        };
+        let preferred = self.readers.available_permits();
+        let longest = deadline.saturating_duration_since(Instant::now());
+        let judge = |bytes: &Bytes| match AggregateAnswer::from_wire(bytes) {
+            Ok(answer) if matches!(answer.found, Aggregated::Unavailable { .. }) => {
+                // One that was late is no worse than the next: there may be too much to read.
+                let left = deadline.saturating_duration_since(Instant::now());
+                if left > longest / 2 { Said::Nothing(answer) } else { Said::Fine(answer) }
+            }
+            Ok(answer) => Said::Fine(answer),
+            Err(error) => {
+                error!(shard = self.name, %error, "the node's answer makes no sense");
+                Said::Nonsense
+            }
+        };
+        let ask = (Ask::Aggregate, AGGREGATES);
+        let answer = self.nodes.ask(ask, preferred, (deadline, longest), |_| body.clone(), judge).await;
+        self.note(answer.as_ref().err().copied());
+        match answer {
+            Ok(AggregateAnswer { found: Aggregated::Unavailable { reason }, .. }) => {
+                warn!(shard = self.name, reason, "the shard could not add up");
+                Ended::NotDone(NotDone::Unavailable)
+            }
+            Ok(AggregateAnswer { found: Aggregated::Corrupt { reason }, .. }) => {
+                error!(shard = self.name, reason, "rows cannot be added up");
+                Ended::NotDone(NotDone::Internal)
+            }
             Ok(answer) => Ended::Final(answer),
             Err(error) => Ended::from(error).of_read(),
         }
@@ -362,17 +418,11 @@ impl Shard {
                 is_ready: answer.is_ready,
                 replica_lag_ms: answer.replica_lag_ms,
                 degraded: answer.degraded.clone(),
-                takes_holds: if answer.is_ready {
-                    answer.finished >= WIRE_VERSION
-                } else {
-                    before.takes_holds
-                },
+                finished: if answer.is_ready { answer.finished } else { before.finished },
             },
-            None => ShardStatus {
-                is_known: before.is_known,
-                takes_holds: before.takes_holds,
-                ..ShardStatus::default()
-            },
+            None => {
+                ShardStatus { is_known: before.is_known, finished: before.finished, ..ShardStatus::default() }
+            }
         };
         if (before.is_reachable, before.is_ready) != (status.is_reachable, status.is_ready) {
             let reason = answer.and_then(|answer| answer.not_ready_reason.clone()).unwrap_or_default();

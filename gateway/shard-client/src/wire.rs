@@ -16,6 +16,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Frame, SizeHint};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use picopay_shared::aggregate::AGGREGATE_PATH;
 use picopay_shared::command::WRITE_PATH;
 use picopay_shared::config::Secret;
 use picopay_shared::internal_secret::PREVIOUS_VALID_FOR;
@@ -54,6 +55,7 @@ pub struct Target {
     write: Uri,
     read: Uri,
     read_batch: Uri,
+    aggregate: Uri,
     status: Uri,
     /// Why it gave no status last; empty when it gave one.
     no_status: Mutex<String>,
@@ -64,6 +66,7 @@ pub enum Ask {
     Write,
     Read,
     ReadBatch,
+    Aggregate,
     Status,
 }
 
@@ -123,6 +126,7 @@ impl Target {
             write: uri(WRITE_PATH),
             read: uri(READ_PATH),
             read_batch: uri(READ_BATCH_PATH),
+            aggregate: uri(AGGREGATE_PATH),
             status: uri(STATUS_PATH),
             no_status: Mutex::default(),
         }
@@ -251,7 +255,7 @@ impl Wire {
                     warn!(node = target.url, causes, "the node gives no status");
                 }
             }
-            Ask::Write | Ask::Read | Ask::ReadBatch => {
+            Ask::Write | Ask::Read | Ask::ReadBatch | Ask::Aggregate => {
                 warn!(node = target.url, ?ask, causes, "the node did not answer");
             }
         }
@@ -308,6 +312,7 @@ fn request(
         Ask::Write => (Method::POST, &target.write),
         Ask::Read => (Method::POST, &target.read),
         Ask::ReadBatch => (Method::POST, &target.read_batch),
+        Ask::Aggregate => (Method::POST, &target.aggregate),
         Ask::Status => (Method::GET, &target.status),
     };
     let mut request = Request::new(body);
@@ -315,7 +320,7 @@ fn request(
     *request.uri_mut() = uri.clone();
     request.headers_mut().insert(WIRE_HEADER, HeaderValue::from(WIRE_VERSION));
     // A batch carries its own, and a status is always wanted at once.
-    if ask == Ask::Read {
+    if matches!(ask, Ask::Read | Ask::Aggregate) {
         request.headers_mut().insert(DEADLINE_HEADER, HeaderValue::from(left_ms(deadline)));
     }
     // Those count from the arrival. This one is in the node's own time, however long the network takes.

@@ -11,13 +11,12 @@ use super::step::Step;
 use crate::currency_schema::AmountSchema;
 use crate::fields;
 use crate::guarded::Guarded;
-use crate::openapi::parts::{CaptureProblems, WriteHeaders};
+use crate::openapi::parts::{CaptureProblems, IdInPath, WriteHeaders};
 use crate::parameters::PathParameters;
 use crate::problem::Problem;
 use crate::transaction_body::WriteSchema;
 use crate::wish::Wish;
 use crate::write_answer::Answered;
-use crate::write_request;
 
 // The bodies are schemas for the documentation; `STEP` reads them.
 /// What to charge of a hold.
@@ -59,7 +58,7 @@ pub const CAPTURE: Wish =
 /// answer is that of a charge, and it can be refunded like one.
 #[utoipa::path(
     post, path = "/holds/{id}/capture", tag = "holds",
-    params(WriteHeaders, ("id" = String, Path, format = "uuid", example = "019a9f3a-7a6b-892e-9356-4ab70000c001")),
+    params(WriteHeaders, IdInPath),
     request_body(content = Option<CaptureBody>),
     responses(
         (status = 200, description = "Captured, now or before.", body = WriteSchema),
@@ -71,6 +70,5 @@ pub async fn post_capture(
     path: PathParameters,
     request: Request<Body>,
 ) -> Result<Answered, Problem> {
-    write_request::run_with_path(&guarded, request, |parameters, body| STEP.read_at(&path, parameters, body))
-        .await
+    STEP.run(&guarded, &path, request).await
 }

@@ -1,11 +1,17 @@
 //! What ends a hold: the part that capture and void share, alone and in a batch.
 
+use axum::body::Body;
+use axum::http::Request;
 use picopay_shared::command::Operation;
 use picopay_shared::id::TransactionId;
+use uuid::Uuid;
 
-use crate::fields::{self, Fields, NO_UUID, hyphenated_uuid};
+use crate::fields::{self, Fields};
+use crate::guarded::Guarded;
 use crate::parameters::{Parameters, PathParameters};
 use crate::problem::Problem;
+use crate::write_answer::Answered;
+use crate::write_request;
 
 #[derive(Debug)]
 pub struct Step {
@@ -17,21 +23,31 @@ pub struct Step {
 }
 
 impl Step {
-    /// Reads a step whose hold is in the path. No body is as good as an empty object.
+    /// Runs a step whose hold is in the path.
     ///
     /// # Errors
-    /// Everything that is wrong with the body; what is wrong with the path goes to `parameters`.
-    pub fn read_at(
+    /// Those of [`write_request::run`].
+    pub async fn run(
+        &self,
+        guarded: &Guarded,
+        path: &PathParameters,
+        request: Request<Body>,
+    ) -> Result<Answered, Problem> {
+        let read = |parameters: &mut Parameters, body: &[u8]| self.read_at(path, parameters, body);
+        write_request::run_with_path(guarded, request, read).await
+    }
+
+    /// No body is as good as an empty object. What is wrong with the path goes to `parameters`.
+    fn read_at(
         &self,
         path: &PathParameters,
         parameters: &mut Parameters,
         body: &[u8],
     ) -> Result<Operation, Problem> {
-        let hold_id = parameters
-            .in_path("id", path.get("id"), |text| hyphenated_uuid(text).ok_or_else(|| NO_UUID.to_owned()));
+        let hold_id = parameters.id_in_path(path);
         let body = if body.is_empty() { b"{}" } else { body };
         let mut fields = Fields::read(body, self.fields)?;
-        let hold_id = TransactionId::from_uuid(hold_id.unwrap_or_default());
+        let hold_id = hold_id.unwrap_or_else(|| TransactionId::from_uuid(Uuid::nil()));
         let operation = (self.read)(hold_id, &mut fields);
         fields.finish(Some(operation)).and_then(|operation| of_a_hold(hold_id, operation))
     }

@@ -10,12 +10,11 @@ use utoipa::ToSchema;
 use super::step::Step;
 use crate::guarded::Guarded;
 use crate::hold_body::HoldAnswerSchema;
-use crate::openapi::parts::{VoidProblems, WriteHeaders};
+use crate::openapi::parts::{IdInPath, VoidProblems, WriteHeaders};
 use crate::parameters::PathParameters;
 use crate::problem::Problem;
 use crate::wish::Wish;
 use crate::write_answer::Answered;
-use crate::write_request;
 
 // The bodies are schemas for the documentation; `STEP` reads them.
 /// Nothing: the path says which hold.
@@ -44,7 +43,7 @@ pub const VOID: Wish = Wish { word: "void", scopes: &[Scope::Charge], read: |bod
 /// Gives all of it back: it is free again in the same moment.
 #[utoipa::path(
     post, path = "/holds/{id}/void", tag = "holds",
-    params(WriteHeaders, ("id" = String, Path, format = "uuid", example = "019a9f3a-7a6b-892e-9356-4ab70000c001")),
+    params(WriteHeaders, IdInPath),
     request_body(content = Option<VoidBody>),
     responses(
         (status = 200, description = "Given back, now or before.", body = HoldAnswerSchema),
@@ -56,6 +55,5 @@ pub async fn post_void(
     path: PathParameters,
     request: Request<Body>,
 ) -> Result<Answered, Problem> {
-    write_request::run_with_path(&guarded, request, |parameters, body| STEP.read_at(&path, parameters, body))
-        .await
+    STEP.run(&guarded, &path, request).await
 }

@@ -68,6 +68,15 @@ pub struct ReadHeaders {
     traceparent: Option<String>,
 }
 
+/// The path of what has an id.
+#[derive(Debug, IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "the documentation is made of its fields")]
+pub struct IdInPath {
+    #[param(format = "uuid", example = "019a9f3a-7a6b-892e-9356-4ab70000c001")]
+    id: String,
+}
+
 /// An RFC 9457 problem.
 #[derive(Debug, ToSchema)]
 #[schema(as = Problem)]
@@ -94,7 +103,7 @@ pub struct ProblemSchema {
     /// Of `insufficient-balance`: what of it no open hold reserved. Refusals from before there were holds have none.
     #[schema(nullable = false)]
     available: Option<String>,
-    /// Of `insufficient-balance`: what the charge or the hold needed.
+    /// Of `insufficient-balance`: what the charge, the hold or the transfer needed.
     #[schema(nullable = false)]
     required: Option<String>,
     /// Of `insufficient-balance`: the currency of both.
@@ -109,6 +118,9 @@ pub struct ProblemSchema {
     /// Of `hold-not-open`: what became of the hold.
     #[schema(nullable = false)]
     hold_status: Option<HoldStatusSchema>,
+    /// Of `user-not-found`, for a transfer: which of its users.
+    #[schema(nullable = false)]
+    user_id: Option<i64>,
     /// Of `forbidden`: the scope that the key lacks.
     #[schema(nullable = false)]
     scope: Option<String>,
@@ -150,13 +162,17 @@ problem_sets! {
         OutcomeUnknown;
     HoldsProblems = InvalidRequest Unauthorized Forbidden UserNotFound RateLimited Internal ShardUnavailable Overloaded SlotMoving;
     HoldLookupProblems = InvalidRequest Unauthorized Forbidden HoldNotFound RateLimited Internal ShardUnavailable Overloaded SlotMoving;
+    TransferLookupProblems = InvalidRequest Unauthorized Forbidden TransferNotFound RateLimited Internal ShardUnavailable Overloaded SlotMoving;
     BatchProblems = InvalidRequest InvalidIdempotencyKey Unauthorized RequestTimeout TooLarge UnsupportedMediaType Internal;
     CreateUserProblems = InvalidRequest InvalidIdempotencyKey Unauthorized Forbidden RequestTimeout TooLarge UnsupportedMediaType
         RateLimited Internal ShardUnavailable Overloaded SlotMoving OutcomeUnknown;
-    BalanceProblems = InvalidRequest Unauthorized Forbidden UserNotFound RateLimited Internal ShardUnavailable Overloaded SlotMoving;
+    BalanceProblems = InvalidRequest Unauthorized Forbidden UserNotFound RangeTooLarge RateLimited Internal ShardUnavailable Overloaded SlotMoving;
     HistoryProblems = InvalidRequest Unauthorized Forbidden UserNotFound RateLimited Internal ShardUnavailable Overloaded SlotMoving;
     LookupProblems = InvalidRequest Unauthorized Forbidden TransactionNotFound RateLimited Internal ShardUnavailable Overloaded
         SlotMoving;
+    SumsProblems = InvalidRequest Unauthorized Forbidden RequestTimeout TooLarge UnsupportedMediaType RangeTooLarge RateLimited Internal
+        ShardUnavailable Overloaded SlotMoving;
+    TotalsProblems = InvalidRequest Unauthorized Forbidden RateLimited Internal ShardUnavailable Overloaded SlotMoving;
     NotReadyProblems = InvalidRequest ShardUnavailable ShuttingDown;
     OpenProblems = InvalidRequest;
 }
@@ -213,6 +229,7 @@ fn example(code: Code) -> serde_json::Value {
         }
         Code::UserNotFound => Problem::user_not_found(),
         Code::TransactionNotFound => Problem::transaction_not_found(),
+        Code::TransferNotFound => Problem::transfer_not_found(),
         Code::NotFound => Problem::not_found(),
         Code::MethodNotAllowed => Problem::method_not_allowed(),
         Code::RequestTimeout => Problem::body_too_slow(),
@@ -225,6 +242,7 @@ fn example(code: Code) -> serde_json::Value {
         Code::CaptureExceedsHold => Problem::capture_exceeds_hold(usd("30.00")),
         Code::HoldNotOpen => Problem::hold_not_open(HoldStatus::Captured),
         Code::TooManyHolds => Problem::too_many_holds(),
+        Code::RangeTooLarge => Problem::range_too_large(),
         Code::NotRefundable => Problem::not_refundable(usd("1").currency()),
         Code::RateLimited => Problem::rate_limited(soon),
         Code::HeadersTooLarge => Problem::headers_too_large(),

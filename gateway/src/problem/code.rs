@@ -13,6 +13,7 @@ pub enum Code {
     UserNotFound,
     TransactionNotFound,
     HoldNotFound,
+    TransferNotFound,
     NotFound,
     MethodNotAllowed,
     RequestTimeout,
@@ -25,6 +26,7 @@ pub enum Code {
     CaptureExceedsHold,
     HoldNotOpen,
     TooManyHolds,
+    RangeTooLarge,
     RateLimited,
     HeadersTooLarge,
     Internal,
@@ -37,7 +39,7 @@ pub enum Code {
 }
 
 impl Code {
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 31] = [
         Self::InvalidRequest,
         Self::InvalidIdempotencyKey,
         Self::Unauthorized,
@@ -46,6 +48,7 @@ impl Code {
         Self::UserNotFound,
         Self::TransactionNotFound,
         Self::HoldNotFound,
+        Self::TransferNotFound,
         Self::NotFound,
         Self::MethodNotAllowed,
         Self::RequestTimeout,
@@ -58,6 +61,7 @@ impl Code {
         Self::CaptureExceedsHold,
         Self::HoldNotOpen,
         Self::TooManyHolds,
+        Self::RangeTooLarge,
         Self::RateLimited,
         Self::HeadersTooLarge,
         Self::Internal,
@@ -96,11 +100,12 @@ impl Code {
             Self::InvalidRequest => (400, "invalid-request", "The request is not valid", "Something in the request does not follow the API. `errors` names every place and says what would be right. Nothing was recorded under the idempotency key."),
             Self::InvalidIdempotencyKey => (400, "invalid-idempotency-key", "The idempotency key is not valid", "The header Idempotency-Key, or the idempotency_key of an operation in a batch, is not one UUID, or it is the nil UUID. Send one UUID with hyphens, bare or in double quotes, or leave it out."),
             Self::Unauthorized => (401, "unauthorized", "An API key is needed", "Send a valid API key as X-API-Key or as Authorization: Bearer, once."),
-            Self::InsufficientBalance => (402, "insufficient-balance", "The balance is too low", "What is available to the user in this currency (`available`: the balance less what open holds reserve) is less than the charge or the hold. The refusal is recorded: the same key gets the same answer for ever. After a top-up, try again with a new key."),
+            Self::InsufficientBalance => (402, "insufficient-balance", "The balance is too low", "What is available to the user in this currency (`available`: the balance less what open holds reserve) is less than the charge, the hold or the transfer. The refusal is recorded: the same key gets the same answer for ever. After a top-up, try again with a new key."),
             Self::Forbidden => (403, "forbidden", "The API key may not do this", "The API key is known but lacks the scope that this call needs. Use another key, or have the scope added."),
-            Self::UserNotFound => (404, "user-not-found", "There is no such user", "Make the user with POST /users first. Nothing was recorded under the idempotency key."),
+            Self::UserNotFound => (404, "user-not-found", "There is no such user", "Make the user with POST /users first. Of a transfer, `user_id` says which of the two it is. Nothing was recorded under the idempotency key."),
             Self::TransactionNotFound => (404, "transaction-not-found", "There is no such transaction", "No completed transaction has this id."),
             Self::HoldNotFound => (404, "hold-not-found", "There is no such hold", "No hold has this id. Nothing was recorded under the idempotency key."),
+            Self::TransferNotFound => (404, "transfer-not-found", "There is no such transfer", "No transfer has this id."),
             Self::NotFound => (404, "not-found", "There is nothing here", "The path is not part of the API. /docs lists all that is."),
             Self::MethodNotAllowed => (405, "method-not-allowed", "The path does not take this method", "The header Allow names the methods that it takes."),
             Self::RequestTimeout => (408, "request-timeout", "The body did not arrive in time", "The head of the request came and its body did not. Nothing happened. The connection ends: retry with the same idempotency key on a new one."),
@@ -113,6 +118,7 @@ impl Code {
             Self::CaptureExceedsHold => (422, "capture-exceeds-hold", "The capture is more than the hold", "A hold can be captured up to its amount, which `remaining` says. The refusal is recorded: another attempt needs a new key."),
             Self::HoldNotOpen => (422, "hold-not-open", "The hold is not open any more", "It was captured or voided before, or its time has run out: `hold_status` says which. The refusal is recorded under the key."),
             Self::TooManyHolds => (422, "too-many-holds", "The user has too many open holds", "A user has at most 1,000 open holds. Capture or void some, or let them expire. The refusal is recorded: another attempt needs a new key."),
+            Self::RangeTooLarge => (422, "range-too-large", "There is too much to look at", "One request looks at a million transactions on a shard at most, and for a balance at a time at some of its history. Ask for a shorter time or for fewer users, and add the answers up."),
             Self::RateLimited => (429, "rate-limited", "Too many requests", "The API key has used up its rate. Wait as long as Retry-After says; nothing happened."),
             Self::HeadersTooLarge => (431, "headers-too-large", "The headers are too large", "A request has at most 100 header lines, and they have at most 32 KiB together."),
             Self::Internal => (500, "internal", "Something is wrong on our side", "A bug. The request id finds it in the log. Retrying with the same idempotency key is safe."),

@@ -340,6 +340,7 @@ fn booked(command: &Command, is_replayed: bool) -> Outcome {
             metadata: None,
             made_by: None,
             hold_part: HoldPart::default(),
+            transfer: None,
         }),
         is_replayed,
     }

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Tries the OpenAPI document on a gateway that runs: two generators make clients of it, which charge, replay and read history;
+# Tries the OpenAPI document on a gateway that runs: two generators make clients of it, which charge, replay, hold, transfer, send a batch and read;
 # then schemathesis sends 2,000 requests and more, with all its checks. Needs Python 3 and Java, and installs what else it needs.
 #
 #   gateway/tests/openapi/check.sh [gateway [key]]

@@ -8,6 +8,7 @@ configuration = api.Configuration(host=sys.argv[1], api_key={"api_key": sys.argv
 configuration.datetime_format = "%Y-%m-%dT%H:%M:%S.%fZ"
 client = api.ApiClient(configuration)
 users, money, history = api.UsersApi(client), api.MoneyApi(client), api.TransactionsApi(client)
+holds, transfers = api.HoldsApi(client), api.TransfersApi(client)
 user = random.randrange(1, 2**63 - 1)
 assert users.post_users(m.User(user_id=user)).user_id == user
 money.post_topup(m.TopUp(user_id=user, amount=m.Amount("100.50"), currency=m.ActiveCurrency.USD))
@@ -34,4 +35,28 @@ assert len(page.data) == 1 and page.next_cursor
 page = history.get_transactions(user, limit=50, kind=m.Kind.CHARGE, pico_pay_session=session)
 assert [t.amount for t in page.data] == ["40.25"] and page.next_cursor is None
 assert history.get_transaction(first.data.transaction.id, pico_pay_session=session).transaction.amount == "40.25"
+held = holds.post_hold(m.NewHold(user_id=user, amount=m.Amount("10"), currency=m.Currency.USD, expires_in=60))
+assert held.hold.status == m.HoldStatus.OPEN and held.available == "50.50", held
+captured = holds.post_capture(held.hold.id, capture=m.Capture(amount=m.Amount("4.25")))
+assert captured.transaction.hold_id == held.hold.id and captured.new_balance == "56.25", captured
+other = holds.post_hold(m.NewHold(user_id=user, amount=m.Amount("1"), currency=m.Currency.USD))
+assert holds.post_void(other.hold.id).hold.status == m.HoldStatus.VOIDED
+assert holds.get_hold(held.hold.id).hold.captured == "4.25"
+assert [h.id for h in holds.get_holds(user, status=m.HoldStatus.VOIDED).data] == [other.hold.id]
+
+friend = random.randrange(1, 2**63 - 1)
+users.post_users(m.User(user_id=friend))
+wish = m.NewTransfer(from_user_id=user, to_user_id=friend, amount=m.Amount("6.25"), currency=m.ActiveCurrency.USD)
+sent = transfers.post_transfer(wish, idempotency_key=str(uuid.uuid4()))
+assert sent.transfer.status == m.TransferStatus.COMPLETED and sent.new_balance == "50.00", sent
+assert transfers.get_transfer(sent.transfer.id).transfer.to_user_id == friend
+assert users.get_balance(friend).actual_instance.balances[0].balance == "6.25"
+
+operations = [
+    {"operation": "charge", "idempotency_key": str(uuid.uuid4()), "body": {"user_id": user, "amount": "1", "currency": "USD"}},
+    {"operation": "hold", "body": {"user_id": friend, "amount": "1", "currency": "USD"}},
+    {"operation": "void", "body": {"hold_id": str(other.hold.id)}},
+]
+results = money.post_batch(m.Batch.from_dict({"operations": operations})).results
+assert [result.status for result in results] == [200, 200, 422], results
 print("openapi-generator: ok")

@@ -3,7 +3,7 @@
 //! Every later answer under a key is compared with the first. A key without an answer has an unknown outcome until it is
 //! asked again. Every acknowledged write goes to a file at once, for `picopay verify --acks`.
 
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::hash::{DefaultHasher, Hasher as _};
 use std::time::Duration;
 
 use picopay_loadtest::acks::AckSink;
@@ -21,6 +21,8 @@ pub struct Entry {
     pub told_at: Duration,
     pub sent: u32,
     pub was_unknown: bool,
+    /// Of a transfer that was answered as pending: a digest of its id and of the balance.
+    pub begun: Option<u64>,
 }
 
 /// A decision: the answer that a key has from then on.
@@ -91,11 +93,7 @@ impl Told {
     fn of(reply: Reply<'_>, keeps: Keeps) -> Self {
         let body = match keeps {
             Keeps::Bodies => Body::Text(String::from_utf8_lossy(reply.body).into()),
-            Keeps::Digests => {
-                let mut hasher = DefaultHasher::new();
-                reply.body.hash(&mut hasher);
-                Body::Digest(hasher.finish())
-            }
+            Keeps::Digests => Body::Digest(digest(reply.body)),
         };
         Self { status: reply.status, body }
     }
@@ -119,7 +117,8 @@ impl Account {
 
     /// Notes a key before it is sent, and returns its place. Otherwise it could not be told from what nobody asked for.
     pub fn open(&mut self, write: Write) -> usize {
-        let entry = Entry { write, told: None, told_at: Duration::ZERO, sent: 0, was_unknown: false };
+        let entry =
+            Entry { write, told: None, told_at: Duration::ZERO, sent: 0, was_unknown: false, begun: None };
         self.entries.push(entry);
         self.entries.len() - 1
     }
@@ -157,7 +156,7 @@ impl Account {
         }
         let mut acknowledged = None;
         if reply.status == 200 {
-            match self.read_acknowledgement(&write, reply.body) {
+            match self.read_acknowledgement(at, &write, reply.body) {
                 Ok(read) => acknowledged = Some(read),
                 Err(what) => return self.wrong(at, Promise::RightAnswers, &what, reply, now),
             }
@@ -166,6 +165,19 @@ impl Account {
         entry.told = Some(told);
         entry.told_at = now;
         Taken::First(acknowledged)
+    }
+
+    /// Takes the answer to a transfer that is still pending. It is an acknowledgement: the end must be of the same transfer.
+    pub fn take_pending(&mut self, at: usize, reply: Reply<'_>, now: Duration) -> Result<(), Taken> {
+        let write = self.entries[at].write;
+        if self.entries[at].told.is_some() {
+            let what = "a transfer that had ended is pending";
+            return Err(self.wrong(at, Promise::EqualReplays, what, reply, now));
+        }
+        match self.read_acknowledgement(at, &write, reply.body) {
+            Ok(_) => Ok(()),
+            Err(what) => Err(self.wrong(at, Promise::RightAnswers, &what, reply, now)),
+        }
     }
 
     pub fn acknowledged(&self) -> usize {
@@ -180,7 +192,12 @@ impl Account {
         Taken::Wrong
     }
 
-    fn read_acknowledgement(&mut self, write: &Write, body: &[u8]) -> Result<Acknowledged, String> {
+    fn read_acknowledgement(
+        &mut self,
+        at: usize,
+        write: &Write,
+        body: &[u8],
+    ) -> Result<Acknowledged, String> {
         let answer =
             WriteAnswer::read(write, body).map_err(|error| format!("it cannot be read ({error})"))?;
         if let Some(field) = answer.wrong_field(write, self.currency) {
@@ -192,15 +209,39 @@ impl Account {
             let digits = balance.bytes().filter(u8::is_ascii_digit);
             digits.fold(0_u64, |sum, digit| sum * 10 + u64::from(digit - b'0'))
         });
-        self.acks.record(&write.key, &answer);
+        let is_first = match (self.entries[at].begun, answer.transfer) {
+            (_, None) => true,
+            (begun, Some(_)) => {
+                let this = digest(&(id, balance));
+                if begun.is_some_and(|begun| begun != this) {
+                    return Err("it is not the transfer that was pending".to_owned());
+                }
+                self.entries[at].begun = Some(this);
+                begun.is_none()
+            }
+        };
+        if is_first {
+            self.acks.record(&write.key, &answer);
+        }
         Ok(Acknowledged { id, balance })
     }
+}
+
+fn digest(of: &(impl std::hash::Hash + ?Sized)) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    of.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// A transfer that was taken from its sender, and is not yet with its recipient. The same key tells how it ends.
+pub fn is_pending(write: &Write, status: u16) -> bool {
+    status == 202 && matches!(write.wish, Wish::Transfer { .. })
 }
 
 pub fn is_decision(write: &Write, status: u16, body: &[u8]) -> bool {
     let refusals: &[&str] = match (status, write.wish) {
         (200, _) => return true,
-        (402, Wish::Charge | Wish::Hold { .. }) => &["insufficient-balance"],
+        (402, Wish::Charge | Wish::Hold { .. } | Wish::Transfer { .. }) => &["insufficient-balance"],
         (422, Wish::Refund { .. }) => &["not-refundable", "refund-exceeds-charge"],
         (422, Wish::Hold { .. }) => &["too-many-holds"],
         (422, Wish::Capture { .. }) => &["capture-exceeds-hold", "hold-not-open"],

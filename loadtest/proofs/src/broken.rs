@@ -15,6 +15,13 @@ pub async fn skip_key_check(cluster: &LocalCluster) -> anyhow::Result<()> {
         .context("the constraint on keys cannot be dropped")
 }
 
+/// Lets a transfer be credited as often as somebody asks.
+pub async fn double_credit(cluster: &LocalCluster) -> anyhow::Result<()> {
+    on_each_primary(cluster, include_str!("broken/double_credit.sql"))
+        .await
+        .context("the constraint on credits cannot be dropped")
+}
+
 /// Undoes, in the transaction of a void, what it gives back: the user's balance goes on holding it.
 pub async fn forget_release(cluster: &LocalCluster) -> anyhow::Result<()> {
     on_each_primary(cluster, include_str!("broken/forget_release.sql"))

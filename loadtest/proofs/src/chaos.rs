@@ -96,6 +96,8 @@ pub enum Broken {
     SkipKeyCheck,
     /// A void gives nothing back: what it held stays held.
     ForgetRelease,
+    /// No transfer is found credited: the constraint is gone.
+    DoubleCredit,
 }
 
 impl Broken {
@@ -104,6 +106,7 @@ impl Broken {
             Self::AnswerBeforeCommit => "answer-before-commit",
             Self::SkipKeyCheck => "skip-key-check",
             Self::ForgetRelease => "forget-release",
+            Self::DoubleCredit => "double-credit",
         }
     }
 }
@@ -162,6 +165,7 @@ impl Chaos {
         match self.broken {
             Some(Broken::SkipKeyCheck) => broken::skip_key_check(&arena.cluster).await?,
             Some(Broken::ForgetRelease) => broken::forget_release(&arena.cluster).await?,
+            Some(Broken::DoubleCredit) => broken::double_credit(&arena.cluster).await?,
             Some(Broken::AnswerBeforeCommit) | None => {}
         }
         let crowd = Crowd::start(&arena.client, self.seed, self.time);
@@ -223,7 +227,7 @@ impl Chaos {
         let spec = conditions.apply(ClusterSpec::default().with_shards(SHARDS).with_proxies());
         match self.broken {
             Some(Broken::AnswerBeforeCommit) => spec.with_durability(Durability::Local),
-            Some(Broken::SkipKeyCheck | Broken::ForgetRelease) | None => spec,
+            Some(Broken::SkipKeyCheck | Broken::ForgetRelease | Broken::DoubleCredit) | None => spec,
         }
     }
 

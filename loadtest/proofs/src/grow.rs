@@ -26,6 +26,7 @@ use crate::chaos::audit::wait_for_replicas;
 use crate::findings::{Findings, Promise};
 use picopay_loadtest::arrivals::Spacing;
 use picopay_loadtest::run::{self, Plan, Rhythm, Stop};
+use picopay_loadtest::write::Wish;
 
 mod again;
 
@@ -370,16 +371,25 @@ async fn read_old_charges(stand: &Stand) -> anyhow::Result<Vec<Charge>> {
 
 /// Acknowledged, refused, unknown at some time; and how many rows that makes.
 fn count(books: &Books) -> (u64, u64, u64, i64) {
-    let (mut acknowledged, mut refused, mut unknown) = (0, 0, 0);
+    let (mut acknowledged, mut refused, mut unknown, mut transferred) = (0, 0, 0, 0);
     for entry in &books.account.entries {
         match entry.told.as_ref().map(|told| told.status) {
-            Some(200) => acknowledged += 1,
+            Some(200) => {
+                acknowledged += 1;
+                // Each has a transaction of its recipient, too.
+                transferred += u64::from(matches!(entry.write.wish, Wish::Transfer { .. }));
+            }
             Some(_) => refused += 1,
             None => {}
         }
         unknown += u64::from(entry.was_unknown);
     }
-    (acknowledged, refused, unknown, i64::try_from(acknowledged + refused).expect("fits 63 bits"))
+    (
+        acknowledged,
+        refused,
+        unknown,
+        i64::try_from(acknowledged + refused + transferred).expect("fits 63 bits"),
+    )
 }
 
 fn moved_line(what: &str, moved: &Moved, p99_ms: f64) -> String {

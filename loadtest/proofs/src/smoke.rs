@@ -28,6 +28,7 @@ pub async fn run(url: &str, api_key: &str) -> anyhow::Result<()> {
     smoke.step("a hold of 30.00 USD leaves less available", Smoke::hold).await?;
     smoke.step("captured in part, it is a charge, and the rest is free", Smoke::capture).await?;
     smoke.step("what was captured cannot be voided", Smoke::void_too_late).await?;
+    smoke.step("80.00 USD go to another user, once", Smoke::transfer).await?;
     smoke.step("the balance is what all that leaves", Smoke::balance).await?;
     smoke.step("the charge is found by its id", Smoke::lookup).await?;
     smoke.step("the history lists it all, newest first", Smoke::history).await?;
@@ -234,9 +235,23 @@ impl Smoke {
         expect(&reply, 422, &[("/code", json!("hold-not-open")), ("/hold_status", json!("captured"))])
     }
 
+    async fn transfer(&mut self) -> anyhow::Result<()> {
+        let (key, other) = (Uuid::new_v4(), self.user + 1);
+        let user = json!({"user_id": other}).to_string();
+        ensure!((200..300).contains(&self.exchange.post("/v1/users", None, user).await?.status));
+        let body =
+            json!({"from_user_id": self.user, "to_user_id": other, "amount": "80.00", "currency": "USD"});
+        let reply = self.exchange.post("/v1/transfers", Some(key), body.to_string()).await?;
+        let fields = [("/transfer/status", json!("completed")), ("/new_balance", json!("5000.00"))];
+        expect(&reply, 200, &fields)?;
+        same(Some(&reply), &self.exchange.post("/v1/transfers", Some(key), body.to_string()).await?)?;
+        let balance = self.exchange.get(&format!("/v1/users/{other}/balance?currency=USD"), None).await?;
+        expect(&balance, 200, &[("/balance", json!("80.00"))])
+    }
+
     async fn balance(&mut self) -> anyhow::Result<()> {
         let reply = self.exchange.get(&format!("/v1/users/{}/balance?currency=USD", self.user), None).await?;
-        expect(&reply, 200, &[("/user_id", json!(self.user)), ("/balance", json!("5080.00"))])
+        expect(&reply, 200, &[("/user_id", json!(self.user)), ("/balance", json!("5000.00"))])
     }
 
     async fn lookup(&mut self) -> anyhow::Result<()> {
@@ -256,11 +271,11 @@ impl Smoke {
     async fn history(&mut self) -> anyhow::Result<()> {
         let path = format!("/v1/transactions?user_id={}&limit=10", self.user);
         let fields: Vec<(String, Value)> =
-            ["charge", "hold", "topup", "refund", "refund", "topup", "charge", "topup"]
+            ["transfer_out", "charge", "hold", "topup", "refund", "refund", "topup", "charge", "topup"]
                 .into_iter()
                 .enumerate()
                 .map(|(place, kind)| (format!("/data/{place}/kind"), json!(kind)))
-                .chain([("/data/8".to_owned(), Value::Null), ("/next_cursor".to_owned(), Value::Null)])
+                .chain([("/data/9".to_owned(), Value::Null), ("/next_cursor".to_owned(), Value::Null)])
                 .collect();
         let fields: Vec<(&str, Value)> =
             fields.iter().map(|(at, value)| (at.as_str(), value.clone())).collect();

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use picopay_loadtest::arrivals::Spacing;
 use picopay_loadtest::http_client::target::Target;
-use picopay_loadtest::responder::{Seen, answer_as_a_gateway, write_answer, write_results};
+use picopay_loadtest::responder::{
+    Seen, answer_as_a_gateway, write_answer, write_results, write_transaction,
+};
 use picopay_loadtest::run::{Plan, Rhythm};
 use picopay_loadtest::scenario::ScenarioArgs;
 use picopay_loadtest::traffic::Kind;
@@ -116,6 +118,29 @@ async fn holds_are_captured_and_voided_by_their_own_routes() {
     let count = |kind| tally.latency_of_kind(kind).count();
     let (held, ended) = (count(Kind::Hold), count(Kind::Capture) + count(Kind::Void));
     assert!(held >= ended && ended > 50, "{held} and {ended}");
+}
+
+#[tokio::test]
+async fn transfers_go_from_one_user_to_another_and_one_that_is_on_its_way_is_no_error() {
+    let mut count = 0;
+    let responder = start(move |seen, out| {
+        let body: serde_json::Value = serde_json::from_slice(seen.body).unwrap();
+        assert!(seen.line.starts_with("POST /v1/transfers ") && body["from_user_id"] != body["to_user_id"]);
+        count += 1;
+        let mut answer = Vec::new();
+        write_transaction(&seen, &mut answer);
+        let answer = String::from_utf8(answer).unwrap();
+        match count % 4 {
+            0 => write_answer(out, "202 Accepted", "", answer.replace("completed\"", "pending\"").as_bytes()),
+            1 => write_answer(out, "402 Payment Required", "", br#"{"code":"insufficient-balance"}"#),
+            _ => write_answer(out, "200 OK", "", answer.as_bytes()),
+        }
+    });
+    let scenario = ScenarioArgs { transfers: 1.0, users: 2, ..charges() };
+    let measured = load(&plan(&responder, open_loop(400.0, 1_000)), scenario).await;
+    let tally = &measured.tally;
+    assert_eq!((tally.errors["insufficient-balance"], tally.broken), (50, [0; 3]));
+    assert_eq!((tally.latency_of_kind(Kind::Transfer).count(), tally.offered), (150, 200));
 }
 
 #[tokio::test]

@@ -187,6 +187,8 @@ pub struct TestingConfig {
     pub clock_offset_seconds: i64,
     /// Leaves it to batches to write down which holds have run out: `sweeper.rs`.
     pub has_no_sweeper: bool,
+    /// Leaves it to gateways to end transfers: `courier.rs`.
+    pub has_no_courier: bool,
 }
 
 /// The certificates that `node.toml` names, which are taken over while the node runs.

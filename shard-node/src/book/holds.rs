@@ -172,6 +172,7 @@ impl Book {
             metadata: None,
             made_by: None,
             hold_part: HoldPart { hold_id: Some(id), ..HoldPart::default() },
+            transfer: None,
         };
         self.end(id, HoldStatus::Expired, Money::zero(account.1), expiry.id);
         self.transactions.push(Recorded { transaction: expiry, fingerprint: None });
@@ -300,6 +301,7 @@ impl Book {
             metadata: None,
             made_by: admitted.command.made_by.clone(),
             hold_part: HoldPart { hold_id: Some(hold.id), ..HoldPart::default() },
+            transfer: None,
         }
     }
 

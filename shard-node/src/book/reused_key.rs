@@ -22,7 +22,11 @@ fn differing_fields(operation: &Operation, first: &Transaction) -> Vec<String> {
     };
     let is_capture = first.hold_part.hold_id.is_some();
     let is_same = match operation {
-        Operation::CreateUser { .. } | Operation::Sweep { .. } => false,
+        Operation::CreateUser { .. }
+        | Operation::Sweep { .. }
+        | Operation::Credit(_)
+        | Operation::Settle { .. } => false,
+        Operation::Transfer { .. } => first.kind == Kind::TransferOut,
         Operation::TopUp(_) => first.kind == Kind::TopUp,
         Operation::Charge(_) => first.kind == Kind::Charge && !is_capture,
         Operation::Refund { .. } => first.kind == Kind::Refund,
@@ -32,9 +36,14 @@ fn differing_fields(operation: &Operation, first: &Transaction) -> Vec<String> {
     };
     compare("operation", is_same);
     match operation {
-        Operation::TopUp(payment) | Operation::Charge(payment) | Operation::Hold { payment, .. } => {
+        Operation::TopUp(payment)
+        | Operation::Charge(payment)
+        | Operation::Hold { payment, .. }
+        | Operation::Transfer { payment, .. } => {
             // The first request had these fields, too.
-            if matches!(first.kind, Kind::TopUp | Kind::Charge | Kind::Hold) && !is_capture {
+            if matches!(first.kind, Kind::TopUp | Kind::Charge | Kind::Hold | Kind::TransferOut)
+                && !is_capture
+            {
                 compare_payment(&mut compare, payment, first);
             }
             if let (Operation::Hold { expires_in_s, .. }, true) = (operation, is_same) {
@@ -42,6 +51,10 @@ fn differing_fields(operation: &Operation, first: &Transaction) -> Vec<String> {
                     "expires_in",
                     first.hold_part.expires_at_ms == Some(super::holds::end_of(first.id, *expires_in_s)),
                 );
+            }
+            if let (Operation::Transfer { to_user_id, .. }, true) = (operation, is_same) {
+                let to_same = first.transfer.is_some_and(|part| part.other_user_id == *to_user_id);
+                compare("to_user_id", to_same);
             }
         }
         Operation::Refund { charge_id, .. } if is_same => {
@@ -62,6 +75,8 @@ fn differing_fields(operation: &Operation, first: &Transaction) -> Vec<String> {
         | Operation::Refund { .. }
         | Operation::Capture { .. }
         | Operation::Void { .. }
+        | Operation::Credit(_)
+        | Operation::Settle { .. }
         | Operation::Sweep { .. } => {}
     }
     differs

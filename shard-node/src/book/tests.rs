@@ -95,7 +95,9 @@ impl Ledger {
                 .collect(),
             refunded: completed.map(|row| (row.transaction.id, row.transaction.clone())).collect(),
             refund_totals: self.refund_totals.clone(),
+            transfers: super::KnownTransfers::default(),
             holds: self.known_holds(),
+            ..Known::default()
         };
         let booked = decide(&batch, known);
         for (rows, is_new) in [(&booked.new_balances, true), (&booked.updated_balances, false)] {
@@ -454,7 +456,12 @@ proptest! {
                         *balance += amount;
                         *refunded.entry(transaction.charge_id.unwrap()).or_default() += amount;
                     }
-                    Kind::Hold | Kind::Void | Kind::Expiry => unreachable!("nobody asks for one here"),
+                    Kind::Hold
+                    | Kind::Void
+                    | Kind::Expiry
+                    | Kind::TransferOut
+                    | Kind::TransferIn
+                    | Kind::TransferBack => unreachable!("nobody asks for one here"),
                 }
                 prop_assert!(*balance >= 0, "a balance never goes below zero");
                 let after = i64::try_from(transaction.balance_after.amount().mantissa()).unwrap();

@@ -132,6 +132,7 @@ mod tests {
     use picopay_shared::id::Stamp;
     use picopay_shared::internal_secret::InternalSecret;
     use picopay_shared::money::{Currency, Money};
+    use picopay_shared::node_status::WIRE_VERSION;
     use picopay_shared::origin::Origin;
     use picopay_shared::slot::UserId;
     use proptest::prelude::*;
@@ -156,7 +157,7 @@ mod tests {
             generation: Generation { number: 1, id: Uuid::from_u128(2) },
             server: ServerId { position: 0, timeline: 3, started_us: 1 },
             durability: Durability::Replicated,
-            takes_holds: true,
+            finished: WIRE_VERSION,
             degraded: None,
         }
     }
@@ -198,6 +199,7 @@ mod tests {
             metadata: None,
             made_by: None,
             hold_part: HoldPart::default(),
+            transfer: None,
         }
     }
 

@@ -14,23 +14,29 @@ use futures_util::future::{self, FutureExt};
 use picopay_postgres::degradation;
 use picopay_postgres::{CommitError, describe};
 use picopay_shared::command::{Attempt, Command, Operation, Outcome, Transaction};
+use picopay_shared::hold::Hold;
 use picopay_shared::id::TransactionId;
+use picopay_shared::node_status::HOLDS;
 use picopay_shared::session::LogPosition;
 use picopay_shared::slot::{Slot, UserId};
 use picopay_shared::slot_owner::OwnerRow;
+use picopay_shared::transfer::Transfer;
 use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::store_error::StoreError;
 use super::suspects::Why;
 use super::{Done, LaneParts, Session};
-use crate::book::{self, Admitted, Booked, Known, KnownHolds};
+use crate::book::{self, Admitted, Booked, Known, KnownHolds, KnownTransfers};
 use crate::floor::Acknowledged;
 use crate::slot_owner::{self, Stopped};
 use crate::store::{self, Balances, Locked, Opened, ReadError};
 
-/// An older program could not read what a hold leaves behind.
-const NOT_FINISHED: &str = "holds wait until no older program is left: run `picopay migrate --finish`";
+/// An older program could not read what the operation leaves behind.
+const NOT_FINISHED: &str = "it waits until no older program is left: run `picopay migrate --finish`";
+
+/// Why a shard without its standby takes no first and no second step.
+const NO_TRANSFERS: &str = "the shard is degraded: no transfer is begun or credited here";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Keys {
@@ -107,6 +113,10 @@ pub async fn transact(
         parts.cache.keep_floor(session.opening.cluster_id, &field, &last.to_bytes());
         parts.floors.note(lane, last);
     }
+    if booked.ended_transfers.iter().any(Transfer::is_reversed) {
+        let reversed = booked.ended_transfers.iter().filter(|transfer| transfer.is_reversed()).count();
+        parts.metrics.transfers_reversed.inc_by(u64::try_from(reversed).unwrap_or(u64::MAX));
+    }
     for (position, outcome) in booked.outcomes {
         outcomes[position] = outcome;
     }
@@ -119,9 +129,12 @@ pub async fn transact(
 fn user_of(command: &Command, charges: &HashMap<TransactionId, UserId>) -> Option<UserId> {
     match &command.operation {
         Operation::CreateUser { user_id } | Operation::Sweep { user_id } => Some(*user_id),
-        Operation::TopUp(payment) | Operation::Charge(payment) | Operation::Hold { payment, .. } => {
-            Some(payment.user_id)
-        }
+        Operation::TopUp(payment)
+        | Operation::Charge(payment)
+        | Operation::Hold { payment, .. }
+        | Operation::Transfer { payment, .. } => Some(payment.user_id),
+        Operation::Credit(credit) => Some(credit.to_user_id),
+        Operation::Settle { transfer_id, .. } => transfer_id.user(),
         Operation::Refund { charge_id, .. } => charges.get(charge_id).copied(),
         // Ids from before they named their users are of no hold.
         Operation::Capture { hold_id, .. } | Operation::Void { hold_id } => hold_id.user(),
@@ -151,9 +164,14 @@ async fn hides_a_replay(
     charges: &HashMap<TransactionId, UserId>,
 ) -> Result<bool, StoreError> {
     // An unknown user or charge has no keys either.
-    let writes_nothing = |outcome: &Outcome| matches!(outcome, Outcome::AmountInvalid { .. });
+    let writes_nothing = |position: usize, outcome: &Outcome| {
+        let operation = &attempts[position].command.operation;
+        let only_replays = matches!(operation, Operation::Transfer { only_replays: true, .. });
+        matches!(outcome, Outcome::AmountInvalid { .. })
+            || (only_replays && *outcome == Outcome::UserNotFound)
+    };
     let hidden: Vec<(UserId, Uuid)> = (booked.outcomes.iter())
-        .filter(|(_, outcome)| writes_nothing(outcome))
+        .filter(|(position, outcome)| writes_nothing(*position, outcome))
         .filter_map(|(position, _)| {
             let command = &attempts[*position].command;
             user_of(command, charges).map(|user| (user, command.idempotency_key))
@@ -180,9 +198,17 @@ fn admit<'a>(
     let mut batch = Vec::with_capacity(attempts.len());
     for (position, Attempt { command, epoch }) in attempts.iter().enumerate() {
         match slot_owner::pass(command.operation.slot(), *epoch, owners) {
-            Ok(()) if command.operation.is_of_hold() && !session.opening.takes_holds => {
-                tracing::warn!(request = %command.origin, reason = NOT_FINISHED, "a step of a hold was refused");
+            Ok(()) if command.operation.wire_version() > session.opening.finished => {
+                let step = command.operation.name_of_step();
+                tracing::warn!(request = %command.origin, reason = NOT_FINISHED, "{step} was refused");
                 outcomes[position] = Outcome::Unavailable { reason: NOT_FINISHED.to_owned() };
+            }
+            // Its ledger may be lost, and then the money would be at both users, or at none.
+            Ok(())
+                if session.is_degraded
+                    && matches!(command.operation, Operation::Transfer { .. } | Operation::Credit(_)) =>
+            {
+                outcomes[position] = Outcome::Unavailable { reason: NO_TRANSFERS.to_owned() };
             }
             Ok(()) => batch.push(Admitted { position, command }),
             Err(stopped) => {
@@ -295,18 +321,19 @@ async fn lock_and_read(
             }
         })));
     let looked_up = if manner.keys == Keys::LookedUp { named.as_slice() } else { &[] };
+    let transfers = name_transfers(attempts, manner.keys);
     let mut read = None;
     if !manner.skips_held {
-        let (opened, by_key, totals, rows) = future::try_join4(
+        let (opened, by_key, totals, more) = future::try_join4(
             store::open_batch(client, sql, slots, &users),
             store::read_by_keys(client, sql, looked_up),
             store::read_refund_totals(client, sql, &refunded),
-            Box::pin(store::holds::read_named(client, &sql.holds, &hold_ids)),
+            Box::pin(read_more(session, &hold_ids, &transfers)),
         )
         .await?;
-        read = opened.map(|opened| (opened, by_key, totals, rows));
+        read = opened.map(|opened| (opened, by_key, totals, more));
     }
-    let (opened, by_key, refund_totals, rows) = match read {
+    let (opened, by_key, refund_totals, (rows, transfers)) = match read {
         Some(read) => read,
         // Somebody holds a user, or changes an owner now: each is waited for by a statement of its own.
         None => {
@@ -315,15 +342,19 @@ async fn lock_and_read(
                 store::open_batch_slowly(client, sql, slots, &users, manner.skips_held),
                 store::read_by_keys(client, sql, looked_up),
                 store::read_refund_totals(client, sql, &refunded),
-                Box::pin(store::holds::read_named(client, &sql.holds, &hold_ids)),
+                Box::pin(read_more(session, &hold_ids, &transfers)),
             ))
             .await?
         }
     };
     let Opened { owners, locked: Locked { users, held, now }, balances: read } = opened;
     let Balances { balances, held: held_money, last_stamps } = read;
-    let mut holds =
-        KnownHolds { held: held_money, rows, are_told: session.opening.takes_holds, ..KnownHolds::default() };
+    let mut holds = KnownHolds {
+        held: held_money,
+        rows,
+        are_told: session.opening.finished >= HOLDS,
+        ..KnownHolds::default()
+    };
     let due = holds.users_due(now.unix_ms());
     if !due.is_empty() {
         Box::pin(store::holds::read_due(client, &sql.holds, &due, now.unix_ms(), &mut holds)).await?;
@@ -338,9 +369,44 @@ async fn lock_and_read(
         refunded,
         refund_totals,
         holds,
+        transfers,
         ..Known::default()
     };
     Ok((owners, known, held))
+}
+
+/// What only some batches have to know: holds and transfers.
+async fn read_more(
+    session: &Session,
+    hold_ids: &[TransactionId],
+    transfers: &store::transfers::Named,
+) -> Result<(HashMap<TransactionId, Hold>, KnownTransfers), ReadError> {
+    let (client, sql) = (session.connection.client(), &session.sql);
+    future::try_join(
+        store::holds::read_named(client, &sql.holds, hold_ids),
+        store::transfers::read_known(client, &sql.transfers, transfers),
+    )
+    .await
+}
+
+/// Credits are taken as new, like keys: the constraint reports one that was decided before.
+fn name_transfers(attempts: &[&Attempt], keys: Keys) -> store::transfers::Named {
+    let mut named = store::transfers::Named::default();
+    for Attempt { command, .. } in attempts {
+        match &command.operation {
+            Operation::Settle { transfer_id, .. } => {
+                named.ids.extend(transfer_id.user().map(|user| (user, *transfer_id)));
+            }
+            Operation::Transfer { payment, .. } if keys == Keys::LookedUp => {
+                named.keys.push((payment.user_id, command.idempotency_key));
+            }
+            Operation::Credit(credit) if keys == Keys::LookedUp => {
+                named.credits.push((credit.to_user_id, credit.transfer_id));
+            }
+            _ => {}
+        }
+    }
+    named
 }
 
 fn sorted_users(users: impl Iterator<Item = UserId>) -> Vec<UserId> {

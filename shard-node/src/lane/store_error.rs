@@ -50,7 +50,8 @@ impl StoreError {
             return Self::Blocked(reason);
         }
         if *code == SqlState::UNIQUE_VIOLATION
-            && error.as_db_error().and_then(DbError::constraint) == Some(store::ONE_PER_KEY)
+            && let Some(store::ONE_PER_KEY | store::ONE_PER_CREDIT) =
+                error.as_db_error().and_then(DbError::constraint)
         {
             return Self::KeyTaken;
         }

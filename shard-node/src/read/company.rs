@@ -90,10 +90,10 @@ impl Pause {
 
 fn who(query: &Query) -> (Slot, UserTag) {
     match query {
-        Query::Balance { user_id, .. } => (user_id.slot(), user_id.tag()),
+        Query::Balance { user_id, .. } | Query::BalanceAt { user_id, .. } => (user_id.slot(), user_id.tag()),
         Query::History(history) => (history.user_id.slot(), history.user_id.tag()),
         Query::Holds(holds) => (holds.user_id.slot(), holds.user_id.tag()),
-        Query::Lookup { id } | Query::Hold { id } => (id.slot(), id.tag()),
+        Query::Lookup { id } | Query::Hold { id } | Query::Transfer { id } => (id.slot(), id.tag()),
     }
 }
 

@@ -1,12 +1,12 @@
-//! Queries as statements: one for each kind of query, however many ask. Only holds have a statement for each read: they are
-//! looked at one by one.
+//! Queries as statements: one for each kind of query, however many ask. Only holds and balances at a time have a statement for
+//! each read: they are looked at one by one.
 //!
 //! Each statement has owner and rows of one moment. Otherwise a slot that moved in between would show half a
 //! history.
 
 use futures_util::future;
 use picopay_shared::id::TransactionId;
-use picopay_shared::money::Money;
+use picopay_shared::money::{Currency, Money};
 use picopay_shared::query::{Balance, Found, HistoryQuery, HoldsQuery, Query};
 use picopay_shared::slot::Slot;
 use picopay_shared::slot_owner::OwnerRow;
@@ -28,25 +28,27 @@ pub async fn ask_all(
     client: &deadpool_postgres::Client,
     queries: &[&Query],
 ) -> Result<Vec<Found>, ReadError> {
-    let (mut users, mut pages, mut ids, mut holds) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut users, mut pages, mut ids, mut singles) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for query in queries {
         match query {
             Query::Balance { user_id, .. } => users.push(*user_id),
             Query::History(history) => pages.push(page_wanted(history)),
             Query::Lookup { id } => ids.push(*id),
-            Query::Holds(_) | Query::Hold { .. } => holds.push(ask_holds(client, query)),
+            Query::Holds(_) | Query::Hold { .. } | Query::Transfer { .. } | Query::BalanceAt { .. } => {
+                singles.push(ask_single(client, query));
+            }
         }
     }
     // Polled together, so that all leave in one flight.
-    let (balances, histories, transactions, holds) = future::try_join4(
+    let (balances, histories, transactions, singles) = future::try_join4(
         store::find_balances(client, &users),
         store::find_histories(client, &pages),
         store::find_transactions(client, &ids),
-        future::try_join_all(holds),
+        future::try_join_all(singles),
     )
     .await?;
-    let (mut balances, mut histories, mut transactions, mut holds) =
-        (balances.into_iter(), histories.into_iter(), transactions.into_iter(), holds.into_iter());
+    let (mut balances, mut histories, mut transactions, mut singles) =
+        (balances.into_iter(), histories.into_iter(), transactions.into_iter(), singles.into_iter());
     let one_each = "one result for each";
     let found = queries.iter().map(|query| {
         let found = match query {
@@ -58,7 +60,9 @@ pub async fn ask_all(
                     None => Found::TransactionNotFound,
                 })
             }),
-            Query::Holds(_) | Query::Hold { .. } => Ok(holds.next().expect(one_each)),
+            Query::Holds(_) | Query::Hold { .. } | Query::Transfer { .. } | Query::BalanceAt { .. } => {
+                Ok(singles.next().expect(one_each))
+            }
         };
         found.unwrap_or_else(|error| Found::Corrupt { reason: error.reason() })
     });
@@ -66,7 +70,7 @@ pub async fn ask_all(
 }
 
 /// A row that cannot be read fails this read, and a statement that fails all of them.
-async fn ask_holds(client: &deadpool_postgres::Client, query: &Query) -> Result<Found, ReadError> {
+async fn ask_single(client: &deadpool_postgres::Client, query: &Query) -> Result<Found, ReadError> {
     let found = match query {
         Query::Holds(holds) => find_holds(client, holds).await,
         Query::Hold { id } => store::find_hold(client, *id).await.map(|Seen { owner, mut found, .. }| {
@@ -75,8 +79,20 @@ async fn ask_holds(client: &deadpool_postgres::Client, query: &Query) -> Result<
                 None => Found::HoldNotFound,
             })
         }),
+        Query::BalanceAt { user_id, currency, at_ms } => {
+            let seen = store::find_balances_at(client, *user_id, *currency, *at_ms).await;
+            seen.map(|seen| of_balances_at(user_id.slot(), *currency, seen))
+        }
+        Query::Transfer { id } => {
+            store::transfers::find_transfer(client, *id).await.map(|Seen { owner, mut found, .. }| {
+                moved(id.slot(), owner.as_ref()).unwrap_or_else(|| match found.pop() {
+                    Some(transfer) => Found::Transfer(Box::new(transfer)),
+                    None => Found::TransferNotFound,
+                })
+            })
+        }
         Query::Balance { .. } | Query::History(_) | Query::Lookup { .. } => {
-            unreachable!("it was asked for holds")
+            unreachable!("those have a statement for many")
         }
     };
     match found {
@@ -109,6 +125,18 @@ fn of_balances(query: &Query, seen: Seen<Balance>) -> Found {
                 vec![one.unwrap_or(Money::zero(*currency).into())]
             }
         })
+    })
+}
+
+fn of_balances_at(slot: Slot, currency: Option<Currency>, seen: Seen<Option<Money>>) -> Found {
+    of_user(slot, seen, |balances| {
+        let Some(mut balances) = balances.into_iter().collect::<Option<Vec<Money>>>() else {
+            return Found::RangeTooLarge;
+        };
+        if let (Some(currency), true) = (currency, balances.is_empty()) {
+            balances.push(Money::zero(currency));
+        }
+        Found::Balances(balances.into_iter().map(Balance::from).collect())
     })
 }
 

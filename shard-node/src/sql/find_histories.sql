@@ -9,7 +9,7 @@ FROM unnest($1::smallint[], $2::bigint[], $3::uuid[], $4::uuid[], $5::text[], $6
 CROSS JOIN LATERAL (
     WITH page AS MATERIALIZED (
         SELECT id, kind, amount, currency, balance_after, idempotency_key, charge_id, reference,
-               metadata::text AS metadata, made_by, hold_id
+               metadata::text AS metadata, made_by, hold_id, transfer_id, other_user_id
         FROM (
             SELECT * FROM transactions
             WHERE slot = w.slot AND user_id = w.user_id AND id >= w.first AND id < w.before
@@ -22,7 +22,8 @@ CROSS JOIN LATERAL (
     )
     SELECT NULL::uuid AS id, NULL::text AS kind, NULL::numeric AS amount, NULL::text AS currency,
            NULL::numeric AS balance_after, NULL::uuid AS idempotency_key, NULL::uuid AS charge_id, NULL::text AS reference,
-           NULL::text AS metadata, NULL::text AS made_by, NULL::uuid AS hold_id,
+           NULL::text AS metadata, NULL::text AS made_by, NULL::uuid AS hold_id, NULL::uuid AS transfer_id,
+           NULL::bigint AS other_user_id,
            EXISTS (SELECT FROM users WHERE slot = w.slot AND user_id = w.user_id) AS user_exists,
            o.state, o.owner, o.epoch,
            (

@@ -3,7 +3,7 @@
 -- one. Two users of a slot may share a tag by chance. More than a few share one only if somebody made them so, and they are
 -- not looked through.
 SELECT w.n, t.id, t.kind, t.amount, t.currency, t.balance_after, t.idempotency_key, t.charge_id, t.reference,
-       t.metadata::text, t.made_by, t.hold_id, t.user_id, o.state, o.owner, o.epoch
+       t.metadata::text, t.made_by, t.hold_id, t.transfer_id, t.other_user_id, t.user_id, o.state, o.owner, o.epoch
 FROM unnest($1::smallint[], $2::bigint[], $3::integer[], $4::uuid[]) WITH ORDINALITY AS w (slot, user_id, tag, id, n)
 LEFT JOIN LATERAL (
     SELECT state, owner, epoch FROM slot_owner WHERE slot = w.slot

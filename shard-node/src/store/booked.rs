@@ -8,29 +8,36 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Error};
 use uuid::Uuid;
 
-use super::{WriteStatements, created_at, holds, refusal_word, refused_remaining, refused_request};
+use super::{
+    WriteStatements, created_at, holds, refusal_word, refused_remaining, refused_request, transfers,
+};
 use crate::book::{BalanceRow, Booked, Recorded, RefundTotal};
 
 /// Writes all of it in one flight. A statement fails if a balance or a total that it should write is not
 /// there to be written.
 pub async fn write_booked(client: &Client, sql: &WriteStatements, booked: &Booked) -> Result<(), Error> {
     // Polled together, so that all leave in one flight, in this order.
-    let (rows, new_balances, totals, holds) = future::join4(
+    let (rows, new_balances, totals, (holds, transfers)) = future::join4(
         write_transactions(client, sql, booked),
         insert_balances(client, sql, &booked.new_balances),
         write_refund_totals(client, sql, &booked.refund_totals),
-        // Boxed, like all about holds: it would make every batch larger.
-        Box::pin(holds::write(client, &sql.holds, booked)),
+        // Boxed, like all about holds and transfers: they would make every batch larger.
+        Box::pin(future::join(
+            holds::write(client, &sql.holds, booked),
+            transfers::write(client, &sql.transfers, booked),
+        )),
     )
     .await;
-    rows.and(new_balances).and(totals).and(holds)
+    rows.and(new_balances).and(totals).and(holds).and(transfers)
 }
 
 /// With the balances that change: one statement costs less than two.
 async fn write_transactions(client: &Client, sql: &WriteStatements, booked: &Booked) -> Result<(), Error> {
-    // Those about holds have a statement of their own.
-    let plain: Vec<&Recorded> =
-        booked.transactions.iter().filter(|recorded| recorded.transaction.hold_part.is_empty()).collect();
+    // Those about holds, and those about transfers, have a statement of their own.
+    let is_plain = |recorded: &&Recorded| {
+        recorded.transaction.hold_part.is_empty() && recorded.transaction.transfer.is_none()
+    };
+    let plain: Vec<&Recorded> = booked.transactions.iter().filter(is_plain).collect();
     match (plain.as_slice(), booked.updated_balances.as_slice()) {
         ([], []) => {}
         ([recorded], [row]) if is_of_one_balance(recorded, row) => {

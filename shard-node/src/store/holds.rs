@@ -158,8 +158,10 @@ async fn insert_steps(
     sql: &HoldStatements,
     transactions: &[Recorded],
 ) -> Result<(), tokio_postgres::Error> {
-    let steps: Vec<&Recorded> =
-        transactions.iter().filter(|recorded| !recorded.transaction.hold_part.is_empty()).collect();
+    let is_step = |recorded: &&Recorded| {
+        !recorded.transaction.hold_part.is_empty() && recorded.transaction.transfer.is_none()
+    };
+    let steps: Vec<&Recorded> = transactions.iter().filter(is_step).collect();
     if steps.is_empty() {
         return Ok(());
     }

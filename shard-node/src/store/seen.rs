@@ -17,7 +17,7 @@ use picopay_shared::slot_owner::OwnerRow;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-use super::{ReadError, column, money_from, user_from, user_keys};
+use super::{ReadError, column, money_from, transfer_part, user_from, user_keys};
 
 /// The result of a read with the owner of its slot, in one snapshot.
 pub struct Seen<T> {
@@ -184,7 +184,7 @@ pub(super) fn owner(slot: Slot, row: &Row, position: usize) -> Result<Option<Own
 
 /// Columns of a completed transaction with the number in front, as [`transaction_from_row`] reads them. A
 /// query's other columns follow.
-const TRANSACTION_COLUMNS: usize = 12;
+const TRANSACTION_COLUMNS: usize = 14;
 
 fn transaction_from_row(row: &Row, id: Uuid, user_id: UserId) -> Result<Transaction, ReadError> {
     let currency = Currency::of_ledger(column(row, 4)?)?;
@@ -206,5 +206,6 @@ fn transaction_from_row(row: &Row, id: Uuid, user_id: UserId) -> Result<Transact
             hold_id: column::<Option<Uuid>>(row, 11)?.map(TransactionId::from_uuid),
             ..HoldPart::default()
         },
+        transfer: transfer_part(row, 12)?,
     })
 }

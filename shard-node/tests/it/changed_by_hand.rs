@@ -1,6 +1,6 @@
 //! What somebody does to the ledger by hand fails the user whose row it is, and nobody else. Nothing is booked halfway.
 
-use picopay_shared::command::{Attempt, Operation, Outcome};
+use picopay_shared::command::{Attempt, Operation, Outcome, Payment};
 use picopay_shared::query::{Consistency, Found, Query};
 use picopay_shared::slot::UserId;
 use tokio_postgres::error::SqlState;
@@ -61,7 +61,7 @@ async fn rows_that_the_database_keeps_from_being_written_fail_their_own_user_alo
         database.batch_execute(&format!("DROP TRIGGER leave_out ON {table}")).await.unwrap();
     }
     let sql = "SELECT count(*) FROM balances b WHERE balance <> (
-                   SELECT sum(CASE WHEN kind = 'charge' THEN -amount WHEN kind IN ('hold', 'void', 'expiry') THEN 0 ELSE amount END) FROM transactions t
+                   SELECT sum(CASE WHEN kind IN ('charge', 'transfer_out') THEN -amount WHEN kind IN ('hold', 'void', 'expiry') THEN 0 ELSE amount END) FROM transactions t
                    WHERE t.user_id = b.user_id AND refusal IS NULL)";
     assert_eq!(database.query_one(sql, &[]).await.unwrap().get::<_, i64>(0), 0);
     assert_eq!((shard.row_count(one).await, shard.row_count(new).await), (2, 0));
@@ -204,5 +204,31 @@ async fn a_balance_that_is_not_what_the_batch_read_is_not_written() {
         assert_eq!(write("100").await, Ok(()));
         assert_eq!(write("99.99").await, Err(Some(SqlState::DIVISION_BY_ZERO)));
     }
+    shard.stop().await;
+}
+
+/// Interleaving: a hold's batch has read the balance; somebody without the user's lock changes it, and commits before the batch
+/// writes. What is held says nothing of the balance, and would be written beside what it was before.
+#[tokio::test]
+async fn a_balance_that_changed_between_the_flights_is_not_written_over_by_what_is_held_of_it() {
+    let shard = TestShard::start_patient().await;
+    let user = shard.user_with(usd("100")).await;
+    let payment = Payment { user_id: user, money: usd("10"), reference: None, metadata: None };
+    let hold = command(Operation::Hold { payment, expires_in_s: 60 });
+    let mut hand = shard.cluster.connect_primary(0).await.unwrap();
+    let by_hand = hand.transaction().await.unwrap();
+    // The second flight begins with this table, and the first one does not write it.
+    by_hand.batch_execute("LOCK TABLE transactions IN SHARE MODE").await.unwrap();
+    let (node, asked) = (shard.node.clone(), hold.clone());
+    let asked = tokio::spawn(async move { node.run(asked).await });
+    shard.wait_for_blocked(1, "relation").await;
+    let change = "UPDATE balances SET balance = balance + 1 WHERE user_id = $1";
+    assert_eq!(by_hand.execute(change, &[&user.get()]).await.unwrap(), 1);
+    by_hand.commit().await.unwrap();
+    assert_eq!(asked.await.unwrap(), Outcome::Internal);
+    assert_eq!((shard.row_count(user).await, shard.node.balance(user).await.as_str()), (1, "101.00"));
+    // The same hold finds the balance as it is now.
+    assert!(is_completed(&shard.node.run(hold).await));
+    assert_eq!(shard.node.balance(user).await, "101.00");
     shard.stop().await;
 }

@@ -17,6 +17,9 @@ const FILL: &str = "
     FROM generate_series(1, 4000) n, generate_series(1, 5);
     INSERT INTO balances SELECT n % 4096, n, 'USD', 1 FROM generate_series(1, 4000) n;
     INSERT INTO holds SELECT slot, user_id, id, 'USD', 1, 0, 'open', now(), NULL FROM transactions;
+    INSERT INTO transfers (slot, user_id, id, to_user_id, to_slot, currency, amount, next_try_at)
+    SELECT slot, user_id, id, 1, 1, 'USD', 1, now() FROM transactions;
+    INSERT INTO transfer_credits SELECT slot, user_id, id, 1, 'USD', 1, id, NULL, now() FROM transactions;
     ANALYZE";
 
 const PAGES: &str = "(smallint[], bigint[], uuid[], uuid[], text[], bigint[], bigint[])";
@@ -134,7 +137,7 @@ async fn a_read_finds_owner_user_and_rows_by_their_keys() {
     shard.stop().await;
 }
 
-const OF_BATCHES: [(&str, &str); 13] = [
+const OF_BATCHES: [(&str, &str); 16] = [
     (include_str!("../../src/sql/insert_users.sql"), "smallint[], bigint[], integer[], bigint[]"),
     (include_str!("../../src/sql/lock_users.sql"), "smallint[], bigint[]"),
     (include_str!("../../src/sql/read_balances.sql"), "smallint[], bigint[]"),
@@ -147,6 +150,15 @@ const OF_BATCHES: [(&str, &str); 13] = [
     (include_str!("../../src/sql/read_due_holds.sql"), "smallint[], bigint[], timestamptz"),
     (include_str!("../../src/sql/read_next_due.sql"), "smallint[], bigint[], timestamptz"),
     (include_str!("../../src/sql/end_holds.sql"), "smallint[], bigint[], uuid[], text[], numeric[], uuid[]"),
+    (
+        include_str!("../../src/sql/read_transfers.sql"),
+        "smallint[], bigint[], uuid[], smallint[], bigint[], uuid[]",
+    ),
+    (include_str!("../../src/sql/read_credits.sql"), "smallint[], bigint[], uuid[]"),
+    (
+        include_str!("../../src/sql/end_transfers.sql"),
+        "smallint[], bigint[], uuid[], text[], text[], timestamptz[]",
+    ),
     (
         include_str!("../../src/sql/update_held_balances.sql"),
         "smallint[], bigint[], text[], numeric[], bigint[], numeric[], integer[], timestamptz[], numeric[]",
@@ -169,7 +181,7 @@ async fn scans(database: &Client) -> (i64, i64) {
     (row.get(0), row.get(1))
 }
 
-const OF_READS: [(&str, &str); 7] = [
+const OF_READS: [(&str, &str); 8] = [
     (include_str!("../../src/sql/find_balances_of_one.sql"), "smallint, bigint"),
     (include_str!("../../src/sql/find_balances.sql"), "smallint[], bigint[]"),
     (
@@ -180,6 +192,7 @@ const OF_READS: [(&str, &str); 7] = [
     (include_str!("../../src/sql/find_transactions.sql"), "smallint[], bigint[], integer[], uuid[]"),
     (include_str!("../../src/sql/find_holds.sql"), "smallint, bigint, uuid, text, bigint, bigint"),
     (include_str!("../../src/sql/find_hold.sql"), "smallint, bigint, uuid"),
+    (include_str!("../../src/sql/find_transfer.sql"), "smallint, bigint, uuid"),
 ];
 
 /// What a planner may have seen last. A plan that it made then is kept until it looks again, and by then there can be
@@ -232,7 +245,11 @@ async fn an_analyze_of_what_grows_is_short() {
                                       UNION SELECT confrelid FROM pg_constraint WHERE contype = 'f')
                    AND attnum > 0 AND NOT attisdropped";
     let columns = superuser.query(columns, &[]).await.unwrap();
-    assert!(columns.len() >= 46, "users, balances, transactions, refund_totals and holds: {}", columns.len());
+    assert!(
+        columns.len() >= 70,
+        "users, balances, transactions, refund_totals, holds, transfers and credits: {}",
+        columns.len()
+    );
     for column in columns {
         assert_eq!(column.get::<_, i32>(1), 10, "{}", column.get::<_, String>(0));
     }

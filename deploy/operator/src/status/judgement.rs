@@ -12,7 +12,10 @@ use super::report::{
     StatusReport,
 };
 use crate::output::seconds;
-use crate::probe::{PrimaryState, ReplicaState, ShardProbe, Standby};
+use crate::probe::{PendingTransfers, PrimaryState, ReplicaState, ShardProbe, Standby};
+
+/// A transfer ends in milliseconds, and the courier takes up what was left after some seconds.
+const PENDING_S_MAX: u64 = 60;
 
 pub fn judge(shards: &[Shard], probes: &[ShardProbe]) -> StatusReport {
     let mut remarks = Remarks::default();
@@ -44,6 +47,13 @@ fn judge_shard(shard: &Shard, probe: &ShardProbe, remarks: &mut Remarks) -> Shar
         judge_identity(shard, state, remarks);
         if let Some(Err(unfit)) = state.ledger.as_ref().map(|ledger| &ledger.schema) {
             remarks.problems.push(format!("{}: its primary: {unfit}", shard.name));
+        }
+        let pending = state.ledger.as_ref().and_then(|ledger| ledger.pending_transfers);
+        if let Some(PendingTransfers { count, for_s }) = pending.filter(|one| one.for_s > PENDING_S_MAX) {
+            remarks.problems.push(format!(
+                "{}: {count} transfers of its users are pending, the oldest for {for_s} s: `picopay transfers` says why",
+                shard.name
+            ));
         }
         match state.ledger.as_ref().and_then(|ledger| ledger.degraded.as_ref()) {
             None => judge_standbys(shard, state, remarks),
@@ -209,6 +219,7 @@ fn judge_nodes(shard: &Shard, probe: &ShardProbe, remarks: &mut Remarks) -> Vec<
             url: url.clone(),
             is_up: false,
             is_ready: false,
+            wire: None,
             cache: None,
             reason: Some(reason.clone()),
         },
@@ -219,6 +230,7 @@ fn judge_nodes(shard: &Shard, probe: &ShardProbe, remarks: &mut Remarks) -> Vec<
                 url: url.clone(),
                 is_up: true,
                 is_ready: status.is_ready && !serves_other,
+                wire: Some(status.wire),
                 cache: Some(status.cache),
                 reason: if serves_other { Some(other) } else { status.not_ready_reason.clone() },
             }

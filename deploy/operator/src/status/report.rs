@@ -87,6 +87,8 @@ pub struct NodeLine {
     pub url: String,
     pub is_up: bool,
     pub is_ready: bool,
+    /// The highest version of the wire that it speaks; null when it does not answer.
+    pub wire: Option<u16>,
     /// Its use of Redis: `up`, `skipped` or `off`; null when it does not answer.
     pub cache: Option<CacheState>,
     pub reason: Option<String>,

@@ -1,5 +1,7 @@
 //! The report for people: one line per shard, and below it what is wrong.
 
+use std::collections::BTreeSet;
+
 use comfy_table::Cell;
 
 use super::report::{NodeLine, OwnedSlots, REPLICA_LAG_MS_MAX, ShardStatus, StatusReport};
@@ -85,7 +87,12 @@ fn replica_cell(shard: &ShardStatus) -> Cell {
 
 fn nodes_cell(nodes: &[NodeLine]) -> Cell {
     let ready = nodes.iter().filter(|node| node.is_ready).count();
-    let text = format!("{ready}/{} ready", nodes.len());
+    let wires: BTreeSet<u16> = nodes.iter().filter_map(|node| node.wire).collect();
+    let wires: Vec<String> = wires.iter().map(u16::to_string).collect();
+    let text = match wires.join(" and ") {
+        none if none.is_empty() => format!("{ready}/{} ready", nodes.len()),
+        wires => format!("{ready}/{} ready, wire {wires}", nodes.len()),
+    };
     if ready == nodes.len() { output::good(&text) } else { output::bad(&text) }
 }
 

@@ -1,7 +1,8 @@
 //! The books: per currency, users and counter-accounts add up to zero.
 //!
-//! A top-up takes from *cash*, a charge gives to *revenue* and a refund takes from it; the other side is the user's
-//! balance. Counted in ten-thousandths, since four decimals are kept.
+//! A top-up takes from *cash*, a charge gives to *revenue* and a refund takes from it; a transfer gives to *transit* and takes
+//! from it. The other side is the user's balance. Transit is an account of each shard, which may be below zero: its users got
+//! more than they sent. Counted in ten-thousandths, since four decimals are kept.
 
 use std::collections::BTreeMap;
 
@@ -27,6 +28,7 @@ pub struct ShardTotals {
     charges: i128,
     refunds: i128,
     balance: i128,
+    in_transit: i128,
 }
 
 /// The books of one currency, over all shards. Amounts are texts at the currency's scale.
@@ -37,7 +39,9 @@ pub struct CurrencyBooks {
     pub charges: String,
     pub refunds: String,
     pub balances: String,
-    /// Balances less top-ups plus charges less refunds; zero when the books are right.
+    /// What left senders and is not settled. Shards are read at different moments: it may be a little off while transfers run.
+    pub in_transit: String,
+    /// Balances and what is in transit, less top-ups plus charges less refunds; zero when the books are right.
     pub difference: String,
 }
 
@@ -59,6 +63,7 @@ pub async fn read(snapshot: &Snapshot) -> anyhow::Result<Vec<ShardTotals>> {
             charges: sum(5)?,
             refunds: sum(6)?,
             balance: sum(7)?,
+            in_transit: sum(8)?,
         })
     });
     totals.collect()
@@ -72,10 +77,11 @@ pub fn close(shards: Vec<Vec<ShardTotals>>, findings: &mut Findings) -> Vec<Curr
         sum.charges += totals.charges;
         sum.refunds += totals.refunds;
         sum.balance += totals.balance;
+        sum.in_transit += totals.in_transit;
     }
     let close = |(currency, sum): (String, ShardTotals)| {
         let (cash, revenue) = (-sum.topups, sum.charges - sum.refunds);
-        let difference = sum.balance + cash + revenue;
+        let difference = sum.balance + sum.in_transit + cash + revenue;
         let text = |value| at_scale(value, &currency);
         if difference != 0 {
             findings.add("books", || Finding {
@@ -83,7 +89,7 @@ pub fn close(shards: Vec<Vec<ShardTotals>>, findings: &mut Findings) -> Vec<Curr
                 table: "balances".to_owned(),
                 key: key([("currency", json!(currency))]),
                 expected: format!("{} in all", text(-cash - revenue)),
-                found: text(sum.balance),
+                found: text(sum.balance + sum.in_transit),
             });
         }
         CurrencyBooks {
@@ -91,6 +97,7 @@ pub fn close(shards: Vec<Vec<ShardTotals>>, findings: &mut Findings) -> Vec<Curr
             charges: text(sum.charges),
             refunds: text(sum.refunds),
             balances: text(sum.balance),
+            in_transit: text(sum.in_transit),
             difference: text(difference),
             currency,
         }
@@ -113,7 +120,8 @@ fn at_scale(value: i128, currency: &str) -> String {
 }
 
 pub fn table(books: &[CurrencyBooks]) -> Table {
-    let mut table = output::table(["currency", "top-ups", "charges", "refunds", "balances", "difference"]);
+    let mut table =
+        output::table(["currency", "top-ups", "charges", "refunds", "balances", "in transit", "difference"]);
     for line in books {
         let is_closed = line.difference.bytes().all(|byte| matches!(byte, b'0' | b'.'));
         let mark = if is_closed { output::good } else { output::bad };
@@ -123,6 +131,7 @@ pub fn table(books: &[CurrencyBooks]) -> Table {
             output::plain(&line.charges).set_alignment(CellAlignment::Right),
             output::plain(&line.refunds).set_alignment(CellAlignment::Right),
             output::plain(&line.balances).set_alignment(CellAlignment::Right),
+            output::plain(&line.in_transit).set_alignment(CellAlignment::Right),
             mark(&line.difference).set_alignment(CellAlignment::Right),
         ]);
     }

@@ -12,12 +12,16 @@ use super::books::ShardTotals;
 use super::findings::{CheckResult, Finding, Findings, key};
 use super::snapshot::Snapshot;
 
-pub const PROMISES: [(&str, &str); 13] = [
+pub const PROMISES: [(&str, &str); 14] = [
     ("balance", "every balance is the sum of its postings"),
     ("balance_after", "every balance_after follows from the one before"),
     ("books", "per currency the books add up to zero"),
     ("refund", "refunds stay within their charge, and their totals agree"),
     ("hold", "what is held is the sum of the open holds, and each hold is what its transactions say"),
+    (
+        "transfer",
+        "each transfer has left its sender and reached its recipient once, or came back, and none is pending for long",
+    ),
     ("key", "a user's idempotency key has one transaction"),
     ("owned", "rows are only in slots that their shard owns, or that moved"),
     ("fence", "no write came after its slot was given away"),
@@ -31,11 +35,12 @@ pub const PROMISES: [(&str, &str); 13] = [
 const ACKS: (&str, &str) = ("acks", "every acknowledged write is in the ledger as it was acknowledged");
 
 /// Statements that give rows of (check_name, table_name, key, expected, found, wrong).
-const SHARD_CHECKS: [&str; 5] = [
+const SHARD_CHECKS: [&str; 6] = [
     include_str!("../sql/verify/balances_equal_postings.sql"),
     include_str!("../sql/verify/balance_after_chains.sql"),
     include_str!("../sql/verify/refunds_within_charges.sql"),
     include_str!("../sql/verify/holds.sql"),
+    include_str!("../sql/verify/transfers.sql"),
     include_str!("../sql/verify/keys_once.sql"),
 ];
 

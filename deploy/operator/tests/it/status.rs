@@ -5,6 +5,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use picopay_local::{ClusterSpec, LocalCluster, eventually_within};
+use picopay_shared::node_status::WIRE_VERSION;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 
@@ -55,11 +56,13 @@ async fn what_is_down_is_named_and_the_rest_is_shown() {
     assert_eq!(shard["slots"]["count"], 2048);
     assert_eq!(shard["primary"]["standbys"][0]["sync_state"], "sync");
     assert_eq!(shard["nodes"][0]["is_ready"], true);
+    assert_eq!(shard["nodes"][0]["wire"], WIRE_VERSION);
     assert_eq!(shard["redis"]["is_up"], true);
     // Read once more, since a first look may meet the last row of the start on its way.
     assert!(shard["replicas"][0]["lag_ms"].as_u64().unwrap() <= 1_000);
     assert!(shard["replicas"][0]["lag_bytes"].is_u64());
     let table = run(picopay(&file, ["status"])).await.success();
+    assert!(table.out.contains(&format!("1/1 ready, wire {WIRE_VERSION}")), "{}", table.out);
     assert!(table.out.contains("All is well.") && !table.out.contains('\u{1b}'), "{}", table.out);
 
     cluster.redis().kill().await.unwrap();

@@ -216,7 +216,7 @@ const UNGUARD: &str = "
 
 const RESTORE: &str = "
     BEGIN;
-    TRUNCATE users, balances, transactions, refund_totals, holds, slot_owner, shard_identity;
+    TRUNCATE users, balances, transactions, refund_totals, holds, transfers, transfer_credits, slot_owner, shard_identity;
     INSERT INTO users SELECT * FROM kept.users;
     INSERT INTO balances SELECT * FROM kept.balances;
     INSERT INTO transactions SELECT * FROM kept.transactions;
@@ -286,6 +286,33 @@ const CHANGES: &[(&str, &str, &[&str])] = &[
     ("INSERT INTO holds SELECT slot, user_id, gen_random_uuid(), currency, amount, amount, 'captured', now(), id
       FROM transactions WHERE user_id = 2 AND amount = 0.25",
      "hold", &[r#""table":"holds""#, "open, and nothing captured", "captured by"]),
+    ("INSERT INTO transfers (slot, user_id, id, to_user_id, to_slot, currency, amount, next_try_at)
+      SELECT slot, user_id, id, 42, 1, currency, amount, now() FROM transactions WHERE user_id = 2 AND amount = 0.25",
+     "transfer", &[r#""table":"transfers""#, "nothing was taken", "0.2500 USD to 42"]),
+    ("INSERT INTO transfer_credits SELECT slot, user_id, id, 42, currency, amount, id, NULL, now()
+      FROM transactions WHERE user_id = 2 AND amount = 0.25",
+     "transfer", &[r#""table":"transfer_credits""#, "nothing was given", "0.2500 USD from 42"]),
+    ("INSERT INTO transfer_credits SELECT slot, user_id, id, 42, currency, amount, id, NULL, now()
+      FROM transactions WHERE user_id = 2 AND amount = 0.25",
+     "transfer", &[r#""table":"transfer_credits""#, "in transfers of the other user, too", r#""found":"no such row""#]),
+    ("INSERT INTO transfer_credits SELECT slot, user_id, '01000000-0000-8243-8000-000000000000', 42, currency, amount, id, NULL,
+             now()
+      FROM transactions WHERE user_id = 2 AND amount IN (0.25, 3)",
+     "transfer", &[r#""table":"transfer_credits""#, r#""expected":"1 credit at most""#, r#""found":"2 credits""#]),
+    ("INSERT INTO transfers (slot, user_id, id, to_user_id, to_slot, currency, amount, state, ended_at, next_try_at)
+      SELECT slot, user_id, id, 42, 1, currency, amount, 'completed', now(), now() FROM transactions
+      WHERE user_id = 2 AND amount = 0.25",
+     "transfer", &[r#""table":"transfers""#, "in transfer_credits of the other user, too", r#""found":"no such row""#]),
+    ("UPDATE transactions SET kind = 'transfer_out', transfer_id = id, other_user_id = 42 WHERE user_id = 2 AND amount = 0.25;
+      INSERT INTO transfers (slot, user_id, id, to_user_id, to_slot, currency, amount, state, reason, ended_at, next_try_at)
+      SELECT slot, user_id, id, 42, 1, currency, amount, 'reversed', 'user-not-found', now(), now() FROM transactions
+      WHERE user_id = 2 AND amount = 0.25",
+     "transfer", &[r#""table":"transfers""#, "0.2500 USD back once", r#""found":"nothing back""#]),
+    ("UPDATE transactions SET kind = 'transfer_out', transfer_id = id, other_user_id = 42, created_at = now() - interval '2 minutes'
+      WHERE user_id = 2 AND amount = 0.25;
+      INSERT INTO transfers (slot, user_id, id, to_user_id, to_slot, currency, amount, next_try_at)
+      SELECT slot, user_id, id, 42, 1, currency, amount, now() FROM transactions WHERE user_id = 2 AND amount = 0.25",
+     "transfer", &[r#""table":"transfers""#, "an end within a minute", "pending since"]),
     ("DELETE FROM slot_owner WHERE slot = 579",
      "owned", &[r#""user_id":2"#, r#""slot":579"#]),
     ("UPDATE slot_owner SET state = 'released', owner = 'shard-2', changed_at = now() - interval '1 hour' WHERE slot = 579",

@@ -87,6 +87,7 @@ fn made_up(command: Command) -> Written {
         metadata,
         made_by: None,
         hold_part: HoldPart::default(),
+        transfer: None,
     };
     Written {
         decision: Decision::Decided { transaction: Box::new(transaction), is_replayed: false },

@@ -11,7 +11,7 @@ use super::clock::Clock;
 use super::errors::{Errors, Failure};
 use super::ledger::{AcknowledgedWrite, Ledger};
 use super::what::What;
-use crate::account::{Asking, Reply, is_decision};
+use crate::account::{Asking, Reply, is_decision, is_pending};
 use crate::findings::{Finding, Findings, Promise};
 use picopay_loadtest::batch_answer::{BatchAnswer, BatchResult};
 use picopay_loadtest::shard_map::ShardMap;
@@ -68,6 +68,16 @@ impl Client {
                 };
                 self.ledger.take(write, reply, asking);
                 return Attempt::Decided;
+            }
+            Ok(answer) if is_pending(write, answer.status) => {
+                let reply = Reply {
+                    status: answer.status,
+                    is_replayed: answer.is_replayed(),
+                    session: None,
+                    body: &answer.body,
+                };
+                let is_right = self.ledger.take_pending(write, reply);
+                return if is_right { Attempt::TryAgain } else { Attempt::Decided };
             }
             Ok(answer) => match self.read_problem(&answer, &describe(write)) {
                 Some(what) => what,

@@ -1,4 +1,4 @@
-//! Clients that charge, refund, top up, read, repeat and lose patience. A seed repeats them.
+//! Clients that charge, refund, top up, hold, transfer, read, repeat and lose patience. A seed repeats them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -32,6 +32,7 @@ const REPEATS: f64 = 0.08;
 const TOP_UPS: f64 = 0.12;
 const REFUNDS: f64 = 0.10;
 const HOLDS: f64 = 0.14;
+const TRANSFERS: f64 = 0.12;
 
 /// Of the requests about holds: a new one. The others capture or void one, so that most end.
 const NEW_HOLDS: f64 = 0.55;
@@ -113,12 +114,14 @@ struct Person {
     short_holds_until: Duration,
 }
 
-/// Which kind of write was drawn; a charge when none of these.
-#[derive(Debug, Clone, Copy)]
-struct Drawn {
-    is_top_up: bool,
-    is_refund: bool,
-    is_hold: bool,
+/// Which kind of write was drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Drawn {
+    Charge,
+    TopUp,
+    Refund,
+    Hold,
+    Transfer,
 }
 
 impl Person {
@@ -143,13 +146,17 @@ impl Person {
                 self.client.write(&write, Asking::InTrouble).await;
             }
         } else {
-            let kind = Drawn {
-                is_top_up: is_within(TOP_UPS),
-                is_refund: is_within(REFUNDS),
-                is_hold: is_within(HOLDS),
-            };
+            let kinds = [
+                (TOP_UPS, Drawn::TopUp),
+                (REFUNDS, Drawn::Refund),
+                (HOLDS, Drawn::Hold),
+                (TRANSFERS, Drawn::Transfer),
+            ];
+            let kind = kinds.into_iter().find(|(share, _)| is_within(*share));
+            let kind = kind.map_or(Drawn::Charge, |(_, kind)| kind);
             let write = self.choose(kind);
-            if self.random.chance(BATCHES) {
+            // A batch takes no transfers.
+            if kind != Drawn::Transfer && self.random.chance(BATCHES) {
                 let batch = self.choose_more(write);
                 self.insist_on_all(batch, has_ended).await;
             } else {
@@ -161,8 +168,9 @@ impl Person {
     fn choose_more(&mut self, first: Write) -> Vec<Write> {
         let mut batch = vec![first];
         for _ in 0..self.random.below(BATCH_MAX) {
-            let mut draw = |share| self.random.chance(share);
-            let kind = Drawn { is_top_up: draw(TOP_UPS), is_refund: draw(REFUNDS), is_hold: draw(HOLDS) };
+            let kinds = [(HOLDS, Drawn::Hold), (REFUNDS, Drawn::Refund), (TOP_UPS, Drawn::TopUp)];
+            let kind = kinds.into_iter().find(|(share, _)| self.random.chance(*share));
+            let kind = kind.map_or(Drawn::Charge, |(_, kind)| kind);
             let write = self.choose(kind);
             batch.push(write);
             if self.random.chance(TWINS) {
@@ -172,17 +180,31 @@ impl Person {
         batch
     }
 
-    fn choose(&mut self, Drawn { is_top_up, is_refund, is_hold }: Drawn) -> Write {
-        if is_hold {
-            return self.choose_about_holds();
+    fn choose(&mut self, kind: Drawn) -> Write {
+        match kind {
+            Drawn::Hold => return self.choose_about_holds(),
+            Drawn::Transfer => return self.choose_transfer(),
+            Drawn::Charge | Drawn::TopUp | Drawn::Refund => {}
         }
         let key = self.keys.next_key();
-        if is_refund && let Some(charge) = self.client.ledger.any_refundable(&mut self.random) {
+        if kind == Drawn::Refund
+            && let Some(charge) = self.client.ledger.any_refundable(&mut self.random)
+        {
             return Write { wish: Wish::Refund { charge: charge.id }, key, ..charge.write };
         }
         let user = self.any_user();
-        let (wish, max) = if is_top_up { (Wish::TopUp, TOP_UP_MAX) } else { (Wish::Charge, CHARGE_MAX) };
+        let (wish, max) =
+            if kind == Drawn::TopUp { (Wish::TopUp, TOP_UP_MAX) } else { (Wish::Charge, CHARGE_MAX) };
         Write { wish, user, minor_units: 1 + self.random.below(max), key }
+    }
+
+    /// Of two different users, mostly of two shards.
+    fn choose_transfer(&mut self) -> Write {
+        let (key, user) = (self.keys.next_key(), self.any_user());
+        let others = USERS.unsigned_abs() - 1;
+        let steps = 1 + i64::try_from(self.random.below(others)).expect("below the number of users");
+        let to = UserId::try_from(1 + (user.get() - 1 + steps) % USERS).expect("above zero");
+        Write { wish: Wish::Transfer { to }, user, minor_units: 1 + self.random.below(CHARGE_MAX), key }
     }
 
     fn choose_about_holds(&mut self) -> Write {

@@ -92,10 +92,20 @@ impl Ledger {
             match write.wish {
                 Wish::Charge | Wish::Capture { .. } => books.refundable.push(acknowledged.clone()),
                 Wish::Hold { .. } => books.holds.push(acknowledged.clone()),
-                Wish::TopUp | Wish::Refund { .. } | Wish::Void { .. } => {}
+                Wish::TopUp | Wish::Refund { .. } | Wish::Void { .. } | Wish::Transfer { .. } => {}
             }
             books.acknowledged.push(acknowledged);
         }
+    }
+
+    /// Takes the answer to a transfer that is still pending: it is as good as an acknowledgement, and not the last answer.
+    /// Returns whether it was right.
+    pub fn take_pending(&self, write: &Write, reply: Reply<'_>) -> bool {
+        let (mut books, now) = (self.lock(), self.clock.now());
+        let at = books.places[&write.key];
+        let taken = books.account.take_pending(at, reply, now);
+        books.account.acks.flush();
+        taken.is_ok()
     }
 
     pub fn any_answered(&self, random: &mut Random) -> Option<Write> {

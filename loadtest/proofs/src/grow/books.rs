@@ -2,12 +2,16 @@
 
 use std::time::Duration;
 
-use picopay_loadtest::traffic::problem_code;
+use picopay_loadtest::batch_answer::BatchAnswer;
+use picopay_loadtest::traffic::{Answer, problem_code};
 use picopay_loadtest::write::{UuidText, Write};
 use picopay_shared::slot::UserId;
 
-use crate::account::{Account, Acknowledged, Asking, Reply, Taken, is_decision};
+use crate::account::{Account, Acknowledged, Asking, Reply, Taken, is_decision, is_pending};
 use crate::findings::{Finding, Promise};
+
+/// One user of so many gets transfers. What others send changes a balance at any moment, so nobody compares theirs.
+pub const RECIPIENT_EVERY: u64 = 8;
 
 /// Nobody asks when a key had its answer.
 const NO_TIME: Duration = Duration::ZERO;
@@ -62,6 +66,12 @@ impl Books {
 
     pub fn take(&mut self, at: usize, reply: Reply<'_>, asking: Asking) -> Judged {
         let write = self.account.entries[at].write;
+        if is_pending(&write, reply.status) {
+            return match self.account.take_pending(at, reply, NO_TIME) {
+                Ok(()) => Judged::Again("pending".to_owned()),
+                Err(_) => Judged::Wrong,
+            };
+        }
         if !is_decision(&write, reply.status, reply.body) {
             return self.read_problem(at, reply);
         }
@@ -81,8 +91,42 @@ impl Books {
         Judged::Decided(own)
     }
 
+    /// Takes the answer to a batch: one judgement for each operation.
+    pub fn take_batch(&mut self, places: &[usize], answer: Answer<'_>) -> Vec<Judged> {
+        let (status, session, body) = match answer {
+            Answer::Lost(lost) => {
+                for at in places {
+                    self.account.note_unknown(*at);
+                }
+                return places.iter().map(|_| Judged::Again(lost.code().to_owned())).collect();
+            }
+            Answer::Reply { status, session, body, .. } => (status, session, body),
+        };
+        let reply = |status, is_replayed, body| Reply { status, is_replayed, session, body };
+        if status != 200 {
+            return places.iter().map(|at| self.read_problem(*at, reply(status, false, body))).collect();
+        }
+        let keys: Vec<UuidText> = places.iter().map(|at| self.account.entries[*at].write.key).collect();
+        match BatchAnswer::read(body, &keys.iter().collect::<Vec<_>>()) {
+            Err(what) => {
+                let text = format!("a batch of {}: {what}", places.len());
+                self.add_finding(Promise::RightAnswers, text);
+                places.iter().map(|_| Judged::Wrong).collect()
+            }
+            Ok(answer) => (places.iter().zip(answer.results))
+                .map(|(at, result)| {
+                    let body = result.body.get().as_bytes();
+                    self.take(*at, reply(result.status, result.replayed, body), Asking::InTrouble)
+                })
+                .collect(),
+        }
+    }
+
     /// The balance, with a version that tells whether something happened meanwhile.
     pub fn quiet_balance(&self, user: UserId) -> Option<(u64, u32)> {
+        if user.get().unsigned_abs().is_multiple_of(RECIPIENT_EVERY) {
+            return None;
+        }
         let state = self.user(user);
         let (_, balance) = state.newest.filter(|_| state.open == 0)?;
         Some((balance, state.version))

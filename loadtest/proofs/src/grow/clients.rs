@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use picopay_shared::slot::UserId;
 
-use super::books::{Books, Judged, Own};
+use super::books::{Books, Judged, Own, RECIPIENT_EVERY};
 use super::pauses::Pauses;
 use super::reads::{Reading, check};
 use crate::account::{Asking, Reply};
@@ -33,6 +33,14 @@ const REPEATS: f64 = 0.08;
 const REFUNDS: f64 = 0.08;
 const TOP_UPS: f64 = 0.05;
 const HOLDS: f64 = 0.08;
+const TRANSFERS: f64 = 0.06;
+/// Of all requests: several writes in one, by the route of batches.
+const BATCHES: f64 = 0.02;
+/// Operations of such a request: so many that all shards have some.
+const BATCH_MAX: u64 = 12;
+/// Of these operations: about holds, and refunds. The others top up or charge.
+const HOLDS_IN_BATCH: f64 = 0.3;
+const REFUNDS_IN_BATCH: f64 = 0.2;
 /// Refusals have keys and move too.
 const TOO_LARGE: f64 = 0.01;
 
@@ -77,6 +85,7 @@ pub struct Charge {
 #[derive(Debug, Clone)]
 enum Subject {
     Write(usize, Kind),
+    Batch(Vec<(usize, Kind)>),
     Read(Reading),
 }
 
@@ -152,6 +161,7 @@ impl Clients {
         let (history, balance, lookup) = (is_within(HISTORIES), is_within(BALANCES), is_within(LOOKUPS));
         let (repeat, refund, top_up) = (is_within(REPEATS), is_within(REFUNDS), is_within(TOP_UPS));
         let (hold, is_too_large) = (is_within(HOLDS), is_within(TOO_LARGE));
+        let (transfer, batch) = (is_within(TRANSFERS), is_within(BATCHES));
         if history || balance || lookup {
             if let Some(reading) = self.choose_reading(history, balance) {
                 return Subject::Read(reading);
@@ -160,17 +170,53 @@ impl Clients {
             if let Some(at) = self.any_answered() {
                 return Subject::Write(at, Kind::Replay);
             }
-        } else if refund && let Some(charge) = self.any_refundable() {
-            let Charge { user, id, minor_units } = charge;
-            return self.open(Wish::Refund { charge: id }, user, minor_units, Kind::Refund);
+        } else if refund && let Some(refund) = self.choose_refund() {
+            return refund;
+        }
+        if batch {
+            return self.choose_batch();
         }
         if hold {
             return self.choose_about_holds();
         }
+        if transfer && let Some(to) = self.any_recipient() {
+            let (user, minor_units) = (self.any_user(), 1 + self.random.below(AMOUNT_MAX));
+            if user != to {
+                return self.open(Wish::Transfer { to }, user, minor_units, Kind::Transfer);
+            }
+        }
+        self.choose_payment(top_up, is_too_large)
+    }
+
+    fn choose_payment(&mut self, top_up: bool, is_too_large: bool) -> Subject {
         let user = self.any_user();
         let minor_units = if is_too_large { TOO_MUCH } else { 1 + self.random.below(AMOUNT_MAX) };
         let (wish, kind) = if top_up { (Wish::TopUp, Kind::TopUp) } else { (Wish::Charge, Kind::Charge) };
         self.open(wish, user, minor_units, kind)
+    }
+
+    fn choose_refund(&mut self) -> Option<Subject> {
+        let Charge { user, id, minor_units } = self.any_refundable()?;
+        Some(self.open(Wish::Refund { charge: id }, user, minor_units, Kind::Refund))
+    }
+
+    fn choose_batch(&mut self) -> Subject {
+        let mut all = Vec::new();
+        for _ in 0..2 + self.random.below(BATCH_MAX - 1) {
+            let refund = if self.random.chance(REFUNDS_IN_BATCH) { self.choose_refund() } else { None };
+            let one = if let Some(refund) = refund {
+                refund
+            } else if self.random.chance(HOLDS_IN_BATCH) {
+                self.choose_about_holds()
+            } else {
+                let top_up = self.random.chance(0.5);
+                self.choose_payment(top_up, false)
+            };
+            if let Subject::Write(at, kind) = one {
+                all.push((at, kind));
+            }
+        }
+        Subject::Batch(all)
     }
 
     fn choose_about_holds(&mut self) -> Subject {
@@ -243,11 +289,23 @@ impl Clients {
         UserId::try_from(id).expect("above zero")
     }
 
+    fn any_recipient(&mut self) -> Option<UserId> {
+        let recipients = self.users / RECIPIENT_EVERY;
+        let id = RECIPIENT_EVERY * (1 + self.random.below(recipients.max(1)));
+        i64::try_from(id).ok().filter(|_| recipients > 0).and_then(|id| UserId::try_from(id).ok())
+    }
+
     fn write_request(&mut self, what: &Subject, output: &mut Vec<u8>) {
         match what {
             Subject::Write(at, _) => {
                 let write = lock(&self.shared.books).account.note_sent(*at);
                 self.forms.write(&write, output);
+            }
+            Subject::Batch(all) => {
+                let mut books = lock(&self.shared.books);
+                let writes: Vec<Write> = all.iter().map(|(at, _)| books.account.note_sent(*at)).collect();
+                drop(books);
+                self.forms.write_batch(writes.iter(), output);
             }
             Subject::Read(reading) => {
                 let session = reading.session();
@@ -268,9 +326,14 @@ impl Clients {
         }
     }
 
-    fn judge_answer(&mut self, what: &Subject, answer: Answer<'_>) -> Judged {
+    /// One judgement, of a batch one for each operation.
+    fn judge_answer(&mut self, what: &Subject, answer: Answer<'_>) -> Vec<Judged> {
         let mut books = lock(&self.shared.books);
-        match (what, answer) {
+        let judged = match (what, answer) {
+            (Subject::Batch(all), answer) => {
+                let places: Vec<usize> = all.iter().map(|(at, _)| *at).collect();
+                return books.take_batch(&places, answer);
+            }
             (Subject::Write(at, _), Answer::Lost(lost)) => {
                 books.account.note_unknown(*at);
                 Judged::Again(lost.code().to_owned())
@@ -282,6 +345,31 @@ impl Clients {
             (Subject::Read(reading), Answer::Reply { status, body, .. }) => {
                 check(&books, reading, status, body)
             }
+        };
+        vec![judged]
+    }
+
+    /// Notes how one request or one operation of a batch fared. What may be tried again will be.
+    fn settle(&mut self, what: Subject, judged: Judged, first_ns: u64, took_ns: u64) -> Result<(), String> {
+        let stage = self.shared.stage.load(Ordering::Relaxed);
+        match judged {
+            Judged::Decided(own) => {
+                lock(&self.shared.pauses).succeeded(stage, took_ns);
+                if let Some(own) = own {
+                    self.remember(own);
+                }
+                Ok(())
+            }
+            Judged::Again(code) => {
+                lock(&self.shared.pauses).failed(stage, &code);
+                let again = Asked { what, first_ns: Some(first_ns) };
+                self.retries.push_back((Instant::now() + RETRY_PAUSE, again));
+                Err(code)
+            }
+            Judged::Wrong => {
+                lock(&self.shared.pauses).given_up();
+                Err(Promise::RightAnswers.name().to_owned())
+            }
         }
     }
 
@@ -291,7 +379,7 @@ impl Clients {
         match write.wish {
             Wish::Charge | Wish::Capture { .. } => self.refundable.push(one),
             Wish::Hold { .. } => self.open_holds.push(one),
-            Wish::TopUp | Wish::Refund { .. } | Wish::Void { .. } => {}
+            Wish::TopUp | Wish::Refund { .. } | Wish::Void { .. } | Wish::Transfer { .. } => {}
         }
         if self.old_own.is_empty() && self.shared.old_keys.load(Ordering::Relaxed) > 0 {
             self.old_own = self.own.iter().cloned().collect();
@@ -325,30 +413,23 @@ impl Traffic for Clients {
         let Asked { what, first_ns } = asked;
         let first_ns = first_ns.unwrap_or(timing.intended_ns);
         let took_ns = timing.ended_ns.saturating_sub(first_ns);
-        let stage = self.shared.stage.load(Ordering::Relaxed);
+        let user_of = |at: usize| lock(&self.shared.books).account.entries[at].write.user;
         let (kind, user) = match &what {
-            Subject::Write(at, kind) => (*kind, lock(&self.shared.books).account.entries[*at].write.user),
+            Subject::Write(at, kind) => (*kind, user_of(*at)),
+            Subject::Batch(all) => (all[0].1, user_of(all[0].0)),
             Subject::Read(reading) => (reading.kind(), reading.user()),
         };
-        let result = match self.judge_answer(&what, answer) {
-            Judged::Decided(own) => {
-                lock(&self.shared.pauses).succeeded(stage, took_ns);
-                if let Some(own) = own {
-                    self.remember(own);
-                }
-                Ok(())
-            }
-            Judged::Again(code) => {
-                lock(&self.shared.pauses).failed(stage, &code);
-                let again = Asked { what, first_ns: Some(first_ns) };
-                self.retries.push_back((Instant::now() + RETRY_PAUSE, again));
-                Err(code.into())
-            }
-            Judged::Wrong => {
-                lock(&self.shared.pauses).given_up();
-                Err(Promise::RightAnswers.name().into())
-            }
+        let judged = self.judge_answer(&what, answer);
+        let parts = match what {
+            // Alone, if it must be tried again.
+            Subject::Batch(all) => all.into_iter().map(|(at, kind)| Subject::Write(at, kind)).collect(),
+            alone => vec![alone],
         };
+        let mut result = Ok(());
+        for (part, judged) in parts.into_iter().zip(judged) {
+            result = result.and(self.settle(part, judged, first_ns, took_ns));
+        }
+        let result = result.map_err(Into::into);
         lock(&self.shared.pauses).waiting = self.retries.len();
         Verdict { kind, slot: user.slot(), result, broken: None, pause: None, rest: Vec::new() }
     }

@@ -200,6 +200,7 @@ impl OneClient {
             charge_id: None,
             hold_id: None,
             hold_status: None,
+            transfer: None,
         };
         self.acks.record(key.as_bytes().try_into().expect("a UUID has 36 characters"), &answer);
         // The file must hold it before anything else can happen to this process.

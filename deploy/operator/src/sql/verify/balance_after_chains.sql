@@ -14,7 +14,7 @@ WITH broken AS MATERIALIZED (
                sum(hash_numeric_extended(balance_after - posting, 0)) AS before
         FROM (
             SELECT slot, user_id, currency, balance_after,
-                   CASE WHEN kind = 'charge' THEN -amount WHEN kind IN ('hold', 'void', 'expiry') THEN 0 ELSE amount END AS posting
+                   CASE WHEN kind IN ('charge', 'transfer_out') THEN -amount WHEN kind IN ('hold', 'void', 'expiry') THEN 0 ELSE amount END AS posting
             FROM transactions
             -- Not of slots that are another shard's now (see leftovers).
             WHERE refusal IS NULL AND slot NOT IN (SELECT slot FROM slot_owner WHERE state <> 'owned')
@@ -37,7 +37,7 @@ CROSS JOIN LATERAL (
     SELECT id, balance_after, expected
     FROM (
         SELECT id, balance_after,
-               sum(CASE WHEN kind = 'charge' THEN -amount WHEN kind IN ('hold', 'void', 'expiry') THEN 0 ELSE amount END) OVER (ORDER BY id) AS expected
+               sum(CASE WHEN kind IN ('charge', 'transfer_out') THEN -amount WHEN kind IN ('hold', 'void', 'expiry') THEN 0 ELSE amount END) OVER (ORDER BY id) AS expected
         FROM transactions t
         WHERE t.slot = b.slot AND t.user_id = b.user_id AND t.currency = b.currency AND t.refusal IS NULL
     ) in_order

@@ -8,7 +8,7 @@ SELECT 'balance' AS check_name,
        count(*) OVER () AS wrong
 FROM (SELECT * FROM balances WHERE slot NOT IN (SELECT slot FROM slot_owner WHERE state <> 'owned')) b
 FULL JOIN (
-    SELECT slot, user_id, currency, sum(CASE WHEN kind = 'charge' THEN -amount WHEN kind IN ('hold', 'void', 'expiry') THEN 0 ELSE amount END) AS total
+    SELECT slot, user_id, currency, sum(CASE WHEN kind IN ('charge', 'transfer_out') THEN -amount WHEN kind IN ('hold', 'void', 'expiry') THEN 0 ELSE amount END) AS total
     FROM transactions
     WHERE refusal IS NULL AND slot NOT IN (SELECT slot FROM slot_owner WHERE state <> 'owned')
     GROUP BY slot, user_id, currency

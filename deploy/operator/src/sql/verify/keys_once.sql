@@ -9,7 +9,7 @@ SELECT 'key' AS check_name,
 FROM (
     SELECT slot, user_id, idempotency_key, count(*) AS found
     FROM transactions
-    -- An expiry has none.
+    -- An expiry has none, nor have the later steps of a transfer.
     WHERE idempotency_key IS NOT NULL AND slot NOT IN (SELECT slot FROM slot_owner WHERE state <> 'owned')
     GROUP BY slot, user_id, idempotency_key
     HAVING count(*) > 1

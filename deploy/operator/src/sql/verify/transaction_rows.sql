@@ -12,7 +12,8 @@ WITH judged AS NOT MATERIALIZED (
                OR get_byte(bytes, 10) <> u.tag / 256 % 256 OR get_byte(bytes, 11) <> u.tag % 256 AS has_other_tag,
            t.balance_after < 0 OR t.balance_after = 'NaN' AS is_negative,
            t.amount < 0 OR t.amount = 'NaN' OR (t.amount = 0 AND t.refusal IS NULL) AS is_not_positive,
-           t.kind NOT IN ('topup', 'charge', 'refund', 'hold', 'void', 'expiry') AS is_other_kind,
+           t.kind NOT IN (
+               'topup', 'charge', 'refund', 'hold', 'void', 'expiry', 'transfer_out', 'transfer_in', 'transfer_back') AS is_other_kind,
            c.currency IS NULL AS is_other_currency,
            t.amount <> trunc(t.amount, c.decimals)
                OR t.balance_after <> trunc(t.balance_after, c.decimals) AS is_too_fine

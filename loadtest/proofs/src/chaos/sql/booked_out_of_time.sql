@@ -4,7 +4,7 @@
 WITH by_id AS (
     SELECT id, created_at, balance_after,
            lag(balance_after, 1, 0) OVER (PARTITION BY slot, user_id, currency ORDER BY id)
-           + CASE WHEN kind = 'charge' THEN -amount WHEN kind IN ('hold', 'void', 'expiry') THEN 0 ELSE amount END AS expected
+           + CASE WHEN kind IN ('charge', 'transfer_out') THEN -amount WHEN kind IN ('hold', 'void', 'expiry') THEN 0 ELSE amount END AS expected
     FROM transactions
     WHERE refusal IS NULL
 )

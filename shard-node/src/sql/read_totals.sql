@@ -1,0 +1,46 @@
+-- All balances of slots that this shard owns, with the owners, in one snapshot. $1: the slots that are asked for, each once.
+-- One row for each of them that is not owned here, whose rows are leftovers or not complete, and one for each currency.
+-- What has run out holds nothing, whether or not that was written down; those holds are few, and have an index.
+WITH asked AS MATERIALIZED (
+    SELECT w.slot, o.state, o.owner, o.epoch
+    FROM unnest($1::smallint[]) AS w (slot)
+    LEFT JOIN slot_owner o ON o.slot = w.slot
+),
+clock AS MATERIALIZED (
+    SELECT clock_timestamp() AS now
+),
+run_out AS MATERIALIZED (
+    SELECT h.currency, sum(h.amount) AS amount
+    FROM clock c
+    CROSS JOIN LATERAL (
+        SELECT slot, currency, amount FROM holds WHERE ended_by IS NULL AND expires_at <= c.now
+        OFFSET 0
+    ) h
+    JOIN asked a ON a.slot = h.slot AND a.state = 'owned'
+    GROUP BY h.currency
+),
+-- Unfinished transfers are few, and have an index.
+transit AS MATERIALIZED (
+    SELECT t.currency, sum(t.amount) AS amount
+    FROM transfers t
+    JOIN asked a ON a.slot = t.slot AND a.state = 'owned'
+    WHERE t.ended_at IS NULL
+    GROUP BY t.currency
+),
+here AS MATERIALIZED (
+    SELECT b.currency, count(*) AS users, sum(b.balance) AS balance, sum(b.held) AS held
+    FROM balances b
+    JOIN asked a ON a.slot = b.slot AND a.state = 'owned'
+    GROUP BY b.currency
+)
+SELECT slot, state, owner, epoch,
+       NULL::text AS currency, NULL::bigint AS users, NULL::numeric AS balance, NULL::numeric AS held,
+       NULL::numeric AS in_transit
+FROM asked
+WHERE state IS DISTINCT FROM 'owned'
+UNION ALL
+SELECT NULL, NULL, NULL, NULL,
+       here.currency, here.users, here.balance, here.held - coalesce(run_out.amount, 0), coalesce(transit.amount, 0)
+FROM here
+LEFT JOIN run_out ON run_out.currency = here.currency
+LEFT JOIN transit ON transit.currency = here.currency
