@@ -179,9 +179,9 @@ impl Courier {
         for shard in over {
             let slots = slots_of(client, std::slice::from_ref(&shard));
             let leased = lease(database, 1, &Recipients::Among(slots)).await?;
+            // With none that is due now, the shard stays suspected: the next one that is due asks it alone.
             if leased.is_empty() {
-                // Nothing waits for it, so nothing is known of it.
-                self.suspects.remove(&shard);
+                continue;
             }
             self.carry_all(database, client, leased).await?;
         }

@@ -64,8 +64,8 @@ mod tests {
             callers.note(&headers);
             callers.last_ms_ago().is_some()
         };
-        assert!(heard(None) && heard(Some("2")) && heard(Some("a word")));
-        assert!(!heard(Some("3")) && !heard(Some("4")));
+        assert!(heard(None) && heard(Some("3")) && heard(Some("a word")));
+        assert!(!heard(Some("4")) && !heard(Some("5")));
         assert_eq!(OlderCallers::default().last_ms_ago(), None);
     }
 }

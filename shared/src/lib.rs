@@ -14,6 +14,7 @@ pub mod slot_owner;
 pub mod id;
 
 pub mod origin;
+pub mod outcome;
 
 pub mod hold;
 

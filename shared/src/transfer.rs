@@ -1,13 +1,12 @@
 //! Transfers: money on its way from one user to another, wherever their shards are.
 //!
-//! A transfer is a row of the sender's shard. Its money is taken from the sender first ([`Operation::Transfer`]), then given
-//! to the recipient ([`Operation::Credit`]), and then the row is ended ([`Operation::Settle`]). Gateway and courier drive the
+//! A transfer is a row of the sender's shard. Its money is taken from the sender first ([`Transfer`](crate::command::Operation::Transfer)), then given
+//! to the recipient ([`Credit`](crate::command::Operation::Credit)), and then the row is ended ([`Settle`](crate::command::Operation::Settle)). Gateway and courier drive the
 //! last two steps, both by these commands. Each step can be repeated, and is done once.
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::command::Operation;
 use crate::id::TransactionId;
 use crate::money::Money;
 use crate::slot::UserId;
@@ -41,23 +40,6 @@ impl Transfer {
     pub fn is_reversed(&self) -> bool {
         matches!(self.status, TransferStatus::Reversed { .. })
     }
-
-    /// The second step: the command for the recipient's shard.
-    pub fn credit(&self) -> Operation {
-        Operation::Credit(Box::new(Credit {
-            transfer_id: self.id,
-            from_user_id: self.from_user_id,
-            to_user_id: self.to_user_id,
-            money: self.money,
-            reference: self.reference.clone(),
-            metadata: self.metadata.clone(),
-        }))
-    }
-
-    /// The third step: the command for the sender's shard, with the answer of the recipient's.
-    pub fn settle(&self, credited: Credited) -> Operation {
-        Operation::Settle { transfer_id: self.id, credited }
-    }
 }
 
 /// What became of a transfer.
@@ -90,9 +72,9 @@ impl TransferStatus {
 pub struct Credit {
     /// The transfer. Whatever it credits, it credits once.
     pub transfer_id: TransactionId,
-    /// The sender.
+    /// The user who has paid.
     pub from_user_id: UserId,
-    /// The recipient.
+    /// The user who is paid.
     pub to_user_id: UserId,
     /// The amount and its currency.
     pub money: Money,
@@ -121,7 +103,7 @@ pub enum CreditRefusal {
 }
 
 impl CreditRefusal {
-    /// All of them.
+    /// All reasons that there are.
     pub const ALL: [Self; 2] = [Self::UserNotFound, Self::BalanceTooLarge];
 
     /// The word that the API and the ledger use.

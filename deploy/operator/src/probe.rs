@@ -104,7 +104,7 @@ pub struct LedgerState {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PendingTransfers {
     pub count: u64,
-    /// Of the oldest.
+    /// Of the oldest unfinished one.
     pub for_s: u64,
 }
 

@@ -44,7 +44,7 @@ pub struct TransfersReport {
 /// The money of one currency that has left senders of one shard and is not settled there.
 #[derive(Debug, Clone, Serialize)]
 pub struct InTransit {
-    /// The senders'.
+    /// The shard of the senders.
     pub shard: String,
     pub currency: String,
     pub transfers: u64,
@@ -53,7 +53,7 @@ pub struct InTransit {
 
 #[derive(Debug, Clone, Serialize)]
 pub struct PendingTransfer {
-    /// The sender's.
+    /// The shard of the sender.
     pub shard: String,
     pub id: Uuid,
     pub from_user_id: i64,

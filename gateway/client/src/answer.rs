@@ -189,9 +189,9 @@ pub struct Held {
 pub struct Transfer {
     /// The id, a UUIDv8: ids sort by time. The sender's `transfer_out` has the same id.
     pub id: Uuid,
-    /// The sender.
+    /// The user who paid.
     pub from_user_id: i64,
-    /// The recipient.
+    /// The user who is paid.
     pub to_user_id: i64,
     /// What became of it.
     pub status: TransferStatus,

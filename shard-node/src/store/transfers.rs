@@ -59,7 +59,7 @@ impl TransferStatements {
 pub struct Named {
     pub ids: Vec<(UserId, TransactionId)>,
     pub keys: Vec<(UserId, Uuid)>,
-    /// Of recipients.
+    /// The slots of the recipients.
     pub credits: Vec<(UserId, TransactionId)>,
 }
 

@@ -50,7 +50,7 @@ impl TwoShards {
             .await
     }
 
-    /// The first step.
+    /// The first step: the money leaves its sender.
     async fn begin(&self, from: UserId, to_user_id: UserId, money: &str) -> Transfer {
         let payment = Payment { user_id: from, money: usd(money), reference: None, metadata: None };
         match self.ask(command(Operation::Transfer { payment, to_user_id, only_replays: false })).await {
@@ -59,7 +59,7 @@ impl TwoShards {
         }
     }
 
-    /// The second step.
+    /// The second step: its recipient has it.
     async fn credit(&self, transfer: &Transfer) -> Credited {
         let step = Command { is_client_key: false, ..command_with_key(Uuid::nil(), transfer.credit()) };
         match self.ask(step).await {
@@ -79,7 +79,7 @@ impl TwoShards {
         Some(self.client.read_transfer(id, reader()).await.ok()?.found?.status)
     }
 
-    /// Whatever it becomes.
+    /// Waits until it is no longer pending.
     async fn end_of(&self, transfer: &Transfer) -> TransferStatus {
         eventually("the end of a transfer", || async {
             self.status(transfer.id).await.filter(|status| *status != TransferStatus::Pending)
@@ -173,6 +173,7 @@ async fn a_recipients_shard_that_is_down_holds_up_its_own_transfers_only() {
     assert!(before.elapsed() < Duration::from_secs(15), "{:?}", before.elapsed());
     let node = NodeClient::new(&test.cluster.node_url(0, 0), test.cluster.internal_secret());
     let tries = async || node.metric("picopay_node_courier_tries_total{result=\"postponed\"").await;
+    eventually("a first try", || async { (tries().await >= 1.0).then_some(()) }).await;
     let before = tries().await;
     // How often a silent shard is asked in a while is what this is about.
     tokio::time::sleep(Duration::from_secs(10)).await;
@@ -248,15 +249,20 @@ async fn a_ring_of_transfers_with_faults_leaves_the_total_as_it_was() {
     let mut begun = Vec::new();
     for round in 0..6_usize {
         let pairs = (0..all.len()).map(|place| (all[place], all[(place + round + 1) % all.len()]));
-        begun.extend(join_all(pairs.map(|(from, to)| test.begin(from, to, "7"))).await);
-        match round {
-            1 => test.cluster.shard(1).node(0).kill().await.unwrap(),
-            2 => test.cluster.shard(1).node(0).start().await.unwrap(),
-            3 => {
-                test.cluster.failover(0).await.unwrap();
+        let faults = async {
+            match round {
+                1 => {
+                    test.cluster.shard(1).node(0).kill().await.unwrap();
+                    test.cluster.shard(1).node(0).start().await.unwrap();
+                }
+                3 => {
+                    test.cluster.failover(0).await.unwrap();
+                }
+                _ => {}
             }
-            _ => {}
-        }
+        };
+        let asked = join_all(pairs.map(|(from, to)| test.begin(from, to, "7")));
+        begun.extend(tokio::join!(asked, faults).0);
     }
     for transfer in &begun {
         assert_eq!(test.end_of(transfer).await, TransferStatus::Completed);

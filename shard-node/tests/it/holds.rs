@@ -415,7 +415,7 @@ async fn holds_wait_until_no_older_program_is_left() {
     let shard = TestShard::start().await;
     let user = shard.user_with(usd("100")).await;
     let database = shard.cluster.connect_primary(0).await.unwrap();
-    assert_eq!(shard.node.status().await.unwrap().finished, 3, "a new cluster has no older program");
+    assert_eq!(shard.node.status().await.unwrap().finished, 4, "a new cluster has no older program");
     database.batch_execute("UPDATE schema_version SET oldest_known = 5").await.unwrap();
     let refused = eventually("a refusal", || async {
         match shard.node.run(hold(user, usd("1"))).await {

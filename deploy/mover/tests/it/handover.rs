@@ -152,7 +152,7 @@ async fn a_copy_reads_along_the_primary_key_and_sorts_nothing() {
     database.batch_execute(include_str!("../../src/sql/session.sql")).await.unwrap();
     let bound = Uuid::parse_str("ffffffff-0000-8000-8000-000000000000").unwrap();
     let scope = include_str!("../../src/sql/scope.sql");
-    database.query(scope, &[&vec![1_i16, 2, 40, 41], &bound, &bound, &0_i64]).await.unwrap();
+    database.query(scope, &[&vec![1_i16, 2, 40, 41], &bound, &bound, &0_i64, &0_i64]).await.unwrap();
     let copy = include_str!("../../src/sql/copy_older_out.sql");
     let select = copy.split_once("COPY (").unwrap().1.rsplit_once(") TO STDOUT").unwrap().0;
     let fill = "SET session_replication_role = replica;

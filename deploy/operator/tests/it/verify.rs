@@ -75,8 +75,8 @@ async fn the_money_is_proven_while_charges_go_on_and_after() {
     assert_eq!(sum("completed"), 12 + booked);
     let books: Vec<_> = said["currencies"].as_array().unwrap().iter().map(ToString::to_string).collect();
     let expected = [
-        r#"{"balances":"30000","charges":"0","currency":"JPY","difference":"0","refunds":"0","topups":"30000"}"#,
-        r#"{"balances":"449.70","charges":"186.30","currency":"USD","difference":"0.00","refunds":"36.00","topups":"600.00"}"#,
+        r#"{"balances":"30000","charges":"0","currency":"JPY","difference":"0","in_transit":"0","refunds":"0","topups":"30000"}"#,
+        r#"{"balances":"449.70","charges":"186.30","currency":"USD","difference":"0.00","in_transit":"0.00","refunds":"36.00","topups":"600.00"}"#,
     ];
     assert_eq!(books, expected);
     let table = run(picopay(&file, ["verify"])).await.success();
