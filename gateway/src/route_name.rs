@@ -1,7 +1,7 @@
 //! The routes by their templates: for metrics and access lines, which must not contain what a client wrote in a path.
 
 /// Every route, as `routes.rs` has it; first the name of all other paths.
-pub const ROUTE_NAMES: [&str; 20] = [
+pub const ROUTE_NAMES: [&str; 24] = [
     "other",
     "/charge",
     "/users/{user_id}/balance",
@@ -13,6 +13,10 @@ pub const ROUTE_NAMES: [&str; 20] = [
     "/holds/{id}",
     "/holds/{id}/capture",
     "/holds/{id}/void",
+    "/transfers",
+    "/transfers/{id}",
+    "/sums",
+    "/totals",
     "/users",
     "/transactions/{id}",
     "/health",
@@ -55,6 +59,7 @@ impl RouteName {
             "/holds" => "hold",
             "/holds/{id}/capture" => "capture",
             "/holds/{id}/void" => "void",
+            "/transfers" => "transfer",
             "/batch" => "batch",
             _ => return None,
         })

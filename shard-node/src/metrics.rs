@@ -73,6 +73,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
+    #[expect(clippy::too_many_lines, reason = "an entry for each metric, and nothing else")]
     pub fn new(shard: &str) -> Self {
         let registry = Registry::new_custom(
             Some("picopay_node".to_owned()),

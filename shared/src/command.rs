@@ -386,6 +386,7 @@ impl Transfer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hold::HoldPart;
     use crate::money::Currency;
 
     #[test]

@@ -8,6 +8,7 @@ use picopay_local::{ClusterSpec, LocalCluster};
 use uuid::Uuid;
 
 #[tokio::test(flavor = "multi_thread")]
+#[expect(clippy::too_many_lines, reason = "one story of one user, from the first charge to the sums")]
 async fn a_user_charges_refunds_and_reads_his_own_writes() {
     let cluster = LocalCluster::start(ClusterSpec::one_shard()).await.unwrap();
     let client = Client::new(&cluster.gateway_url(), cluster.api_key()).unwrap();

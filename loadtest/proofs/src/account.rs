@@ -181,7 +181,9 @@ impl Account {
     }
 
     pub fn acknowledged(&self) -> usize {
-        self.entries.iter().filter(|entry| entry.told.as_ref().is_some_and(|told| told.status == 200)).count()
+        // A transfer that is pending is acknowledged, too.
+        let is_told = |entry: &&Entry| entry.told.as_ref().is_some_and(|told| told.status == 200);
+        self.entries.iter().filter(|entry| entry.begun.is_some() || is_told(entry)).count()
     }
 
     pub fn wrong(&self, at: usize, promise: Promise, what: &str, reply: Reply<'_>, now: Duration) -> Taken {
