@@ -190,7 +190,7 @@ async fn a_client_that_hangs_up_cancels_nothing() {
         stream.write_all(request.as_bytes()).await.unwrap();
         stream.flush().await.unwrap();
         // At every moment of the way: no event on the client's side says where the transfer is.
-        sleep(Duration::from_micros(500 * number)).await;
+        sleep(Duration::from_millis(3 * number)).await;
         drop(stream);
     }
     let both = async || {

@@ -97,7 +97,6 @@ impl Ledger {
             refund_totals: self.refund_totals.clone(),
             transfers: super::KnownTransfers::default(),
             holds: self.known_holds(),
-            ..Known::default()
         };
         let booked = decide(&batch, known);
         for (rows, is_new) in [(&booked.new_balances, true), (&booked.updated_balances, false)] {
