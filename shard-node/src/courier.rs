@@ -322,7 +322,8 @@ fn slots_of(client: &ShardClient, shards: &[String]) -> Vec<i16> {
     if shards.is_empty() {
         return Vec::new();
     }
-    let is_theirs = |slot: &Slot| client.shard_of(*slot).is_some_and(|shard| shards.contains(&shard));
+    // Slots whose owner is not known are those of the shard without a name, as in `carry_all`.
+    let is_theirs = |slot: &Slot| shards.contains(&client.shard_of(*slot).unwrap_or_default());
     (0..SLOT_COUNT).filter_map(Slot::new).filter(is_theirs).map(Slot::as_i16).collect()
 }
 

@@ -25,7 +25,7 @@ async fn what_was_acknowledged_under_load_is_in_the_ledger_once() {
 
     let (is_right, said) = run(&mut picopay("picopay-proofs", "smoke"));
     assert!(is_right, "{said}");
-    assert_eq!(said.matches("ok    ").count(), 18, "{said}");
+    assert_eq!(said.matches("ok    ").count(), 19, "{said}");
 
     let mut load = picopay("picopay-loadtest", "run");
     load.args(["--users", "200", "--connections", "32", "--warmup", "0", "--duration", "5"]);
