@@ -249,7 +249,7 @@ mod tests {
         let full = on(CheckWord::Name("/etc/ca file.pem".to_owned()));
         for (text, rest) in [
             (
-                "host=a,b port=1,2 sslmode=verify-full password='it''s' sslrootcert='/etc/ca file.pem' dbname=d",
+                "host=a,b port=1,2 sslmode=verify-full password='it\\'s' sslrootcert='/etc/ca file.pem' dbname=d",
                 "",
             ),
             ("host = a sslmode = verify-full  user=u sslrootcert=/etc/ca\\ file.pem", "host = a  user=u"),
