@@ -93,8 +93,11 @@ CREATE OR REPLACE VIEW rows_of_users AS
     UNION ALL SELECT 'transfer_credits', slot, user_id FROM transfer_credits;
 
 -- Gives the courier of one node up to so many transfers that wait for their second step, and leases them: nobody else is given
--- them before `lease` is over. `among` and `without`: slots of recipients; NULL for all, and for none. Like every write it takes the fence, and leaves rows of slots that are another shard's alone: a
--- move compares them. VOLATILE, as in V9. SKIP LOCKED: it waits for nobody, so it is in nobody's way.
+-- them before `lease` is over. `among` and `without`: slots of recipients; NULL for all, and for none.
+--
+-- Like every write it takes the fence, and leaves rows of slots that are another shard's alone: a move compares them. It locks
+-- the senders like a batch, so that no row moves between a batch's look at it and its write. SKIP LOCKED: it waits for nobody.
+-- VOLATILE, as in V9.
 CREATE FUNCTION picopay_lease_transfers_v1(
     fence bigint, most integer, lease interval, among smallint[], without smallint[]
 )
@@ -110,12 +113,14 @@ BEGIN
         SET next_try_at = clock_timestamp() + lease, tries = t.tries + 1
         FROM (
             SELECT u.slot, u.user_id, u.id FROM transfers u
+            JOIN users s ON s.slot = u.slot AND s.user_id = u.user_id
             WHERE u.ended_at IS NULL AND u.next_try_at <= clock_timestamp()
               AND (among IS NULL OR u.to_slot = ANY (among)) AND (without IS NULL OR u.to_slot <> ALL (without))
               AND EXISTS (SELECT FROM slot_owner o WHERE o.slot = u.slot AND o.state = 'owned')
             ORDER BY u.next_try_at
             LIMIT most
-            FOR UPDATE SKIP LOCKED
+            FOR NO KEY UPDATE OF s SKIP LOCKED
+            FOR UPDATE OF u SKIP LOCKED
         ) due
         WHERE t.slot = due.slot AND t.user_id = due.user_id AND t.id = due.id
         RETURNING t.slot, t.user_id, t.id, t.tries;
@@ -138,7 +143,9 @@ BEGIN
         SELECT u.slot, u.user_id, u.id, w.pause_ms, w.error
         FROM unnest(slots, user_ids, ids, pauses_ms, errors) AS w (slot, user_id, id, pause_ms, error)
         JOIN transfers u ON u.slot = w.slot AND u.user_id = w.user_id AND u.id = w.id AND u.ended_at IS NULL
+        JOIN users s ON s.slot = u.slot AND s.user_id = u.user_id
         WHERE EXISTS (SELECT FROM slot_owner o WHERE o.slot = u.slot AND o.state = 'owned')
+        FOR NO KEY UPDATE OF s SKIP LOCKED
         FOR UPDATE OF u SKIP LOCKED
     ) due
     WHERE t.slot = due.slot AND t.user_id = due.user_id AND t.id = due.id;

@@ -333,14 +333,14 @@ async fn lease(database: &Dedicated, most: i32, recipients: &Recipients) -> Resu
 }
 
 async fn is_any_due(service: &Service) -> Result<bool, String> {
-    let client = service.primary().asker().await.map_err(|error| error.to_string())?;
+    let client = service.primary().for_task().await.map_err(|error| error.to_string())?;
     let asked = transfers::is_any_due(&client).await;
     client.give_back();
     asked.map_err(|error| error.reason())
 }
 
 async fn count(service: &Service, metrics: &Metrics) -> Result<(), String> {
-    let client = service.primary().asker().await.map_err(|error| error.to_string())?;
+    let client = service.primary().for_task().await.map_err(|error| error.to_string())?;
     let asked = async {
         let statement = client.prepare_cached(include_str!("sql/count_transfers.sql")).await?;
         client.query(&statement, &[]).await

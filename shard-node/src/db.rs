@@ -60,6 +60,9 @@ pub fn is_pool_lost(error: &PoolError) -> bool {
 /// for a busy machine.
 const READS_GOOD_FOR: Duration = Duration::from_secs(4);
 
+/// The sweeper and the courier: one that waits for a lock does not stop the other.
+const TASKS: usize = 2;
+
 #[derive(Clone)]
 pub struct Primary {
     servers: Servers,
@@ -68,6 +71,7 @@ pub struct Primary {
     expected: Expected,
     pool: ReadPool,
     own: ReadPool,
+    tasks: ReadPool,
     found: Arc<Mutex<Found>>,
 }
 
@@ -123,8 +127,13 @@ impl Primary {
             config.application_name("picopay-node status");
         });
         let own = ReadPool::new(asking, &alone(settings), expected.clone(), target());
+        let tasks = readers.clone().with(|config| {
+            config.application_name("picopay-node tasks");
+        });
+        let for_tasks = PostgresConfig { read_connections: TASKS, ..settings.clone() };
+        let tasks = ReadPool::new(tasks, &for_tasks, expected.clone(), target());
         let pool = ReadPool::new(readers, settings, expected.clone(), target());
-        Ok(Self { servers, settings: settings.clone(), timelines, expected, pool, own, found })
+        Ok(Self { servers, settings: settings.clone(), timelines, expected, pool, own, tasks, found })
     }
 
     /// The servers of its connection string, for the keeper, with options for looking only.
@@ -219,10 +228,17 @@ impl Primary {
         self.own.lease().await
     }
 
+    /// A connection for the sweeper's and the courier's questions. Apart from [`Primary::asker`]: whoever locks the rows of
+    /// holds or transfers stops those, and not the node's status.
+    pub async fn for_task(&self) -> Result<Lease, PoolError> {
+        self.tasks.lease().await
+    }
+
     /// Drops all pooled connections: they lead to a server that is no longer the primary.
     pub fn drop_pools(&self) {
         self.pool.drop_all();
         self.own.drop_all();
+        self.tasks.drop_all();
     }
 
     /// Whether a read there sees everything acknowledged.

@@ -93,7 +93,7 @@ impl Sweeper {
     }
 
     async fn find_overdue(&self) -> Result<Vec<UserId>, String> {
-        let client = self.primary.asker().await.map_err(|error| error.to_string())?;
+        let client = self.primary.for_task().await.map_err(|error| error.to_string())?;
         let asked = async {
             let statement = client.prepare_cached(include_str!("sql/find_overdue_holds.sql")).await?;
             client.query(&statement, &[&HOLDS_MAX]).await
@@ -109,7 +109,7 @@ impl Sweeper {
     }
 
     async fn count(&self) -> Result<(), String> {
-        let client = self.primary.asker().await.map_err(|error| error.to_string())?;
+        let client = self.primary.for_task().await.map_err(|error| error.to_string())?;
         let asked = async {
             let statement = client.prepare_cached(include_str!("sql/count_open_holds.sql")).await?;
             client.query(&statement, &[]).await

@@ -1,6 +1,5 @@
 -- After the users are locked, as a statement of its own, like the balances. $1 to $3: by their ids; $4 to $6: by their keys.
--- What never changes of a transfer is in its transaction. The lock keeps the courier's leases, which take no user's lock, from
--- moving the row before it is written.
+-- What never changes of a transfer is in its transaction.
 SELECT f.user_id, f.id, f.to_user_id, f.state, f.reason, f.amount, f.currency, f.ended_at,
        t.idempotency_key, t.reference, t.metadata::text, t.balance_after, t.made_by
 FROM (
@@ -10,7 +9,6 @@ FROM (
         SELECT * FROM transfers
         WHERE slot = w.slot AND user_id = w.user_id AND id = w.id
         OFFSET 0
-        FOR NO KEY UPDATE
     ) n
     UNION ALL
     SELECT n.*
@@ -24,7 +22,6 @@ FROM (
         SELECT * FROM transfers
         WHERE slot = k.slot AND user_id = k.user_id AND id = k.id
         OFFSET 0
-        FOR NO KEY UPDATE
     ) n
 ) f
 CROSS JOIN LATERAL (

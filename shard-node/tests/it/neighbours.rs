@@ -446,3 +446,22 @@ async fn a_made_up_token_holds_no_connection_and_no_other_read() {
     assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
     shard.stop().await;
 }
+
+/// Of the tables that charges do not need. The sweeper and the courier look there each second.
+#[tokio::test]
+async fn whoever_locks_holds_and_transfers_stops_no_charge() {
+    let shard = TestShard::start().await;
+    let user = shard.user_with(usd("100")).await;
+    let superuser = shard.cluster.connect_as_superuser(0).await.unwrap();
+    superuser.batch_execute("BEGIN; LOCK TABLE holds, transfers IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    let until = Instant::now() + Duration::from_secs(8);
+    while Instant::now() < until {
+        let status = shard.node.status().await.unwrap();
+        assert!(status.is_ready, "{:?}", status.not_ready_reason);
+        assert!(is_completed(&shard.node.run(charge(user, usd("0.01"))).await));
+        // Their next look, and what it does to others, takes time to come.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    superuser.batch_execute("ROLLBACK").await.unwrap();
+    shard.stop().await;
+}
