@@ -47,9 +47,9 @@ impl Target {
     /// The same for `https://`, where this file has the authority that the gateway's certificate must be of. Without one,
     /// those count that the system trusts.
     pub fn trusting(url: &str, api_key: Option<&str>, cacert: Option<&Path>) -> anyhow::Result<Self> {
-        let (rest, port) = match (url.strip_prefix("http://"), url.strip_prefix("https://")) {
-            (Some(rest), _) => (rest, 80),
-            (None, Some(rest)) => (rest, 443),
+        let (rest, has_tls) = match (url.strip_prefix("http://"), url.strip_prefix("https://")) {
+            (Some(rest), _) => (rest, false),
+            (None, Some(rest)) => (rest, true),
             (None, None) => bail!("--url {url}: it must look like http://127.0.0.1:8080"),
         };
         let (authority, path) = match rest.find('/') {
@@ -60,7 +60,11 @@ impl Target {
             bail!("--url {url}: it must look like http://127.0.0.1:8080");
         }
         let has_port = authority.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
-        let with_port = if has_port { authority.to_owned() } else { format!("{authority}:{port}") };
+        let with_port = if has_port {
+            authority.to_owned()
+        } else {
+            format!("{authority}:{}", if has_tls { 443 } else { 80 })
+        };
         let address = with_port
             .to_socket_addrs()
             .with_context(|| format!("--url {url}: the host has no address"))?
@@ -77,7 +81,7 @@ impl Target {
             bail!("--api-key: a key has only visible ASCII characters and no blanks");
         }
         let path = path.trim_end_matches('/').to_owned();
-        let tls = if port == 443 { Some(tls(&with_port, cacert)?) } else { None };
+        let tls = if has_tls { Some(tls(&with_port, cacert)?) } else { None };
         Ok(Self { url: url.to_owned(), address, host: authority.to_owned(), path, api_key, tls })
     }
 

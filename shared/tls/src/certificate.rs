@@ -25,7 +25,7 @@ pub fn read_all(path: &Path) -> Result<Vec<CertificateDer<'static>>, Fault> {
 
 /// The bytes of a file.
 pub fn read(path: &Path) -> Result<Vec<u8>, Fault> {
-    std::fs::read(path).map_err(|source| Fault::Unreadable { path: path.to_owned(), source })
+    std::fs::read(path).map_err(|cause| Fault::Unreadable { path: path.to_owned(), cause })
 }
 
 /// What a certificate says of itself.

@@ -7,12 +7,12 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum Fault {
     /// It is missing, or may not be read.
-    #[error("{}: cannot be read: {source}", path.display())]
+    #[error("{}: cannot be read: {cause}", path.display())]
     Unreadable {
         /// The file with the fault, as it was named.
         path: PathBuf,
-        /// What the system said when it was opened.
-        source: io::Error,
+        /// What the system said when it was opened. It is in the message already, so it is no source of its own.
+        cause: io::Error,
     },
     /// It holds no certificate.
     #[error("{}: holds no certificate in PEM: it must have a part that begins with -----BEGIN CERTIFICATE-----", .0.display())]
