@@ -190,6 +190,34 @@ async fn totals_are_all_balances_and_a_shard_that_is_down_is_named_and_never_lef
     cluster.stop().await;
 }
 
+/// Somebody holds the recipient's row: his shard can be read, and gives him nothing.
+#[tokio::test]
+async fn totals_say_what_is_in_transit_and_nothing_of_it_is_missing() {
+    let cluster = LocalCluster::start(ClusterSpec::one_shard().with_shards(2)).await.unwrap();
+    let api = Api::new(cluster.gateway_url(), cluster.api_key());
+    let [from, to] = users_of_both(&api, "100").await;
+    let database = cluster.connect_as_superuser(1).await.unwrap();
+    let hold = format!("BEGIN; SELECT FROM users WHERE user_id = {to} FOR UPDATE");
+    database.batch_execute(&hold).await.unwrap();
+    let wish = json!({"from_user_id": from, "to_user_id": to, "amount": "7", "currency": "USD"});
+    let begun = api.post("/transfers", &wish.to_string()).await;
+    assert_eq!((begun.status, &begun.json()["new_balance"]), (202, &json!("93.00")), "{begun:?}");
+    let in_transit = eventually("the money in transit", async || {
+        let now = totals(&api, "USD").await;
+        if now["in_transit"] == "7.00" { Ok(now) } else { Err(now.to_string()) }
+    })
+    .await;
+    database.batch_execute("ROLLBACK").await.unwrap();
+    eventually("the money at its recipient", async || {
+        let now = totals(&api, "USD").await;
+        let arrived = decimal(&now["balance"]) - decimal(&in_transit["balance"]);
+        let is_there = now["in_transit"] == "0.00" && arrived == Decimal::new(700, 2);
+        if is_there { Ok(()) } else { Err(format!("{in_transit}, {now}")) }
+    })
+    .await;
+    cluster.stop().await;
+}
+
 async fn totals(api: &Api, currency: &str) -> Value {
     let answer = api.get("/totals").await;
     assert_eq!(answer.status, 200, "{answer:?}");
