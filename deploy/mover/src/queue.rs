@@ -1,6 +1,7 @@
 //! What shares a pause, and what runs next: the batches of a plan, in the order in which they may run.
 
 use std::collections::{HashSet, VecDeque};
+use std::time::Duration;
 
 use crate::plan::{Holdings, Move};
 
@@ -33,19 +34,36 @@ impl PlannedBatch {
     }
 }
 
+/// A pause that is longer makes the next batches half as large. A client that retries once a second then still succeeds at
+/// its first retry. Most of a pause grows with the users whose balances are compared in it.
+const PAUSE_GOAL: Duration = Duration::from_millis(200);
+
+/// One that is shorter makes them twice as large, up to the most: far from the goal, so that sizes do not swing.
+const PAUSE_SHORT: Duration = Duration::from_millis(50);
+
+/// An eighth of the most: a smaller batch pauses hardly less, and stops its source at the fence as long.
+const HALVINGS_MAX: u32 = 3;
+
 #[derive(Debug)]
 pub struct Queue {
     waiting: VecDeque<PlannedBatch>,
     busy: HashSet<usize>,
     parallel_max: usize,
     rows: Vec<u64>,
+    halvings: u32,
 }
 
 impl Queue {
     /// Of which `parallel_max` may run at once, no two of them on one shard.
     pub fn new(holdings: &Holdings, moves: &[Move], parallel_max: usize) -> Self {
         let batches = moves.iter().flat_map(|one| batches_of(one, holdings));
-        Self { waiting: batches.collect(), busy: HashSet::new(), parallel_max, rows: holdings.rows.clone() }
+        Self {
+            waiting: batches.collect(),
+            busy: HashSet::new(),
+            parallel_max,
+            rows: holdings.rows.clone(),
+            halvings: 0,
+        }
     }
 
     pub fn len(&self) -> usize {
@@ -63,10 +81,44 @@ impl Queue {
         }
         let is_idle =
             |batch: &PlannedBatch| !self.busy.contains(&batch.from) && !self.busy.contains(&batch.to);
-        let batch =
-            self.waiting.iter().position(is_idle).and_then(|position| self.waiting.remove(position))?;
+        let position = self.waiting.iter().position(is_idle)?;
+        let mut batch = self.waiting.remove(position)?;
+        if let Some(rest) = self.split_off(&mut batch) {
+            self.waiting.insert(position, rest);
+        }
         self.busy.extend([batch.from, batch.to]);
         Some(batch)
+    }
+
+    /// Adapts the size of the next batches to how long one of them paused.
+    pub fn note_pause(&mut self, pause: Duration) {
+        if pause > PAUSE_GOAL {
+            self.halvings = (self.halvings + 1).min(HALVINGS_MAX);
+        } else if pause < PAUSE_SHORT {
+            self.halvings = self.halvings.saturating_sub(1);
+        }
+    }
+
+    /// What exceeds the size that batches have now.
+    fn split_off(&self, batch: &mut PlannedBatch) -> Option<PlannedBatch> {
+        let (rows_max, slots_max) = (ROWS_MAX >> self.halvings, SLOTS_MAX >> self.halvings);
+        let sums = batch.slots.iter().take(slots_max).scan(0, |sum, slot| {
+            *sum += self.rows[usize::from(*slot)];
+            Some(*sum)
+        });
+        // At least one, however many rows it has.
+        let fitting = sums.take_while(|sum| *sum <= rows_max).count().max(1);
+        let slots = batch.slots.split_off(fitting);
+        if slots.is_empty() {
+            return None;
+        }
+        let rest_rows = self.rows_of(&slots);
+        batch.rows = self.rows_of(&batch.slots);
+        Some(PlannedBatch { slots, rows: rest_rows, ..*batch })
+    }
+
+    fn rows_of(&self, slots: &[u16]) -> u64 {
+        slots.iter().map(|slot| self.rows[usize::from(*slot)]).sum()
     }
 
     pub fn ended(&mut self, batch: &PlannedBatch) {
@@ -80,8 +132,7 @@ impl Queue {
             return false;
         }
         for slots in batch.slots.chunks(batch.slots.len().div_ceil(2)) {
-            let rows = slots.iter().map(|slot| self.rows[usize::from(*slot)]).sum();
-            let tries = batch.tries + 1;
+            let (rows, tries) = (self.rows_of(slots), batch.tries + 1);
             self.waiting.push_back(PlannedBatch { slots: slots.to_vec(), rows, tries, ..*batch });
         }
         true
@@ -131,6 +182,43 @@ mod tests {
             let first = queue.take().unwrap();
             assert_eq!((first.slots.len(), first.rows), (slots, rows_of_each * slots as u64));
         }
+    }
+
+    #[test]
+    fn batches_shrink_while_pauses_are_long_and_grow_when_they_are_short() {
+        let mut queue = Queue::new(&holdings(1_000), &[one_move(0..1024, 0, 1)], 1);
+        let mut slots = Vec::new();
+        for pause_ms in [201, 200, 201, 201, 500, 50, 49, 49, 49, 49] {
+            let batch = queue.take().unwrap();
+            assert_eq!(batch.rows, 1_000 * batch.slots.len() as u64);
+            slots.extend(batch.slots.clone());
+            queue.ended(&batch);
+            queue.note_pause(Duration::from_millis(pause_ms));
+            let next = queue.waiting.front().unwrap().slots.first();
+            assert_eq!(next, slots.last().map(|last| last + 1).as_ref(), "the rest is next");
+        }
+        let mut sizes = Vec::new();
+        while let Some(batch) = queue.take() {
+            sizes.push(batch.slots.len());
+            slots.extend(batch.slots.clone());
+            queue.ended(&batch);
+        }
+        assert_eq!(slots, (0..1024).collect::<Vec<_>>(), "each slot once");
+        assert!(sizes.contains(&60), "as large as before: {sizes:?}");
+    }
+
+    #[test]
+    fn long_pauses_halve_what_a_batch_has_three_times_at_most() {
+        let mut queue = Queue::new(&holdings(0), &[one_move(0..1024, 0, 1)], 1);
+        let sizes = [128, 64, 32, 16, 16].map(|_| {
+            let batch = queue.take().unwrap();
+            queue.ended(&batch);
+            queue.note_pause(Duration::from_secs(1));
+            batch.slots.len()
+        });
+        assert_eq!(sizes, [128, 64, 32, 16, 16]);
+        let huge = Queue::new(&holdings(1_000_000), &[one_move(0..2, 0, 1)], 1).take().unwrap();
+        assert_eq!(huge.slots, [0], "a slot is never split");
     }
 
     #[test]

@@ -55,6 +55,7 @@ pub async fn carry_out(
         match ended {
             Ok(Ended::Moved(figures)) => {
                 aborts_in_a_row = 0;
+                queue.note_pause(figures.pause);
                 outcome.slots += batch.slots.len();
                 outcome.rows += figures.rows;
                 outcome.pause_max = outcome.pause_max.max(figures.pause);
