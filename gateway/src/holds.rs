@@ -19,7 +19,7 @@ use crate::openapi::parts::{HoldLookupProblems, HoldsProblems, IdInPath, ReadHea
 use crate::page_limit::read_limit;
 use crate::parameters::{self, Parameters, PathParameters};
 use crate::problem::Problem;
-use crate::read_answer::read_answer;
+use crate::read_answer::{page_answer, read_answer};
 use crate::read_request::reader;
 use crate::request_id::RequestId;
 
@@ -86,7 +86,7 @@ pub async fn get_holds(
         found.ok_or_else(|| Problem::user_not_found().with_source(source))?;
     let next_cursor = goes_on_before.map(|last| Cursor::of_holds(&query).encode(last));
     let data = holds.iter().map(HoldBody).collect();
-    Ok(read_answer(StatusCode::OK, &HoldsBody { data, next_cursor }, source))
+    Ok(page_answer(holds.len(), &HoldsBody { data, next_cursor }, source))
 }
 
 /// Look at a hold

@@ -18,7 +18,7 @@ use crate::openapi::parts::{HistoryProblems, IdInPath, LookupProblems, ReadHeade
 use crate::page_limit::read_limit;
 use crate::parameters::{self, Parameters, PathParameters};
 use crate::problem::Problem;
-use crate::read_answer::read_answer;
+use crate::read_answer::{page_answer, read_answer};
 use crate::read_request::reader;
 use crate::request_id::RequestId;
 use crate::transaction_body::{KindSchema, LookupBody, LookupSchema, TransactionBody, TransactionSchema};
@@ -96,7 +96,7 @@ pub async fn get_transactions(
         found.ok_or_else(|| Problem::user_not_found().with_source(source))?;
     let next_cursor = goes_on_before.map(|last| Cursor::of_history(&query).encode(last));
     let data = transactions.iter().map(TransactionBody::of_read).collect();
-    Ok(read_answer(StatusCode::OK, &PageBody { data, next_cursor }, source))
+    Ok(page_answer(transactions.len(), &PageBody { data, next_cursor }, source))
 }
 
 /// Look up a transaction
