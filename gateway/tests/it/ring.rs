@@ -124,7 +124,8 @@ async fn resolve(api: &Api, sent: &Sent) -> u16 {
 async fn goes_round(for_at_least: Duration) {
     let cluster = LocalCluster::start(ClusterSpec::default()).await.unwrap();
     let api = Api::new(cluster.gateway_url(), cluster.api_key());
-    let users = join_all((0..USERS).map(|_| api.user_with(&EACH_HAS.to_string(), "USD"))).await;
+    let each_has = EACH_HAS.to_string();
+    let users = join_all((0..USERS).map(|_| api.user_with(&each_has, "USD"))).await;
     let is_over = AtomicBool::new(false);
     let faults = async {
         let until = Instant::now() + for_at_least;
