@@ -46,7 +46,8 @@ pub struct TotalBody {
     #[serde(serialize_with = "serialize_display")]
     #[schema(value_type = String, example = "30.00")]
     held: MoneySum,
-    /// What has left one user's balance and not reached another's yet.
+    /// What has left one user's balance and not reached another's yet. Between two shards it counts until the sender's shard
+    /// knows that it has arrived, some milliseconds later: so while transfers run, a little may count at both, or at neither.
     #[serde(serialize_with = "serialize_display")]
     #[schema(value_type = String, example = "0.00")]
     in_transit: MoneySum,

@@ -35,6 +35,8 @@ pub use server_pair::Failover;
 mod slot_move;
 pub use slot_move::SlotMove;
 
+mod couriers;
+
 mod proxy;
 pub use proxy::{Proxy, Weather};
 

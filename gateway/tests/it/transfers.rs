@@ -2,9 +2,10 @@
 
 use http::Method;
 use picopay_local::http_call::Answer;
-use picopay_local::{ApiKey, ClusterSpec, LocalCluster, eventually};
+use picopay_local::{ApiKey, ClusterSpec, LocalCluster, eventually, programs};
 use picopay_shared::slot::UserId;
 use serde_json::{Value, json};
+use tokio::process::Command;
 use uuid::Uuid;
 
 use crate::api::{Api, payment};
@@ -26,6 +27,14 @@ pub async fn users_of_both(api: &Api, amount: &str, currency: &str) -> [[i64; 2]
 /// A user who does not exist, whose shard would be this one.
 pub fn nobody_of(shard: u16) -> i64 {
     (900_000..910_000).find(|id| UserId::try_from(*id).unwrap().slot().get() / 2_048 == shard).unwrap()
+}
+
+/// The operator's own proof: nothing doubled, nothing lost, and the books of each shard add up.
+pub async fn verify(cluster: &LocalCluster) {
+    let mut verify = Command::new(programs::find_picopay("picopay").unwrap());
+    verify.arg("verify").arg("--cluster").arg(cluster.cluster_file());
+    let said = verify.output().await.unwrap();
+    assert!(said.status.success(), "{said:?}");
 }
 
 async fn history(api: &Api, user: i64, query: &str, session: Option<&Answer>) -> Vec<Value> {

@@ -19,12 +19,17 @@ run_out AS MATERIALIZED (
     JOIN asked a ON a.slot = h.slot AND a.state = 'owned'
     GROUP BY h.currency
 ),
--- Unfinished transfers are few, and have an index.
+-- Unfinished transfers are few, and have an index. What their recipients of this shard have already is in a balance. What those
+-- of another shard have cannot be seen here: it counts until the transfer is ended.
 transit AS MATERIALIZED (
     SELECT t.currency, sum(t.amount) AS amount
     FROM transfers t
     JOIN asked a ON a.slot = t.slot AND a.state = 'owned'
     WHERE t.ended_at IS NULL
+      AND NOT EXISTS (
+          SELECT FROM transfer_credits c
+          WHERE c.slot = t.to_slot AND c.user_id = t.to_user_id AND c.transfer_id = t.id AND c.refusal IS NULL
+      )
     GROUP BY t.currency
 ),
 here AS MATERIALIZED (

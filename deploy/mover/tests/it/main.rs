@@ -8,4 +8,5 @@ mod owners;
 mod refusals;
 mod rivals;
 mod traffic;
+mod transfers;
 mod user_tables;

@@ -18,4 +18,5 @@ mod shard;
 mod shard_add;
 mod status;
 mod systemd;
+mod transfers;
 mod verify;
