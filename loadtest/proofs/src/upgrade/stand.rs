@@ -13,6 +13,9 @@ pub const SHARDS: usize = 2;
 pub const NODES: usize = 2;
 pub const GATEWAYS: usize = 2;
 
+/// Refusals name it, and a replay is the same at every gateway.
+const ONE_URL: &str = "public_url = \"http://picopay.example\"";
+
 /// What a service manager waits before it kills (docs/upgrades.md).
 const END_MAX: Duration = Duration::from_secs(30);
 
@@ -47,7 +50,7 @@ impl Stand {
     pub async fn start(old: &Path) -> anyhow::Result<Self> {
         let old = std::path::absolute(old)?;
         let spec = ClusterSpec::default().with_shards(SHARDS).with_nodes_per_shard(NODES);
-        let mut spec = spec.with_programs(&old).with_drain();
+        let mut spec = spec.with_programs(&old).with_drain().with_gateway_toml(ONE_URL);
         // No more than an older release knows.
         spec.api_keys = vec![ApiKey::new("upgrade", "upgrade-key", &["write", "read"])];
         let cluster = LocalCluster::start(spec).await.context("the old release does not start")?;
