@@ -148,7 +148,7 @@ impl Stand {
         anyhow::bail!("picopay migrate --finish finds older programs, and there are none")
     }
 
-    /// Every process serves.
+    /// Waits until every node and both gateways serve.
     pub async fn wait_until_ready(&self) -> Result<(), LocalError> {
         self.cluster.wait_until_ready().await?;
         let (process, url) = &self.gateways[1];
