@@ -57,7 +57,7 @@ pub struct LocalCluster {
     redis: Option<(Process, u16)>,
     gateway: Option<(Process, SocketAddr)>,
     /// Those that were added; nobody waits for them.
-    more_gateways: boxcar::Vec<(Process, SocketAddr)>,
+    more_gateways: Box<boxcar::Vec<(Process, SocketAddr)>>,
     ground: Ground,
     /// Last: its lock goes when everything else has gone.
     folder: Folder,
@@ -113,7 +113,7 @@ impl LocalCluster {
             changing: tokio::sync::Mutex::default(),
             redis: None,
             gateway: None,
-            more_gateways: boxcar::Vec::new(),
+            more_gateways: Box::default(),
             ground,
             folder,
         })
@@ -316,7 +316,7 @@ impl LocalCluster {
     }
 
     async fn stop_in_order(&self) {
-        for (_, (gateway, _)) in self.more_gateways.iter() {
+        for (_, (gateway, _)) in &*self.more_gateways {
             report(gateway.stop().await);
         }
         if let Some((gateway, _)) = &self.gateway {

@@ -46,7 +46,7 @@ pub(crate) fn prepare_node(
     let environment = &spec.node_environment;
     let arguments = ["--config", &config, "--cluster", cluster_file];
     let program = spec.program("picopay-node")?;
-    service(folder, &ground.guardian, (name, program), &arguments, environment, kind)
+    Ok(service(folder, &ground.guardian, (name, program), &arguments, environment, kind))
 }
 
 pub(crate) fn write_node_config(
@@ -76,7 +76,7 @@ pub(crate) fn prepare_gateway(
     let kind = Kind::Service { address: format!("{}://{}", scheme(ground), reachable(listen)) };
     let arguments = ["--config", &config, "--cluster", CLUSTER_FILE];
     let program = spec.program("picopay-gateway")?;
-    service(folder, &ground.guardian, (name, program), &arguments, &[], kind)
+    Ok(service(folder, &ground.guardian, (name, program), &arguments, &[], kind))
 }
 
 pub(crate) fn prepare_init(
@@ -85,7 +85,7 @@ pub(crate) fn prepare_init(
     spec: &ClusterSpec,
 ) -> Result<Process, LocalError> {
     let arguments = ["init", "--if-needed", "--cluster", CLUSTER_FILE];
-    service(folder, guardian, ("init", spec.program("picopay")?), &arguments, &[], Kind::Tool)
+    Ok(service(folder, guardian, ("init", spec.program("picopay")?), &arguments, &[], Kind::Tool))
 }
 
 pub(crate) fn prepare_migrate(
@@ -94,7 +94,7 @@ pub(crate) fn prepare_migrate(
     spec: &ClusterSpec,
 ) -> Result<Process, LocalError> {
     let arguments = ["migrate", "--finish", "--cluster", CLUSTER_FILE];
-    service(folder, guardian, ("migrate", spec.program("picopay")?), &arguments, &[], Kind::Tool)
+    Ok(service(folder, guardian, ("migrate", spec.program("picopay")?), &arguments, &[], Kind::Tool))
 }
 
 pub(crate) fn prepare_join(
@@ -104,7 +104,7 @@ pub(crate) fn prepare_join(
 ) -> Result<Process, LocalError> {
     let name = format!("{shard}-join");
     let arguments = ["shard", "add", shard, "--cluster", CLUSTER_FILE];
-    service(folder, guardian, (&name, programs::find_picopay("picopay")?), &arguments, &[], Kind::Tool)
+    Ok(service(folder, guardian, (&name, programs::find_picopay("picopay")?), &arguments, &[], Kind::Tool))
 }
 
 pub(crate) fn reachable(listen: SocketAddr) -> SocketAddr {
@@ -123,7 +123,7 @@ fn service(
     arguments: &[&str],
     variables: &[(String, String)],
     kind: Kind,
-) -> Result<Process, LocalError> {
+) -> Process {
     // Files stand beside each other; the service itself starts in the root folder.
     let with_folder = |argument: &&str| match argument.strip_suffix(".toml") {
         Some(_) => folder.file(argument).into(),
@@ -141,7 +141,7 @@ fn service(
         log: folder.log(name),
         kind,
     };
-    Ok(Process::new(recipe, Arc::clone(guardian)))
+    Process::new(recipe, Arc::clone(guardian))
 }
 
 /// A kept cluster can be tuned by this process's environment, as in production. What a test starts must not depend on who
