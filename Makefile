@@ -11,7 +11,7 @@ BIN := $(TARGET)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
 # What comes after `picopay up`: make up ARGS="--fresh --shards 4"
 ARGS ?=
 
-.PHONY: help up test chaos grow ring protect smoke openapi patroni bench bench-full bench-pure instructions instructions-bin bench-bins setup check bins
+.PHONY: help up test chaos grow upgrade ring protect smoke openapi patroni bench bench-full bench-pure instructions instructions-bin bench-bins setup check bins
 
 help:
 	@echo 'make up      start a cluster on this machine, with a user to charge (http://127.0.0.1:8080)'
@@ -20,6 +20,7 @@ help:
 	@echo 'make chaos   break a cluster under load for eight minutes and check every promise; SEED=7 MINUTES=2 to choose'
 	@echo 'make grow    add a shard under load, move slots there, empty another, and check every promise; SEED=7 to choose'
 	@echo 'make ring    send money round among 100 users for a minute while nodes, gateway and shards die: none is missing'
+	@echo 'make upgrade replace an earlier release by this one under load, go back, and forwards again; FROM=v1.2 SEED=7 MINUTES=4 to choose'
 	@echo 'make protect freeze a shard of two under load, offer three times too much, and check that nobody else notices; ARGS="--rounds 1"'
 	@echo 'make patroni kill the primary of a shard under Patroni, or its agent alone, three times, under load; installs Patroni and etcd first'
 	@echo 'make smoke   a handful of requests to the cluster of "make up", each checked'
@@ -76,6 +77,14 @@ grow: bench-bins
 # The long form of a test that is in "make test": two minutes.
 ring: setup bins
 	TMPDIR=$$(deploy/test-folder.sh) cargo test --locked --workspace --test it -- --ignored --nocapture ring::
+
+# FROM: a tag, a branch or a commit; without it the newest tag, else the parent of the newest merge. It is built in
+# target/upgrade, which stays. make upgrade ARGS=--broken=gateways-at-once shows that it can fail.
+FROM ?=
+upgrade: MINUTES = 4
+upgrade: bench-bins
+	@earlier=$$(deploy/earlier.sh $(PROFILE) $(FROM)) && \
+	    exec $(BIN)/picopay-proofs upgrade --from "$$earlier" $(if $(SEED),--seed $(SEED)) --minutes $(MINUTES) $(ARGS)
 
 # Clusters of its own; three rounds of about four minutes.
 protect: bench-bins

@@ -1,6 +1,6 @@
 //! A whole cluster: started, handed out in parts, and ended.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -20,7 +20,7 @@ use crate::process::{Process, start_on_free_port};
 use crate::secrets::Secrets;
 use crate::server_pair::{Failover, Site};
 use crate::services::{
-    CLUSTER_FILE, front_toml, prepare_gateway, prepare_init, prepare_migrate, reachable, write_node_config,
+    CLUSTER_FILE, front_toml, prepare_init, prepare_migrate, reachable, write_node_config,
 };
 use crate::shard::LocalShard;
 use crate::spec::ClusterSpec;
@@ -28,6 +28,8 @@ use crate::template::Dealt;
 use crate::{LocalError, database_user, http_call, programs, redis};
 
 mod dealt;
+
+mod gateways;
 
 mod membership;
 
@@ -54,6 +56,8 @@ pub struct LocalCluster {
     changing: tokio::sync::Mutex<()>,
     redis: Option<(Process, u16)>,
     gateway: Option<(Process, SocketAddr)>,
+    /// Those that were added; nobody waits for them.
+    more_gateways: Box<boxcar::Vec<(Process, SocketAddr)>>,
     ground: Ground,
     /// Last: its lock goes when everything else has gone.
     folder: Folder,
@@ -109,6 +113,7 @@ impl LocalCluster {
             changing: tokio::sync::Mutex::default(),
             redis: None,
             gateway: None,
+            more_gateways: Box::default(),
             ground,
             folder,
         })
@@ -235,9 +240,8 @@ impl LocalCluster {
         let toml = format!("{}{toml}", self.spec.node_toml);
         write_node_config(
             &self.folder,
-            shard.name(),
-            shard.node(number).name(),
-            shard.node_port(number),
+            &self.spec,
+            (shard.name(), shard.node(number).name(), shard.node_port(number)),
             &format!("{toml}{}", front_toml(&self.ground, NODE)),
         )
     }
@@ -293,7 +297,8 @@ impl LocalCluster {
     }
 
     pub fn processes(&self) -> Vec<Process> {
-        let mut all: Vec<Process> = self.gateway.iter().map(|(process, _)| process.clone()).collect();
+        let gateways = self.gateway.iter().chain(self.more_gateways.iter().map(|(_, gateway)| gateway));
+        let mut all: Vec<Process> = gateways.map(|(process, _)| process.clone()).collect();
         all.extend(self.shards().into_iter().flat_map(LocalShard::processes));
         all.extend(self.redis.iter().map(|(process, _)| process.clone()));
         all
@@ -311,6 +316,9 @@ impl LocalCluster {
     }
 
     async fn stop_in_order(&self) {
+        for (_, (gateway, _)) in &*self.more_gateways {
+            report(gateway.stop().await);
+        }
         if let Some((gateway, _)) = &self.gateway {
             report(gateway.stop().await);
         }
@@ -412,11 +420,14 @@ impl LocalCluster {
     /// The schema at every start; the slots once in the life of a cluster.
     async fn prepare_databases(&self) -> Result<(), LocalError> {
         let mark = self.folder.file("initialised");
-        let (folder, guardian) = (&self.folder, &self.ground.guardian);
+        let (folder, guardian, spec) = (&self.folder, &self.ground.guardian, &self.spec);
         let is_initialised = mark.is_file();
         // A shard whose joining was broken off is no member yet, which is none of `init`'s business.
-        let tool =
-            if is_initialised { prepare_migrate(folder, guardian)? } else { prepare_init(folder, guardian)? };
+        let tool = if is_initialised {
+            prepare_migrate(folder, guardian, spec)?
+        } else {
+            prepare_init(folder, guardian, spec)?
+        };
         tool.spawn()?;
         tool.wait_until_done_within(MIGRATE_WAIT).await?;
         if is_initialised { Ok(()) } else { write(&mark, "") }
@@ -442,7 +453,7 @@ impl LocalCluster {
     }
 
     async fn start_gateway(&self) -> Result<(Process, SocketAddr), LocalError> {
-        let prepare = |listen| prepare_gateway(&self.folder, &self.ground, &self.spec, listen);
+        let prepare = |listen| self.prepare_gateway("gateway", listen);
         if let Some(listen) = self.spec.gateway_listen {
             let gateway = prepare(listen)?;
             return match gateway.start().await {
@@ -453,10 +464,7 @@ impl LocalCluster {
                 Err(error) => Err(error),
             };
         }
-        let on_loopback = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let (gateway, port) =
-            start_on_free_port(&self.ground.ports, |port| prepare(on_loopback(port))).await?;
-        Ok((gateway, on_loopback(port)))
+        self.start_gateway_anywhere("gateway").await
     }
 
     async fn call(

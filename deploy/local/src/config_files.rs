@@ -98,14 +98,14 @@ pub(crate) fn patroni_cluster_toml(cluster_id: Uuid, shard: &str, ports: &[u16],
     )
 }
 
-pub(crate) fn node_toml(shard: &str, port: u16, more: &str) -> String {
-    let drain = drain_unless_said(more);
+pub(crate) fn node_toml(shard: &str, port: u16, has_drain: bool, more: &str) -> String {
+    let drain = drain(has_drain, more);
     format!("{HEADER}shard = {shard:?}\nlisten = \"127.0.0.1:{port}\"\n{drain}{more}")
 }
 
 /// `gateway.toml`. The keys come last: whatever `more` opens, `[[keys]]` closes.
-pub(crate) fn gateway_toml(listen: &str, keys: &[ApiKey], more: &str) -> String {
-    let drain = drain_unless_said(more);
+pub(crate) fn gateway_toml(listen: &str, keys: &[ApiKey], has_drain: bool, more: &str) -> String {
+    let drain = drain(has_drain, more);
     let mut text = format!("{HEADER}listen = {listen:?}\n{drain}{more}\n");
     for key in keys {
         let (name, digest, scopes) = (&key.name, hex::encode(Sha256::digest(&key.key)), &key.scopes);
@@ -115,9 +115,9 @@ pub(crate) fn gateway_toml(listen: &str, keys: &[ApiKey], more: &str) -> String 
     text
 }
 
-/// Nobody else sends requests to a cluster on this machine, so its end waits for none.
-fn drain_unless_said(more: &str) -> &'static str {
-    if more.contains("drain = ") { "" } else { "drain = \"0s\"\n" }
+/// Nobody else sends requests to a cluster on this machine, so its end waits for none, unless somebody says so.
+fn drain(has_drain: bool, more: &str) -> &'static str {
+    if has_drain || more.contains("drain = ") { "" } else { "drain = \"0s\"\n" }
 }
 
 const HEADER: &str = "# Written at every start by picopay-local; changes here are lost.\n";

@@ -221,8 +221,8 @@ impl PatroniShard {
         let (folder, guardian) = (&self.folder, &self.ground.guardian);
         let names = (SHARD, "shard-1-node-1", 1);
         let node = prepare_node(folder, &self.ground, &self.spec, names, node_port, CLUSTER_FILE)?;
-        let gateway = prepare_gateway(folder, &self.ground, &self.spec, self.gateway)?;
-        let init = prepare_init(folder, guardian)?;
+        let gateway = prepare_gateway(folder, &self.ground, &self.spec, "gateway", self.gateway)?;
+        let init = prepare_init(folder, guardian, &self.spec)?;
         self.services = vec![gateway.clone(), node.clone()];
         node.start().await?;
         init.spawn()?;

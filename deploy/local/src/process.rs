@@ -72,6 +72,8 @@ pub struct Process(Arc<Shared>);
 struct Shared {
     recipe: Recipe,
     guardian: Arc<Guardian>,
+    /// In place of the recipe's program, from the next start on.
+    replacement: Mutex<Option<PathBuf>>,
     state: Mutex<State>,
 }
 
@@ -85,7 +87,7 @@ struct State {
 
 impl Process {
     pub(crate) fn new(recipe: Recipe, guardian: Arc<Guardian>) -> Self {
-        Self(Arc::new(Shared { recipe, guardian, state: Mutex::default() }))
+        Self(Arc::new(Shared { recipe, guardian, replacement: Mutex::default(), state: Mutex::default() }))
     }
 
     pub fn name(&self) -> &str {
@@ -120,6 +122,16 @@ impl Process {
         all[all.len().saturating_sub(lines)..].join("\n")
     }
 
+    /// Its next start is of this program: another release of the same, with the same configuration.
+    pub fn replace_program(&self, program: impl Into<PathBuf>) {
+        *self.0.replacement.lock().unwrap_or_else(PoisonError::into_inner) = Some(program.into());
+    }
+
+    fn program(&self) -> PathBuf {
+        let replacement = self.0.replacement.lock().unwrap_or_else(PoisonError::into_inner);
+        replacement.as_ref().unwrap_or(&self.0.recipe.program).clone()
+    }
+
     pub async fn start(&self) -> Result<(), LocalError> {
         if self.is_running() {
             return Ok(());
@@ -135,6 +147,20 @@ impl Process {
             Kind::Redis { .. } | Kind::Service { .. } | Kind::Tool => Signal::SIGTERM,
         };
         self.end_with(signal).await
+    }
+
+    /// Tells a service to end, and kills nobody.
+    ///
+    /// # Errors
+    /// When it has not ended after `limit`.
+    pub async fn drain(&self, limit: Duration) -> Result<(), LocalError> {
+        let Some(pid) = self.pid() else { return Ok(()) };
+        send(pid, Signal::SIGTERM);
+        if !wait_for(limit, || !self.is_running()).await {
+            return Err(self.not_ready(limit, "it was told to end and goes on"));
+        }
+        self.forget(pid);
+        Ok(())
     }
 
     /// Ends PostgreSQL without a checkpoint, but with its children: for data that nobody will read again.
@@ -198,10 +224,10 @@ impl Process {
     }
 
     pub(crate) fn spawn(&self) -> Result<(), LocalError> {
-        let Shared { recipe, guardian, .. } = &*self.0;
+        let (Shared { recipe, guardian, .. }, program) = (&*self.0, self.program());
         let log = open_log(&recipe.log)?;
         let mut command = Command::new("/bin/sh");
-        command.args(["-c", LAUNCHER, "picopay-launcher"]).arg(&recipe.program).args(&recipe.arguments);
+        command.args(["-c", LAUNCHER, "picopay-launcher"]).arg(program).args(&recipe.arguments);
         // Its own process group: Ctrl-C reaches the owner only, which then ends all in order.
         command.env_clear().envs(&recipe.environment).current_dir("/").process_group(0);
         let stdout = log.try_clone().map_err(LocalError::system("open a log twice"))?;

@@ -113,6 +113,10 @@ pub fn find_picopay(name: &str) -> Result<PathBuf, LocalError> {
     } else if let Ok(this) = env::current_exe() {
         folders.extend(this.ancestors().skip(1).take(2).map(Path::to_owned));
     }
+    find_picopay_in(&folders, name)
+}
+
+pub(crate) fn find_picopay_in(folders: &[PathBuf], name: &str) -> Result<PathBuf, LocalError> {
     folders.iter().map(|folder| folder.join(name)).find(|path| path.is_file()).ok_or_else(|| {
         let places: Vec<String> = folders.iter().map(|folder| folder.display().to_string()).collect();
         LocalError::Missing {

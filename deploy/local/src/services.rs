@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::certificates::{GATEWAY, NODE};
@@ -39,22 +40,22 @@ pub(crate) fn prepare_node(
     let own = spec.toml_of_nodes.iter().filter(|(of, _)| *of == number).map(|(_, toml)| toml.as_str());
     let more: String = std::iter::once(spec.node_toml.as_str()).chain(own).collect();
     let more = format!("{more}{}", front_toml(ground, NODE));
-    write_node_config(folder, shard, name, port, &more)?;
+    write_node_config(folder, spec, (shard, name, port), &more)?;
     let config = node_config(name);
     let kind = Kind::Service { address: format!("{}://127.0.0.1:{port}", scheme(ground)) };
     let environment = &spec.node_environment;
     let arguments = ["--config", &config, "--cluster", cluster_file];
-    service(folder, &ground.guardian, (name, "picopay-node"), &arguments, environment, kind)
+    let program = spec.program("picopay-node")?;
+    Ok(service(folder, &ground.guardian, (name, program), &arguments, environment, kind))
 }
 
 pub(crate) fn write_node_config(
     folder: &Folder,
-    shard: &str,
-    name: &str,
-    port: u16,
+    spec: &ClusterSpec,
+    (shard, name, port): (&str, &str, u16),
     more: &str,
 ) -> Result<(), LocalError> {
-    write(&folder.file(&node_config(name)), &node_toml(shard, port, more))
+    write(&folder.file(&node_config(name)), &node_toml(shard, port, spec.has_drain, more))
 }
 
 fn node_config(name: &str) -> String {
@@ -65,25 +66,35 @@ pub(crate) fn prepare_gateway(
     folder: &Folder,
     ground: &Ground,
     spec: &ClusterSpec,
+    name: &str,
     listen: SocketAddr,
 ) -> Result<Process, LocalError> {
-    let config = "gateway.toml";
+    let config = format!("{name}.toml");
     let more = format!("{}{}", spec.gateway_toml, front_toml(ground, GATEWAY));
-    let text = gateway_toml(&listen.to_string(), &spec.api_keys, &more);
-    write(&folder.file(config), &text)?;
+    let text = gateway_toml(&listen.to_string(), &spec.api_keys, spec.has_drain, &more);
+    write(&folder.file(&config), &text)?;
     let kind = Kind::Service { address: format!("{}://{}", scheme(ground), reachable(listen)) };
-    let arguments = ["--config", config, "--cluster", CLUSTER_FILE];
-    service(folder, &ground.guardian, ("gateway", "picopay-gateway"), &arguments, &[], kind)
+    let arguments = ["--config", &config, "--cluster", CLUSTER_FILE];
+    let program = spec.program("picopay-gateway")?;
+    Ok(service(folder, &ground.guardian, (name, program), &arguments, &[], kind))
 }
 
-pub(crate) fn prepare_init(folder: &Folder, guardian: &Arc<Guardian>) -> Result<Process, LocalError> {
+pub(crate) fn prepare_init(
+    folder: &Folder,
+    guardian: &Arc<Guardian>,
+    spec: &ClusterSpec,
+) -> Result<Process, LocalError> {
     let arguments = ["init", "--if-needed", "--cluster", CLUSTER_FILE];
-    service(folder, guardian, ("init", "picopay"), &arguments, &[], Kind::Tool)
+    Ok(service(folder, guardian, ("init", spec.program("picopay")?), &arguments, &[], Kind::Tool))
 }
 
-pub(crate) fn prepare_migrate(folder: &Folder, guardian: &Arc<Guardian>) -> Result<Process, LocalError> {
+pub(crate) fn prepare_migrate(
+    folder: &Folder,
+    guardian: &Arc<Guardian>,
+    spec: &ClusterSpec,
+) -> Result<Process, LocalError> {
     let arguments = ["migrate", "--finish", "--cluster", CLUSTER_FILE];
-    service(folder, guardian, ("migrate", "picopay"), &arguments, &[], Kind::Tool)
+    Ok(service(folder, guardian, ("migrate", spec.program("picopay")?), &arguments, &[], Kind::Tool))
 }
 
 pub(crate) fn prepare_join(
@@ -93,7 +104,7 @@ pub(crate) fn prepare_join(
 ) -> Result<Process, LocalError> {
     let name = format!("{shard}-join");
     let arguments = ["shard", "add", shard, "--cluster", CLUSTER_FILE];
-    service(folder, guardian, (&name, "picopay"), &arguments, &[], Kind::Tool)
+    Ok(service(folder, guardian, (&name, programs::find_picopay("picopay")?), &arguments, &[], Kind::Tool))
 }
 
 pub(crate) fn reachable(listen: SocketAddr) -> SocketAddr {
@@ -108,11 +119,11 @@ pub(crate) fn reachable(listen: SocketAddr) -> SocketAddr {
 fn service(
     folder: &Folder,
     guardian: &Arc<Guardian>,
-    (name, program): (&str, &str),
+    (name, program): (&str, PathBuf),
     arguments: &[&str],
     variables: &[(String, String)],
     kind: Kind,
-) -> Result<Process, LocalError> {
+) -> Process {
     // Files stand beside each other; the service itself starts in the root folder.
     let with_folder = |argument: &&str| match argument.strip_suffix(".toml") {
         Some(_) => folder.file(argument).into(),
@@ -123,14 +134,14 @@ fn service(
     environment.extend(variables.iter().map(|(name, value)| (name.into(), value.into())));
     let recipe = Recipe {
         name: name.to_owned(),
-        program: programs::find_picopay(program)?,
+        program,
         arguments,
         environment,
         user: None,
         log: folder.log(name),
         kind,
     };
-    Ok(Process::new(recipe, Arc::clone(guardian)))
+    Process::new(recipe, Arc::clone(guardian))
 }
 
 /// A kept cluster can be tuned by this process's environment, as in production. What a test starts must not depend on who

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use picopay_shared::cluster::Durability;
 
 use crate::services_database::{DATABASE, ROLE};
+use crate::{LocalError, programs};
 
 /// The default is what tests want: two replicated shards, Redis, a gateway on a free port and a temporary folder.
 #[derive(Debug, Clone)]
@@ -25,9 +26,14 @@ pub struct ClusterSpec {
     /// `Replicated` makes each replica its primary's synchronous standby; with `Local` it follows on its own.
     pub durability: Durability,
     pub data: Data,
+    /// Where PicoPay's own programs are when the cluster starts, such as those of an earlier release; `None`: beside this one.
+    pub programs: Option<PathBuf>,
     pub has_gateway: bool,
     /// Where the gateway listens; `None` takes a free port of the loopback.
     pub gateway_listen: Option<SocketAddr>,
+    /// Whether a service that is told to end goes on for as long as its program does unless told otherwise. Without it,
+    /// its end waits for nobody.
+    pub has_drain: bool,
     pub gateway_toml: String,
     pub node_toml: String,
     pub toml_of_nodes: Vec<(usize, String)>,
@@ -75,8 +81,10 @@ impl Default for ClusterSpec {
             has_tls: false,
             durability: Durability::Replicated,
             data: Data::Temporary,
+            programs: None,
             has_gateway: true,
             gateway_listen: None,
+            has_drain: false,
             gateway_toml: String::new(),
             node_toml: String::new(),
             toml_of_nodes: Vec::new(),
@@ -123,6 +131,16 @@ impl ClusterSpec {
     #[must_use]
     pub fn with_tls(self) -> Self {
         Self { has_tls: true, ..self }
+    }
+
+    #[must_use]
+    pub fn with_programs(self, folder: impl Into<PathBuf>) -> Self {
+        Self { programs: Some(folder.into()), ..self }
+    }
+
+    #[must_use]
+    pub fn with_drain(self) -> Self {
+        Self { has_drain: true, ..self }
     }
 
     #[must_use]
@@ -200,6 +218,13 @@ impl ClusterSpec {
     #[must_use]
     pub fn with_database_setting(self, name: &str, value: &str) -> Self {
         self.with_founding_sql(&format!("ALTER DATABASE {DATABASE} SET {name} = {value}"))
+    }
+
+    pub(crate) fn program(&self, name: &str) -> Result<PathBuf, LocalError> {
+        match &self.programs {
+            None => programs::find_picopay(name),
+            Some(folder) => programs::find_picopay_in(std::slice::from_ref(folder), name),
+        }
     }
 
     #[must_use]

@@ -82,8 +82,8 @@ impl Template {
 
     /// For all shards of a new cluster, with the schema and their slots.
     pub(crate) fn dealt(folder: &Folder, ground: &Ground, spec: &ClusterSpec) -> Option<Self> {
-        // What is founded is there before the schema.
-        if spec.shards > SHARDS_MAX || !spec.founding_sql.is_empty() {
+        // What is founded is there before the schema; and other programs have another schema.
+        if spec.shards > SHARDS_MAX || !spec.founding_sql.is_empty() || spec.programs.is_some() {
             return None;
         }
         let init = fs::metadata(programs::find_picopay("picopay").ok()?).ok()?;

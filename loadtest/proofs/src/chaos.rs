@@ -4,7 +4,6 @@
 //! survives the loss of any one part, so the next fault waits until users are served again.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,10 +28,10 @@ use picopay_loadtest::write::Write;
 pub(crate) mod audit;
 use audit::Audit;
 
-mod client;
+pub(crate) mod client;
 use client::{Attempt, Client};
 
-mod clock;
+pub(crate) mod clock;
 use clock::Clock;
 
 mod conditions;
@@ -41,7 +40,7 @@ pub use conditions::{Conditions, Servers};
 mod crowd;
 use crowd::Crowd;
 
-mod errors;
+pub(crate) mod errors;
 use errors::{Cause, Errors};
 
 mod fault;
@@ -50,15 +49,16 @@ use fault::{Fault, Scene, Schedule};
 mod kind;
 pub use kind::Kind;
 
-mod ledger;
+pub(crate) mod ledger;
 use ledger::Ledger;
-
-mod log_lines;
 
 mod loss;
 
 mod probe;
 use probe::Probe;
+
+mod run_folder;
+pub(crate) use run_folder::RunFolder;
 
 mod stalls;
 
@@ -138,11 +138,12 @@ impl Chaos {
     /// # Errors
     /// When something is missing on this machine or a fault could not be brought about. Broken promises are in the summary.
     pub async fn run(&self, stop: &Stop) -> anyhow::Result<ChaosSummary> {
-        let acks_path = self.out.join("acks.jsonl");
+        let folder = RunFolder::new(&self.out);
+        let acks_path = folder.acks();
         let conditions = Conditions::of(self.seed, self.nodes, self.servers);
         let kinds = self.kinds(&conditions)?;
         eprintln!("seed {}: {}", self.seed, conditions.words());
-        self.clear_out(&acks_path)?;
+        folder.clear()?;
         let (clock, findings, errors) = (Clock::start(), Findings::default(), Arc::new(Errors::default()));
         let acks = AckFile::open(&acks_path)?;
         let cluster =
@@ -181,7 +182,7 @@ impl Chaos {
         let acknowledged = u64::try_from(arena.client.ledger.acknowledged())?;
         arena.check(&entries, &acks_path, acknowledged).await?;
         errors.judge(&findings);
-        self.show_findings(&findings, &arena, clock)?;
+        folder.show_findings(&findings, &arena.cluster, clock)?;
 
         let summary = ChaosSummary {
             seed: self.seed,
@@ -202,9 +203,7 @@ impl Chaos {
             took_s: clock.now().as_secs(),
         };
         arena.cluster.stop().await;
-        let path = self.out.join("summary.json");
-        fs::write(&path, serde_json::to_string_pretty(&summary)? + "\n")
-            .with_context(|| format!("{} cannot be written", path.display()))?;
+        folder.write_summary(&summary)?;
         Ok(summary)
     }
 
@@ -235,46 +234,6 @@ impl Chaos {
         let hold_max = HOLD_MAX.min(self.time / HOLDS_IN_A_RUN);
         let calm_max = CALM_MAX.mul_f64(hold_max.div_duration_f64(HOLD_MAX));
         Schedule::new(self.seed, SHARDS, kinds, hold_max, calm_max)
-    }
-
-    /// What an earlier run left would be taken for this one's.
-    fn clear_out(&self, acks: &Path) -> anyhow::Result<()> {
-        let named = || format!("{} cannot be made ready", self.out.display());
-        fs::create_dir_all(&self.out).with_context(named)?;
-        for file in [acks.to_owned(), self.out.join("summary.json")] {
-            if file.exists() {
-                fs::remove_file(file).with_context(named)?;
-            }
-        }
-        if self.logs().exists() {
-            fs::remove_dir_all(self.logs()).with_context(named)?;
-        }
-        Ok(())
-    }
-
-    fn logs(&self) -> PathBuf {
-        self.out.join("logs")
-    }
-
-    fn show_findings(&self, findings: &Findings, arena: &Arena, clock: Clock) -> anyhow::Result<()> {
-        let shown = findings.shown();
-        if shown.is_empty() {
-            return Ok(());
-        }
-        fs::create_dir_all(self.logs())?;
-        for process in arena.cluster.processes() {
-            let from = process.log_file();
-            fs::copy(from, self.logs().join(from.file_name().context("a log has a name")?))?;
-        }
-        for finding in shown {
-            eprintln!("\nBROKEN {}: {}", finding.promise.name(), finding.text);
-            let at = finding.at.map(|at| clock.unix_ms(at));
-            for line in log_lines::around(&finding, at, &self.logs()) {
-                eprintln!("    {line}");
-            }
-        }
-        eprintln!("\nAll logs are in {}", self.logs().display());
-        Ok(())
     }
 }
 

@@ -9,6 +9,7 @@ pub mod grow;
 pub mod patroni;
 pub mod protect;
 mod threads;
+pub mod upgrade;
 
 pub async fn smoke(args: &GatewayArgs) -> Result<(), Failure> {
     let target = args.target()?;

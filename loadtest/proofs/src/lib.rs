@@ -1,8 +1,8 @@
 //! The proofs that PicoPay keeps its promises, on clusters of real processes.
 //!
 //! [`smoke`] asks a running cluster. [`mod@bench`] measures one, [`chaos`] breaks it under load, [`grow`] moves slots under its
-//! users, [`protect`] freezes and overloads it, and [`patroni`] kills a primary that Patroni elected. They share the
-//! clients' account ([`account`]), [`findings`], promises that are broken on purpose ([`broken`]), and `picopay verify`
+//! users, [`protect`] freezes and overloads it, [`upgrade`] replaces its programs by those of another release and back,
+//! and [`patroni`] kills a primary that Patroni elected. They share the clients' account ([`account`]), [`findings`], promises that are broken on purpose ([`broken`]), and `picopay verify`
 //! ([`verify`]).
 
 // Figures of a report: a count past 2^53 would be the longest run ever.
@@ -17,6 +17,8 @@ pub mod chaos;
 pub mod grow;
 
 pub mod protect;
+
+pub mod upgrade;
 
 pub mod patroni;
 

@@ -28,6 +28,9 @@ enum Command {
     Grow(commands::grow::GrowArgs),
     /// What a frozen shard costs the other one's users, and what three times too much load costs everybody.
     Protect(commands::protect::ProtectArgs),
+    /// Replaces the programs of an earlier release by these ones under load, goes back, and forwards again, and checks every
+    /// promise.
+    Upgrade(commands::upgrade::UpgradeArgs),
     /// Kills the primary of a shard under Patroni, under load, and proves that no acknowledged charge was lost or doubled.
     Patroni(commands::patroni::PatroniArgs),
 }
@@ -47,6 +50,7 @@ async fn main() -> ExitCode {
         Command::Chaos(args) => commands::chaos::run(args, &stop).await,
         Command::Grow(args) => commands::grow::run(args, &stop).await,
         Command::Protect(args) => Box::pin(commands::protect::run(&args, &stop)).await,
+        Command::Upgrade(args) => commands::upgrade::run(args, &stop).await,
         Command::Patroni(args) => commands::patroni::run(args).await,
     };
     command_line::exit_code(done)

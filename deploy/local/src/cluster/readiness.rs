@@ -33,7 +33,7 @@ impl LocalCluster {
     }
 
     /// Waits until one node takes writes.
-    pub(super) async fn wait_for_node(&self, shard: &LocalShard, number: usize) -> Result<(), LocalError> {
+    pub async fn wait_for_node(&self, shard: &LocalShard, number: usize) -> Result<(), LocalError> {
         wait_for_service(&shard.node(number), async || match self.node_status(shard, number).await? {
             status if status.is_ready => Ok(()),
             status => Err(status.not_ready_reason.unwrap_or_else(|| "it gives no reason".to_owned())),
@@ -58,7 +58,12 @@ impl LocalCluster {
     /// Waits until the gateway, if there is one, serves the users of exactly the shards that are members now.
     pub(super) async fn wait_for_gateway(&self) -> Result<(), LocalError> {
         let Some((gateway, _)) = &self.gateway else { return Ok(()) };
-        let url = format!("{}/readyz", self.gateway_url());
+        self.wait_for_gateway_at(gateway, &self.gateway_url()).await
+    }
+
+    /// The same, of a gateway with this URL.
+    pub async fn wait_for_gateway_at(&self, gateway: &Process, url: &str) -> Result<(), LocalError> {
+        let url = format!("{url}/readyz");
         let members: Vec<&str> = self.shards().into_iter().map(LocalShard::name).collect();
         wait_for_service(gateway, async || match http_call::get(&url).await {
             Ok(answer) if says_all_ready(&answer) && names(&answer) == members => Ok(()),

@@ -186,26 +186,30 @@ impl Client {
         true
     }
 
-    pub async fn read_history(&self, user: UserId) {
+    pub async fn read_history(&self, user: UserId) -> bool {
         let path = format!("/transactions?user_id={user}&limit=20");
-        let Some(answer) = self.read(user, &path).await else { return };
+        let Some(answer) = self.read(user, &path).await else { return false };
         let rows = answer["data"].as_array().map(Vec::as_slice).unwrap_or_default();
         let is_right = answer["data"].is_array()
             && rows.iter().all(|row| row["user_id"].as_i64() == Some(user.get()))
             && rows.windows(2).all(|pair| pair[0]["id"].as_str() > pair[1]["id"].as_str());
         self.expect(is_right, &path, &answer);
+        true
     }
 
     /// Looks up an acknowledged write, with or without its session.
-    pub async fn look_up(&self, acknowledged: &AcknowledgedWrite, with_session: bool) {
+    pub async fn look_up(&self, acknowledged: &AcknowledgedWrite, with_session: bool) -> bool {
         let path = format!("/transactions/{}", text(&acknowledged.id));
         let is_old = self.clock.now().saturating_sub(acknowledged.at) > FOUND_AFTER;
         let session = acknowledged.session.as_deref().filter(|_| with_session);
-        let Some(answer) = self.read_after(acknowledged.write.user, &path, session).await else { return };
+        let Some(answer) = self.read_after(acknowledged.write.user, &path, session).await else {
+            return false;
+        };
         let found = &answer["transaction"];
         let is_same = found["id"].as_str().is_some_and(|id| id.as_bytes() == acknowledged.id)
             && found["idempotency_key"].as_str().is_some_and(|key| key.as_bytes() == acknowledged.write.key);
         self.expect(is_same || (found.is_null() && session.is_none() && !is_old), &path, &answer);
+        true
     }
 
     fn expect(&self, is_right: bool, path: &str, answer: &Value) {

@@ -267,7 +267,7 @@ impl Person {
         let user = self.any_user();
         match self.random.below(3) {
             0 => drop(self.client.read_balance(user).await),
-            1 => self.client.read_history(user).await,
+            1 => drop(self.client.read_history(user).await),
             _ => {
                 if let Some(acknowledged) = self.client.ledger.any_acknowledged(&mut self.random) {
                     let with_session = self.random.chance(0.5);

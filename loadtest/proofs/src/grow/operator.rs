@@ -32,8 +32,13 @@ pub async fn moves(cluster_file: &Path, arguments: &[&str]) -> anyhow::Result<Mo
 }
 
 pub async fn run(cluster_file: &Path, arguments: &[&str]) -> anyhow::Result<Value> {
+    run_of(&programs::find_picopay("picopay")?, cluster_file, arguments).await
+}
+
+/// The same, of a certain release.
+pub async fn run_of(picopay: &Path, cluster_file: &Path, arguments: &[&str]) -> anyhow::Result<Value> {
     let named = arguments.join(" ");
-    let mut command = tokio::process::Command::new(programs::find_picopay("picopay")?);
+    let mut command = tokio::process::Command::new(picopay);
     command.args(arguments).arg("--cluster").arg(cluster_file).args(["--output", "json"]);
     command.stdin(Stdio::null()).kill_on_drop(true);
     let output = tokio::time::timeout(PATIENCE, command.output());

@@ -10,3 +10,4 @@ mod grow;
 mod protect;
 mod real_cluster;
 mod run_of;
+mod upgrade;
