@@ -12,5 +12,5 @@ mod threads;
 
 pub async fn smoke(args: &GatewayArgs) -> Result<(), Failure> {
     let target = args.target()?;
-    Ok(smoke::run(target.url(), target.api_key()).await?)
+    Ok(smoke::run(target.url(), target.api_key(), args.cacert.as_deref()).await?)
 }
