@@ -90,7 +90,7 @@ upgrade: bench-bins
 protect: bench-bins
 	@exec $(BIN)/picopay-proofs protect $(ARGS)
 
-# Against a gateway that runs: `make up` in another terminal, or ARGS="--gateway http://…".
+# Against a gateway that runs: `make up` in another terminal, or ARGS="--url https://… --cacert ca.pem".
 smoke:
 	@cargo build --locked --profile $(PROFILE) --bin picopay-proofs
 	@exec $(BIN)/picopay-proofs smoke $(ARGS)

@@ -25,7 +25,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
-use picopay_shard_node_config::CacheConfig;
+use picopay_shard_node_config::{CacheConfig, redis_trouble};
 use picopay_shared::cluster::Durability;
 use picopay_shared::command::{Attempt, Command, Kind, Outcome};
 use picopay_shared::internal_secret::InternalSecret;
@@ -57,6 +57,12 @@ const FILLS_WAITING_MAX: usize = 256;
 const COLLECTED_FOR: Duration = Duration::from_millis(20);
 
 /// The answers of a batch, each with the name of its entry.
+/// Why Redis is skipped when it says nothing.
+const LATE: &str = "no answer in time";
+
+/// Of one outage.
+const REASONS_SAID_MAX: usize = 8;
+
 type Fill = Vec<(String, Vec<u8>)>;
 
 #[derive(Clone)]
@@ -169,8 +175,8 @@ impl Cache {
                     }
                 }
             }
-            Ok(Err(error)) => skip(redis, &error.to_string()),
-            Err(_) => skip(redis, "no answer in time"),
+            Ok(Err(error)) => skip(redis, &redis_trouble(&error)),
+            Err(_) => skip(redis, LATE),
         }
         found
     }
@@ -270,18 +276,24 @@ fn skip(redis: &Arc<Connection>, reason: &str) {
     tracing::warn!(reason, "redis is skipped until it answers");
     let probed = Arc::downgrade(redis);
     let (every, limit) = (redis.config.probe_every, redis.config.lookup_timeout);
+    // Whoever starts it anew with a wrong certificate reads that, and not only that it went away before. Each reason once.
+    let mut said = vec![reason.to_owned()];
     tokio::spawn(async move {
         loop {
             sleep(every).await;
             let Some(redis) = probed.upgrade() else { return };
             let mut manager = redis.manager.clone();
-            let answered = timeout(limit, redis::cmd("PING").query_async::<String>(&mut manager)).await;
-            if matches!(answered, Ok(Ok(_))) {
-                redis.is_skipped.store(false, Ordering::Relaxed);
-                tracing::info!("redis answers again");
-                return;
+            let reason = match timeout(limit, redis::cmd("PING").query_async::<String>(&mut manager)).await {
+                Ok(Ok(_)) => break redis.is_skipped.store(false, Ordering::Relaxed),
+                Ok(Err(error)) => redis_trouble(&error),
+                Err(_) => LATE.to_owned(),
+            };
+            if said.len() < REASONS_SAID_MAX && !said.contains(&reason) {
+                tracing::warn!(reason, "redis is still skipped");
+                said.push(reason);
             }
         }
+        tracing::info!("redis answers again");
     });
 }
 
@@ -303,8 +315,8 @@ async fn fill(redis: Weak<Connection>, mut waiting: mpsc::Receiver<Fill>) {
         let mut manager = redis.manager.clone();
         match timeout(redis.config.lookup_timeout, request.query_async::<()>(&mut manager)).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => skip(&redis, &error.to_string()),
-            Err(_) => skip(&redis, "no answer in time"),
+            Ok(Err(error)) => skip(&redis, &redis_trouble(&error)),
+            Err(_) => skip(&redis, LATE),
         }
     }
 }

@@ -68,6 +68,14 @@ impl Drop for Listening {
 }
 
 impl Proxy {
+    /// A wire to this port of the loopback, beside those that a cluster has by itself.
+    ///
+    /// # Errors
+    /// When no port is free.
+    pub async fn before(server: u16) -> Result<Self, LocalError> {
+        Self::start(&Ports::default(), server).await
+    }
+
     pub(crate) async fn start(ports: &Ports, server: u16) -> Result<Self, LocalError> {
         let listener = listen(ports).await?;
         let port = listener.local_addr().map_err(LocalError::system("ask a proxy for its port"))?.port();

@@ -9,12 +9,14 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use picopay_gateway_config::GatewayConfig;
 use picopay_postgres::{addresses_of, databases_of};
 use picopay_shard_node_config::{NodeConfig, redis_client};
 use picopay_shared::cluster::{Cluster, Durability, Shard};
 use picopay_shared::config::ConfigError;
+use picopay_tls::{Authorities, Caller};
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -42,10 +44,14 @@ pub struct CheckArgs {
     /// Also say whether all gateways and nodes that run have taken the file, and which entry differs. Exit code 3 when one does
     #[arg(long)]
     against_running: bool,
-    /// A running gateway; may be given several times [default: where the gateways' files say that they listen, else
-    /// http://127.0.0.1:8080]
+    /// A running gateway, at its admin address where it has one; may be given several times [default: what the gateways'
+    /// files say, else http://127.0.0.1:8080]
     #[arg(long, value_name = "URL", requires = "against_running")]
     gateway_url: Vec<String>,
+    /// For gateways with https: the file with the authority that signed their certificates [default: ca_file of
+    /// cluster.toml, else the system's]
+    #[arg(long, value_name = "FILE", requires = "against_running")]
+    cacert: Option<PathBuf>,
     #[command(flatten)]
     output: OutputArgs,
 }
@@ -83,6 +89,8 @@ struct GatewayLine {
     file: PathBuf,
     listen: String,
     public_url: String,
+    /// Where it tells its configuration.
+    asked_at: String,
     keys: Vec<KeyLine>,
 }
 
@@ -121,7 +129,8 @@ pub async fn run(command: ConfigCommand) -> anyhow::Result<ExitCode> {
     let (mut report, cluster) = check(cluster_file, &gateways, &nodes);
     if let Some(cluster) = cluster.filter(|_| args.against_running) {
         let urls = if args.gateway_url.is_empty() { gateway_urls(&report) } else { args.gateway_url };
-        let running = against_running::compare(&cluster, &urls).await;
+        let caller = gateway_caller(&cluster, args.cacert.as_deref())?;
+        let running = against_running::compare(&cluster, &urls, caller.as_ref()).await;
         report.problems.extend(running.iter().filter_map(RunningLine::problem));
         report.is_good = report.problems.is_empty();
         report.would_change = Some(running.iter().any(RunningLine::would_change));
@@ -139,7 +148,30 @@ fn gateway_urls(report: &CheckReport) -> Vec<String> {
     if report.gateways.is_empty() {
         return vec![GATEWAY_URL.to_owned()];
     }
-    report.gateways.iter().map(|gateway| format!("http://{}", gateway.listen)).collect()
+    report.gateways.iter().map(|gateway| gateway.asked_at.clone()).collect()
+}
+
+/// Where a gateway tells its configuration: at its admin address, which is without TLS, else where it listens.
+fn asked_at(gateway: &GatewayConfig) -> String {
+    let (scheme, listen) = match (&gateway.admin, &gateway.tls) {
+        (Some(admin), _) => ("http", &admin.listen),
+        (None, Some(_)) => ("https", &gateway.listen),
+        (None, None) => ("http", &gateway.listen),
+    };
+    // Who listens everywhere listens here too.
+    let here = [("0.0.0.0:", "127.0.0.1:"), ("[::]:", "[::1]:")];
+    let found = here.iter().find_map(|(all, own)| Some(format!("{own}{}", listen.strip_prefix(all)?)));
+    format!("{scheme}://{}", found.as_ref().unwrap_or(listen))
+}
+
+/// Gateways ask nobody for a certificate, so none is shown: it may be of an authority that they do not know.
+fn gateway_caller(cluster: &Cluster, cacert: Option<&Path>) -> anyhow::Result<Option<Caller>> {
+    let authorities = match (cacert, &cluster.caller) {
+        (Some(file), _) => Some(Authorities::read(file).context("--cacert")?),
+        (None, Some(caller)) => Some(caller.authorities.clone()),
+        (None, None) => Authorities::of_system().ok(),
+    };
+    Ok(authorities.map(|authorities| Caller { authorities, identity: None }))
 }
 
 fn files_beside(folder: &Path, word: &str) -> Vec<PathBuf> {
@@ -274,6 +306,7 @@ fn gateway_line(file: &Path, gateway: &GatewayConfig) -> GatewayLine {
         file: file.to_owned(),
         listen: gateway.listen.clone(),
         public_url: gateway.public_url.clone(),
+        asked_at: asked_at(gateway),
         keys: gateway.keys.iter().map(key).collect(),
     }
 }

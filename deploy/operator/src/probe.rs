@@ -11,13 +11,13 @@ use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use picopay_migrations::Unfit;
 use picopay_mover::MOVER_LOCK;
-use picopay_shard_node_config::redis_client;
+use picopay_shard_node_config::{redis_client, redis_trouble};
 use picopay_shared::cluster::{Cluster, Shard};
 use picopay_shared::config::Secret;
 use picopay_shared::node_status::{Degradation, NodeStatus, STATUS_PATH, WIRE_HEADER, WIRE_VERSION};
 use picopay_shared::running_config::{CONFIG_PATH, RunningConfig};
 use picopay_shared::slot_owner::SlotState;
-use picopay_tls::NodeConnector;
+use picopay_tls::{Caller, Connector};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
@@ -122,10 +122,10 @@ pub struct RedisState {
     pub answered: Result<Duration, String>,
 }
 
-type NodeClient = Client<NodeConnector, Empty<Bytes>>;
+type NodeClient = Client<Connector, Empty<Bytes>>;
 
 fn node_client(cluster: &Cluster) -> NodeClient {
-    let connector = NodeConnector::new(cluster.caller.as_ref(), NODE_TIMEOUT)
+    let connector = Connector::to_nodes(cluster.caller.as_ref(), NODE_TIMEOUT)
         .expect("certificates that could be read can be used");
     Client::builder(TokioExecutor::new()).build(connector)
 }
@@ -232,9 +232,28 @@ pub enum NotTold {
     NoAnswer(String),
 }
 
-pub async fn running_config(cluster: &Cluster, url: &str) -> Result<RunningConfig, NotTold> {
-    let client = node_client(cluster);
-    let asked = timeout(NODE_TIMEOUT, ask(&client, url, CONFIG_PATH, &cluster.internal_secret)).await;
+pub async fn node_config(cluster: &Cluster, url: &str) -> Result<RunningConfig, NotTold> {
+    running_config(&node_client(cluster), &cluster.internal_secret, url).await
+}
+
+/// `caller`: whom to believe where the URL says `https`.
+pub async fn gateway_config(
+    cluster: &Cluster,
+    url: &str,
+    caller: Option<&Caller>,
+) -> Result<RunningConfig, NotTold> {
+    let connector =
+        Connector::to_gateways(caller, NODE_TIMEOUT).expect("certificates that could be read can be used");
+    let client = Client::builder(TokioExecutor::new()).build(connector);
+    running_config(&client, &cluster.internal_secret, url).await
+}
+
+async fn running_config(
+    client: &NodeClient,
+    internal_secret: &Secret,
+    url: &str,
+) -> Result<RunningConfig, NotTold> {
+    let asked = timeout(NODE_TIMEOUT, ask(client, url, CONFIG_PATH, internal_secret)).await;
     match asked {
         Err(_) => Err(NotTold::NoAnswer(format!("no answer in {} s", NODE_TIMEOUT.as_secs()))),
         Ok(Err(reason)) => Err(NotTold::NoAnswer(reason)),
@@ -307,14 +326,14 @@ async fn ping(client: &redis::Client) -> Result<Duration, String> {
     let mut connection = client
         .get_multiplexed_async_connection_with_config(&config)
         .await
-        .map_err(|error| root_cause(&error))?;
+        .map_err(|error| redis_trouble(&error))?;
     let started = Instant::now();
-    redis::cmd("PING").query_async::<()>(&mut connection).await.map_err(|error| root_cause(&error))?;
+    redis::cmd("PING").query_async::<()>(&mut connection).await.map_err(|error| redis_trouble(&error))?;
     Ok(started.elapsed())
 }
 
 /// The last in a chain of causes: "connection refused" rather than "client error (Connect)".
-fn root_cause(error: &dyn std::error::Error) -> String {
+pub fn root_cause(error: &dyn std::error::Error) -> String {
     let mut cause = error;
     while let Some(next) = cause.source() {
         cause = next;

@@ -18,6 +18,7 @@ use crate::exchange::{BadTarget, Exchange};
 use crate::history::HistoryQuery;
 use crate::pages::{Pages, encode};
 use crate::patience::Patience;
+use crate::tls::Tls;
 use crate::wish::{Capture, NewHold, NewTransfer, Payment, Refund, Void};
 
 /// A client of one gateway, or of a balancer before several. Clones share their connections.
@@ -27,9 +28,15 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client of the gateway at `url`, such as `http://127.0.0.1:8080`.
+    /// A client of the gateway at `url`, such as `http://127.0.0.1:8080`. For `https` the authorities count that the
+    /// system trusts.
     pub fn new(url: &str, api_key: &str) -> Result<Self, BadTarget> {
         Ok(Self::over(Exchange::new(url, api_key)?))
+    }
+
+    /// The same, with authorities or a certificate of one's own for `https`.
+    pub fn with_tls(url: &str, api_key: &str, tls: &Tls) -> Result<Self, BadTarget> {
+        Ok(Self::over(Exchange::with_tls(url, api_key, tls)?))
     }
 
     /// A client that uses this [`Exchange`].

@@ -7,19 +7,24 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Request};
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use picopay_tls::{Connector, refused_certificate};
 use uuid::Uuid;
+
+use crate::tls::Tls;
 
 /// Comes with a write's answer; a read that shows it sees that write.
 const SESSION: &str = "picopay-session";
 
-/// HTTP to one gateway. Clones share their connections.
+/// For the TCP connection, and again for the handshake: less than for an attempt, so that "not sent" is told as that.
+const CONNECT_WAIT: Duration = Duration::from_secs(3);
+
+/// HTTP or HTTPS to one gateway. Clones share their connections.
 #[derive(Debug, Clone)]
 pub struct Exchange {
     url: Arc<str>,
     api_key: Arc<str>,
-    http: Client<HttpConnector, Full<Bytes>>,
+    http: Client<Connector, Full<Bytes>>,
     wait: Duration,
 }
 
@@ -55,28 +60,60 @@ pub struct BadTarget(String);
 
 impl Exchange {
     /// Exchanges with a gateway at `url`, such as `http://127.0.0.1:8080`. Connections are kept for the next
-    /// request.
+    /// request. For `https` the authorities count that the system trusts.
+    ///
+    /// # Errors
+    /// A URL or key that cannot be sent, or a system without authorities.
     pub fn new(url: &str, api_key: &str) -> Result<Self, BadTarget> {
-        Self::of(url, api_key, Client::builder(TokioExecutor::new()).build_http())
+        Self::with_tls(url, api_key, &Tls::default())
+    }
+
+    /// The same, with authorities or a certificate of one's own for `https`. An empty key is not sent: the subject of the
+    /// certificate can stand for one.
+    ///
+    /// # Errors
+    /// The same, and a file that cannot be used.
+    pub fn with_tls(url: &str, api_key: &str, tls: &Tls) -> Result<Self, BadTarget> {
+        Self::of(url, api_key, tls, usize::MAX)
     }
 
     /// A new connection for each request, so that no pool hides a failure.
+    ///
+    /// # Errors
+    /// As for [`new`](Self::new).
     pub fn without_pool(url: &str, api_key: &str) -> Result<Self, BadTarget> {
-        let http = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build_http();
-        Self::of(url, api_key, http)
+        Self::of(url, api_key, &Tls::default(), 0)
     }
 
-    fn of(url: &str, api_key: &str, http: Client<HttpConnector, Full<Bytes>>) -> Result<Self, BadTarget> {
+    fn of(url: &str, api_key: &str, tls: &Tls, idle_max: usize) -> Result<Self, BadTarget> {
         let uri: http::Uri = url.parse().map_err(|error| BadTarget(format!("{url}: {error}")))?;
-        if uri.scheme_str() != Some("http") || uri.authority().is_none() {
-            return Err(BadTarget(format!("{url} is no http://host:port")));
+        let is_https = uri.scheme_str() == Some("https");
+        if !(is_https || uri.scheme_str() == Some("http")) || uri.authority().is_none() {
+            return Err(BadTarget(format!("{url} is no http://host:port and no https://host:port")));
         }
+        let unfit = |fault: picopay_tls::Fault| BadTarget(fault.to_string());
+        let caller = if is_https { Some(tls.read().map_err(unfit)?) } else { None };
+        let connector = Connector::to_gateways(caller.as_ref(), CONNECT_WAIT).map_err(unfit)?;
+        let http = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(idle_max).build(connector);
+        let exchange = Self {
+            url: url.trim_end_matches('/').into(),
+            api_key: "".into(),
+            http,
+            wait: Duration::from_secs(20),
+        };
+        exchange.with_api_key(api_key)
+    }
+
+    /// The same connections for another API key.
+    ///
+    /// # Errors
+    /// A key that no header can have.
+    pub fn with_api_key(&self, api_key: &str) -> Result<Self, BadTarget> {
         if http::HeaderValue::from_str(api_key).is_err() {
             // Never the key itself.
             return Err(BadTarget("the API key has a character that no header can have".to_owned()));
         }
-        let url = url.trim_end_matches('/').into();
-        Ok(Self { url, api_key: api_key.into(), http, wait: Duration::from_secs(20) })
+        Ok(Self { api_key: api_key.into(), ..self.clone() })
     }
 
     /// Sets how long to wait for an answer. The default is 20 s, longer than any gateway takes.
@@ -85,7 +122,7 @@ impl Exchange {
         Self { wait, ..self }
     }
 
-    /// The gateway's base URL, `http://host:port`.
+    /// The gateway's base URL, without a slash at its end.
     pub fn url(&self) -> &str {
         &self.url
     }
@@ -110,17 +147,19 @@ impl Exchange {
 
     fn request(&self, method: Method, path: &str) -> http::request::Builder {
         let request = Request::builder().method(method).uri(format!("{}{path}", self.url));
-        request.header("x-api-key", &*self.api_key)
+        if self.api_key.is_empty() { request } else { request.header("x-api-key", &*self.api_key) }
     }
 
     async fn send(&self, request: http::request::Builder, body: Bytes) -> Result<Answer, Lost> {
         let request =
             request.body(Full::new(body)).map_err(|error| Lost::NotSent(format!("no request: {error}")))?;
         let exchange = async {
-            let response = self.http.request(request).await.map_err(|error| {
-                let text = with_causes(&error);
-                if error.is_connect() { Lost::NotSent(text) } else { Lost::Broken(text) }
-            })?;
+            let response =
+                self.http.request(request).await.map_err(|error| match refused_certificate(&error) {
+                    Some(reason) => Lost::NotSent(reason),
+                    None if error.is_connect() => Lost::NotSent(root_cause(&error)),
+                    None => Lost::Broken(with_causes(&error)),
+                })?;
             let (parts, body) = response.into_parts();
             let body = body.collect().await.map_err(|error| Lost::Broken(with_causes(&error)))?.to_bytes();
             Ok(Answer { status: parts.status.as_u16(), headers: parts.headers, body })
@@ -161,6 +200,15 @@ impl Answer {
     }
 }
 
+/// What the connector said: it is one clear line already.
+fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    cause.to_string()
+}
+
 fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -189,7 +237,7 @@ mod tests {
     #[test]
     fn a_target_that_no_request_can_be_sent_to_is_said_without_the_key() {
         for (url, key) in
-            [("https://host", "k"), ("host:80", "k"), ("http://", "k"), ("http://host", "s3cret\n")]
+            [("ftp://host", "k"), ("host:80", "k"), ("http://", "k"), ("https://host", "s3cret\n")]
         {
             let error = Exchange::new(url, key).unwrap_err().to_string();
             assert!(!error.contains("s3cret"), "{error}");

@@ -32,6 +32,9 @@
 //!
 //! [`Client::sums`] adds up transactions of many users, [`Client::totals`] all balances, over all shards.
 //!
+//! Over `https` a client believes the authorities that the system trusts. [`Tls`] names others, and a certificate to show:
+//! `Client::with_tls("https://pay.example", "my-api-key", &Tls::trusting("ca.pem"))`.
+//!
 //! Money is [`Amount`], a text, and never a float. [`Exchange`] returns the bytes of an answer, one request at a time.
 
 #![warn(missing_docs)]
@@ -73,6 +76,9 @@ pub use patience::Patience;
 
 mod problem;
 pub use problem::{Code, FieldError, Problem};
+
+mod tls;
+pub use tls::Tls;
 
 mod wish;
 pub use wish::{Capture, NewHold, NewTransfer, Payment, Refund, Void};

@@ -1,10 +1,11 @@
 //! The client against a whole cluster of real processes.
 
+use picopay_certs::{Authority, Leaf, in_days};
 use picopay_client::{
     Amount, Capture, Client, Code, Done, Error, HistoryQuery, Hold, HoldStatus, Kind, NewHold, NewTransfer,
-    Operation, Payment, Refund, SumsQuery, TransferStatus, Void,
+    Operation, Payment, Refund, SumsQuery, Tls, TransferStatus, Void,
 };
-use picopay_local::{ClusterSpec, LocalCluster};
+use picopay_local::{ClusterSpec, LocalCluster, eventually};
 use uuid::Uuid;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -121,5 +122,40 @@ async fn a_user_charges_refunds_and_reads_his_own_writes() {
     assert_eq!(client.balance(8, "USD").await.unwrap().balance, "4.00");
     let nobody = user.transfer(&NewTransfer::of(usd("1"), 9)).await.unwrap_err();
     assert!(matches!(nobody.problem().unwrap().code, Code::UserNotFound), "{nobody:?}");
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn over_tls_a_user_charges_with_a_key_and_with_a_certificate_in_its_place() {
+    let cluster = LocalCluster::start(ClusterSpec::one_shard().with_tls()).await.unwrap();
+    let authority = cluster.authority_file().unwrap();
+    let folder = authority.parent().unwrap();
+    let url = cluster.gateway_url();
+    let trusting = Tls::trusting(&authority);
+    let client = Client::with_tls(&url, cluster.api_key(), &trusting).unwrap();
+    client.create_user(7).await.unwrap();
+    let usd = |amount: &str| Payment::new(7, amount, "USD").unwrap();
+    assert_eq!(client.top_up(&usd("100")).await.unwrap().new_balance, "100.00");
+    assert_eq!(client.charge(&usd("30")).await.unwrap().new_balance, "70.00");
+
+    let pair = Authority::read(folder).unwrap();
+    let pair = pair.issue(&Leaf { name: "shop", hosts: &[], expires: in_days(1) }).unwrap();
+    let files = ["pem", "key"].map(|end| folder.join(format!("shop.{end}")));
+    pair.save(&files[0], &files[1]).unwrap();
+    let config = cluster.folder().join("gateway.toml");
+    let mut text = std::fs::read_to_string(&config).unwrap();
+    text.push_str("\n[[keys]]\nname = \"shop\"\ndigest = \"sha256:");
+    text.push_str(&"ab".repeat(32));
+    text.push_str("\"\nclient_subject = \"CN=shop\"\nscopes = [\"charge\"]\n");
+    std::fs::write(&config, text).unwrap();
+    let [cert, key] = files;
+    let shop = Client::with_tls(&url, "", &trusting.showing(cert, key)).unwrap();
+    eventually("the certificate counts", async || {
+        shop.charge(&usd("1").with_key(Uuid::from_u128(7))).await.map_err(|error| error.to_string())
+    })
+    .await;
+    assert_eq!(client.balance(7, "USD").await.unwrap().balance, "69.00");
+    let refused = shop.top_up(&usd("1")).await.unwrap_err();
+    assert_eq!(refused.problem().unwrap().status, 403, "{refused}");
     cluster.stop().await;
 }

@@ -24,7 +24,7 @@ use picopay_shared::node_mark::{DEADLINE_AT_HEADER, NODE_HEADER, NodeMoment};
 use picopay_shared::node_status::{STATUS_PATH, WIRE_HEADER, WIRE_VERSION};
 use picopay_shared::query::{DEADLINE_HEADER, READ_PATH};
 use picopay_shared::read_batch::READ_BATCH_PATH;
-use picopay_tls::{Caller, NodeConnector};
+use picopay_tls::{Caller, Connector};
 use tokio::time::{Instant, timeout_at};
 use tracing::warn;
 
@@ -44,8 +44,8 @@ pub fn left_ms(deadline: Instant) -> u32 {
 
 #[derive(Debug, Clone)]
 pub struct Wire {
-    connections: Client<NodeConnector, Watched>,
-    connector: NodeConnector,
+    connections: Client<Connector, Watched>,
+    connector: Connector,
     bearers: Arc<ArcSwap<Bearers>>,
 }
 
@@ -146,7 +146,7 @@ impl Target {
 impl Wire {
     /// `caller` is what it shows and demands where a node's URL says `https`.
     pub fn new(config: &ShardClientConfig, secret: &Secret, caller: Option<&Caller>) -> Self {
-        let connector = NodeConnector::new(caller, config.connect_timeout)
+        let connector = Connector::to_nodes(caller, config.connect_timeout)
             .expect("certificates that could be read can be used");
         let connections = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())

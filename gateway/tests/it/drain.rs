@@ -17,7 +17,7 @@ use crate::scripted_node::{ScriptedNode, Step};
 const LONG: &str = "drain = \"10m\"\n";
 
 /// One request on a connection that its client would keep. Returns the head of the answer.
-async fn ask_on(connection: &mut TcpStream) -> String {
+pub async fn ask_on(connection: &mut TcpStream) -> String {
     connection.write_all(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
     let mut answer = vec![0; 1024];
     let length = connection.read(&mut answer).await.unwrap();

@@ -84,7 +84,7 @@ impl GatewayProcess {
         self.api.call(Method::GET, CONFIG_PATH, &[("authorization", &bearer)], "").await
     }
 
-    fn send(&self, signal: Signal) {
+    pub fn send(&self, signal: Signal) {
         let pid = i32::try_from(self.child.id()).unwrap();
         kill(Pid::from_raw(pid), signal).unwrap();
     }

@@ -13,5 +13,5 @@ pub mod upgrade;
 
 pub async fn smoke(args: &GatewayArgs) -> Result<(), Failure> {
     let target = args.target()?;
-    Ok(smoke::run(target.url(), target.api_key()).await?)
+    Ok(smoke::run(target.url(), target.api_key(), args.cacert.as_deref()).await?)
 }

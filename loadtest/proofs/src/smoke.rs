@@ -1,9 +1,10 @@
 //! A handful of requests, each with the answer that the contract promises: whether a cluster works at all.
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
-use picopay_client::{Answer, Exchange};
+use picopay_client::{Answer, Exchange, Tls};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -11,8 +12,11 @@ use uuid::Uuid;
 const HISTORY_PATIENCE: Duration = Duration::from_secs(5);
 const HISTORY_POLL: Duration = Duration::from_millis(50);
 
-pub async fn run(url: &str, api_key: &str) -> anyhow::Result<()> {
-    let mut smoke = Smoke::new(url, api_key)?;
+/// `cacert`: for an https URL, the file with the authority that signed the gateway's certificate. Without one, the
+/// authorities count that the system trusts.
+pub async fn run(url: &str, api_key: &str, cacert: Option<&Path>) -> anyhow::Result<()> {
+    let tls = cacert.map_or_else(Tls::default, Tls::trusting);
+    let mut smoke = Smoke::new(Exchange::with_tls(url, api_key, &tls)?);
     smoke.step("the gateway is ready", Smoke::readiness).await?;
     smoke.step("a wrong key is refused", Smoke::wrong_key).await?;
     smoke.step("a user is created, once", Smoke::create).await?;
@@ -49,9 +53,9 @@ struct Smoke {
 }
 
 impl Smoke {
-    fn new(url: &str, api_key: &str) -> anyhow::Result<Self> {
-        Ok(Self {
-            exchange: Exchange::new(url, api_key)?,
+    fn new(exchange: Exchange) -> Self {
+        Self {
+            exchange,
             // Far from the users that people and load tests number from 1.
             user: rand::random_range(1_000_000_000_000_000..2_000_000_000_000_000),
             steps: 0,
@@ -60,7 +64,7 @@ impl Smoke {
             refused: None,
             refused_key: Uuid::new_v4(),
             hold: String::new(),
-        })
+        }
     }
 
     async fn step(
@@ -80,7 +84,7 @@ impl Smoke {
     }
 
     async fn wrong_key(&mut self) -> anyhow::Result<()> {
-        let stranger = Exchange::new(self.exchange.url(), "no-such-key")?;
+        let stranger = self.exchange.with_api_key("no-such-key")?;
         let reply = stranger.get("/v1/users/1/balance", None).await?;
         expect(&reply, 401, &[("/code", json!("unauthorized"))])
             .context("if it is 200: this gateway takes any key")

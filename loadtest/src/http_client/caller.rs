@@ -4,7 +4,8 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
+use picopay_tls::describe;
 use rustls::StreamOwned;
 
 use super::response::{self, Read as Answer};
@@ -62,10 +63,13 @@ impl Caller {
 
     fn exchange_on(&self, stream: &mut (impl Read + Write), request: &[u8]) -> anyhow::Result<Reply> {
         let url = self.target.url();
-        stream.write_all(request).with_context(|| format!("{url} ended the connection"))?;
+        // The handshake is part of it.
+        let sent = stream.write_all(request);
+        sent.map_err(|error| anyhow!("{url} ended the connection: {}", describe(&error)))?;
         let (mut input, mut chunk) = (Vec::new(), [0_u8; 8 * 1024]);
         loop {
-            let count = stream.read(&mut chunk).with_context(|| format!("{url} did not answer"))?;
+            let read = stream.read(&mut chunk);
+            let count = read.map_err(|error| anyhow!("{url} did not answer: {}", describe(&error)))?;
             if count == 0 {
                 bail!("{url} ended the connection without an answer");
             }

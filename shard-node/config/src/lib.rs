@@ -12,5 +12,5 @@ mod running_config;
 pub use node_config::{
     CacheConfig, ENV_PREFIX, LaneConfig, NodeConfig, OwnTls, PostgresConfig, ReadConfig, TestingConfig,
 };
-pub use redis_client::redis_client;
+pub use redis_client::{redis_client, redis_trouble};
 pub use running_config::of_node;

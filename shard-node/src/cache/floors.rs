@@ -7,13 +7,14 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError, Weak};
 use std::time::Duration;
 
+use picopay_shard_node_config::redis_trouble;
 use redis::aio::ConnectionManager;
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
 use super::seal::{Scope, Sealer};
-use super::{Connection, skip};
+use super::{Connection, LATE, skip};
 
 /// The format of the names and codes here, not of the values.
 const FORMAT: &[u8] = b"floor 1";
@@ -145,11 +146,11 @@ async fn write_once(redis: &std::sync::Arc<Connection>) -> bool {
             false
         }
         Ok(Err(error)) => {
-            skip(redis, &error.to_string());
+            skip(redis, &redis_trouble(&error));
             false
         }
         Err(_) => {
-            skip(redis, "no answer in time");
+            skip(redis, LATE);
             false
         }
     };

@@ -8,9 +8,9 @@
 mod authorities;
 mod certificate;
 mod client;
+mod connector;
 mod fault;
 mod identity;
-mod node_connector;
 mod provider;
 mod server;
 mod stream;
@@ -18,10 +18,10 @@ mod trouble;
 
 pub use authorities::Authorities;
 pub use client::{Caller, Check, database_client};
+pub use connector::{CallStream, Connector};
 pub use fault::Fault;
 pub use identity::Identity;
-pub use node_connector::{NodeConnector, NodeStream};
 pub use provider::provider;
 pub use server::{ClientCertificates, Front, Handshake};
 pub use stream::Stream;
-pub use trouble::describe;
+pub use trouble::{describe, refused_certificate};

@@ -126,7 +126,7 @@ fn server(identity: &Identity, clients: &ClientCertificates) -> Result<Arc<Serve
     let mut config = builder.with_cert_resolver(Arc::new(shown));
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     // A resumed session would go on under certificates that were changed since. One ticket all the same: by it a client of
-    // TLS 1.3 knows that its own certificate was taken (`node_connector.rs`).
+    // TLS 1.3 knows that its own certificate was taken (`connector.rs`).
     config.session_storage = Arc::new(Forgetful);
     config.send_tls13_tickets = 1;
     Ok(Arc::new(config))

@@ -10,6 +10,7 @@ use picopay_gateway_config::of_gateway;
 use picopay_shard_node_config::of_node;
 use picopay_shared::cluster::Cluster;
 use picopay_shared::running_config::{RefusedReload, RunningConfig};
+use picopay_tls::Caller;
 use serde::Serialize;
 
 use crate::output;
@@ -60,14 +61,15 @@ impl RunningLine {
     }
 }
 
-pub async fn compare(cluster: &Cluster, gateways: &[String]) -> Vec<RunningLine> {
+/// `caller`: whom to believe where a gateway's URL says `https`.
+pub async fn compare(cluster: &Cluster, gateways: &[String], caller: Option<&Caller>) -> Vec<RunningLine> {
     let mut nodes: BTreeMap<String, Node> = BTreeMap::new();
     for shard in &cluster.shards {
         for url in &shard.nodes {
             nodes.insert(url.clone(), Node { shard: shard.name.clone(), is_in_use: false });
         }
     }
-    let asked = gateways.iter().map(|url| probe::running_config(cluster, url));
+    let asked = gateways.iter().map(|url| probe::gateway_config(cluster, url, caller));
     let mut lines = Vec::new();
     for (url, told) in gateways.iter().zip(join_all(asked).await) {
         lines.push(match told {
@@ -102,7 +104,7 @@ fn note_nodes(gateway: &RunningConfig, nodes: &mut BTreeMap<String, Node>) {
 }
 
 async fn ask_node(cluster: &Cluster, url: &str, node: &Node) -> RunningLine {
-    let mut line = match probe::running_config(cluster, url).await {
+    let mut line = match probe::node_config(cluster, url).await {
         Ok(now) => {
             let shard =
                 now.shards.first().map_or(node.shard.as_str(), |shard| shard.name.as_str()).to_owned();

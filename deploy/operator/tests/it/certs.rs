@@ -1,9 +1,12 @@
 //! Certificates that an operator makes, and a cluster over TLS as its operator sees it.
 
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::time::{Duration, Instant, SystemTime};
 
-use picopay_local::{ClusterSpec, LocalCluster};
+use picopay_certs::{Authority, Leaf, in_days};
+use picopay_local::{ClusterSpec, LocalCluster, eventually};
 use picopay_tls::{Authorities, Identity};
 
 use crate::command::{bare_picopay, picopay, run};
@@ -51,9 +54,10 @@ async fn an_operator_works_on_a_cluster_over_tls_as_on_any_and_hears_why_he_cann
     let said = run(picopay(&file, ["status", "--output", "json"])).await.success().json();
     assert_eq!(said["shards"][0]["redis"]["error"], serde_json::Value::Null, "{said}");
     run(picopay(&file, ["verify"])).await.success();
-    run(picopay(&file, ["config", "check", "--gateway-url", &cluster.gateway_url(), "--against-running"]))
-        .await
-        .success();
+    // Where the gateway listens, and that it is over TLS, its file says.
+    let said =
+        run(picopay(&file, ["config", "check", "--against-running", "--output", "json"])).await.success();
+    assert_eq!(said.json()["gateways"][0]["asked_at"], cluster.gateway_url());
 
     let good = std::fs::read_to_string(&file).unwrap();
     let certs = cluster.authority_file().unwrap();
@@ -78,4 +82,98 @@ async fn an_operator_works_on_a_cluster_over_tls_as_on_any_and_hears_why_he_cann
     std::fs::write(&anonymous, lines.collect::<Vec<_>>().join("\n")).unwrap();
     let said = run(picopay(Path::new(&anonymous), ["status", "--output", "json"])).await;
     assert!(said.out.contains("none was shown"), "{said:?}");
+
+    let other = Authority::make(in_days(1)).unwrap();
+    std::fs::write(certs.join("other-ca.pem"), other.pem()).unwrap();
+    let said = run({
+        let mut command = picopay(&file, ["config", "check", "--against-running"]);
+        command.arg("--cacert").arg(certs.join("other-ca.pem"));
+        command
+    })
+    .await;
+    assert!(said.code == Some(1) && said.out.contains("signed it"), "{said:?}");
+    let words = |name: &str| format!(" sslcert='{}.pem' sslkey='{}.key'", path(name), path(name));
+    for (from, to, line) in [
+        (
+            format!("sslrootcert='{}'", path("ca.pem")),
+            format!("sslrootcert='{}'", path("other-ca.pem")),
+            "signed it",
+        ),
+        (
+            "host=127.0.0.1,127.0.0.1".to_owned(),
+            "host=db.example,db.example hostaddr=127.0.0.1,127.0.0.1".to_owned(),
+            "it is not for this name",
+        ),
+        (words("picopay"), String::new(), "valid client certificate"),
+    ] {
+        expect_refusal(&changed(&from, &to), line).await;
+    }
+    // The server's own is over: it takes the files as they are.
+    let over = SystemTime::now() - Duration::from_mins(1);
+    let leaf = Leaf { name: "postgres", hosts: &["127.0.0.1"], expires: over };
+    let pair = Authority::read(certs).unwrap().issue(&leaf).unwrap();
+    let superuser = cluster.connect_as_superuser(0).await.unwrap();
+    let data: String = superuser.query_one("SHOW data_directory", &[]).await.unwrap().get(0);
+    std::fs::write(Path::new(&data).join("server.pem"), &pair.certificate).unwrap();
+    std::fs::write(Path::new(&data).join("server.key"), &pair.key).unwrap();
+    superuser.query_one("SELECT pg_reload_conf()", &[]).await.unwrap();
+    eventually("the server shows it", async || {
+        let said = run(picopay(&file, ["status", "--output", "json"])).await;
+        said.out.contains("it has expired")
+    })
+    .await;
+    expect_refusal(&file, "it has expired").await;
+}
+
+/// By the command that shows the state of everything, and by one that works on the database alone.
+async fn expect_refusal(file: &Path, line: &str) {
+    let asked = Instant::now();
+    let said = run(picopay(file, ["status", "--output", "json"])).await;
+    assert_eq!(said.code, Some(1), "{said:?}");
+    let problem = said.json()["shards"][0]["primary"]["error"].as_str().unwrap_or_default().to_owned();
+    assert!(problem.contains(line) && !problem.contains('\n'), "{line}: {said:?}");
+    let said = run(picopay(file, ["migrate"])).await;
+    assert!(said.code == Some(1) && said.err.contains(line), "{line}: {said:?}");
+    assert!(asked.elapsed() < Duration::from_secs(30), "nothing hangs: {:?}", asked.elapsed());
+}
+
+#[tokio::test]
+async fn an_admin_address_and_a_probe_over_tls_are_asked_as_the_files_say() {
+    let admin = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let spec = ClusterSpec::one_shard().with_tls();
+    let spec = spec.with_gateway_toml(&format!("[admin]\nlisten = \"{admin}\""));
+    let cluster = LocalCluster::start(spec).await.unwrap();
+    let file = cluster.cluster_file();
+    let said =
+        run(picopay(&file, ["config", "check", "--against-running", "--output", "json"])).await.success();
+    let report = said.json();
+    assert_eq!(report["gateways"][0]["asked_at"], format!("http://{admin}"), "{report}");
+    assert_eq!(report["running"][0]["is_told"], true, "{report}");
+    // At the public address nothing is told, which looks as another secret would.
+    let url = cluster.gateway_url();
+    let said = run(picopay(&file, ["config", "check", "--against-running", "--gateway-url", &url])).await;
+    assert_eq!(said.code, Some(3), "{said:?}");
+
+    let authority = cluster.authority_file().unwrap();
+    let certs = authority.parent().unwrap();
+    let path = |name: &str| certs.join(name).display().to_string();
+    let (ca, cert, key) = (path("ca.pem"), path("caller.pem"), path("caller.key"));
+    let health = async |words: &[&str]| run(bare_picopay(["health"].iter().chain(words))).await;
+    let node = cluster.node_url(0, 0);
+    for words in [
+        &[url.as_str(), "--cacert", &ca][..],
+        &[&format!("{url}/readyz"), "--cacert", &ca],
+        &[&url.replace("127.0.0.1", "localhost"), "--cacert", &ca],
+        &[&node, "--cacert", &ca, "--cert", &cert, "--key", &key],
+        &[&format!("http://{admin}/readyz")],
+    ] {
+        health(words).await.success();
+    }
+    health(&[&url]).await.failure("no authority that is trusted here signed it");
+    health(&[&format!("https://{admin}"), "--cacert", &ca]).await.failure("does not speak TLS");
+    health(&[&url, "--cacert", "/nowhere/ca.pem"]).await.failure("/nowhere/ca.pem: cannot be read");
+    health(&[&node, "--cacert", &ca]).await.failure("does not answer: ");
+    let half = health(&[&node, "--cacert", &ca, "--cert", &cert]).await;
+    assert!(half.code == Some(2) && half.err.contains("--key"), "{half:?}");
+    cluster.stop().await;
 }

@@ -6,6 +6,7 @@ mod bench;
 mod chaos;
 #[cfg(target_os = "linux")]
 mod grow;
+mod over_tls;
 #[cfg(target_os = "linux")]
 mod protect;
 mod real_cluster;

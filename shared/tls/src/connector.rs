@@ -1,8 +1,9 @@
-//! Connections to shard nodes, over TLS where the URL says `https`.
+//! Connections to nodes and gateways, over TLS where the URL says `https`.
 //!
 //! In TLS 1.3 a client is done before the server has looked at its certificate. A request that is sent then may have
-//! arrived or not. So a client waits for the server's ticket, which comes only after that look: a refusal ends the
-//! connect, and nothing was sent. A server that sends no tickets cannot be called.
+//! arrived or not. So a caller of nodes waits for the server's ticket, which comes only after that look: a refusal ends
+//! the connect, and nothing was sent. A node that sends no tickets cannot be called. Gateways may be behind a balancer
+//! that sends none, so their clients do not wait: see [`refused_certificate`](crate::refused_certificate).
 
 use std::future::poll_fn;
 use std::io;
@@ -30,25 +31,39 @@ use crate::fault::Fault;
 use crate::stream::Stream;
 use crate::trouble::describe;
 
-/// Connects to nodes. All clones take a change.
+/// Connects to nodes or gateways. All clones take a change.
 #[derive(Debug, Clone)]
-pub struct NodeConnector {
+pub struct Connector {
     tcp: HttpConnector,
     patience: Duration,
+    waits_for_ticket: bool,
     tls: Arc<RwLock<Option<Arc<ClientConfig>>>>,
 }
 
-impl NodeConnector {
+impl Connector {
     /// `patience` is for the TCP connection, and again for the handshake. Without a `caller`, `https` is refused.
     ///
     /// # Errors
     /// [`Fault`] when the library refuses it.
-    pub fn new(caller: Option<&Caller>, patience: Duration) -> Result<Self, Fault> {
+    pub fn to_nodes(caller: Option<&Caller>, patience: Duration) -> Result<Self, Fault> {
+        Self::new(caller, patience, true)
+    }
+
+    /// The same for gateways, and for a probe of whatever it is.
+    ///
+    /// # Errors
+    /// [`Fault`] when the library refuses it.
+    pub fn to_gateways(caller: Option<&Caller>, patience: Duration) -> Result<Self, Fault> {
+        Self::new(caller, patience, false)
+    }
+
+    fn new(caller: Option<&Caller>, patience: Duration, waits_for_ticket: bool) -> Result<Self, Fault> {
         let mut tcp = HttpConnector::new();
         tcp.set_nodelay(true);
         tcp.set_connect_timeout(Some(patience));
         tcp.enforce_http(false);
-        Ok(Self { tcp, patience, tls: Arc::new(RwLock::new(caller.map(Caller::client).transpose()?)) })
+        let tls = Arc::new(RwLock::new(caller.map(Caller::client).transpose()?));
+        Ok(Self { tcp, patience, waits_for_ticket, tls })
     }
 
     /// From the next connection on.
@@ -62,10 +77,10 @@ impl NodeConnector {
     }
 }
 
-impl Service<Uri> for NodeConnector {
-    type Response = NodeStream;
+impl Service<Uri> for Connector {
+    type Response = CallStream;
     type Error = io::Error;
-    type Future = Pin<Box<dyn Future<Output = io::Result<NodeStream>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = io::Result<CallStream>> + Send>>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.tcp.poll_ready(context).map_err(io::Error::other)
@@ -76,17 +91,17 @@ impl Service<Uri> for NodeConnector {
         // An IPv6 address stands in brackets in a URL, and not in a certificate.
         let name = uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
         let tls = self.tls.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let (connecting, patience) = (self.tcp.call(uri), self.patience);
+        let (connecting, patience, waits) = (self.tcp.call(uri), self.patience, self.waits_for_ticket);
         Box::pin(async move {
             let stream = connecting.await.map_err(io::Error::other)?.into_inner();
             if !is_tls {
-                return Ok(NodeStream(TokioIo::new(Stream::Plain(stream))));
+                return Ok(CallStream(TokioIo::new(Stream::Plain(stream))));
             }
             let tls = tls.ok_or_else(|| io::Error::other("https needs [tls] ca_file in cluster.toml"))?;
-            let shaken = timeout(patience, shake_hands(tls, name, stream)).await;
+            let shaken = timeout(patience, shake_hands(tls, name, stream, waits)).await;
             let late = |_| io::Error::new(io::ErrorKind::TimedOut, "the TLS handshake was not done in time");
             let stream = shaken.map_err(late)?.map_err(|error| io::Error::other(describe(&error)))?;
-            Ok(NodeStream(TokioIo::new(Stream::Tls(Box::new(stream.into())))))
+            Ok(CallStream(TokioIo::new(Stream::Tls(Box::new(stream.into())))))
         })
     }
 }
@@ -95,10 +110,11 @@ async fn shake_hands(
     tls: Arc<ClientConfig>,
     name: String,
     stream: TcpStream,
+    waits_for_ticket: bool,
 ) -> io::Result<TlsStream<TcpStream>> {
     let name = ServerName::try_from(name).map_err(io::Error::other)?;
     let mut stream = TlsConnector::from(tls).connect(name, stream).await?;
-    if stream.get_ref().1.protocol_version() == Some(ProtocolVersion::TLSv1_3) {
+    if waits_for_ticket && stream.get_ref().1.protocol_version() == Some(ProtocolVersion::TLSv1_3) {
         wait_for_ticket(&mut stream).await?;
     }
     Ok(stream)
@@ -122,17 +138,17 @@ async fn wait_for_ticket(stream: &mut TlsStream<TcpStream>) -> io::Result<()> {
     .await
 }
 
-/// A connection to a node.
+/// A connection to a node or a gateway.
 #[derive(Debug)]
-pub struct NodeStream(TokioIo<Stream>);
+pub struct CallStream(TokioIo<Stream>);
 
-impl Connection for NodeStream {
+impl Connection for CallStream {
     fn connected(&self) -> Connected {
         Connected::new()
     }
 }
 
-impl Read for NodeStream {
+impl Read for CallStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -142,7 +158,7 @@ impl Read for NodeStream {
     }
 }
 
-impl Write for NodeStream {
+impl Write for CallStream {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
