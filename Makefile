@@ -94,6 +94,7 @@ patroni: setup
 
 # Needs no Kubernetes. ARGS=--write first writes deploy/kubernetes/example, and copies the rules of deploy/observability.
 chart: setup bins
+	@deploy/setup.sh python openssl
 	@exec deploy/kubernetes/check.sh $(ARGS)
 
 # A cluster of its own, in a temporary folder; make bench ARGS="--out some/folder".

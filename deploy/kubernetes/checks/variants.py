@@ -36,6 +36,10 @@ VARIANTS = {
         "image.tag": "0.1.0-rc1",
         "image.pullSecrets": [{"name": "registry"}],
         "gateway.publicUrl": "",
+        # The least that the schema takes: the programs take it too.
+        "gateway.drainSeconds": 0,
+        "gateway.shutdownSeconds": 1,
+        "gateway.requestSeconds": 3,
         "gateway.service": {"type": "LoadBalancer", "port": 8443, "annotations": {"a/b": "c"}},
         "gateway.allowedFrom": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "shops"}}}],
         "gateway.keys": [
