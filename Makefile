@@ -11,7 +11,7 @@ BIN := $(TARGET)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
 # What comes after `picopay up`: make up ARGS="--fresh --shards 4"
 ARGS ?=
 
-.PHONY: help up test chaos grow upgrade ring protect smoke openapi patroni bench bench-full bench-pure instructions instructions-bin bench-bins setup check bins
+.PHONY: help up test chaos grow upgrade ring protect smoke openapi patroni chart bench bench-full bench-pure instructions instructions-bin bench-bins setup check bins
 
 help:
 	@echo 'make up      start a cluster on this machine, with a user to charge (http://127.0.0.1:8080)'
@@ -25,6 +25,7 @@ help:
 	@echo 'make patroni kill the primary of a shard under Patroni, or its agent alone, three times, under load; installs Patroni and etcd first'
 	@echo 'make smoke   a handful of requests to the cluster of "make up", each checked'
 	@echo 'make openapi try the OpenAPI document on it: two generated clients and schemathesis; installs them first'
+	@echo 'make chart   render the Helm chart and check it with the programs themselves; installs Helm first; ARGS=--write renews the example'
 	@echo 'make bench   measure it on this machine, in seven minutes: target/bench/report.html (make bench-full: half an hour)'
 	@echo 'make bench-pure  only what needs no cluster: parse, decide, format, hash; and the instructions that a charge takes'
 	@echo 'make instructions  count those, and fail when they are a tenth more than the repository says; installs valgrind first'
@@ -104,6 +105,11 @@ patroni: setup
 	@deploy/patroni/install.sh
 	@cargo build --locked --profile $(PROFILE) --workspace --bins
 	@exec $(BIN)/picopay-proofs patroni $(ARGS)
+
+# Needs no Kubernetes. ARGS=--write first writes deploy/kubernetes/example, and copies the rules of deploy/observability.
+chart: setup bins
+	@deploy/setup.sh python openssl
+	@exec deploy/kubernetes/check.sh $(ARGS)
 
 # A cluster of its own, in a temporary folder; make bench ARGS="--out some/folder".
 BENCH = $(BIN)/picopay-proofs bench --note commit=$(shell git describe --always --dirty 2> /dev/null || echo unknown)

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs what a local PicoPay cluster needs and this machine lacks: PostgreSQL 15 or newer, Redis, a C compiler
 # and make. Says nothing and changes nothing when all is there. `picopay doctor` tells more.
-# `deploy/setup.sh valgrind`: that too, for whoever counts instructions.
+# `deploy/setup.sh valgrind`: that too, for whoever counts instructions. `python` and `openssl`: for whoever checks the chart.
 #
 # Debian and Ubuntu: apt-get, as root or by sudo. macOS: Homebrew. Elsewhere it says what to install.
 # It leaves no service running: PicoPay starts its own servers, on ports of its own.
@@ -28,6 +28,9 @@ has_redis() {
     has redis-server || has valkey-server || [ -x /usr/bin/redis-server ] || [ -x /opt/homebrew/bin/redis-server ]
 }
 
+# With what makes a place for packages, which Debian has apart.
+has_python() { python3 -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 11))' 2> /dev/null; }
+
 missing=''
 has_postgres || missing="$missing postgres"
 has_redis || missing="$missing redis"
@@ -36,6 +39,8 @@ has make || missing="$missing make"
 for more in "$@"; do
     case $more in
         valgrind) has valgrind || missing="$missing valgrind" ;;
+        openssl) has openssl || missing="$missing openssl" ;;
+        python) has_python || missing="$missing python" ;;
         *) say "nothing is known about $more"; exit 2 ;;
     esac
 done
@@ -75,6 +80,8 @@ install_with_apt() {
     is_missing cc && packages="$packages gcc libc6-dev"
     is_missing make && packages="$packages make"
     is_missing valgrind && packages="$packages valgrind"
+    is_missing openssl && packages="$packages openssl"
+    is_missing python && packages="$packages python3 python3-venv"
     # shellcheck disable=SC2086
     apt_install $packages
     let_services_up
@@ -150,6 +157,8 @@ else
         say '  zypper install postgresql-server redis gcc make'
     fi
     is_missing valgrind && say '  and valgrind'
+    is_missing python && say '  and Python 3.11 or newer, with its module venv'
+    is_missing openssl && say '  and openssl'
     say 'and if they are in a place of their own, name it: PICOPAY_PG_BIN=/path/to/postgresql/bin'
     exit 1
 fi
