@@ -112,6 +112,7 @@ async fn freeze_recipients(cluster: &LocalCluster) {
             )
             .await;
         };
+        // The shard is silent for as long as it takes its senders to count what waits.
         tokio::join!(sent, sleep(FROZEN));
         node.thaw();
         // Long enough for the shard to be well again, and for its metrics to be read.
