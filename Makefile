@@ -11,7 +11,7 @@ BIN := $(TARGET)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
 # What comes after `picopay up`: make up ARGS="--fresh --shards 4"
 ARGS ?=
 
-.PHONY: help up test chaos grow upgrade ring protect smoke openapi patroni chart bench bench-full bench-pure instructions instructions-bin bench-bins setup check bins
+.PHONY: help up test chaos grow upgrade ring protect smoke openapi observability patroni chart bench bench-full bench-pure instructions instructions-bin bench-bins setup check bins
 
 help:
 	@echo 'make up      start a cluster on this machine, with a user to charge (http://127.0.0.1:8080)'
@@ -26,6 +26,7 @@ help:
 	@echo 'make smoke   a handful of requests to the cluster of "make up", each checked'
 	@echo 'make openapi try the OpenAPI document on it: two generated clients and schemathesis; installs them first'
 	@echo 'make chart   render the Helm chart and check it with the programs themselves; installs Helm first; ARGS=--write renews the example'
+	@echo 'make observability  try every alert and dashboard, with a real Prometheus and Alertmanager beside clusters under load'
 	@echo 'make bench   measure it on this machine, in seven minutes: target/bench/report.html (make bench-full: half an hour)'
 	@echo 'make bench-pure  only what needs no cluster: parse, decide, format, hash; and the instructions that a charge takes'
 	@echo 'make instructions  count those, and fail when they are a tenth more than the repository says; installs valgrind first'
@@ -42,6 +43,7 @@ TEST_THREADS ?= $(shell cores=$$(getconf _NPROCESSORS_ONLN); echo $$(((cores * 3
 # A test has servers that speak German, where that locale can be had.
 test: setup check bins
 	@deploy/german.sh
+	@deploy/observability/install.sh
 	@if cargo nextest --version > /dev/null 2>&1; then \
 	    rm -f $(TARGET)/nextest/default/junit.xml; \
 	    TMPDIR=$$(deploy/test-folder.sh) cargo nextest run --locked --workspace --test-threads $(TEST_THREADS); ended=$$?; \
@@ -99,6 +101,12 @@ smoke:
 # The same, with clients that two generators make of the OpenAPI document, and with schemathesis. ARGS="http://… key"
 openapi:
 	@exec gateway/tests/openapi/check.sh $(ARGS)
+
+# "make test" has the same tests. Grafana's own types are a Python package, which it does not install.
+observability: setup bins
+	@deploy/observability/install.sh
+	@deploy/observability/check-dashboards.sh
+	TMPDIR=$$(deploy/test-folder.sh) cargo test --locked --workspace --test observability
 
 # Not part of "make test": it installs packages, and Patroni takes its time. ARGS="--kills 1"
 patroni: setup

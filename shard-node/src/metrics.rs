@@ -68,6 +68,8 @@ pub struct Metrics {
     /// How long the oldest of them has been pending. Alarm above a minute.
     pub transfer_pending_seconds_max: Gauge,
     pub transfers_reversed: IntCounter,
+    /// Slots of this shard when a gateway asked last, by `owned` or `importing`.
+    pub slots: IntGaugeVec,
     /// What the courier of this node did with the transfers that it took up: `ended` or `postponed`.
     pub courier_tries: IntCounterVec,
 }
@@ -82,6 +84,10 @@ impl Metrics {
         .expect("the prefix is a legal name");
         let common = Registry::new_custom(None, Some([("shard".to_owned(), shard.to_owned())].into()))
             .expect("without a prefix");
+        #[cfg(target_os = "linux")]
+        common
+            .register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))
+            .expect("each name is registered once");
         let metrics = Self {
             process: ProcessMetrics::register(&common, "picopay-node", env!("CARGO_PKG_VERSION")),
             common,
@@ -182,18 +188,35 @@ impl Metrics {
                 "Transfers that the courier took up, by how that ended.",
                 "result",
             ),
+            slots: gauges("slots", "Slots of the shard, by `owned` or `importing`.", "state"),
             registry,
         };
         metrics.register_all();
-        // At zero from the start, so that the first refusal shows as an increase.
-        for result in ["taken", "refused"] {
-            let _ = metrics.reloads.with_label_values(&[result]);
-        }
+        metrics.begin_at_zero();
         metrics
     }
 
+    /// So that the first event shows as an increase.
+    fn begin_at_zero(&self) {
+        for (counters, all) in [
+            (&self.reloads, &["taken", "refused"][..]),
+            (&self.reads, &["primary", "replica"]),
+            (&self.courier_tries, &["ended", "postponed"]),
+            (&self.passed_over, &["behind", "beyond", "failed", "not found", "other shard"]),
+            (
+                &self.outcomes,
+                &["completed", "replayed", "refused", "moved", "unavailable", "outcome_unknown"],
+            ),
+            (&self.outcomes, &["overloaded", "internal"]),
+        ] {
+            for one in all {
+                let _ = counters.with_label_values(&[one]);
+            }
+        }
+    }
+
     fn register_all(&self) {
-        let collectors: [Box<dyn prometheus::core::Collector>; 31] = [
+        let collectors: [Box<dyn prometheus::core::Collector>; 32] = [
             Box::new(self.outcomes.clone()),
             Box::new(self.batch_size.clone()),
             Box::new(self.transaction_seconds.clone()),
@@ -225,6 +248,7 @@ impl Metrics {
             Box::new(self.transfer_pending_seconds_max.clone()),
             Box::new(self.transfers_reversed.clone()),
             Box::new(self.courier_tries.clone()),
+            Box::new(self.slots.clone()),
         ];
         for collector in collectors {
             self.registry.register(collector).expect("each name is registered once");
@@ -263,4 +287,25 @@ fn gauges(name: &str, help: &str, label: &str) -> IntGaugeVec {
 
 fn histogram(name: &str, help: &str, buckets: &[f64]) -> Histogram {
     Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec())).expect("a legal name")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_event_of_a_kind_shows_as_an_increase() {
+        let text = String::from_utf8(Metrics::new("a").render()).unwrap();
+        for series in [
+            "picopay_node_courier_tries_total{result=\"ended\",shard=\"a\"}",
+            "picopay_node_older_timelines_total{shard=\"a\"}",
+            "picopay_node_outcomes_total{outcome=\"outcome_unknown\",shard=\"a\"}",
+            "picopay_node_reads_total{shard=\"a\",source=\"primary\"}",
+            "picopay_node_reloads_total{result=\"refused\",shard=\"a\"}",
+            "picopay_node_replicas_passed_over_total{reason=\"failed\",shard=\"a\"}",
+            "picopay_node_state_lost_total{shard=\"a\"}",
+        ] {
+            assert!(text.contains(&format!("{series} 0\n")), "{series} in {text}");
+        }
+    }
 }

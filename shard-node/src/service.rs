@@ -196,6 +196,11 @@ impl Service {
         let generation = opening.as_ref().map(|opening| opening.generation.number);
         let finished = opening.as_ref().map_or(WIRE_BEFORE_HOLDS, |opening| opening.finished);
         let degraded = opening.and_then(|opening| opening.degraded);
+        if let Ok(slots) = &slots {
+            let gauge = |state| self.parts.metrics.slots.with_label_values(&[state]);
+            gauge("owned").set(count(&slots.owned));
+            gauge("importing").set(count(&slots.importing));
+        }
         let Slots { owned, importing } = slots.unwrap_or_default();
         NodeStatus {
             shard: self.shard.clone(),
@@ -260,6 +265,10 @@ impl Service {
             seconds.set(lag.map_or(-1.0, |lag| lag.as_secs_f64()));
         }
     }
+}
+
+fn count(ranges: &[OwnedRange]) -> i64 {
+    ranges.iter().map(|range| i64::from(range.last) - i64::from(range.first) + 1).sum()
 }
 
 /// Tells the nodes of a shard apart in Redis: two may listen on the same address of their own hosts.

@@ -27,6 +27,8 @@ use crate::spec::ClusterSpec;
 use crate::template::Dealt;
 use crate::{LocalError, database_user, http_call, programs, redis};
 
+mod beside;
+
 mod dealt;
 
 mod gateways;

@@ -55,9 +55,9 @@ pub(crate) enum Kind {
         port: u16,
         is_tls: bool,
     },
-    /// A node or a gateway, ready when `GET /health` at this URL answers 200.
+    /// Ready when this URL answers 200.
     Service {
-        address: String,
+        health: String,
     },
     Tool,
 }
@@ -308,9 +308,7 @@ impl Process {
                 self.pid().is_some_and(|pid| lock_file_says_ready(&data.join("postmaster.pid"), pid))
             }
             Kind::Redis { port, is_tls } => redis_ping::answers(*port, *is_tls).await,
-            Kind::Service { address } => {
-                http_call::get(&format!("{address}/health")).await.is_ok_and(|answer| answer.status == 200)
-            }
+            Kind::Service { health } => http_call::get(health).await.is_ok_and(|answer| answer.status == 200),
             Kind::Tool => true,
         }
     }

@@ -94,7 +94,8 @@ pub fn find_redis() -> Result<PathBuf, LocalError> {
     })
 }
 
-pub(crate) fn find_in_path(name: &str, how_to_get_it: &str) -> Result<PathBuf, LocalError> {
+/// In the folders of `PATH`, or where systems put programs.
+pub fn find_in_path(name: &str, how_to_get_it: &str) -> Result<PathBuf, LocalError> {
     let mut folders = search_path();
     folders.extend(["/usr/bin", "/usr/local/bin"].map(PathBuf::from));
     folders

@@ -42,7 +42,7 @@ pub(crate) fn prepare_node(
     let more = format!("{more}{}", front_toml(ground, NODE));
     write_node_config(folder, spec, (shard, name, port), &more)?;
     let config = node_config(name);
-    let kind = Kind::Service { address: format!("{}://127.0.0.1:{port}", scheme(ground)) };
+    let kind = Kind::Service { health: format!("{}://127.0.0.1:{port}/health", scheme(ground)) };
     let environment = &spec.node_environment;
     let arguments = ["--config", &config, "--cluster", cluster_file];
     let program = spec.program("picopay-node")?;
@@ -73,7 +73,7 @@ pub(crate) fn prepare_gateway(
     let more = format!("{}{}", spec.gateway_toml, front_toml(ground, GATEWAY));
     let text = gateway_toml(&listen.to_string(), &spec.api_keys, spec.has_drain, &more);
     write(&folder.file(&config), &text)?;
-    let kind = Kind::Service { address: format!("{}://{}", scheme(ground), reachable(listen)) };
+    let kind = Kind::Service { health: format!("{}://{}/health", scheme(ground), reachable(listen)) };
     let arguments = ["--config", &config, "--cluster", CLUSTER_FILE];
     let program = spec.program("picopay-gateway")?;
     Ok(service(folder, &ground.guardian, (name, program), &arguments, &[], kind))

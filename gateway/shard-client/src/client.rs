@@ -229,6 +229,7 @@ impl ShardClient {
     }
 
     pub fn views(&self) -> Vec<ShardView> {
+        self.metrics.slots_unowned.set(self.map.count_unowned());
         self.shards.load().iter().map(|shard| shard.view()).collect()
     }
 

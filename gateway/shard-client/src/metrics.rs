@@ -21,6 +21,8 @@ const BATCH_BUCKETS: [f64; 10] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 2
 #[derive(Debug, Clone)]
 pub struct Metrics {
     pub held: HeldMetrics,
+    /// Slots that no shard claims, as far as this gateway has heard.
+    pub slots_unowned: IntGauge,
     per_shard: PerShard,
 }
 
@@ -37,6 +39,8 @@ pub struct ShardMetrics {
     pub batch_size: Histogram,
     pub commit: Histogram,
     pub queue_length: IntGauge,
+    /// Of the fullest lane: waiting commands divided by how many may wait there now.
+    pub queue_fullness: Gauge,
     /// 0 closed, 1 probing, 2 open.
     pub breaker_state: IntGauge,
     /// Lag of the freshest replica, in seconds; NaN when unknown.
@@ -62,6 +66,7 @@ struct PerShard {
     batch_size: HistogramVec,
     commit: HistogramVec,
     queue_length: IntGaugeVec,
+    queue_fullness: GaugeVec,
     breaker_state: IntGaugeVec,
     replica_lag: GaugeVec,
     is_ready: IntGaugeVec,
@@ -72,7 +77,13 @@ struct PerShard {
 
 impl Metrics {
     pub fn new(registry: &Registry) -> Self {
-        Self { held: HeldMetrics::new(registry), per_shard: PerShard::new(registry) }
+        let slots_unowned = IntGauge::new(
+            "picopay_gateway_slots_unowned",
+            "Slots that no shard claims. A shard that was never reached claims none yet.",
+        )
+        .expect("a good name");
+        register(registry, &slots_unowned);
+        Self { held: HeldMetrics::new(registry), slots_unowned, per_shard: PerShard::new(registry) }
     }
 
     pub fn shard(&self, name: &str) -> ShardMetrics {
@@ -90,6 +101,7 @@ impl Metrics {
             batch_size: all.batch_size.with_label_values(&[name]),
             commit: all.commit.with_label_values(&[name]),
             queue_length: all.queue_length.with_label_values(&[name]),
+            queue_fullness: all.queue_fullness.with_label_values(&[name]),
             breaker_state: all.breaker_state.with_label_values(&[name]),
             replica_lag: all.replica_lag.with_label_values(&[name]),
             is_ready: all.is_ready.with_label_values(&[name]),
@@ -125,7 +137,9 @@ impl Metrics {
         for gauges in [&all.queue_length, &all.breaker_state, &all.is_ready, &all.is_degraded] {
             let _ = gauges.remove_label_values(&[name]);
         }
-        let _ = all.replica_lag.remove_label_values(&[name]);
+        for gauges in [&all.replica_lag, &all.queue_fullness] {
+            let _ = gauges.remove_label_values(&[name]);
+        }
         self.forget_nodes(name, 0);
     }
 
@@ -183,20 +197,21 @@ impl PerShard {
                 "picopay_gateway_queue_length",
                 "Commands waiting to be sent to a shard.",
             ),
+            queue_fullness: fractions(
+                registry,
+                "picopay_gateway_queue_fullness",
+                "Commands waiting in the fullest lane to a shard, divided by how many may wait there now: 1 is full.",
+            ),
             breaker_state: gauges(
                 registry,
                 "picopay_gateway_breaker_state",
                 "0 closed, 1 one probe is out, 2 open.",
             ),
-            replica_lag: {
-                let options = Opts::new(
-                    "picopay_gateway_replica_lag_seconds",
-                    "Lag of a shard's freshest replica; NaN when unknown.",
-                );
-                let gauges = GaugeVec::new(options, &["shard"]).expect("a good name");
-                register(registry, &gauges);
-                gauges
-            },
+            replica_lag: fractions(
+                registry,
+                "picopay_gateway_replica_lag_seconds",
+                "Lag of a shard's freshest replica; NaN when unknown.",
+            ),
             is_ready: gauges(
                 registry,
                 "picopay_gateway_shard_ready",
@@ -242,6 +257,12 @@ fn gauges(registry: &Registry, name: &str, help: &str) -> IntGaugeVec {
     gauges
 }
 
+fn fractions(registry: &Registry, name: &str, help: &str) -> GaugeVec {
+    let gauges = GaugeVec::new(Opts::new(name, help), &["shard"]).expect("a good name");
+    register(registry, &gauges);
+    gauges
+}
+
 fn histograms(registry: &Registry, name: &str, help: &str, buckets: &[f64]) -> HistogramVec {
     let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
     let histograms = HistogramVec::new(options, &["shard"]).expect("a good name and rising buckets");
@@ -262,9 +283,14 @@ mod tests {
         let mut text = Vec::new();
         TextEncoder::new().encode(&registry.gather(), &mut text).unwrap();
         let text = String::from_utf8(text).unwrap();
-        for name in
-            ["shard_requests_total", "queue_length", "breaker_state", "replica_lag_seconds", "moved_total"]
-        {
+        for name in [
+            "shard_requests_total",
+            "queue_length",
+            "queue_fullness",
+            "breaker_state",
+            "replica_lag_seconds",
+            "moved_total",
+        ] {
             assert!(text.contains(&format!("picopay_gateway_{name}{{")), "{name} in {text}");
         }
     }

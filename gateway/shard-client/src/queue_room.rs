@@ -40,6 +40,11 @@ impl QueueRoom {
         waiting < self.room.load(Ordering::Relaxed)
     }
 
+    /// How much of the room is taken: at 1 the next command is refused.
+    pub fn fullness(&self, waiting: usize) -> f64 {
+        share(waiting, self.room.load(Ordering::Relaxed))
+    }
+
     /// Nothing was left waiting behind a batch: the shard keeps up, and its pace is not known.
     pub fn note_spare_batch(&self) {
         self.room.store(self.queue_max, Ordering::Relaxed);
@@ -102,6 +107,7 @@ mod tests {
             assert_eq!(places(&room), 4_000, "nothing is known yet");
             room.note_full_batch(100, Duration::from_millis(batch_ms));
             assert_eq!(places(&room), expected, "{batch_ms} ms, {pipes} pipes");
+            assert!((room.fullness(expected / 4) - 0.25).abs() < 1e-9, "a quarter of {expected}");
         }
     }
 

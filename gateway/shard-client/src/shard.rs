@@ -448,6 +448,9 @@ impl Shard {
         let waiting: usize = self.lanes.iter().map(Lane::queue_length).sum();
         let queue_length = i64::try_from(waiting).unwrap_or(i64::MAX);
         self.metrics.queue_length.set(queue_length);
+        let lanes = self.rooms.iter().zip(&self.lanes);
+        let fullest = lanes.map(|(room, lane)| room.fullness(lane.queue_length())).fold(0.0, f64::max);
+        self.metrics.queue_fullness.set(fullest);
         self.nodes.read_off();
         self.metrics.breaker_state.set(match breaker {
             BreakerState::Closed => 0,

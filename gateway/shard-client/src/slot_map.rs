@@ -74,6 +74,10 @@ impl SlotMap {
         self.table.load()[slot.index()]
     }
 
+    pub fn count_unowned(&self) -> i64 {
+        self.table.load().iter().filter(|owner| owner.is_none()).map(|_| 1).sum()
+    }
+
     pub async fn owner_before(&self, slot: Slot, until: Instant) -> Option<Owner> {
         // Subscribed before the first look, so that no change is missed.
         let mut changes = self.changes.subscribe();
@@ -216,8 +220,10 @@ mod tests {
         let map = SlotMap::default();
         map.take_claims(0, &[range(0, 9, 1)], &[]);
         assert_eq!(map.on_the_way(slot(10)), None);
+        let before = map.count_unowned();
         map.take_claims(0, &[range(0, 4, 1), range(6, 9, 1)], &[]);
         assert_eq!((owner(&map, 5), map.on_the_way(slot(5)).unwrap().places), (None, vec![0]));
+        assert_eq!((before, map.count_unowned()), (4086, 4087));
         map.take_claims(1, &[], &[range(5, 5, 2)]);
         assert_eq!(map.on_the_way(slot(5)).unwrap().places, [0, 1]);
         map.take_claims(1, &[range(5, 5, 2)], &[]);

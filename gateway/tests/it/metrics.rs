@@ -35,6 +35,8 @@ async fn every_charge_is_counted_once_by_how_it_ended() {
         "picopay_gateway_breaker_state{shard=\"shard-1\"} 0",
         "picopay_gateway_cache_hits_total{shard=\"shard-1\"} ",
         "picopay_gateway_moved_total{shard=\"shard-1\"} 0",
+        "picopay_gateway_queue_fullness{shard=\"shard-1\"} 0",
+        "picopay_gateway_slots_unowned 0",
         "picopay_gateway_held 0",
         "picopay_gateway_held_total 0",
         "picopay_gateway_held_given_up_total 0",

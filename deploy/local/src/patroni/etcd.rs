@@ -33,7 +33,7 @@ pub(super) async fn start(folder: &Folder, ground: &Ground) -> Result<(Process, 
             environment: plain_environment(),
             user: None,
             log: folder.log("etcd"),
-            kind: Kind::Service { address: format!("http://127.0.0.1:{port}") },
+            kind: Kind::Service { health: format!("http://127.0.0.1:{port}/health") },
         };
         Ok(Process::new(recipe, Arc::clone(&ground.guardian)))
     };

@@ -81,7 +81,7 @@ impl Member {
             user: None,
             log: folder.log(&name),
             // Its `/health` is 200 when PostgreSQL is up, whatever its part.
-            kind: Kind::Service { address: format!("http://127.0.0.1:{api_port}") },
+            kind: Kind::Service { health: format!("http://127.0.0.1:{api_port}/health") },
         };
         let process = Process::new(recipe, Arc::clone(&ground.guardian));
         Ok(Self { process, name, data, config, port, api_port })
