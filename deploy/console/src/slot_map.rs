@@ -55,7 +55,7 @@ enum PlaceState {
     /// In the pause of a move: the old owner has let go of it, and the new one does not have it yet.
     Between,
     Twice,
-    /// Nobody owns it.
+    /// No shard says that it owns it, and all were heard.
     Nobody,
     /// Nobody says that they own it, and a shard that may own it does not answer.
     Unknown,

@@ -26,7 +26,7 @@ const VERIFY_REPORT: &str = "verify.json";
 /// As many pending transfers of each shard as `picopay transfers` lists.
 const TRANSFERS_LISTED: u32 = 50;
 
-/// Serve the page.
+/// Where the page is served, and where it looks.
 #[derive(Debug, Args)]
 pub struct ConsoleArgs {
     #[command(flatten)]
