@@ -11,12 +11,13 @@ BIN := $(TARGET)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
 # What comes after `picopay up`: make up ARGS="--fresh --shards 4"
 ARGS ?=
 
-.PHONY: help up test chaos grow upgrade ring protect smoke openapi observability patroni chart bench bench-full bench-pure instructions instructions-bin bench-bins setup check bins
+.PHONY: help up test console-test chaos grow upgrade ring protect smoke openapi observability patroni chart bench bench-full bench-pure instructions instructions-bin bench-bins setup check bins
 
 help:
 	@echo 'make up      start a cluster on this machine, with a user to charge (http://127.0.0.1:8080)'
 	@echo '             ARGS="--fresh --shards 4" passes options; PICOPAY_GATEWAY__LISTEN=127.0.0.1:8081 moves it'
 	@echo 'make test    format, lints, documentation, every test'
+	@echo 'make console-test  drive the console in Chromium on a cluster of its own; pictures in target/console-test; installs both first'
 	@echo 'make chaos   break a cluster under load for eight minutes and check every promise; SEED=7 MINUTES=2 to choose'
 	@echo 'make grow    add a shard under load, move slots there, empty another, and check every promise; SEED=7 to choose'
 	@echo 'make ring    send money round among 100 users for a minute while nodes, gateway and shards die: none is missing'
@@ -40,10 +41,11 @@ up: setup
 # More tests at once than cores: most of them wait, for a server that starts or for a time limit.
 TEST_THREADS ?= $(shell cores=$$(getconf _NPROCESSORS_ONLN); echo $$(((cores * 3 + 1) / 2)))
 
-# A test has servers that speak German, where that locale can be had.
+# A test has servers that speak German, where that locale can be had. One drives the console in a browser.
 test: setup check bins
 	@deploy/german.sh
 	@deploy/observability/install.sh
+	@deploy/console/browser/install.sh
 	@if cargo nextest --version > /dev/null 2>&1; then \
 	    rm -f $(TARGET)/nextest/default/junit.xml; \
 	    TMPDIR=$$(deploy/test-folder.sh) cargo nextest run --locked --workspace --test-threads $(TEST_THREADS); ended=$$?; \
@@ -53,6 +55,15 @@ test: setup check bins
 	    cargo test --locked --workspace --lib --bins --tests --examples; \
 	fi
 	cargo test --locked --workspace --doc
+
+# Of those tests, the ones of the page that `picopay console` serves.
+console-test: setup bins
+	@deploy/console/browser/install.sh
+	@if cargo nextest --version > /dev/null 2>&1; then \
+	    TMPDIR=$$(deploy/test-folder.sh) cargo nextest run --locked --workspace -E 'package(picopay-console) + (package(picopay) & test(/^console::/))'; \
+	else \
+	    cargo test --locked -p picopay-console && cargo test --locked -p picopay --test it console::; \
+	fi
 
 # What needs no cluster.
 check:

@@ -6,6 +6,7 @@
 mod against_running;
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -172,6 +173,33 @@ fn gateway_caller(cluster: &Cluster, cacert: Option<&Path>) -> anyhow::Result<Op
         (None, None) => Authorities::of_system().ok(),
     };
     Ok(authorities.map(|authorities| Caller { authorities, identity: None }))
+}
+
+/// Where the gateways whose files are in this folder show their metrics, seen from this machine; without any, where a gateway
+/// listens by default.
+pub fn metrics_urls(folder: &Path) -> Vec<String> {
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    let files = files_beside(folder, "gateway");
+    let urls: Vec<String> = files
+        .iter()
+        .filter_map(|file| GatewayConfig::load(file).ok())
+        .map(|gateway| metrics_url(&gateway))
+        .collect();
+    if urls.is_empty() { vec![GATEWAY_URL.to_owned()] } else { urls }
+}
+
+fn metrics_url(gateway: &GatewayConfig) -> String {
+    let (scheme, listen) = match (&gateway.admin, &gateway.tls) {
+        (Some(admin), _) => ("http", &admin.listen),
+        (None, Some(_)) => ("https", &gateway.listen),
+        (None, None) => ("http", &gateway.listen),
+    };
+    // Listening on all addresses, it is here as well.
+    let here = match listen.parse::<SocketAddr>() {
+        Ok(address) if address.ip().is_unspecified() => format!("127.0.0.1:{}", address.port()),
+        _ => listen.clone(),
+    };
+    format!("{scheme}://{here}")
 }
 
 fn files_beside(folder: &Path, word: &str) -> Vec<PathBuf> {

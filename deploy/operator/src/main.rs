@@ -6,6 +6,7 @@
 mod certs;
 mod cluster_file;
 mod config_check;
+mod console;
 mod doctor;
 mod failover;
 mod health;
@@ -61,6 +62,8 @@ enum Command {
     Health(health::HealthArgs),
     /// Show how the cluster is: slots, databases, nodes, Redis
     Status(status::StatusArgs),
+    /// Serve a page that shows the cluster live: slots, shards, charges, users; read-only, for this machine alone
+    Console(console::ConsoleArgs),
     /// Show which transfers are pending, since when, and why
     Transfers(transfers::TransfersArgs),
     /// Prove that the money is right: balances, refunds, keys, and every row in its place
@@ -90,6 +93,7 @@ async fn main() -> ExitCode {
         Command::Failover(args) => failover::run(args).await,
         Command::Health(args) => health::run(args).await,
         Command::Status(args) => status::run(args).await,
+        Command::Console(args) => console::run(args).await,
         Command::Transfers(args) => transfers::run(args).await,
         Command::Verify(args) => verify::run(args).await,
         Command::Keys(command) => keys::run(command),

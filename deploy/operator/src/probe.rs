@@ -33,6 +33,7 @@ const NODE_TIMEOUT: Duration = Duration::from_secs(1);
 const REDIS_TIMEOUT: Duration = Duration::from_secs(1);
 /// A little more than what counts as a problem.
 const CATCH_UP_MAX: Duration = Duration::from_millis(2_100);
+const METRICS_PATH: &str = "/metrics";
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(10);
 /// More than a node's slots, one by one, with every field at its longest.
 const NODE_STATUS_BYTES_MAX: usize = 1 << 20;
@@ -232,6 +233,25 @@ pub enum NotTold {
     NoAnswer(String),
 }
 
+/// Asks services for their pages of metrics, over connections that stay open.
+pub struct Asker(NodeClient);
+
+impl Asker {
+    pub fn new(cluster: &Cluster) -> Self {
+        Self(node_client(cluster))
+    }
+}
+
+/// The page of metrics of a gateway or a node. They need no secret, and a gateway's address may be public.
+pub async fn metrics(Asker(client): &Asker, url: &str) -> Result<String, String> {
+    let asked = timeout(NODE_TIMEOUT, send(client, Request::get(format!("{url}{METRICS_PATH}")))).await;
+    let (status, body) = asked.map_err(|_| format!("no answer in {} s", NODE_TIMEOUT.as_secs()))??;
+    if status != StatusCode::OK {
+        return Err(format!("it answers {status}: are its metrics at an admin address?"));
+    }
+    String::from_utf8(body.into()).map_err(|_| "its metrics are no text".to_owned())
+}
+
 pub async fn node_config(cluster: &Cluster, url: &str) -> Result<RunningConfig, NotTold> {
     running_config(&node_client(cluster), &cluster.internal_secret, url).await
 }
@@ -292,7 +312,12 @@ async fn ask(
 ) -> Result<(StatusCode, Bytes), String> {
     let request = Request::get(format!("{url}{path}"))
         .header(AUTHORIZATION, format!("Bearer {}", internal_secret.expose()))
-        .header(WIRE_HEADER, WIRE_VERSION)
+        .header(WIRE_HEADER, WIRE_VERSION);
+    send(client, request).await
+}
+
+async fn send(client: &NodeClient, request: http::request::Builder) -> Result<(StatusCode, Bytes), String> {
+    let request = request
         .body(Empty::new())
         .map_err(|error| format!("its URL or the internal_secret cannot be sent: {error}"))?;
     let reply = client.request(request).await.map_err(|error| root_cause(&error))?;

@@ -13,10 +13,12 @@ use std::process::ExitCode;
 
 use clap::Args;
 use futures_util::future::join_all;
+use picopay_shared::cluster::Cluster;
 
 use crate::cluster_file::ClusterArgs;
 use crate::output::OutputArgs;
 use crate::probe;
+use report::StatusReport;
 
 /// Show how the cluster is.
 #[derive(Debug, Args)]
@@ -28,9 +30,12 @@ pub struct StatusArgs {
 }
 
 pub async fn run(args: StatusArgs) -> anyhow::Result<ExitCode> {
-    let cluster = args.cluster.load()?;
-    let probes = cluster.shards.iter().map(|shard| probe::probe(&cluster, shard));
-    let report = judgement::judge(&cluster.shards, &join_all(probes).await);
+    let report = read(&args.cluster.load()?).await;
     args.output.print(&report, screen::screen);
     Ok(if report.is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+pub async fn read(cluster: &Cluster) -> StatusReport {
+    let probes = cluster.shards.iter().map(|shard| probe::probe(cluster, shard));
+    judgement::judge(&cluster.shards, &join_all(probes).await)
 }

@@ -78,7 +78,7 @@ pub async fn run(args: TransfersArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn read(cluster: &Cluster, limit: u32) -> anyhow::Result<TransfersReport> {
+pub async fn read(cluster: &Cluster, limit: u32) -> anyhow::Result<TransfersReport> {
     let read = try_join_all(cluster.shards.iter().map(|shard| read_shard(shard, limit)))
         .await
         .context("what is pending is not known while a shard's primary does not answer")?;

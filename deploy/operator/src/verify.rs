@@ -10,6 +10,7 @@ mod acks;
 mod books;
 mod checks;
 mod findings;
+mod kept_report;
 mod leftovers;
 mod owners;
 mod snapshot;
@@ -45,6 +46,9 @@ pub struct VerifyArgs {
     /// user_id, kind, amount, currency, balance_after and idempotency_key
     #[arg(long, value_name = "FILE")]
     acks: Option<PathBuf>,
+    /// Also write the report to this file, for `picopay console`
+    #[arg(long, value_name = "FILE", env = "PICOPAY_VERIFY_REPORT", hide_env_values = true)]
+    report: Option<PathBuf>,
 }
 
 /// What `verify` prints. With `--output json` these are the names of the fields; they stay.
@@ -74,6 +78,9 @@ pub async fn run(args: VerifyArgs) -> anyhow::Result<ExitCode> {
     let cluster = args.cluster.load()?;
     let report = verify(&cluster, args.acks).await?;
     args.output.print(&report, screen);
+    if let Some(file) = &args.report {
+        kept_report::write(file, &report)?;
+    }
     Ok(if report.is_proven { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

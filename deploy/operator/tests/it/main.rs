@@ -8,6 +8,7 @@ mod users;
 
 mod config;
 mod config_running;
+mod console;
 mod finish;
 mod health;
 mod init;
