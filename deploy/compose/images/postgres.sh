@@ -25,16 +25,24 @@ configure() {
     cp /etc/picopay/pg_hba.conf "$1/pg_hba.conf"
 }
 
-# An empty server beside a peer with data would be a shard that forgot everything. Its money is on the peer.
-refuse_to_forget() {
-    if pg_isready --quiet --host="$peer" --timeout=2; then
-        say "there is no data here, and $peer has some. deploy/compose/README.md says what to do: A primary lost its volume"
+# An empty server beside a peer with data would be a shard that forgot everything: its money is on the peer. When that has
+# become the primary, this one is its standby; before, somebody has to decide that.
+begin_as_primary() {
+    if ! pg_isready --quiet --host="$peer" --timeout=2; then
+        make_primary
+        return
+    fi
+    waits=$(PGPASSWORD=$(cat "$secrets/picopay") psql --no-psqlrc --tuples-only --no-align --host="$peer" \
+        --username=picopay --dbname=picopay --command='SELECT pg_is_in_recovery()') || waits=unknown
+    if [ "$waits" = f ]; then
+        copy_primary
+    else
+        say "there is no data here, and $peer has some. deploy/compose/README.md says what to do: a primary lost its volume"
         exit 1
     fi
 }
 
 make_primary() {
-    refuse_to_forget
     say 'making an empty server'
     initdb --pgdata="$new" --username=postgres --pwfile="$secrets/superuser" --auth-local=peer --auth-host=scram-sha-256 \
         --encoding=UTF8 --locale=C --no-instructions > /dev/null
@@ -64,7 +72,7 @@ if [ ! -d "$data" ]; then
     # What an interrupted start left half done.
     rm -rf "$new"
     case $begins in
-        primary) make_primary ;;
+        primary) begin_as_primary ;;
         standby) copy_primary ;;
         *) say "begins as primary or standby, not as $begins"; exit 2 ;;
     esac

@@ -35,7 +35,7 @@ printf '*:*:*:replicator:%s\n' "$replicator" | keep replicator.pgpass $databases
 printf '%s' "$replicator" | keep replicator $databases $databases 0400
 
 {
-    cat /etc/picopay/gateway.toml
+    cat /etc/picopay/gateway.base.toml
     if [ -n "${PICOPAY_DEMO_KEY:-}" ]; then
         digest=$(printf '%s' "$PICOPAY_DEMO_KEY" | sha256sum | cut -d ' ' -f 1)
         printf '\n[[keys]]\nname = "demo"\ndigest = "sha256:%s"\nscopes = ["admin"]\n' "$digest"

@@ -1,8 +1,8 @@
 //! The proofs that PicoPay keeps its promises, on clusters of real processes.
 //!
 //! [`smoke`] asks a running cluster. [`mod@bench`] measures one, [`chaos`] breaks it under load, [`grow`] moves slots under its
-//! users, [`protect`] freezes and overloads it, and [`patroni`] kills a primary that Patroni elected. They share the
-//! clients' account ([`account`]), [`findings`], promises that are broken on purpose ([`broken`]), and `picopay verify`
+//! users, [`protect`] freezes and overloads it, and [`patroni`] kills a primary that Patroni elected. [`compose`] breaks the
+//! containers of `deploy/compose`. They share the clients' account ([`account`]), [`findings`], promises that are broken on purpose ([`broken`]), and `picopay verify`
 //! ([`verify`]).
 
 // Figures of a report: a count past 2^53 would be the longest run ever.
@@ -20,9 +20,13 @@ pub mod protect;
 
 pub mod patroni;
 
+pub mod compose;
+
 pub mod account;
 
 pub mod broken;
+
+mod charges;
 
 pub mod findings;
 
