@@ -60,8 +60,7 @@ pub struct DrillSummary {
 }
 
 pub async fn run(source: &Path, tag: &str, plan: DrillPlan) -> anyhow::Result<DrillSummary> {
-    let files: &[&str] =
-        if plan.is_ha { &["compose.yaml", "compose.ha.yaml"] } else { &["compose.yaml"] };
+    let files: &[&str] = if plan.is_ha { &["compose.yaml", "compose.ha.yaml"] } else { &["compose.yaml"] };
     let mut project = Project::copy_of(source, files, tag)?;
     let started = Instant::now();
     project.up(&[]).await.context("docker compose up --wait")?;
@@ -97,7 +96,10 @@ pub async fn run(source: &Path, tag: &str, plan: DrillPlan) -> anyhow::Result<Dr
     }
     let (tried_again, of_them_unknown) = charges.repeated();
     let (strong_reads, stale_reads) = charges.strong_reads();
-    ensure!(strong_reads > 0 && stale_reads == 0, "{stale_reads} of {strong_reads} strong balances were stale");
+    ensure!(
+        strong_reads > 0 && stale_reads == 0,
+        "{stale_reads} of {strong_reads} strong balances were stale"
+    );
     let balances = charges.end().await?;
     let acknowledged = acks.finish()?;
     let proof = finish::prove(&project, &acks_file, acknowledged, &balances).await?;
@@ -162,7 +164,12 @@ async fn strike_once(project: &Project, charges: &Charges, strike: &Strike) -> a
                 unknown.push(failure.text);
             }
         }
-        ensure!(unknown.is_empty(), "{} outcomes were unknown long after; the first: {}", unknown.len(), unknown[0]);
+        ensure!(
+            unknown.is_empty(),
+            "{} outcomes were unknown long after; the first: {}",
+            unknown.len(),
+            unknown[0]
+        );
         // A gateway that is paused answers nobody.
         ensure!(answered > 0 || strike.service == "gateway", "nobody was told that the shard is gone");
     }

@@ -35,7 +35,10 @@ pub async fn kill_primary(
         sleep(LOOK_EVERY).await;
     }
     let gap = charges.gap_after(killed, &whose);
-    eprintln!("{old} killed: {new} is the primary, and no charge was acknowledged for {:.2} s", gap.as_secs_f64());
+    eprintln!(
+        "{old} killed: {new} is the primary, and no charge was acknowledged for {:.2} s",
+        gap.as_secs_f64()
+    );
     ensure!(gap <= GAP_BAR, "charges stood still for {:.1} s", gap.as_secs_f64());
     docker(&["start", &container]).await?;
     let started = Instant::now();

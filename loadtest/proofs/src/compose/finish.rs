@@ -1,5 +1,6 @@
 //! What the ledger says in the end, of every acknowledgement and of each user.
 
+use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
@@ -26,8 +27,8 @@ pub async fn prove(
 ) -> anyhow::Result<Proof> {
     let folder = acks.parent().context("the file stands in a folder")?;
     // The container's user is nobody here.
-    std::fs::set_permissions(folder, PermissionsExt::from_mode(0o755))?;
-    std::fs::set_permissions(acks, PermissionsExt::from_mode(0o644))?;
+    std::fs::set_permissions(folder, Permissions::from_mode(0o755))?;
+    std::fs::set_permissions(acks, Permissions::from_mode(0o644))?;
     let mount = format!("{}:/acks:ro", folder.display());
     let name = acks.file_name().context("a file has a name")?.to_string_lossy();
     let inside = format!("/acks/{name}");

@@ -55,7 +55,8 @@ impl Strike {
             Kind::Cut => {
                 let format = "{{range $name, $_ := .NetworkSettings.Networks}}{{$name}} {{end}}";
                 let all = docker(&["inspect", "--format", format, &container]).await?;
-                networks = all.split_whitespace().filter(|name| !name.ends_with(FRONT)).map(str::to_owned).collect();
+                networks =
+                    all.split_whitespace().filter(|name| !name.ends_with(FRONT)).map(str::to_owned).collect();
                 ensure!(!networks.is_empty(), "{} is in no network", self.service);
                 for network in &networks {
                     docker(&["network", "disconnect", network, &container]).await?;
@@ -74,7 +75,8 @@ impl Struck {
             Kind::Cut => {
                 for network in &self.networks {
                     // The name by which the others know it goes with the network.
-                    docker(&["network", "connect", "--alias", self.service, network, &self.container]).await?;
+                    docker(&["network", "connect", "--alias", self.service, network, &self.container])
+                        .await?;
                 }
             }
         }
