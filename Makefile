@@ -11,7 +11,7 @@ BIN := $(TARGET)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
 # What comes after `picopay up`: make up ARGS="--fresh --shards 4"
 ARGS ?=
 
-.PHONY: help up test console-test chaos grow upgrade ring protect smoke openapi observability patroni chart bench bench-full bench-pure instructions instructions-bin bench-bins setup check bins
+.PHONY: help up test console-test chaos grow upgrade ring protect smoke openapi observability patroni compose chart bench bench-full bench-pure instructions instructions-bin bench-bins setup check bins
 
 help:
 	@echo 'make up      start a cluster on this machine, with a user to charge (http://127.0.0.1:8080)'
@@ -24,6 +24,7 @@ help:
 	@echo 'make upgrade replace an earlier release by this one under load, go back, and forwards again; FROM=v1.2 SEED=7 MINUTES=4 to choose'
 	@echo 'make protect freeze a shard of two under load, offer three times too much, and check that nobody else notices; ARGS="--rounds 1"'
 	@echo 'make patroni kill the primary of a shard under Patroni, or its agent alone, three times, under load; installs Patroni and etcd first'
+	@echo 'make compose kill, pause and cut off every container of deploy/compose under load; SHORT=yes each once; needs a Docker engine'
 	@echo 'make smoke   a handful of requests to the cluster of "make up", each checked'
 	@echo 'make openapi try the OpenAPI document on it: two generated clients and schemathesis; installs them first'
 	@echo 'make chart   render the Helm chart and check it with the programs themselves; installs Helm first; ARGS=--write renews the example'
@@ -129,6 +130,10 @@ patroni: setup
 chart: setup bins
 	@deploy/setup.sh python openssl
 	@exec deploy/kubernetes/check.sh $(ARGS)
+
+# Skipped, with a line that says so, where there is no Docker engine. PROGRAMS=build builds the programs by the Dockerfile.
+compose: bins
+	@SHORT=$(SHORT) PROGRAMS=$(PROGRAMS) SEED=$(SEED) deploy/compose/test.sh $(TARGET)/debug
 
 # A cluster of its own, in a temporary folder; make bench ARGS="--out some/folder".
 BENCH = $(BIN)/picopay-proofs bench --note commit=$(shell git describe --always --dirty 2> /dev/null || echo unknown)

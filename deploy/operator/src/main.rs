@@ -7,6 +7,7 @@ mod certs;
 mod cluster_file;
 mod config_check;
 mod console;
+mod demo;
 mod doctor;
 mod failover;
 mod health;
@@ -42,6 +43,8 @@ enum Command {
     Up(up::UpArgs),
     /// Say what is missing on this machine for `up`, and how to get it
     Doctor(doctor::DoctorArgs),
+    /// Make two users with 1000.00 USD each, to try a cluster out
+    Demo(demo::DemoArgs),
     /// Prepare a new cluster: apply the schema and deal out the slots, once
     Init(init::InitArgs),
     /// Bring the schema of the shards up to date
@@ -84,6 +87,7 @@ async fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Up(args) => up::run(args).await,
         Command::Doctor(args) => doctor::run(args).await,
+        Command::Demo(args) => demo::run(args).await,
         Command::Init(args) => init::run(args).await,
         Command::Migrate(args) => migrate::run(args).await,
         Command::Shard(command) => shard::run(command).await,

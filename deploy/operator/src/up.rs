@@ -12,13 +12,13 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anstyle::{AnsiColor, Effects, Style};
-use anyhow::{Context as _, bail};
-use picopay_local::http_call::Answer;
+use anyhow::Context as _;
 use picopay_local::{ClusterSpec, Data, LocalCluster, SHARDS_MAX};
-use serde_json::json;
+use serde_json::Value;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use uuid::Uuid;
 
+use crate::demo;
 use crate::output::print;
 
 /// One is no sharding, and each more is two more PostgreSQL servers.
@@ -27,9 +27,6 @@ const SHARDS: usize = 2;
 pub const DATA: &str = ".picopay";
 
 const WATCH_INTERVAL: Duration = Duration::from_millis(200);
-
-/// Always the same, so that a second start replays the first top-up.
-const DEMO_TOPUP_KEY: &str = "00000000-0000-4000-8000-000000000001";
 
 const SHOWN_LINES: usize = 15;
 
@@ -76,7 +73,8 @@ pub async fn run(args: UpArgs) -> anyhow::Result<ExitCode> {
         }
     };
     if !args.no_demo {
-        make_demo_users(&cluster).await?;
+        let ask = async |path: &str, key: Option<&str>, body: &Value| cluster.post(path, key, body).await;
+        demo::make_users(ask).await.context("without the demo users: --no-demo")?;
     }
     // Without it the cluster runs as well; only `picopay failover` and its like do not reach it.
     let requests = control::listen(&args.data).inspect_err(|error| print(&format!("{error:#}"))).ok();
@@ -104,26 +102,6 @@ fn spec(args: &UpArgs) -> ClusterSpec {
         has_tls: args.tls,
         ..ClusterSpec::default()
     }
-}
-
-/// Users 1 and 2 with 1000.00 USD each, through the gateway as anybody would do it. Keys are each user's own.
-async fn make_demo_users(cluster: &LocalCluster) -> anyhow::Result<()> {
-    let failed = "the demo users could not be made (--no-demo goes without)";
-    for user in [1, 2] {
-        let made = cluster.post("/users", None, &json!({"user_id": user})).await.context(failed)?;
-        expect_success(&made).context(failed)?;
-        let topup = json!({"user_id": user, "amount": "1000.00", "currency": "USD"});
-        let topped_up = cluster.post("/topup", Some(DEMO_TOPUP_KEY), &topup).await.context(failed)?;
-        expect_success(&topped_up).context(failed)?;
-    }
-    Ok(())
-}
-
-fn expect_success(answer: &Answer) -> anyhow::Result<()> {
-    if !(200..300).contains(&answer.status) {
-        bail!("the gateway answered {}: {}", answer.status, answer.body);
-    }
-    Ok(())
 }
 
 /// Until a signal comes. A process that dies is reported, and the rest goes on.

@@ -5,6 +5,7 @@ use picopay_proofs::smoke;
 
 pub mod bench;
 pub mod chaos;
+pub mod compose;
 pub mod grow;
 pub mod patroni;
 pub mod protect;

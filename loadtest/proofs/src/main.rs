@@ -33,6 +33,8 @@ enum Command {
     Upgrade(commands::upgrade::UpgradeArgs),
     /// Kills the primary of a shard under Patroni, under load, and proves that no acknowledged charge was lost or doubled.
     Patroni(commands::patroni::PatroniArgs),
+    /// Kills, pauses and cuts off each container of deploy/compose, under load, and checks what clients see.
+    Compose(commands::compose::ComposeArgs),
 }
 
 /// 0: all is well. 1: a promise was broken, or the proof failed to run. 2: the command line is wrong.
@@ -40,8 +42,8 @@ enum Command {
 async fn main() -> ExitCode {
     let cli = Cli::parse();
     let stop = Stop::default();
-    // The drill and its shard end by a signal of their own.
-    if !matches!(cli.command, Command::Patroni(_)) {
+    // The drills and their servers end by a signal of their own.
+    if !matches!(cli.command, Command::Patroni(_) | Command::Compose(_)) {
         tokio::spawn(command_line::stop_on_signal(stop.clone()));
     }
     let done = match cli.command {
@@ -52,6 +54,7 @@ async fn main() -> ExitCode {
         Command::Protect(args) => Box::pin(commands::protect::run(&args, &stop)).await,
         Command::Upgrade(args) => commands::upgrade::run(args, &stop).await,
         Command::Patroni(args) => commands::patroni::run(args).await,
+        Command::Compose(args) => commands::compose::run(args).await,
     };
     command_line::exit_code(done)
 }

@@ -11,8 +11,8 @@ use picopay_loadtest::acks::AckFile;
 use picopay_local::PatroniShard;
 use serde::Serialize;
 
-use super::charges::Charges;
 use super::proof::{self, DrillProof};
+use crate::charges::Charges;
 
 /// With `ttl` 10: the time to live, an election, a promotion, and a standby that follows the new primary.
 const GAP_BAR: Duration = Duration::from_secs(15);
@@ -78,7 +78,7 @@ pub async fn run(shard: PatroniShard, kills: usize, only: Option<Victim>) -> any
     let outside = tempfile::tempdir()?;
     let acks_file = outside.path().join("acks.jsonl");
     let acks = AckFile::open(&acks_file)?;
-    let charges = Charges::start(&shard.gateway_url(), shard.api_key(), &acks).await?;
+    let charges = Charges::start(&shard.gateway_url(), shard.api_key(), &acks, 1).await?;
     let first_timeline = shard.timeline().await?;
     let (mut gaps, mut rejoined, mut victims) = (Vec::new(), Vec::new(), Vec::new());
     for number in 1..=kills {
@@ -152,7 +152,7 @@ async fn kill_once(
         ensure!(killed.elapsed() < GAP_MAX, "charges do not go on");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    let gap = charges.gap_after(killed);
+    let gap = charges.gap_after(killed, |_| true);
     ensure!(shard.timeline().await? > timeline, "the new primary writes the old one's timeline");
     // Whatever of it is left: an operator ends an unmanaged server before he starts its agent again.
     shard.members()[old].kill().await?;

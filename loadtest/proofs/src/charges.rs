@@ -34,9 +34,20 @@ pub struct Charges {
     clients: Vec<JoinHandle<anyhow::Result<()>>>,
 }
 
+/// A charge that was not answered with yes. It was asked again.
+#[derive(Debug, Clone)]
+pub struct Failure {
+    pub user: i64,
+    pub at: Instant,
+    pub is_unknown: bool,
+    pub text: String,
+}
+
 #[derive(Debug, Default)]
 struct Book {
-    acknowledged: Mutex<Vec<Instant>>,
+    first_user: i64,
+    acknowledged: Mutex<Vec<(i64, Instant)>>,
+    failed: Mutex<Vec<Failure>>,
     charged: [AtomicU64; 16],
     tries_again: AtomicU64,
     unknown: AtomicU64,
@@ -45,13 +56,15 @@ struct Book {
 }
 
 impl Charges {
-    pub async fn start(url: &str, api_key: &str, acks: &AckFile) -> anyhow::Result<Self> {
-        let (stop, book) = (Arc::new(AtomicBool::new(false)), Arc::new(Book::default()));
+    /// Sixteen users from this one on, whom nobody else charges.
+    pub async fn start(url: &str, api_key: &str, acks: &AckFile, first_user: i64) -> anyhow::Result<Self> {
+        let book = Arc::new(Book { first_user, ..Book::default() });
+        let stop = Arc::new(AtomicBool::new(false));
         // One attempt at a time: who asks again, and when, is what the drill measures.
         let patience = Patience { attempt: ANSWER_WAIT, ..Patience::none() };
         let client = Client::new(url, api_key)?.with_patience(patience);
         let mut clients = Vec::new();
-        for user in 1..=CLIENTS {
+        for user in book.users() {
             let mut one = OneClient {
                 client: client.clone(),
                 user,
@@ -77,12 +90,26 @@ impl Charges {
     }
 
     pub fn acknowledged_since(&self, moment: Instant) -> usize {
-        self.times().iter().filter(|time| **time >= moment).count()
+        self.times(|_| true).iter().filter(|time| **time >= moment).count()
     }
 
-    /// The longest time between two acknowledgements, of which the second came after `moment`.
-    pub fn gap_after(&self, moment: Instant) -> Duration {
-        let mut times = self.times();
+    /// How many charges of these users were acknowledged meanwhile.
+    pub fn acknowledged_between(&self, from: Instant, until: Instant, whose: impl Fn(i64) -> bool) -> usize {
+        self.times(whose).iter().filter(|time| (from..until).contains(*time)).count()
+    }
+
+    pub fn failures_since(&self, moment: Instant) -> Vec<Failure> {
+        let failed = self.book.failed.lock().expect("nobody panics with it");
+        failed.iter().filter(|failure| failure.at >= moment).cloned().collect()
+    }
+
+    pub fn users(&self) -> impl Iterator<Item = i64> + use<> {
+        self.book.users()
+    }
+
+    /// The longest time between two acknowledgements of these users, of which the second came after `moment`.
+    pub fn gap_after(&self, moment: Instant, whose: impl Fn(i64) -> bool) -> Duration {
+        let mut times = self.times(whose);
         times.sort_unstable();
         let gaps = times.windows(2).filter(|pair| pair[1] >= moment);
         gaps.map(|pair| pair[1] - pair[0]).max().unwrap_or_default()
@@ -96,29 +123,36 @@ impl Charges {
         (self.book.strong_reads.load(Ordering::Relaxed), self.book.stale_reads.load(Ordering::Relaxed))
     }
 
-    pub async fn end(self) -> anyhow::Result<()> {
+    /// The balance that each user has, in cents, when every client has its last answer.
+    pub async fn end(self) -> anyhow::Result<Vec<(i64, u64)>> {
         self.stop.store(true, Ordering::Relaxed);
         for client in self.clients {
             client.await.context("a client panicked")??;
         }
-        Ok(())
+        let left = |user| FUND_CENTS - self.book.charged_of(user).load(Ordering::SeqCst);
+        Ok(self.book.users().map(|user| (user, left(user))).collect())
     }
 
-    fn times(&self) -> Vec<Instant> {
-        self.book.acknowledged.lock().expect("nobody panics with it").clone()
+    fn times(&self, whose: impl Fn(i64) -> bool) -> Vec<Instant> {
+        let acknowledged = self.book.acknowledged.lock().expect("nobody panics with it");
+        acknowledged.iter().filter(|(user, _)| whose(*user)).map(|(_, time)| *time).collect()
     }
 }
 
 impl Book {
+    fn users(&self) -> impl Iterator<Item = i64> + use<> {
+        self.first_user..self.first_user + CLIENTS
+    }
+
     fn charged_of(&self, user: i64) -> &AtomicU64 {
-        let position = usize::try_from(user - 1).expect("users are numbered from 1");
+        let position = usize::try_from(user - self.first_user).expect("one of the users");
         &self.charged[position]
     }
 }
 
 /// Whatever was acknowledged before the question must be in the answer. Otherwise a replaced primary answered.
 async fn read_balances(client: Client, book: Arc<Book>, stop: Arc<AtomicBool>) -> anyhow::Result<()> {
-    for user in (1..=CLIENTS).cycle() {
+    for user in book.users().collect::<Vec<_>>().into_iter().cycle() {
         if stop.load(Ordering::Relaxed) {
             break;
         }
@@ -173,6 +207,9 @@ impl OneClient {
             self.book.tries_again.fetch_add(1, Ordering::Relaxed);
             let is_unknown = matches!(error, Error::Unknown { .. });
             self.book.unknown.fetch_add(u64::from(is_unknown), Ordering::Relaxed);
+            let (at, text) = (Instant::now(), error.to_string());
+            let failure = Failure { user: self.user, at, is_unknown, text };
+            self.book.failed.lock().expect("nobody panics with it").push(failure);
             tokio::time::sleep(TRY_AGAIN).await;
         }
     }
@@ -187,7 +224,7 @@ impl OneClient {
     fn take_down(&mut self, booked: &Booked) {
         let came = Instant::now();
         let record = &booked.transaction;
-        self.book.acknowledged.lock().expect("nobody panics with it").push(came);
+        self.book.acknowledged.lock().expect("nobody panics with it").push((self.user, came));
         let key = record.idempotency_key.unwrap_or_default().to_string();
         let answer = WriteAnswer {
             id: Some(&record.id.to_string()),

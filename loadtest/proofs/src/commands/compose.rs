@@ -1,0 +1,48 @@
+//! `picopay-proofs compose`: from flags to a drill, a line of JSON and an exit code.
+
+use std::path::PathBuf;
+
+use anyhow::bail;
+use clap::Args;
+use picopay_loadtest::command_line::Failure;
+use picopay_proofs::compose::drill::{self, DrillPlan};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::threads::on_threads;
+
+/// The last line of the output is JSON. It needs a Docker engine, Compose, and the images of `deploy/compose`.
+#[derive(Debug, Args)]
+pub struct ComposeArgs {
+    /// The folder with compose.yaml.
+    #[arg(long, default_value = "deploy/compose")]
+    folder: PathBuf,
+    /// The tag of the images.
+    #[arg(long, env = "PICOPAY_TAG", default_value = "0.1.0")]
+    tag: String,
+    /// Each container once, and not in each of the three ways.
+    #[arg(long)]
+    short: bool,
+    /// With Patroni: the primary is killed, three times.
+    #[arg(long)]
+    ha: bool,
+    /// Chooses what happens to which container in a short drill.
+    #[arg(long, default_value_t = 0)]
+    seed: usize,
+}
+
+pub async fn run(args: ComposeArgs) -> Result<(), Failure> {
+    let ComposeArgs { folder, tag, short, ha, seed } = args;
+    let plan = DrillPlan { is_short: short, is_ha: ha, seed };
+    let summary = on_threads(async move || {
+        let mut terminate = signal(SignalKind::terminate())?;
+        // Whatever ends first, the containers end with it.
+        tokio::select! {
+            summary = drill::run(&folder, &tag, plan) => summary,
+            _ = tokio::signal::ctrl_c() => bail!("stopped"),
+            _ = terminate.recv() => bail!("stopped"),
+        }
+    })
+    .await?;
+    println!("{}", serde_json::to_string(&summary).map_err(anyhow::Error::from)?);
+    Ok(())
+}
