@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use clap::Args;
 use futures_util::future::join_all;
-use picopay_postgres::{Identity, Patience, ShardDb, begin_with_identity, read_identity};
-use picopay_shared::cluster::Cluster;
+use picopay_postgres::{DbError, Identity, Patience, ShardDb, begin_with_identity, read_identity};
+use picopay_shared::cluster::{Cluster, Shard};
 use picopay_shared::slot::SLOT_COUNT;
 use picopay_shared::slot_owner::OwnerRow;
 use serde::Serialize;
@@ -35,6 +35,9 @@ pub const LOCKS: Duration = Duration::from_mins(2);
 const OTHERS_WAIT: Duration = Duration::from_mins(1);
 const OTHERS_POLL: Duration = Duration::from_millis(250);
 
+/// A database takes seconds to start.
+const PRIMARIES_POLL: Duration = Duration::from_millis(500);
+
 /// Held in every shard during an init, so that two never mix their deals: "pico" and "init" in ASCII.
 const INIT_LOCK: i64 = 0x7069_636f_696e_6974;
 
@@ -55,6 +58,9 @@ pub struct InitArgs {
     /// Succeed on a cluster that is initialised completely, and bring its schema up to date: for what runs at every start
     #[arg(long)]
     if_needed: bool,
+    /// Seconds for which primaries that cannot be reached yet are asked again: where databases start at the same time
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    wait: u32,
 }
 
 #[derive(Debug, Serialize)]
@@ -79,19 +85,22 @@ struct DealtShard {
 
 pub async fn run(args: InitArgs) -> anyhow::Result<ExitCode> {
     let cluster = args.cluster.load()?;
-    let deal = deal_out(&cluster, args.even_with_users, args.if_needed).await?;
+    let wait = Duration::from_secs(args.wait.into());
+    let deal = deal_out(&cluster, args.even_with_users, args.if_needed, wait).await?;
     args.output.print(&deal, table);
     Ok(ExitCode::SUCCESS)
 }
 
-async fn deal_out(cluster: &Cluster, even_with_users: bool, if_needed: bool) -> anyhow::Result<Deal> {
+async fn deal_out(
+    cluster: &Cluster,
+    even_with_users: bool,
+    if_needed: bool,
+    wait: Duration,
+) -> anyhow::Result<Deal> {
     if cluster.shards.len() > usize::from(SLOT_COUNT) {
         bail!("{} shards cannot share {SLOT_COUNT} slots", cluster.shards.len());
     }
-    let mut databases = Vec::new();
-    for shard in &cluster.shards {
-        databases.push(ShardDb::primary(shard, PATIENCE).await?);
-    }
+    let databases = connect_within(wait, &cluster.shards).await?;
     let names: Vec<&str> = cluster.shards.iter().map(|shard| shard.name.as_str()).collect();
     refuse_shared_databases(&names, &databases).await?;
     lock_out_other_inits(&names, &databases, if if_needed { OTHERS_WAIT } else { Duration::ZERO }).await?;
@@ -138,6 +147,20 @@ async fn deal_out(cluster: &Cluster, even_with_users: bool, if_needed: bool) -> 
     }
     join_all(databases.into_iter().map(ShardDb::close)).await;
     Ok(Deal { cluster_id, was_initialised: false, migrated, shards, is_id_in_file })
+}
+
+/// A server that answers and is wrong stays wrong; only one that cannot be reached is waited for.
+async fn connect_within(wait: Duration, shards: &[Shard]) -> Result<Vec<ShardDb>, DbError> {
+    let (started, mut databases) = (Instant::now(), Vec::new());
+    for shard in shards {
+        databases.push(loop {
+            match ShardDb::primary(shard, PATIENCE).await {
+                Err(DbError::Unreachable { .. }) if started.elapsed() < wait => sleep(PRIMARIES_POLL).await,
+                connected => break connected?,
+            }
+        });
+    }
+    Ok(databases)
 }
 
 /// Contiguous, and even to within one slot.

@@ -1,10 +1,14 @@
 //! Slots are dealt out once, whatever interrupts or repeats it.
 
 use std::ops::Deref;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use picopay_local::eventually;
 use picopay_shared::slot::FENCE_LOCK;
 use serde_json::Value;
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::bare_databases::BareDatabases;
 use crate::command::{Said, picopay, run};
@@ -276,4 +280,38 @@ async fn a_deal_that_the_standby_may_not_have_is_no_success(bare: &Bare) {
     bare.cluster.shard(0).replica().thaw();
     said.failure("may be done or not");
     bare.init().await.success();
+}
+
+/// A server that starts: it hangs up `refusals` times, then it is the one at `port`.
+async fn late_server(port: u16, refusals: usize) -> (u16, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (own_port, asked) = (listener.local_addr().unwrap().port(), Arc::<AtomicUsize>::default());
+    let counter = Arc::clone(&asked);
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            if counter.fetch_add(1, Ordering::SeqCst) >= refusals {
+                let mut server = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+                tokio::spawn(async move { copy_bidirectional(&mut client, &mut server).await });
+            }
+        }
+    });
+    (own_port, asked)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn primaries_that_start_late_are_waited_for_when_asked() {
+    let bare = Bare::start().await;
+    let real_port = bare.cluster.shard(1).primary_port();
+    let (late_port, asked) = late_server(real_port, 3).await;
+    let text = std::fs::read_to_string(&bare.file).unwrap();
+    std::fs::write(&bare.file, text.replace(&format!("port={real_port}"), &format!("port={late_port}")))
+        .unwrap();
+
+    bare.init().await.failure("primary of shard-2");
+    let asked_without_wait = asked.load(Ordering::SeqCst);
+    assert!((1..=2).contains(&asked_without_wait), "it does not wait unless asked: {asked_without_wait}");
+    let waits = ["init", "--if-needed", "--wait", "60", "--output", "json"];
+    let said = run(picopay(&bare.file, waits)).await.success();
+    bare.assert_dealt(&said).await;
+    assert!(asked.load(Ordering::SeqCst) > 3);
 }
