@@ -13,7 +13,7 @@ use super::threads::on_threads;
 /// The last line of the output is JSON. It needs a Docker engine, Compose, and the images of `deploy/compose`.
 #[derive(Debug, Args)]
 pub struct ComposeArgs {
-    /// The folder with compose.yaml.
+    /// The folder with the compose files.
     #[arg(long, default_value = "deploy/compose")]
     folder: PathBuf,
     /// The tag of the images.

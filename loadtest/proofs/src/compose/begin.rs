@@ -5,8 +5,7 @@ use anyhow::{Context, ensure};
 use picopay_client::{Client, Payment};
 use uuid::uuid;
 
-use super::drill::DEMO_KEY;
-use super::project::Project;
+use super::project::{DEMO_KEY, Project};
 
 /// 1000.00 less the charge of 50.00.
 const LEFT_CENTS: u64 = 95_000;

@@ -13,12 +13,10 @@ use serde::Serialize;
 use tokio::time::sleep;
 
 use super::finish::Proof;
-use super::project::{Project, docker};
+use super::project::{DEMO_KEY, Project, docker};
 use super::strike::{Kind, Strike};
 use super::{begin, failover, finish};
 use crate::charges::Charges;
-
-pub const DEMO_KEY: &str = "dev-key";
 
 /// After the demo users 1 and 2.
 const FIRST_USER: i64 = 101;

@@ -9,8 +9,7 @@ use picopay_client::Client;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::drill::DEMO_KEY;
-use super::project::Project;
+use super::project::{DEMO_KEY, Project};
 
 #[derive(Debug, Serialize)]
 pub struct Proof {

@@ -7,6 +7,9 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, bail, ensure};
 use tempfile::TempDir;
 
+/// README's examples show this one.
+pub const DEMO_KEY: &str = "dev-key";
+
 #[derive(Debug)]
 pub struct Project {
     folder: TempDir,
@@ -94,7 +97,7 @@ impl Project {
         command.args(&self.compose[1..]).args(arguments).current_dir(self.folder.path());
         command.env("COMPOSE_PROJECT_NAME", &self.name).env("COMPOSE_FILE", &self.files);
         command.env("PICOPAY_TAG", &self.tag).env("PICOPAY_PORT", self.port.to_string());
-        command.env("PICOPAY_DEMO_KEY", super::drill::DEMO_KEY);
+        command.env("PICOPAY_DEMO_KEY", DEMO_KEY);
         command
     }
 }

@@ -37,7 +37,7 @@ impl fmt::Display for Strike {
     }
 }
 
-/// Until [`Struck::heal`].
+/// A container in trouble, until [`Struck::heal`] undoes it.
 pub struct Struck {
     container: String,
     service: &'static str,
