@@ -56,13 +56,13 @@ const FILLS_WAITING_MAX: usize = 256;
 /// waited for its answer; Postgres has it.
 const COLLECTED_FOR: Duration = Duration::from_millis(20);
 
-/// The answers of a batch, each with the name of its entry.
 /// Why Redis is skipped when it says nothing.
 const LATE: &str = "no answer in time";
 
-/// Of one outage.
+/// Different reasons that are logged in one outage.
 const REASONS_SAID_MAX: usize = 8;
 
+/// The answers of a batch, each with the name of its entry.
 type Fill = Vec<(String, Vec<u8>)>;
 
 #[derive(Clone)]

@@ -300,7 +300,7 @@ mod tests {
             "picopay_node_courier_tries_total{result=\"ended\",shard=\"a\"}",
             "picopay_node_older_timelines_total{shard=\"a\"}",
             "picopay_node_outcomes_total{outcome=\"outcome_unknown\",shard=\"a\"}",
-            "picopay_node_reads_total{shard=\"a\",source=\"primary\"}",
+            "picopay_node_reads_total{source=\"primary\",shard=\"a\"}",
             "picopay_node_reloads_total{result=\"refused\",shard=\"a\"}",
             "picopay_node_replicas_passed_over_total{reason=\"failed\",shard=\"a\"}",
             "picopay_node_state_lost_total{shard=\"a\"}",

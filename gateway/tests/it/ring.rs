@@ -63,6 +63,7 @@ impl Fault {
                 let (primary, node) = (cluster.shard(shard).primary(), cluster.shard(shard).node(0));
                 let (one, other) = tokio::join!(primary.stop(), node.stop());
                 one.and(other).unwrap();
+                // Its users are without it for so long.
                 sleep(GONE).await;
                 primary.start().await.unwrap();
                 node.start().await.unwrap();
@@ -93,6 +94,7 @@ async fn send_on(api: &Api, users: &[i64], number: usize, is_over: &AtomicBool) 
         let (key, wish) = (Uuid::new_v4(), transfer(users[from], users[(from + 1) % USERS], AMOUNT, "USD"));
         let told = ask(api, key, &wish).await.filter(|answer| matches!(answer.status, 200 | 202 | 402));
         if told.is_none() {
+            // As a client that was told to come back later.
             sleep(PAUSE).await;
         }
         all.push(Sent { key, wish, told });

@@ -62,15 +62,6 @@ async fn a_redis_that_cannot_be_believed_is_skipped_in_one_clear_line_and_charge
     assert_eq!(secure.status_of_charge(user).await, 200);
 }
 
-/// Gives the primary another certificate, in the files that belong to the server's user.
-async fn show_at_primary(secure: &Secure, pair: &picopay_certs::Pair) {
-    let superuser = secure.cluster.connect_as_superuser(0).await.unwrap();
-    let data: String = superuser.query_one("SHOW data_directory", &[]).await.unwrap().get(0);
-    std::fs::write(PathBuf::from(&data).join("server.pem"), &pair.certificate).unwrap();
-    std::fs::write(PathBuf::from(&data).join("server.key"), &pair.key).unwrap();
-    superuser.query_one("SELECT pg_reload_conf()", &[]).await.unwrap();
-}
-
 async fn expect_unavailable(secure: &Secure, user: i64, what: &str) {
     let asked = Instant::now();
     let answer = secure.api.post_with("/charge", Uuid::new_v4(), &payment(user, "1", "USD")).await;
@@ -84,9 +75,18 @@ async fn a_database_that_cannot_be_believed_is_refused_in_one_clear_line_and_its
     let user = secure.api.user_with("100", "USD").await;
     let (own, other) = (secure.authority(), Authority::make(in_days(1)).unwrap());
     let node = secure.cluster.shard(0).node(0);
+    // It stays connected, and could not connect again.
+    let superuser = secure.cluster.connect_as_superuser(0).await.unwrap();
+    let data: String = superuser.query_one("SHOW data_directory", &[]).await.unwrap().get(0);
+    let show_at_primary = async |pair: &picopay_certs::Pair| {
+        // In the files that belong to the server's user.
+        std::fs::write(PathBuf::from(&data).join("server.pem"), &pair.certificate).unwrap();
+        std::fs::write(PathBuf::from(&data).join("server.key"), &pair.key).unwrap();
+        superuser.query_one("SELECT pg_reload_conf()", &[]).await.unwrap();
+    };
     for (authority, hosts, expires, line) in unbelievable(&own, &other) {
         let leaf = picopay_certs::Leaf { name: "postgres", hosts, expires };
-        show_at_primary(&secure, &authority.issue(&leaf).unwrap()).await;
+        show_at_primary(&authority.issue(&leaf).unwrap()).await;
         // What is connected stays connected.
         node.kill().await.unwrap();
         start_unbelieved(&node).await;
@@ -94,7 +94,7 @@ async fn a_database_that_cannot_be_believed_is_refused_in_one_clear_line_and_its
         expect_unavailable(&secure, user, line).await;
     }
     let leaf = picopay_certs::Leaf { name: "postgres", hosts: &HOSTS, expires: in_days(1) };
-    show_at_primary(&secure, &own.issue(&leaf).unwrap()).await;
+    show_at_primary(&own.issue(&leaf).unwrap()).await;
 
     // A node without a certificate of its own is refused by the server.
     let file = secure.cluster.cluster_file();
@@ -152,8 +152,8 @@ async fn a_node_that_another_node_cannot_believe_gets_no_transfer_until_it_can()
         tokio::time::sleep(left + Duration::from_secs(1)).await;
     }
     secure.cluster.shard(1).node_proxy(0).reset();
-    first_says("it has expired").await;
     send().await;
+    first_says("it has expired").await;
     for (authority, hosts, _, line) in unbelievable(&own, &other).into_iter().take(2) {
         secure.replace(authority, "node", hosts, in_days(1));
         second.kill().await.unwrap();

@@ -84,7 +84,7 @@ async fn no_amount_key_user_or_secret_is_seen_on_any_wire() {
         let made = api.post("/users", &json!({"user_id": USER}).to_string()).await;
         assert_eq!(made.status, 201, "{made:?}");
         assert_eq!(api.pay("/topup", USER, "7351.24", "USD").await.status, 200);
-        let (key, hits) = (Uuid::new_v4(), "picopay_node_cache_hits_total ");
+        let (key, hits) = (Uuid::new_v4(), "picopay_node_cache_hits_total{shard=\"shard-1\"} ");
         let body = json!({"user_id": USER, "amount": AMOUNT, "currency": "USD", "reference": REFERENCE});
         let metrics = format!("{}/metrics", cluster.node_url(0, 0));
         // A replay that Redis answers: so the entry went over its wire, both ways.

@@ -38,7 +38,7 @@ impl Before {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Recipient {
-    /// Has 100.00.
+    /// With 100.00, so that there is room for more.
     Plain,
     /// Has as much as a balance can be, so that the money goes back.
     Full,

@@ -105,36 +105,36 @@ async fn a_transfer_that_is_pending_while_the_slot_of_its_sender_or_recipient_mo
     let file = Cluster::load(&cluster.cluster_file()).unwrap();
     let client = ShardClient::start(&file, &ShardClientConfig::default(), &prometheus::Registry::new());
     let driver = Arc::new(Driver { client });
-    let (moves, stays) =
+    let (leaves, stays) =
         (user_with(&cluster, &driver, user_of(0)).await, user_with(&cluster, &driver, user_of(1)).await);
-    let same = (1..10_000).find(|user| slot_of(*user) == slot_of(moves.get()) && *user != moves.get());
+    let same = (1..10_000).find(|user| slot_of(*user) == slot_of(leaves.get()) && *user != leaves.get());
     let nobody = UserId::try_from(same.unwrap()).unwrap();
 
     // As sender: ended; pending and not given; given and not ended. As recipient: not decided; given; refused for good.
-    let ended = driver.begin(moves, stays).await;
+    let ended = driver.begin(leaves, stays).await;
     assert_eq!(driver.end(&ended).await, TransferStatus::Completed);
-    let [sent, given] = [driver.begin(moves, stays).await, driver.begin(moves, stays).await];
+    let [sent, given] = [driver.begin(leaves, stays).await, driver.begin(leaves, stays).await];
     assert_eq!(driver.credit(&given).await, Credited::Given);
-    let [open, got] = [driver.begin(stays, moves).await, driver.begin(stays, moves).await];
+    let [open, got] = [driver.begin(stays, leaves).await, driver.begin(stays, leaves).await];
     assert_eq!(driver.credit(&got).await, Credited::Given);
     let refused = driver.begin(stays, nobody).await;
     assert_eq!(driver.credit(&refused).await, Credited::Refused(CreditRefusal::UserNotFound));
     // What happens while the slot is copied goes along as well.
-    let [late_end, late_credit] = [driver.begin(moves, stays).await, driver.begin(stays, moves).await];
+    let [late_end, late_credit] = [driver.begin(leaves, stays).await, driver.begin(stays, leaves).await];
 
     let mover = Mover::new(&file, PATIENT);
-    let batch = Batch { slots: vec![slot_of(moves.get())], from: "shard-1".into(), to: "shard-2".into() };
+    let batch = Batch { slots: vec![slot_of(leaves.get())], from: "shard-1".into(), to: "shard-2".into() };
     let watcher = At::new(Step::Lock, {
         let (driver, late_end, late_credit) = (Arc::clone(&driver), late_end.clone(), late_credit.clone());
         async move {
             assert_eq!(driver.end(&late_end).await, TransferStatus::Completed);
             assert_eq!(driver.credit(&late_credit).await, Credited::Given);
-            driver.begin(moves, stays).await;
+            driver.begin(leaves, stays).await;
         }
     });
     let outcome = mover.run(&batch, &watcher).await.unwrap();
     assert!(matches!(outcome, Ended::Moved(_)), "{outcome:?}");
-    assert_eq!(rows(&cluster, 1, moves).await, (5, 2), "they went along");
+    assert_eq!(rows(&cluster, 1, leaves).await, (5, 2), "they went along");
     assert_eq!(rows(&cluster, 1, nobody).await, (0, 1), "a decision about nobody, too");
     verify(&cluster).await;
 
@@ -154,9 +154,9 @@ async fn a_transfer_that_is_pending_while_the_slot_of_its_sender_or_recipient_mo
         assert_eq!(driver.end(transfer).await, status, "again");
     }
     // 5 were sent, one of which no step was done after the first, and 3 were got.
-    assert_eq!([driver.balance(moves).await, driver.balance(stays).await], ["98.00", "101.00"]);
+    assert_eq!([driver.balance(leaves).await, driver.balance(stays).await], ["98.00", "101.00"]);
     mover.purge("shard-1", &batch.slots, &Unwatched).await.unwrap();
-    for user in [moves, nobody] {
+    for user in [leaves, nobody] {
         assert_eq!(rows(&cluster, 0, user).await, (0, 0), "purged");
     }
     verify(&cluster).await;

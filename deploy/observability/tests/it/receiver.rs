@@ -23,8 +23,8 @@ impl Receiver {
                 receiver.calls.lock().unwrap().push((who, serde_json::from_str(&body).unwrap()));
             })
         };
-        let routes = Router::new().route("/page", note("page")).route("/ticket", note("ticket"));
-        let router = routes.with_state(receiver.clone());
+        let paths = Router::new().route("/page", note("page")).route("/ticket", note("ticket"));
+        let router = paths.with_state(receiver.clone());
         tokio::spawn(async move { axum::serve(listener, router).await });
         receiver
     }

@@ -133,7 +133,7 @@ async fn expect_refusal(file: &Path, line: &str) {
     let problem = said.json()["shards"][0]["primary"]["error"].as_str().unwrap_or_default().to_owned();
     assert!(problem.contains(line) && !problem.contains('\n'), "{line}: {said:?}");
     let said = run(picopay(file, ["migrate"])).await;
-    assert!(said.code == Some(1) && said.err.contains(line), "{line}: {said:?}");
+    assert!(said.code == Some(1) && said.out.contains(line), "{line}: {said:?}");
     assert!(asked.elapsed() < Duration::from_secs(30), "nothing hangs: {:?}", asked.elapsed());
 }
 

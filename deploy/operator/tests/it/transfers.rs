@@ -43,8 +43,8 @@ async fn a_pending_transfer_is_listed_with_since_when_and_why_until_it_has_ended
     let file = cluster.cluster_file();
     let [from, to] = users_of_both(&cluster).await;
     assert_eq!(transfers(&file).await, json!({"in_transit": [], "pending": []}));
-    let none = run(picopay(&file, ["transfers"])).await.success();
-    assert!(none.out.contains("No transfer is pending."), "{none:?}");
+    let idle = run(picopay(&file, ["transfers"])).await.success();
+    assert!(idle.out.contains("No transfer is pending."), "{idle:?}");
 
     let node = cluster.shard(1).node(0);
     node.kill().await.unwrap();

@@ -38,6 +38,11 @@ fn a_run_fails_when_a_void_releases_nothing() {
     fails_when("forget-release", "verify_failures");
 }
 
+#[test]
+fn a_run_fails_when_a_credit_is_given_again() {
+    fails_when("double-credit", "verify_failures");
+}
+
 fn fails_when(broken: &str, count: &str) {
     let folder = tempfile::tempdir().unwrap();
     let run = run(folder.path(), "0.6", &["--broken", broken]);
