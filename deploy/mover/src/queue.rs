@@ -38,11 +38,14 @@ impl PlannedBatch {
 /// its first retry. Most of a pause grows with the users whose balances are compared in it.
 const PAUSE_GOAL: Duration = Duration::from_millis(200);
 
-/// One that is shorter makes them twice as large, up to the most: far from the goal, so that sizes do not swing.
-const PAUSE_SHORT: Duration = Duration::from_millis(50);
+/// One that is shorter makes them twice as large, up to the most: then they pause for about the goal.
+const PAUSE_SHORT: Duration = Duration::from_millis(100);
 
 /// An eighth of the most: a smaller batch pauses hardly less, and stops its source at the fence as long.
 const HALVINGS_MAX: u32 = 3;
+
+/// The first batch is small, since nobody knows yet how long one pauses here.
+const HALVINGS_AT_FIRST: u32 = 2;
 
 #[derive(Debug)]
 pub struct Queue {
@@ -62,7 +65,7 @@ impl Queue {
             busy: HashSet::new(),
             parallel_max,
             rows: holdings.rows.clone(),
-            halvings: 0,
+            halvings: HALVINGS_AT_FIRST,
         }
     }
 
@@ -172,12 +175,19 @@ mod tests {
         Move { slots: slots.collect(), from, to }
     }
 
+    /// 1,024 slots, after batches that paused hardly at all.
+    fn at_full_size(rows_of_each: u64) -> Queue {
+        let mut queue = Queue::new(&holdings(rows_of_each), &[one_move(0..1024, 0, 1)], 1);
+        (0..HALVINGS_AT_FIRST).for_each(|_| queue.note_pause(Duration::ZERO));
+        queue
+    }
+
     #[test]
     fn a_batch_has_as_many_slots_as_fit_its_rows_and_at_least_one() {
         for (rows_of_each, slots, batches) in
             [(0, 128, 8), (300, 128, 8), (1_000, 60, 18), (59_999, 1, 1024), (1_000_000, 1, 1024)]
         {
-            let mut queue = Queue::new(&holdings(rows_of_each), &[one_move(0..1024, 0, 1)], 1);
+            let mut queue = at_full_size(rows_of_each);
             assert_eq!(queue.len(), batches);
             let first = queue.take().unwrap();
             assert_eq!((first.slots.len(), first.rows), (slots, rows_of_each * slots as u64));
@@ -188,7 +198,7 @@ mod tests {
     fn batches_shrink_while_pauses_are_long_and_grow_when_they_are_short() {
         let mut queue = Queue::new(&holdings(1_000), &[one_move(0..1024, 0, 1)], 1);
         let mut slots = Vec::new();
-        for pause_ms in [201, 200, 201, 201, 500, 50, 49, 49, 49, 49] {
+        for pause_ms in [201, 200, 201, 201, 500, 100, 99, 99, 99, 99] {
             let batch = queue.take().unwrap();
             assert_eq!(batch.rows, 1_000 * batch.slots.len() as u64);
             slots.extend(batch.slots.clone());
@@ -209,7 +219,9 @@ mod tests {
 
     #[test]
     fn long_pauses_halve_what_a_batch_has_three_times_at_most() {
-        let mut queue = Queue::new(&holdings(0), &[one_move(0..1024, 0, 1)], 1);
+        let first = Queue::new(&holdings(0), &[one_move(0..1024, 0, 1)], 1).take().unwrap();
+        assert_eq!(first.slots.len(), 32, "a quarter, until one has paused");
+        let mut queue = at_full_size(0);
         let sizes = [128, 64, 32, 16, 16].map(|_| {
             let batch = queue.take().unwrap();
             queue.ended(&batch);
@@ -239,6 +251,7 @@ mod tests {
     #[test]
     fn an_aborted_batch_is_tried_in_halves_and_given_up_in_the_end() {
         let mut queue = Queue::new(&holdings(1), &[one_move(0..128, 0, 1)], 1);
+        (0..HALVINGS_AT_FIRST).for_each(|_| queue.note_pause(Duration::ZERO));
         let (mut given_up, mut sizes) = (0, Vec::new());
         while let Some(batch) = queue.take() {
             queue.ended(&batch);
