@@ -1,7 +1,8 @@
 //! A cache of answers in Redis, for quick replays.
 //!
 //! Postgres decides. Every lookup may miss, and a miss never means "no such charge". An unreachable Redis
-//! costs one wait of `lookup_timeout`; then nobody waits until a probe in the background has had an answer.
+//! costs one wait of `lookup_timeout`; then nobody waits until a probe in the background has had an answer. The
+//! probe also waits for a new connection, which takes several times as long as a lookup.
 //!
 //! A shard has a fixed number of entries. The hash of user and key chooses the entry, and a new answer
 //! overwrites an older one. So the size of Redis is known beforehand, and nothing has to expire. All answers
@@ -55,6 +56,10 @@ const FILLS_WAITING_MAX: usize = 256;
 /// How long answers are collected for one command. A client that repeats a request sooner than this has not
 /// waited for its answer; Postgres has it.
 const COLLECTED_FOR: Duration = Duration::from_millis(20);
+
+/// How long a new connection may take: TCP, TLS and a login are four round trips and some cryptography. Charges do
+/// not wait for it.
+const CONNECT_MAX: Duration = Duration::from_millis(500);
 
 /// Why Redis is skipped when it says nothing.
 const LATE: &str = "no answer in time";
@@ -114,7 +119,7 @@ impl Cache {
         let settings = ConnectionManagerConfig::new()
             // The manager's own retries would make a lookup wait for seconds while Redis is down.
             .set_number_of_retries(0)
-            .set_connection_timeout(Some(config.lookup_timeout))
+            .set_connection_timeout(Some(CONNECT_MAX))
             .set_response_timeout(Some(config.lookup_timeout));
         let manager = ConnectionManager::new_lazy_with_config(client, settings)?;
         let (fills, waiting) = mpsc::channel(FILLS_WAITING_MAX);
@@ -275,7 +280,8 @@ fn skip(redis: &Arc<Connection>, reason: &str) {
     }
     tracing::warn!(reason, "redis is skipped until it answers");
     let probed = Arc::downgrade(redis);
-    let (every, limit) = (redis.config.probe_every, redis.config.lookup_timeout);
+    // The answer itself has no longer than a lookup's: the manager sees to that.
+    let (every, limit) = (redis.config.probe_every, CONNECT_MAX + redis.config.lookup_timeout);
     // Whoever starts it anew with a wrong certificate reads that, and not only that it went away before. Each reason once.
     let mut said = vec![reason.to_owned()];
     tokio::spawn(async move {

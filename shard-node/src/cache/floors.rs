@@ -14,7 +14,7 @@ use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
 use super::seal::{Scope, Sealer};
-use super::{Connection, LATE, skip};
+use super::{CONNECT_MAX, Connection, LATE, skip};
 
 /// The format of the names and codes here, not of the values.
 const FORMAT: &[u8] = b"floor 1";
@@ -87,7 +87,8 @@ pub(super) async fn read(redis: &Connection, cluster_id: Uuid) -> Vec<Vec<u8>> {
         }
         redis::cmd("HGETALL").arg(&name).query_async::<Vec<(Vec<u8>, Vec<u8>)>>(&mut manager).await
     };
-    let found = match timeout(redis.config.lookup_timeout, asked).await {
+    // A node that starts asks before anything else is connected.
+    let found = match timeout(CONNECT_MAX + redis.config.lookup_timeout, asked).await {
         Ok(Ok(found)) => found,
         Ok(Err(error)) => {
             tracing::warn!(%error, "redis does not say what was acknowledged last");
