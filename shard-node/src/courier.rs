@@ -104,6 +104,7 @@ impl Courier {
         loop {
             sleep(LOOK_EVERY).await;
             let Some(service) = self.service.upgrade().map(|service| service.load_full()) else { break };
+            self.take_over_changes().await;
             if !service.gate().check().is_ok_and(|opening| opening.finished >= TRANSFERS) {
                 continue;
             }
@@ -145,18 +146,26 @@ impl Courier {
         Ok(())
     }
 
+    /// The client polls all nodes also while no transfer is due: by the certificates and the secret in force.
+    async fn take_over_changes(&mut self) {
+        let cluster = self.in_force.cluster();
+        if let Some(routes) = &mut self.client
+            && !Arc::ptr_eq(&routes.cluster, &cluster)
+        {
+            routes.client.show(&cluster.internal_secret);
+            routes.client.take_over(&cluster).await;
+            routes.cluster = cluster;
+        }
+    }
+
     /// The client of all shards, with the `cluster.toml` in force.
     async fn routes(&mut self) -> Arc<ShardClient> {
-        let cluster = self.in_force.cluster();
+        self.take_over_changes().await;
         if let Some(routes) = &mut self.client {
-            if !Arc::ptr_eq(&routes.cluster, &cluster) {
-                routes.client.show(&cluster.internal_secret);
-                routes.client.take_over(&cluster).await;
-                routes.cluster = cluster;
-            }
             routes.used = Instant::now();
             return Arc::clone(&routes.client);
         }
+        let cluster = self.in_force.cluster();
         // Its metrics are a gateway's: a node has its own.
         let client = ShardClient::start(&cluster, &ShardClientConfig::default(), &Registry::new());
         client.ask_all().await;

@@ -17,7 +17,7 @@ use crate::database_user::DatabaseUser;
 use crate::guardian::{Ending, Guardian};
 use crate::os_process::{KILL_WAIT, POLL, children_of, is_alive, send, wait_for};
 use crate::ports::Ports;
-use crate::{http_call, redis_ping};
+use crate::{eventually, http_call, redis_ping};
 
 /// A debug build on a busy machine is up in 5 s. Crash recovery after a load test takes the longest.
 const START_WAIT: Duration = Duration::from_mins(1);
@@ -221,6 +221,25 @@ impl Process {
         if let Some(pid) = self.pid() {
             send(pid, Signal::SIGHUP);
         }
+    }
+
+    /// Asks a node or a gateway to read its files again, until it says that its `cluster.toml` is the one in force.
+    ///
+    /// # Panics
+    /// When it does not take the file, or does not run.
+    pub async fn take_over_cluster_file(&self) {
+        let unchanged = || {
+            let log = self.log_tail(usize::MAX);
+            let is_said = |line: &&str| line.contains("cluster.toml") && line.contains("nothing has changed");
+            log.lines().rfind(is_said).map(str::to_owned)
+        };
+        let before = unchanged();
+        eventually("the cluster.toml on disk is in force", async || {
+            self.reload();
+            let now = unchanged();
+            now.is_some() && now != before
+        })
+        .await;
     }
 
     pub(crate) fn spawn(&self) -> Result<(), LocalError> {

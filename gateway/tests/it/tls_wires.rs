@@ -3,7 +3,7 @@
 //! The same requests go over the wires without TLS too, where all of it is found. So the look can find it.
 
 use picopay_local::{ClusterSpec, LocalCluster, Proxy, eventually, http_call};
-use serde_json::json;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::api::Api;
@@ -19,13 +19,26 @@ const DIGITS: [u8; 4] = [0x05, 0x4d, 0x23, 0x8c];
 const HOPS: [&str; 5] =
     ["client to gateway", "gateway to node", "node to PostgreSQL", "node to Redis", "primary to standby"];
 
+pub fn port_of(url: &str) -> u16 {
+    url.rsplit(':').next().unwrap().parse().unwrap()
+}
+
+/// Puts this wire between the first node and its Redis.
+pub async fn lead_redis_over(wire: &Proxy, cluster: &LocalCluster) {
+    let file = cluster.cluster_file();
+    let text = std::fs::read_to_string(&file).unwrap();
+    let port = port_of(&cluster.redis_url());
+    let changed = text.replace(&format!("127.0.0.1:{port}\""), &format!("127.0.0.1:{}\"", wire.port()));
+    assert_ne!(changed, text);
+    std::fs::write(&file, changed).unwrap();
+    cluster.shard(0).node(0).take_over_cluster_file().await;
+}
+
 /// A cluster with all of its wires through proxies.
 async fn record(cluster: &LocalCluster) -> [Proxy; 5] {
     let shard = cluster.shard(0);
-    let port_of = |url: &str| url.rsplit(':').next().unwrap().parse::<u16>().unwrap();
     let client = Proxy::before(port_of(&cluster.gateway_url())).await.unwrap();
-    let redis_port = port_of(&cluster.redis_url());
-    let redis = Proxy::before(redis_port).await.unwrap();
+    let redis = Proxy::before(port_of(&cluster.redis_url())).await.unwrap();
     let standby = Proxy::before(shard.primary_port()).await.unwrap();
     let wires = [client, shard.node_proxy(0), shard.primary_proxy(), redis, standby];
     for wire in &wires {
@@ -34,14 +47,8 @@ async fn record(cluster: &LocalCluster) -> [Proxy; 5] {
         wire.reset();
     }
 
-    let file = cluster.cluster_file();
-    let text = std::fs::read_to_string(&file).unwrap();
     let [.., redis, standby] = &wires;
-    let changed =
-        text.replace(&format!("127.0.0.1:{redis_port}\""), &format!("127.0.0.1:{}\"", redis.port()));
-    assert_ne!(changed, text);
-    std::fs::write(&file, changed).unwrap();
-    shard.node(0).reload();
+    lead_redis_over(redis, cluster).await;
 
     let replica = shard.connect_replica_as_superuser().await.unwrap();
     let now: String = replica.query_one("SHOW primary_conninfo", &[]).await.unwrap().get(0);
@@ -71,9 +78,23 @@ fn needles(key: Uuid, cluster: &LocalCluster) -> Vec<(&'static str, Vec<u8>, &'s
     ]
 }
 
+/// Repeats a charge until Redis has answered one.
+pub async fn replay_from_redis(api: &Api, cluster: &LocalCluster, key: Uuid, body: &Value) {
+    let metrics = format!("{}/metrics", cluster.node_url(0, 0));
+    let hits = "picopay_node_cache_hits_total{shard=\"shard-1\"} ";
+    eventually("an answer from Redis", async || {
+        let charged = api.post_with("/charge", key, body).await;
+        assert_eq!(charged.status, 200, "{charged:?}");
+        let told = http_call::get(&metrics).await.unwrap().body;
+        let line = told.lines().find_map(|line| line.strip_prefix(hits)).map(str::to_owned);
+        if line.as_deref().is_some_and(|value| value != "0") { Ok(()) } else { Err(format!("{line:?}")) }
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn no_amount_key_user_or_secret_is_seen_on_any_wire() {
-    // A handshake with Redis may take its time on a busy machine.
+    // An answer of Redis may take its time on a busy machine.
     let spec = ClusterSpec::one_shard().with_proxies().with_node_toml("[cache]\nlookup_timeout = \"5s\"\n");
     for is_secure in [false, true] {
         let spec = if is_secure { spec.clone().with_tls() } else { spec.clone() };
@@ -84,18 +105,10 @@ async fn no_amount_key_user_or_secret_is_seen_on_any_wire() {
         let made = api.post("/users", &json!({"user_id": USER}).to_string()).await;
         assert_eq!(made.status, 201, "{made:?}");
         assert_eq!(api.pay("/topup", USER, "7351.24", "USD").await.status, 200);
-        let (key, hits) = (Uuid::new_v4(), "picopay_node_cache_hits_total{shard=\"shard-1\"} ");
+        let key = Uuid::new_v4();
         let body = json!({"user_id": USER, "amount": AMOUNT, "currency": "USD", "reference": REFERENCE});
-        let metrics = format!("{}/metrics", cluster.node_url(0, 0));
-        // A replay that Redis answers: so the entry went over its wire, both ways.
-        eventually("an answer from Redis", async || {
-            let charged = api.post_with("/charge", key, &body).await;
-            assert_eq!(charged.status, 200, "{charged:?}");
-            let told = http_call::get(&metrics).await.unwrap().body;
-            let line = told.lines().find_map(|line| line.strip_prefix(hits)).map(str::to_owned);
-            if line.as_deref().is_some_and(|value| value != "0") { Ok(()) } else { Err(format!("{line:?}")) }
-        })
-        .await;
+        // So the entry went over its wire, both ways.
+        replay_from_redis(&api, &cluster, key, &body).await;
 
         let seen = wires.each_ref().map(Proxy::recorded);
         for (what, needle, shown_on) in needles(key, &cluster) {
