@@ -8,13 +8,14 @@ use std::time::{Duration, Instant};
 use picopay_postgres::{Connection, Endpoint, OpenError};
 use picopay_shared::cluster::DatabaseCertificates;
 use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
 use uuid::Uuid;
 
 use crate::certificates::{Certificates, POSTGRES, REPLICATOR};
 use crate::database_user::DatabaseUser;
 use crate::folder::{make_private, remove, write, write_private};
 use crate::guardian::Guardian;
-use crate::os_process::command_line;
+use crate::os_process::{POLL, command_line};
 use crate::process::{Kind, Process, Recipe, plain_environment};
 use crate::programs::Postgres;
 use crate::secrets::Secrets;
@@ -23,6 +24,10 @@ use crate::{LocalError, ports};
 
 /// A server on the loopback answers a connection in milliseconds; a frozen one never does.
 const CONNECT_WAIT: Duration = Duration::from_secs(5);
+
+/// A copy of a template begins with the template's passwords. A standby that starts again lets clients in before it has
+/// replayed that they were changed.
+const PASSWORD_WAIT: Duration = Duration::from_secs(10);
 
 /// A replica connects within `wal_retrieve_retry_interval`, and may have to catch up with some minutes of load.
 const STREAMING_WAIT: Duration = Duration::from_mins(1);
@@ -349,11 +354,19 @@ pub(crate) async fn connect(
     }
     let mut endpoint = Endpoint::parse(&text, &files).map_err(LocalError::Unfit)?;
     endpoint.config.password(password).application_name("picopay-local").connect_timeout(CONNECT_WAIT);
-    match Connection::open(&endpoint, CONNECT_WAIT).await {
-        Ok(connection) => Ok(connection.into_parts().0),
-        Err(OpenError::Failed(error)) => Err(LocalError::postgres(doing)(error)),
-        Err(OpenError::TimedOut(after)) => {
-            Err(LocalError::Unfit(format!("cannot {doing}: no answer in {} s", after.as_secs())))
+    let began = Instant::now();
+    loop {
+        match Connection::open(&endpoint, CONNECT_WAIT).await {
+            Ok(connection) => return Ok(connection.into_parts().0),
+            Err(OpenError::Failed(error))
+                if error.code() == Some(&SqlState::INVALID_PASSWORD) && began.elapsed() < PASSWORD_WAIT =>
+            {
+                tokio::time::sleep(POLL).await;
+            }
+            Err(OpenError::Failed(error)) => return Err(LocalError::postgres(doing)(error)),
+            Err(OpenError::TimedOut(after)) => {
+                return Err(LocalError::Unfit(format!("cannot {doing}: no answer in {} s", after.as_secs())));
+            }
         }
     }
 }
