@@ -4,9 +4,9 @@
 # "skipped" and why, and is content: those servers speak English then.
 set -eu
 
+who=german
+. "$(dirname "$0")/packages.sh"
 locale=de_DE.UTF-8
-
-say() { printf 'german: %s\n' "$*" >&2; }
 
 is_there() { locale -a 2> /dev/null | grep -qix 'de_DE\.utf-\?8'; }
 
@@ -15,27 +15,13 @@ skip() {
     exit 0
 }
 
-as_root() {
-    if [ "$(id -u)" -eq 0 ]; then
-        "$@"
-    elif [ -t 0 ]; then
-        sudo "$@"
-    else
-        # Nobody is there to type a password.
-        sudo -n "$@"
-    fi
-}
-
 is_there && exit 0
-[ "$(id -u)" -eq 0 ] || command -v sudo > /dev/null 2>&1 || skip "there is no $locale, and to make it needs root or sudo"
+[ "$(id -u)" -eq 0 ] || has sudo || skip "there is no $locale, and to make it needs root or sudo"
 
 # The sources of locales are Debian's package `locales`.
 if [ ! -e /usr/share/i18n/locales/de_DE ]; then
-    command -v apt-get > /dev/null 2>&1 || skip "there is no $locale here, and no apt-get to install its source with"
-    say 'installing what is missing: locales'
-    { as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq update \
-        && as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends locales > /dev/null; } \
-        || skip 'the package locales cannot be installed'
+    may_install || skip "there is no $locale here, and no apt-get to install its source with"
+    install_packages locales || skip 'the package locales cannot be installed'
 fi
 
 say "making the locale $locale"

@@ -7,10 +7,9 @@
 # It leaves no service running: PicoPay starts its own servers, on ports of its own.
 set -eu
 
+who=setup
+. "$(dirname "$0")/packages.sh"
 postgres_min=15
-
-has() { command -v "$1" > /dev/null 2>&1; }
-say() { printf 'setup: %s\n' "$*" >&2; }
 
 # The same places in which picopay itself looks (deploy/local/src/programs.rs).
 has_postgres() {
@@ -53,26 +52,11 @@ fi
 
 is_missing() { case " $missing " in *" $1 "*) true ;; *) false ;; esac; }
 
-as_root() {
-    if [ "$(id -u)" -eq 0 ]; then
-        "$@"
-    elif [ -t 0 ]; then
-        sudo "$@"
-    else
-        # Nobody is there to type a password.
-        sudo -n "$@"
-    fi
-}
-
 install_with_apt() {
-    if [ "$(id -u)" -ne 0 ] && ! has sudo; then
+    if ! may_install; then
         say "missing:$missing. Run as root: apt-get install postgresql redis-server build-essential"
         exit 1
     fi
-    say "installing what is missing:$missing"
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq update
-    keep_services_down
-    trap let_services_up EXIT
     is_missing postgres && offer_new_postgres
     packages=''
     is_missing postgres && packages="$packages postgresql"
@@ -83,48 +67,21 @@ install_with_apt() {
     is_missing openssl && packages="$packages openssl"
     is_missing python && packages="$packages python3 python3-venv"
     # shellcheck disable=SC2086
-    apt_install $packages
-    let_services_up
-    trap - EXIT
-    # They are not started now; with systemd they would be at the next boot.
-    if [ -d /run/systemd/system ]; then
-        is_missing postgres && as_root systemctl disable --quiet postgresql || true
-        is_missing redis && as_root systemctl disable --quiet redis-server || true
-    fi
-}
-
-apt_install() {
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends "$@" > /dev/null
+    install_packages $packages
+    is_missing postgres && keep_from_boot postgresql
+    is_missing redis && keep_from_boot redis-server
+    return 0
 }
 
 # Ubuntu 22.04 and Debian 11 bring an older PostgreSQL. PostgreSQL's own package archive, which the packages of the
 # distribution know how to add, has a newer one.
 offer_new_postgres() {
+    renew_lists
     candidate=$(apt-cache policy postgresql | sed -n 's/^ *Candidate: *\([0-9]*\).*/\1/p')
     [ "${candidate:-0}" -lt "$postgres_min" ] || return 0
     say "this system brings PostgreSQL ${candidate:-?}: adding PostgreSQL's own archive, apt.postgresql.org"
-    apt_install postgresql-common ca-certificates
+    install_packages postgresql-common ca-certificates
     as_root /usr/share/postgresql-common/pgdg/apt.postgresql.org.sh -y > /dev/null
-}
-
-policy=/usr/sbin/policy-rc.d
-no_cluster=/etc/postgresql-common/createcluster.d/picopay-setup.conf
-made_policy=''
-
-# Debian asks this program before it starts a service, and PostgreSQL's packages look here before they make a server.
-keep_services_down() {
-    if [ ! -e "$policy" ]; then
-        printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" > /dev/null
-        as_root chmod 755 "$policy"
-        made_policy=yes
-    fi
-    as_root mkdir -p "$(dirname "$no_cluster")"
-    echo 'create_main_cluster = false' | as_root tee "$no_cluster" > /dev/null
-}
-
-let_services_up() {
-    [ -z "$made_policy" ] || as_root rm -f "$policy"
-    as_root rm -f "$no_cluster"
 }
 
 install_with_homebrew() {

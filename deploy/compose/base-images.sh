@@ -15,7 +15,8 @@ rust=rust:1.95-bookworm
 mirror=${PICOPAY_DEBIAN_MIRROR:-http://deb.debian.org/debian}
 security=${PICOPAY_DEBIAN_SECURITY_MIRROR:-http://deb.debian.org/debian-security}
 
-say() { printf 'base images: %s\n' "$*" >&2; }
+who='base images'
+. "$(dirname "$0")/../packages.sh"
 is_there() { docker image inspect "$1" > /dev/null 2>&1; }
 
 case ${1:-} in
@@ -27,6 +28,7 @@ missing=()
 for image in "${wanted[@]}"; do is_there "$image" || missing+=("$image"); done
 [ ${#missing[@]} -gt 0 ] || exit 0
 [ "$(id -u)" -eq 0 ] || { say "making ${missing[*]} takes root: debootstrap makes device files"; exit 1; }
+is_there "$slim" || has debootstrap || install_packages debootstrap
 
 work=$(mktemp --directory /var/tmp/picopay-base.XXXXXX)
 trap 'rm -rf --one-file-system "$work"' EXIT
@@ -43,12 +45,6 @@ add_authorities() {
 }
 
 make_slim() {
-    if ! command -v debootstrap > /dev/null 2>&1; then
-        say 'installing what is missing: debootstrap'
-        apt-get -qq -o DPkg::Lock::Timeout=600 update
-        DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=600 install --yes --no-install-recommends \
-            debootstrap > /dev/null
-    fi
     say "making $slim of $mirror"
     debootstrap --variant=minbase --include=ca-certificates bookworm "$root" "$mirror" > "$work/log" 2>&1 \
         || { tail -n 20 "$work/log" "$root/debootstrap/debootstrap.log" 2> /dev/null; exit 1; }

@@ -5,18 +5,15 @@
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 work=${CARGO_TARGET_DIR:-$here/../../../target}/console-test
-say() { printf 'console-test: %s\n' "$*" >&2; }
+who=console-test
+. "$here/../../packages.sh"
 
 if [ ! -x "${PICOPAY_CHROMIUM:-/usr/bin/chromium}" ]; then
-    command -v apt-get > /dev/null 2>&1 || {
+    may_install || {
         say 'there is no /usr/bin/chromium: install one, and name it in PICOPAY_CHROMIUM'
         exit 1
     }
-    root=$([ "$(id -u)" = 0 ] || echo sudo)
-    say 'installing chromium'
-    $root apt-get -o DPkg::Lock::Timeout=600 update -qq
-    DEBIAN_FRONTEND=noninteractive $root apt-get -o DPkg::Lock::Timeout=600 install -y -qq --no-install-recommends \
-        chromium python3-venv > /dev/null
+    install_packages chromium python3-venv
 fi
 if ! "$work/venv/bin/python" -c 'import playwright' 2> /dev/null; then
     say 'installing playwright'

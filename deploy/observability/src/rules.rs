@@ -14,6 +14,8 @@ pub struct Alert {
     pub severity: String,
     /// The file in `docs/runbooks`.
     pub runbook: String,
+    /// Whether the trouble has to last before anybody is called.
+    pub has_for: bool,
 }
 
 /// What promtool tries: whether the alert fires when it has to, or stays silent when it may not.
@@ -41,6 +43,7 @@ pub fn alerts() -> Vec<Alert> {
                 found.push(Alert { file: file.clone(), name: name.to_owned(), ..Alert::default() });
             }
             let Some(last) = found.last_mut() else { continue };
+            last.has_for |= line.starts_with("for: ");
             if let Some(severity) = line.strip_prefix("severity: ") {
                 severity.clone_into(&mut last.severity);
             }

@@ -5,5 +5,7 @@ pub mod drill;
 mod begin;
 mod failover;
 mod finish;
+mod hardening;
+mod health;
 mod project;
 mod strike;

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use picopay_observability::rules::{alerts, case_files, cases, rule_files};
+use picopay_observability::metric_names::metric_names;
+use picopay_observability::rules::{Alert, alerts, case_files, cases, rule_files};
 use picopay_observability::{files_in, folder, runbooks, text_of};
 
-use crate::tools::{judge, tools};
+use crate::tools::{complaint, judge, tools};
 
 #[test]
 fn promtool_and_amtool_accept_every_file() {
@@ -38,6 +39,50 @@ fn each_alert_fires_when_it_has_to_and_stays_silent_when_it_may_not() {
     assert_eq!(names.len(), alerts.len(), "two alerts have one name");
     let Some([promtool]) = tools(["promtool"]) else { return };
     judge(&promtool, &["test", "rules"], &case_files());
+}
+
+/// Whoever shortens or lengthens a `for` has a case that says so.
+#[test]
+fn no_alert_fires_before_its_time_nor_long_after() {
+    let Some([promtool]) = tools(["promtool"]) else { return };
+    let waiting: Vec<Alert> = alerts().into_iter().filter(|alert| alert.has_for).collect();
+    assert!(waiting.len() > 15, "{waiting:?}");
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("tests")).unwrap();
+    for (rules, cases) in rule_files().iter().zip(case_files()) {
+        let name = rules.file_name().unwrap();
+        assert_eq!(cases.file_name(), Some(name));
+        let copied = folder.path().join("tests").join(name);
+        std::fs::copy(&cases, &copied).unwrap();
+        let text = text_of(rules);
+        let without: Vec<&str> = text.lines().filter(|line| !line.trim().starts_with("for: ")).collect();
+        // 30s becomes 130s, and 1m 11m.
+        let longer = text.replace("for: ", "for: 1");
+        for (change, changed) in [("no", without.join("\n")), ("a longer", longer)] {
+            std::fs::write(folder.path().join(name), changed).unwrap();
+            let said = complaint(&promtool, &["test", "rules"], &copied);
+            for alert in waiting.iter().filter(|alert| *name == *format!("{}.yml", alert.file)) {
+                let is_noticed = said.contains(&format!("alertname: {},", alert.name));
+                assert!(is_noticed, "no case fails with {change} `for` of {}: {said}", alert.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn what_the_manual_gives_an_alarm_for_has_a_rule() {
+    let manual = text_of(&runbooks().join("../operating.md"));
+    let table = manual.split("\n## ").find(|part| part.starts_with("Alarms\n")).unwrap();
+    let rows = table.lines().filter(|line| line.starts_with("| `"));
+    let first_cells: String = rows.filter_map(|row| row.split('|').nth(1)).collect();
+    let told = metric_names(&first_cells);
+    assert!(told.len() > 20, "{told:?}");
+    let asked: BTreeSet<String> = rule_files().iter().flat_map(|file| metric_names(&text_of(file))).collect();
+    let without: Vec<&String> = told.difference(&asked).collect();
+    assert!(
+        without.is_empty(),
+        "docs/operating.md says when these are an alarm, and no rule does: {without:?}"
+    );
 }
 
 #[test]

@@ -20,11 +20,12 @@ const SEEN_WITHIN: Duration = Duration::from_mins(4);
 
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
-/// Over TLS, so that there are certificates to expire.
+/// Over TLS, so that there are certificates to expire; and with totals, which nobody reads unless it is said.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_panel_shows_something_and_every_metric_that_is_named_is_there() {
     let Some([program]) = tools(["prometheus"]) else { return };
-    let cluster = LocalCluster::start(ClusterSpec::default().with_tls()).await.unwrap();
+    let spec = ClusterSpec::default().with_tls().with_gateway_toml("totals = { every = \"10s\" }");
+    let cluster = LocalCluster::start(spec).await.unwrap();
     let prometheus = Prometheus::start(&cluster, &program, &hosts_config(&cluster)).await;
     eventually("each process is scraped", async || {
         let unreached = prometheus.unreached().await;

@@ -20,12 +20,24 @@ pub fn tools<const N: usize>(names: [&str; N]) -> Option<[PathBuf; N]> {
     Some(found.map(|one| one.expect("all were found")))
 }
 
-/// What it prints, if it is content.
+/// That it is content with these files.
 #[track_caller]
-pub fn judge(program: &Path, arguments: &[&str], files: &[PathBuf]) -> String {
+pub fn judge(program: &Path, arguments: &[&str], files: &[PathBuf]) {
+    let (is_content, said) = run(program, arguments, files);
+    assert!(is_content, "{} {arguments:?}: {said}", program.display());
+}
+
+/// What it prints about a file that it is not content with.
+#[track_caller]
+pub fn complaint(program: &Path, arguments: &[&str], file: &Path) -> String {
+    let (is_content, said) = run(program, arguments, &[file.to_owned()]);
+    assert!(!is_content, "{} {arguments:?} {}: {said}", program.display(), file.display());
+    said
+}
+
+fn run(program: &Path, arguments: &[&str], files: &[PathBuf]) -> (bool, String) {
     let output = Command::new(program).args(arguments).args(files).output().expect("the program starts");
     let said =
         format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{} {arguments:?}: {said}", program.display());
-    said
+    (output.status.success(), said)
 }

@@ -15,7 +15,7 @@ use tokio::time::sleep;
 use super::finish::Proof;
 use super::project::{DEMO_KEY, Project, docker};
 use super::strike::{Kind, Strike};
-use super::{begin, failover, finish};
+use super::{begin, failover, finish, hardening, health};
 use crate::charges::Charges;
 
 /// After the demo users 1 and 2.
@@ -65,8 +65,10 @@ pub async fn run(source: &Path, tag: &str, plan: DrillPlan) -> anyhow::Result<Dr
     let start = started.elapsed();
     eprintln!("the cluster was up after {:.1} s", start.as_secs_f64());
     ensure!(start <= START_MAX, "it took longer than {} s", START_MAX.as_secs());
+    hardening::check(&project).await?;
     begin::charge_as_readme(&project).await.context("README's charge")?;
     if !plan.is_ha {
+        health::freeze_and_thaw(&project).await.context("health checks")?;
         begin::down_and_up(&project).await?;
     }
 

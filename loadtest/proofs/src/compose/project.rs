@@ -78,10 +78,26 @@ impl Project {
         format!("{}_{volume}", self.name)
     }
 
+    /// What Compose puts on all that is this project's, as a filter.
+    pub fn label(&self) -> String {
+        format!("label=com.docker.compose.project={}", self.name)
+    }
+
+    /// Those too that have ended.
+    pub async fn all_containers(&self) -> anyhow::Result<Vec<String>> {
+        let ids = docker(&["ps", "--all", "--quiet", "--filter", &self.label()]).await?;
+        Ok(ids.lines().map(str::to_owned).collect())
+    }
+
+    /// Of the three programs.
+    pub fn image(&self) -> String {
+        format!("picopay:{}", self.tag)
+    }
+
     /// Ends everything, and checks that nothing is left.
     pub async fn remove(&self) -> anyhow::Result<()> {
         self.compose(&["--profile", "*", "down", "--volumes", "--remove-orphans"]).await?;
-        let label = format!("label=com.docker.compose.project={}", self.name);
+        let label = self.label();
         let containers = ["ps", "--all", "--quiet", "--filter", &label];
         let volumes = ["volume", "ls", "--quiet", "--filter", &label];
         let networks = ["network", "ls", "--quiet", "--filter", &label];
