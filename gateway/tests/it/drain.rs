@@ -72,6 +72,18 @@ async fn a_drain_ends_by_itself() {
 }
 
 #[tokio::test]
+async fn a_drain_is_as_long_as_the_file_says_when_it_begins() {
+    let mut gateway = GatewayProcess::start(&cluster_of("http://127.0.0.1:1"), LONG).await;
+    gateway.replace_keys("drain = \"300ms\"\n");
+    gateway.hang_up();
+    let taken = "picopay_gateway_reloads_total{result=\"taken\"} 1\n";
+    let metrics = format!("{}/metrics", gateway.api.url);
+    eventually("the reload", async || http_call::get(&metrics).await.unwrap().body.contains(taken)).await;
+    gateway.terminate();
+    assert!(gateway.ended().await.success());
+}
+
+#[tokio::test]
 async fn gateways_ask_another_node_before_one_that_was_told_to_end_stops() {
     let spec = ClusterSpec::one_shard().with_nodes_per_shard(2).with_node_toml(LONG);
     let cluster = LocalCluster::start(spec).await.unwrap();
