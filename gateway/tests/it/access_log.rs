@@ -167,9 +167,9 @@ async fn a_line_says_how_a_write_and_a_read_went_at_their_shards() {
     let line_of = async |route: &str| {
         eventually(route, async || {
             let log = cluster.gateway().log_tail(1_000);
-            let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-            let found =
-                lines.filter(|line| line["target"] == "picopay_access" && line["route"] == route).last();
+            let mut lines = log.lines().rev().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+            let is_its_line = |line: &Value| line["target"] == "picopay_access" && line["route"] == route;
+            let found = lines.find(is_its_line);
             found.ok_or(log)
         })
         .await

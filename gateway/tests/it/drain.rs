@@ -6,7 +6,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use picopay_local::{ClusterSpec, LocalCluster, eventually, eventually_within, http_call};
 use serde_json::json;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::api::Api;
@@ -17,7 +17,7 @@ use crate::scripted_node::{ScriptedNode, Step};
 const LONG: &str = "drain = \"10m\"\n";
 
 /// One request on a connection that its client would keep. Returns the head of the answer.
-pub async fn ask_on(connection: &mut TcpStream) -> String {
+pub async fn ask_on(connection: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> String {
     connection.write_all(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
     let mut answer = vec![0; 1024];
     let length = connection.read(&mut answer).await.unwrap();

@@ -70,9 +70,9 @@ async fn a_redis_that_cannot_be_believed_is_skipped_in_one_clear_line_and_charge
     let pair = other.issue(&Leaf { name: "stranger", hosts: &[], expires: in_days(1) }).unwrap();
     pair.save(&secure.folder.join("stranger.pem"), &secure.folder.join("stranger.key")).unwrap();
     let strange: Vec<_> = (good.lines())
-        .map(|line| match line.starts_with("redis_") {
-            true => line.replace("/picopay.", "/stranger."),
-            false => line.to_owned(),
+        .map(|line| {
+            let is_of_redis = line.starts_with("redis_");
+            if is_of_redis { line.replace("/picopay.", "/stranger.") } else { line.to_owned() }
         })
         .collect();
     for (text, line) in [(anonymous.join("\n"), "none was shown"), (strange.join("\n"), "signed ours")] {
