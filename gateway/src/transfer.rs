@@ -8,6 +8,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{Request, StatusCode};
+use picopay_shard_client::journey;
 use picopay_shared::command::Operation;
 use picopay_shared::transfer::TransferStatus;
 use tokio::time::{Instant, timeout_at};
@@ -92,7 +93,7 @@ async fn transfer(guarded: &Guarded, request: Request<Body>) -> Result<(Answered
     let (gateway, command) = write_request::read(guarded, request, read_transfer).await?;
     let (key, until) = (command.idempotency_key, Instant::now() + END_WAIT);
     // A task of its own: a client that hangs up cancels nothing.
-    let begun = tokio::spawn(steps::begin(Arc::clone(gateway), command)).await;
+    let begun = tokio::spawn(journey::carry(steps::begin(Arc::clone(gateway), command))).await;
     // The panic hook has logged it already.
     let begun = begun.unwrap_or_else(|_panic| Err(Problem::internal()));
     let Begun { mut transfer, balance_after, is_replayed, mut session, rest } =

@@ -192,7 +192,8 @@ impl Node {
             let redis = shard.redis_access.expiries.iter();
             database.chain(redis.map(|(file, at)| (format!("redis {file}"), *at)))
         });
-        own.into_iter().chain(shard).collect()
+        let caller = self.in_force.cluster().caller_expiries();
+        own.into_iter().chain(caller).chain(shard).collect()
     }
 
     pub fn render_metrics(&self) -> Vec<u8> {

@@ -144,8 +144,9 @@ impl Cluster {
             }
             let redis_access = problems.redis(&place, &entry, base);
             let mut certificates = DatabaseCertificates::default();
-            for string in std::iter::once(&entry.primary).chain(&entry.replicas) {
-                problems.keep(&place, certificates.add(string, base));
+            problems.keep(&format!("{place}: primary"), certificates.add(&entry.primary, base));
+            for (position, string) in entry.replicas.iter().enumerate() {
+                problems.keep(&format!("{place}: replicas[{position}]"), certificates.add(string, base));
             }
             let key = format!("{place}: password");
             let password =
@@ -275,8 +276,7 @@ impl Problems<'_> {
             && self.found.is_empty()
         {
             self.add(&format!(
-                "a node of {} has an https URL: [tls] with ca_file (and cert_file, key_file) must stand before the first \
-                 [[shards]]",
+                "a node of {} has an https URL, which needs [tls] with ca_file (and cert_file, key_file)",
                 shard.name
             ));
         }

@@ -1,8 +1,8 @@
-//! Reloads of a changed file by a running process: `cluster.toml` with its secrets, and a gateway's keys.
+//! Reloads of a changed file by a running process: `cluster.toml` with its secrets, and a service's own file.
 //!
 //! The file is read when it may have changed (`nudges.rs`), checked as at the start, and taken over as a
-//! whole. A file that cannot be used is refused with its reason, and the old one stays in force. Only the
-//! keys of `gateway.toml` are reloaded; the rest of it, and `node.toml`, is read at the start.
+//! whole. A file that cannot be used is refused with its reason, and the old one stays in force. Of `node.toml` only
+//! the certificates are taken over; the rest of it is read at the start.
 
 mod nudges;
 

@@ -26,7 +26,8 @@ const EXIT_CODES: &str = "Exit code 0: the answer is 200. 1: it is another one, 
 #[command(after_help = EXIT_CODES)]
 pub struct HealthArgs {
     /// The address of a gateway or a node, for example https://10.0.0.1:8080/readyz. Without a path, /health is asked
-    url: String,
+    #[arg(value_parser = read_address)]
+    url: Uri,
     /// How long the answer may take
     #[arg(long, default_value = "2s", value_parser = read_duration)]
     timeout: Duration,
@@ -55,19 +56,23 @@ impl HealthArgs {
     }
 }
 
+fn read_address(text: &str) -> Result<Uri, String> {
+    let uri = text.parse::<Uri>().ok();
+    uri.filter(|uri| uri.host().is_some() && matches!(uri.scheme_str(), Some("http" | "https")))
+        .ok_or_else(|| "write for example http://127.0.0.1:8080/readyz".to_owned())
+}
+
 fn read_duration(text: &str) -> Result<Duration, String> {
     human_duration::parse(text).ok_or_else(|| "write for example 500ms or 2s".to_owned())
 }
 
 pub async fn run(args: HealthArgs) -> anyhow::Result<ExitCode> {
     let url = &args.url;
-    let uri: Uri = url.parse().with_context(|| format!("{url} is no URL"))?;
-    let is_asked = uri.host().is_some() && matches!(uri.scheme_str(), Some("http" | "https"));
-    ensure!(is_asked, "{url} cannot be asked: write for example http://127.0.0.1:8080/readyz");
-    let caller = if uri.scheme_str() == Some("https") { Some(args.caller()?) } else { None };
+    let caller = if url.scheme_str() == Some("https") { Some(args.caller()?) } else { None };
     let connector = Connector::to_gateways(caller.as_ref(), args.timeout)?;
     let client = Client::builder(TokioExecutor::new()).build(connector);
-    let asked = if uri.path() == "/" { format!("{}/health", url.trim_end_matches('/')) } else { url.clone() };
+    let asked = url.to_string();
+    let asked = if url.path() == "/" { format!("{}/health", asked.trim_end_matches('/')) } else { asked };
     let request = Request::get(&asked).body(Empty::<Bytes>::new())?;
     let asking = async {
         let answer = client.request(request).await.map_err(|error| {

@@ -49,7 +49,11 @@ impl Place {
     }
 
     fn up(&self) -> Up {
-        let mut child = self.command().stdout(Stdio::piped()).spawn().unwrap();
+        self.up_with(&[])
+    }
+
+    fn up_with(&self, options: &[&str]) -> Up {
+        let mut child = self.command().args(options).stdout(Stdio::piped()).spawn().unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let mut welcome = String::new();
         while !welcome.contains("Ctrl-C") {
@@ -130,6 +134,23 @@ async fn the_printed_charge_goes_through_and_its_repeat_is_a_replay() {
     let (said, status) = up.end_with(Signal::SIGINT);
     assert!(status.success() && said.contains("Stopped"), "{said}");
     assert_eq!(processes_of(&place.data()), []);
+}
+
+#[tokio::test]
+async fn over_tls_the_printed_charge_trusts_the_authority_that_signed_for_the_gateway() {
+    let place = Place::new();
+    let up = place.up_with(&["--tls"]);
+    let url = format!("https://{}", place.listen);
+    let charge = up.welcome.split("curl ").nth(1).unwrap();
+    let file = charge.strip_prefix("--cacert ").and_then(|rest| rest.split(' ').next());
+    assert!(file.is_some() && charge.contains(&format!(" {url}/charge ")), "{charge}");
+    let health = |options: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_picopay"));
+        command.args(["health", &url]).args(options).output().unwrap().status.code()
+    };
+    assert_eq!((health(&["--cacert", file.unwrap()]), health(&[])), (Some(0), Some(1)));
+    let (said, status) = up.end_with(Signal::SIGINT);
+    assert!(status.success(), "{said}");
 }
 
 #[tokio::test]

@@ -21,6 +21,9 @@ use crate::scope::Scope;
 /// Environment variables that override `gateway.toml`: `PICOPAY_GATEWAY__LISTEN`, for example.
 pub const ENV_PREFIX: &str = "PICOPAY_GATEWAY__";
 
+const SHOW_SUBJECT: &str =
+    "`openssl x509 -in FILE -noout -subject -nameopt RFC2253` prints one, such as CN=shop,O=Example";
+
 #[derive(Debug, Clone)]
 pub struct GatewayConfig {
     pub listen: String,
@@ -272,7 +275,13 @@ fn check_keys(entries: Vec<KeyEntry>, problems: &mut Problems<'_>) -> Vec<ApiKey
         let rate = check_rate(&place, entry.rate_per_second, entry.burst, problems);
         let expires_at = entry.expires_at.as_deref().map(Expiry::parse);
         problems.expect(expires_at != Some(None), || format!("{place}: expires_at {NO_TIME}"));
-        let client_subject: Option<Arc<str>> = entry.client_subject.map(Into::into);
+        let client_subject: Option<Arc<str>> = entry.client_subject.and_then(|text| {
+            let read = picopay_tls::subject_as_read(&text);
+            problems.expect(read.is_some(), || {
+                format!("{place}: client_subject {text:?} is no subject; {SHOW_SUBJECT}")
+            });
+            read.map(Into::into)
+        });
         let is_new = client_subject.clone().is_none_or(|subject| subjects.insert(subject));
         problems.expect(is_new, || format!("{place}: another key has this client_subject"));
         let name = entry.name.into();
@@ -430,6 +439,8 @@ mod tests {
         assert!(message.contains("tls: ") && message.contains("holds no certificate"), "{message}");
         let message = load(&key("client_subject = \"CN=shop\"")).unwrap_err();
         assert!(message.contains("client_subject needs [tls] with client_ca_file"), "{message}");
+        let message = load(&key("client_subject = \"shop\"")).unwrap_err();
+        assert!(message.contains("is no subject") && message.contains("-nameopt RFC2253"), "{message}");
     }
 
     #[test]

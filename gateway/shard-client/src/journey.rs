@@ -46,6 +46,17 @@ pub async fn record<F: Future>(journey: Arc<Mutex<Journey>>, serving: F) -> F::O
     JOURNEY.scope(journey, serving).await
 }
 
+/// Has what another task does for this request be noted too, if anybody wants to know.
+pub fn carry<F: Future>(doing: F) -> impl Future<Output = F::Output> {
+    let journey = JOURNEY.try_with(Arc::clone).ok();
+    async move {
+        match journey {
+            Some(journey) => JOURNEY.scope(journey, doing).await,
+            None => doing.await,
+        }
+    }
+}
+
 /// Notes something about the request of this task, if anybody wants to know.
 pub fn note(take_down: impl FnOnce(&mut Journey)) {
     // Outside of a recorded request there is nothing to note it in.
@@ -79,11 +90,13 @@ mod tests {
         record(Arc::clone(&journey), async {
             note(|journey| journey.retries += 1);
             assert!(moment().is_some());
-            // A task of its own is another traveller.
+            // A task of its own is another traveller, unless it is taken along.
             tokio::spawn(async { note(|journey| journey.retries += 10) }).await.unwrap();
+            tokio::spawn(carry(async { note(|journey| journey.retries += 100) })).await.unwrap();
         })
         .await;
         assert!(moment().is_none());
-        assert_eq!(journey.lock().unwrap().retries, 1);
+        tokio::spawn(carry(async { note(|journey| journey.retries += 1_000) })).await.unwrap();
+        assert_eq!(journey.lock().unwrap().retries, 101);
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use picopay_gateway_config::TransferStep;
-use picopay_shard_client::{Decision, Read, Reader, Written};
+use picopay_shard_client::{Decision, Read, Reader, ShardError, Written, journey};
 use picopay_shared::command::{Command, Operation};
 use picopay_shared::money::Money;
 use picopay_shared::query::Consistency;
@@ -82,6 +82,7 @@ pub async fn begin(gateway: Arc<GatewayState>, mut command: Command) -> Result<B
             return Err(problem.with_session_if_recorded(session.as_ref()));
         }
     };
+    journey::note(|journey| journey.transaction = Some(transfer.id.as_uuid()));
     let rest = (transfer.status == TransferStatus::Pending).then(|| {
         let step = move |operation: Operation| Command {
             fingerprint: operation.fingerprint(),
@@ -107,7 +108,8 @@ async fn finish(
     let credited = match gateway.shards.write(step(transfer.credit())).await {
         Ok(Written { decision: Decision::Credited(credited), .. }) => credited,
         other => {
-            info!(transfer = %transfer.id, answer = ?other, "the courier will give the money to the recipient");
+            let reason = why_not_ended(&other);
+            info!(transfer = %transfer.id, reason, "the courier will give the money to the recipient");
             return None;
         }
     };
@@ -118,9 +120,17 @@ async fn finish(
             Some(Ended { transfer, session })
         }
         other => {
-            info!(transfer = %transfer.id, answer = ?other, "the courier will end the transfer");
+            info!(transfer = %transfer.id, reason = why_not_ended(&other), "the courier will end the transfer");
             None
         }
+    }
+}
+
+/// For the log, so without what an answer says of amounts.
+fn why_not_ended(answer: &Result<Written, ShardError>) -> String {
+    match answer {
+        Ok(_) => "the shard gave another answer than to this step".to_owned(),
+        Err(error) => error.to_string(),
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use http::Method;
-use picopay_local::eventually;
+use picopay_local::{ClusterSpec, LocalCluster, eventually};
 use proptest::bool::weighted;
 use proptest::collection::vec;
 use proptest::prelude::{Just, Strategy};
@@ -20,6 +20,7 @@ use uuid::Uuid;
 use crate::api::{Api, payment};
 use crate::gateway_process::{GatewayProcess, cluster_of, key_entry, prepare};
 use crate::scripted_node::{ScriptedNode, Step};
+use crate::transfers::{transfer, users_of_both};
 
 const KEY: &str = "pp_live_S3CRETKEY";
 /// Nobody may find these in a log: keys, amounts, what clients say of a payment.
@@ -151,6 +152,87 @@ async fn by_default_only_what_failed_has_a_line_also_of_a_client_who_hung_up() {
     let told: Vec<_> = lines.iter().map(|line| (&line["outcome"], &line["status"])).collect();
     assert_eq!(told, [(&"not-done".into(), &400.into()), (&"hung-up".into(), &Value::Null)]);
     assert_eq!((&lines[1]["key"], &lines[1]["shard"]), (&"shop".into(), &"shard-1".into()));
+}
+
+#[tokio::test]
+async fn a_line_says_how_a_write_and_a_read_went_at_their_shards() {
+    let spec = ClusterSpec::default().with_gateway_toml("[access_log]\nlines = \"all\"\n");
+    let cluster = LocalCluster::start(spec).await.unwrap();
+    let api = Api::new(cluster.gateway_url(), cluster.api_key());
+    let [[sender, _], [recipient, _]] = users_of_both(&api, "100", "USD").await;
+    let charged = api.pay("/charge", sender, "1", "USD").await.json();
+    let body = transfer(sender, recipient, "1", "USD");
+    let moved = api.post_with("/transfers", Uuid::new_v4(), &body).await.json();
+    assert_eq!(api.get(&format!("/users/{recipient}/balance")).await.status, 200);
+    let line_of = async |route: &str| {
+        eventually(route, async || {
+            let log = cluster.gateway().log_tail(1_000);
+            let mut lines = log.lines().rev().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+            let is_its_line = |line: &Value| line["target"] == "picopay_access" && line["route"] == route;
+            let found = lines.find(is_its_line);
+            found.ok_or(log)
+        })
+        .await
+    };
+    for (route, id, shard) in [
+        ("/charge", &charged["transaction"]["id"], "shard-1"),
+        // Of the shard that took the money from the sender.
+        ("/transfers", &moved["transfer"]["id"], "shard-1"),
+    ] {
+        let line = line_of(route).await;
+        assert_eq!((&line["transaction"], &line["shard"]), (id, &shard.into()), "{line}");
+        assert!(line["slot"].is_u64() && line["batch_size"].is_u64(), "{line}");
+        for time in ["queue_ms", "commit_ms"] {
+            assert!(
+                line[time].as_f64().unwrap() <= line["duration_ms"].as_f64().unwrap(),
+                "{time} in {line}"
+            );
+        }
+    }
+    let line = line_of("/users/{user_id}/balance").await;
+    assert_eq!((&line["shard"], line["slot"].is_u64()), (&"shard-2".into(), true), "{line}");
+    assert!(["primary", "replica"].contains(&line["source"].as_str().unwrap()), "{line}");
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn lines_are_off_or_of_one_success_in_so_many_as_the_file_says_now() {
+    let node = ScriptedNode::start(&[]).await;
+    let gateway = Logged::start(&node, "[access_log]\nlines = \"off\"\n").await;
+    let api = &gateway.process.api;
+    let ask = async |id: &str, is_good: bool| {
+        let body = if is_good { payment(1, "5", "USD").to_string() } else { "{}".to_owned() };
+        let answer = api.call(Method::POST, "/charge", &[("x-request-id", id)], &body).await;
+        assert_eq!(answer.status, if is_good { 200 } else { 400 }, "{answer:?}");
+    };
+    let reloaded = async |lines: &str, count: usize| {
+        gateway.process.replace_keys(&format!("[access_log]\n{lines}\n"));
+        gateway.process.hang_up();
+        let taken = format!("picopay_gateway_reloads_total{{result=\"taken\"}} {count}\n");
+        eventually("the reload", async || api.get("/metrics").await.body.contains(&taken)).await;
+    };
+    ask("off", false).await;
+    reloaded("lines = \"all\"\none_success_in = 4294967295", 1).await;
+    for _ in 0..20 {
+        ask("one-of-very-many", true).await;
+    }
+    ask("failed", false).await;
+    reloaded("lines = \"all\"\none_success_in = 2", 2).await;
+    for _ in 0..200 {
+        ask("half", true).await;
+    }
+    reloaded("lines = \"all\"", 3).await;
+    ask("last", true).await;
+    let count = |lines: &[Value], id: &str| lines.iter().filter(|line| line["request_id"] == id).count();
+    let lines = eventually("the last line", async || {
+        let lines = gateway.lines();
+        if count(&lines, "last") == 1 { Ok(lines) } else { Err(gateway.text()) }
+    })
+    .await;
+    assert_eq!(["off", "one-of-very-many", "failed"].map(|id| count(&lines, id)), [0, 0, 1]);
+    // Seven times the deviation of so many coins.
+    let half = count(&lines, "half");
+    assert!((50..=150).contains(&half), "{half} of 200");
 }
 
 /// Where a client can say something.

@@ -78,6 +78,16 @@ async fn rates_and_limits_of_a_changed_file_are_in_force_and_what_takes_a_restar
         if is_served { Ok(stream) } else { Err("it was closed".to_owned()) }
     };
     // Those of the calls above may take a moment to end.
-    let _kept = [eventually("one", connect).await, eventually("another", connect).await];
+    let kept = [eventually("one", connect).await, eventually("another", connect).await];
     assert!(connect().await.is_err(), "as many as the file says now, and no more");
+    drop(kept);
+    let refused = "picopay_gateway_connections_refused_total ";
+    eventually("the count of those who were closed", async || {
+        let metrics = http_call::get(&format!("{}/metrics", gateway.api.url)).await.ok()?.body;
+        metrics
+            .lines()
+            .find_map(|line| line.strip_prefix(refused)?.parse::<u32>().ok())
+            .filter(|count| *count > 0)
+    })
+    .await;
 }

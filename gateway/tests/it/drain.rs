@@ -6,7 +6,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use picopay_local::{ClusterSpec, LocalCluster, eventually, eventually_within, http_call};
 use serde_json::json;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::api::Api;
@@ -17,7 +17,7 @@ use crate::scripted_node::{ScriptedNode, Step};
 const LONG: &str = "drain = \"10m\"\n";
 
 /// One request on a connection that its client would keep. Returns the head of the answer.
-pub async fn ask_on(connection: &mut TcpStream) -> String {
+pub async fn ask_on(connection: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> String {
     connection.write_all(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
     let mut answer = vec![0; 1024];
     let length = connection.read(&mut answer).await.unwrap();
@@ -67,6 +67,18 @@ async fn a_gateway_that_is_told_to_end_says_so_and_serves_on() {
 #[tokio::test]
 async fn a_drain_ends_by_itself() {
     let mut gateway = GatewayProcess::start(&cluster_of("http://127.0.0.1:1"), "drain = \"300ms\"\n").await;
+    gateway.terminate();
+    assert!(gateway.ended().await.success());
+}
+
+#[tokio::test]
+async fn a_drain_is_as_long_as_the_file_says_when_it_begins() {
+    let mut gateway = GatewayProcess::start(&cluster_of("http://127.0.0.1:1"), LONG).await;
+    gateway.replace_keys("drain = \"300ms\"\n");
+    gateway.hang_up();
+    let taken = "picopay_gateway_reloads_total{result=\"taken\"} 1\n";
+    let metrics = format!("{}/metrics", gateway.api.url);
+    eventually("the reload", async || http_call::get(&metrics).await.unwrap().body.contains(taken)).await;
     gateway.terminate();
     assert!(gateway.ended().await.success());
 }

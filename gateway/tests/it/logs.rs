@@ -14,6 +14,9 @@ use crate::api::Api;
 use crate::gateway_process::{GatewayProcess, cluster_of, prepare};
 use crate::scripted_node::ScriptedNode;
 
+/// What a pipe holds on Linux, in bytes (`pipe(7)`).
+const PIPE: usize = 65_536;
+
 /// Dropped lines, as `/metrics` has them.
 fn dropped(metrics: &str) -> u64 {
     let line = metrics.lines().find_map(|line| line.strip_prefix("picopay_log_lines_dropped_total "));
@@ -79,17 +82,24 @@ async fn a_reader_of_the_log_who_stands_still_holds_up_no_request() {
 #[tokio::test]
 async fn the_last_line_is_written_before_the_process_ends() {
     let (mut command, folder, api) = prepare(&cluster_of("http://127.0.0.1:1"), "");
-    command.stderr(Stdio::piped());
+    command.env(LOG_ENV, "trace").stderr(Stdio::piped());
     let mut gateway = GatewayProcess::spawn(command, folder, api).await;
+    // More than the pipe holds, and fewer lines than may wait: the rest is in the queue.
+    let address = gateway.api.url.strip_prefix("http://").unwrap().to_owned();
+    assert!(ask_many(&address, 200).await);
+    assert_eq!(dropped(&gateway.api.get("/metrics").await.body), 0);
+    gateway.terminate();
+    // A process that did not wait for its log would have ended by then. It waits for about a second.
+    tokio::time::sleep(Duration::from_millis(300)).await;
     let mut log = gateway.take_stderr();
     let reading = std::thread::spawn(move || {
         let mut text = String::new();
         log.read_to_string(&mut text).unwrap();
         text
     });
-    gateway.terminate();
     assert!(gateway.ended().await.success());
     let text = reading.join().unwrap();
+    assert!(text.len() > PIPE, "{}", text.len());
     let last = text.lines().last().unwrap_or_default();
     assert!(last.contains("\"message\":\"stopped\""), "{text}");
 }

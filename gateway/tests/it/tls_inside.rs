@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use picopay_certs::{Authority, in_days};
+use picopay_certs::{Authority, Leaf, in_days};
 use picopay_local::{ClusterSpec, Process, Proxy, Weather, eventually};
 use serde_json::json;
 use uuid::Uuid;
@@ -61,7 +61,34 @@ async fn a_redis_that_cannot_be_believed_is_skipped_in_one_clear_line_and_charge
     redis.kill().await.unwrap();
     redis.start().await.unwrap();
     eventually("Redis is believed again", async || node.log_tail(50).contains("redis answers again")).await;
-    assert_eq!(secure.status_of_charge(user).await, 200);
+
+    // A node without a certificate of its own, and one with another's.
+    let file = secure.cluster.cluster_file();
+    let good = std::fs::read_to_string(&file).unwrap();
+    let anonymous: Vec<_> = good
+        .lines()
+        .filter(|line| !line.starts_with("redis_cert_file") && !line.starts_with("redis_key_file"))
+        .collect();
+    let pair = other.issue(&Leaf { name: "stranger", hosts: &[], expires: in_days(1) }).unwrap();
+    pair.save(&secure.folder.join("stranger.pem"), &secure.folder.join("stranger.key")).unwrap();
+    let strange: Vec<_> = (good.lines())
+        .map(|line| {
+            let is_of_redis = line.starts_with("redis_");
+            if is_of_redis { line.replace("/picopay.", "/stranger.") } else { line.to_owned() }
+        })
+        .collect();
+    for (text, line) in [(anonymous.join("\n"), "none was shown"), (strange.join("\n"), "signed ours")] {
+        std::fs::write(&file, text).unwrap();
+        node.reload();
+        eventually(line, async || {
+            assert_eq!(secure.status_of_charge(user).await, 200, "with {line}");
+            node.log_tail(400).contains(line)
+        })
+        .await;
+    }
+    std::fs::write(&file, good).unwrap();
+    node.reload();
+    replay_from_redis(&secure.api, &secure.cluster, Uuid::new_v4(), &payment(user, "1", "USD")).await;
 }
 
 #[tokio::test]
@@ -99,7 +126,7 @@ async fn a_database_that_cannot_be_believed_is_refused_in_one_clear_line_and_its
         superuser.query_one("SELECT pg_reload_conf()", &[]).await.unwrap();
     };
     for (authority, hosts, expires, line) in unbelievable(&own, &other) {
-        let leaf = picopay_certs::Leaf { name: "postgres", hosts, expires };
+        let leaf = Leaf { name: "postgres", hosts, expires };
         show_at_primary(&authority.issue(&leaf).unwrap()).await;
         // What is connected stays connected.
         node.kill().await.unwrap();
@@ -107,7 +134,7 @@ async fn a_database_that_cannot_be_believed_is_refused_in_one_clear_line_and_its
         eventually(line, async || node.log_tail(400).contains(line)).await;
         expect_unavailable(&secure, user, line).await;
     }
-    let leaf = picopay_certs::Leaf { name: "postgres", hosts: &HOSTS, expires: in_days(1) };
+    let leaf = Leaf { name: "postgres", hosts: &HOSTS, expires: in_days(1) };
     show_at_primary(&own.issue(&leaf).unwrap()).await;
 
     // A node without a certificate of its own is refused by the server.

@@ -62,6 +62,9 @@ const LAST_PAUSE: Duration = Duration::from_millis(250);
 /// An older node that finds a finished schema has looked at it long before.
 const REFUSES_WITHIN_TRIES: u32 = 100;
 
+/// Six times as many as a client makes. A run that does not notice must end, too.
+const GIVES_UP_WITHIN_TRIES: u32 = 240;
+
 /// Mistakes that an operator could make, and a promise that is broken on purpose, to see that a run notices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum BrokenUpgrade {
@@ -353,7 +356,10 @@ impl Deploy {
         self.step("all gateways at once", async |deploy| {
             let failed = Arc::clone(&deploy.failed);
             let somebody_gave_up = async || {
-                while failed.count() == 0 {
+                for _ in 0..GIVES_UP_WITHIN_TRIES {
+                    if failed.count() > 0 {
+                        break;
+                    }
                     tokio::time::sleep(LAST_PAUSE).await;
                 }
             };

@@ -44,3 +44,35 @@ pub fn redis_trouble(error: &RedisError) -> String {
     let io = cause.and_then(|cause| cause.downcast_ref::<io::Error>());
     io.map_or_else(|| error.to_string(), picopay_tls::describe)
 }
+
+#[cfg(test)]
+mod tests {
+    use picopay_shared::cluster::Cluster;
+
+    use super::*;
+
+    #[test]
+    fn user_and_password_go_over_what_the_url_says() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("cluster.toml");
+        std::fs::write(folder.path().join("password"), "of-the-file\n").unwrap();
+        for (more, user, password) in [
+            ("", "of-the-url", "in-the-url"),
+            ("redis_password_file = \"password\"", "of-the-url", "of-the-file"),
+            ("redis_user = \"node\"\nredis_password_file = \"password\"", "node", "of-the-file"),
+        ] {
+            let text = format!(
+                "internal_secret = \"0123456789abcdef0123456789abcdef\"\n[[shards]]\nname = \"a\"\n\
+                 nodes = [\"http://x:1\"]\nprimary = \"host=x\"\n\
+                 redis = \"rediss://of-the-url:in-the-url@127.0.0.1:1\"\n{more}\n"
+            );
+            std::fs::write(&file, text).unwrap();
+            let cluster = Cluster::load(&file).unwrap();
+            let client = redis_client(cluster.shard("a").unwrap()).unwrap().unwrap();
+            let info = client.get_connection_info();
+            assert!(matches!(info.addr(), ConnectionAddr::TcpTls { insecure: false, .. }), "{more}");
+            let settings = info.redis_settings();
+            assert_eq!((settings.username(), settings.password()), (Some(user), Some(password)), "{more}");
+        }
+    }
+}

@@ -1,12 +1,14 @@
 //! Certificates in a file of PEM, and what one says of itself.
 
 use std::path::Path;
+use std::str::FromStr as _;
 use std::time::SystemTime;
 
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use x509_cert::Certificate;
 use x509_cert::der::Decode as _;
+use x509_cert::name::Name;
 
 use crate::fault::Fault;
 
@@ -26,6 +28,13 @@ pub fn read_all(path: &Path) -> Result<Vec<CertificateDer<'static>>, Fault> {
 /// The bytes of a file.
 pub fn read(path: &Path) -> Result<Vec<u8>, Fault> {
     std::fs::read(path).map_err(|cause| Fault::Unreadable { path: path.to_owned(), cause })
+}
+
+/// A subject as [`About::subject`] writes it. Programs that show subjects differ in the names of attributes and in what
+/// they escape. `None`: it is no subject.
+pub fn subject_as_read(text: &str) -> Option<String> {
+    let name = Name::from_str(text).ok()?;
+    (!name.is_empty()).then(|| name.to_string())
 }
 
 /// What a certificate says of itself.
@@ -54,5 +63,28 @@ impl About {
 
     pub fn expired(&self, path: &Path) -> Fault {
         Fault::Expired { path: path.to_owned(), subject: self.subject.clone(), at: self.expires_text.clone() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_subject_is_the_same_however_it_is_written() {
+        for (text, read) in [
+            ("CN=shop,O=Example", "CN=shop,O=Example"),
+            // As `openssl x509 -nameopt RFC2253` prints what is neither plain nor among the attributes of RFC 4514.
+            ("CN=sh\\C3\\B6p", "CN=shöp"),
+            ("CN=shöp", "CN=shöp"),
+            ("emailAddress=a@b.example,CN=shop", "EMAIL=a@b.example,CN=shop"),
+            ("cn=shop,o=Example\\, Inc.,c=DE", "CN=shop,O=Example\\, Inc.,C=DE"),
+        ] {
+            assert_eq!(subject_as_read(text).as_deref(), Some(read), "{text}");
+            assert_eq!(subject_as_read(read).as_deref(), Some(read), "{read}");
+        }
+        for text in ["", "shop", "CN", "nobody=shop", "CN=shop, O=Example", "CN=sh\\op"] {
+            assert_eq!(subject_as_read(text), None, "{text}");
+        }
     }
 }

@@ -17,6 +17,7 @@ mod stream;
 mod trouble;
 
 pub use authorities::Authorities;
+pub use certificate::subject_as_read;
 pub use client::{Caller, Check, database_client};
 pub use connector::{CallStream, Connector};
 pub use fault::Fault;

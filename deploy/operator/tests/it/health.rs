@@ -43,5 +43,8 @@ async fn the_exit_code_says_whether_a_service_answers() {
         .await
         .failure("does not answer within 300 ms");
     run(bare_picopay(["health", "http://127.0.0.1:1"])).await.failure("does not answer");
-    run(bare_picopay(["health", "here"])).await.failure("write for example");
+    for address in ["here", "127.0.0.1:8080", "ftp://127.0.0.1"] {
+        let said = run(bare_picopay(["health", address])).await;
+        assert!(said.code == Some(2) && said.err.contains("write for example"), "{said:?}");
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use picopay_local::programs;
 
@@ -32,6 +33,9 @@ fn fails_when(broken: &str, count: &str) {
     assert!(run.told.contains(&format!("BROKEN {count}: ")), "{}", run.told);
 }
 
+/// In seconds since 1970, of all commits here.
+static CLOCK: AtomicU64 = AtomicU64::new(1_700_000_000);
+
 /// A repository with the script in it.
 struct Checkout(tempfile::TempDir);
 
@@ -53,6 +57,9 @@ impl Checkout {
     fn git(&self, arguments: &[&str]) -> String {
         let mut git = Command::new("git");
         git.args(["-c", "user.name=test", "-c", "user.email=test@localhost", "-c", "commit.gpgsign=false"]);
+        // A second later each time: tags are taken by age.
+        let now = CLOCK.fetch_add(1, Ordering::Relaxed);
+        git.env("GIT_COMMITTER_DATE", format!("@{now} +0000"));
         let output = git.args(arguments).current_dir(self.0.path()).output().unwrap();
         assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8_lossy(&output.stdout).trim().to_owned()
@@ -105,6 +112,10 @@ fn the_earlier_commit_is_the_newest_tag_else_before_the_newest_merge_else_before
 
     checkout.git(&["tag", "v1", &first]);
     assert_eq!(checkout.chosen(&[]), first);
+    checkout.git(&["tag", "v0.9", &second]);
+    checkout.git(&["tag", "v2-of-the-first", &first]);
+    assert_eq!(checkout.chosen(&[]), second, "the newest is the one of the newest commit");
+    checkout.git(&["tag", "--delete", "v0.9", "v2-of-the-first"]);
     checkout.git(&["tag", "v2"]);
     assert_eq!(checkout.chosen(&[]), first, "a tag of this very commit is no earlier one");
 }
