@@ -13,7 +13,7 @@ const ROWS: i64 = 5_000;
 /// # Errors
 /// When the shard owns one of them, or has never had it. What was deleted by then stays so.
 pub async fn delete(side: &Side, slots: &[i16], watcher: &dyn Watcher) -> Result<u64, MoveError> {
-    // As a rule a target has nothing of them, and six commits for nothing are a tenth of a move. Every row is a user's.
+    // As a rule a target has nothing of them, and a commit for each table for nothing is a tenth of a move.
     let has_rows = include_str!("sql/has_rows.sql");
     if !side.database.query_one(has_rows, &[&slots]).await?.get::<_, bool>(0) {
         return Ok(0);

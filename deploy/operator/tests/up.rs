@@ -115,12 +115,15 @@ fn send(pid: u32, signal: Signal) {
 }
 
 #[tokio::test]
-async fn the_printed_charge_goes_through_and_its_repeat_is_a_replay() {
+async fn the_printed_charge_goes_through_once_and_the_printed_transfer_too() {
     let place = Place::new();
     let up = place.up();
     let quoted: Vec<&str> = up.welcome.split('\'').collect();
     let key = quoted.iter().find_map(|text| text.strip_prefix("Idempotency-Key: ")).unwrap();
-    let body = quoted.iter().find(|text| text.starts_with('{')).unwrap();
+    let [body, transfer] = ["/charge", "/transfers"].map(|route| {
+        let (_, command) = up.welcome.split_once(route).unwrap();
+        command.split('\'').find(|text| text.starts_with('{')).unwrap()
+    });
     for replayed in [None, Some("true")] {
         let charged = up.ask(Method::POST, "/charge", &[("idempotency-key", key)], body).await;
         assert_eq!(
@@ -131,6 +134,14 @@ async fn the_printed_charge_goes_through_and_its_repeat_is_a_replay() {
         );
     }
     assert_eq!(up.balance().await, "950.00");
+    let sent = up.ask(Method::POST, "/transfers", &[], transfer).await;
+    assert_eq!(
+        (sent.status, sent.json()["transfer"]["to_user_id"].clone()),
+        (200, 2.into()),
+        "{}",
+        sent.body
+    );
+    assert_eq!(up.balance().await, "920.00");
     let (said, status) = up.end_with(Signal::SIGINT);
     assert!(status.success() && said.contains("Stopped"), "{said}");
     assert_eq!(processes_of(&place.data()), []);

@@ -356,9 +356,9 @@ impl ShardClient {
     }
 
     async fn ask_those_concerned(&self, known: &[(Slot, OnTheWay)]) {
-        let nothing_known = known.iter().any(|(_, known)| known.places.is_empty());
+        let asks_all = known.iter().any(|(_, known)| known.may_be_anywhere || known.places.is_empty());
         let is_concerned = |shard: &&Arc<OpenShard>| {
-            nothing_known || known.iter().any(|(_, known)| known.places.contains(&shard.place))
+            asks_all || known.iter().any(|(_, known)| known.places.contains(&shard.place))
         };
         let shards = self.shards.load_full();
         let asking = shards.iter().filter(is_concerned).map(async |shard| {

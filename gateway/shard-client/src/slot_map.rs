@@ -37,6 +37,8 @@ pub struct OnTheWay {
     /// The numbers of the shards that may own it next: the source, which may take it back, and the target.
     /// Empty when neither is known.
     pub places: Vec<usize>,
+    /// A shard that had or wants it could not say who owns it, so that any shard may.
+    pub may_be_anywhere: bool,
     /// The name of the target, when this gateway's `cluster.toml` does not name it.
     pub unlisted_owner: Option<String>,
 }
@@ -127,6 +129,7 @@ impl SlotMap {
             Some(next) => entry.concerns(next),
             None => entry.unlisted_owner.clone_from(&moved.owner),
         }
+        entry.may_be_anywhere |= moved.owner.is_none();
         self.redraw(&mut known);
     }
 
@@ -159,6 +162,7 @@ impl OnTheWay {
             since: Instant::now(),
             least_epoch: 0,
             places: last.map(|owner| owner.place).into_iter().collect(),
+            may_be_anywhere: false,
             unlisted_owner: None,
         }
     }
@@ -241,7 +245,8 @@ mod tests {
         map.take_claims(0, &[range(0, 9, 1)], &[]);
         map.note_moved(&released(5, "shard-2", 2), Some(1));
         assert_eq!((owner(&map, 5), owner(&map, 6)), (None, Some((0, 1))));
-        assert_eq!(map.on_the_way(slot(5)).unwrap().places, [0, 1]);
+        let known = map.on_the_way(slot(5)).unwrap();
+        assert_eq!((known.places, known.may_be_anywhere), (vec![0, 1], false));
         // The source's answer from before the release arrives late.
         map.take_claims(0, &[range(0, 8, 1)], &[]);
         map.take_claims(0, &[range(0, 9, 1)], &[]);
@@ -269,6 +274,7 @@ mod tests {
         map.take_claims(1, &[range(5, 5, 3)], &[]);
         map.note_moved(&Moved { slot: slot(5), owner: None, epoch: 5 }, None);
         assert_eq!(owner(&map, 5), None);
+        assert!(map.on_the_way(slot(5)).unwrap().may_be_anywhere, "the owner is another than those two");
         map.take_claims(0, &[range(5, 5, 4)], &[]);
         assert_eq!(owner(&map, 5), Some((0, 4)));
     }

@@ -1,8 +1,9 @@
 //! Transfers over HTTP: between shards and within one, refusals, replays, histories.
 
+use futures_util::future::join_all;
 use http::Method;
-use picopay_local::http_call::Answer;
-use picopay_local::{ApiKey, ClusterSpec, LocalCluster, eventually, programs};
+use picopay_local::http_call::{self, Answer};
+use picopay_local::{ApiKey, ClusterSpec, LocalCluster, eventually, metric_sum, programs};
 use picopay_shared::slot::UserId;
 use serde_json::{Value, json};
 use tokio::process::Command;
@@ -238,5 +239,19 @@ async fn a_balance_that_would_be_too_large_sends_the_money_back_with_the_reason(
     assert_eq!((again.status, &again.body), (200, &answer.body));
     assert_eq!(again.header("idempotent-replayed"), Some("true"));
     assert_eq!(api.balance(one, "USD").await, "100.00");
+
+    let page = api.get("/metrics").await.body;
+    let nodes = [0, 1].map(async |shard| {
+        let page = http_call::get(&format!("{}/metrics", cluster.node_url(shard, 0))).await.unwrap().body;
+        metric_sum(&page, "picopay_node_transfers_reversed_total")
+    });
+    for (what, found, expected) in [
+        ("told", metric_sum(&page, "transfer_requests_total{status=\"reversed\""), 1.0),
+        ("told again", metric_sum(&page, "transfer_requests_total{status=\"idempotent_hit\""), 1.0),
+        ("all", metric_sum(&page, "transfer_requests_total"), 2.0),
+        ("done", join_all(nodes).await.iter().sum(), 1.0),
+    ] {
+        assert!((found - expected).abs() < f64::EPSILON, "{what}: {found}");
+    }
     cluster.stop().await;
 }

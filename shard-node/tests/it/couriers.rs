@@ -28,7 +28,11 @@ struct TwoShards {
 
 impl TwoShards {
     async fn start() -> Self {
-        let spec = ClusterSpec::default().with_shards(2).without_gateway();
+        Self::start_with_nodes(1).await
+    }
+
+    async fn start_with_nodes(nodes: usize) -> Self {
+        let spec = ClusterSpec::default().with_shards(2).with_nodes_per_shard(nodes).without_gateway();
         let cluster = LocalCluster::start(spec).await.unwrap();
         let file = Cluster::load(&cluster.cluster_file()).unwrap();
         let client = ShardClient::start(&file, &ShardClientConfig::default(), &prometheus::Registry::new());
@@ -157,36 +161,52 @@ async fn what_a_gateway_left_between_two_steps_is_ended_by_the_courier() {
     test.cluster.stop().await;
 }
 
-/// Other transfers do not wait behind it, and it is not asked again and again.
+/// Down, it refuses at once, and could be asked again and again. Frozen, it takes as long as a question may, and others could
+/// wait behind it.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_recipients_shard_that_is_down_holds_up_its_own_transfers_only() {
+async fn a_recipients_shard_that_does_not_answer_holds_up_its_own_transfers_only() {
     let test = TwoShards::start().await;
     let [here, there] = &test.users;
-    test.cluster.shard(1).node(0).kill().await.unwrap();
-    let stuck: Vec<Transfer> =
-        join_all((0..40).map(|number| test.begin(here[number % 4], there[0], "1"))).await;
-    let before = Instant::now();
-    let others = join_all((0..4).map(|number| test.begin(here[number], here[5], "1"))).await;
-    for transfer in &others {
-        assert_eq!(test.end_of(transfer).await, TransferStatus::Completed);
-    }
-    assert!(before.elapsed() < Duration::from_secs(15), "{:?}", before.elapsed());
+    let silent = test.cluster.shard(1).node(0);
     let node = NodeClient::new(&test.cluster.node_url(0, 0), test.cluster.internal_secret());
     let tries = async || node.metric("picopay_node_courier_tries_total{result=\"postponed\"").await;
-    eventually("a first try", || async { (tries().await >= 1.0).then_some(()) }).await;
-    let before = tries().await;
-    // How often a silent shard is asked in a while is what this is about.
-    tokio::time::sleep(Duration::from_secs(10)).await;
-    let more = tries().await - before;
-    assert!(more <= 40.0, "{more} tries of 40 transfers in ten seconds");
-    for transfer in &stuck {
-        assert_eq!(test.status(transfer.id).await, Some(TransferStatus::Pending));
+    for (is_frozen, there_has) in [(false, "140.00"), (true, "180.00")] {
+        let before = tries().await;
+        if is_frozen {
+            silent.freeze();
+        } else {
+            silent.kill().await.unwrap();
+        }
+        let begun = Instant::now();
+        let stuck: Vec<Transfer> =
+            join_all((0..40).map(|number| test.begin(here[number % 4], there[0], "1"))).await;
+        let others = join_all((0..4).map(|number| test.begin(here[number], here[5], "1"))).await;
+        for transfer in &others {
+            assert_eq!(test.end_of(transfer).await, TransferStatus::Completed);
+        }
+        // The courier comes after 5 s.
+        assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
+        eventually("a first try", || async { (tries().await > before).then_some(()) }).await;
+        if !is_frozen {
+            let before = tries().await;
+            // How often a silent shard is asked in a while is what this is about: after 1, 3 and 7 s.
+            tokio::time::sleep(Duration::from_secs(12)).await;
+            let more = tries().await - before;
+            assert!(more <= 4.0, "{more} tries of 40 transfers in twelve seconds");
+        }
+        for transfer in &stuck {
+            assert_eq!(test.status(transfer.id).await, Some(TransferStatus::Pending));
+        }
+        if is_frozen {
+            silent.thaw();
+        } else {
+            silent.start().await.unwrap();
+        }
+        for transfer in &stuck {
+            assert_eq!(test.end_of(transfer).await, TransferStatus::Completed);
+        }
+        assert_eq!(test.balance(there[0]).await, there_has);
     }
-    test.cluster.shard(1).node(0).start().await.unwrap();
-    for transfer in &stuck {
-        assert_eq!(test.end_of(transfer).await, TransferStatus::Completed);
-    }
-    assert_eq!(test.balance(there[0]).await, "140.00");
     test.assert_books().await;
     test.cluster.stop().await;
 }
@@ -243,7 +263,7 @@ async fn either_slot_may_move_between_any_two_steps() {
 /// Among all users, with two couriers of each shard and nobody else who ends anything.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_ring_of_transfers_with_faults_leaves_the_total_as_it_was() {
-    let test = TwoShards::start().await;
+    let test = TwoShards::start_with_nodes(2).await;
     let all = test.users.concat();
     let before = test.total().await;
     let mut begun = Vec::new();

@@ -235,6 +235,50 @@ async fn no_batch_and_no_read_takes_a_table_to_be_small() {
     shard.stop().await;
 }
 
+/// A shard has some thousand times as many transactions as it has balances, and of what is not ended a handful.
+#[tokio::test]
+async fn totals_cost_by_the_number_of_balances_and_sums_by_that_of_what_is_added_up() {
+    let shard = TestShard::start_with(ClusterSpec::one_shard().without_redis()).await;
+    let superuser = shard.cluster.connect_as_superuser(0).await.unwrap();
+    let limits = "PREPARE limits (text) AS ";
+    let settings = READ_PLANS.replace("-c ", "; SET ");
+    // As when all were pending at the last ANALYZE, and as when all but a few have ended.
+    let ended = "UPDATE transfers SET state = 'completed', ended_at = now() WHERE user_id > 5; ANALYZE";
+    for seen in [FILL, ended] {
+        superuser.batch_execute(seen).await.unwrap();
+        for (text, types, looked_up) in [
+            (
+                include_str!("../../src/sql/read_totals.sql"),
+                "smallint[]",
+                ["unfinished_transfers", "one_credit_per_transfer"],
+            ),
+            (
+                include_str!("../../src/sql/read_sums.sql"),
+                "smallint[], smallint[], bigint[], uuid, uuid, bigint",
+                ["transactions_pkey", "slot_owner_pkey"],
+            ),
+        ] {
+            let values = vec!["NULL"; types.split(',').count()].join(", ");
+            let prepare = format!(
+                "DEALLOCATE ALL{settings}; {limits} {}; PREPARE asked ({types}) AS {text}",
+                include_str!("../../src/sql/begin_aggregate.sql")
+            );
+            superuser.batch_execute(&prepare).await.unwrap();
+            superuser.batch_execute("BEGIN; EXECUTE limits ('1000')").await.unwrap();
+            let plan = explain(&superuser, &format!("EXECUTE asked ({values})")).await;
+            superuser.batch_execute("ROLLBACK").await.unwrap();
+            for index in looked_up {
+                assert!(plan.contains(index), "{index}\n{plan}");
+            }
+            for table in ["transactions", "transfers", "transfer_credits", "holds"] {
+                assert!(!plan.contains(&format!("Seq Scan on {table} ")), "{table}\n{plan}");
+            }
+            assert_eq!(plan.contains("on transactions"), text.contains("FROM transactions"), "{plan}");
+        }
+    }
+    shard.stop().await;
+}
+
 /// What a table's largest target asks for is what ANALYZE reads, so a new column without one would bring all of it back.
 #[tokio::test]
 async fn an_analyze_of_what_grows_is_short() {

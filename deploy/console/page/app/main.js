@@ -2,7 +2,7 @@
 
 import { note } from "./changes.js";
 import { show } from "./lookup.js";
-import { showStatus } from "./shards.js";
+import { showOwned, showStatus } from "./shards.js";
 import { showSlots } from "./slot-map.js";
 import { showGateways, showPast, showPoint, useShards } from "./traffic.js";
 import { showTransfers } from "./transfers.js";
@@ -31,7 +31,10 @@ const KINDS = {
     say(byId("cluster"), `${cluster.file}${cluster.cluster_id ? `, cluster ${cluster.cluster_id}` : ""}`);
     useShards(cluster.shards);
   },
-  slots: showSlots,
+  slots(map) {
+    showSlots(map);
+    showOwned(map);
+  },
   status(status) {
     problems = showStatus(status);
     showHealth();

@@ -5,6 +5,15 @@ import { shardColour } from "./colours.js";
 import { byId, count, make, milliseconds, plural, say, state } from "./words.js";
 
 let problemsBefore = null;
+let saidOwned = new Map();
+
+/// From the map, which knows of a move some seconds before the status does.
+export function showOwned(map) {
+  saidOwned = new Map(map.shards.map((shard) => [shard.name, shard]));
+  for (const element of byId("shard-cards").querySelectorAll("article")) {
+    say(element.querySelector(".card-head .quiet"), slots(element.getAttribute("aria-label")));
+  }
+}
 
 export function showStatus({ report, refused_file: refusedFile }) {
   const problems = [...report.problems];
@@ -43,7 +52,7 @@ function card(shard, place) {
   const element = make(
     "article",
     { className: "card", "aria-label": shard.shard },
-    make("div", { className: "card-head" }, make("h3", {}, shard.shard), make("span", { className: "quiet" }, slots(shard))),
+    make("div", { className: "card-head" }, make("h3", {}, shard.shard), make("span", { className: "quiet" }, slots(shard.shard))),
     make(
       "dl",
       { className: "parts" },
@@ -57,9 +66,10 @@ function card(shard, place) {
   return element;
 }
 
-function slots(shard) {
-  if (!shard.slots) return "its slots are not known";
-  return shard.slots.source === "primary" ? plural(shard.slots.count, "slot") : `${plural(shard.slots.count, "slot")}, as its replica says`;
+function slots(name) {
+  const said = saidOwned.get(name);
+  if (!said || (said.silence && said.owned === 0)) return "its slots are not known";
+  return said.silence ? `${plural(said.owned, "slot")}, as it said last` : plural(said.owned, "slot");
 }
 
 function primary({ primary: server, durability, degraded }) {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use picopay_local::{ClusterSpec, LocalCluster};
+use picopay_mover::ownership::Ownership;
 use picopay_mover::{Batch, Ended, Mover, Step, Unwatched};
 use picopay_shard_client::{Decision, Reader, ShardClient, ShardClientConfig};
 use picopay_shared::cluster::Cluster;
@@ -87,6 +88,14 @@ async fn user_with(cluster: &LocalCluster, driver: &Driver, user: i64) -> UserId
     user_id
 }
 
+async fn start() -> (LocalCluster, Cluster, Arc<Driver>) {
+    let cluster = LocalCluster::start(ClusterSpec::default().with_shards(2)).await.unwrap();
+    cluster.hold_couriers().await.unwrap();
+    let file = Cluster::load(&cluster.cluster_file()).unwrap();
+    let client = ShardClient::start(&file, &ShardClientConfig::default(), &prometheus::Registry::new());
+    (cluster, file, Arc::new(Driver { client }))
+}
+
 /// How many rows of `transfers` and `transfer_credits` a shard has of a user.
 async fn rows(cluster: &LocalCluster, shard: usize, user: UserId) -> (i64, i64) {
     let database = cluster.connect_primary(shard).await.unwrap();
@@ -98,13 +107,9 @@ async fn rows(cluster: &LocalCluster, shard: usize, user: UserId) -> (i64, i64) 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_transfer_that_is_pending_while_the_slot_of_its_sender_or_recipient_moves_ends_once_after_it() {
-    let cluster = LocalCluster::start(ClusterSpec::default().with_shards(2)).await.unwrap();
-    cluster.hold_couriers().await.unwrap();
+    let (cluster, file, driver) = start().await;
     let owners = owners(&cluster).await;
     let user_of = |shard: usize| (1..100).find(|user| owners[&slot_of(*user)] == shard).unwrap();
-    let file = Cluster::load(&cluster.cluster_file()).unwrap();
-    let client = ShardClient::start(&file, &ShardClientConfig::default(), &prometheus::Registry::new());
-    let driver = Arc::new(Driver { client });
     let (leaves, stays) =
         (user_with(&cluster, &driver, user_of(0)).await, user_with(&cluster, &driver, user_of(1)).await);
     let same = (1..10_000).find(|user| slot_of(*user) == slot_of(leaves.get()) && *user != leaves.get());
@@ -159,6 +164,37 @@ async fn a_transfer_that_is_pending_while_the_slot_of_its_sender_or_recipient_mo
     for user in [leaves, nobody] {
         assert_eq!(rows(&cluster, 0, user).await, (0, 0), "purged");
     }
+    verify(&cluster).await;
+    cluster.stop().await;
+}
+
+/// Every other row of a slot has its user there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_decision_about_nobody_goes_along_and_is_purged_although_its_slot_has_no_user() {
+    let (cluster, file, driver) = start().await;
+    let owners = owners(&cluster).await;
+    let user_of = |shard: usize| (1..100).find(|user| owners[&slot_of(*user)] == shard).unwrap();
+    let (sender, nobody) =
+        (user_with(&cluster, &driver, user_of(1)).await, UserId::try_from(user_of(0)).unwrap());
+    let refused = driver.begin(sender, nobody).await;
+    assert_eq!(driver.credit(&refused).await, Credited::Refused(CreditRefusal::UserNotFound));
+
+    let mover = Mover::new(&file, PATIENT);
+    // Back to where rows were left.
+    for (from, to) in [(0, 1), (1, 0)] {
+        let name = |shard: usize| cluster.shard(shard).name().to_owned();
+        let batch = Batch { slots: vec![slot_of(nobody.get())], from: name(from), to: name(to) };
+        let outcome = mover.run(&batch, &Unwatched).await.unwrap();
+        assert!(matches!(outcome, Ended::Moved(_)), "{outcome:?}");
+        assert_eq!([rows(&cluster, 0, nobody).await, rows(&cluster, 1, nobody).await], [(0, 1), (0, 1)]);
+        let ownership = Ownership::read(&file).await.unwrap();
+        let left = ownership.shards[from].entries.iter().filter(|entry| entry.has_leftovers);
+        assert_eq!(left.map(|entry| entry.row.slot.get()).collect::<Vec<_>>(), batch.slots);
+    }
+    mover.purge("shard-2", &[slot_of(nobody.get())], &Unwatched).await.unwrap();
+    assert_eq!([rows(&cluster, 0, nobody).await, rows(&cluster, 1, nobody).await], [(0, 1), (0, 0)]);
+    let reversed = TransferStatus::Reversed { reason: CreditRefusal::UserNotFound };
+    assert_eq!(driver.end(&refused).await, reversed);
     verify(&cluster).await;
     cluster.stop().await;
 }

@@ -1,6 +1,6 @@
 //! The checks, and those of them that are one SQL statement over one shard.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use picopay_shared::cluster::Cluster;
 use picopay_shared::money::Currency;
@@ -55,7 +55,12 @@ pub async fn run_sql(
     for sql in SHARD_CHECKS {
         collect(snapshot, findings, &snapshot.database.query(sql, &[]).await?);
     }
-    let currencies = totals.iter().filter_map(|total| Currency::of_ledger(&total.currency).ok());
+    let in_use = totals.iter().map(|total| total.currency.clone());
+    // A credit that nobody got is in a currency that its shard need not have in use.
+    let of_credits =
+        snapshot.database.query(include_str!("../sql/verify/read_refused_currencies.sql"), &[]).await?;
+    let codes: BTreeSet<String> = in_use.chain(of_credits.iter().map(|row| row.get(0))).collect();
+    let currencies = codes.iter().filter_map(|code| Currency::of_ledger(code).ok());
     let (codes, decimals): (Vec<&str>, Vec<i32>) = currencies
         .map(|currency| (currency.code(), i32::try_from(currency.scale()).expect("at most four decimals")))
         .unzip();

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use picopay_local::{ClusterSpec, LocalCluster, eventually, http_call};
+use picopay_local::{ClusterSpec, LocalCluster, eventually, http_call, metric_sum};
 use picopay_shared::slot::UserId;
 use serde_json::{Value, json};
 
@@ -85,6 +85,14 @@ async fn a_pending_transfer_is_listed_with_since_when_and_why_until_it_has_ended
     })
     .await;
 
+    eventually("the age of the older one", async || {
+        let page = http_call::get(&format!("{}/metrics", cluster.node_url(0, 0))).await.unwrap().body;
+        // It was pending for as long before.
+        let age = metric_sum(&page, "picopay_node_transfer_pending_seconds_max");
+        if (4.0..120.0).contains(&age) { Ok(()) } else { Err(age.to_string()) }
+    })
+    .await;
+
     // Status says so after a minute.
     assert!(!problems(&file).await.contains("transfers of its users are pending"));
     let database = cluster.connect_primary(0).await.unwrap();
@@ -105,6 +113,7 @@ async fn a_pending_transfer_is_listed_with_since_when_and_why_until_it_has_ended
     .await;
     eventually("nothing in the metrics", async || {
         !metric(&cluster, "picopay_node_transfers_pending{currency=\"USD\",shard=\"shard-1\"} 2").await
+            && metric(&cluster, "picopay_node_transfer_pending_seconds_max{shard=\"shard-1\"} 0").await
     })
     .await;
     assert!(!problems(&file).await.contains("transfers of its users are pending"));
