@@ -5,9 +5,11 @@
 //! after both sides were compared. So there is no moment with two owners, and none in which an owner lacks a row. Whatever
 //! fails is an error here, which `recovery` undoes.
 
+use std::iter;
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
+use futures_util::future::try_join_all;
 use picopay_shared::slot_owner::{OwnerRow, SlotState};
 use tokio::time::timeout;
 
@@ -31,6 +33,20 @@ const TAIL: Duration = Duration::from_secs(5);
 const TAIL_OF_USERS: Duration = Duration::from_mins(1);
 
 const COPY_OLDER_OUT: &str = include_str!("sql/copy_older_out.sql");
+
+/// What is copied in the pause: from the source, into the target.
+const NEWER_USERS: (&str, &str) =
+    (include_str!("sql/copy_newer_users_out.sql"), include_str!("sql/copy_moved_users_in.sql"));
+
+/// After the users. Transactions come first: holds, refund totals, transfers and credits refer to them.
+const REST: [(&str, &str); 6] = [
+    (include_str!("sql/copy_newer_out.sql"), include_str!("sql/copy_transactions_in.sql")),
+    (include_str!("sql/copy_balances_out.sql"), include_str!("sql/copy_balances_in.sql")),
+    (include_str!("sql/copy_refund_totals_out.sql"), include_str!("sql/copy_refund_totals_in.sql")),
+    (include_str!("sql/copy_newer_holds_out.sql"), include_str!("sql/copy_holds_in.sql")),
+    (include_str!("sql/copy_newer_transfers_out.sql"), include_str!("sql/copy_transfers_in.sql")),
+    (include_str!("sql/copy_newer_credits_out.sql"), include_str!("sql/copy_credits_in.sql")),
+];
 
 /// A row that is read back takes a sixth of the work, at one database.
 const READ_BACK: NonZeroU32 = NonZeroU32::new(6).unwrap();
@@ -223,6 +239,10 @@ impl Handover<'_> {
                 "slot {slot}: the target has {more:+} {rows} since its copy was compared"
             )));
         }
+        for (from, into) in iter::once(NEWER_USERS).chain(REST) {
+            self.source.database.prepare_copy(from).await?;
+            self.target.database.prepare_copy(into).await?;
+        }
         // The copy took a while. Better to find out now than when users wait.
         self.target.check_fit().await?;
         Ok(())
@@ -255,20 +275,11 @@ impl Handover<'_> {
     async fn bring_rest(&self, bound: Bound, older: &Digest, finished: &Digest) -> Result<Digest, Stop> {
         self.watcher.reached(Step::Tail).await;
         let (source, target) = (&self.source.database, &self.target.database);
-        let [users, rest @ ..] = [
-            (include_str!("sql/copy_newer_users_out.sql"), include_str!("sql/copy_moved_users_in.sql")),
-            (include_str!("sql/copy_newer_out.sql"), include_str!("sql/copy_transactions_in.sql")),
-            (include_str!("sql/copy_balances_out.sql"), include_str!("sql/copy_balances_in.sql")),
-            (include_str!("sql/copy_refund_totals_out.sql"), include_str!("sql/copy_refund_totals_in.sql")),
-            (include_str!("sql/copy_newer_holds_out.sql"), include_str!("sql/copy_holds_in.sql")),
-            (include_str!("sql/copy_newer_transfers_out.sql"), include_str!("sql/copy_transfers_in.sql")),
-            (include_str!("sql/copy_newer_credits_out.sql"), include_str!("sql/copy_credits_in.sql")),
-        ];
-        source.copy_into(users.0, target, users.1, None, |_| ()).await?;
+        let (from, into) = NEWER_USERS;
+        source.copy_into(from, target, into, None, |_| ()).await?;
         target.execute(include_str!("sql/add_moved_users.sql"), &[]).await?;
-        for (from, into) in rest {
-            source.copy_into(from, target, into, None, |_| ()).await?;
-        }
+        // Begun at once: on busy servers each wait for an answer is most of what a copy takes.
+        try_join_all(REST.map(|(from, into)| source.copy_into(from, target, into, None, |_| ()))).await?;
         self.watcher.reached(Step::Verify).await;
         let (source_now, finished_now, source, target) = futures_util::try_join!(
             Digest::count_older(source, self.slots, bound),

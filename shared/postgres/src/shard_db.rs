@@ -60,6 +60,7 @@ pub struct ShardDb {
     commits: Option<Commits>,
     place: Place,
     statement_timeout: Duration,
+    copies: copy::Prepared,
 }
 
 impl ShardDb {
@@ -169,7 +170,8 @@ impl ShardDb {
             None
         };
         let place = Place(format!("{role} ({address})"));
-        Ok(Self { connection, commits, place, statement_timeout: patience.statement })
+        let copies = copy::Prepared::default();
+        Ok(Self { connection, commits, place, statement_timeout: patience.statement, copies })
     }
 
     pub async fn require_schema(&self) -> Result<(), DbError> {
