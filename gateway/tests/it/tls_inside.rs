@@ -218,7 +218,7 @@ async fn a_node_that_another_node_cannot_believe_gets_no_transfer_until_it_can()
     eventually(line, async || {
         // A connection that was made before the courier took the file over is a good one, and the next one is not. A second
         // or so lies between two cuts, so that there is a next one.
-        if asked.fetch_add(1, Ordering::Relaxed) % 64 == 0 {
+        if asked.fetch_add(1, Ordering::Relaxed).is_multiple_of(64) {
             second_wire.reset();
         }
         first.log_tail(1_000).contains(line)
