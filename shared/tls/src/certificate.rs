@@ -30,7 +30,7 @@ pub fn read(path: &Path) -> Result<Vec<u8>, Fault> {
     std::fs::read(path).map_err(|cause| Fault::Unreadable { path: path.to_owned(), cause })
 }
 
-/// A subject as [`About::subject`] writes it. Programs that show subjects differ in the names of attributes and in what
+/// A subject as `About::subject` writes it. Programs that show subjects differ in the names of attributes and in what
 /// they escape. `None`: it is no subject.
 pub fn subject_as_read(text: &str) -> Option<String> {
     let name = Name::from_str(text).ok()?;
