@@ -166,7 +166,8 @@ pub async fn get_openapi(
 }
 
 /// The specification with what `utoipa` cannot express: an amount has at most the decimals of its currency, an operation of a
-/// batch has no other fields, and a body that may be left out is not `null`.
+/// batch has no other fields, each of a list's users has the bounds of one, an answer may fit several forms, and a body that
+/// may be left out is not `null`.
 fn specification() -> serde_json::Value {
     let mut document = serde_json::to_value(Specification::openapi()).expect("a specification is JSON");
     let rules: Vec<serde_json::Value> = (0..4)
@@ -187,6 +188,12 @@ fn specification() -> serde_json::Value {
     for operation in operations.expect("an operation is one of several") {
         operation["additionalProperties"] = false.into();
     }
+    let schemas = &mut document["components"]["schemas"];
+    schemas["SumsQuery"]["properties"]["user_ids"]["items"] =
+        schemas["User"]["properties"]["user_id"].clone();
+    // No balances at all fit both forms of the answer.
+    let forms = schemas["BalanceAnswer"].as_object_mut().and_then(|answer| answer.remove("oneOf"));
+    schemas["BalanceAnswer"]["anyOf"] = forms.expect("an answer is one of several");
     for step in ["capture", "void"] {
         let post = &mut document["paths"][format!("/holds/{{id}}/{step}")]["post"];
         let schema = &mut post["requestBody"]["content"]["application/json"]["schema"];
@@ -372,6 +379,9 @@ mod tests {
             (vec!["amount".into()], vec!["amount".into(), "hold_id".into()])
         );
         assert_eq!(names("User"), ["user_id"]);
+        let schemas = &specification["components"]["schemas"];
+        assert_eq!(schemas["SumsQuery"]["properties"]["user_ids"]["items"]["minimum"], 1);
+        assert_eq!(schemas["BalanceAnswer"]["anyOf"].as_array().map(Vec::len), Some(4));
         for schema in ["Transaction", "WriteAnswer", "Page", "LookupAnswer", "Problem", "BalanceAnswer"] {
             assert!(specification["components"]["schemas"][schema].is_object(), "{schema}");
         }
