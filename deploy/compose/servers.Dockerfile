@@ -7,7 +7,7 @@ RUN groupadd --gid 65530 redis && useradd --uid 65530 --gid redis --home-dir /no
     && apt-get update \
     && apt-get install --yes --no-install-recommends redis-server \
     && rm -rf /var/lib/apt/lists/*
-COPY deploy/compose/images/redis.conf /etc/picopay/redis.conf
+COPY deploy/compose/images/redis.conf deploy/compose/images/redis.tls.conf /etc/picopay/
 COPY deploy/compose/images/redis.sh /usr/local/bin/picopay-redis
 USER 65530:65530
 WORKDIR /tmp
@@ -23,7 +23,8 @@ RUN groupadd --gid 65531 postgres && useradd --uid 65531 --gid postgres --home-d
     && apt-get install --yes --no-install-recommends postgresql-15 \
     && rm -rf /var/lib/apt/lists/* /var/lib/postgresql \
     && install --directory --owner=postgres --group=postgres --mode=0700 /var/lib/postgresql
-COPY deploy/compose/images/postgresql.conf deploy/compose/images/pg_hba.conf deploy/compose/images/roles.sh /etc/picopay/
+COPY deploy/compose/images/postgresql.conf deploy/compose/images/postgresql.tls.conf \
+     deploy/compose/images/pg_hba.conf deploy/compose/images/pg_hba.tls.conf deploy/compose/images/roles.sh /etc/picopay/
 COPY deploy/compose/images/postgres.sh /usr/local/bin/picopay-postgres
 COPY deploy/compose/images/postgres-health.sh /usr/local/bin/picopay-postgres-health
 USER 65531:65531

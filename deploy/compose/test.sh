@@ -41,14 +41,16 @@ if [ -x "$tools/bin/hadolint" ]; then
 else
     say 'hadolint is not here: the Dockerfiles were not linted'
 fi
-for more in '' compose.ha.yaml compose.shard-3.yaml; do
+for more in '' compose.ha.yaml compose.shard-3.yaml compose.tls.yaml; do
     for profile in '' observability; do
         compose --file compose.yaml ${more:+--file "$more"} ${profile:+--profile "$profile"} config --quiet
     done
 done
 # Its schema is older, and people have it.
 if command -v docker-compose > /dev/null 2>&1; then
-    docker-compose --file compose.yaml --file compose.ha.yaml config --quiet
+    for more in compose.ha.yaml compose.tls.yaml; do
+        docker-compose --file compose.yaml --file "$more" config --quiet
+    done
 fi
 
 # Whoever has no registry to pull from makes the base images.
@@ -70,5 +72,6 @@ done
 short=${SHORT:+--short}
 # shellcheck disable=SC2086
 "$folder/picopay-proofs" compose --tag "$tag" --folder . $short ${SEED:+--seed "$SEED"}
+"$folder/picopay-proofs" compose --tag "$tag" --folder . --tls $short
 # Not in the short form: it takes two minutes more.
 [ -n "${SHORT:-}" ] || "$folder/picopay-proofs" compose --tag "$tag" --folder . --ha

@@ -10,19 +10,27 @@ data=$home/data
 new=$home/new
 secrets=/run/picopay
 
+# How it calls its peer, as the role that may copy it. With PICOPAY_TLS, of deploy/compose/compose.tls.yaml, all is over TLS.
+kind='' caller="host=$peer user=replicator passfile=$secrets/replicator.pgpass"
+if [ -n "${PICOPAY_TLS:-}" ]; then
+    kind=.tls certs=$secrets/certs
+    caller="$caller sslmode=verify-full sslrootcert=$certs/ca.pem channel_binding=require"
+    caller="$caller sslcert=$certs/replicator.pem sslkey=$certs/replicator.key"
+fi
+
 say() { printf '%s: %s\n' "$name" "$*" >&2; }
 
 configure() {
     umask 077
     {
         cat /etc/picopay/postgresql.conf
+        if [ -n "$kind" ]; then cat /etc/picopay/postgresql.tls.conf; fi
         printf "\ncluster_name = '%s'\nsynchronous_commit = on\n" "$name"
         # A standby names its peer too: it may be promoted.
         printf "synchronous_standby_names = 'FIRST 1 (\"%s\")'\n" "$peer"
-        printf "primary_conninfo = 'host=%s user=replicator passfile=%s/replicator.pgpass application_name=%s'\n" \
-            "$peer" "$secrets" "$name"
+        printf "primary_conninfo = '%s application_name=%s'\n" "$caller" "$name"
     } > "$1/postgresql.conf"
-    cp /etc/picopay/pg_hba.conf "$1/pg_hba.conf"
+    cp "/etc/picopay/pg_hba$kind.conf" "$1/pg_hba.conf"
 }
 
 # An empty server beside a peer with data would be a shard that forgot everything: its money is on the peer. When that has
@@ -32,9 +40,9 @@ begin_as_primary() {
         make_primary
         return
     fi
-    waits=$(PGPASSWORD=$(cat "$secrets/picopay") psql --no-psqlrc --tuples-only --no-align --host="$peer" \
-        --username=picopay --dbname=picopay --command='SELECT pg_is_in_recovery()') || waits=unknown
-    if [ "$waits" = f ]; then
+    waits=$(psql --no-psqlrc --tuples-only --no-align --dbname="$caller replication=true" \
+        --command='SHOW in_hot_standby') || waits=unknown
+    if [ "$waits" = off ]; then
         copy_primary
     else
         say "there is no data here, and $peer has some. deploy/compose/README.md says what to do: a primary lost its volume"
@@ -59,8 +67,7 @@ copy_primary() {
     say "waiting for $peer, to copy it"
     until pg_isready --quiet --host="$peer" --timeout=2; do sleep 0.5; done
     say "copying $peer"
-    until PGPASSFILE=$secrets/replicator.pgpass pg_basebackup --pgdata="$new" --host="$peer" --username=replicator \
-        --no-password --checkpoint=fast --wal-method=stream; do
+    until pg_basebackup --pgdata="$new" --dbname="$caller" --no-password --checkpoint=fast --wal-method=stream; do
         rm -rf "$new"
         sleep 1
     done

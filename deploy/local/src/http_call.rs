@@ -51,16 +51,17 @@ impl CallError {
     }
 }
 
-/// For `https`: what the cluster that was started last shows and believes.
+/// For `https`: what [`call_as`] said last, as a cluster over TLS does when it is started.
 static CALLER: Mutex<Option<Caller>> = Mutex::new(None);
 
-pub(crate) fn call_as(caller: Caller) {
+/// What this process shows and believes from now on.
+pub fn call_as(caller: Caller) {
     *CALLER.lock().unwrap_or_else(PoisonError::into_inner) = Some(caller);
 }
 
 pub(crate) async fn over_tls(name: &str, stream: TcpStream) -> io::Result<Stream> {
     let caller = CALLER.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    let caller = caller.ok_or_else(|| io::Error::other("no cluster over TLS was started here"))?;
+    let caller = caller.ok_or_else(|| io::Error::other("nobody said whom to believe over TLS"))?;
     caller.shake_hands(name, stream, CALL_WAIT).await
 }
 
@@ -99,9 +100,11 @@ async fn call_at_once(
         .body(Full::new(Bytes::copy_from_slice(body.as_bytes())))
         .map_err(|error| CallError::because(&error))?;
 
-    let place = (authority.host().trim_matches(['[', ']']), authority.port_u16().unwrap_or(80));
+    let is_tls = uri.scheme_str() == Some("https");
+    let port = authority.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
+    let place = (authority.host().trim_matches(['[', ']']), port);
     let stream = TcpStream::connect(place).await.map_err(|error| CallError::because(&error))?;
-    let stream = if uri.scheme_str() == Some("https") {
+    let stream = if is_tls {
         over_tls(place.0, stream).await.map_err(|error| CallError::because(&error))?
     } else {
         Stream::Plain(stream)

@@ -1,5 +1,6 @@
 //! `picopay demo`: two users to charge, for whoever tries a cluster out. `picopay up` makes the same.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -7,6 +8,7 @@ use anyhow::{Context as _, bail};
 use http::Method;
 use picopay_local::http_call::{self, Answer, CallError};
 use picopay_shared::config::human_duration;
+use picopay_tls::{Authorities, Caller};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
@@ -27,16 +29,26 @@ pub struct DemoArgs {
     /// How long to wait for shards that do not serve yet
     #[arg(long, default_value = "60s", value_parser = read_duration)]
     patience: Duration,
+    /// For an https address: the file with the authority that signed its certificate [default: the system's]
+    #[arg(long, value_name = "FILE")]
+    cacert: Option<PathBuf>,
 }
 
 fn read_duration(text: &str) -> Result<Duration, String> {
     human_duration::parse(text).ok_or_else(|| "write for example 500ms or 60s".to_owned())
 }
 
-pub async fn run(DemoArgs { gateway, key, patience }: DemoArgs) -> anyhow::Result<ExitCode> {
+pub async fn run(DemoArgs { gateway, key, patience, cacert }: DemoArgs) -> anyhow::Result<ExitCode> {
     if key.is_empty() {
         print("There is no demo key, so no demo users were made.");
         return Ok(ExitCode::SUCCESS);
+    }
+    if gateway.starts_with("https://") {
+        let authorities = match &cacert {
+            Some(file) => Authorities::read(file).context("--cacert")?,
+            None => Authorities::of_system().context("name the authority's file with --cacert")?,
+        };
+        http_call::call_as(Caller { authorities, identity: None });
     }
     let started = Instant::now();
     let gateway = gateway.trim_end_matches('/');

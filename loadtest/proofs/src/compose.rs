@@ -1,6 +1,7 @@
 //! The cluster of `deploy/compose`, started as a person does it, and broken container by container under load.
 
 pub mod drill;
+pub mod tls;
 
 mod begin;
 mod failover;

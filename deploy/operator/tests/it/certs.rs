@@ -170,6 +170,10 @@ async fn an_admin_address_and_a_probe_over_tls_are_asked_as_the_files_say() {
         health(words).await.success();
     }
     health(&[&url]).await.failure("no authority that is trusted here signed it");
+    let demo = ["demo", &url, "--key", cluster.api_key(), "--patience", "1s"];
+    let made = run(bare_picopay(demo.iter().chain(&["--cacert", &ca]))).await.success();
+    assert!(made.out.contains("1000.00 USD"), "{made:?}");
+    run(bare_picopay(demo.iter())).await.failure("no authority that is trusted here signed it");
     health(&[&format!("https://{admin}"), "--cacert", &ca]).await.failure("does not speak TLS");
     health(&[&url, "--cacert", "/nowhere/ca.pem"]).await.failure("/nowhere/ca.pem: cannot be read");
     health(&[&node, "--cacert", &ca]).await.failure("does not answer: ");

@@ -6,6 +6,7 @@ use anyhow::bail;
 use clap::Args;
 use picopay_loadtest::command_line::Failure;
 use picopay_proofs::compose::drill::{self, DrillPlan};
+use picopay_proofs::compose::tls;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::threads::on_threads;
@@ -25,24 +26,34 @@ pub struct ComposeArgs {
     /// With Patroni: the primary is killed, three times.
     #[arg(long)]
     ha: bool,
+    /// With TLS on every hop: who is let in, and who is not. Nothing is broken.
+    #[arg(long, conflicts_with = "ha")]
+    tls: bool,
     /// Chooses what happens to which container in a short drill.
     #[arg(long, default_value_t = 0)]
     seed: usize,
 }
 
 pub async fn run(args: ComposeArgs) -> Result<(), Failure> {
-    let ComposeArgs { folder, tag, short, ha, seed } = args;
+    let ComposeArgs { folder, tag, short, ha, tls, seed } = args;
     let plan = DrillPlan { is_short: short, is_ha: ha, seed };
-    let summary = on_threads(async move || {
+    let line = on_threads(async move || {
         let mut terminate = signal(SignalKind::terminate())?;
+        let work = async {
+            anyhow::Ok(if tls {
+                serde_json::to_string(&tls::run(&folder, &tag, short).await?)?
+            } else {
+                serde_json::to_string(&drill::run(&folder, &tag, plan).await?)?
+            })
+        };
         // Whatever ends first, the containers end with it.
         tokio::select! {
-            summary = drill::run(&folder, &tag, plan) => summary,
+            line = work => line,
             _ = tokio::signal::ctrl_c() => bail!("stopped"),
             _ = terminate.recv() => bail!("stopped"),
         }
     })
     .await?;
-    println!("{}", serde_json::to_string(&summary).map_err(anyhow::Error::from)?);
+    println!("{line}");
     Ok(())
 }

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
+use picopay_client::Client;
 use picopay_loadtest::acks::AckFile;
 use picopay_shared::slot::{SLOT_COUNT, UserId};
 use serde::Serialize;
@@ -21,7 +22,7 @@ use crate::charges::Charges;
 /// After the demo users 1 and 2.
 const FIRST_USER: i64 = 101;
 /// README's promise, once the images are built.
-const START_MAX: Duration = Duration::from_mins(2);
+pub const START_MAX: Duration = Duration::from_mins(2);
 /// A batch under way is answered after 2 s, and the breaker opens within 4 s.
 const SETTLES: Duration = Duration::from_secs(5);
 const HELD: Duration = Duration::from_secs(3);
@@ -66,7 +67,7 @@ pub async fn run(source: &Path, tag: &str, plan: DrillPlan) -> anyhow::Result<Dr
     eprintln!("the cluster was up after {:.1} s", start.as_secs_f64());
     ensure!(start <= START_MAX, "it took longer than {} s", START_MAX.as_secs());
     hardening::check(&project).await?;
-    begin::charge_as_readme(&project).await.context("README's charge")?;
+    begin::charge_as_readme(&Client::new(&project.url(), DEMO_KEY)?).await.context("README's charge")?;
     if !plan.is_ha {
         health::freeze_and_thaw(&project).await.context("health checks")?;
         begin::down_and_up(&project).await?;

@@ -39,7 +39,12 @@ impl Project {
     }
 
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        format!("http://{}", self.address())
+    }
+
+    /// Where the gateway is published.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -66,6 +71,11 @@ impl Project {
 
     pub async fn compose(&self, arguments: &[&str]) -> anyhow::Result<String> {
         output_of(self.compose_command(arguments)).await
+    }
+
+    /// A command of a shell in the container of this service.
+    pub async fn shell(&self, service: &str, command: &str) -> anyhow::Result<String> {
+        self.compose(&["exec", "-T", service, "sh", "-c", command]).await
     }
 
     pub async fn container_of(&self, service: &str) -> anyhow::Result<String> {
